@@ -1,0 +1,140 @@
+// The composition root: the only file that names drivers. It uses nothing that another privileged caller lacks.
+
+import { mkdirSync } from "node:fs";
+import { userInfo } from "node:os";
+import { join, resolve } from "node:path";
+import {
+  Kernel,
+  KernelError,
+  type Metastore,
+  type Model,
+  type ObjectStore,
+  type Program,
+  type ProgramLoader,
+} from "@ergos/kernel";
+import { DiskObjectStore } from "@ergos/drivers/disk";
+import { openFolder } from "@ergos/drivers/folder";
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import {
+  type Watchdog,
+  type WatchdogReport,
+  createNodePlatform,
+  startWatchdog,
+  takeWatchdogReport,
+} from "@ergos/drivers/platform-node";
+import { SqliteMetastore } from "@ergos/drivers/sqlite";
+import { type ControlSocket, serveControlSocket } from "@ergos/server";
+import { loadModuleProgram, mountsOf } from "./module-program.ts";
+
+export interface MountSpec {
+  /** Path in the namespace. */
+  readonly at: string;
+  /** Folder of the machine. */
+  readonly path: string;
+  readonly writable?: boolean;
+}
+
+export interface HostOptions {
+  /** Data directory; without it everything is in memory and ends with this process. */
+  readonly dir?: string;
+  /** Models by preference, the first is the default; the offline stand-in unless given. */
+  readonly models?: readonly Model[];
+  readonly programs?: readonly Program[];
+  readonly mounts?: readonly MountSpec[];
+  readonly user?: string;
+  /** Answer other commands over the control socket (default true with a directory). */
+  readonly serve?: boolean;
+  /** Milliseconds after which blocking code ends the host; 0 turns the watchdog off (default off for libraries). */
+  readonly watchdogMs?: number;
+}
+
+export interface BootedHost {
+  readonly kernel: Kernel;
+  /** What the watchdog of the host before saw, if it ended it. */
+  readonly watchdogReport: WatchdogReport | undefined;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a host over a data directory, or in memory.
+ * @throws {EBUSY} another process owns the directory
+ */
+export async function bootHost(options: HostOptions): Promise<BootedHost> {
+  const dir = options.dir === undefined ? undefined : resolve(options.dir);
+  const { store, objects } = await openStores(dir);
+  let watchdog: Watchdog | undefined;
+  let socket: ControlSocket | undefined;
+  let kernel: Kernel | undefined;
+  try {
+    const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
+    const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
+    if (options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined)
+      watchdog = startWatchdog({ limitMs: options.watchdogMs, reportFile });
+    const mounter: { mount: (mounts: readonly MountSpec[]) => Promise<void> } = { mount: () => Promise.resolve() };
+    const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
+    kernel = await Kernel.boot({
+      store,
+      objects,
+      platform,
+      models: options.models ?? [createOfflineModel()],
+      programs: options.programs ?? [],
+      loader: moduleLoader((mounts) => mounter.mount(mounts)),
+      user: options.user ?? userInfo().username,
+    });
+    const booted = kernel;
+    mounter.mount = (mounts) => mountAll(booted, mounts);
+    await mountAll(kernel, options.mounts ?? []);
+    if (dir !== undefined && options.serve !== false) socket = await serveControlSocket(kernel, dir);
+    const close = once(async () => {
+      await socket?.close();
+      await booted.close();
+      await watchdog?.stop();
+    });
+    return { kernel, watchdogReport, close };
+  } catch (error) {
+    await watchdog?.stop();
+    await (kernel?.close() ?? store.close());
+    throw error;
+  }
+}
+
+async function openStores(dir: string | undefined): Promise<{ store: Metastore; objects: ObjectStore }> {
+  if (dir === undefined) return { store: new MemoryMetastore(), objects: new MemoryObjectStore() };
+  const store = await SqliteMetastore.open({ dir });
+  try {
+    mkdirSync(join(dir, "blobs"), { recursive: true, mode: 0o700 });
+    return { store, objects: await DiskObjectStore.open(join(dir, "blobs")) };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+/** Imports a program's module, and mounts what the module asks for with the input of the process. */
+function moduleLoader(mount: (mounts: readonly MountSpec[]) => Promise<void>): ProgramLoader {
+  return async (source, input) => {
+    const { program, module } = await loadModuleProgram(source);
+    await mount(mountsOf(module, input, source.module ?? "", process.cwd()));
+    return program;
+  };
+}
+
+async function mountAll(kernel: Kernel, mounts: readonly MountSpec[]): Promise<void> {
+  for (const mount of mounts) {
+    const path = resolve(mount.path);
+    const writable = mount.writable === true;
+    const there = kernel.mountAt(mount.at);
+    if (there?.source === path && there.readOnly === !writable) continue;
+    if (there !== undefined)
+      throw new KernelError("EBUSY", `${mount.at} is already ${there.source}; unmount it, or mount ${path} elsewhere`, {
+        path: mount.at,
+      });
+    kernel.mount(mount.at, await openFolder({ path, writable }));
+  }
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => (done ??= work());
+}

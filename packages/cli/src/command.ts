@@ -1,0 +1,60 @@
+// A command: what it is called, what it takes, what it does.
+
+import type { ParseArgsOptionsConfig } from "node:util";
+import { KernelError } from "@ergos/kernel";
+import { type ErgOs, connect } from "./connect.ts";
+import type { Output } from "./terminal.ts";
+
+export interface Invocation {
+  readonly positionals: readonly string[];
+  readonly values: Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>;
+  /** The data directory. */
+  readonly dir: string;
+  readonly out: Output;
+}
+
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  /** What follows the name, as `<path> [--recursive]`. */
+  readonly usage: string;
+  readonly examples: readonly string[];
+  readonly options?: ParseArgsOptionsConfig;
+  /** Runs the command; the number is its exit status. */
+  readonly run: (invocation: Invocation) => Promise<number>;
+}
+
+export const EXIT_OK = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+
+/** Opens the directory for a question or an order, not as a host of runs. */
+export function openDirectory(invocation: Invocation): Promise<ErgOs> {
+  return connect({ dir: invocation.dir, resume: false, serve: false });
+}
+
+/** The positional argument at a place. */
+export function required(invocation: Invocation, at: number, what: string): string {
+  const value = invocation.positionals[at];
+  if (value === undefined) throw new UsageError(`${what} is missing`);
+  return value;
+}
+
+export const isSet = (invocation: Invocation, name: string): boolean => invocation.values[name] === true;
+
+export function textOption(invocation: Invocation, name: string): string | undefined {
+  const value = invocation.values[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+export function listOption(invocation: Invocation, name: string): readonly string[] {
+  const value = invocation.values[name];
+  return Array.isArray(value) ? value.map(String) : [];
+}
+
+/** A call that was typed wrongly: the usage is shown beside the message. */
+export class UsageError extends KernelError {
+  constructor(message: string) {
+    super("EINVAL", message);
+  }
+}

@@ -1,0 +1,135 @@
+// `ergos ps`, `tree`, `logs`, `kill`: processes, their log and their end.
+
+import { type ProcessSummary, type Signal, SIGNALS, parsePid } from "@ergos/kernel";
+import { type Command, EXIT_OK, UsageError, isSet, openDirectory, required, textOption } from "../command.ts";
+import { type Output, formatCount, formatMs, table } from "../terminal.ts";
+
+export const psCommand: Command = {
+  name: "ps",
+  summary: "list processes",
+  usage: "[--all] [--limit N]",
+  examples: ["ergos ps", "ergos ps --all --json"],
+  options: { all: { type: "boolean", short: "a" }, limit: { type: "string" } },
+  run: async (invocation) => {
+    const limit = Number(textOption(invocation, "limit") ?? 50);
+    if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
+    await using os = await openDirectory(invocation);
+    const list = (await os.ps({ all: isSet(invocation, "all"), limit })).filter(
+      (process) => process.ppid !== undefined,
+    );
+    invocation.out.answer(list, (processes) => psText(processes, invocation.out));
+    return EXIT_OK;
+  },
+};
+
+export const treeCommand: Command = {
+  name: "tree",
+  summary: "show processes as a tree",
+  usage: "[--all]",
+  examples: ["ergos tree"],
+  options: { all: { type: "boolean", short: "a" } },
+  run: async (invocation) => {
+    await using os = await openDirectory(invocation);
+    const list = await os.ps({ all: isSet(invocation, "all"), limit: 1000 });
+    invocation.out.answer(list, (processes) => treeText(processes, invocation.out));
+    return EXIT_OK;
+  },
+};
+
+export const logsCommand: Command = {
+  name: "logs",
+  summary: "show what a process logged, and what happened to it",
+  usage: "<pid|run> [--events] [--follow]",
+  examples: ["ergos logs 7", "ergos logs digest-7 --events", "ergos logs 7 --follow"],
+  options: { events: { type: "boolean", short: "e" }, follow: { type: "boolean", short: "f" } },
+  run: async (invocation) => {
+    const pid = parsePid(required(invocation, 0, "the process"));
+    const { out } = invocation;
+    await using os = await openDirectory(invocation);
+    const summary = (await os.ps({ all: true, limit: 10_000 })).find((process) => process.pid === pid);
+    const path =
+      isSet(invocation, "events") && summary !== undefined ? `/proc/runs/${summary.runId}/events` : `/proc/${pid}/log`;
+    const live = isSet(invocation, "follow") ? os.events({ pids: [pid] }) : undefined;
+    const text = await os.fs.readText(path);
+    out.answer(
+      text.split("\n").filter((line) => line !== ""),
+      (lines) =>
+        lines.length === 0 && live === undefined ? "no log lines; `--events` shows its steps" : lines.join("\n"),
+    );
+    if (live === undefined || summary === undefined || summary.state === "zombie") return EXIT_OK;
+    for await (const event of live) {
+      const isLog = event.name === "process.log";
+      if (isLog || isSet(invocation, "events")) {
+        out.answer(
+          event,
+          ({ at, name, data }) =>
+            `${new Date(at).toISOString()} ${isLog ? String(data["text"]) : `${name} ${JSON.stringify(data)}`}`,
+        );
+      }
+      if (/^process\.(completed|failed|cancelled|quarantined)$/.test(event.name)) break;
+    }
+    return EXIT_OK;
+  },
+};
+
+export const killCommand: Command = {
+  name: "kill",
+  summary: "send a signal to a process and its branch (TERM unless given)",
+  usage: "<pid|run>... [--signal TERM|KILL|INT|STOP|CONT]",
+  examples: ["ergos kill 7", "ergos kill 7 --signal STOP"],
+  options: { signal: { type: "string", short: "s" } },
+  run: async (invocation) => {
+    required(invocation, 0, "the process");
+    const signal = (textOption(invocation, "signal") ?? "TERM").toUpperCase().replace(/^SIG/, "");
+    if (!isSignal(signal)) throw new UsageError(`${signal} is no signal; known are ${Object.keys(SIGNALS).join(", ")}`);
+    await using os = await openDirectory(invocation);
+    for (const name of invocation.positionals) {
+      const pid = parsePid(name);
+      await os.kill(pid, signal);
+      invocation.out.answer({ pid, signal }, () => `${signal} sent to ${pid}`);
+    }
+    return EXIT_OK;
+  },
+};
+
+const isSignal = (text: string): text is Signal => Object.hasOwn(SIGNALS, text);
+
+function stateText({ state, code, signal, channel }: ProcessSummary, out: Output): string {
+  if (state !== "zombie") return channel === undefined ? state : `waiting (${channel})`;
+  if (signal !== undefined) return out.style("yellow", `ended by ${signal}`);
+  return code === 0 ? out.style("green", "completed") : out.style("red", `failed`);
+}
+
+function psText(processes: readonly ProcessSummary[], out: Output): string {
+  if (processes.length === 0) return "no processes; `ergos ps --all` shows ended ones";
+  const rows = processes.map((process) => [
+    String(process.pid),
+    process.runId,
+    process.program,
+    formatCount(process.usage.steps),
+    formatCount(process.usage.tokensIn + process.usage.tokensOut),
+    process.ended === undefined ? "" : formatMs(process.ended - process.created),
+    process.progress === undefined || process.state === "zombie"
+      ? ""
+      : `${process.progress.done}/${process.progress.total}`,
+    stateText(process, out),
+  ]);
+  return table([["PID", "RUN", "PROGRAM", "STEPS", "TOKENS", "TIME", "DONE", "STATE"], ...rows]);
+}
+
+function treeText(processes: readonly ProcessSummary[], out: Output): string {
+  const children = Map.groupBy(processes, (process) =>
+    process.ppid !== undefined && processes.some(({ pid }) => pid === process.ppid) ? process.ppid : 0,
+  );
+  const lines: string[] = [];
+  const visit = (process: ProcessSummary, indent: string, isLast: boolean, isRoot: boolean): void => {
+    lines.push(
+      `${isRoot ? "" : `${indent}${isLast ? "└─ " : "├─ "}`}${process.pid} ${out.style("bold", process.name)} ${stateText(process, out)}`,
+    );
+    const below = children.get(process.pid) ?? [];
+    for (const [at, child] of below.entries())
+      visit(child, isRoot ? "" : `${indent}${isLast ? "   " : "│  "}`, at === below.length - 1, false);
+  };
+  for (const root of children.get(0) ?? []) visit(root, "", true, true);
+  return lines.join("\n");
+}

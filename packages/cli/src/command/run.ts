@@ -1,0 +1,270 @@
+// `ergos run` and `ergos resume`: run a program to its end, with live progress.
+
+import { KernelError, type Pid, type ProcessSummary, type ProgramSource, parsePid } from "@ergos/kernel";
+import {
+  type Command,
+  EXIT_FAILED,
+  EXIT_OK,
+  type Invocation,
+  UsageError,
+  isSet,
+  listOption,
+  required,
+  textOption,
+} from "../command.ts";
+import { type ErgOs, connectHost } from "../connect.ts";
+import { findModule, importModule } from "../module-program.ts";
+import { type Output, formatCount, formatMs } from "../terminal.ts";
+
+/** Blocking code ends the host after this long, unless ERGOS_WATCHDOG_MS says otherwise. */
+const WATCHDOG_MS = 10_000;
+
+export const runCommand: Command = {
+  name: "run",
+  summary: "run a program to its end, durably",
+  usage: "<module> [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--budget resource=amount]...",
+  examples: ["ergos run examples/digest", "ergos run ./agent.ts --input topic=locks", "ergos run ./agent.ts --resume"],
+  options: {
+    input: { type: "string", multiple: true, short: "i" },
+    "input-json": { type: "string" },
+    name: { type: "string" },
+    resume: { type: "boolean" },
+    budget: { type: "string", multiple: true },
+  },
+  run: async (invocation) => {
+    const file = findModule(required(invocation, 0, "the module"), process.cwd());
+    const input = readInput(invocation);
+    const source: ProgramSource = { module: file };
+    await using os = await openHost(invocation);
+    const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, file) : undefined;
+    const pid =
+      unfinished === undefined
+        ? await spawn(os, invocation, source, input)
+        : await goOn(os, unfinished, invocation.out);
+    return await follow(os, pid, invocation.out, file);
+  },
+};
+
+export const resumeCommand: Command = {
+  name: "resume",
+  summary: "run a process on that its host left behind, or try a failed one again",
+  usage: "[pid|run]... [--force]",
+  examples: ["ergos resume", "ergos resume 7", "ergos resume digest-7 --force"],
+  options: { force: { type: "boolean" } },
+  run: async (invocation) => {
+    await using os = await openHost(invocation);
+    const all = await os.ps({ all: true });
+    const wanted = invocation.positionals.map(parsePid);
+    const chosen = all.filter((process) =>
+      wanted.length === 0 ? process.state === "sleeping" : wanted.includes(process.pid),
+    );
+    const missing = wanted.find((pid) => !chosen.some((process) => process.pid === pid));
+    if (missing !== undefined)
+      throw new KernelError("ESRCH", `process ${missing} does not exist; \`ergos ps --all\` lists them`, {
+        pid: missing,
+      });
+    if (chosen.length === 0) {
+      invocation.out.answer([], () => "nothing to resume: no process sleeps here");
+      return EXIT_OK;
+    }
+    let status = EXIT_OK;
+    for (const process of chosen) {
+      if (process.state === "running" || process.state === "waiting")
+        invocation.out.line(`${process.runId} is running already`);
+      else await os.resume(process.pid, { again: process.state === "zombie", force: isSet(invocation, "force") });
+    }
+    for (const process of chosen) status = Math.max(status, await follow(os, process.pid, invocation.out));
+    return status;
+  },
+};
+
+async function openHost(invocation: Invocation): Promise<ErgOs> {
+  const configured = Number(process.env["ERGOS_WATCHDOG_MS"] ?? WATCHDOG_MS);
+  if (!Number.isFinite(configured) || configured < 0)
+    throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${process.env["ERGOS_WATCHDOG_MS"] ?? ""}`);
+  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured });
+  const report = host?.watchdogReport;
+  if (report !== undefined) {
+    invocation.out.error(
+      `the last host was ended by the watchdog: process ${report.pid} blocked the event loop for ${formatMs(report.blockedMs)} (see ergos cat /proc/${report.pid}/status)`,
+    );
+  }
+  return os;
+}
+
+async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, input: unknown): Promise<Pid> {
+  const name = textOption(invocation, "name");
+  const budget = readBudget(invocation);
+  return os.spawn(source, {
+    ...(input === undefined ? {} : { input }),
+    ...(name === undefined ? {} : { name }),
+    ...(budget === undefined ? {} : { budget }),
+  });
+}
+
+async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pid> {
+  if (process.state === "sleeping") {
+    await os.resume(process.pid);
+    out.line(`going on with ${process.runId}, which its last host left behind`);
+  }
+  return process.pid;
+}
+
+async function findUnfinished(os: ErgOs, file: string): Promise<ProcessSummary | undefined> {
+  for (const process of (await os.ps()).toReversed()) {
+    if (process.state === "zombie" || process.state === "quarantined" || process.ppid === undefined) continue;
+    const cmdline = JSON.parse(await os.fs.readText(`/proc/${process.pid}/cmdline.json`)) as {
+      program?: { source?: ProgramSource };
+    };
+    if (cmdline.program?.source?.module === file) return process;
+  }
+  return undefined;
+}
+
+/** Shows a process until it ends; its exit is the command's. */
+async function follow(os: ErgOs, pid: Pid, out: Output, file?: string): Promise<number> {
+  const started = performance.now();
+  const interrupt = onInterrupt(os, pid, out);
+  const display = out.isTerminal ? showProgress(os, pid, out, started) : undefined;
+  try {
+    const exit = await os.wait(pid);
+    // What is printed has left this host: it must not be lost by a crash that follows.
+    if (!os.isRemote) await os.flush();
+    display?.();
+    out.clearProgress();
+    const summary = (await os.ps({ all: true })).find((process) => process.pid === pid);
+    const ms = performance.now() - started;
+    const epilogue =
+      file === undefined || exit.code !== 0 ? undefined : (await importModule(file)).epilogue?.(exit.result);
+    out.answer({ pid, runId: summary?.runId, ...exit, usage: summary?.usage, ms: Math.round(ms) }, () =>
+      report(out, summary, exit.result, ms, epilogue),
+    );
+    if (exit.error !== undefined && !out.isJson) out.error(errorText(out, exit.error));
+    return exit.code === 0 ? EXIT_OK : exit.signal === undefined ? EXIT_FAILED : exit.code;
+  } finally {
+    display?.();
+    interrupt();
+  }
+}
+
+function report(
+  out: Output,
+  summary: ProcessSummary | undefined,
+  result: unknown,
+  ms: number,
+  epilogue: string | undefined,
+): string {
+  if (summary === undefined) return "";
+  const { usage, runId, code, signal } = summary;
+  const how =
+    signal !== undefined
+      ? out.style("yellow", `ended by ${signal}`)
+      : code === 0
+        ? out.style("green", "completed")
+        : out.style("red", "failed");
+  const replayed = usage.replayed > 0 ? ` (${formatCount(usage.replayed)} kept from before)` : "";
+  const tokens = usage.tokensIn + usage.tokensOut;
+  const line = `${out.style("bold", runId)} ${how} in ${formatMs(ms)}: ${formatCount(usage.steps)} steps${replayed}, ${formatCount(usage.modelCalls)} model calls, ${formatCount(tokens)} tokens`;
+  if (epilogue !== undefined) return `${epilogue}\n\n${line}`;
+  return result === undefined || code !== 0
+    ? line
+    : `${line}\n${typeof result === "string" ? result : JSON.stringify(result, undefined, 2)}`;
+}
+
+export function errorText(
+  out: Output,
+  record: { readonly message: string; readonly causes?: readonly string[] },
+): string {
+  const causes = (record.causes ?? []).filter((cause) => !record.message.includes(cause));
+  return [out.style("red", record.message), ...causes.map((cause) => `  because: ${cause}`)].join("\n");
+}
+
+function showProgress(os: ErgOs, pid: Pid, out: Output, started: number): () => void {
+  const frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏";
+  let turn = 0;
+  let isBusy = false;
+  const draw = async (): Promise<void> => {
+    const process = (await os.ps()).find((one) => one.pid === pid);
+    if (process === undefined) return;
+    const { progress, usage } = process;
+    const part =
+      progress === undefined
+        ? process.state
+        : `${progress.label === "" ? "nodes" : progress.label} ${formatCount(progress.done)}/${formatCount(progress.total)}`;
+    const tokens = formatCount(usage.tokensIn + usage.tokensOut);
+    out.progress(
+      `${frames[turn++ % frames.length] ?? ""} ${process.runId}  ${part}  ${formatCount(usage.steps)} steps  ${tokens} tokens  ${formatMs(performance.now() - started)}`,
+    );
+  };
+  const timer = setInterval(() => {
+    if (isBusy) return;
+    isBusy = true;
+    void draw()
+      .catch(() => undefined)
+      .finally(() => (isBusy = false));
+  }, 100);
+  return () => clearInterval(timer);
+}
+
+/** Ctrl-C stops this host, not the run: it sleeps until somebody resumes it. A second one does not wait. */
+function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
+  let isAsked = false;
+  const handler = (): void => {
+    if (isAsked) process.exit(130);
+    isAsked = true;
+    out.error(`stopping; finished steps are kept. Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`);
+    void os.close().finally(() => process.exit(130));
+  };
+  process.on("SIGINT", handler);
+  process.on("SIGTERM", handler);
+  return () => {
+    process.off("SIGINT", handler);
+    process.off("SIGTERM", handler);
+  };
+}
+
+function readInput(invocation: Invocation): unknown {
+  const json = textOption(invocation, "input-json");
+  const pairs = listOption(invocation, "input");
+  if (json === undefined && pairs.length === 0) return undefined;
+  const input: Record<string, unknown> = json === undefined ? {} : asObject(json);
+  for (const pair of pairs) {
+    const at = pair.indexOf("=");
+    if (at <= 0) throw new UsageError(`--input takes key=value, found ${JSON.stringify(pair)}`);
+    input[pair.slice(0, at)] = asValue(pair.slice(at + 1));
+  }
+  return input;
+}
+
+function asObject(json: string): Record<string, unknown> {
+  try {
+    const value = JSON.parse(json) as unknown;
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+  } catch {
+    // Said below, together with JSON that is no object.
+  }
+  throw new UsageError("--input-json takes a JSON object");
+}
+
+/** Numbers, booleans, null, objects and arrays as JSON; everything else is text. */
+function asValue(text: string): unknown {
+  if (!/^(-?\d|true$|false$|null$|[[{"])/.test(text)) return text;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
+function readBudget(invocation: Invocation): Readonly<Record<string, number>> | undefined {
+  const pairs = listOption(invocation, "budget");
+  if (pairs.length === 0) return undefined;
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const [name = "", amount = ""] = pair.split("=");
+      if (name === "" || !/^\d+$/.test(amount))
+        throw new UsageError(`--budget takes resource=amount such as tokensOut=10000, found ${JSON.stringify(pair)}`);
+      return [name, Number(amount)];
+    }),
+  );
+}

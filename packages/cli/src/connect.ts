@@ -1,0 +1,173 @@
+// `connect()`: one interface, whether this process owns the data directory or another one does.
+
+import { randomUUID } from "node:crypto";
+import { type Socket, createConnection } from "node:net";
+import { resolve } from "node:path";
+import {
+  KERNEL_VERSION,
+  KernelError,
+  type Os,
+  type Pid,
+  type SpawnArgs,
+  fromErrorRecord,
+  isKernelError,
+} from "@ergos/kernel";
+import { type Transport, WireClient } from "@ergos/protocol";
+import { controlSocketPath } from "@ergos/server";
+import { toProgram } from "@ergos/services";
+import { type BootedHost, type HostOptions, bootHost } from "./boot.ts";
+
+export interface ConnectOptions extends HostOptions {
+  /** Run sleeping processes on whose program this host can find (default true). */
+  readonly resume?: boolean;
+}
+
+export interface ErgOs extends Os, AsyncDisposable {
+  /** Whether another process owns the directory and this one talks to it. */
+  readonly isRemote: boolean;
+  /** Processes that were resumed on connecting. */
+  readonly resumed: readonly Pid[];
+  /**
+   * Spawns a program, waits for it, and returns its result.
+   * @throws the error with which it failed
+   */
+  run(program: unknown, options?: RunOptions): Promise<unknown>;
+  /** Ends the connection. An owning host lets go of running processes, which the next one resumes. */
+  close(): Promise<void>;
+}
+
+export type RunOptions = Omit<SpawnArgs, "program">;
+
+/** Opens ErgOS: `await using os = await connect({ dir: ".ergos" })`. */
+export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
+  try {
+    const host = await bootHost(options);
+    const resumed = options.resume === false ? [] : await resumeAll(host.kernel.os);
+    return toErgOs(host.kernel.os, { isRemote: false, resumed, close: host.close });
+  } catch (error) {
+    if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
+    return connectRemote(options.dir, error);
+  }
+}
+
+/** Opens a host in this process and gives its parts too; for the command line. */
+export async function connectHost(
+  options: ConnectOptions,
+): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
+  try {
+    const host = await bootHost(options);
+    return { os: toErgOs(host.kernel.os, { isRemote: false, resumed: [], close: host.close }), host };
+  } catch (error) {
+    if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
+    return { os: await connectRemote(options.dir, error), host: undefined };
+  }
+}
+
+async function connectRemote(dir: string, busy: KernelError): Promise<ErgOs> {
+  const path = controlSocketPath(resolve(dir));
+  let socket: Socket;
+  try {
+    socket = await dial(path);
+  } catch (cause) {
+    // The owner holds the lock but does not answer: starting, closing, or a program that embeds us silently.
+    throw new KernelError("EBUSY", `${busy.message.replace(/^\[EBUSY\] /, "")}; its control socket does not answer`, {
+      path,
+      cause,
+    });
+  }
+  const { client, welcome } = await WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID);
+  return toErgOs(client.toOs(welcome.pid), {
+    isRemote: true,
+    resumed: [],
+    close: () => {
+      client.close();
+      return client.closed;
+    },
+  });
+}
+
+function dial(path: string): Promise<Socket> {
+  return new Promise((done, fail) => {
+    const socket = createConnection(path);
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      socket.off("error", fail);
+      done(socket);
+    });
+  });
+}
+
+function toTransport(socket: Socket): Transport {
+  return {
+    write: (parts) => {
+      socket.cork();
+      for (const part of parts) socket.write(part);
+      socket.uncork();
+    },
+    onData: (handler) => void socket.on("data", handler),
+    onClose: (handler) => {
+      let reason: Error | undefined;
+      socket.on("error", (error) => (reason = error));
+      socket.on("close", () => handler(reason));
+    },
+    close: () => socket.end(),
+  };
+}
+
+/** Resumes what sleeps and can be found; what cannot stays asleep. */
+export async function resumeAll(os: Os, wanted: (pid: Pid) => boolean = () => true): Promise<readonly Pid[]> {
+  const resumed: Pid[] = [];
+  for (const process of await os.ps()) {
+    if (process.state !== "sleeping" || !wanted(process.pid)) continue;
+    try {
+      await os.resume(process.pid);
+      resumed.push(process.pid);
+    } catch (error) {
+      if (
+        !isKernelError(error) ||
+        (error.code !== "ENOEXEC" && error.code !== "ENOENT" && error.code !== "EQUARANTINE")
+      )
+        throw error;
+    }
+  }
+  return resumed;
+}
+
+function toErgOs(
+  os: Os,
+  parts: { readonly isRemote: boolean; readonly resumed: readonly Pid[]; readonly close: () => Promise<void> },
+): ErgOs {
+  const spawn: Os["spawn"] = (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
+  return {
+    ...os,
+    fs: os.fs,
+    spawn,
+    isRemote: parts.isRemote,
+    resumed: parts.resumed,
+    run: async (program, options) => {
+      const exit = await os.wait(await spawn(program as SpawnArgs["program"], options));
+      if (exit.error !== undefined) throw fromErrorRecord(exit.error);
+      if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
+      return exit.result;
+    },
+    close: parts.close,
+    [Symbol.asyncDispose]: parts.close,
+  };
+}
+
+/** Plans, builders and functions become programs; names and sources stay what they are. */
+function asProgram(program: unknown, isRemote: boolean): SpawnArgs["program"] {
+  const isReference =
+    typeof program === "string" ||
+    (typeof program === "object" &&
+      program !== null &&
+      !("run" in program) &&
+      ("module" in program || "name" in program) &&
+      !("nodes" in program) &&
+      !("build" in program));
+  // A name or a source, as just checked.
+  if (isReference) return program as SpawnArgs["program"];
+  if (isRemote)
+    throw new KernelError("ENOTSUP", "another process owns the directory: spawn a program by its name or module there");
+  return toProgram(program, typeof program === "function" && program.name !== "" ? program.name : "function");
+}

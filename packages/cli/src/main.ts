@@ -1,0 +1,135 @@
+// The command line: finds the command, reads its options, turns errors into one clear message.
+
+import { parseArgs } from "node:util";
+import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
+import { type Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./command.ts";
+import { loadEnvironment } from "./environment.ts";
+import { type Output, createOutput, table } from "./terminal.ts";
+
+/** Commands by name; each is loaded when it is called. */
+const COMMANDS: Readonly<Record<string, { readonly summary: string; readonly load: () => Promise<Command> }>> = {
+  run: {
+    summary: "run a program to its end, durably",
+    load: async () => (await import("./command/run.ts")).runCommand,
+  },
+  resume: {
+    summary: "run a process on that its host left behind, or try a failed one again",
+    load: async () => (await import("./command/run.ts")).resumeCommand,
+  },
+  ps: { summary: "list processes", load: async () => (await import("./command/process.ts")).psCommand },
+  tree: { summary: "show processes as a tree", load: async () => (await import("./command/process.ts")).treeCommand },
+  logs: {
+    summary: "show what a process logged, and what happened to it",
+    load: async () => (await import("./command/process.ts")).logsCommand,
+  },
+  kill: {
+    summary: "send a signal to a process and its branch",
+    load: async () => (await import("./command/process.ts")).killCommand,
+  },
+  ls: { summary: "list a directory of the namespace", load: async () => (await import("./command/file.ts")).lsCommand },
+  cat: { summary: "show files of the namespace", load: async () => (await import("./command/file.ts")).catCommand },
+  watch: {
+    summary: "show changes of files as they happen",
+    load: async () => (await import("./command/file.ts")).watchCommand,
+  },
+  doctor: {
+    summary: "tell what is installed, which models answer, and what this host enforces",
+    load: async () => (await import("./command/doctor.ts")).doctorCommand,
+  },
+};
+
+const COMMON = {
+  dir: { type: "string" },
+  json: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  const out = createOutput(rest.includes("--json"));
+  if (name === "--version" || name === "-v") {
+    out.answer({ version: KERNEL_VERSION }, ({ version }) => version);
+    return EXIT_OK;
+  }
+  if (name === undefined || name === "help" || name === "--help" || name === "-h") {
+    out.line(overview());
+    return EXIT_OK;
+  }
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (entry === undefined) {
+    out.error(`[EINVAL] ergos has no command ${JSON.stringify(name)}${nearest(name)}; \`ergos help\` lists them`);
+    return EXIT_USAGE;
+  }
+  loadEnvironment(process.cwd());
+  const command = await entry.load();
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...rest],
+      options: { ...COMMON, ...command.options },
+      allowPositionals: true,
+      strict: true,
+    });
+    if (values["help"] === true) {
+      out.line(helpOf(command));
+      return EXIT_OK;
+    }
+    const dir = typeof values["dir"] === "string" ? values["dir"] : (process.env["ERGOS_DIR"] ?? ".ergos");
+    return await command.run({ positionals, values, dir, out });
+  } catch (error) {
+    return explain(error, command, out);
+  }
+}
+
+function explain(error: unknown, command: Command, out: Output): number {
+  const isUsage =
+    error instanceof UsageError ||
+    (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
+  const code = isKernelError(error) ? error.code : isUsage ? "EINVAL" : "EFAILED";
+  const message = isKernelError(error) ? error.message : `[${code}] ${describe(error)}`;
+  if (out.isJson) out.answer({ error: { code, message } }, String);
+  else {
+    out.error(out.style("red", message));
+    for (let cause = error instanceof Error ? error.cause : undefined; cause instanceof Error; cause = cause.cause) {
+      if (!message.includes(cause.message)) out.error(`  because: ${describe(cause)}`);
+    }
+    if (isUsage) out.error(`usage: ergos ${command.name} ${command.usage}`);
+  }
+  return isUsage ? EXIT_USAGE : EXIT_FAILED;
+}
+
+function overview(): string {
+  const rows = Object.entries(COMMANDS).map(([name, { summary }]) => [`  ${name}`, summary]);
+  return [
+    "ErgOS, an operating system for AI agents",
+    "",
+    "usage: ergos <command> [options]",
+    "",
+    table(rows),
+    "",
+    "Every command takes --json, --dir DIRECTORY (default $ERGOS_DIR or .ergos) and --help.",
+    "Exit status: 0 done, 1 failed, 2 wrong call, 128 + n ended by signal n.",
+  ].join("\n");
+}
+
+function helpOf(command: Command): string {
+  return [
+    `ergos ${command.name}: ${command.summary}`,
+    "",
+    `usage: ergos ${command.name} ${command.usage}`,
+    "",
+    "examples:",
+    ...command.examples.map((example) => `  ${example}`),
+  ].join("\n");
+}
+
+/** The command that was probably meant. */
+function nearest(name: string): string {
+  const match = Object.keys(COMMANDS).find((known) => known.startsWith(name.slice(0, 2)) || known.includes(name));
+  return match === undefined ? "" : `; did you mean ${match}?`;
+}
+
+// A pipe that is closed early (`ergos ls | head`) is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(EXIT_OK);
+});
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,134 @@
+// `@ergos/drivers/model-offline`: a model without a model. No network, no key, the same answer every time.
+//
+// It does two tasks well enough to be useful (an extractive summary, a classification by key words), and it
+// answers whatever else with a script or with a sentence that says what it is. Its usage is counted like
+// that of a real model, at about four characters a token, and costs nothing.
+
+import { KernelError, type Model, type ModelRequest, type ModelResponse } from "@ergos/kernel";
+import { countWords, sentencesOf, stem, wordsOf } from "./text.ts";
+
+export interface OfflineModelOptions {
+  readonly name?: string;
+  /** Replies by order of calls, or by what the last message says; for tests. */
+  readonly script?: readonly string[] | ((request: ModelRequest, call: number) => string | undefined);
+  /** Milliseconds that each answer takes. */
+  readonly delayMs?: number;
+  /** As the model is to be treated: `pure` is the truth, the others let tests see what a paid model causes. */
+  readonly effect?: Model["effect"];
+  readonly price?: Model["price"];
+}
+
+const CHARACTERS_PER_TOKEN = 4;
+const FREE: Model["price"] = { input: 0, output: 0 };
+
+export function createOfflineModel(options: OfflineModelOptions = {}): Model {
+  let calls = 0;
+  return {
+    name: options.name ?? "offline",
+    description: "offline stand-in: extractive summaries and key-word classification, not a language model",
+    effect: options.effect ?? "pure",
+    price: options.price ?? FREE,
+    health: () =>
+      Promise.resolve({
+        ok: true,
+        detail: "built in; answers are extracted from the input by rules, no language model is asked",
+      }),
+    infer: async (request, { signal }) => {
+      const call = calls++;
+      if (options.delayMs !== undefined) await sleep(options.delayMs, signal);
+      signal.throwIfAborted();
+      return respond(request, answer(request, call, options.script));
+    },
+  };
+}
+
+function respond(request: ModelRequest, full: string): ModelResponse {
+  const charactersMax = (request.maxOutputTokens ?? Number.POSITIVE_INFINITY) * CHARACTERS_PER_TOKEN;
+  const text = full.length > charactersMax ? full.slice(0, charactersMax) : full;
+  const input = request.messages.reduce((sum, message) => sum + message.content.length, 0);
+  return {
+    text,
+    finishReason: text.length < full.length ? "length" : "stop",
+    usage: { inputTokens: tokens(input), outputTokens: tokens(text.length) },
+  };
+}
+
+const tokens = (characters: number): number => Math.ceil(characters / CHARACTERS_PER_TOKEN);
+
+function answer(request: ModelRequest, call: number, script: OfflineModelOptions["script"]): string {
+  const scripted = typeof script === "function" ? script(request, call) : script?.[call];
+  if (scripted !== undefined) return scripted;
+  if (Array.isArray(script))
+    throw new KernelError(
+      "EIO",
+      `the script of the offline model has ${script.length} replies, and this is call ${call + 1}`,
+    );
+  const { task } = request;
+  switch (task?.kind) {
+    case "summarise":
+      return summarise(task.text, task.sentences);
+    case "classify":
+      return classify(task.text, task.labels);
+    case undefined: {
+      const last = request.messages.at(-1)?.content ?? "";
+      return `[offline model, no language model is connected] ${summarise(last, 1)}`.trim();
+    }
+    default:
+      return task satisfies never;
+  }
+}
+
+/** The sentences that carry the most of the text's frequent words, in the order of the text. */
+export function summarise(text: string, count: number): string {
+  const sentences = sentencesOf(text);
+  const counts = countWords(wordsOf(sentences.join(" ")));
+  const scored = sentences.map((sentence, at) => {
+    const words = wordsOf(sentence);
+    const weight =
+      words.reduce((sum, word) => sum + Math.log1p(counts.get(word) ?? 0), 0) / Math.sqrt(words.length + 4);
+    // What opens a text usually says what it is about.
+    return { sentence, at, score: weight * (at === 0 ? 1.6 : at < 4 ? 1.2 : 1) };
+  });
+  const best = scored.toSorted((a, b) => b.score - a.score || a.at - b.at).slice(0, Math.max(0, count));
+  return best
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ sentence }) => sentence)
+    .join(" ");
+}
+
+/** The label whose words the text mentions most for its length. A label may list its key words: `testing: test runner mock`. */
+export function classify(text: string, labels: readonly string[]): string {
+  const counts = countWords(wordsOf(text));
+  let best = { label: labels.at(-1)?.split(":")[0]?.trim() ?? "", score: 0 };
+  for (const entry of labels) {
+    const [label = "", keys = label] = entry.split(":");
+    const words = [
+      ...new Set(
+        keys
+          .toLowerCase()
+          .split(/[\s,]+/)
+          .filter((word) => word !== "")
+          .map(stem),
+      ),
+    ];
+    const score =
+      words.reduce((sum, word) => sum + Math.log1p(counts.get(word) ?? 0), 0) / Math.sqrt(words.length || 1);
+    if (score > best.score) best = { label: label.trim(), score };
+  }
+  return best.label;
+}
+
+function sleep(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      clearTimeout(timer);
+      reject(signal.reason as Error);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    }, delayMs);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}

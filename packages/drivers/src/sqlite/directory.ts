@@ -1,0 +1,123 @@
+// The data directory: one owner at a time, on a local disk.
+//
+// The lock is a small SQLite database held exclusively: it refuses a second process and a second opener in
+// this one, and the operating system frees it when the owner dies, however it dies. The owner's pid for the
+// message is a file beside it.
+
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { KernelError } from "@ergos/kernel";
+import { sqliteError } from "./error.ts";
+
+export interface Ownership {
+  readonly dir: string;
+  /** Lets another process have the directory; idempotent. */
+  release(): void;
+}
+
+export interface Owner {
+  readonly pid: number;
+  readonly since: number;
+}
+
+/** Magic numbers of statfs(2) for filesystems whose locks and syncs cannot be trusted. */
+const NETWORK_FILESYSTEMS: Readonly<Record<number, string>> = {
+  0x6969: "NFS",
+  0x517b: "SMB",
+  0xff534d42: "CIFS",
+  0xfe534d42: "SMB2",
+  0x5346414f: "AFS",
+  0x00c36400: "CephFS",
+};
+
+/**
+ * Takes a data directory, making it if need be.
+ * @throws {EBUSY} another process owns it · {EROFS} it cannot be written · {ENOTSUP} it is on a network filesystem
+ */
+export function takeDirectory(dir: string): Ownership {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new KernelError("EROFS", `the data directory ${dir} cannot be made; choose one that you may write to`, {
+      path: dir,
+      cause,
+    });
+  }
+  refuseNetwork(dir);
+  const lock = openLock(dir);
+  writeFileSync(ownerFile(dir), JSON.stringify({ pid: process.pid, since: Date.now() } satisfies Owner), {
+    mode: 0o600,
+  });
+  let held = true;
+  return {
+    dir,
+    release: () => {
+      if (!held) return;
+      held = false;
+      lock.close();
+    },
+  };
+}
+
+function openLock(dir: string): DatabaseSync {
+  let lock: DatabaseSync | undefined;
+  try {
+    lock = new DatabaseSync(join(dir, "owner.lock"), { timeout: 0 });
+    lock.exec(
+      "PRAGMA journal_mode=MEMORY; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE IF NOT EXISTS owner(pid)",
+    );
+    return lock;
+  } catch (cause) {
+    lock?.close();
+    const error = sqliteError(cause, dir);
+    if (error.code !== "EBUSY") throw error;
+    const owner = readOwner(dir);
+    const who = owner === undefined ? "another process" : `process ${owner.pid}`;
+    throw new KernelError(
+      "EBUSY",
+      `${dir} is owned by ${who}; commands reach it over its control socket, or end it first`,
+      { path: dir, cause },
+    );
+  }
+}
+
+/** Who owns the directory according to the file beside the lock; only for messages. */
+export function readOwner(dir: string): Owner | undefined {
+  try {
+    // Written by `takeDirectory` only, and shown to people only.
+    return JSON.parse(readFileSync(ownerFile(dir), "utf8")) as Owner;
+  } catch {
+    return undefined;
+  }
+}
+
+const ownerFile = (dir: string): string => join(dir, "owner.json");
+
+function refuseNetwork(dir: string): void {
+  const name = networkFilesystemOf(dir);
+  if (name === undefined) return;
+  throw new KernelError(
+    "ENOTSUP",
+    `${dir} is on a network filesystem (${name}), whose locks and syncs cannot be trusted; use a local disk`,
+    { path: dir },
+  );
+}
+
+/** The name of the network filesystem that a directory is on, if it is on one. */
+export function networkFilesystemOf(
+  dir: string,
+  statfs: (path: string) => { readonly type: number } = statfsSync,
+): string | undefined {
+  return NETWORK_FILESYSTEMS[statfs(dir).type >>> 0];
+}
+
+/** Makes the names in a directory survive a loss of power. */
+export function syncDirectory(dir: string): void {
+  const fd = openSync(dir, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

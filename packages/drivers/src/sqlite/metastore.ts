@@ -1,0 +1,508 @@
+// The embedded metastore: SQLite in WAL mode, one log record a turn, state folded behind it.
+//
+// It owns the connection, the overlay and the thread that syncs. Callers talk to it only through the contract.
+//
+// S1  A commit is decided when it is submitted, in the order of submission, and seen by every later decision.
+// S2  Commits of one turn of the loop are one row, written before the next turn's; their promises settle then.
+// S3  `flushed` covers a position only if the sync began after the row of that position was written.
+// S4  A failed write or sync poisons the store: everything pending and later is EIO, nothing is tried again.
+// S5  Folding may stop anywhere: what lies behind the `folded` mark is replayed from the log, and doing it
+//     twice changes nothing. Reads take the overlay first and ignore half-folded segments.
+// S6  Checkpoints run in the thread. Commits are held only while its second pass catches up (about 10 ms).
+
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type Batch,
+  type CommitRecord,
+  type Entry,
+  KernelError,
+  LIMITS,
+  type LogEntry,
+  type Metastore,
+  type MetastoreFeatures,
+  type Range,
+  type Receipt,
+  SEQ_ZERO,
+  type Seq,
+  decide,
+  measure,
+  toSeq,
+} from "@ergos/kernel";
+import { type Ownership, syncDirectory, takeDirectory } from "./directory.ts";
+import { sqliteError } from "./error.ts";
+import { GroupWriter, decodeGroup } from "./group.ts";
+import { Overlay } from "./overlay.ts";
+import { SyncThread } from "./sync-thread.ts";
+import { Tables } from "./tables.ts";
+
+const GROUP_BYTES_MAX = 128 * 1024;
+/** Rows in the overlay at which folding begins, and rows folded in one slice. */
+const FOLD_ROWS = 8192;
+const FOLD_SLICE_ROWS = 128;
+const FOLD_IDLE_MS = 250;
+/** Frames (4 KiB pages) in the write-ahead log at which a checkpoint begins. */
+const CHECKPOINT_FRAMES = 2048;
+const CHECK_WAL_EVERY = 32;
+const DEFAULT_TAIL_RETENTION = 10_000;
+
+export interface SqliteMetastoreOptions {
+  /** Data directory; made if it is absent. */
+  readonly dir: string;
+  /** Commits that `tail` still knows. */
+  readonly tailRetention?: number;
+  /** Without it syncs use libuv's pool, which is slower under load. */
+  readonly thread?: boolean;
+  /** Runs a task after the current turn of the loop. */
+  readonly defer?: (task: () => void) => void;
+}
+
+interface Waiter {
+  readonly seq: Seq;
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
+  readonly reject: (error: KernelError) => void;
+}
+
+class Committed implements Receipt {
+  readonly seq: Seq;
+  readonly #store: SqliteMetastore;
+
+  constructor(seq: Seq, store: SqliteMetastore) {
+    this.seq = seq;
+    this.#store = store;
+  }
+
+  get flushed(): Promise<void> {
+    return this.#store.flushTo(this.seq);
+  }
+}
+
+export class SqliteMetastore implements Metastore {
+  readonly features: MetastoreFeatures = { durability: "power" };
+  readonly #ownership: Ownership;
+  readonly #tables: Tables;
+  readonly #walFd: number;
+  readonly #thread: SyncThread;
+  readonly #useThread: boolean;
+  readonly #tailRetention: number;
+  readonly #defer: (task: () => void) => void;
+
+  // State of the map (S1, S5). Changed only in `commit`, `#foldSlice` and at opening.
+  #overlay = new Overlay();
+  #folding: Overlay | undefined;
+  #seq: Seq;
+  #folded: Seq;
+
+  // The write side (S2). Changed only in `commit` and `#writeGroup`.
+  readonly #group = new GroupWriter();
+  #waitingForWrite: Waiter[] = [];
+  #pendingBytes = 0;
+  #isScheduled = false;
+  #written: Seq;
+  #groupsWritten = 0;
+  #isHeld = false;
+  readonly #gates: (() => void)[] = [];
+
+  // The sync side (S3). Changed only in `flushTo` and `#startSync`.
+  #flushed: Seq;
+  #isSyncing = false;
+  readonly #waitingForFlush: Waiter[] = [];
+
+  #failure: KernelError | undefined;
+  #closing: Promise<void> | undefined;
+  #idle: NodeJS.Timeout | undefined;
+
+  private constructor(ownership: Ownership, tables: Tables, walFd: number, options: SqliteMetastoreOptions) {
+    this.#ownership = ownership;
+    this.#tables = tables;
+    this.#walFd = walFd;
+    this.#useThread = options.thread !== false;
+    this.#tailRetention = options.tailRetention ?? DEFAULT_TAIL_RETENTION;
+    this.#defer = options.defer ?? ((task) => void setImmediate(task));
+    this.#thread = new SyncThread(walFd, join(options.dir, "store.db"));
+    this.#folded = toSeq(tables.meta("folded") ?? 0);
+    this.#seq = this.#folded;
+    this.#replay();
+    this.#written = this.#seq;
+    this.#flushed = SEQ_ZERO;
+  }
+
+  /**
+   * Opens the store of a directory, taking ownership of it.
+   * @throws {EBUSY} another process owns it · {ECORRUPT} it is damaged · {EVERSION} a newer program wrote it
+   */
+  static open(options: SqliteMetastoreOptions): Promise<SqliteMetastore> {
+    return Promise.resolve().then(() => {
+      const ownership = takeDirectory(options.dir);
+      const file = join(options.dir, "store.db");
+      let tables: Tables | undefined;
+      try {
+        tables = new Tables(file);
+        // The first write makes the log file, whose descriptor is then kept for the life of the connection.
+        tables.setMeta("opened", Date.now());
+        syncDirectory(options.dir);
+        return new SqliteMetastore(ownership, tables, openSync(`${file}-wal`, "r+"), options);
+      } catch (error) {
+        tables?.close();
+        ownership.release();
+        throw sqliteError(error, file);
+      }
+    });
+  }
+
+  get seq(): Seq {
+    return this.#seq;
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    return this.#reading(() => this.#lookup(key));
+  }
+
+  async scan(
+    range: Range,
+    { limit, reverse = false }: { readonly limit: number; readonly reverse?: boolean },
+  ): Promise<readonly Entry[]> {
+    if (range.from >= range.to || limit <= 0) return [];
+    return this.#reading(() => mergeScan(this.#tables, [this.#overlay, this.#folding], range, limit, reverse));
+  }
+
+  async readLog(
+    log: string,
+    { after, limit }: { readonly after: Seq; readonly limit: number },
+  ): Promise<readonly LogEntry[]> {
+    return this.#reading(() => {
+      const trimmed = toSeq(this.#overlay.trims.get(log) ?? this.#folding?.trims.get(log) ?? this.#tables.trimmed(log));
+      if (after < trimmed && after !== SEQ_ZERO) throw stale(log, after, trimmed);
+      const from = toSeq(Math.max(after, trimmed));
+      // Half-folded segments (S5) lie behind the mark; the overlay still has their entries.
+      const folded =
+        from >= this.#folded ? [] : this.#tables.segment(log, from, limit).filter((entry) => entry.seq <= this.#folded);
+      const fresh = [this.#folding, this.#overlay].flatMap((overlay) => overlay?.logs.get(log) ?? []);
+      const all = folded.length >= limit ? folded : [...folded, ...fresh.filter((entry) => entry.seq > from)];
+      return wholeCommits(all, limit);
+    });
+  }
+
+  async tail(after: Seq, { limit }: { readonly limit: number }): Promise<readonly CommitRecord[]> {
+    return this.#reading(() => {
+      const out: CommitRecord[] = [];
+      const dropped = this.#tables.meta("dropped") ?? 0;
+      if (after < dropped) throw stale("tail", after, dropped);
+      for (let from: number = after; out.length < limit;) {
+        const rows = this.#tables.groupsAfter(from, 64);
+        for (const row of rows) {
+          from = row.seq;
+          out.push(...decodeGroup(row.head, row.body).filter((commit) => commit.seq > after));
+          if (out.length >= limit) break;
+        }
+        if (rows.length === 0) break;
+      }
+      return out.slice(0, limit);
+    });
+  }
+
+  async commit(batch: Batch): Promise<Receipt> {
+    const bytes = measure(batch);
+    while (this.#pendingBytes > 0 && this.#pendingBytes + bytes > LIMITS.pendingBytesMax) {
+      await new Promise<void>((resolve) => this.#gates.push(resolve));
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closing !== undefined) throw new KernelError("EIO", "the store is closed");
+    const effects = detach(decide(batch, (key) => this.#lookup(key)));
+    const seq = toSeq(this.#seq + 1);
+    this.#seq = seq;
+    this.#overlay.apply(seq, effects);
+    this.#group.add(seq, effects);
+    this.#pendingBytes += bytes;
+    const waiter = makeWaiter(seq);
+    this.#waitingForWrite.push(waiter);
+    if (this.#group.bytes > GROUP_BYTES_MAX) this.#writeGroup();
+    else this.#schedule();
+    await waiter.promise;
+    return new Committed(seq, this);
+  }
+
+  flush(): Promise<void> {
+    return this.flushTo(this.#seq);
+  }
+
+  /** Settles when a position and all before it survive a loss of power. */
+  flushTo(seq: Seq): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (seq <= this.#flushed) return Promise.resolve();
+    const last = this.#waitingForFlush.at(-1);
+    if (last !== undefined && last.seq >= seq) return last.promise;
+    const waiter = makeWaiter(seq);
+    this.#waitingForFlush.push(waiter);
+    if (seq > this.#written) this.#writeGroup();
+    this.#startSync();
+    return waiter.promise;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#idle);
+    try {
+      if (this.#failure === undefined) {
+        await this.flushTo(this.#seq);
+        while (!this.#overlay.isEmpty || this.#folding !== undefined) this.#foldSlice();
+      }
+    } finally {
+      await this.#thread.stop();
+      this.#tables.close();
+      closeSync(this.#walFd);
+      this.#ownership.release();
+    }
+  }
+
+  #lookup(key: string): Entry | undefined {
+    for (const overlay of [this.#overlay, this.#folding]) {
+      const entry = overlay?.entries.get(key);
+      if (entry !== undefined) return entry;
+      if (overlay?.entries.has(key) === true) return undefined;
+    }
+    return this.#tables.get(key);
+  }
+
+  #reading<T>(read: () => T): T {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      return read();
+    } catch (error) {
+      throw sqliteError(error, this.#ownership.dir);
+    }
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    this.#defer(() => {
+      this.#isScheduled = false;
+      this.#writeGroup();
+    });
+  }
+
+  #writeGroup(): void {
+    if (this.#group.isEmpty || this.#isHeld || this.#failure !== undefined) return;
+    const waiters = this.#waitingForWrite;
+    const last = waiters.at(-1)?.seq;
+    if (last === undefined) return;
+    this.#waitingForWrite = [];
+    this.#pendingBytes = 0;
+    const { head, body } = this.#group.take();
+    try {
+      this.#tables.insertGroup(last, head, body);
+    } catch (error) {
+      this.#waitingForWrite = waiters;
+      return this.#poison(sqliteError(error, this.#ownership.dir));
+    }
+    this.#written = last;
+    this.#groupsWritten++;
+    for (const waiter of waiters) waiter.resolve();
+    for (const open of this.#gates.splice(0)) open();
+    if (this.#waitingForFlush.length > 0) this.#startSync();
+    this.#afterWrite();
+  }
+
+  /** Housekeeping that the write made due. */
+  #afterWrite(): void {
+    if (this.#groupsWritten === 2 && this.#useThread) this.#thread.start();
+    if (
+      this.#groupsWritten % CHECK_WAL_EVERY === 0 &&
+      this.#thread.canCheckpoint &&
+      this.#tables.walFrames() > CHECKPOINT_FRAMES
+    )
+      this.#checkpoint();
+    if (this.#overlay.size > FOLD_ROWS) this.#startFolding();
+    else if (this.#idle === undefined) {
+      this.#idle = setTimeout(() => {
+        this.#idle = undefined;
+        this.#startFolding();
+      }, FOLD_IDLE_MS).unref();
+    }
+  }
+
+  #startSync(): void {
+    if (this.#isSyncing || this.#failure !== undefined || this.#written <= this.#flushed) return;
+    this.#isSyncing = true;
+    const upTo = this.#written;
+    this.#thread.sync((error) => {
+      this.#isSyncing = false;
+      if (error !== undefined)
+        return this.#poison(
+          new KernelError("EIO", "the disk refused a sync; what was not flushed is in doubt, start again", {
+            path: this.#ownership.dir,
+            cause: error,
+          }),
+        );
+      this.#flushed = upTo;
+      while (this.#waitingForFlush[0] !== undefined && this.#waitingForFlush[0].seq <= upTo)
+        this.#waitingForFlush.shift()?.resolve();
+      if (this.#waitingForFlush.length > 0) this.#startSync();
+    });
+  }
+
+  /** Two passes (S6): the first while commits go on, the second with commits held, so that the log restarts. */
+  #checkpoint(): void {
+    const failed = (): void =>
+      this.#poison(new KernelError("EIO", "a checkpoint of the store failed", { path: this.#ownership.dir }));
+    this.#thread.checkpoint((left) => {
+      if (left < 0) return left === -5 ? undefined : failed();
+      this.#isHeld = true;
+      this.#thread.checkpoint((rest) => {
+        this.#isHeld = false;
+        if (rest < 0 && rest !== -5) return failed();
+        this.#writeGroup();
+        if (this.#folding !== undefined) this.#foldOn();
+      });
+    });
+  }
+
+  #startFolding(): void {
+    if (
+      this.#folding !== undefined ||
+      this.#overlay.isEmpty ||
+      this.#failure !== undefined ||
+      this.#closing !== undefined
+    )
+      return;
+    // Only what is in the log may be folded.
+    if (!this.#group.isEmpty) this.#writeGroup();
+    if (!this.#group.isEmpty) return;
+    this.#defer(() => this.#foldOn());
+  }
+
+  #foldOn(): void {
+    if (this.#closing !== undefined || this.#failure !== undefined || this.#isHeld) return;
+    try {
+      this.#foldSlice();
+    } catch (error) {
+      return this.#poison(sqliteError(error, this.#ownership.dir));
+    }
+    if (this.#folding !== undefined) this.#defer(() => this.#foldOn());
+  }
+
+  #foldTarget: Seq = SEQ_ZERO;
+  #foldWork: Iterator<() => void> | undefined;
+
+  /** Folds the next rows; the last slice moves the mark. */
+  #foldSlice(): void {
+    if (this.#folding === undefined) {
+      if (!this.#group.isEmpty) this.#writeGroup();
+      this.#folding = this.#overlay;
+      this.#overlay = new Overlay();
+      this.#foldTarget = this.#seq;
+      this.#foldWork = foldSteps(this.#tables, this.#folding);
+    }
+    const work = this.#foldWork;
+    let isDone = false;
+    this.#tables.transaction(() => {
+      for (let rows = 0; rows < FOLD_SLICE_ROWS; rows++) {
+        const step = work?.next();
+        if (step === undefined || step.done === true) {
+          isDone = true;
+          break;
+        }
+        step.value();
+      }
+      if (isDone) this.#moveMark();
+    });
+    if (!isDone) return;
+    this.#folded = this.#foldTarget;
+    this.#folding = undefined;
+    this.#foldWork = undefined;
+  }
+
+  #moveMark(): void {
+    this.#tables.setMeta("folded", this.#foldTarget);
+    const through = this.#foldTarget - this.#tailRetention;
+    if (through > 0 && this.#tables.dropGroups(through, 1024) > 0) {
+      const oldest = this.#tables.groupsAfter(0, 1)[0];
+      const first =
+        oldest === undefined ? this.#foldTarget : (decodeGroup(oldest.head, oldest.body)[0]?.seq ?? oldest.seq) - 1;
+      this.#tables.setMeta("dropped", first);
+    }
+  }
+
+  #replay(): void {
+    for (let from: number = this.#folded; ;) {
+      const rows = this.#tables.groupsAfter(from, 256);
+      for (const row of rows) {
+        from = row.seq;
+        for (const { seq, ...effects } of decodeGroup(row.head, row.body)) {
+          if (seq <= this.#folded) continue;
+          this.#overlay.apply(seq, effects);
+          this.#seq = seq;
+        }
+      }
+      if (rows.length === 0) return;
+    }
+  }
+
+  #poison(error: KernelError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    for (const waiter of [...this.#waitingForWrite, ...this.#waitingForFlush]) waiter.reject(error);
+    for (const open of this.#gates.splice(0)) open();
+  }
+}
+
+function makeWaiter(seq: Seq): Waiter {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  return { seq, promise, resolve, reject };
+}
+
+/** Callers may reuse their buffers after the commit. */
+function detach(effects: ReturnType<typeof decide>): ReturnType<typeof decide> {
+  const copies = <T extends { readonly value: string | Uint8Array }>(items: readonly T[]): readonly T[] =>
+    items.some(({ value }) => typeof value !== "string")
+      ? items.map((item) => (typeof item.value === "string" ? item : { ...item, value: Buffer.from(item.value) }))
+      : items;
+  return { ...effects, puts: copies(effects.puts), appends: copies(effects.appends) };
+}
+
+function* foldSteps(tables: Tables, overlay: Overlay): Generator<() => void, void, undefined> {
+  for (const [key, entry] of overlay.entries.entries())
+    yield () => (entry === undefined ? tables.delete(key) : tables.put(entry));
+  for (const [log, entries] of overlay.logs) yield () => tables.putSegment(log, entries);
+  for (const [log, through] of overlay.trims) yield () => tables.trim(log, through);
+}
+
+/** A page of the range: rows of the tables, corrected by what is not folded yet. */
+function mergeScan(
+  tables: Tables,
+  overlays: readonly (Overlay | undefined)[],
+  range: Range,
+  limit: number,
+  reverse: boolean,
+): readonly Entry[] {
+  const fresh = new Map<string, Entry | undefined>();
+  for (const overlay of overlays) {
+    overlay?.entries.forRange(range.from, range.to, false, (key, entry) => {
+      if (!fresh.has(key)) fresh.set(key, entry);
+    });
+  }
+  // Every deleted or replaced row of the page may cost one more from the tables.
+  const rows = tables.scan(range, limit + fresh.size, reverse);
+  if (fresh.size === 0) return rows.slice(0, limit);
+  const merged = new Map(rows.map((entry): [string, Entry | undefined] => [entry.key, entry]));
+  for (const [key, entry] of fresh) merged.set(key, entry);
+  const entries = [...merged.values()].filter((entry) => entry !== undefined);
+  const sign = reverse ? -1 : 1;
+  return entries.sort((a, b) => (a.key < b.key ? -sign : sign)).slice(0, limit);
+}
+
+/** About `limit` entries, never a part of a commit. */
+function wholeCommits(entries: readonly LogEntry[], limit: number): readonly LogEntry[] {
+  let end = Math.min(entries.length, Math.max(1, limit));
+  while (end < entries.length && entries[end]?.seq === entries[end - 1]?.seq) end++;
+  return entries.slice(0, end);
+}
+
+const stale = (what: string, after: number, earliest: number): KernelError =>
+  new KernelError("ESTALE", `position ${after} of ${what} is older than what is kept; begin again after ${earliest}`);

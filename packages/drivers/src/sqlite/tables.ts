@@ -1,0 +1,208 @@
+// The tables behind the log: prepared statements over one connection.
+//
+// groups   the log: one row a group, named by its last commit
+// entries  the map, as far as it is folded
+// segments logs, as far as they are folded: the entries of one fold in one row
+// trims    positions up to which a log was trimmed
+// meta     the format, and the position up to which the log is folded (`folded`)
+
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { type Entry, type LogEntry, type Range, type Seq, type Value, toSeq } from "@ergos/kernel";
+import { newerFormat } from "./group.ts";
+
+const FORMAT = 1;
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS groups(seq INTEGER PRIMARY KEY, head TEXT NOT NULL, body BLOB);
+  CREATE TABLE IF NOT EXISTS entries(key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS segments(log TEXT, first INTEGER, last INTEGER NOT NULL, head TEXT NOT NULL, body BLOB, PRIMARY KEY(log, first)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS trims(log TEXT PRIMARY KEY, through INTEGER NOT NULL) WITHOUT ROWID;
+`;
+
+interface EntryRow {
+  readonly key: string;
+  readonly version: number;
+  readonly value: Value;
+}
+interface BlobRow {
+  readonly seq: number;
+  readonly head: string;
+  readonly body: Uint8Array | null;
+}
+interface SegmentRow {
+  readonly head: string;
+  readonly body: Uint8Array | null;
+}
+
+export class Tables {
+  readonly db: DatabaseSync;
+  readonly #get: StatementSync;
+  readonly #up: StatementSync;
+  readonly #down: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
+  readonly #insertGroup: StatementSync;
+  readonly #groupsAfter: StatementSync;
+  readonly #dropGroups: StatementSync;
+  readonly #segmentsAfter: StatementSync;
+  readonly #putSegment: StatementSync;
+  readonly #dropSegments: StatementSync;
+  readonly #putTrim: StatementSync;
+  readonly #getTrim: StatementSync;
+  readonly #putMeta: StatementSync;
+  readonly #getMeta: StatementSync;
+  readonly #walState: StatementSync;
+
+  constructor(file: string) {
+    const db = new DatabaseSync(file, { timeout: 5000 });
+    try {
+      db.exec(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8000",
+      );
+      db.exec(SCHEMA);
+      this.db = db;
+      this.#get = db.prepare("SELECT key, version, value FROM entries WHERE key = ?");
+      this.#up = db.prepare("SELECT key, version, value FROM entries WHERE key >= ? AND key < ? ORDER BY key LIMIT ?");
+      this.#down = db.prepare(
+        "SELECT key, version, value FROM entries WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?",
+      );
+      this.#put = db.prepare("INSERT OR REPLACE INTO entries(key, version, value) VALUES (?, ?, ?)");
+      this.#delete = db.prepare("DELETE FROM entries WHERE key = ?");
+      this.#insertGroup = db.prepare("INSERT INTO groups(seq, head, body) VALUES (?, ?, ?)");
+      this.#groupsAfter = db.prepare("SELECT seq, head, body FROM groups WHERE seq > ? ORDER BY seq LIMIT ?");
+      this.#dropGroups = db.prepare(
+        "DELETE FROM groups WHERE seq IN (SELECT seq FROM groups WHERE seq <= ? ORDER BY seq LIMIT ?)",
+      );
+      this.#segmentsAfter = db.prepare("SELECT head, body FROM segments WHERE log = ? AND last > ? ORDER BY first");
+      this.#putSegment = db.prepare(
+        "INSERT OR REPLACE INTO segments(log, first, last, head, body) VALUES (?, ?, ?, ?, ?)",
+      );
+      this.#dropSegments = db.prepare("DELETE FROM segments WHERE log = ? AND last <= ?");
+      this.#putTrim = db.prepare("INSERT OR REPLACE INTO trims(log, through) VALUES (?, ?)");
+      this.#getTrim = db.prepare("SELECT through FROM trims WHERE log = ?");
+      this.#putMeta = db.prepare("INSERT OR REPLACE INTO meta(name, value) VALUES (?, ?)");
+      this.#getMeta = db.prepare("SELECT value FROM meta WHERE name = ?");
+      this.#walState = db.prepare("PRAGMA wal_checkpoint(NOOP)");
+      const format = this.meta("format");
+      if (format === undefined) this.#putMeta.run("format", FORMAT);
+      else if (format > FORMAT) throw newerFormat("the store", format, FORMAT);
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  }
+
+  meta(name: string): number | undefined {
+    // The column is declared INTEGER NOT NULL.
+    return (this.#getMeta.get(name) as { value: number } | undefined)?.value;
+  }
+
+  setMeta(name: string, value: number): void {
+    this.#putMeta.run(name, value);
+  }
+
+  get(key: string): Entry | undefined {
+    // The columns are those of the statement.
+    const row = this.#get.get(key) as EntryRow | undefined;
+    return row === undefined ? undefined : toEntry(row);
+  }
+
+  scan(range: Range, limit: number, reverse: boolean): Entry[] {
+    const rows = (reverse ? this.#down : this.#up).all(range.from, range.to, limit) as unknown as EntryRow[];
+    return rows.map(toEntry);
+  }
+
+  put(entry: Entry): void {
+    this.#put.run(entry.key, entry.version, entry.value);
+  }
+
+  delete(key: string): void {
+    this.#delete.run(key);
+  }
+
+  insertGroup(last: Seq, head: string, body: Uint8Array | null): void {
+    this.#insertGroup.run(last, head, body);
+  }
+
+  groupsAfter(after: number, limit: number): readonly BlobRow[] {
+    return this.#groupsAfter.all(after, limit) as unknown as BlobRow[];
+  }
+
+  /** Forgets at most `limit` groups up to a position; returns how many. */
+  dropGroups(through: number, limit: number): number {
+    return Number(this.#dropGroups.run(through, limit).changes);
+  }
+
+  putSegment(log: string, entries: readonly LogEntry[]): void {
+    const first = entries[0];
+    const last = entries.at(-1);
+    if (first === undefined || last === undefined) return;
+    const parts: Uint8Array[] = [];
+    let offset = 0;
+    const head = entries.map(({ seq, value }) => {
+      if (typeof value === "string") return [seq, value];
+      parts.push(value);
+      offset += value.length;
+      return [seq, offset - value.length, value.length];
+    });
+    this.#putSegment.run(
+      log,
+      first.seq,
+      last.seq,
+      JSON.stringify(head),
+      parts.length === 0 ? null : Buffer.concat(parts),
+    );
+  }
+
+  /** Entries of the folded part of a log behind a position, at least `limit` if there are as many. */
+  segment(log: string, after: Seq, limit: number): LogEntry[] {
+    const out: LogEntry[] = [];
+    for (const row of this.#segmentsAfter.iterate(log, after)) {
+      // The columns are those of the statement; the head was written by `putSegment`.
+      const { head, body } = row as unknown as SegmentRow;
+      for (const [seq, a, b] of JSON.parse(head) as [number, string | number, number?][]) {
+        if (seq <= after) continue;
+        const value = typeof a === "string" ? a : (body ?? new Uint8Array(0)).subarray(a, a + (b ?? 0));
+        out.push({ seq: toSeq(seq), value });
+      }
+      if (out.length >= limit) break;
+    }
+    return out;
+  }
+
+  trim(log: string, through: Seq): void {
+    this.#putTrim.run(log, through);
+    this.#dropSegments.run(log, through);
+  }
+
+  trimmed(log: string): number {
+    // The column is declared INTEGER NOT NULL.
+    return (this.#getTrim.get(log) as { through: number } | undefined)?.through ?? 0;
+  }
+
+  /** Frames in the write-ahead log that the next checkpoint has to copy. */
+  walFrames(): number {
+    // NOOP reports and does nothing; the columns are those of the pragma.
+    const row = this.#walState.get() as { log: number; checkpointed: number };
+    return row.log;
+  }
+
+  /** Runs changes as one transaction. */
+  transaction(work: () => void): void {
+    this.db.exec("BEGIN IMMEDIATE");
+    try {
+      work();
+      this.db.exec("COMMIT");
+    } catch (error) {
+      if (this.db.isTransaction) this.db.exec("ROLLBACK");
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.db.close();
+  }
+}
+
+const toEntry = ({ key, version, value }: EntryRow): Entry => ({ key, value, version: toSeq(version) });

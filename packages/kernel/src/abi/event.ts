@@ -1,0 +1,143 @@
+// The event table. `docs/events.md` has one heading for each name; a test compares both directions.
+//
+// Where an event comes from decides how it is replayed:
+//   log      appended to the zone's event log in the commit that it tells of
+//   journal  read back out of its process's journal, so it is written once
+//   volatile told to who listens at that moment, and never stored
+
+import type { Pid, Seq } from "../base/id.ts";
+import type { Schema } from "../base/schema.ts";
+
+export const EVENT_CLASSES = [
+  "process",
+  "plan",
+  "fs",
+  "net",
+  "memory",
+  "security",
+  "device",
+  "performance",
+  "interrupt",
+] as const;
+export type EventClass = (typeof EVENT_CLASSES)[number];
+
+export interface EventRow {
+  readonly class: EventClass;
+  readonly source: "log" | "journal" | "volatile";
+  readonly summary: string;
+  readonly payload: Schema;
+  /** What a full subscriber buffer does: `error` ends the subscription, `drop` counts and goes on. */
+  readonly overflow: "error" | "drop";
+}
+
+const text: Schema = { type: "string" };
+const count: Schema = { type: "integer" };
+const payload = (properties: Readonly<Record<string, Schema>>): Schema => ({
+  type: "object",
+  properties,
+  additionalProperties: false,
+});
+
+const process = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "process",
+  source: "log",
+  summary,
+  payload: payload({ name: text, program: text, ...more }),
+  overflow: "error",
+});
+const node = (summary: string, source: EventRow["source"], more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "plan",
+  source,
+  summary,
+  payload: payload({ place: text, ...more }),
+  overflow: "error",
+});
+const file = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "fs",
+  source: "log",
+  summary,
+  payload: payload({ path: text, oldPath: text, size: count, contentId: text, type: text, ...more }),
+  overflow: "error",
+});
+const error: Schema = { type: "object" };
+
+export const EVENTS = {
+  "process.started": process("a process was spawned", { ppid: count }),
+  "process.resumed": process("a process goes on from its journal after its host ended"),
+  "process.signalled": process("a signal was sent to a process", { signal: text }),
+  "process.completed": process("a process exited with code 0"),
+  "process.failed": process("a process exited with an error", { error }),
+  "process.cancelled": process("a process was ended by a signal", { signal: text }),
+  "process.quarantined": process("a process is kept for inspection and runs no more", { error }),
+  "process.log": {
+    class: "process",
+    source: "journal",
+    summary: "a process wrote a log line",
+    payload: payload({ level: text, text }),
+    overflow: "drop",
+  },
+  "process.progress": {
+    class: "process",
+    source: "volatile",
+    summary: "a process reported progress",
+    payload: payload({ done: count, total: count, label: text }),
+    overflow: "drop",
+  },
+  "node.started": node("a node of a plan began an attempt", "volatile", { attempt: count }),
+  "node.completed": node("a node or step has its outcome", "journal", { ms: { type: "number" } }),
+  "node.failed": node("a node or step failed for good", "journal", { error }),
+  "node.retried": node("an attempt of a node failed and another follows", "volatile", {
+    attempt: count,
+    delayMs: count,
+    error,
+  }),
+  "node.skipped": node("a node did not run", "journal", { reason: text }),
+  "node.cancelled": node("a running node was told to stop", "volatile"),
+  "model.called": {
+    class: "device",
+    source: "journal",
+    summary: "a model answered",
+    payload: payload({ place: text, model: text, inputTokens: count, outputTokens: count, costMicros: count }),
+    overflow: "drop",
+  },
+  "file.written": file("content of a file changed", { created: { type: "boolean" } }),
+  "file.deleted": file("a file was removed"),
+  "file.renamed": file("a file or directory has a new path"),
+  "file.metadata": file("attributes of an entry changed"),
+  "file.copied": file("a file was copied"),
+  "directory.created": file("a directory was made"),
+  "directory.deleted": file("a directory was removed"),
+  "mount.added": file("a tree was mounted", { driver: text }),
+  "mount.removed": file("a tree was unmounted"),
+  "capability.denied": {
+    class: "security",
+    source: "volatile",
+    summary: "a call was refused for want of a right",
+    payload: payload({ right: text, resource: text, syscall: text, missing: text }),
+    overflow: "drop",
+  },
+  "resource.exceeded": {
+    class: "performance",
+    source: "volatile",
+    summary: "a reservation did not fit its budget",
+    payload: payload({ resource: text, wanted: count, allocation: count, account: count }),
+    overflow: "drop",
+  },
+} as const satisfies Record<string, EventRow>;
+
+export type EventName = keyof typeof EVENTS;
+
+export interface KernelEvent {
+  readonly name: EventName;
+  /** Position of the commit that the event tells of; for volatile ones, of the newest commit before it. */
+  readonly seq: Seq;
+  /** Wall-clock milliseconds of the host. */
+  readonly at: number;
+  readonly pid: Pid;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** Whether `text` names an event of the table. */
+export function isEventName(text: string): text is EventName {
+  return Object.hasOwn(EVENTS, text);
+}

@@ -1,0 +1,73 @@
+// What files look like from outside.
+
+import type { ContentId, Seq } from "../base/id.ts";
+import type { VfsPath } from "../base/path.ts";
+import type { Schema } from "../base/schema.ts";
+
+export const ENTRY_TYPES = ["file", "directory", "mount", "pipe", "stream", "link", "external"] as const;
+export type EntryType = (typeof ENTRY_TYPES)[number];
+
+export interface FileStat {
+  readonly path: VfsPath;
+  readonly type: EntryType;
+  /** What a virtual entry stands for: process, model, mount, … */
+  readonly entityType?: string;
+  readonly description?: string;
+  readonly status?: string;
+  readonly childCount?: number;
+  /** Bytes; absent where it is known only by reading. */
+  readonly size?: number;
+  /** Position of the commit that last wrote the content; 0 on mounts without transactions. */
+  readonly generation: Seq;
+  /** Count of content writes. */
+  readonly version: number;
+  readonly contentId?: ContentId;
+  readonly mime?: string;
+  readonly owner?: string;
+  /** Wall-clock milliseconds. */
+  readonly created?: number;
+  readonly modified?: number;
+  readonly target?: VfsPath;
+  readonly lastWriter?: number;
+  /** What `exec` of this path takes and gives. */
+  readonly exec?: { readonly inputSchema: Schema; readonly outputSchema?: Schema };
+}
+
+export interface DirEntry {
+  readonly name: string;
+  readonly type: EntryType;
+}
+
+export interface WriteOptions {
+  readonly offset?: number;
+  /** `never` (default): the file must exist. `maybe`: create it if absent. `must`: it must be absent. */
+  readonly create?: "never" | "maybe" | "must";
+  /** Write only if the file's generation is still this one. */
+  readonly ifGeneration?: Seq;
+  readonly durability?: "committed" | "flushed";
+  readonly mime?: string;
+}
+
+export interface WriteResult {
+  readonly generation: Seq;
+  readonly size: number;
+}
+
+/**
+ * A tree whose content is not the zone's: a folder of the machine, a bucket. Paths are relative to the
+ * mount, normalised, and begin with `/`.
+ */
+export interface MountDriver {
+  readonly name: string;
+  /** What is mounted, for people and to recognise it: the folder's path, the bucket. */
+  readonly source: string;
+  readonly readOnly: boolean;
+  stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined>;
+  readdir(path: VfsPath): Promise<readonly DirEntry[]>;
+  read(path: VfsPath, range: { readonly offset: number; readonly length: number }): Promise<Uint8Array>;
+  write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult>;
+  mkdir(path: VfsPath): Promise<void>;
+  unlink(path: VfsPath): Promise<void>;
+  rename(from: VfsPath, to: VfsPath): Promise<void>;
+  close(): Promise<void>;
+}

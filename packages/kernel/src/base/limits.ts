@@ -1,0 +1,60 @@
+// Every bound of the kernel in one place. Reaching one is an errno that names it, never silent truncation.
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const LIMITS = {
+  /** UTF-16 units of a whole path. */
+  pathLengthMax: 4096,
+  /** UTF-16 units of one name. */
+  nameLengthMax: 255,
+  /** Links followed while one path resolves. */
+  linkHopsMax: 40,
+  /** Paths held by the route cache; it is emptied when full. */
+  routeCacheMax: 65_536,
+  /** Inodes held in memory by the kernel; the oldest clean ones go first. */
+  inodeCacheMax: 65_536,
+  /** Handles one process may hold. */
+  openFilesMax: 1024,
+  /** File content up to this size lives beside its metadata, larger content in the object store. */
+  inlineBytesMax: 16 * KIB,
+  /** A step's outcome up to this size lives in the journal, a larger one in the object store. */
+  inlineOutcomeMax: 64 * KIB,
+  /** Bytes of JSON that one step, input or exit may hold. */
+  outcomeBytesMax: 64 * MIB,
+  /** Bytes that one read or write may carry. */
+  ioBytesMax: 256 * MIB,
+  /** Operations and bytes of one commit. */
+  commitOpsMax: 10_000,
+  commitBytesMax: 16 * MIB,
+  /** Bytes of commits not yet written, in all; beyond it callers wait. */
+  pendingBytesMax: 64 * MIB,
+  /** Nesting of JSON values. */
+  jsonDepthMax: 200,
+  /** Entries of one page of a listing. */
+  pageMax: 10_000,
+  /** Live processes of one host. */
+  processesMax: 100_000,
+  /** Exited processes kept in memory for `wait` and `ps`; older ones are read from the store. */
+  zombiesMax: 10_000,
+  /** Nodes of one plan. */
+  planNodesMax: 100_000,
+  /** Items of one map node. */
+  mapItemsMax: 1_000_000,
+  /** Events buffered for one subscriber before its overflow policy applies. */
+  subscriberBufferMax: 10_000,
+  /** Events kept for replay; older positions are ESTALE. */
+  eventRetention: 100_000,
+  /** Grants in one capability. */
+  grantsMax: 1024,
+  /** Times a host may die while it resumes a process before that process is quarantined. */
+  resumeDeathsMax: 3,
+  /** Compare-and-set races lost before EAGAIN. */
+  casRetriesMax: 16,
+  /** Model output reserved when a request names no bound, in tokens. */
+  defaultOutputTokensMax: 4096,
+  /** Code that ignores its signal is abandoned after this many milliseconds. */
+  cancelGraceMs: 80,
+  /** Lines of log kept per process in memory; all of them are in its journal. */
+  logLineMax: 8 * KIB,
+} as const;

@@ -1,0 +1,33 @@
+// The public face of the kernel.
+
+export { type Effects, decide, measure } from "./abi/decide.ts";
+export * from "./abi/event.ts";
+export * from "./abi/file.ts";
+export * from "./abi/metastore.ts";
+export * from "./abi/model.ts";
+export * from "./abi/object-store.ts";
+export * from "./abi/platform.ts";
+export * from "./base/abort.ts";
+export * from "./base/errno.ts";
+export * from "./base/glob.ts";
+export * from "./base/id.ts";
+export * from "./base/json.ts";
+export * from "./base/limits.ts";
+export * from "./base/path.ts";
+export * from "./base/schema.ts";
+export { type Amounts, RESOURCES, type Resource } from "./budget/account.ts";
+export { Capability, type Grant, formatGrant, parseGrant } from "./cap/capability.ts";
+export type { EventFilter } from "./ipc/event-bus.ts";
+export { formatRecord } from "./journal/format.ts";
+export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/record.ts";
+export { KERNEL_VERSION, Kernel, type KernelParts } from "./kernel.ts";
+export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "./proc/process.ts";
+export type { ProcessContext, Program, ProgramSource } from "./proc/program.ts";
+export type { ProcessSummary } from "./proc/summary.ts";
+export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
+export type { ProgramLoader } from "./syscall/host.ts";
+export { type Files, type Handle, type Os, makeOs } from "./syscall/os.ts";
+export { type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
+export { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./syscall/table.ts";
+export { takeOutcome } from "./syscall/rows-work.ts";
+export type { Provider, RowCall, VirtualNode } from "./vfs/provider.ts";

@@ -1,0 +1,57 @@
+// Where a change, its events and the request that caused it become one commit.
+
+import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
+import type { Clock } from "../abi/platform.ts";
+import { EVENT_LOG, type EventBus, type PendingEvent, encodeEvent } from "./event-bus.ts";
+import { LIMITS } from "../base/limits.ts";
+import { type Seq, toSeq } from "../base/id.ts";
+
+/** Commits between two retention passes over the event log. */
+const TRIM_EVERY = 4096;
+
+export class Committer {
+  readonly #store: Metastore;
+  readonly #bus: EventBus;
+  readonly #clock: Clock;
+  #lastInstant = 0;
+  #trimmedAt = 0;
+
+  constructor(store: Metastore, bus: EventBus, clock: Clock) {
+    this.#store = store;
+    this.#bus = bus;
+    this.#clock = clock;
+  }
+
+  get store(): Metastore {
+    return this.#store;
+  }
+
+  /** The instant to store: never smaller than the last one stored, also when the clock jumps back. */
+  now(): number {
+    this.#lastInstant = Math.max(this.#lastInstant, this.#clock.now());
+    return this.#lastInstant;
+  }
+
+  /** Restored at boot from what the store holds. */
+  notBefore(instant: number): void {
+    this.#lastInstant = Math.max(this.#lastInstant, instant);
+  }
+
+  /** Commits a change with the records of its events, then tells who listens. */
+  async commit(batch: Batch, events: readonly PendingEvent[] = []): Promise<Receipt> {
+    const receipt = await this.#store.commit(events.length === 0 ? batch : this.#withEvents(batch, events));
+    for (const event of events) this.#bus.publish(event, receipt.seq);
+    return receipt;
+  }
+
+  #withEvents(batch: Batch, events: readonly PendingEvent[]): Batch {
+    const at = this.now();
+    const appends = [...(batch.appends ?? [])];
+    for (const event of events) appends.push({ log: EVENT_LOG, value: encodeEvent(event, at) });
+    const oldest = this.#store.seq - LIMITS.eventRetention;
+    if (oldest < this.#trimmedAt + TRIM_EVERY) return { ...batch, appends };
+    this.#trimmedAt = oldest;
+    const through: Seq = toSeq(oldest);
+    return { ...batch, appends, trims: [...(batch.trims ?? []), { log: EVENT_LOG, through }] };
+  }
+}

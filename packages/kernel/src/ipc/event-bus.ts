@@ -1,0 +1,179 @@
+// The event bus: who listens is told after the commit, in commit order; nobody listening costs a comparison.
+//
+// E1  Events of the log and of journals are published after their commit and never before.
+// E2  A subscriber that is slower than its buffer is told so (`error`) or loses counted events (`drop`),
+//     as the table says; it never holds up the publisher or the other subscribers.
+// E3  A subscription with `after` first reads the log up to where it became live, then goes on without a
+//     gap and without a repetition.
+
+import type { Clock } from "../abi/platform.ts";
+import type { Metastore } from "../abi/metastore.ts";
+import { EVENTS, type EventClass, type EventName, type KernelEvent, isEventName } from "../abi/event.ts";
+import { KernelError } from "../base/errno.ts";
+import { type Pid, type Seq, toPid } from "../base/id.ts";
+import { type GlobMatcher, compileGlob } from "../base/glob.ts";
+import { LIMITS } from "../base/limits.ts";
+
+export const EVENT_LOG = "events";
+
+export interface EventFilter {
+  readonly names?: readonly EventName[];
+  readonly classes?: readonly EventClass[];
+  readonly pids?: readonly Pid[];
+  /** Matches `path` or `oldPath` of file events; events without a path never match. */
+  readonly glob?: string;
+  /** Begin behind this position; logged events since then come first. */
+  readonly after?: Seq;
+  readonly signal?: AbortSignal;
+}
+
+/** What a commit wants to be told about once it is done. */
+export interface PendingEvent {
+  readonly name: EventName;
+  readonly pid: Pid;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+interface Subscriber {
+  readonly accepts: (event: KernelEvent) => boolean;
+  readonly deliver: (event: KernelEvent) => void;
+}
+
+/** What has arrived for one subscriber and was not taken yet. */
+interface Inbox {
+  readonly buffer: KernelEvent[];
+  failure: KernelError | undefined;
+  wake: (() => void) | undefined;
+}
+
+export class EventBus {
+  readonly #store: Metastore;
+  readonly #clock: Clock;
+  readonly #subscribers = new Set<Subscriber>();
+  #published = 0;
+  #dropped = 0;
+
+  constructor(store: Metastore, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  /** Whether an event would reach anybody: ask before building one. */
+  get hasSubscribers(): boolean {
+    return this.#subscribers.size > 0;
+  }
+
+  get counters(): { readonly published: number; readonly dropped: number; readonly subscribers: number } {
+    return { published: this.#published, dropped: this.#dropped, subscribers: this.#subscribers.size };
+  }
+
+  publish(event: PendingEvent, seq: Seq = this.#store.seq): void {
+    this.#published++;
+    if (this.#subscribers.size === 0) return;
+    const full: KernelEvent = { name: event.name, seq, at: this.#clock.now(), pid: event.pid, data: event.data };
+    for (const subscriber of this.#subscribers) if (subscriber.accepts(full)) subscriber.deliver(full);
+  }
+
+  /** Calls `deliver` for each live event; returns what ends it. A throwing observer is dropped, not heard. */
+  observe(filter: EventFilter, deliver: (event: KernelEvent) => void): () => void {
+    const subscriber: Subscriber = {
+      accepts: toPredicate(filter),
+      deliver: (event) => {
+        try {
+          deliver(event);
+        } catch {
+          this.#dropped++;
+        }
+      },
+    };
+    this.#subscribers.add(subscriber);
+    return () => void this.#subscribers.delete(subscriber);
+  }
+
+  /** Events as an async iterable, collected from this call on; ends when its signal aborts or its consumer stops. */
+  subscribe(filter: EventFilter): AsyncGenerator<KernelEvent, void, undefined> {
+    const inbox: Inbox = { buffer: [], failure: undefined, wake: undefined };
+    const stop = this.observe(filter, (event) => {
+      if (inbox.buffer.length < LIMITS.subscriberBufferMax) inbox.buffer.push(event);
+      else if (EVENTS[event.name].overflow === "drop") this.#dropped++;
+      else {
+        inbox.failure ??= new KernelError(
+          "EAGAIN",
+          `a subscriber fell ${LIMITS.subscriberBufferMax} events behind; subscribe again after ${inbox.buffer.at(-1)?.seq ?? 0}`,
+        );
+      }
+      inbox.wake?.();
+    });
+    return this.#drain(filter, inbox, stop, this.#store.seq);
+  }
+
+  async *#drain(
+    filter: EventFilter,
+    inbox: Inbox,
+    stop: () => void,
+    liveFrom: Seq,
+  ): AsyncGenerator<KernelEvent, void, undefined> {
+    const onAbort = (): void => inbox.wake?.();
+    filter.signal?.addEventListener("abort", onAbort);
+    try {
+      if (filter.after !== undefined) yield* this.#replay(filter, liveFrom);
+      for (;;) {
+        for (let event = inbox.buffer.shift(); event !== undefined; event = inbox.buffer.shift()) {
+          const isReplayed = filter.after !== undefined && event.seq <= liveFrom && EVENTS[event.name].source === "log";
+          if (!isReplayed) yield event;
+          if (filter.signal?.aborted === true) return;
+        }
+        if (inbox.failure !== undefined) throw inbox.failure;
+        if (filter.signal?.aborted === true) return;
+        await new Promise<void>((resolve) => (inbox.wake = resolve));
+        inbox.wake = undefined;
+      }
+    } finally {
+      stop();
+      filter.signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async *#replay(filter: EventFilter, upTo: Seq): AsyncGenerator<KernelEvent, void, undefined> {
+    const accepts = toPredicate(filter);
+    for (let after = filter.after ?? upTo; after < upTo;) {
+      const page = await this.#store.readLog(EVENT_LOG, { after, limit: 500 });
+      for (const { seq, value } of page) {
+        if (seq > upTo) return;
+        const event = decodeEvent(seq, String(value));
+        if (event !== undefined && accepts(event)) yield event;
+        after = seq;
+      }
+      if (page.length === 0) return;
+    }
+  }
+}
+
+/** The record of an event in the log: `{ n, t, p, d }`. */
+export function encodeEvent(event: PendingEvent, at: number): string {
+  return JSON.stringify({ n: event.name, t: at, p: event.pid, d: event.data });
+}
+
+/** Reads a record back; an event that a newer program wrote is passed over. */
+export function decodeEvent(seq: Seq, text: string): KernelEvent | undefined {
+  // Written by `encodeEvent` only.
+  const record = JSON.parse(text) as { n: string; t: number; p: number; d: Record<string, unknown> };
+  return isEventName(record.n)
+    ? { name: record.n, seq, at: record.t, pid: toPid(record.p), data: record.d }
+    : undefined;
+}
+
+function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
+  const names = filter.names === undefined ? undefined : new Set<string>(filter.names);
+  const classes = filter.classes === undefined ? undefined : new Set<string>(filter.classes);
+  const pids = filter.pids === undefined ? undefined : new Set<number>(filter.pids);
+  const glob: GlobMatcher | undefined = filter.glob === undefined ? undefined : compileGlob(filter.glob);
+  return (event) => {
+    if (names !== undefined && !names.has(event.name)) return false;
+    if (classes !== undefined && !classes.has(EVENTS[event.name].class)) return false;
+    if (pids !== undefined && !pids.has(event.pid)) return false;
+    if (glob === undefined) return true;
+    const { path, oldPath } = event.data;
+    return (typeof path === "string" && glob(path)) || (typeof oldPath === "string" && glob(oldPath));
+  };
+}

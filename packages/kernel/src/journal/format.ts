@@ -1,0 +1,40 @@
+// Journal records as lines for people.
+
+import type { Seq } from "../base/id.ts";
+import type { JournalRecord } from "./record.ts";
+
+export function formatRecord(record: JournalRecord & { readonly seq: Seq }): string {
+  return `${String(record.seq).padStart(8)} ${new Date(record.at).toISOString()} ${summary(record)}`;
+}
+
+function summary(record: JournalRecord): string {
+  switch (record.t) {
+    case "start":
+      return `start   ${record.program} ${record.revision.slice(0, 12)}`;
+    case "resume":
+      return `resume  ${record.revision.slice(0, 12)}`;
+    case "intent":
+      return `intent  ${record.p}`;
+    case "release":
+      return `release ${record.p}: ${record.error.message}`;
+    case "step": {
+      const used =
+        record.use === undefined ? "" : ` ${record.use.model} in=${record.use.tokensIn} out=${record.use.tokensOut}`;
+      const time = record.ms === undefined ? "" : ` ${record.ms} ms`;
+      return record.error === undefined
+        ? `step    ${record.p}${time}${used}`
+        : `failed  ${record.p}: ${record.error.message}`;
+    }
+    case "skip":
+      return `skip    ${record.p}: ${record.why}`;
+    case "retry":
+      return "retry";
+    case "log":
+      return `log     ${record.level} ${record.text}`;
+    case "exit":
+      return `exit    code=${record.code}${record.signal === undefined ? "" : ` signal=${record.signal}`}`;
+    default:
+      // A newer program may have written types that this one does not know.
+      return String((record as { t?: unknown }).t);
+  }
+}

@@ -1,0 +1,208 @@
+// The journal of one process: what it has done, in the order in which it was done.
+//
+// J1  A step's place is used once in one life of a process (EEXIST). A recorded outcome is returned, and
+//     its work is not done again.
+// J2  A pure step is recorded when it is done. Nobody waits for that: whoever depends on it is recorded
+//     later in the same order, and what leaves the host waits for a flush (the output rule).
+// J3  A step with an effect records its intent and its reservation, flushed, before it acts, and its
+//     outcome with the settlement, flushed, before anything uses it.
+// J4  An intent without an outcome after a crash is an unknown outcome: only an idempotent effect is tried
+//     again, with the same key; any other is EUNKNOWN.
+
+import type { Batch } from "../abi/metastore.ts";
+import type { ObjectStore } from "../abi/object-store.ts";
+import { type ErrorRecord, KernelError } from "../base/errno.ts";
+import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
+import { encodeJson } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { AccountTree, Amounts, Reservation } from "../budget/account.ts";
+import type { Committer } from "../ipc/committer.ts";
+import {
+  type CallUsage,
+  type JournalRecord,
+  type Outcome,
+  decodeRecord,
+  encodeRecord,
+  encodeStep,
+  journalLog,
+} from "./record.ts";
+
+type Recorded = { readonly value?: unknown; readonly error?: ErrorRecord; readonly ref?: ContentId };
+
+export interface Intent {
+  readonly key: string;
+  readonly reservation: Reservation;
+}
+
+/** What came back of an earlier life of the process. */
+export interface Replay {
+  readonly steps: number;
+  readonly usage: { tokensIn: number; tokensOut: number; costMicros: number; modelCalls: number };
+}
+
+interface StepDetails {
+  readonly ms?: number;
+  readonly use?: CallUsage;
+  /** Counters that settle with the outcome. */
+  readonly adds?: Batch["adds"];
+}
+
+export class Journal {
+  readonly #pid: Pid;
+  readonly #committer: Committer;
+  readonly #objects: ObjectStore;
+  /** Places taken in this life. */
+  readonly #taken = new Set<string>();
+  /** Outcomes and unanswered intents of earlier lives; dropped as they are taken. */
+  #recorded: Map<string, Recorded> | undefined;
+  #intents: Map<string, Intent> | undefined;
+  #closed = false;
+
+  constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
+    this.#pid = pid;
+    this.#committer = committer;
+    this.#objects = objects;
+  }
+
+  get log(): string {
+    return journalLog(this.#pid);
+  }
+
+  /** Reads the outcomes of earlier lives. */
+  async load(): Promise<Replay> {
+    const recorded = new Map<string, Recorded>();
+    const intents = new Map<string, Intent>();
+    const usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0 };
+    for await (const record of this.records()) {
+      if (record.t === "step") {
+        intents.delete(record.p);
+        recorded.set(record.p, record);
+        if (record.use !== undefined) {
+          usage.tokensIn += record.use.tokensIn;
+          usage.tokensOut += record.use.tokensOut;
+          usage.costMicros += record.use.costMicros;
+          usage.modelCalls += 1;
+        }
+      } else if (record.t === "intent") {
+        intents.set(record.p, { key: record.key, reservation: record.reserved });
+      } else if (record.t === "release") {
+        intents.delete(record.p);
+      } else if (record.t === "retry") {
+        for (const [place, outcome] of recorded) if (outcome.error !== undefined) recorded.delete(place);
+      }
+    }
+    this.#recorded = recorded;
+    this.#intents = intents;
+    return { steps: recorded.size, usage };
+  }
+
+  /** All records from the beginning, page by page. */
+  async *records(after: Seq = SEQ_ZERO): AsyncGenerator<JournalRecord & { readonly seq: Seq }, void, undefined> {
+    for (let from = after; ;) {
+      const page = await this.#committer.store.readLog(this.log, { after: from, limit: 1000 });
+      for (const { seq, value } of page) yield { ...decodeRecord(seq, value), seq };
+      const last = page.at(-1);
+      if (last === undefined) return;
+      from = last.seq;
+    }
+  }
+
+  /**
+   * Takes a place: its recorded outcome, or nothing when the step is to be done now.
+   * @throws {EEXIST} the place was taken before in this life
+   */
+  begin(place: string): Outcome | Promise<Outcome> | undefined {
+    if (this.#taken.has(place)) {
+      throw new KernelError(
+        "EEXIST",
+        `the step ${JSON.stringify(place)} was begun before; give each step a name of its own`,
+        { pid: this.#pid },
+      );
+    }
+    this.#taken.add(place);
+    const recorded = this.#recorded?.get(place);
+    if (recorded === undefined) return undefined;
+    this.#recorded?.delete(place);
+    return recorded.ref === undefined ? recorded : this.#fetch(recorded.ref);
+  }
+
+  /** The unanswered intent of an earlier life at a place. */
+  intentAt(place: string): Intent | undefined {
+    return this.#intents?.get(place);
+  }
+
+  /** Gives a place back when its attempt failed and another follows. */
+  retract(place: string): void {
+    this.#taken.delete(place);
+  }
+
+  /**
+   * Records an outcome; `done` resolves once it is committed. A large value goes to the object store first,
+   * and nothing may build on it before that.
+   * @throws {EINVAL} {E2BIG} the value is not JSON, or too large
+   */
+  end(
+    place: string,
+    outcome: Outcome,
+    more: StepDetails = {},
+  ): { readonly isLarge: boolean; readonly done: Promise<Seq> } {
+    const at = this.#committer.now();
+    const json = outcome.error === undefined ? encodeJson(outcome.value, `the result of ${place}`) : undefined;
+    if (json !== undefined && json.length > LIMITS.inlineOutcomeMax) {
+      return { isLarge: true, done: this.#endLarge(place, json, at, more) };
+    }
+    const record = encodeStep(
+      at,
+      place,
+      { json, ...(outcome.error === undefined ? {} : { error: outcome.error }) },
+      more,
+    );
+    return { isLarge: false, done: this.#append(record, more.adds) };
+  }
+
+  async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Seq> {
+    const ref = await this.#objects.put(new TextEncoder().encode(json));
+    return this.#append(encodeStep(at, place, { ref }, more), more.adds);
+  }
+
+  /** Records an intent with its reservation and waits until it is flushed (J3). */
+  async intend(place: string, key: string, accounts: AccountTree, amounts: Amounts): Promise<Reservation> {
+    const { reservation, adds } = accounts.reserve(this.#pid, amounts);
+    const record = encodeRecord({ t: "intent", at: this.#committer.now(), p: place, key, reserved: reservation });
+    if (this.#closed) throw this.#gone();
+    const receipt = await this.#committer.commit({ appends: [{ log: this.log, value: record }], adds });
+    await receipt.flushed;
+    return reservation;
+  }
+
+  /** Appends any other record. */
+  note(record: JournalRecord, adds?: Batch["adds"]): Promise<Seq> {
+    return this.#append(encodeRecord(record), adds);
+  }
+
+  /** No more records: what an abandoned computation still reports is discarded. */
+  close(): void {
+    this.#closed = true;
+    this.#recorded = undefined;
+    this.#intents = undefined;
+    this.#taken.clear();
+  }
+
+  async #append(value: string, adds?: Batch["adds"]): Promise<Seq> {
+    if (this.#closed) throw this.#gone();
+    const appends = [{ log: this.log, value }];
+    const receipt = await this.#committer.commit(
+      adds === undefined || adds.length === 0 ? { appends } : { appends, adds },
+    );
+    return receipt.seq;
+  }
+
+  async #fetch(ref: ContentId): Promise<Outcome> {
+    const bytes = await this.#objects.get(ref);
+    return { value: JSON.parse(new TextDecoder().decode(bytes)) as unknown };
+  }
+
+  #gone(): KernelError {
+    return new KernelError("ESRCH", "the process has ended; its late result is discarded", { pid: this.#pid });
+  }
+}

@@ -1,0 +1,96 @@
+// Records of a process's journal. `docs/spec/journal.md` is their law; a reader passes over types it does
+// not know within one format version.
+
+import { type ErrorRecord, KernelError } from "../base/errno.ts";
+import type { ContentId, Seq } from "../base/id.ts";
+import type { JsonValue } from "../base/json.ts";
+import type { Reservation } from "../budget/account.ts";
+
+export const JOURNAL_FORMAT = 1;
+
+/** What a step came to. A value that is absent was `undefined`. */
+export interface Outcome {
+  readonly value?: unknown;
+  readonly error?: ErrorRecord;
+}
+
+/** What a model call used, beside its outcome. */
+export interface CallUsage {
+  readonly model: string;
+  readonly tokensIn: number;
+  readonly tokensOut: number;
+  readonly costMicros: number;
+}
+
+export type JournalRecord =
+  | {
+      readonly t: "start";
+      readonly v: number;
+      readonly at: number;
+      readonly program: string;
+      readonly revision: string;
+    }
+  | { readonly t: "resume"; readonly at: number; readonly revision: string }
+  | {
+      readonly t: "intent";
+      readonly at: number;
+      readonly p: string;
+      readonly key: string;
+      readonly reserved: Reservation;
+    }
+  | {
+      readonly t: "step";
+      readonly at: number;
+      readonly p: string;
+      readonly ms?: number;
+      readonly value?: JsonValue;
+      readonly error?: ErrorRecord;
+      /** The value is JSON in the object store. */
+      readonly ref?: ContentId;
+      readonly use?: CallUsage;
+    }
+  /** The intent at this place failed before it had an effect; its reservation is given back in this commit. */
+  | { readonly t: "release"; readonly at: number; readonly p: string; readonly error: ErrorRecord }
+  | { readonly t: "skip"; readonly at: number; readonly p: string; readonly why: string }
+  /** Outcomes that failed before this record no longer count: their steps run again. */
+  | { readonly t: "retry"; readonly at: number }
+  | { readonly t: "log"; readonly at: number; readonly level: string; readonly text: string }
+  | {
+      readonly t: "exit";
+      readonly at: number;
+      readonly code: number;
+      readonly signal?: string;
+      readonly error?: ErrorRecord;
+    };
+
+export const journalLog = (pid: number): string => `j/${pid}`;
+
+/** A step's record, built around the JSON of its value so that it is not encoded twice. */
+export function encodeStep(
+  at: number,
+  place: string,
+  outcome: { readonly json?: string | undefined; readonly error?: ErrorRecord; readonly ref?: ContentId },
+  more: { readonly ms?: number; readonly use?: CallUsage },
+): string {
+  let text = `{"t":"step","at":${at},"p":${JSON.stringify(place)}`;
+  if (more.ms !== undefined) text += `,"ms":${more.ms}`;
+  if (more.use !== undefined) text += `,"use":${JSON.stringify(more.use)}`;
+  if (outcome.error !== undefined) text += `,"error":${JSON.stringify(outcome.error)}`;
+  else if (outcome.ref !== undefined) text += `,"ref":"${outcome.ref}"`;
+  else if (outcome.json !== undefined) text += `,"value":${outcome.json}`;
+  return `${text}}`;
+}
+
+export const encodeRecord = (record: JournalRecord): string => JSON.stringify(record);
+
+/** @throws {ECORRUPT} it is not a record */
+export function decodeRecord(seq: Seq, value: string | Uint8Array): JournalRecord {
+  try {
+    // Written by the two encoders above only.
+    return JSON.parse(String(value)) as JournalRecord;
+  } catch (error) {
+    throw new KernelError("ECORRUPT", `the journal record at ${seq} is damaged; run \`ergos doctor\``, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,180 @@
+// The kernel: one metastore, one process table, one namespace, one way in (the dispatcher).
+// It boots and works with no service loaded.
+
+import type { MountDriver } from "./abi/file.ts";
+import type { Metastore } from "./abi/metastore.ts";
+import type { Model } from "./abi/model.ts";
+import type { ObjectStore } from "./abi/object-store.ts";
+import type { Platform } from "./abi/platform.ts";
+import { KernelError } from "./base/errno.ts";
+import { PID_OWNER, type Pid } from "./base/id.ts";
+import { toPath } from "./base/path.ts";
+import { AccountTree } from "./budget/account.ts";
+import { Committer } from "./ipc/committer.ts";
+import { EventBus } from "./ipc/event-bus.ts";
+import { ProcessTable } from "./proc/process-table.ts";
+import type { Process } from "./proc/process.ts";
+import type { Program } from "./proc/program.ts";
+import { Dispatcher } from "./syscall/dispatcher.ts";
+import type { Host, ProgramLoader } from "./syscall/host.ts";
+import { type Os, bindOs } from "./syscall/os.ts";
+import { devProvider } from "./tree/dev.ts";
+import { procProvider } from "./tree/proc.ts";
+import { pipelinesProvider, sysProvider } from "./tree/sys.ts";
+import { FileSystem } from "./vfs/filesystem.ts";
+
+export const KERNEL_VERSION = "0.1.0";
+
+export interface KernelParts {
+  readonly store: Metastore;
+  readonly objects: ObjectStore;
+  readonly platform: Platform;
+  /** The first one is the default of `infer`. */
+  readonly models?: readonly Model[];
+  /** Programs by the names under which they are spawned and found again after a restart. */
+  readonly programs?: readonly Program[];
+  readonly loader?: ProgramLoader;
+  /** Name of the owner of the data. */
+  readonly user?: string;
+}
+
+export class Kernel implements AsyncDisposable {
+  readonly host: Host;
+  readonly dispatcher: Dispatcher;
+  readonly #os = new Map<Pid, Os>();
+  #closed: Promise<void> | undefined;
+
+  private constructor(host: Host) {
+    this.host = host;
+    this.dispatcher = new Dispatcher(host);
+  }
+
+  static async boot(parts: KernelParts): Promise<Kernel> {
+    const { store, objects, platform } = parts;
+    const bus = new EventBus(store, platform.clock);
+    const committer = new Committer(store, bus, platform.clock);
+    const accounts = new AccountTree(store);
+    const fs = new FileSystem(store, objects, platform, committer);
+    const runner: { run: (process: Process, program: Program) => unknown } = {
+      run: () => Promise.reject(new KernelError("EBUSY", "the kernel is still booting")),
+    };
+    const processes = new ProcessTable({
+      store,
+      objects,
+      platform,
+      committer,
+      accounts,
+      bus,
+      runner: { run: (process, program) => runner.run(process, program) },
+    });
+    await fs.boot();
+    await accounts.boot();
+    const owner = await processes.boot(parts.user ?? "owner");
+    const host: Host = {
+      version: KERNEL_VERSION,
+      platform,
+      store,
+      objects,
+      committer,
+      bus,
+      fs,
+      accounts,
+      processes,
+      owner,
+      models: new Map((parts.models ?? []).map((model) => [model.name, model])),
+      programs: new Map((parts.programs ?? []).map((program) => [program.name, program])),
+      loader: parts.loader,
+    };
+    const kernel = new Kernel(host);
+    runner.run = (process, program) => program.run(contextOf(kernel, process));
+    for (const [at, provider] of [
+      ["/proc", procProvider(host)],
+      ["/dev", devProvider(host)],
+      ["/sys", sysProvider(host)],
+      ["/etc/pipelines", pipelinesProvider(host)],
+    ] as const) {
+      fs.namespace.addMount({ at: toPath(at), kind: "provider", provider });
+    }
+    return kernel;
+  }
+
+  /** The calls of the owner's process, which holds every right. */
+  get os(): Os {
+    return this.osOf(PID_OWNER);
+  }
+
+  /**
+   * The calls of one process.
+   * @throws {ESRCH} there is no such process
+   */
+  osOf(pid: Pid): Os {
+    const known = this.#os.get(pid);
+    if (known !== undefined) return known;
+    const process = this.host.processes.get(pid);
+    if (process === undefined) throw new KernelError("ESRCH", `process ${pid} does not exist`, { pid });
+    const os = bindOs(this.dispatcher, process);
+    if (pid === PID_OWNER) this.#os.set(pid, os);
+    return os;
+  }
+
+  /** Mounts a foreign tree, such as a folder of the machine. */
+  mount(at: string, driver: MountDriver): void {
+    const path = toPath(at);
+    this.host.fs.namespace.addMount({ at: path, kind: "driver", driver });
+    this.host.bus.publish({ name: "mount.added", pid: PID_OWNER, data: { path, driver: driver.name } });
+  }
+
+  /** What is mounted at exactly this path, if a driver is. */
+  mountAt(at: string): MountDriver | undefined {
+    const path = toPath(at);
+    const mount = this.host.fs.namespace.mounts.find((one) => one.at === path);
+    return mount?.kind === "driver" ? mount.driver : undefined;
+  }
+
+  async unmount(at: string): Promise<void> {
+    const mount = this.host.fs.namespace.removeMount(toPath(at));
+    this.host.bus.publish({ name: "mount.removed", pid: PID_OWNER, data: { path: mount.at } });
+    if (mount.kind === "driver") await mount.driver.close();
+  }
+
+  /**
+   * Ends the host: running processes stay unfinished in the store and go on at the next start. Waits for
+   * flushed writes; idempotent.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.host.processes.suspendAll();
+    for (const mount of this.host.fs.namespace.mounts) if (mount.kind === "driver") await mount.driver.close();
+    await this.host.store.close();
+    await this.host.objects.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function contextOf(kernel: Kernel, process: Process): Parameters<Program["run"]>[0] {
+  const { identity } = process;
+  return {
+    pid: identity.pid,
+    runId: identity.runId,
+    parentPid: identity.ppid,
+    name: identity.name,
+    input: process.input,
+    durable: process.journal !== undefined,
+    isResumed: process.isResumed,
+    platform: kernel.host.platform,
+    os: bindOs(kernel.dispatcher, process),
+    get isObserved() {
+      return kernel.host.bus.hasSubscribers;
+    },
+    get signal() {
+      return process.signal;
+    },
+  };
+}

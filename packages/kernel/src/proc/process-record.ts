@@ -1,0 +1,76 @@
+// The stored form of a process: `p/<pid>`, and `l/<pid>` while it is not over.
+
+import type { Entry } from "../abi/metastore.ts";
+import { type ErrorRecord, KernelError } from "../base/errno.ts";
+import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
+import type { Grant } from "../cap/capability.ts";
+import type { Exit, Process, ProcessIdentity, Usage } from "./process.ts";
+
+export const PROCESS_FORMAT = 1;
+
+export interface ProcessRecord {
+  readonly v: number;
+  readonly identity: ProcessIdentity;
+  readonly layers: readonly (readonly Grant[])[];
+  readonly input?: unknown;
+  readonly inputRef?: ContentId;
+  readonly deaths?: number;
+  readonly ended?: number;
+  readonly exit?: Exit;
+  readonly resultRef?: ContentId;
+  readonly quarantined?: ErrorRecord;
+  readonly usage?: Usage;
+}
+
+export const processKey = (pid: Pid): string => `p/${String(pid).padStart(10, "0")}`;
+export const liveKey = (pid: Pid): string => `l/${String(pid).padStart(10, "0")}`;
+export const pidOfKey = (key: string): Pid => toPid(Number(key.slice(2)));
+
+export interface RecordExtra {
+  readonly input?: unknown;
+  readonly inputRef?: ContentId | undefined;
+  readonly exit?: Exit;
+  readonly resultRef?: ContentId;
+  readonly quarantined?: ErrorRecord;
+}
+
+export function encodeProcess(process: Process, extra: RecordExtra = {}): string {
+  const record: ProcessRecord = {
+    v: PROCESS_FORMAT,
+    identity: process.identity,
+    layers: process.capability.layers,
+    ...(extra.inputRef === undefined
+      ? process.input === undefined
+        ? {}
+        : { input: process.input }
+      : { inputRef: extra.inputRef }),
+    ...(process.deaths === 0 ? {} : { deaths: process.deaths }),
+    ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
+    ...(extra.exit === undefined ? {} : { exit: extra.exit }),
+    ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
+    ...(extra.quarantined === undefined ? {} : { quarantined: extra.quarantined }),
+  };
+  return JSON.stringify(record);
+}
+
+export function decodeProcess(entry: Entry): ProcessRecord {
+  // Written by `encodeProcess` only.
+  const record = JSON.parse(String(entry.value)) as ProcessRecord;
+  if (record.v !== PROCESS_FORMAT) {
+    throw new KernelError(
+      "EVERSION",
+      `process ${entry.key} has format ${record.v}, this program reads ${PROCESS_FORMAT}; use a newer ErgOS`,
+    );
+  }
+  return record;
+}
+
+/** `<name>-<pid>`: readable, and unique because pids are never reused. */
+export const makeRunId = (name: string, pid: Pid): ProcessIdentity["runId"] =>
+  toRunId(`${name.replaceAll(/[^A-Za-z0-9_.-]/g, "_").slice(0, 64)}-${pid}`);
+
+/** The pid in a run id, or `undefined`. */
+export function pidOfRunId(text: string): Pid | undefined {
+  const match = /-(\d{1,15})$/.exec(text);
+  return match?.[1] === undefined ? undefined : toPid(Number(match[1]));
+}

@@ -1,0 +1,151 @@
+// One process: its identity, rights, state and end.
+//
+// P1  The state changes only in `#become`; a zombie never becomes anything else.
+// P2  `done` settles once, after the exit is committed.
+// P3  A stopped process finishes the call it is in; its next call waits for CONT.
+
+import type { KernelError, ErrorRecord } from "../base/errno.ts";
+import type { Fd, Pid, RunId } from "../base/id.ts";
+import type { Capability } from "../cap/capability.ts";
+import type { Journal } from "../journal/journal.ts";
+import type { Inode } from "../vfs/inode.ts";
+import type { VfsPath } from "../base/path.ts";
+import type { Program, ProgramSource } from "./program.ts";
+
+export const SIGNALS = { TERM: 15, KILL: 9, INT: 2, STOP: 19, CONT: 18 } as const;
+export type Signal = keyof typeof SIGNALS;
+
+export interface Exit {
+  /** 0: completed. 1: failed. 128 + number: ended by a signal. */
+  readonly code: number;
+  readonly signal?: Signal;
+  readonly error?: ErrorRecord;
+  readonly result?: unknown;
+}
+
+export type ProcessState =
+  | { readonly name: "new" }
+  | { readonly name: "ready" }
+  | { readonly name: "running" }
+  | { readonly name: "waiting"; readonly channel: string }
+  | { readonly name: "stopped" }
+  | { readonly name: "sleeping" }
+  | { readonly name: "quarantined"; readonly error: ErrorRecord }
+  | { readonly name: "zombie"; readonly exit: Exit };
+
+export interface Usage {
+  tokensIn: number;
+  tokensOut: number;
+  costMicros: number;
+  modelCalls: number;
+  steps: number;
+  /** Steps whose recorded outcome was used instead of doing them again. */
+  replayed: number;
+}
+
+export interface OpenFile {
+  readonly inode: Inode;
+  readonly path: VfsPath;
+  readonly rights: ReadonlySet<"read" | "write">;
+}
+
+export interface Progress {
+  readonly done: number;
+  readonly total: number;
+  readonly label: string;
+}
+
+export interface ProcessIdentity {
+  readonly pid: Pid;
+  readonly ppid: Pid | undefined;
+  readonly runId: RunId;
+  readonly name: string;
+  readonly user: string;
+  readonly created: number;
+  readonly program: { readonly name: string; readonly revision: string; readonly source?: ProgramSource };
+}
+
+export class Process {
+  readonly identity: ProcessIdentity;
+  readonly capability: Capability;
+  readonly journal: Journal | undefined;
+  readonly input: unknown;
+  readonly usage: Usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, steps: 0, replayed: 0 };
+  program: Program | undefined;
+  progress: Progress | undefined;
+  ended: number | undefined;
+  /** Times the host died while it resumed this process. */
+  deaths = 0;
+  /** Whether outcomes of an earlier life were loaded. */
+  isResumed = false;
+  /** Set when code outlives its process: it ignored its signal. */
+  isAbandoned = false;
+  files: Map<Fd, OpenFile> | undefined;
+  #nextFd = 3;
+  #state: ProcessState = { name: "new" };
+  #controller: AbortController | undefined;
+  #done: PromiseWithResolvers<Exit> | undefined;
+  #continued: PromiseWithResolvers<void> | undefined;
+
+  constructor(identity: ProcessIdentity, capability: Capability, journal: Journal | undefined, input: unknown) {
+    this.identity = identity;
+    this.capability = capability;
+    this.journal = journal;
+    this.input = input;
+  }
+
+  get pid(): Pid {
+    return this.identity.pid;
+  }
+
+  get state(): ProcessState {
+    return this.#state;
+  }
+
+  get isAlive(): boolean {
+    return this.#state.name !== "zombie" && this.#state.name !== "quarantined";
+  }
+
+  /** Made when somebody asks: most processes are never cancelled. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    return this.#controller.signal;
+  }
+
+  get done(): Promise<Exit> {
+    this.#done ??= Promise.withResolvers<Exit>();
+    if (this.#state.name === "zombie") this.#done.resolve(this.#state.exit);
+    return this.#done.promise;
+  }
+
+  become(state: ProcessState): void {
+    if (this.#state.name === "zombie") return;
+    this.#state = state;
+    if (state.name === "zombie") this.#done?.resolve(state.exit);
+    if (state.name !== "stopped") {
+      this.#continued?.resolve();
+      this.#continued = undefined;
+    }
+  }
+
+  /** Tells the program to end. */
+  abort(reason: KernelError): void {
+    this.#controller ??= new AbortController();
+    this.#controller.abort(reason);
+  }
+
+  get isAborted(): boolean {
+    return this.#controller?.signal.aborted === true;
+  }
+
+  /** Settles when a stopped process goes on. */
+  continued(): Promise<void> {
+    this.#continued ??= Promise.withResolvers<void>();
+    return this.#continued.promise;
+  }
+
+  takeFd(): Fd {
+    // The one place where descriptors are made.
+    return this.#nextFd++ as Fd;
+  }
+}

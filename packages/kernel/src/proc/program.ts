@@ -1,0 +1,43 @@
+// What a process runs.
+
+import type { Pid, RunId } from "../base/id.ts";
+import type { Platform } from "../abi/platform.ts";
+import type { Os } from "../syscall/os.ts";
+
+/** Where a host finds a program again after a restart: a module and its export, or a name given to the host. */
+export interface ProgramSource {
+  readonly module?: string;
+  readonly export?: string;
+  readonly name?: string;
+}
+
+export interface Program {
+  readonly name: string;
+  /** Hash of what it does: under the same revision recorded outcomes are always returned. */
+  readonly revision: string;
+  /** A machine keeps its state in the journal; a function is called again from its top. */
+  readonly kind: "machine" | "function";
+  readonly source?: ProgramSource;
+  /** Runs to its end. What it returns is the result of the process. */
+  run(context: ProcessContext): unknown;
+}
+
+/** What a program gets. Everything it does to the world goes through `os`. */
+export interface ProcessContext {
+  readonly pid: Pid;
+  readonly runId: RunId;
+  readonly parentPid: Pid | undefined;
+  readonly name: string;
+  readonly input: unknown;
+  /** Aborts when the process is told to end. */
+  readonly signal: AbortSignal;
+  /** Whether the process writes a journal; without one nothing outlives the host. */
+  readonly durable: boolean;
+  /** Whether an earlier life left outcomes: only then is it worth asking for them. */
+  readonly isResumed: boolean;
+  /** Whether anybody listens to events now. */
+  readonly isObserved: boolean;
+  /** Timers and clocks for code that waits; what must be the same after a resumption goes through `os`. */
+  readonly platform: Platform;
+  readonly os: Os;
+}

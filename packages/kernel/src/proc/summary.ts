@@ -1,0 +1,47 @@
+// What `ps` and `/proc` tell of a process.
+
+import type { ErrorRecord } from "../base/errno.ts";
+import type { Pid, RunId } from "../base/id.ts";
+import type { Process, Progress, Usage } from "./process.ts";
+
+export interface ProcessSummary {
+  readonly pid: Pid;
+  readonly ppid: Pid | undefined;
+  readonly runId: RunId;
+  readonly name: string;
+  readonly user: string;
+  readonly program: string;
+  readonly state: string;
+  /** What a waiting process waits for. */
+  readonly channel?: string;
+  readonly created: number;
+  readonly ended?: number;
+  readonly code?: number;
+  readonly signal?: string;
+  readonly error?: ErrorRecord;
+  readonly usage: Usage;
+  readonly progress?: Progress;
+}
+
+export function summarise(process: Process): ProcessSummary {
+  const { identity, state } = process;
+  const exit = state.name === "zombie" ? state.exit : undefined;
+  const error = state.name === "quarantined" ? state.error : exit?.error;
+  return {
+    pid: identity.pid,
+    ppid: identity.ppid,
+    runId: identity.runId,
+    name: identity.name,
+    user: identity.user,
+    program: identity.program.name,
+    state: state.name,
+    ...(state.name === "waiting" ? { channel: state.channel } : {}),
+    created: identity.created,
+    ...(process.ended === undefined ? {} : { ended: process.ended }),
+    ...(exit === undefined ? {} : { code: exit.code }),
+    ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
+    ...(error === undefined ? {} : { error }),
+    usage: { ...process.usage },
+    ...(process.progress === undefined ? {} : { progress: process.progress }),
+  };
+}

@@ -1,0 +1,151 @@
+// The order of a syscall (D1-D6), the same for every caller and every row.
+//
+// D1  The caller is the process that the handle is bound to, never an argument.
+// D2  The target is resolved to its canonical path, and every link on the way is checked.
+// D3  Rights are checked here, once, and nowhere later; what may not be seen is EACCES, also when it is absent.
+// D4  Acting on a virtual file is the row that the file stands for, and is checked as that row.
+// D5  Hooks run between the check and the act; they may refuse or replace the payload, never caller, right or target.
+// D6  A row marked `external` waits for the flush of everything committed before.
+
+import { KernelError } from "../base/errno.ts";
+import type { Process } from "../proc/process.ts";
+import type { RowCall, VirtualNode } from "../vfs/provider.ts";
+import type { Host } from "./host.ts";
+import type { Row, Target } from "./row.ts";
+import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
+
+type AnyRow = Row<unknown, unknown>;
+
+export interface SyscallInfo {
+  readonly name: SyscallName;
+  readonly caller: Process;
+  readonly right: string;
+  readonly resource: string;
+}
+
+export interface Interceptor {
+  /** May throw to refuse, or return other arguments. */
+  readonly pre?: (info: SyscallInfo, args: unknown) => unknown;
+  readonly post?: (info: SyscallInfo, result: unknown) => void;
+}
+
+/** What the audit slot is told: every mutation that was tried, and every denial. */
+export interface AuditEntry {
+  readonly name: SyscallName;
+  readonly pid: number;
+  readonly right: string;
+  readonly resource: string;
+  readonly outcome: "ok" | "denied" | "failed";
+  readonly error?: unknown;
+}
+
+export class Dispatcher {
+  readonly #host: Host;
+  /** Each is `undefined` while empty: one comparison. */
+  #interceptors: readonly Interceptor[] | undefined;
+  #audit: ((entry: AuditEntry) => void) | undefined;
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  intercept(interceptor: Interceptor): () => void {
+    this.#interceptors = [...(this.#interceptors ?? []), interceptor];
+    return () => {
+      const left = this.#interceptors?.filter((one) => one !== interceptor) ?? [];
+      this.#interceptors = left.length === 0 ? undefined : left;
+    };
+  }
+
+  setAudit(audit: ((entry: AuditEntry) => void) | undefined): void {
+    this.#audit = audit;
+  }
+
+  call<Name extends SyscallName>(
+    caller: Process,
+    name: Name,
+    args: SyscallArgs<Name>,
+  ): SyscallResult<Name> | Promise<Awaited<SyscallResult<Name>>> {
+    // The table ties the types of name, arguments and result together; inside they are erased once.
+    return this.#call(caller, name, args) as SyscallResult<Name>;
+  }
+
+  #call(caller: Process, name: SyscallName, args: unknown): unknown {
+    const row = SYSCALLS[name] as unknown as AnyRow;
+    this.#host.platform.entered?.(caller.pid);
+    if (!caller.isAlive)
+      throw new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, {
+        syscall: name,
+        pid: caller.pid,
+      });
+    if (caller.state.name === "stopped") return caller.continued().then(() => this.#call(caller, name, args));
+    const target = row.target === undefined ? selfTarget(caller) : row.target(this.#host, caller, args);
+    if (target instanceof Promise) return target.then((found) => this.#checked(caller, name, row, args, found));
+    return this.#checked(caller, name, row, args, target);
+  }
+
+  #checked(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
+    const { located } = target;
+    const stands = located?.kind === "virtual" ? rowOf(name, located.node, args) : undefined;
+    if (stands !== undefined && isSyscallName(stands.row)) return this.#call(caller, stands.row, stands.args);
+    if (!caller.capability.isAll) {
+      for (const hop of located?.hops ?? []) this.#require(caller, name, "fs.stat", hop);
+      this.#require(caller, name, row.right, target.resource);
+      if (target.second !== undefined) {
+        for (const hop of target.second.located.hops) this.#require(caller, name, "fs.stat", hop);
+        this.#require(caller, name, target.second.right, target.second.located.path);
+      }
+    }
+    if (this.#interceptors !== undefined || this.#audit !== undefined)
+      return this.#observed(caller, name, row, args, target);
+    if (row.external === true) return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target));
+    return row.handle(this.#host, caller, args, target);
+  }
+
+  #require(caller: Process, name: SyscallName, right: string, resource: string): void {
+    if (caller.capability.allows(right, resource)) return;
+    const missing = `${right}:${resource}`;
+    this.#host.bus.publish({
+      name: "capability.denied",
+      pid: caller.pid,
+      data: { right, resource, syscall: name, missing },
+    });
+    this.#audit?.({ name, pid: caller.pid, right, resource, outcome: "denied" });
+    throw new KernelError(
+      "EACCES",
+      `process ${caller.pid} (${caller.identity.name}) may not ${name} ${resource}; it needs the grant ${missing}`,
+      {
+        syscall: name,
+        path: resource,
+        pid: caller.pid,
+      },
+    );
+  }
+
+  async #observed(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): Promise<unknown> {
+    const info: SyscallInfo = { name, caller, right: row.right, resource: target.resource };
+    try {
+      let payload = args;
+      for (const { pre } of this.#interceptors ?? []) payload = (await pre?.(info, payload)) ?? payload;
+      if (row.external === true) await this.#host.store.flush();
+      const result = await row.handle(this.#host, caller, payload, target);
+      for (const { post } of this.#interceptors ?? []) post?.(info, result);
+      if (row.kind === "mutation")
+        this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "ok" });
+      return result;
+    } catch (error) {
+      this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "failed", error });
+      throw error;
+    }
+  }
+}
+
+const selfTarget = (caller: Process): Target => ({ resource: `/proc/${caller.pid}` });
+
+/** The row that acting on a virtual file stands for. */
+function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | undefined {
+  if (name === "exec" && node.exec !== undefined) return node.exec.call((args as { input?: unknown }).input);
+  if ((name === "write" || name === "append") && node.write !== undefined)
+    return node.write((args as { bytes: Uint8Array }).bytes);
+  return undefined;
+}

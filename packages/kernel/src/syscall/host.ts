@@ -1,0 +1,32 @@
+// What the handlers of the table work with: the objects of one running kernel.
+
+import type { Metastore } from "../abi/metastore.ts";
+import type { Model } from "../abi/model.ts";
+import type { ObjectStore } from "../abi/object-store.ts";
+import type { Platform } from "../abi/platform.ts";
+import type { AccountTree } from "../budget/account.ts";
+import type { Committer } from "../ipc/committer.ts";
+import type { EventBus } from "../ipc/event-bus.ts";
+import type { ProcessTable } from "../proc/process-table.ts";
+import type { Process } from "../proc/process.ts";
+import type { Program, ProgramSource } from "../proc/program.ts";
+import type { FileSystem } from "../vfs/filesystem.ts";
+
+/** Finds the program of a source again, for example by importing its module; `input` is that of the process. */
+export type ProgramLoader = (source: ProgramSource, input: unknown) => Promise<Program>;
+
+export interface Host {
+  readonly version: string;
+  readonly platform: Platform;
+  readonly store: Metastore;
+  readonly objects: ObjectStore;
+  readonly committer: Committer;
+  readonly bus: EventBus;
+  readonly fs: FileSystem;
+  readonly accounts: AccountTree;
+  readonly processes: ProcessTable;
+  readonly owner: Process;
+  readonly models: ReadonlyMap<string, Model>;
+  readonly programs: ReadonlyMap<string, Program>;
+  readonly loader: ProgramLoader | undefined;
+}

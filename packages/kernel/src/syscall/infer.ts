@@ -1,0 +1,157 @@
+// A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
+
+import type { Model, ModelRequest, ModelResponse } from "../abi/model.ts";
+import { orAborted } from "../base/abort.ts";
+import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Amounts, Reservation } from "../budget/account.ts";
+import type { CallUsage } from "../journal/record.ts";
+import type { Process } from "../proc/process.ts";
+import { refusedBudget } from "../proc/process-table.ts";
+import type { Host } from "./host.ts";
+
+const MILLION = 1_000_000;
+
+export async function infer(
+  host: Host,
+  caller: Process,
+  place: string,
+  name: string,
+  request: ModelRequest,
+): Promise<ModelResponse> {
+  const model = host.models.get(name);
+  if (model === undefined) {
+    const known = [...host.models.keys()].join(", ") || "none";
+    throw new KernelError("ENODEV", `no model ${JSON.stringify(name)}; this host has: ${known}`, {
+      path: `/dev/model/${name}`,
+      pid: caller.pid,
+    });
+  }
+  const { journal } = caller;
+  const before = await journal?.begin(place);
+  if (before !== undefined) {
+    caller.usage.replayed++;
+    if (before.error !== undefined) throw fromErrorRecord(before.error);
+    // Recorded below, by this function.
+    return before.value as ModelResponse;
+  }
+  const prior = journal?.intentAt(place);
+  if (prior !== undefined && model.effect === "once") {
+    throw new KernelError(
+      "EUNKNOWN",
+      `the host ended during the call of ${name} at ${place}; it may have been paid for. Kill the process or use a model with idempotency`,
+      {
+        pid: caller.pid,
+      },
+    );
+  }
+  const key = prior?.key ?? `${caller.identity.runId}/${place}`;
+  const reservation = prior?.reservation ?? (await reserve(host, caller, place, key, model, request));
+  const state = caller.state;
+  caller.become({ name: "waiting", channel: `model ${name}` });
+  const started = host.platform.clock.monotonic();
+  try {
+    const response = await orAborted(
+      model.infer(request, { signal: caller.signal, idempotencyKey: key }),
+      caller.signal,
+    );
+    await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
+    return response;
+  } catch (error) {
+    await giveBack(host, caller, place, reservation, error);
+    throw toKernelError(error, "EIO", { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid });
+  } finally {
+    if (caller.state.name === "waiting") caller.become(state);
+  }
+}
+
+/** A true upper bound: a token is at least one byte of UTF-8, and output is clamped by the request. */
+export function upperBound(model: Model, request: ModelRequest): Amounts {
+  let units = 0;
+  for (const message of request.messages) units += message.content.length + 8;
+  // Three bytes hold any UTF-16 unit.
+  const tokensIn = units * 3;
+  const tokensOut = request.maxOutputTokens ?? LIMITS.defaultOutputTokensMax;
+  return { tokensIn, tokensOut, costMicros: costOf(model, tokensIn, tokensOut), modelCalls: 1 };
+}
+
+const costOf = (model: Model, tokensIn: number, tokensOut: number): number =>
+  Math.ceil((tokensIn * model.price.input + tokensOut * model.price.output) / MILLION);
+
+/** Reserves and, where the call has an effect or spends a budget, records the intent (journal, J3). */
+async function reserve(
+  host: Host,
+  caller: Process,
+  place: string,
+  key: string,
+  model: Model,
+  request: ModelRequest,
+): Promise<Reservation | undefined> {
+  const bound = upperBound(model, request);
+  const { reservation, adds } = host.accounts.reserve(caller.pid, bound);
+  if (adds.length === 0 && model.effect === "pure") return undefined;
+  try {
+    if (caller.journal !== undefined) return await caller.journal.intend(place, key, host.accounts, bound);
+    if (adds.length > 0) await host.committer.commit({ adds });
+    return reservation;
+  } catch (error) {
+    if (isKernelError(error) && error.code === "EDQUOT") {
+      const data = { resource: "model call", wanted: bound.tokensIn ?? 0, allocation: 0, account: caller.pid };
+      host.bus.publish({ name: "resource.exceeded", pid: caller.pid, data });
+    }
+    caller.journal?.retract(place);
+    throw refusedBudget(error, "infer", caller.pid);
+  }
+}
+
+async function settle(
+  host: Host,
+  caller: Process,
+  place: string,
+  model: Model,
+  reservation: Reservation | undefined,
+  response: ModelResponse,
+  ms: number,
+): Promise<void> {
+  const tokensIn = count(response.usage.inputTokens);
+  const tokensOut = count(response.usage.outputTokens);
+  const costMicros = costOf(model, tokensIn, tokensOut);
+  const use: CallUsage = { model: model.name, tokensIn, tokensOut, costMicros };
+  const adds =
+    reservation === undefined
+      ? []
+      : host.accounts.settle(reservation, { tokensIn, tokensOut, costMicros, modelCalls: 1 });
+  let seq = host.store.seq;
+  if (caller.journal !== undefined) {
+    seq = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds }).done;
+    if (reservation !== undefined) await host.store.flush();
+  } else if (adds.length > 0) await host.committer.commit({ adds });
+  caller.usage.tokensIn += tokensIn;
+  caller.usage.tokensOut += tokensOut;
+  caller.usage.costMicros += costMicros;
+  caller.usage.modelCalls++;
+  caller.usage.steps++;
+  if (caller.deaths > 0) host.processes.survived(caller);
+  if (host.bus.hasSubscribers) {
+    const data = { place, model: model.name, inputTokens: tokensIn, outputTokens: tokensOut, costMicros };
+    host.bus.publish({ name: "model.called", pid: caller.pid, data }, seq);
+  }
+}
+
+async function giveBack(
+  host: Host,
+  caller: Process,
+  place: string,
+  reservation: Reservation | undefined,
+  error: unknown,
+): Promise<void> {
+  caller.journal?.retract(place);
+  if (reservation === undefined || !caller.isAlive) return;
+  const adds = host.accounts.release(reservation);
+  if (caller.journal !== undefined)
+    await caller.journal.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) }, adds);
+  else if (adds.length > 0) await host.committer.commit({ adds });
+}
+
+/** A driver may report nonsense; the ledger takes only whole numbers. */
+const count = (reported: number): number => (Number.isSafeInteger(reported) && reported > 0 ? reported : 0);

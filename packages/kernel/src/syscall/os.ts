@@ -1,0 +1,152 @@
+// The typed face of the table for one process: what programs and libraries hold as `os`.
+
+import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
+import type { KernelEvent } from "../abi/event.ts";
+import type { ModelRequest, ModelResponse } from "../abi/model.ts";
+import type { Fd, Pid, Seq } from "../base/id.ts";
+import { isKernelError } from "../base/errno.ts";
+import type { EventFilter } from "../ipc/event-bus.ts";
+import type { Exit, Process, Signal } from "../proc/process.ts";
+import type { ProcessSummary } from "../proc/summary.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { SpawnArgs } from "./rows-process.ts";
+import type { SyscallArgs, SyscallName, SyscallResult } from "./table.ts";
+
+type Bytes = Uint8Array | string;
+const toBytes = (content: Bytes): Uint8Array =>
+  typeof content === "string" ? new TextEncoder().encode(content) : content;
+
+/** Files of the namespace, as one process may use them. Every method rejects with a `KernelError`. */
+export interface Files {
+  stat(path: string, options?: { readonly noFollow?: boolean }): Promise<FileStat>;
+  /** Whether a path exists and may be seen. */
+  exists(path: string): Promise<boolean>;
+  readdir(path: string, options?: { readonly limit?: number; readonly after?: string }): Promise<readonly DirEntry[]>;
+  /** Content as bytes, or a range of it. */
+  read(path: string, range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
+  /** Content as UTF-8 text. */
+  readText(path: string): Promise<string>;
+  write(path: string, content: Bytes, options?: WriteOptions): Promise<WriteResult>;
+  /** Writes a file whether or not it exists, and the directories above it. */
+  writeFile(path: string, content: Bytes, options?: Omit<WriteOptions, "create">): Promise<WriteResult>;
+  append(path: string, content: Bytes, options?: Pick<WriteOptions, "create" | "durability">): Promise<WriteResult>;
+  truncate(path: string, size: number): Promise<WriteResult>;
+  mkdir(path: string): Promise<void>;
+  link(path: string, target: string): Promise<void>;
+  setattr(path: string, change: Omit<SyscallArgs<"setattr">, "path">): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  copy(from: string, to: string): Promise<WriteResult>;
+  unlink(path: string, options?: { readonly recursive?: boolean }): Promise<void>;
+  open(path: string, rights: readonly ("read" | "write")[]): Promise<Handle>;
+  watch(
+    glob: string,
+    options?: { readonly after?: Seq; readonly signal?: AbortSignal },
+  ): AsyncGenerator<KernelEvent, void, undefined>;
+  /** Invokes what a path names. */
+  exec(path: string, input?: unknown): Promise<unknown>;
+}
+
+/** An open file; `await using` closes it. */
+export interface Handle extends AsyncDisposable {
+  readonly fd: Fd;
+  read(range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
+  write(content: Bytes, options?: Omit<WriteOptions, "create">): Promise<WriteResult>;
+  close(): Promise<void>;
+}
+
+export interface Os {
+  readonly pid: Pid;
+  readonly fs: Files;
+  /** Any row of the table by name. */
+  call<Name extends SyscallName>(
+    name: Name,
+    args: SyscallArgs<Name>,
+  ): SyscallResult<Name> | Promise<Awaited<SyscallResult<Name>>>;
+  spawn(program: SpawnArgs["program"], options?: Omit<SpawnArgs, "program">): Promise<Pid>;
+  wait(pid: Pid): Promise<Exit>;
+  kill(pid: Pid, signal?: Signal): Promise<void>;
+  resume(pid: Pid, options?: Omit<SyscallArgs<"resume">, "pid">): Promise<void>;
+  ps(options?: { readonly all?: boolean; readonly limit?: number }): Promise<readonly ProcessSummary[]>;
+  events(filter?: EventFilter): AsyncGenerator<KernelEvent, void, undefined>;
+  infer(place: string, request: ModelRequest): Promise<ModelResponse>;
+  /** Settles when everything committed so far survives a loss of power. */
+  flush(): Promise<void>;
+}
+
+/** Binds the table to one caller of this host. */
+export function bindOs(dispatcher: Dispatcher, caller: Process): Os {
+  // The dispatcher's method with its first argument fixed is `Os["call"]`; `bind` loses the generic.
+  return makeOs(caller.pid, dispatcher.call.bind(dispatcher, caller) as Os["call"]);
+}
+
+/** The typed face over any way of calling a row: in this host, or over the wire. */
+export function makeOs(pid: Pid, call: Os["call"]): Os {
+  let files: Files | undefined;
+  return {
+    pid,
+    get fs() {
+      return (files ??= bindFiles(call));
+    },
+    call,
+    spawn: async (program, options = {}) => call("spawn", { program, ...options }),
+    wait: async (pid) => call("wait", { pid }),
+    kill: async (pid, signal) => call("kill", signal === undefined ? { pid } : { pid, signal }),
+    resume: async (pid, options = {}) => call("resume", { pid, ...options }),
+    ps: async (options = {}) => call("ps", options),
+    events: (filter = {}) => stream(call("subscribe", filter)),
+    infer: async (place, request) => call("infer", { place, request }),
+    flush: async () => call("flush", {}),
+  };
+}
+
+function bindFiles(call: Os["call"]): Files {
+  return {
+    stat: async (path, options = {}) => call("stat", { path, ...options }),
+    exists: async (path) => {
+      try {
+        await call("stat", { path });
+        return true;
+      } catch (error) {
+        if (isKernelError(error) && (error.code === "ENOENT" || error.code === "EACCES" || error.code === "ENOTDIR"))
+          return false;
+        throw error;
+      }
+    },
+    readdir: async (path, options = {}) => call("readdir", { path, ...options }),
+    read: async (path, range = {}) => call("read", { path, ...range }),
+    readText: async (path) => new TextDecoder().decode(await call("read", { path })),
+    write: async (path, content, options = {}) => call("write", { path, bytes: toBytes(content), ...options }),
+    writeFile: async (path, content, options = {}) =>
+      call("write", { path, bytes: toBytes(content), ...options, create: "maybe" }),
+    append: async (path, content, options = {}) =>
+      call("append", { path, bytes: toBytes(content), create: "maybe", ...options }),
+    truncate: async (path, size) => call("truncate", { path, size }),
+    mkdir: async (path) => call("setattr", { path, type: "directory" }),
+    link: async (path, target) => call("setattr", { path, type: "link", target }),
+    setattr: async (path, change) => call("setattr", { path, ...change }),
+    rename: async (from, to) => call("rename", { from, to }),
+    copy: async (from, to) => call("copy", { from, to }),
+    unlink: async (path, options = {}) => call("unlink", { path, ...options }),
+    open: async (path, rights) => toHandle(call, await call("open", { path, rights })),
+    watch: (glob, options = {}) => stream(call("watch", { glob, ...options })),
+    exec: async (path, input) => call("exec", { path, input }),
+  };
+}
+
+function toHandle(call: Os["call"], fd: Fd): Handle {
+  const close = async (): Promise<void> => call("close", { fd });
+  return {
+    fd,
+    read: async (range = {}) => call("readHandle", { fd, ...range }),
+    write: async (content, options = {}) => call("writeHandle", { fd, bytes: toBytes(content), ...options }),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** A stream row answers with a generator, or with the promise of one when the caller is stopped or hooks run. */
+async function* stream<T>(
+  source: AsyncGenerator<T, void, undefined> | Promise<AsyncGenerator<T, void, undefined>>,
+): AsyncGenerator<T, void, undefined> {
+  yield* await source;
+}

@@ -1,0 +1,69 @@
+// The shape of a row of the syscall table.
+
+import type { Schema } from "../base/schema.ts";
+import type { VfsPath } from "../base/path.ts";
+import type { Process } from "../proc/process.ts";
+import type { Located } from "../vfs/namespace.ts";
+import type { Host } from "./host.ts";
+
+/** What a call acts on: the canonical name that rights are checked against, and what was found there. */
+export interface Target {
+  readonly resource: string;
+  readonly located?: Located;
+  /** A second object and its right, as of `rename` and `copy`. */
+  readonly second?: { readonly right: string; readonly located: Located };
+}
+
+export interface Row<Args, Result> {
+  /** The right that the caller needs on the target. */
+  readonly right: string;
+  readonly kind: "query" | "mutation";
+  /** Something leaves the host: everything committed before is flushed first (the output rule). */
+  readonly external?: boolean;
+  readonly summary: string;
+  readonly schema: Schema;
+  /** Absent: the caller itself is the target, as `/proc/<pid>`. */
+  readonly target?: (host: Host, caller: Process, args: Args) => Target | Promise<Target>;
+  readonly handle: (host: Host, caller: Process, args: Args, target: Target) => Result;
+}
+
+/** Keeps the types of a row's arguments and result. */
+export const row = <Args, Result>(definition: Row<Args, Result>): Row<Args, Result> => definition;
+
+export const text: Schema = { type: "string" };
+export const path: Schema = { type: "string", format: "path", minLength: 1, maxLength: 4096 };
+export const integer: Schema = { type: "integer", minimum: 0 };
+export const flag: Schema = { type: "boolean" };
+export const pid: Schema = { type: "integer", minimum: 1, description: "process id" };
+export const bytes: Schema = { format: "bytes", description: "raw bytes" };
+export const anything: Schema = { description: "any JSON value" };
+
+export const args = (properties: Readonly<Record<string, Schema>>, required: readonly string[] = []): Schema => ({
+  type: "object",
+  properties,
+  required,
+  additionalProperties: false,
+});
+
+/** Resolves the path of a call; what is cached costs no promise. */
+export function locate(host: Host, caller: Process, at: string, follow = true): Located | Promise<Located> {
+  const known = follow ? host.fs.namespace.known(at) : undefined;
+  return known ?? host.fs.namespace.resolve(at, caller.pid, follow);
+}
+
+export const pathTarget =
+  (follow = true) =>
+  (host: Host, caller: Process, { path: at }: { readonly path: string }): Target | Promise<Target> => {
+    const located = locate(host, caller, at, follow);
+    return located instanceof Promise ? located.then(toTarget) : toTarget(located);
+  };
+
+const toTarget = (located: Located): Target => ({ resource: located.path, located });
+
+/** The located object of a path row; the dispatcher has put it there. */
+export function locatedOf(target: Target): Located {
+  if (target.located === undefined) throw new TypeError("a path row was dispatched without its target");
+  return target.located;
+}
+
+export const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;

@@ -1,0 +1,279 @@
+// Rows of the metadata, content and watching planes.
+
+import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
+import { ENTRY_TYPES, type EntryType } from "../abi/file.ts";
+import { type KernelEvent } from "../abi/event.ts";
+import { KernelError } from "../base/errno.ts";
+import { compileGlob } from "../base/glob.ts";
+import type { Fd, Seq } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import { type VfsPath, toPath } from "../base/path.ts";
+import type { OpenFile, Process } from "../proc/process.ts";
+import { missing, toNewEntry } from "../vfs/filesystem.ts";
+import type { Host } from "./host.ts";
+import { type Target, args, bytes, integer, locate, locatedOf, path, pathTarget, row, text, flag } from "./row.ts";
+
+export interface At {
+  readonly path: string;
+}
+type Range = { readonly offset?: number; readonly length?: number };
+
+const writerOf = (caller: Process): { pid: Process["pid"]; user: string } => ({
+  pid: caller.pid,
+  user: caller.identity.user,
+});
+
+function twoPaths(right: string, followFrom: boolean) {
+  return async (
+    host: Host,
+    caller: Process,
+    { from, to }: { readonly from: string; readonly to: string },
+  ): Promise<Target> => {
+    const located = await locate(host, caller, from, followFrom);
+    return { resource: located.path, located, second: { right, located: await locate(host, caller, to, false) } };
+  };
+}
+
+const second = (target: Target): NonNullable<Target["second"]>["located"] => {
+  if (target.second === undefined) throw new TypeError("a two-path row was dispatched without its second target");
+  return target.second.located;
+};
+
+/** A handle was checked when it was opened; its calls act on the caller itself. */
+function handleOf(caller: Process, fd: Fd, right: "read" | "write"): OpenFile {
+  const file = caller.files?.get(fd);
+  if (file === undefined)
+    throw new KernelError("EBADF", `handle ${fd} is not open in process ${caller.pid}`, { pid: caller.pid });
+  if (!file.rights.has(right))
+    throw new KernelError("EBADF", `handle ${fd} was not opened for ${right}`, { path: file.path, pid: caller.pid });
+  return file;
+}
+
+const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
+const writeOptions = {
+  offset: integer,
+  create: createModes,
+  ifGeneration: integer,
+  durability: { type: "string", enum: ["committed", "flushed"] },
+  mime: text,
+} as const;
+
+export const FILE_ROWS = {
+  stat: row<At & { readonly noFollow?: boolean }, FileStat | Promise<FileStat>>({
+    right: "fs.stat",
+    kind: "query",
+    summary: "what a path is, with its attributes",
+    schema: args({ path, noFollow: flag }, ["path"]),
+    target: (host, caller, a) => pathTarget(a.noFollow !== true)(host, caller, a),
+    handle: (host, _caller, _a, target) => host.fs.stat(locatedOf(target)),
+  }),
+  readdir: row<At & { readonly limit?: number; readonly after?: string }, Promise<readonly DirEntry[]>>({
+    right: "fs.list",
+    kind: "query",
+    summary: "one page of a directory, sorted by name",
+    schema: args({ path, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax }, after: text }, ["path"]),
+    target: pathTarget(),
+    handle: (host, caller, a, target) => host.fs.readdir(locatedOf(target), caller.pid, a),
+  }),
+  read: row<At & Range, Promise<Uint8Array>>({
+    right: "fs.read",
+    kind: "query",
+    summary: "content of a file, or a range of it",
+    schema: args({ path, offset: integer, length: integer }, ["path"]),
+    target: pathTarget(),
+    handle: (host, _caller, a, target) => host.fs.read(locatedOf(target), a),
+  }),
+  write: row<At & WriteOptions & { readonly bytes: Uint8Array }, Promise<WriteResult>>({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "replaces content, or a range of it from `offset`",
+    schema: args({ path, bytes, ...writeOptions }, ["path", "bytes"]),
+    target: pathTarget(),
+    handle: (host, caller, a, target) => host.fs.write(locatedOf(target), a.bytes, a, writerOf(caller)),
+  }),
+  append: row<At & WriteOptions & { readonly bytes: Uint8Array }, Promise<WriteResult>>({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "adds bytes at the end",
+    schema: args({ path, bytes, create: createModes, durability: writeOptions.durability }, ["path", "bytes"]),
+    target: pathTarget(),
+    handle: (host, caller, a, target) => {
+      const located = locatedOf(target);
+      if (located.kind === "foreign")
+        throw new KernelError("ENOTSUP", "append is not supported on this mount; write with an offset", {
+          path: located.path,
+        });
+      return host.fs.write(located, a.bytes, { ...a, append: true }, writerOf(caller));
+    },
+  }),
+  truncate: row<At & { readonly size: number }, Promise<WriteResult>>({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "cuts a file off, or fills it with zeros up to a size",
+    schema: args({ path, size: { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } }, ["path", "size"]),
+    target: pathTarget(),
+    handle: (host, caller, a, target) => {
+      if (!Number.isSafeInteger(a.size) || a.size < 0 || a.size > LIMITS.ioBytesMax) {
+        throw new KernelError("EINVAL", `the size must be a whole number up to ${LIMITS.ioBytesMax}, found ${a.size}`, {
+          path: a.path,
+        });
+      }
+      return host.fs.truncate(locatedOf(target), a.size, writerOf(caller));
+    },
+  }),
+  setattr: row<
+    At & {
+      readonly type?: EntryType;
+      readonly target?: string;
+      readonly mime?: string;
+      readonly owner?: string;
+      readonly modified?: number;
+    },
+    Promise<void>
+  >({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "creates a file, directory or link, or changes attributes",
+    schema: args(
+      { path, type: { type: "string", enum: ENTRY_TYPES }, target: text, mime: text, owner: text, modified: integer },
+      ["path"],
+    ),
+    target: pathTarget(false),
+    handle: async (host, caller, a, target) => {
+      const located = locatedOf(target);
+      if (a.type === undefined) return host.fs.setAttributes(located, pickAttributes(a), writerOf(caller));
+      await host.fs.create(located, toNewEntry(a.type, a.target, located.path), writerOf(caller));
+    },
+  }),
+  rename: row<{ readonly from: string; readonly to: string }, Promise<void>>({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "moves an entry; a file that is there already is replaced",
+    schema: args({ from: path, to: path }, ["from", "to"]),
+    target: twoPaths("fs.write", false),
+    handle: (host, caller, _a, target) => host.fs.rename(locatedOf(target), second(target), writerOf(caller)),
+  }),
+  copy: row<{ readonly from: string; readonly to: string }, Promise<WriteResult>>({
+    right: "fs.read",
+    kind: "mutation",
+    summary: "copies content into another file",
+    schema: args({ from: path, to: path }, ["from", "to"]),
+    target: twoPaths("fs.write", true),
+    handle: (host, caller, _a, target) => host.fs.copy(locatedOf(target), second(target), writerOf(caller)),
+  }),
+  unlink: row<At & { readonly recursive?: boolean }, Promise<void>>({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "removes a name; with `recursive` also what is below",
+    schema: args({ path, recursive: flag }, ["path"]),
+    target: pathTarget(false),
+    handle: (host, caller, a, target) => host.fs.unlink(locatedOf(target), a, writerOf(caller)),
+  }),
+  open: row<At & { readonly rights: readonly ("read" | "write")[] }, Fd>({
+    right: "fs.stat",
+    kind: "mutation",
+    summary: "a handle that pins the file and the rights checked now",
+    schema: args({ path, rights: { type: "array", maxItems: 2, items: { type: "string", enum: ["read", "write"] } } }, [
+      "path",
+      "rights",
+    ]),
+    target: pathTarget(),
+    handle: (host, caller, a, target) => {
+      const located = locatedOf(target);
+      if (located.kind === "missing") throw missing(located.path);
+      if (located.kind !== "inode")
+        throw new KernelError("ENOTSUP", "only files of the zone have handles; use the path", { path: located.path });
+      for (const right of a.rights) {
+        if (!caller.capability.allows(`fs.${right}`, located.path)) {
+          throw new KernelError(
+            "EACCES",
+            `process ${caller.pid} may not ${right} ${located.path}; it needs the grant fs.${right}:${located.path}`,
+            { path: located.path, pid: caller.pid },
+          );
+        }
+      }
+      caller.files ??= new Map();
+      if (caller.files.size >= LIMITS.openFilesMax)
+        throw new KernelError("EMFILE", `a process holds at most ${LIMITS.openFilesMax} handles; close some`, {
+          pid: caller.pid,
+        });
+      const fd = caller.takeFd();
+      host.fs.hold(located.inode);
+      caller.files.set(fd, { inode: located.inode, path: located.path, rights: new Set(a.rights) });
+      return fd;
+    },
+  }),
+  close: row<{ readonly fd: Fd }, Promise<void>>({
+    right: "fs.handle",
+    kind: "mutation",
+    summary: "releases a handle; closing twice does nothing",
+    schema: args({ fd: integer }, ["fd"]),
+    handle: async (host, caller, { fd }) => {
+      const file = caller.files?.get(fd);
+      if (file === undefined) return;
+      caller.files?.delete(fd);
+      await host.fs.release(file.inode);
+    },
+  }),
+  readHandle: row<{ readonly fd: Fd } & Range, Promise<Uint8Array>>({
+    right: "fs.handle",
+    kind: "query",
+    summary: "content through a handle, also after the name is gone",
+    schema: args({ fd: integer, offset: integer, length: integer }, ["fd"]),
+    handle: (host, caller, a) => {
+      const file = handleOf(caller, a.fd, "read");
+      return host.fs.readInode(file.inode, a, file.path);
+    },
+  }),
+  writeHandle: row<{ readonly fd: Fd; readonly bytes: Uint8Array } & WriteOptions, Promise<WriteResult>>({
+    right: "fs.handle",
+    kind: "mutation",
+    summary: "writes through a handle",
+    schema: args({ fd: integer, bytes, offset: integer, ifGeneration: integer, durability: writeOptions.durability }, [
+      "fd",
+      "bytes",
+    ]),
+    handle: (host, caller, a) => {
+      const file = handleOf(caller, a.fd, "write");
+      return host.fs.writeInode(file.inode, a.bytes, a, writerOf(caller), file.path);
+    },
+  }),
+  watch: row<
+    { readonly glob: string; readonly after?: Seq; readonly signal?: AbortSignal },
+    AsyncGenerator<KernelEvent, void, undefined>
+  >({
+    right: "fs.watch",
+    kind: "query",
+    summary: "changes of files that match a glob, resumable from a position",
+    schema: args({ glob: { type: "string", format: "glob", maxLength: 4096 }, after: integer }, ["glob"]),
+    target: (_host, _caller, { glob }) => ({ resource: toGlobPath(glob) }),
+    handle: (host, caller, a) =>
+      visibleTo(caller, host.bus.subscribe({ classes: ["fs"], ...a, glob: toGlobPath(a.glob) })),
+  }),
+} as const;
+
+const pickAttributes = (a: {
+  readonly mime?: string;
+  readonly owner?: string;
+  readonly modified?: number;
+}): { mime?: string; owner?: string; modified?: number } => ({
+  ...(a.mime === undefined ? {} : { mime: a.mime }),
+  ...(a.owner === undefined ? {} : { owner: a.owner }),
+  ...(a.modified === undefined ? {} : { modified: a.modified }),
+});
+
+function toGlobPath(glob: string): VfsPath {
+  const normal = toPath(glob);
+  compileGlob(normal);
+  return normal;
+}
+
+/** A watcher sees only what it may stat. */
+async function* visibleTo(
+  caller: Process,
+  events: AsyncGenerator<KernelEvent, void, undefined>,
+): AsyncGenerator<KernelEvent, void, undefined> {
+  for await (const event of events) {
+    if (caller.capability.isAll || caller.capability.allows("fs.stat", String(event.data["path"]))) yield event;
+  }
+}

@@ -1,0 +1,221 @@
+// Rows of the execution, process and message planes.
+
+import { EVENTS, EVENT_CLASSES, type KernelEvent } from "../abi/event.ts";
+import { KernelError } from "../base/errno.ts";
+import { type Pid, toPid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import { type Amounts, RESOURCES } from "../budget/account.ts";
+import { type Grant, parseGrant } from "../cap/capability.ts";
+import type { EventFilter } from "../ipc/event-bus.ts";
+import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
+import type { Program, ProgramSource } from "../proc/program.ts";
+import { type ProcessSummary, summarise } from "../proc/summary.ts";
+import type { Host } from "./host.ts";
+import { anything, args, flag, integer, pid, procPath, row, text } from "./row.ts";
+
+export interface SpawnArgs {
+  /** A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is. */
+  readonly program: Program | string | ProgramSource;
+  readonly name?: string;
+  readonly input?: unknown;
+  readonly grants?: readonly string[];
+  readonly budget?: Amounts;
+  readonly durable?: boolean;
+}
+
+const onProcess = (_host: Host, _caller: Process, a: { readonly pid: Pid }): { resource: string } => ({
+  resource: procPath(a.pid),
+});
+
+async function processOf(host: Host, number: Pid, syscall: string): Promise<Process> {
+  const process = await host.processes.recall(number);
+  if (process === undefined)
+    throw new KernelError("ESRCH", `process ${number} does not exist; \`ergos ps\` lists them`, {
+      syscall,
+      pid: number,
+    });
+  return process;
+}
+
+async function programOf(host: Host, caller: Process, program: SpawnArgs["program"], input: unknown): Promise<Program> {
+  if (typeof program === "object" && "run" in program) return program;
+  const source: ProgramSource = typeof program === "string" ? { name: program } : program;
+  return loadProgram(host, caller, source, input);
+}
+
+/** A program that the host knows by name, or a module: importing one is code of the owner's and needs its right. */
+async function loadProgram(host: Host, caller: Process, source: ProgramSource, input: unknown): Promise<Program> {
+  if (source.name !== undefined) {
+    const known = host.programs.get(source.name);
+    if (known !== undefined) return known;
+  }
+  if (source.module === undefined || host.loader === undefined) {
+    throw new KernelError(
+      "ENOEXEC",
+      `no program ${JSON.stringify(source.name ?? source.module ?? "")} is known to this host; see /etc/pipelines`,
+      { syscall: "spawn" },
+    );
+  }
+  if (!caller.capability.allows("kernel.module", source.module)) {
+    throw new KernelError(
+      "EACCES",
+      `process ${caller.pid} may not load ${source.module}; it needs the grant kernel.module:${source.module}`,
+      { syscall: "spawn", pid: caller.pid },
+    );
+  }
+  return host.loader(source, input);
+}
+
+const stringMap = { type: "object", properties: {}, additionalProperties: true } as const;
+const amounts = {
+  type: "object",
+  properties: Object.fromEntries(RESOURCES.map((name) => [name, integer])),
+  additionalProperties: false,
+} as const;
+
+export const PROCESS_ROWS = {
+  spawn: row<SpawnArgs, Promise<Pid>>({
+    right: "proc.spawn",
+    kind: "mutation",
+    summary: "starts a program as a child process",
+    schema: args(
+      {
+        program: { anyOf: [text, stringMap] },
+        name: text,
+        input: anything,
+        grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
+        budget: amounts,
+        durable: flag,
+      },
+      ["program"],
+    ),
+    target: (_host, _caller, { program }) => ({
+      resource:
+        typeof program === "string"
+          ? program
+          : (program.name ?? ("module" in program ? program.module : undefined) ?? ""),
+    }),
+    handle: async (host, caller, a) => {
+      const grants: readonly Grant[] | undefined = a.grants?.map(parseGrant);
+      const program = await programOf(host, caller, a.program, a.input);
+      const process = await host.processes.spawn(caller, program, {
+        ...(a.name === undefined ? {} : { name: a.name }),
+        ...(a.input === undefined ? {} : { input: a.input }),
+        ...(grants === undefined ? {} : { grants }),
+        ...(a.budget === undefined ? {} : { budget: a.budget }),
+        ...(a.durable === undefined ? {} : { durable: a.durable }),
+      });
+      return process.pid;
+    },
+  }),
+  resume: row<
+    { readonly pid: Pid; readonly program?: Program; readonly again?: boolean; readonly force?: boolean },
+    Promise<void>
+  >({
+    right: "proc.signal",
+    kind: "mutation",
+    summary:
+      "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
+    schema: args({ pid, again: flag, force: flag }, ["pid"]),
+    target: onProcess,
+    handle: async (host, caller, a) => {
+      const process = await processOf(host, a.pid, "resume");
+      const { state } = process;
+      if (state.name === "zombie" && a.again === true && state.exit.code !== 0)
+        return resurrect(host, caller, process, a.program);
+      if (state.name === "quarantined" && a.force === true) {
+        process.deaths = 0;
+        process.become({ name: "sleeping" });
+      } else if (state.name === "quarantined") {
+        throw new KernelError(
+          "EQUARANTINE",
+          `process ${a.pid} is quarantined; resume it with force after looking at /proc/${a.pid}`,
+          { syscall: "resume", pid: a.pid },
+        );
+      } else if (state.name !== "sleeping") {
+        throw new KernelError("EBUSY", `process ${a.pid} is ${state.name}, not sleeping`, {
+          syscall: "resume",
+          pid: a.pid,
+        });
+      }
+      const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
+      await host.processes.resume(process, program, false);
+    },
+  }),
+  kill: row<{ readonly pid: Pid; readonly signal?: Signal }, Promise<void>>({
+    right: "proc.signal",
+    kind: "mutation",
+    summary: "sends a signal; TERM, INT and KILL end the branch bottom-up",
+    schema: args({ pid, signal: { type: "string", enum: Object.keys(SIGNALS) } }, ["pid"]),
+    target: onProcess,
+    handle: async (host, _caller, a) => host.processes.kill(await processOf(host, a.pid, "kill"), a.signal ?? "TERM"),
+  }),
+  wait: row<{ readonly pid: Pid }, Promise<Exit>>({
+    right: "proc.wait",
+    kind: "query",
+    summary: "settles with the exit of a process once it has ended",
+    schema: args({ pid }, ["pid"]),
+    target: onProcess,
+    handle: async (host, _caller, a) => {
+      const process = await processOf(host, a.pid, "wait");
+      if (process.state.name === "quarantined") return { code: 1, error: process.state.error };
+      return process.done;
+    },
+  }),
+  ps: row<{ readonly all?: boolean; readonly limit?: number }, Promise<readonly ProcessSummary[]>>({
+    right: "proc.list",
+    kind: "query",
+    summary: "processes of this host; with `all` also ended ones, newest first",
+    schema: args({ all: flag, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } }),
+    target: () => ({ resource: "/proc" }),
+    handle: async (host, _caller, a) => {
+      const limit = a.limit ?? 200;
+      const live = host.processes.all.filter(
+        (process) => a.all === true || process.isAlive || process.state.name === "quarantined",
+      );
+      const past = a.all === true ? await host.processes.history(limit) : [];
+      const known = new Set(live.map((process) => process.pid));
+      const both = [...live, ...past.filter((process) => !known.has(process.pid))];
+      return both
+        .sort((one, two) => two.pid - one.pid)
+        .slice(0, limit)
+        .sort((one, two) => one.pid - two.pid)
+        .map(summarise);
+    },
+  }),
+  subscribe: row<EventFilter, AsyncGenerator<KernelEvent, void, undefined>>({
+    right: "event.subscribe",
+    kind: "query",
+    summary: "events by name, class, process and path, live or from a position on",
+    schema: args({
+      names: { type: "array", items: { type: "string", enum: Object.keys(EVENTS) } },
+      classes: { type: "array", items: { type: "string", enum: EVENT_CLASSES } },
+      pids: { type: "array", items: pid },
+      glob: text,
+      after: integer,
+    }),
+    target: () => ({ resource: "/sys/events" }),
+    handle: (host, _caller, filter) => host.bus.subscribe(filter),
+  }),
+} as const;
+
+const sourceOf = (process: Process): ProgramSource =>
+  process.identity.program.source ?? { name: process.identity.program.name };
+
+/** A failed process runs again under its own pid: what it had finished stays finished. */
+async function resurrect(host: Host, caller: Process, process: Process, program: Program | undefined): Promise<void> {
+  const found = program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
+  await host.processes.resume(host.processes.reopen(process), found, true);
+}
+
+/** The pid that a text names: a number, or the run id. */
+export function parsePid(textOrNumber: string): Pid {
+  const number = Number(/-?(\d+)$/.exec(textOrNumber)?.[1] ?? Number.NaN);
+  if (!Number.isSafeInteger(number) || number <= 0) {
+    throw new KernelError(
+      "EINVAL",
+      `${JSON.stringify(textOrNumber)} is neither a pid nor a run id; \`ergos ps\` lists them`,
+    );
+  }
+  return toPid(number);
+}

@@ -1,0 +1,257 @@
+// Rows of the work and resource planes: steps, models, time, randomness, logs, usage.
+
+import type { ModelRequest, ModelResponse } from "../abi/model.ts";
+import { orAborted } from "../base/abort.ts";
+import { KernelError, type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
+import type { Seq } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Outcome } from "../journal/record.ts";
+import type { Process } from "../proc/process.ts";
+import type { Host } from "./host.ts";
+import { infer } from "./infer.ts";
+import { anything, args, flag, integer, procPath, row, text } from "./row.ts";
+
+export interface Placed {
+  /** Path of the step in its program, unique in the process. */
+  readonly place: string;
+}
+
+const place = {
+  type: "string",
+  minLength: 1,
+  maxLength: 1024,
+  description: "path of the step in its program",
+} as const;
+const self = (_host: Host, caller: Process): { resource: string } => ({ resource: procPath(caller.pid) });
+
+/** Records a value the first time and returns the recorded one ever after. */
+async function recorded<T>(caller: Process, at: string, make: () => T | Promise<T>): Promise<T> {
+  const { journal } = caller;
+  if (journal === undefined) return make();
+  const before = await journal.begin(at);
+  // The outcome at this place was made by `make` in an earlier life.
+  if (before !== undefined) return before.value as T;
+  const value = await make();
+  await journal.end(at, { value }).done;
+  return value;
+}
+
+export const WORK_ROWS = {
+  stepBegin: row<Placed, Outcome | undefined | Promise<Outcome | undefined>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "takes a step's place: its recorded outcome, or nothing when it is to be done now",
+    schema: args({ place }, ["place"]),
+    target: self,
+    handle: (_host, caller, a) => {
+      const outcome = caller.journal?.begin(a.place);
+      if (outcome !== undefined) caller.usage.replayed++;
+      return outcome;
+    },
+  }),
+  stepEnd: row<
+    Placed & {
+      readonly value?: unknown;
+      readonly error?: ErrorRecord;
+      readonly ms?: number;
+      readonly detached?: boolean;
+    },
+    Promise<Seq> | undefined
+  >({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "records the outcome of a step; `detached` does not wait for the commit where order is enough",
+    schema: args(
+      { place, value: anything, error: { type: "object" }, ms: { type: "number", minimum: 0 }, detached: flag },
+      ["place"],
+    ),
+    target: self,
+    handle: (host, caller, a) => {
+      caller.usage.steps++;
+      if (caller.deaths > 0) host.processes.survived(caller);
+      const { journal } = caller;
+      if (journal === undefined) {
+        publishStep(host, caller, a, host.store.seq);
+        return undefined;
+      }
+      const outcome = a.error === undefined ? { value: a.value } : { error: a.error };
+      const { isLarge, done } = journal.end(a.place, outcome, a.ms === undefined ? {} : { ms: a.ms });
+      const told = host.bus.hasSubscribers ? done.then((seq) => (publishStep(host, caller, a, seq), seq)) : done;
+      if (a.detached !== true || isLarge) return told;
+      // A store that refuses this has poisoned itself: the exit of the process says so.
+      told.catch(() => undefined);
+      return undefined;
+    },
+  }),
+  stepRetract: row<Placed, void>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "gives a place back because its attempt failed and another follows",
+    schema: args({ place }, ["place"]),
+    target: self,
+    handle: (_host, caller, a) => caller.journal?.retract(a.place),
+  }),
+  stepSkip: row<Placed & { readonly why: string }, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "records that a step is not done, and why",
+    schema: args({ place, why: text }, ["place", "why"]),
+    target: self,
+    handle: async (host, caller, a) => {
+      const seq = await caller.journal?.note({ t: "skip", at: host.committer.now(), p: a.place, why: a.why });
+      if (host.bus.hasSubscribers)
+        host.bus.publish({ name: "node.skipped", pid: caller.pid, data: { place: a.place, reason: a.why } }, seq);
+    },
+  }),
+  infer: row<Placed & { readonly request: ModelRequest }, Promise<ModelResponse>>({
+    right: "model.infer",
+    kind: "mutation",
+    external: true,
+    summary: "asks a model, within the budget; a recorded answer is not paid for again",
+    schema: args({ place, request: { type: "object", required: ["messages"] } }, ["place", "request"]),
+    target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.keys().next().value ?? "none" }),
+    handle: (host, caller, a, target) => infer(host, caller, a.place, target.resource, a.request),
+  }),
+  now: row<Placed, Promise<number>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "wall-clock milliseconds, the same ones after a resumption",
+    schema: args({ place }, ["place"]),
+    target: self,
+    handle: (host, caller, a) => recorded(caller, a.place, () => host.platform.clock.now()),
+  }),
+  random: row<Placed, Promise<number>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "a number from 0 up to 1, the same one after a resumption",
+    schema: args({ place }, ["place"]),
+    target: self,
+    handle: (host, caller, a) =>
+      recorded(caller, a.place, () => {
+        const [a0 = 0, b0 = 0, c0 = 0, d0 = 0, e0 = 0, f0 = 0] = host.platform.random(6);
+        return (((a0 * 256 + b0) * 256 + c0) * 256 ** 3 + ((d0 * 256 + e0) * 256 + f0)) / 256 ** 6;
+      }),
+  }),
+  sleepUntil: row<Placed & { readonly until: number }, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "waits until an instant of the wall clock",
+    schema: args({ place, until: integer }, ["place", "until"]),
+    target: self,
+    handle: (host, caller, a) =>
+      recorded(caller, a.place, async () => {
+        const before = caller.state;
+        caller.become({ name: "waiting", channel: `timer ${new Date(a.until).toISOString()}` });
+        await sleepUntil(host, caller, a.until);
+        if (caller.state.name === "waiting") caller.become(before);
+      }),
+  }),
+  log: row<{ readonly text: string; readonly level?: string }, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "writes a line to the process's log",
+    schema: args(
+      {
+        text: { type: "string", maxLength: LIMITS.logLineMax },
+        level: { type: "string", enum: ["debug", "info", "warn", "error"] },
+      },
+      ["text"],
+    ),
+    target: self,
+    handle: async (host, caller, a) => {
+      const line = a.text.length > LIMITS.logLineMax ? `${a.text.slice(0, LIMITS.logLineMax)}…` : a.text;
+      const level = a.level ?? "info";
+      const seq = await caller.journal?.note({ t: "log", at: host.committer.now(), level, text: line });
+      if (host.bus.hasSubscribers)
+        host.bus.publish({ name: "process.log", pid: caller.pid, data: { level, text: line } }, seq);
+    },
+  }),
+  progress: row<{ readonly done: number; readonly total: number; readonly label?: string }, void>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "tells how far the process has come",
+    schema: args({ done: integer, total: integer, label: text }, ["done", "total"]),
+    target: self,
+    handle: (host, caller, a) => {
+      caller.progress = { done: a.done, total: a.total, label: a.label ?? "" };
+      if (host.bus.hasSubscribers)
+        host.bus.publish({ name: "process.progress", pid: caller.pid, data: { ...caller.progress } });
+    },
+  }),
+  nodeEvent: row<
+    {
+      readonly name: "node.started" | "node.retried" | "node.cancelled";
+      readonly data: Readonly<Record<string, unknown>>;
+    },
+    void
+  >({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "tells who listens about an attempt of a node",
+    schema: args(
+      { name: { type: "string", enum: ["node.started", "node.retried", "node.cancelled"] }, data: { type: "object" } },
+      ["name", "data"],
+    ),
+    target: self,
+    handle: (host, caller, a) => {
+      if (host.bus.hasSubscribers) host.bus.publish({ name: a.name, pid: caller.pid, data: a.data });
+    },
+  }),
+  usage: row<{ readonly pid: Process["pid"] }, ReturnType<Host["accounts"]["usage"]>>({
+    right: "budget.read",
+    kind: "query",
+    summary: "allocation and use of a process's budget, resource by resource",
+    schema: args({ pid: { type: "integer", minimum: 1 } }, ["pid"]),
+    target: (_host, _caller, a) => ({ resource: procPath(a.pid) }),
+    handle: (host, _caller, a) => host.accounts.usage(a.pid),
+  }),
+  flush: row<Record<string, never>, Promise<void>>({
+    right: "proc.step",
+    kind: "query",
+    external: true,
+    summary: "settles when everything this host has committed survives a loss of power",
+    schema: args({}),
+    target: self,
+    handle: () => Promise.resolve(),
+  }),
+} as const;
+
+function publishStep(
+  host: Host,
+  caller: Process,
+  a: Placed & { readonly error?: ErrorRecord; readonly ms?: number },
+  seq: Seq,
+): void {
+  if (!host.bus.hasSubscribers) return;
+  const { pid } = caller;
+  if (a.error === undefined)
+    host.bus.publish({ name: "node.completed", pid, data: { place: a.place, ms: a.ms ?? 0 } }, seq);
+  else host.bus.publish({ name: "node.failed", pid, data: { place: a.place, error: a.error } }, seq);
+}
+
+/** Timers of the platform are bounded; a long sleep is a chain of them, checked against the wall clock. */
+async function sleepUntil(host: Host, caller: Process, until: number): Promise<void> {
+  const longest = 60_000;
+  for (let left = until - host.platform.clock.now(); left > 0; left = until - host.platform.clock.now()) {
+    const wake = Promise.withResolvers<void>();
+    const timer = host.platform.setTimer(Math.min(left, longest), wake.resolve);
+    try {
+      await orAborted(wake.promise, caller.signal);
+    } finally {
+      timer.cancel();
+    }
+  }
+}
+
+/** The value of an outcome, or its error thrown. */
+export function takeOutcome(outcome: Outcome): unknown {
+  if (outcome.error !== undefined) throw fromErrorRecord(outcome.error);
+  return outcome.value;
+}
+
+export const unknownOutcome = (pid: number, at: string): KernelError =>
+  new KernelError(
+    "EUNKNOWN",
+    `the host ended during ${at} and nobody knows whether it took effect; look, then resume with force or kill ${pid}`,
+    { pid },
+  );

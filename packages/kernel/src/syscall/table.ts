@@ -1,0 +1,44 @@
+// The one syscall table. Faces, tools, the wire and the reference pages are derived from it.
+
+import type { Located } from "../vfs/namespace.ts";
+import { KernelError } from "../base/errno.ts";
+import { type Row, anything, args, locatedOf, path, pathTarget, row } from "./row.ts";
+import { FILE_ROWS } from "./rows-file.ts";
+import { PROCESS_ROWS } from "./rows-process.ts";
+import { WORK_ROWS } from "./rows-work.ts";
+
+const EXEC_ROWS = {
+  /** The dispatcher replaces this row by the one that the path stands for; it runs only where there is none. */
+  exec: row<{ readonly path: string; readonly input?: unknown }, unknown>({
+    right: "fs.exec",
+    kind: "mutation",
+    summary: "invokes what a path names: a pipeline is spawned, `cancel` cancels",
+    schema: args({ path, input: anything }, ["path"]),
+    target: pathTarget(),
+    handle: (_host, _caller, _a, target) => {
+      throw notExecutable(locatedOf(target));
+    },
+  }),
+} as const;
+
+export const SYSCALLS = { ...FILE_ROWS, ...PROCESS_ROWS, ...WORK_ROWS, ...EXEC_ROWS } as const;
+
+export type SyscallName = keyof typeof SYSCALLS;
+export type SyscallArgs<Name extends SyscallName> =
+  (typeof SYSCALLS)[Name] extends Row<infer Args, unknown> ? Args : never;
+export type SyscallResult<Name extends SyscallName> =
+  (typeof SYSCALLS)[Name] extends Row<never, infer Result> ? Result : never;
+
+/** Whether a text names a row. */
+export function isSyscallName(name: string): name is SyscallName {
+  return Object.hasOwn(SYSCALLS, name);
+}
+
+export function notExecutable(located: Located): KernelError {
+  if (located.kind === "missing")
+    return new KernelError("ENOENT", `${located.path} does not exist`, { syscall: "exec", path: located.path });
+  return new KernelError("ENOEXEC", `${located.path} cannot be executed; \`stat\` of a path tells whether it can`, {
+    syscall: "exec",
+    path: located.path,
+  });
+}

@@ -1,0 +1,181 @@
+// `/proc`: the process table as files. `/proc/runs` is a view of it by run id.
+
+import type { DirEntry } from "../abi/file.ts";
+import { type Pid, toPid } from "../base/id.ts";
+import type { JsonValue } from "../base/json.ts";
+import { formatGrant } from "../cap/capability.ts";
+import { formatRecord } from "../journal/format.ts";
+import { pidOfRunId } from "../proc/process-record.ts";
+import { SIGNALS, type Process } from "../proc/process.ts";
+import { summarise } from "../proc/summary.ts";
+import type { Host } from "../syscall/host.ts";
+import { type Provider, type RowCall, type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
+import type { VfsPath } from "../base/path.ts";
+
+/** Summaries hold only JSON. */
+const asJson = (value: unknown): JsonValue => JSON.parse(JSON.stringify(value ?? null)) as JsonValue;
+const toDirectories = (names: readonly string[]): readonly DirEntry[] =>
+  names.map((name) => ({ name, type: "directory" }));
+const signalSchema = { type: "string", enum: Object.keys(SIGNALS) } as const;
+
+export function procProvider(host: Host): Provider {
+  const byPid = async (name: string): Promise<VirtualNode | undefined> => {
+    if (!/^[1-9]\d{0,14}$/.test(name)) return undefined;
+    const process = await host.processes.recall(toPid(Number(name)));
+    return process === undefined ? undefined : processNode(host, process);
+  };
+  const byRun = async (name: string): Promise<VirtualNode | undefined> => {
+    const pid = pidOfRunId(name);
+    const process = pid === undefined ? undefined : await host.processes.recall(pid);
+    return process?.identity.runId === name ? runNode(host, process) : undefined;
+  };
+  const runs = collection(
+    async () => toDirectories((await host.processes.history(1000)).map((process) => process.identity.runId)),
+    byRun,
+    { description: "runs by their id, newest first" },
+  );
+  const root = collection(
+    () => [
+      ...host.processes.all.map((process): DirEntry => ({ name: String(process.pid), type: "directory" })),
+      { name: "runs", type: "directory" },
+      { name: "self", type: "link" },
+    ],
+    (name, viewer) => {
+      if (name === "runs") return runs;
+      if (name === "self") return { type: "link", target: `/proc/${viewer}` as VfsPath };
+      return byPid(name);
+    },
+    { description: "processes" },
+  );
+  return { name: "proc", root };
+}
+
+function processNode(host: Host, process: Process): VirtualNode {
+  const { pid } = process;
+  return directory(
+    {
+      status: statusFile(process),
+      cmdline: jsonFile(() => asJson({ program: process.identity.program, input: process.input }), {
+        description: "program and input",
+      }),
+      caps: {
+        type: "file",
+        description: "grants, one layer for each ancestor that narrowed them",
+        text: () =>
+          process.capability.isAll
+            ? "all rights\n"
+            : process.capability.layers.map((layer) => `${layer.map(formatGrant).join("\n")}\n`).join("---\n"),
+        json: () => asJson(process.capability.layers.map((layer) => layer.map(formatGrant))),
+      },
+      budget: jsonFile(async () => asJson(await host.accounts.usage(pid)), {
+        description: "allocation and use, resource by resource",
+      }),
+      usage: jsonFile(() => asJson(process.usage), { description: "what the process has used" }),
+      result: jsonFile(() => asJson(process.state.name === "zombie" ? process.state.exit : null), {
+        description: "its exit, null before",
+      }),
+      log: { type: "file", description: "lines that the process logged", text: () => logText(process) },
+      journal: journalNode(process),
+      children: collection(
+        () => host.processes.childrenOf(pid).map((child): DirEntry => ({ name: String(child), type: "link" })),
+        (name) =>
+          host.processes.childrenOf(pid).some((child) => String(child) === name)
+            ? { type: "link", target: `/proc/${name}` as VfsPath }
+            : undefined,
+      ),
+      fd: jsonFile(
+        () =>
+          asJson([...(process.files ?? [])].map(([fd, file]) => ({ fd, path: file.path, rights: [...file.rights] }))),
+        { description: "open handles" },
+      ),
+      signal: {
+        type: "file",
+        description: "write or exec a signal name to send it",
+        text: () => `${Object.keys(SIGNALS).join(" ")}\n`,
+        write: (bytes) => killCall(pid, new TextDecoder().decode(bytes).trim()),
+        exec: { inputSchema: signalSchema, call: (input) => killCall(pid, typeof input === "string" ? input : "TERM") },
+      },
+    },
+    { entityType: "process", description: process.identity.name, status: process.state.name },
+  );
+}
+
+function runNode(host: Host, process: Process): VirtualNode {
+  const node = processNode(host, process);
+  const status = statusFile(process);
+  const own: Readonly<Record<string, VirtualNode>> = {
+    status,
+    info: jsonFile(() => asJson({ ...process.identity, input: process.input })),
+    events: { type: "file", description: "what happened, from the journal", text: () => eventsText(process) },
+    result: jsonFile(() => asJson(process.state.name === "zombie" ? (process.state.exit.result ?? null) : null)),
+    cancel: {
+      type: "file",
+      description: "exec it to cancel the run",
+      text: () => "exec this file to cancel the run\n",
+      exec: { inputSchema: {}, call: () => killCall(process.pid, "TERM") },
+    },
+  };
+  return directory(own, {
+    entityType: "run",
+    description: process.identity.name,
+    status: process.state.name,
+    ...(node.status === undefined ? {} : { status: node.status }),
+  });
+}
+
+const statusFile = (process: Process): VirtualNode => ({
+  type: "file",
+  description: "identity, state, progress and use",
+  json: () => asJson(summarise(process)),
+  text: () => statusText(process),
+});
+
+function statusText(process: Process): string {
+  const { usage, progress, error, ...rest } = summarise(process);
+  const lines = Object.entries(rest).map(
+    ([key, value]) =>
+      `${key}:\t${key === "created" || key === "ended" ? new Date(Number(value)).toISOString() : String(value ?? "")}`,
+  );
+  if (progress !== undefined) lines.push(`progress:\t${progress.done}/${progress.total} ${progress.label}`.trimEnd());
+  for (const [key, value] of Object.entries(usage)) lines.push(`${key}:\t${String(value)}`);
+  if (error !== undefined)
+    lines.push(`error:\t${error.message}`, ...(error.causes ?? []).map((cause) => `cause:\t${cause}`));
+  return `${lines.join("\n")}\n`;
+}
+
+async function logText(process: Process): Promise<string> {
+  let out = "";
+  for await (const record of process.journal?.records() ?? []) {
+    if (record.t === "log") out += `${new Date(record.at).toISOString()} ${record.level.padEnd(5)} ${record.text}\n`;
+  }
+  return out;
+}
+
+async function eventsText(process: Process): Promise<string> {
+  let out = "";
+  for await (const record of process.journal?.records() ?? []) out += `${formatRecord(record)}\n`;
+  return out;
+}
+
+/** The journal as numbered files: a directory of positions, each a record. */
+function journalNode(process: Process): VirtualNode {
+  const { journal } = process;
+  return collection(
+    async () => {
+      const names = new Set<string>();
+      for await (const record of journal?.records() ?? []) names.add(String(record.seq));
+      return [...names].map((name): DirEntry => ({ name, type: "file" }));
+    },
+    async (name) => {
+      const records: JsonValue[] = [];
+      for await (const record of journal?.records() ?? [])
+        if (String(record.seq) === name) records.push(asJson(record));
+      return records.length === 0 ? undefined : jsonFile(() => records);
+    },
+    { description: "records by their position" },
+  );
+}
+
+function killCall(pid: Pid, signal: string): RowCall {
+  return { row: "kill", args: { pid, signal: signal.toUpperCase().replace(/^SIG/, "") } };
+}

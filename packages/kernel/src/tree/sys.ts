@@ -1,0 +1,61 @@
+// `/sys`: the kernel about itself. `/etc/pipelines`: programs that this host knows by name.
+
+import type { DirEntry } from "../abi/file.ts";
+import { ERRNO } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
+import { EVENTS } from "../abi/event.ts";
+import type { Host } from "../syscall/host.ts";
+import { SYSCALLS } from "../syscall/table.ts";
+import { type Provider, collection, directory, jsonFile } from "../vfs/provider.ts";
+
+export function sysProvider(host: Host): Provider {
+  return {
+    name: "sys",
+    root: directory({
+      version: { type: "file", text: () => `${host.version}\n`, json: () => host.version },
+      config: jsonFile(() => ({ limits: { ...LIMITS } }), { description: "bounds of this kernel" }),
+      mounts: jsonFile(() =>
+        host.fs.namespace.mounts.map(({ at, kind, ...mount }) => ({
+          at,
+          kind,
+          ...("driver" in mount
+            ? { driver: mount.driver.name, source: mount.driver.source, readOnly: mount.driver.readOnly }
+            : {}),
+        })),
+      ),
+      events: jsonFile(() => ({ ...host.bus.counters, names: Object.keys(EVENTS) })),
+      errors: jsonFile(() => Object.entries(ERRNO).map(([code, row]) => ({ code, ...row }))),
+      syscalls: jsonFile(() =>
+        Object.entries(SYSCALLS).map(([name, { right, kind, summary }]) => ({ name, right, kind, summary })),
+      ),
+      sched: jsonFile(() => ({
+        processes: host.processes.all.length,
+        running: host.processes.all.filter((process) => process.state.name === "running").length,
+        waiting: host.processes.all.filter((process) => process.state.name === "waiting").length,
+        orphans: host.processes.orphans,
+      })),
+      store: jsonFile(() => ({ seq: host.store.seq, durability: host.store.features.durability })),
+    }),
+  };
+}
+
+export function pipelinesProvider(host: Host): Provider {
+  return {
+    name: "pipelines",
+    root: collection(
+      () => [...host.programs.keys()].map((name): DirEntry => ({ name, type: "file" })),
+      (name) => {
+        const program = host.programs.get(name);
+        if (program === undefined) return undefined;
+        return {
+          type: "file",
+          entityType: "pipeline",
+          description: program.name,
+          json: () => ({ name: program.name, kind: program.kind, revision: program.revision }),
+          exec: { inputSchema: {}, call: (input) => ({ row: "spawn", args: { program: name, input } }) },
+        };
+      },
+      { description: "programs of this host; exec one to spawn it" },
+    ),
+  };
+}

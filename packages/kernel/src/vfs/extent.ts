@@ -1,0 +1,153 @@
+// Content as extents: each holds its bytes inline or names them in the object store.
+// Extents are sorted, do not overlap and leave no gap; the last one is a growing tail.
+
+import type { ObjectStore } from "../abi/object-store.ts";
+import type { Metastore, Value } from "../abi/metastore.ts";
+import { KernelError } from "../base/errno.ts";
+import { type ContentId, type Ino, parseContentId } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Platform } from "../abi/platform.ts";
+
+export interface Extent {
+  readonly offset: number;
+  readonly length: number;
+  readonly content: Uint8Array | ContentId;
+}
+
+/** Bytes of one extent in the object store. */
+const BLOB_EXTENT_BYTES = 1024 * 1024;
+
+export const extentKey = (ino: Ino, offset: number): string => `x/${ino}/${offset.toString(16).padStart(12, "0")}`;
+const extentRange = (ino: Ino): { from: string; to: string } => ({ from: `x/${ino}/`, to: `x/${ino}0` });
+
+/** The stored form: raw bytes, or a JSON record that is marked as a reference. */
+export function encodeExtent(extent: Extent): Value {
+  return typeof extent.content === "string"
+    ? JSON.stringify({ ref: extent.content, length: extent.length })
+    : extent.content;
+}
+
+function decodeExtent(key: string, value: Value): Extent {
+  const offset = Number.parseInt(key.slice(key.lastIndexOf("/") + 1), 16);
+  if (typeof value !== "string") return { offset, length: value.length, content: value };
+  const record = JSON.parse(value) as { ref: string; length: number };
+  const content = parseContentId(record.ref);
+  if (content === undefined)
+    throw new KernelError("ECORRUPT", `the extent ${key} names no content; run \`ergos doctor\``);
+  return { offset, length: record.length, content };
+}
+
+export async function loadExtents(store: Metastore, ino: Ino): Promise<readonly Extent[]> {
+  const extents: Extent[] = [];
+  const range = extentRange(ino);
+  for (let from = range.from; ;) {
+    const page = await store.scan({ from, to: range.to }, { limit: 256 });
+    for (const { key, value } of page) extents.push(decodeExtent(key, value));
+    const last = page.at(-1);
+    if (page.length < 256 || last === undefined) return extents;
+    from = `${last.key}\u0001`;
+  }
+}
+
+/** Copies a range of the content into fresh memory. */
+export async function readExtents(
+  extents: readonly Extent[],
+  range: { readonly offset: number; readonly length: number },
+  objects: ObjectStore,
+  platform: Platform,
+): Promise<Uint8Array> {
+  const out = platform.allocate(range.length);
+  const end = range.offset + range.length;
+  for (let at = firstTouching(extents, range.offset); at < extents.length; at++) {
+    const extent = extents[at];
+    if (extent === undefined || extent.offset >= end) break;
+    const from = Math.max(range.offset, extent.offset);
+    const to = Math.min(end, extent.offset + extent.length);
+    const inner = from - extent.offset;
+    const bytes =
+      typeof extent.content === "string"
+        ? await objects.get(extent.content, { offset: inner, length: to - from })
+        : extent.content.subarray(inner, inner + to - from);
+    if (bytes.length !== to - from)
+      throw new KernelError("ECORRUPT", "stored content is shorter than its record; run `ergos doctor`");
+    out.set(bytes, from - range.offset);
+  }
+  return out;
+}
+
+export interface ExtentChange {
+  readonly extents: readonly Extent[];
+  readonly puts: readonly Extent[];
+  /** Offsets of extents that are gone. */
+  readonly deletes: readonly number[];
+}
+
+/**
+ * Replaces the content from `offset` on by `bytes`, keeping what lies behind them unless `truncate`.
+ * Touches only the extents that the range meets, and the tail when it appends.
+ */
+export async function writeExtents(
+  extents: readonly Extent[],
+  size: number,
+  change: { readonly offset: number; readonly bytes: Uint8Array; readonly truncate: boolean },
+  objects: ObjectStore,
+  platform: Platform,
+): Promise<ExtentChange> {
+  const { offset, bytes, truncate } = change;
+  const end = offset + bytes.length;
+  let first = firstTouching(extents, Math.min(offset, size));
+  const tail = extents[extents.length - 1];
+  // A short inline tail grows in place instead of leaving one extent per append.
+  if (
+    first === extents.length &&
+    tail !== undefined &&
+    typeof tail.content !== "string" &&
+    tail.length < LIMITS.inlineBytesMax
+  )
+    first--;
+  const start = Math.min(offset, extents[first]?.offset ?? size);
+  let last = first;
+  while (last < extents.length && (truncate || (extents[last]?.offset ?? 0) < end)) last++;
+  const behind = truncate ? end : Math.max(end, last === first ? end : endOf(extents[last - 1]));
+  const merged = platform.allocate(behind - start);
+  if (start < offset) {
+    const kept = Math.min(offset, size);
+    merged.fill(0, kept - start, offset - start);
+    merged.set(await readExtents(extents, { offset: start, length: kept - start }, objects, platform));
+  }
+  merged.set(bytes, offset - start);
+  if (behind > end)
+    merged.set(await readExtents(extents, { offset: end, length: behind - end }, objects, platform), end - start);
+  const fresh = await store(start, merged, objects);
+  const freshOffsets = new Set(fresh.map((extent) => extent.offset));
+  return {
+    extents: [...extents.slice(0, first), ...fresh, ...extents.slice(last)],
+    puts: fresh,
+    deletes: extents.slice(first, last).flatMap((extent) => (freshOffsets.has(extent.offset) ? [] : [extent.offset])),
+  };
+}
+
+async function store(start: number, bytes: Uint8Array, objects: ObjectStore): Promise<Extent[]> {
+  if (bytes.length === 0) return [];
+  if (bytes.length <= LIMITS.inlineBytesMax) return [{ offset: start, length: bytes.length, content: bytes }];
+  const out: Extent[] = [];
+  for (let at = 0; at < bytes.length; at += BLOB_EXTENT_BYTES) {
+    const part = bytes.subarray(at, Math.min(bytes.length, at + BLOB_EXTENT_BYTES));
+    out.push({ offset: start + at, length: part.length, content: await objects.put(part) });
+  }
+  return out;
+}
+
+const endOf = (extent: Extent | undefined): number => (extent === undefined ? 0 : extent.offset + extent.length);
+
+/** Index of the first extent that ends behind `offset`. */
+function firstTouching(extents: readonly Extent[], offset: number): number {
+  let low = 0;
+  let high = extents.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (endOf(extents[middle]) > offset) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

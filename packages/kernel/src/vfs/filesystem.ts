@@ -1,0 +1,665 @@
+// Operations on what a path was resolved to. The dispatcher has checked the caller's rights before.
+//
+// F1  Every mutation is one commit that checks the versions it was decided on; memory follows the commit.
+// F2  Mutations of one inode take turns; a race that is lost in the store is tried again, a bounded
+//     number of times, then EAGAIN.
+// F3  A directory is removed only if its count of children is still 0 in the same commit.
+
+import type { Metastore, Receipt } from "../abi/metastore.ts";
+import type { ObjectStore } from "../abi/object-store.ts";
+import type { Platform } from "../abi/platform.ts";
+import type { DirEntry, EntryType, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { INO_ROOT, type Ino, PID_OWNER, type Pid, SEQ_ZERO, type Seq, toIno } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import { type VfsPath, childOf, isWithin, nameOf, parentOf, toPath } from "../base/path.ts";
+import type { Committer } from "../ipc/committer.ts";
+import type { PendingEvent } from "../ipc/event-bus.ts";
+import { type Extent, encodeExtent, extentKey, loadExtents, readExtents, writeExtents } from "./extent.ts";
+import {
+  type Attributes,
+  Inode,
+  childCountKey,
+  decodeDirent,
+  decodeName,
+  encodeDirent,
+  encodeInode,
+  inTurn,
+  inodeKey,
+  nameKey,
+  nameRange,
+  orphanKey,
+} from "./inode.ts";
+import { type Located, Namespace } from "./namespace.ts";
+import { contentOf } from "./provider.ts";
+
+const INO_KEY = "sys/ino";
+const COUNT_MAX = Number.MAX_SAFE_INTEGER;
+
+export interface NewEntry {
+  readonly type: "file" | "directory" | "link";
+  readonly target?: VfsPath;
+  readonly mime?: string;
+}
+
+export class FileSystem {
+  readonly namespace: Namespace;
+  readonly #store: Metastore;
+  readonly #objects: ObjectStore;
+  readonly #platform: Platform;
+  readonly #committer: Committer;
+  #nextIno = INO_ROOT + 1;
+
+  constructor(store: Metastore, objects: ObjectStore, platform: Platform, committer: Committer) {
+    this.namespace = new Namespace(store);
+    this.#store = store;
+    this.#objects = objects;
+    this.#platform = platform;
+    this.#committer = committer;
+  }
+
+  /** Reads where inode numbers go on and removes what was unlinked while a dead host had it open. */
+  async boot(): Promise<void> {
+    this.#nextIno = Number((await this.#store.get(INO_KEY))?.value ?? INO_ROOT + 1);
+    const orphans = await this.#store.scan({ from: "o/", to: "o0" }, { limit: LIMITS.pageMax });
+    for (const { key } of orphans) await this.#forgetContent(toIno(Number(key.slice(2))));
+  }
+
+  stat(located: Located): Promise<FileStat> | FileStat {
+    switch (located.kind) {
+      case "inode":
+        return this.#statInode(located.inode, located.path);
+      case "virtual":
+        return this.#statVirtual(located);
+      case "foreign":
+        return this.#statForeign(located);
+      case "missing":
+        throw missing(located.path);
+      default:
+        return located satisfies never;
+    }
+  }
+
+  async readdir(
+    located: Located,
+    viewer: Pid,
+    options: { readonly limit?: number; readonly after?: string } = {},
+  ): Promise<readonly DirEntry[]> {
+    const limit = Math.min(options.limit ?? LIMITS.pageMax, LIMITS.pageMax);
+    const entries = new Map<string, DirEntry>();
+    if (located.kind === "missing") throw missing(located.path);
+    if (located.kind === "inode") {
+      if (located.inode.attributes.type !== "directory") throw notDirectory(located.path);
+      const page = await this.#store.scan(nameRange(located.inode.ino, options.after), { limit });
+      for (const { key, value } of page) {
+        const name = decodeName(key);
+        entries.set(name, { name, type: decodeDirent(value).type });
+      }
+    } else if (located.kind === "foreign") {
+      for (const entry of await located.driver.readdir(located.inner)) entries.set(entry.name, entry);
+    } else if (located.node.list !== undefined) {
+      for (const entry of await located.node.list(viewer)) entries.set(entry.name, entry);
+    } else if (located.node.type !== "directory") throw notDirectory(located.path);
+    for (const name of this.namespace.mountNamesIn(located.path)) {
+      if (located.kind !== "inode" || options.after === undefined || name > options.after)
+        entries.set(name, { name, type: "directory" });
+    }
+    const sorted = [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const from = options.after === undefined ? 0 : sorted.findIndex((entry) => entry.name > (options.after ?? ""));
+    return from < 0 ? [] : sorted.slice(from, from + limit);
+  }
+
+  async read(
+    located: Located,
+    range: { readonly offset?: number; readonly length?: number } = {},
+  ): Promise<Uint8Array> {
+    if (located.kind === "inode") return this.readInode(located.inode, range, located.path);
+    if (located.kind === "missing") throw missing(located.path);
+    const offset = range.offset ?? 0;
+    if (located.kind === "foreign") {
+      return located.driver.read(located.inner, { offset, length: range.length ?? LIMITS.ioBytesMax });
+    }
+    const { node } = located;
+    if (node.bytes !== undefined) return node.bytes({ offset, length: range.length ?? 4096 });
+    const content = await contentOf(node);
+    if (content === undefined)
+      throw node.type === "directory" ? isDirectory(located.path) : unsupported("read", located.path);
+    return content.slice(offset, range.length === undefined ? undefined : offset + range.length);
+  }
+
+  async readInode(
+    inode: Inode,
+    range: { readonly offset?: number; readonly length?: number },
+    path: string,
+  ): Promise<Uint8Array> {
+    const { type, size } = inode.attributes;
+    if (type === "directory") throw isDirectory(path);
+    const offset = range.offset ?? 0;
+    const length = Math.max(0, Math.min(range.length ?? size, size - offset));
+    if (length > LIMITS.ioBytesMax) {
+      throw new KernelError("EFBIG", `one read carries at most ${LIMITS.ioBytesMax} bytes; read the file in parts`, {
+        path,
+      });
+    }
+    const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+    return readExtents(extents, { offset, length }, this.#objects, this.#platform);
+  }
+
+  /** Writes content; see `WriteOptions` for what may be created and what must still hold. */
+  async write(
+    located: Located,
+    bytes: Uint8Array,
+    options: WriteOptions & { readonly append?: boolean },
+    writer: Writer,
+  ): Promise<WriteResult> {
+    if (bytes.length > LIMITS.ioBytesMax) {
+      throw new KernelError("EFBIG", `one write carries at most ${LIMITS.ioBytesMax} bytes; write the file in parts`, {
+        path: located.path,
+      });
+    }
+    if (located.kind === "foreign") return located.driver.write(located.inner, bytes, options);
+    return this.#retry(located, writer.pid, async (now) => {
+      if (now.kind === "missing") return this.#createFile(now, bytes, options, writer);
+      if (now.kind !== "inode") throw unsupported("write", now.path);
+      if (options.create === "must") throw exists(now.path);
+      return this.writeInode(now.inode, bytes, options, writer, now.path);
+    });
+  }
+
+  writeInode(
+    inode: Inode,
+    bytes: Uint8Array,
+    options: WriteOptions & { readonly append?: boolean },
+    writer: Writer,
+    path: VfsPath,
+  ): Promise<WriteResult> {
+    return inTurn(inode, async () => {
+      if (inode.evicted) throw lostRace(path);
+      const { attributes } = inode;
+      if (attributes.type === "directory") throw isDirectory(path);
+      if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
+        throw new KernelError(
+          "ESTALE",
+          `generation ${options.ifGeneration} was expected, found ${inode.generation}; read the file again`,
+          { path },
+        );
+      }
+      const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+      const offset = options.append === true ? attributes.size : (options.offset ?? 0);
+      const truncate = options.append !== true && options.offset === undefined;
+      const change = await writeExtents(
+        extents,
+        attributes.size,
+        { offset, bytes, truncate },
+        this.#objects,
+        this.#platform,
+      );
+      const size = truncate ? bytes.length : Math.max(attributes.size, offset + bytes.length);
+      return this.#commitContent(inode, { ...change, size }, options, writer, path);
+    });
+  }
+
+  truncate(located: Located, size: number, writer: Writer): Promise<WriteResult> {
+    return this.#retry(located, writer.pid, (now) => {
+      if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
+      const { inode, path } = now;
+      return inTurn(inode, async () => {
+        if (inode.evicted) throw lostRace(path);
+        if (inode.attributes.type === "directory") throw isDirectory(path);
+        const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+        const old = inode.attributes.size;
+        // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
+        const cutAt = extents.findLast((extent) => extent.offset <= size)?.offset ?? 0;
+        const kept =
+          size < old
+            ? await readExtents(extents, { offset: cutAt, length: size - cutAt }, this.#objects, this.#platform)
+            : new Uint8Array(size - old);
+        const change = await writeExtents(
+          extents,
+          old,
+          { offset: size < old ? cutAt : old, bytes: kept, truncate: true },
+          this.#objects,
+          this.#platform,
+        );
+        return this.#commitContent(inode, { ...change, size }, {}, writer, path);
+      });
+    });
+  }
+
+  /** Makes a file, directory or link; missing directories on the way are made with it. */
+  create(located: Located, entry: NewEntry, writer: Writer): Promise<Seq> {
+    if (located.kind === "foreign") return this.#createForeign(located, entry);
+    return this.#retry(located, writer.pid, async (now) => {
+      if (now.kind !== "missing") throw exists(now.path);
+      const { inode, receipt } = await this.#makeEntry(now, entry, { size: 0, puts: [] }, writer);
+      if (entry.type !== "directory") inode.extents = [];
+      return receipt.seq;
+    });
+  }
+
+  async setAttributes(
+    located: Located,
+    change: { readonly mime?: string; readonly owner?: string; readonly modified?: number },
+    writer: Writer,
+  ): Promise<void> {
+    await this.#retry(located, writer.pid, (now) => {
+      if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("setattr", now.path);
+      const { inode, path } = now;
+      return inTurn(inode, async () => {
+        const attributes: Attributes = { ...inode.attributes, ...change, lastWriter: writer.pid };
+        const receipt = await this.#committer.commit(
+          {
+            checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
+            puts: [{ key: inodeKey(inode.ino), value: encodeInode(attributes, inode.generation) }],
+          },
+          [{ name: "file.metadata", pid: writer.pid, data: { path, type: attributes.type } }],
+        );
+        inode.attributes = attributes;
+        inode.recordVersion = receipt.seq;
+      });
+    });
+  }
+
+  /** Removes a name; content goes when the last handle closes. */
+  async unlink(located: Located, options: { readonly recursive?: boolean }, writer: Writer): Promise<void> {
+    if (located.kind === "foreign") return located.driver.unlink(located.inner);
+    if (located.kind === "missing") throw missing(located.path);
+    if (located.kind !== "inode") throw unsupported("unlink", located.path);
+    if (located.inode.ino === INO_ROOT)
+      throw new KernelError("EBUSY", "the root directory cannot be removed", { path: located.path });
+    if (this.namespace.mountNamesIn(located.path).length > 0)
+      throw new KernelError("EBUSY", "something is mounted below; unmount it first", { path: located.path });
+    if (located.inode.attributes.type === "directory" && options.recursive === true) {
+      for (;;) {
+        const children = await this.readdir(located, writer.pid, { limit: 256 });
+        if (children.length === 0) break;
+        for (const { name } of children) {
+          const child = await this.namespace.resolve(childOf(located.path, name), writer.pid, false);
+          if (child.kind === "inode") await this.unlink(child, options, writer);
+        }
+      }
+    }
+    await this.#retry(
+      located,
+      writer.pid,
+      (now) =>
+        now.kind === "inode" ? this.#unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
+      false,
+    );
+  }
+
+  async rename(from: Located, to: Located, writer: Writer): Promise<void> {
+    if (from.kind === "missing") throw missing(from.path);
+    if (from.kind === "foreign" && to.kind === "foreign" && from.driver === to.driver)
+      return from.driver.rename(from.inner, to.inner);
+    if (from.kind !== "inode" || (to.kind !== "inode" && !(to.kind === "missing" && to.within !== undefined))) {
+      throw new KernelError("EXDEV", `${to.path} is on another mount; copy the file and remove the old one`, {
+        path: from.path,
+      });
+    }
+    if (from.path === to.path) return;
+    if (from.inode.ino === INO_ROOT || isWithin(to.path, from.path)) {
+      throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
+    }
+    await this.#retry(to, writer.pid, (now) => this.#renameOnce(from.path, from.inode, now, writer));
+  }
+
+  async copy(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
+    const size = (await this.stat(from)).size;
+    if (size !== undefined && size > LIMITS.ioBytesMax) {
+      throw new KernelError("EFBIG", `files above ${LIMITS.ioBytesMax} bytes are copied in parts: read and append`, {
+        path: from.path,
+      });
+    }
+    return this.write(to, await this.read(from), { create: "maybe" }, writer);
+  }
+
+  /** Pins an inode for a handle. */
+  hold(inode: Inode): void {
+    inode.handles++;
+  }
+
+  async release(inode: Inode): Promise<void> {
+    if (--inode.handles === 0 && !inode.linked) await this.#forgetContent(inode.ino);
+  }
+
+  #statInode(inode: Inode, path: VfsPath): FileStat {
+    const { attributes } = inode;
+    return {
+      path,
+      type: attributes.type,
+      size: attributes.size,
+      generation: inode.generation,
+      version: attributes.version,
+      owner: attributes.owner,
+      created: attributes.created,
+      modified: attributes.modified,
+      ...(attributes.mime === undefined ? {} : { mime: attributes.mime }),
+      ...(attributes.target === undefined ? {} : { target: attributes.target }),
+      ...(attributes.lastWriter === undefined ? {} : { lastWriter: attributes.lastWriter }),
+    };
+  }
+
+  #statVirtual({ node, path }: Located & { readonly kind: "virtual" }): FileStat {
+    return {
+      path,
+      type: node.type,
+      generation: SEQ_ZERO,
+      version: 0,
+      ...(node.entityType === undefined ? {} : { entityType: node.entityType }),
+      ...(node.description === undefined ? {} : { description: node.description }),
+      ...(node.status === undefined ? {} : { status: node.status }),
+      ...(node.target === undefined ? {} : { target: node.target }),
+      ...(node.exec === undefined ? {} : { exec: { inputSchema: node.exec.inputSchema } }),
+    };
+  }
+
+  async #statForeign(located: Located & { readonly kind: "foreign" }): Promise<FileStat> {
+    const stat = await located.driver.stat(located.inner);
+    if (stat === undefined) throw missing(located.path);
+    return { path: located.path, ...stat };
+  }
+
+  async #createForeign(located: Located & { readonly kind: "foreign" }, entry: NewEntry): Promise<Seq> {
+    if (entry.type === "link") throw unsupported("a link on a foreign mount", located.path);
+    if (entry.type === "directory") await located.driver.mkdir(located.inner);
+    else await located.driver.write(located.inner, new Uint8Array(0), { create: "must" });
+    return SEQ_ZERO;
+  }
+
+  async #createFile(
+    at: Located & { readonly kind: "missing" },
+    bytes: Uint8Array,
+    options: WriteOptions,
+    writer: Writer,
+  ): Promise<WriteResult> {
+    if (options.create === undefined || options.create === "never") throw missing(at.path);
+    if (options.ifGeneration !== undefined && options.ifGeneration !== SEQ_ZERO) {
+      throw new KernelError("ESTALE", `generation ${options.ifGeneration} was expected, but the file is gone`, {
+        path: at.path,
+      });
+    }
+    const change = await writeExtents(
+      [],
+      0,
+      { offset: options.offset ?? 0, bytes, truncate: true },
+      this.#objects,
+      this.#platform,
+    );
+    const size = (options.offset ?? 0) + bytes.length;
+    const entry: NewEntry = { type: "file", ...(options.mime === undefined ? {} : { mime: options.mime }) };
+    const { inode, receipt } = await this.#makeEntry(at, entry, { size, puts: change.puts }, writer);
+    inode.extents = change.extents;
+    if (options.durability === "flushed") await receipt.flushed;
+    return { generation: receipt.seq, size };
+  }
+
+  async #makeEntry(
+    at: Located & { readonly kind: "missing" },
+    entry: NewEntry,
+    content: { readonly size: number; readonly puts: readonly Extent[] },
+    writer: Writer,
+  ): Promise<{ inode: Inode; receipt: Receipt }> {
+    if (at.within === undefined)
+      throw new KernelError("EROFS", "nothing can be created here; it is a virtual directory", { path: at.path });
+    const { directory, names } = at.within;
+    const now = this.#committer.now();
+    const puts: { key: string; value: string | Uint8Array }[] = [];
+    const checks = [{ key: inodeKey(directory.ino), version: directory.recordVersion }];
+    const adds: { key: string; delta: number; max: number }[] = [];
+    const made: Inode[] = [];
+    const events: PendingEvent[] = [];
+    let parent: Ino = directory.ino;
+    let path = at.within.at;
+    for (const [index, name] of names.entries()) {
+      const isLast = index === names.length - 1;
+      const ino = toIno(this.#nextIno++);
+      const attributes: Attributes = {
+        type: isLast ? entry.type : "directory",
+        size: isLast ? content.size : 0,
+        version: isLast && entry.type === "file" ? 1 : 0,
+        created: now,
+        modified: now,
+        owner: writer.user,
+        lastWriter: writer.pid,
+        ...(isLast && entry.mime !== undefined ? { mime: entry.mime } : {}),
+        ...(isLast && entry.target !== undefined ? { target: entry.target } : {}),
+      };
+      path = childOf(path, name);
+      checks.push({ key: nameKey(parent, name), version: SEQ_ZERO });
+      puts.push(
+        { key: nameKey(parent, name), value: encodeDirent(ino, attributes.type) },
+        { key: inodeKey(ino), value: encodeInode(attributes) },
+      );
+      adds.push({ key: childCountKey(parent), delta: 1, max: COUNT_MAX });
+      made.push(new Inode(ino, attributes, SEQ_ZERO, SEQ_ZERO));
+      events.push(
+        attributes.type === "directory"
+          ? { name: "directory.created", pid: writer.pid, data: { path } }
+          : {
+              name: "file.written",
+              pid: writer.pid,
+              data: { path, size: attributes.size, type: attributes.type, created: true },
+            },
+      );
+      parent = ino;
+    }
+    puts.push({ key: INO_KEY, value: String(this.#nextIno) });
+    for (const extent of content.puts)
+      puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
+    const receipt = await this.#committer.commit({ checks, puts, adds }, events);
+    for (const inode of made) {
+      inode.recordVersion = receipt.seq;
+      inode.generation = receipt.seq;
+      this.namespace.adopt(inode);
+    }
+    const inode = made.at(-1);
+    if (inode === undefined) throw exists(at.path);
+    return { inode, receipt };
+  }
+
+  async #commitContent(
+    inode: Inode,
+    change: {
+      readonly extents: NonNullable<Inode["extents"]>;
+      readonly puts: NonNullable<Inode["extents"]>;
+      readonly deletes: readonly number[];
+      readonly size: number;
+    },
+    options: WriteOptions,
+    writer: Writer,
+    path: VfsPath,
+  ): Promise<WriteResult> {
+    const old = inode.attributes;
+    const attributes: Attributes = {
+      ...old,
+      size: change.size,
+      version: old.version + 1,
+      modified: this.#committer.now(),
+      lastWriter: writer.pid,
+      ...(options.mime === undefined ? {} : { mime: options.mime }),
+    };
+    const receipt = await this.#committer.commit(
+      {
+        checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
+        puts: [
+          { key: inodeKey(inode.ino), value: encodeInode(attributes) },
+          ...change.puts.map((extent) => ({ key: extentKey(inode.ino, extent.offset), value: encodeExtent(extent) })),
+        ],
+        deletes: change.deletes.map((offset) => extentKey(inode.ino, offset)),
+      },
+      [{ name: "file.written", pid: writer.pid, data: { path, size: change.size, type: attributes.type } }],
+    );
+    inode.attributes = attributes;
+    inode.extents = change.extents;
+    inode.recordVersion = receipt.seq;
+    inode.generation = receipt.seq;
+    if (options.durability === "flushed") await receipt.flushed;
+    return { generation: receipt.seq, size: change.size };
+  }
+
+  #unlinkOne(inode: Inode, path: VfsPath, writer: Writer): Promise<void> {
+    return inTurn(inode, async () => {
+      const parent = await this.#parentOf(path);
+      const isDirectoryNode = inode.attributes.type === "directory";
+      const countKey = childCountKey(inode.ino);
+      const count = isDirectoryNode ? await this.#store.get(countKey) : undefined;
+      if (count !== undefined && count.value !== "0") {
+        throw new KernelError(
+          "ENOTEMPTY",
+          `the directory still holds ${String(count.value)} entries; remove them or pass recursive`,
+          { path },
+        );
+      }
+      const entry = await this.#store.get(nameKey(parent.ino, nameOf(path)));
+      if (entry === undefined || decodeDirent(entry.value).ino !== inode.ino) throw lostRace(path);
+      const gone =
+        inode.handles > 0
+          ? { deletes: [], puts: [{ key: orphanKey(inode.ino), value: "" }] }
+          : { deletes: await this.#contentKeys(inode), puts: [] };
+      await this.#committer.commit(
+        {
+          checks: [
+            { key: inodeKey(inode.ino), version: inode.recordVersion },
+            { key: nameKey(parent.ino, nameOf(path)), version: entry.version },
+            ...(isDirectoryNode ? [{ key: countKey, version: count?.version ?? SEQ_ZERO }] : []),
+          ],
+          puts: gone.puts,
+          deletes: [nameKey(parent.ino, nameOf(path)), ...(isDirectoryNode ? [countKey] : []), ...gone.deletes],
+          adds: [{ key: childCountKey(parent.ino), delta: -1, max: COUNT_MAX }],
+        },
+        [{ name: isDirectoryNode ? "directory.deleted" : "file.deleted", pid: writer.pid, data: { path } }],
+      );
+      inode.linked = false;
+      if (inode.handles === 0) this.namespace.drop(inode);
+      this.namespace.forget(isDirectoryNode ? undefined : path);
+    });
+  }
+
+  async #renameOnce(fromPath: VfsPath, inode: Inode, to: Located, writer: Writer): Promise<void> {
+    const [fromParent, target] = [await this.#parentOf(fromPath), to.kind === "inode" ? to.inode : undefined];
+    if (to.kind === "missing" && to.within?.names.length !== 1) throw missing(parentOf(to.path));
+    const toParent = await this.#parentOf(to.path);
+    const isDirectoryNode = inode.attributes.type === "directory";
+    if (target !== undefined && (target.attributes.type === "directory") !== isDirectoryNode) {
+      throw isDirectoryNode ? notDirectory(to.path) : isDirectory(to.path);
+    }
+    const [fromKey, toKey] = [nameKey(fromParent.ino, nameOf(fromPath)), nameKey(toParent.ino, nameOf(to.path))];
+    const [fromEntry, toEntry] = [await this.#store.get(fromKey), await this.#store.get(toKey)];
+    if (fromEntry === undefined || decodeDirent(fromEntry.value).ino !== inode.ino) throw missing(fromPath);
+    const targetCount =
+      target !== undefined && isDirectoryNode ? await this.#store.get(childCountKey(target.ino)) : undefined;
+    if (targetCount !== undefined && targetCount.value !== "0")
+      throw new KernelError("ENOTEMPTY", "the target directory is not empty", { path: to.path });
+    const moved =
+      fromParent.ino === toParent.ino
+        ? target === undefined
+          ? []
+          : [{ key: childCountKey(toParent.ino), delta: -1, max: COUNT_MAX }]
+        : [
+            { key: childCountKey(fromParent.ino), delta: -1, max: COUNT_MAX },
+            ...(target === undefined ? [{ key: childCountKey(toParent.ino), delta: 1, max: COUNT_MAX }] : []),
+          ];
+    const isPinned = target !== undefined && target.handles > 0;
+    await this.#committer.commit(
+      {
+        checks: [
+          { key: fromKey, version: fromEntry.version },
+          { key: toKey, version: toEntry?.version ?? SEQ_ZERO },
+          { key: inodeKey(toParent.ino), version: toParent.recordVersion },
+          ...(target === undefined || !isDirectoryNode
+            ? []
+            : [{ key: childCountKey(target.ino), version: targetCount?.version ?? SEQ_ZERO }]),
+        ],
+        puts: [
+          { key: toKey, value: fromEntry.value },
+          ...(isPinned ? [{ key: orphanKey(target.ino), value: "" }] : []),
+        ],
+        deletes: [
+          fromKey,
+          ...(target === undefined || isPinned ? [] : await this.#contentKeys(target)),
+          ...(target !== undefined && isDirectoryNode ? [childCountKey(target.ino)] : []),
+        ],
+        adds: moved,
+      },
+      [
+        {
+          name: "file.renamed",
+          pid: writer.pid,
+          data: { path: to.path, oldPath: fromPath, type: inode.attributes.type },
+        },
+      ],
+    );
+    if (target !== undefined) {
+      target.linked = false;
+      if (!isPinned) this.namespace.drop(target);
+    }
+    if (isDirectoryNode) this.namespace.forget();
+    else {
+      this.namespace.forget(fromPath);
+      this.namespace.forget(to.path);
+    }
+  }
+
+  async #parentOf(path: VfsPath): Promise<Inode> {
+    const parent = await this.namespace.resolve(parentOf(path), PID_OWNER);
+    if (parent.kind !== "inode") throw lostRace(path);
+    return parent.inode;
+  }
+
+  async #contentKeys(inode: Inode): Promise<string[]> {
+    const extents =
+      inode.attributes.type === "directory" ? [] : (inode.extents ?? (await loadExtents(this.#store, inode.ino)));
+    return [inodeKey(inode.ino), ...extents.map((extent) => extentKey(inode.ino, extent.offset))];
+  }
+
+  async #forgetContent(ino: Ino): Promise<void> {
+    const extents = await loadExtents(this.#store, ino);
+    await this.#committer.commit({
+      deletes: [orphanKey(ino), inodeKey(ino), ...extents.map((extent) => extentKey(ino, extent.offset))],
+    });
+  }
+
+  /** Tries again with a fresh look at the path when another commit came in between. */
+  async #retry<T>(located: Located, viewer: Pid, attempt: (now: Located) => Promise<T>, follow = true): Promise<T> {
+    let now = located;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempt(now);
+      } catch (error) {
+        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        if (now.kind === "inode" && !now.inode.isBusy) this.namespace.drop(now.inode);
+        if (now.kind === "missing" && now.within !== undefined && !now.within.directory.isBusy)
+          this.namespace.drop(now.within.directory);
+        this.namespace.forget();
+        now = await this.namespace.resolve(now.path, viewer, follow);
+      }
+    }
+  }
+}
+
+/** Who writes, for the attributes and the event. */
+export interface Writer {
+  readonly pid: Pid;
+  readonly user: string;
+}
+
+export const missing = (path: string): KernelError => new KernelError("ENOENT", `${path} does not exist`, { path });
+const exists = (path: string): KernelError => new KernelError("EEXIST", `${path} exists already`, { path });
+const isDirectory = (path: string): KernelError =>
+  new KernelError("EISDIR", `${path} is a directory; list it instead`, { path });
+const notDirectory = (path: string): KernelError => new KernelError("ENOTDIR", `${path} is not a directory`, { path });
+const lostRace = (path: string): KernelError =>
+  new KernelError("EAGAIN", `${path} was changed by somebody else at the same time; try again`, { path });
+const unsupported = (what: string, path: string): KernelError =>
+  new KernelError("ENOTSUP", `${what} is not supported here`, { path });
+
+/** The type a new entry may have, from outside. */
+export function toNewEntry(type: EntryType, target: string | undefined, at: VfsPath): NewEntry {
+  if (type === "file" || type === "directory") return { type };
+  if (type !== "link") throw unsupported(`making a ${type}`, at);
+  if (target === undefined || target === "") throw new KernelError("EINVAL", "a link needs a target", { path: at });
+  const full = toPath(target, parentOf(at));
+  if (full === at) throw new KernelError("ELOOP", "a link cannot point to itself", { path: at });
+  return { type, target: full };
+}

@@ -1,0 +1,214 @@
+// The client side of the wire: calls by name, answers by number, streams with credit.
+
+import { KernelError, type Os, type SyscallName, SYSCALLS, fromErrorRecord, makeOs, toPid } from "@ergos/kernel";
+import { FrameReader, encodeFrame, protocolError } from "./frame.ts";
+import {
+  type ClientMessage,
+  type HostMessage,
+  INITIAL_CREDIT,
+  WIRE_VERSIONS,
+  knownError,
+  parseHostMessage,
+} from "./message.ts";
+
+/** A connected byte stream, whatever carries it. */
+export interface Transport {
+  write(parts: readonly Uint8Array[]): void;
+  onData(handler: (chunk: Uint8Array) => void): void;
+  /** Called once, with the reason if there is one. */
+  onClose(handler: (error?: Error) => void): void;
+  close(): void;
+}
+
+interface Pending {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+  stream?: RemoteStream;
+}
+
+type Welcome = HostMessage & { readonly t: "welcome" };
+
+const STREAM_ROWS: ReadonlySet<SyscallName> = new Set<SyscallName>(["watch", "subscribe"]);
+
+export class WireClient {
+  readonly #transport: Transport;
+  readonly #reader = new FrameReader();
+  readonly #pending = new Map<number, Pending>();
+  readonly #welcome = Promise.withResolvers<Welcome>();
+  readonly #closed = Promise.withResolvers<void>();
+  #nextId = 1;
+  #failure: KernelError | undefined;
+  readonly #makeRequestId: () => string;
+
+  private constructor(transport: Transport, makeRequestId: () => string) {
+    this.#transport = transport;
+    this.#makeRequestId = makeRequestId;
+    transport.onData((chunk) => this.#receive(chunk));
+    transport.onClose((cause) =>
+      this.#fail(
+        new KernelError("ECONNRESET", "the host has closed the connection", cause === undefined ? {} : { cause }),
+      ),
+    );
+  }
+
+  /**
+   * Greets a host.
+   * @throws {EVERSION} the host speaks no version that this client knows · {EPROTO} it speaks something else
+   */
+  static async greet(
+    transport: Transport,
+    client: string,
+    makeRequestId: () => string,
+  ): Promise<{ readonly client: WireClient; readonly welcome: Welcome }> {
+    const wire = new WireClient(transport, makeRequestId);
+    wire.#send({ t: "hello", versions: WIRE_VERSIONS, client });
+    return { client: wire, welcome: await wire.#welcome.promise };
+  }
+
+  /** Settles when the connection is gone. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  /** The typed face over this connection. */
+  toOs(pid: number): Os {
+    // `call` answers each row with what the host's row answers; the table ties the types, the wire erases them.
+    return makeOs(toPid(pid), ((name: SyscallName, args: Record<string, unknown>) =>
+      this.call(name, args)) as Os["call"]);
+  }
+
+  call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
+    const { signal, bytes, ...plain } = args as { signal?: AbortSignal; bytes?: Uint8Array };
+    const id = this.#nextId++;
+    const answer = new Promise<unknown>((resolve, reject) => {
+      if (this.#failure !== undefined) return reject(this.#failure);
+      this.#pending.set(id, { resolve, reject });
+      const rid = SYSCALLS[name].kind === "mutation" ? { rid: this.#makeRequestId() } : {};
+      this.#send({ t: "call", id, name, args: plain, ...rid }, bytes);
+    });
+    if (!STREAM_ROWS.has(name)) return answer;
+    signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
+    return follow(answer);
+  }
+
+  close(): void {
+    this.#transport.close();
+    this.#fail(new KernelError("ECONNRESET", "the connection was closed"));
+  }
+
+  #send(message: ClientMessage, bytes?: Uint8Array): void {
+    this.#transport.write(encodeFrame(message, bytes));
+  }
+
+  #cancel(id: number): void {
+    if (this.#pending.has(id)) this.#send({ t: "cancel", id });
+  }
+
+  #receive(chunk: Uint8Array): void {
+    try {
+      for (const frame of this.#reader.push(chunk)) this.#handle(parseHostMessage(frame.message), frame.bytes);
+    } catch (error) {
+      this.#fail(error instanceof KernelError ? error : protocolError("a message could not be handled", error));
+      this.#transport.close();
+    }
+  }
+
+  #handle(message: HostMessage, bytes: Uint8Array | undefined): void {
+    if (message.t === "welcome") return this.#welcome.resolve(message);
+    if (message.t === "bye") return this.#fail(fromErrorRecord(knownError(message.error)));
+    const pending = this.#pending.get(message.id);
+    if (pending === undefined) return;
+    switch (message.t) {
+      case "result":
+        this.#pending.delete(message.id);
+        return pending.resolve(message.isBytes === true ? (bytes ?? new Uint8Array(0)) : message.value);
+      case "error": {
+        this.#pending.delete(message.id);
+        const error = fromErrorRecord(knownError(message.error));
+        if (pending.stream === undefined) return pending.reject(error);
+        return pending.stream.fail(error);
+      }
+      case "stream":
+        pending.stream = new RemoteStream(
+          (n) => this.#send({ t: "credit", id: message.id, n }),
+          () => this.#cancel(message.id),
+        );
+        return pending.resolve(pending.stream);
+      case "item":
+        return pending.stream?.push(message.value);
+      case "end":
+        this.#pending.delete(message.id);
+        return pending.stream?.end();
+      default:
+        message satisfies never;
+    }
+  }
+
+  #fail(error: KernelError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#welcome.reject(error);
+    for (const pending of this.#pending.values()) {
+      if (pending.stream === undefined) pending.reject(error);
+      else pending.stream.fail(error);
+    }
+    this.#pending.clear();
+    this.#closed.resolve();
+  }
+}
+
+/** Items of a remote stream, granted in halves of the initial credit. */
+class RemoteStream {
+  readonly #items: unknown[] = [];
+  readonly #grant: (n: number) => void;
+  readonly #cancel: () => void;
+  #isOver = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+  #taken = 0;
+
+  constructor(grant: (n: number) => void, cancel: () => void) {
+    this.#grant = grant;
+    this.#cancel = cancel;
+  }
+
+  push(item: unknown): void {
+    this.#items.push(item);
+    this.#wake?.();
+  }
+
+  end(): void {
+    this.#isOver = true;
+    this.#wake?.();
+  }
+
+  fail(error: Error): void {
+    this.#error = error;
+    this.end();
+  }
+
+  async *drain(): AsyncGenerator<unknown, void, undefined> {
+    try {
+      for (;;) {
+        for (let item = this.#items.shift(); item !== undefined; item = this.#items.shift()) {
+          if (++this.#taken >= INITIAL_CREDIT / 2) {
+            this.#grant(this.#taken);
+            this.#taken = 0;
+          }
+          yield item;
+        }
+        if (this.#error !== undefined) throw this.#error;
+        if (this.#isOver) return;
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+        this.#wake = undefined;
+      }
+    } finally {
+      if (!this.#isOver) this.#cancel();
+    }
+  }
+}
+
+async function* follow(answer: Promise<unknown>): AsyncGenerator<unknown, void, undefined> {
+  const stream = await answer;
+  if (stream instanceof RemoteStream) yield* stream.drain();
+}

@@ -1,0 +1,13 @@
+// `@ergos/protocol`: the wire between ErgOS processes.
+
+export { type Transport, WireClient } from "./client.ts";
+export { FRAME_BYTES_MAX, type Frame, FrameReader, encodeFrame, protocolError } from "./frame.ts";
+export {
+  CALLS_MAX,
+  type ClientMessage,
+  type HostMessage,
+  INITIAL_CREDIT,
+  WIRE_VERSIONS,
+  parseClientMessage,
+  parseHostMessage,
+} from "./message.ts";

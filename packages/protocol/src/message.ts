@@ -1,0 +1,95 @@
+// Messages of the wire, version 1. `docs/spec/wire.md` is their law.
+
+import { type ErrorRecord, type Schema, assertValid, isErrno } from "@ergos/kernel";
+import { protocolError } from "./frame.ts";
+
+export const WIRE_VERSIONS: readonly number[] = [1];
+/** Items that a stream may send before the receiver grants more. */
+export const INITIAL_CREDIT = 256;
+/** Calls that a client may have under way; beyond it the host stops reading from it. */
+export const CALLS_MAX = 256;
+
+export type ClientMessage =
+  | { readonly t: "hello"; readonly versions: readonly number[]; readonly client: string }
+  /** `rid` names a mutation, so that a repetition after a lost reply returns the first outcome. */
+  | {
+      readonly t: "call";
+      readonly id: number;
+      readonly name: string;
+      readonly args: Readonly<Record<string, unknown>>;
+      readonly rid?: string;
+    }
+  | { readonly t: "credit"; readonly id: number; readonly n: number }
+  | { readonly t: "cancel"; readonly id: number };
+
+export type HostMessage =
+  | {
+      readonly t: "welcome";
+      readonly version: number;
+      readonly pid: number;
+      readonly host: { readonly version: string; readonly pid: number };
+    }
+  | { readonly t: "result"; readonly id: number; readonly value?: unknown; readonly isBytes?: boolean }
+  | { readonly t: "error"; readonly id: number; readonly error: ErrorRecord }
+  /** The call is a stream: items follow. */
+  | { readonly t: "stream"; readonly id: number }
+  | { readonly t: "item"; readonly id: number; readonly value: unknown }
+  | { readonly t: "end"; readonly id: number }
+  | { readonly t: "bye"; readonly error: ErrorRecord };
+
+const id: Schema = { type: "integer", minimum: 1 };
+const CLIENT_SCHEMAS: Readonly<Record<ClientMessage["t"], Schema>> = {
+  hello: {
+    type: "object",
+    properties: {
+      versions: { type: "array", items: { type: "integer" }, maxItems: 64 },
+      client: { type: "string", maxLength: 256 },
+    },
+    required: ["versions", "client"],
+  },
+  call: {
+    type: "object",
+    properties: {
+      id,
+      name: { type: "string", maxLength: 64 },
+      args: { type: "object" },
+      rid: { type: "string", maxLength: 128 },
+    },
+    required: ["id", "name", "args"],
+  },
+  credit: {
+    type: "object",
+    properties: { id, n: { type: "integer", minimum: 1, maximum: 1_000_000 } },
+    required: ["id", "n"],
+  },
+  cancel: { type: "object", properties: { id }, required: ["id"] },
+};
+
+/** @throws {EPROTO} {EINVAL} it is no message of a client */
+export function parseClientMessage(message: unknown): ClientMessage {
+  const kind = kindOf(message);
+  if (!Object.hasOwn(CLIENT_SCHEMAS, kind)) throw protocolError(`a message of the kind ${JSON.stringify(kind)}`);
+  assertValid(CLIENT_SCHEMAS[kind as ClientMessage["t"]], message, `a ${kind} message`);
+  // The schema has just vouched for it.
+  return message as ClientMessage;
+}
+
+/** @throws {EPROTO} it is no message of a host */
+export function parseHostMessage(message: unknown): HostMessage {
+  const kind = kindOf(message);
+  if (!["welcome", "result", "error", "stream", "item", "end", "bye"].includes(kind))
+    throw protocolError(`a message of the kind ${JSON.stringify(kind)}`);
+  // A host is trusted by its clients: they are its owner.
+  return message as HostMessage;
+}
+
+function kindOf(message: unknown): string {
+  if (typeof message === "object" && message !== null && "t" in message && typeof message.t === "string")
+    return message.t;
+  throw protocolError("a message without a kind");
+}
+
+/** An error record from the other side, whose codes may be newer than ours. */
+export function knownError(record: ErrorRecord): ErrorRecord {
+  return isErrno(record.code) ? record : { ...record, code: "EIO" };
+}

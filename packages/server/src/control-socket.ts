@@ -1,0 +1,81 @@
+// The control socket: a Unix socket in the data directory that only its owner can open.
+
+import { createHash } from "node:crypto";
+import { chmodSync, mkdirSync, realpathSync, rmSync } from "node:fs";
+import { type Server, type Socket, createServer } from "node:net";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { type Kernel, KERNEL_VERSION, KernelError } from "@ergos/kernel";
+import { Requests, Session } from "./session.ts";
+
+/** Longest path of a Unix socket that every system takes. */
+const SOCKET_PATH_MAX = 100;
+
+/** Where the control socket of a data directory is. Long directories get one in the temporary folder. */
+export function controlSocketPath(dir: string): string {
+  const path = join(dir, "control.sock");
+  if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return path;
+  const name = createHash("sha256").update(realpathSync(dir)).digest("hex").slice(0, 24);
+  return join(tmpdir(), `ergos-${userInfo().uid}`, `${name}.sock`);
+}
+
+export interface ControlSocket extends AsyncDisposable {
+  readonly path: string;
+  close(): Promise<void>;
+}
+
+/** Serves a kernel's owner over the directory's control socket. The caller owns the directory. */
+export async function serveControlSocket(kernel: Kernel, dir: string): Promise<ControlSocket> {
+  const path = controlSocketPath(dir);
+  const parent = join(path, "..");
+  mkdirSync(parent, { recursive: true, mode: 0o700 });
+  // What is left of a dead owner: the directory's lock says that nobody serves it.
+  rmSync(path, { force: true });
+  const requests = new Requests();
+  const open = new Map<Socket, Session>();
+  const server = createServer((socket) => {
+    const session = new Session(
+      kernel.os,
+      {
+        write: (parts) => {
+          socket.cork();
+          for (const part of parts) socket.write(part);
+          socket.uncork();
+        },
+        pause: () => socket.pause(),
+        resume: () => socket.resume(),
+        close: () => socket.end(),
+      },
+      requests,
+      KERNEL_VERSION,
+    );
+    open.set(socket, session);
+    socket.on("data", (chunk: Uint8Array) => session.receive(chunk));
+    socket.on("error", () => session.close());
+    socket.on("close", () => {
+      session.close();
+      open.delete(socket);
+    });
+  });
+  await listen(server, path);
+  chmodSync(path, 0o600);
+  const close = async (): Promise<void> => {
+    for (const [socket, session] of open) {
+      session.close();
+      socket.destroySoon();
+    }
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+    rmSync(path, { force: true });
+  };
+  return { path, close, [Symbol.asyncDispose]: close };
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  const before = process.umask(0o077);
+  return new Promise<void>((resolve, reject) => {
+    server.once("error", (cause) =>
+      reject(new KernelError("EIO", `the control socket ${path} cannot be opened`, { path, cause })),
+    );
+    server.listen(path, () => resolve());
+  }).finally(() => process.umask(before));
+}

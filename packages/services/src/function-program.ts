@@ -1,0 +1,39 @@
+// Function programs: an async function that is called again from its top after a crash, while each finished
+// step returns its recorded outcome.
+
+import { hash } from "node:crypto";
+import { KernelError, type Program, type ProgramSource } from "@ergos/kernel";
+import { RunContext } from "./run-context.ts";
+
+const BRAND = Symbol.for("ergos.program");
+
+export interface FunctionProgram<Input = unknown, Output = unknown> extends Program {
+  readonly [BRAND]: true;
+  readonly kind: "function";
+  /** Only for types: what goes in and what comes out. */
+  readonly types?: { readonly input: Input; readonly output: Output };
+}
+
+export interface ProgramOptions {
+  /** Names the revision instead of the function's text; change it when the meaning changes. */
+  readonly version?: string;
+  readonly source?: ProgramSource;
+}
+
+/** Makes a durable program of a function. Everything that must not happen twice goes through `ctx.step`. */
+export function program<Input, Output>(
+  name: string,
+  run: (input: Input, ctx: RunContext<Input>) => Output | Promise<Output>,
+  options: ProgramOptions = {},
+): FunctionProgram<Input, Output> {
+  if (name === "") throw new KernelError("EINVAL", "a program needs a name");
+  return {
+    [BRAND]: true,
+    name,
+    kind: "function",
+    revision: options.version ?? hash("sha256", run.toString(), "hex"),
+    source: options.source ?? { name },
+    // The caller of `spawn` has declared that its input is the function's.
+    run: (process) => run(process.input as Input, new RunContext<Input>({ process, place: "", nodeName: name }, 1)),
+  };
+}

@@ -1,0 +1,18 @@
+// `@ergos/services`: what runs above the kernel.
+
+export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
+export { compileGraph, type Graph } from "./plan/graph.ts";
+export {
+  createPlan,
+  isPlan,
+  type MapOptions,
+  type NodeOptions,
+  pipeline,
+  PipelineBuilder,
+  type Plan,
+  type PlanNode,
+  type Retry,
+} from "./plan/plan.ts";
+export { planProgram } from "./plan/runner.ts";
+export { toProgram } from "./program-of.ts";
+export { RunContext } from "./run-context.ts";

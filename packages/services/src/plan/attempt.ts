@@ -1,0 +1,96 @@
+// One piece of work with its attempts: retry with back-off, a time limit, and the signal.
+
+import { ERRNO, KernelError, type ProcessContext, isKernelError, linkSignal } from "@ergos/kernel";
+import { RunContext, type Scope } from "../run-context.ts";
+import type { Retry } from "./plan.ts";
+
+export interface Work {
+  readonly scope: Scope;
+  readonly run: (ctx: RunContext<never>) => unknown;
+  readonly retry: Retry | undefined;
+  readonly timeoutMs: number | undefined;
+}
+
+const DEFAULT_DELAY_MS = 100;
+const DEFAULT_FACTOR = 2;
+const DEFAULT_MAX_DELAY_MS = 60_000;
+
+/** Runs the work; its value, or a promise of it when it waits for anything. */
+export function runWork(work: Work): unknown {
+  work.scope.process.platform.entered?.(work.scope.process.pid);
+  // The plain case costs no promise of ours.
+  if (work.retry === undefined && work.timeoutMs === undefined) return work.run(new RunContext(work.scope, 1));
+  return runAttempts(work);
+}
+
+async function runAttempts(work: Work): Promise<unknown> {
+  const { scope, retry } = work;
+  const { process } = scope;
+  const attempts = retry?.attempts ?? 1;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (process.isObserved && attempt > 1) {
+        void process.os.call("nodeEvent", { name: "node.started", data: { place: scope.place, attempt } });
+      }
+      return await runOnce(work, attempt);
+    } catch (error) {
+      if (attempt >= attempts || process.signal.aborted || !isWorthRetrying(error)) throw error;
+      const delayMs = delayBefore(attempt, retry);
+      if (process.isObserved) {
+        const data = {
+          place: scope.place,
+          attempt,
+          delayMs,
+          error: { message: error instanceof Error ? error.message : String(error) },
+        };
+        void process.os.call("nodeEvent", { name: "node.retried", data });
+      }
+      await pause(process, delayMs);
+    }
+  }
+}
+
+function runOnce(work: Work, attempt: number): unknown {
+  const { scope, timeoutMs } = work;
+  if (timeoutMs === undefined) return work.run(new RunContext(scope, attempt));
+  const { platform, signal } = scope.process;
+  const controller = new AbortController();
+  const unlink = linkSignal(signal, controller);
+  const late = Promise.withResolvers<never>();
+  const timer = platform.setTimer(timeoutMs, () => {
+    const error = new KernelError("ETIMEDOUT", `${scope.place} took longer than ${timeoutMs} ms`);
+    controller.abort(error);
+    late.reject(error);
+  });
+  const deadline = platform.clock.monotonic() + timeoutMs;
+  const running = Promise.resolve().then(() => work.run(new RunContext(scope, attempt, controller.signal, deadline)));
+  return Promise.race([running, late.promise]).finally(() => {
+    timer.cancel();
+    unlink();
+  });
+}
+
+/** An error of the kernel says itself whether trying again may help; one of user code always may. */
+function isWorthRetrying(error: unknown): boolean {
+  return !isKernelError(error) || ERRNO[error.code].retryable || error.code === "EFAILED" || error.code === "EIO";
+}
+
+function delayBefore(attempt: number, retry: Retry | undefined): number {
+  const { delayMs = DEFAULT_DELAY_MS, factor = DEFAULT_FACTOR, maxDelayMs = DEFAULT_MAX_DELAY_MS } = retry ?? {};
+  return Math.min(maxDelayMs, delayMs * factor ** (attempt - 1));
+}
+
+function pause(process: ProcessContext, delayMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const { signal } = process;
+    const onAbort = (): void => {
+      timer.cancel();
+      reject(signal.reason as Error);
+    };
+    const timer = process.platform.setTimer(delayMs, () => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}

@@ -1,0 +1,96 @@
+// A map node: the same work for each item of an array, a bounded number at a time, each item a step.
+
+import { KernelError, LIMITS, type Outcome, type ProcessContext, describe, takeOutcome } from "@ergos/kernel";
+import { elapsed, recordOf } from "../run-context.ts";
+import { runWork } from "./attempt.ts";
+import type { PlanNode } from "./plan.ts";
+
+type ItemResult = { readonly value: unknown } | { readonly error: string };
+
+export interface MapProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Runs all items; resolves with their results in the order of the items. */
+export async function runMap(
+  process: ProcessContext,
+  node: PlanNode,
+  items: unknown,
+  onProgress: (progress: MapProgress) => void,
+): Promise<readonly unknown[]> {
+  const { map } = node;
+  if (map === undefined) throw new TypeError(`${node.name} is no map`);
+  const list = asItems(items, node.name, map.over);
+  const results = new Array<ItemResult>(list.length);
+  const taken = new Set<string>();
+  let next = 0;
+  let done = 0;
+  let failure: unknown;
+  const lane = async (): Promise<void> => {
+    while (next < list.length && failure === undefined && !process.signal.aborted) {
+      const at = next++;
+      const place = placeOf(node, map.key, list[at], at, taken);
+      try {
+        results[at] = { value: await runItem(process, node, place, list[at]) };
+      } catch (error) {
+        if (map.onError === "fail" || process.signal.aborted) failure ??= error;
+        results[at] = { error: describe(error) };
+      }
+      onProgress({ done: ++done, total: list.length });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(map.concurrency, list.length) }, lane));
+  process.signal.throwIfAborted();
+  if (failure !== undefined) throw failure;
+  if (map.onError === "collect") return results;
+  return results.flatMap((result) => ("value" in result ? [result.value] : []));
+}
+
+async function runItem(process: ProcessContext, node: PlanNode, place: string, item: unknown): Promise<unknown> {
+  const recorded: Outcome | undefined = process.isResumed ? await process.os.call("stepBegin", { place }) : undefined;
+  if (recorded !== undefined) return takeOutcome(recorded);
+  const started = process.platform.clock.monotonic();
+  try {
+    const scope = { process, place, nodeName: node.name };
+    const value = await runWork({
+      scope,
+      run: (ctx) => node.run(item as never, ctx),
+      retry: node.retry,
+      timeoutMs: node.timeoutMs,
+    });
+    await process.os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
+    return value;
+  } catch (error) {
+    if (!process.signal.aborted) await process.os.call("stepEnd", { place, error: recordOf(error, place) });
+    throw error;
+  }
+}
+
+function asItems(items: unknown, name: string, over: string): readonly unknown[] {
+  if (!Array.isArray(items))
+    throw new KernelError(
+      "EINVAL",
+      `map ${name} needs an array from ${over}, found ${items === null ? "null" : typeof items}`,
+    );
+  if (items.length > LIMITS.mapItemsMax)
+    throw new KernelError("E2BIG", `map ${name} got ${items.length} items, at most ${LIMITS.mapItemsMax} are allowed`);
+  return items;
+}
+
+function placeOf(
+  node: PlanNode,
+  key: NonNullable<PlanNode["map"]>["key"],
+  item: unknown,
+  at: number,
+  taken: Set<string>,
+): string {
+  const name = key === undefined ? String(at) : key(item as never, at);
+  if (taken.has(name))
+    throw new KernelError(
+      "EEXIST",
+      `map ${node.name} has two items with the key ${JSON.stringify(name)}; keys must be unique`,
+    );
+  if (key !== undefined) taken.add(name);
+  return `${node.name}[${name}]`;
+}

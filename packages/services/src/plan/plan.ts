@@ -1,0 +1,274 @@
+// Plans: pipelines written in code, with inputs and outputs typed along the edges.
+//
+//   pipeline<{ dir: string }>("digest")
+//     .node("scan", ({ dir }, ctx) => ctx.os.fs.readdir(dir))
+//     .map("read", { over: "scan", concurrency: 8 }, (entry, ctx) => ctx.os.fs.readText(entry.name))
+//     .node("count", { needs: ["read"] }, ({ read }) => read.length);
+
+import { hash } from "node:crypto";
+import { KernelError, LIMITS } from "@ergos/kernel";
+import type { RunContext } from "../run-context.ts";
+
+const BRAND = Symbol.for("ergos.plan");
+
+export interface Retry {
+  /** Attempts in all, the first included. */
+  readonly attempts: number;
+  /** Wait before the second attempt, in milliseconds (default 100). */
+  readonly delayMs?: number;
+  /** What each wait is multiplied with to get the next (default 2). */
+  readonly factor?: number;
+  /** No wait is longer (default 60,000). */
+  readonly maxDelayMs?: number;
+}
+
+export interface NodeOptions<Needs, When> {
+  /** Nodes whose outputs this one reads. */
+  readonly needs?: Needs;
+  /** Nodes that must be done before, without reading them. */
+  readonly after?: readonly string[];
+  /** The node is skipped, and what needs it too, when this is false. Reads only its input. */
+  readonly when?: When;
+  /** Runs although something it needs was skipped; that input is then undefined. */
+  readonly allowSkipped?: boolean;
+  readonly retry?: Retry;
+  /** Time of one attempt in milliseconds. */
+  readonly timeoutMs?: number;
+}
+
+export interface MapOptions<Over, Needs> extends Omit<NodeOptions<Needs, never>, "when"> {
+  /** The node whose output, an array, is mapped. */
+  readonly over: Over;
+  /** Items under way at the same time (default 16). */
+  readonly concurrency?: number;
+  /** A stable name of an item for its place in the journal; its index unless given. */
+  readonly key?: (item: never, index: number) => string;
+  /**
+   * `fail` (default) ends the node at the first failed item, `collect` gives each result as
+   * `{ value }` or `{ error }`, `drop` leaves failed items out.
+   */
+  readonly onError?: "fail" | "collect" | "drop";
+}
+
+type AnyFunction = (input: never, ctx: RunContext<never>) => unknown;
+
+export interface PlanNode {
+  readonly name: string;
+  readonly kind: "function" | "map";
+  readonly needs: readonly string[];
+  readonly after: readonly string[];
+  readonly run: AnyFunction;
+  readonly when?: (input: never) => boolean;
+  readonly allowSkipped: boolean;
+  readonly retry?: Retry;
+  readonly timeoutMs?: number;
+  readonly map?: {
+    readonly over: string;
+    readonly concurrency: number;
+    readonly key?: (item: never, index: number) => string;
+    readonly onError: "fail" | "collect" | "drop";
+  };
+}
+
+export interface Plan {
+  readonly [BRAND]: true;
+  readonly name: string;
+  readonly nodes: readonly PlanNode[];
+  /** The node whose output is the result; without it, the outputs of all nodes that nothing needs. */
+  readonly output: string | undefined;
+  readonly concurrency: number;
+  readonly revision: string;
+}
+
+type ItemOf<T> = T extends readonly (infer Item)[] ? Item : never;
+type Named<Name extends string, Value> = { readonly [Key in Name]: Value };
+
+/** A plan under construction. Each call returns the plan with one more node, typed. */
+export class PipelineBuilder<Input, Nodes> {
+  readonly #name: string;
+  readonly #nodes: readonly PlanNode[];
+  readonly #output: string | undefined;
+  readonly #concurrency: number;
+
+  constructor(name: string, nodes: readonly PlanNode[], output: string | undefined, concurrency: number) {
+    this.#name = name;
+    this.#nodes = nodes;
+    this.#output = output;
+    this.#concurrency = concurrency;
+  }
+
+  /** Adds a node that reads the run's input. */
+  node<Name extends string, Output>(
+    name: Name,
+    run: (input: Input, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
+  /** Adds a node that reads the outputs of others. */
+  node<Name extends string, Needs extends readonly (keyof Nodes & string)[], Output>(
+    name: Name,
+    options: NodeOptions<Needs, (input: Pick<Nodes, Needs[number]>) => boolean>,
+    run: (input: Pick<Nodes, Needs[number]>, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
+  node(
+    name: string,
+    optionsOrRun: NodeOptions<readonly string[], (input: never) => boolean> | AnyFunction,
+    maybeRun?: AnyFunction,
+  ): PipelineBuilder<Input, never> {
+    const options = typeof optionsOrRun === "function" ? {} : optionsOrRun;
+    const run = typeof optionsOrRun === "function" ? optionsOrRun : maybeRun;
+    return this.#with({
+      name,
+      kind: "function",
+      ...common(options),
+      run: asFunction(run, name),
+      ...(options.when === undefined ? {} : { when: options.when }),
+    });
+  }
+
+  /** Adds a node that does the same to each item of an array. */
+  map<Name extends string, Over extends keyof Nodes & string, Output>(
+    name: Name,
+    options: MapOptions<Over, readonly never[]> & {
+      readonly onError?: "fail" | "drop";
+      readonly key?: (item: ItemOf<Nodes[Over]>, index: number) => string;
+    },
+    run: (item: ItemOf<Nodes[Over]>, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<Input, Nodes & Named<Name, readonly Awaited<Output>[]>>;
+  map<Name extends string, Over extends keyof Nodes & string, Output>(
+    name: Name,
+    options: MapOptions<Over, readonly never[]> & {
+      readonly onError: "collect";
+      readonly key?: (item: ItemOf<Nodes[Over]>, index: number) => string;
+    },
+    run: (item: ItemOf<Nodes[Over]>, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<
+    Input,
+    Nodes & Named<Name, readonly ({ readonly value: Awaited<Output> } | { readonly error: string })[]>
+  >;
+  map(name: string, options: MapOptions<string, readonly never[]>, run: AnyFunction): PipelineBuilder<Input, never> {
+    const { over, concurrency = 16, key, onError = "fail" } = options;
+    if (!Number.isSafeInteger(concurrency) || concurrency < 1)
+      throw invalid(this.#name, `map ${name} needs a concurrency of at least 1, found ${concurrency}`);
+    return this.#with({
+      name,
+      kind: "map",
+      ...common(options),
+      needs: [over],
+      run: asFunction(run, name),
+      map: { over, concurrency, onError, ...(key === undefined ? {} : { key }) },
+    });
+  }
+
+  /** Chooses the node whose output is the result of the run. */
+  output(name: keyof Nodes & string): PipelineBuilder<Input, Nodes> {
+    if (!this.#nodes.some((node) => node.name === name))
+      throw invalid(this.#name, `no node ${JSON.stringify(name)} can be the output`);
+    return new PipelineBuilder(this.#name, this.#nodes, name, this.#concurrency);
+  }
+
+  /** The finished plan. */
+  build(): Plan {
+    const revision = hash("sha256", JSON.stringify([this.#name, this.#output, this.#nodes.map(describeNode)]), "hex");
+    return {
+      [BRAND]: true,
+      name: this.#name,
+      nodes: this.#nodes,
+      output: this.#output,
+      concurrency: this.#concurrency,
+      revision,
+    };
+  }
+
+  #with(node: PlanNode): PipelineBuilder<Input, never> {
+    assertNode(this.#name, this.#nodes, node);
+    return new PipelineBuilder<Input, never>(this.#name, [...this.#nodes, node], this.#output, this.#concurrency);
+  }
+}
+
+/**
+ * Begins a plan.
+ * @throws {EINVAL} a name is empty or used twice, a needed node does not exist
+ */
+export function pipeline<Input = Record<string, never>>(
+  name: string,
+  options: { readonly concurrency?: number } = {},
+): PipelineBuilder<Input, Record<never, never>> {
+  if (name === "") throw new KernelError("EINVAL", "a pipeline needs a name");
+  return new PipelineBuilder(name, [], undefined, options.concurrency ?? 64);
+}
+
+/** Recognises a plan, also one of another copy of this package. */
+export function isPlan(value: unknown): value is Plan {
+  return typeof value === "object" && value !== null && BRAND in value;
+}
+
+/** Makes a plan of nodes directly, for compilers and generators. */
+export function createPlan(
+  name: string,
+  nodes: readonly PlanNode[],
+  options: { readonly output?: string; readonly concurrency?: number } = {},
+): Plan {
+  const known = new Map<string, PlanNode>();
+  for (const node of nodes) {
+    assertName(name, node.name);
+    if (known.has(node.name)) throw invalid(name, `two nodes are called ${JSON.stringify(node.name)}`);
+    known.set(node.name, node);
+  }
+  return new PipelineBuilder(name, nodes, options.output, options.concurrency ?? 64).build();
+}
+
+const common = (
+  options: Omit<NodeOptions<readonly string[], never>, "when">,
+): Pick<PlanNode, "needs" | "after" | "allowSkipped" | "retry" | "timeoutMs"> => ({
+  needs: options.needs ?? [],
+  after: options.after ?? [],
+  allowSkipped: options.allowSkipped === true,
+  ...(options.retry === undefined ? {} : { retry: options.retry }),
+  ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+});
+
+function asFunction(run: unknown, name: string): AnyFunction {
+  if (typeof run !== "function") throw new KernelError("EINVAL", `node ${name} needs a function, found ${typeof run}`);
+  // A function is all that can be checked here; its types were checked by the builder's signature.
+  return run as AnyFunction;
+}
+
+const invalid = (plan: string, why: string): KernelError => new KernelError("EINVAL", `pipeline ${plan}: ${why}`);
+
+function assertName(plan: string, name: string): void {
+  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/.test(name)) {
+    throw invalid(plan, `${JSON.stringify(name)} is no node name; use letters, digits, _ . - and begin with a letter`);
+  }
+}
+
+function assertNode(plan: string, nodes: readonly PlanNode[], node: PlanNode): void {
+  assertName(plan, node.name);
+  if (nodes.length >= LIMITS.planNodesMax) throw invalid(plan, `more than ${LIMITS.planNodesMax} nodes`);
+  if (nodes.some((other) => other.name === node.name))
+    throw invalid(plan, `two nodes are called ${JSON.stringify(node.name)}`);
+  for (const need of [...node.needs, ...node.after]) {
+    if (!nodes.some((other) => other.name === need)) {
+      throw invalid(
+        plan,
+        `node ${node.name} needs ${JSON.stringify(need)}, which is not defined before it; known are ${nodes.map((other) => other.name).join(", ") || "none"}`,
+      );
+    }
+  }
+  const { retry, timeoutMs } = node;
+  if (retry !== undefined && (!Number.isSafeInteger(retry.attempts) || retry.attempts < 1))
+    throw invalid(plan, `node ${node.name} needs at least 1 attempt, found ${retry.attempts}`);
+  if (timeoutMs !== undefined && !(timeoutMs > 0))
+    throw invalid(plan, `node ${node.name} needs a timeout above 0 ms, found ${timeoutMs}`);
+}
+
+const describeNode = (node: PlanNode): unknown => [
+  node.name,
+  node.kind,
+  node.needs,
+  node.after,
+  node.run.toString(),
+  node.when?.toString(),
+  node.allowSkipped,
+  node.map?.over,
+  node.map?.key?.toString(),
+  node.map?.onError,
+];

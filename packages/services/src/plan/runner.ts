@@ -1,0 +1,344 @@
+// The plan runner: a machine that starts each node as soon as what it waits for is done.
+//
+// R1  A node runs at most once in a life of the run, and not at all if its outcome is recorded.
+// R2  No more than `concurrency` nodes are under way; a map counts as one and bounds its items itself.
+// R3  After a failure or a cancellation nothing new starts; what runs is told, and its end is awaited.
+// R4  Nodes that finish without waiting cost no promise: one loop runs them until none is ready.
+
+import {
+  KernelError,
+  type Outcome,
+  type ProcessContext,
+  type Program,
+  type ProgramSource,
+  describe,
+  takeOutcome,
+} from "@ergos/kernel";
+import { elapsed, recordOf } from "../run-context.ts";
+import { runWork } from "./attempt.ts";
+import { type Graph, compileGraph } from "./graph.ts";
+import { type MapProgress, runMap } from "./map-node.ts";
+import type { Plan, PlanNode } from "./plan.ts";
+
+const WAITING = 0;
+const RUNNING = 1;
+const DONE = 2;
+const SKIPPED = 3;
+const FAILED = 4;
+
+/** Nodes that may finish in one turn of the loop before others get theirs. */
+const TURN_NODES_MAX = 4096;
+
+/** Makes a program of a plan. */
+export function planProgram(plan: Plan, source?: ProgramSource): Program {
+  const graph = compileGraph(plan);
+  return {
+    name: plan.name,
+    kind: "machine",
+    revision: plan.revision,
+    source: source ?? { name: plan.name },
+    run: (process) => new PlanRun(plan, graph, process).start(),
+  };
+}
+
+class PlanRun {
+  readonly #plan: Plan;
+  readonly #graph: Graph;
+  readonly #process: ProcessContext;
+  readonly #states: Uint8Array;
+  /** Upstream nodes that are not over yet. */
+  readonly #left: Uint32Array;
+  readonly #values: unknown[];
+  readonly #ready: number[];
+  #readyAt = 0;
+  #running = 0;
+  #over = 0;
+  #failed: { readonly node: PlanNode; readonly error: unknown } | undefined;
+  #end: PromiseWithResolvers<unknown> | undefined;
+  #isPumping = false;
+  #isWatching = false;
+
+  constructor(plan: Plan, graph: Graph, process: ProcessContext) {
+    const count = graph.nodes.length;
+    this.#plan = plan;
+    this.#graph = graph;
+    this.#process = process;
+    this.#states = new Uint8Array(count);
+    this.#left = Uint32Array.from(graph.upstream, (list) => list.length);
+    this.#values = new Array<unknown>(count);
+    this.#ready = Array.from(graph.roots);
+  }
+
+  /** The result, or a promise of it when any node waits. */
+  start(): unknown {
+    this.#pump();
+    if (this.#isOver) return this.#result();
+    this.#end = Promise.withResolvers<unknown>();
+    return this.#end.promise;
+  }
+
+  get #isOver(): boolean {
+    if (this.#running > 0) return false;
+    return (
+      this.#over === this.#graph.nodes.length ||
+      this.#failed !== undefined ||
+      (this.#isWatching && this.#process.signal.aborted)
+    );
+  }
+
+  /** Starts what is ready, until nothing is or the bound is reached (R2, R4). */
+  #pump(): void {
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    let finishedBefore = this.#over;
+    while (this.#readyAt < this.#ready.length && this.#running < this.#plan.concurrency && !this.#isStopping) {
+      const at = this.#ready[this.#readyAt++] ?? 0;
+      if (this.#readyAt > 1024) this.#compact();
+      this.#startNode(at);
+      if (this.#over - finishedBefore >= TURN_NODES_MAX) {
+        finishedBefore = this.#over;
+        this.#isPumping = false;
+        this.#running++;
+        return this.#process.platform.defer(() => {
+          this.#running--;
+          this.#pump();
+          this.#settle();
+        });
+      }
+    }
+    this.#isPumping = false;
+  }
+
+  get #isStopping(): boolean {
+    return this.#failed !== undefined || (this.#isWatching && this.#process.signal.aborted);
+  }
+
+  #compact(): void {
+    this.#ready.splice(0, this.#readyAt);
+    this.#readyAt = 0;
+  }
+
+  #startNode(at: number): void {
+    const node = this.#graph.nodes[at];
+    if (node === undefined) return;
+    let why: string | undefined;
+    try {
+      why = this.#reasonToSkip(node, at);
+    } catch (error) {
+      return this.#failNode(at, node, error);
+    }
+    if (why !== undefined) return this.#skip(at, node, why);
+    this.#states[at] = RUNNING;
+    if (!this.#process.isResumed) return this.#runNode(at, node);
+    const recorded = node.kind === "map" ? undefined : this.#process.os.call("stepBegin", { place: node.name });
+    if (recorded instanceof Promise)
+      return this.#await(
+        recorded.then((outcome) => this.#takeOrRun(at, node, outcome)),
+        at,
+        node,
+        undefined,
+      );
+    if (recorded !== undefined) return this.#take(at, node, recorded);
+    this.#runNode(at, node);
+  }
+
+  #takeOrRun(at: number, node: PlanNode, recorded: Outcome | undefined): unknown {
+    return recorded === undefined ? this.#work(at, node) : takeOutcome(recorded);
+  }
+
+  #take(at: number, node: PlanNode, recorded: Outcome): void {
+    try {
+      this.#finish(at, takeOutcome(recorded));
+    } catch (error) {
+      this.#fail(at, node, error);
+    }
+  }
+
+  #runNode(at: number, node: PlanNode): void {
+    const process = this.#process;
+    if (process.isObserved)
+      void process.os.call("nodeEvent", { name: "node.started", data: { place: node.name, attempt: 1 } });
+    const started = process.durable || process.isObserved ? process.platform.clock.monotonic() : 0;
+    let value: unknown;
+    try {
+      value = this.#work(at, node);
+      if (!(value instanceof Promise)) {
+        const recording = this.#record(node, value, started);
+        if (recording === undefined) return this.#finish(at, value);
+        const done = value;
+        value = recording.then(() => done);
+        return this.#await(value as Promise<unknown>, at, node, undefined);
+      }
+    } catch (error) {
+      return this.#failNode(at, node, error);
+    }
+    this.#await(value as Promise<unknown>, at, node, started);
+  }
+
+  #work(at: number, node: PlanNode): unknown {
+    if (node.kind === "map") {
+      return runMap(this.#process, node, this.#values[this.#graph.upstream[at]?.[0] ?? 0], (progress) =>
+        this.#report(node, progress),
+      );
+    }
+    const scope = { process: this.#process, place: node.name, nodeName: node.name };
+    const input = this.#inputOf(node, at);
+    return runWork({
+      scope,
+      run: (ctx) => node.run(input as never, ctx),
+      retry: node.retry,
+      timeoutMs: node.timeoutMs,
+    });
+  }
+
+  /** Records an outcome where there is a journal or a listener; a promise only if it must be awaited. */
+  #record(node: PlanNode, value: unknown, started: number): Promise<unknown> | undefined {
+    const process = this.#process;
+    // The items of a map are steps of their own; writing them once more would double the journal.
+    if (node.kind === "map" || (!process.durable && !process.isObserved)) return undefined;
+    const recording = process.os.call("stepEnd", {
+      place: node.name,
+      value,
+      ms: elapsed(process, started),
+      detached: true,
+    });
+    return recording instanceof Promise ? recording : undefined;
+  }
+
+  #await(value: Promise<unknown>, at: number, node: PlanNode, started: number | undefined): void {
+    this.#running++;
+    this.#watch();
+    value
+      .then(async (result) => {
+        if (started !== undefined) await this.#record(node, result, started);
+        this.#running--;
+        this.#finish(at, result);
+      })
+      .catch((error: unknown) => {
+        this.#running--;
+        this.#failNode(at, node, error);
+      })
+      .then(
+        () => {
+          this.#pump();
+          this.#settle();
+        },
+        (error: unknown) => this.#end?.reject(error),
+      );
+  }
+
+  /** A cancelled run ends as soon as what runs has ended. */
+  #watch(): void {
+    if (this.#isWatching) return;
+    this.#isWatching = true;
+    this.#process.signal.addEventListener("abort", () => this.#settle(), { once: true });
+  }
+
+  #settle(): void {
+    if (this.#end === undefined || !this.#isOver) return;
+    try {
+      this.#end.resolve(this.#result());
+    } catch (error) {
+      this.#end.reject(error);
+    }
+  }
+
+  #finish(at: number, value: unknown): void {
+    this.#values[at] = value;
+    this.#close(at, DONE);
+  }
+
+  #close(at: number, state: number): void {
+    this.#states[at] = state;
+    this.#over++;
+    if (this.#isWatching || this.#process.isObserved) this.#report();
+    for (const next of this.#graph.downstream[at] ?? []) {
+      const left = (this.#left[next] ?? 0) - 1;
+      this.#left[next] = left;
+      if (left === 0) this.#ready.push(next);
+    }
+  }
+
+  #failNode(at: number, node: PlanNode, error: unknown): void {
+    if (this.#isWatching && this.#process.signal.aborted) {
+      this.#states[at] = FAILED;
+      if (this.#process.isObserved)
+        void this.#process.os.call("nodeEvent", { name: "node.cancelled", data: { place: node.name } });
+      return;
+    }
+    if (node.kind !== "map" && (this.#process.durable || this.#process.isObserved)) {
+      void this.#process.os.call("stepEnd", {
+        place: node.name,
+        error: recordOf(error, `node ${node.name}`),
+        detached: true,
+      });
+    }
+    this.#fail(at, node, error);
+  }
+
+  #fail(at: number, node: PlanNode, error: unknown): void {
+    this.#states[at] = FAILED;
+    this.#over++;
+    this.#failed ??= { node, error };
+  }
+
+  #skip(at: number, node: PlanNode, why: string): void {
+    if (this.#process.durable || this.#process.isObserved)
+      void this.#process.os.call("stepSkip", { place: node.name, why });
+    this.#close(at, SKIPPED);
+  }
+
+  #reasonToSkip(node: PlanNode, at: number): string | undefined {
+    if (!node.allowSkipped) {
+      for (const up of this.#graph.upstream[at] ?? []) {
+        if (this.#states[up] === SKIPPED) return `${this.#graph.nodes[up]?.name ?? ""} was skipped`;
+      }
+    }
+    if (node.when === undefined) return undefined;
+    try {
+      return node.when(this.#inputOf(node, at) as never) ? undefined : "its condition is false";
+    } catch (error) {
+      throw new KernelError("EFAILED", `its condition failed: ${describe(error)}`, { cause: error });
+    }
+  }
+
+  #inputOf(node: PlanNode, at: number): unknown {
+    const { needs } = node;
+    if (needs.length === 0) return this.#process.input ?? {};
+    const up = this.#graph.upstream[at];
+    const input: Record<string, unknown> = {};
+    for (let index = 0; index < needs.length; index++) input[needs[index] ?? ""] = this.#values[up?.[index] ?? 0];
+    return input;
+  }
+
+  #report(node?: PlanNode, progress?: MapProgress): void {
+    if (progress === undefined || node === undefined) {
+      void this.#process.os.call("progress", { done: this.#over, total: this.#graph.nodes.length });
+      return;
+    }
+    void this.#process.os.call("progress", { done: progress.done, total: progress.total, label: node.name });
+  }
+
+  #result(): unknown {
+    if (this.#failed !== undefined) throw this.#failure(this.#failed.node, this.#failed.error);
+    if (this.#isWatching) this.#process.signal.throwIfAborted();
+    const { nodes, output, sinks } = this.#graph;
+    if (output !== undefined) return this.#values[output];
+    if (sinks.length === 1) return this.#values[sinks[0] ?? 0];
+    return Object.fromEntries(Array.from(sinks, (at) => [nodes[at]?.name ?? "", this.#values[at]]));
+  }
+
+  #failure(node: PlanNode, error: unknown): KernelError {
+    const notRun = this.#graph.nodes
+      .filter((_node, at) => this.#states[at] === WAITING || this.#states[at] === SKIPPED)
+      .map(({ name }) => name);
+    const rest =
+      notRun.length === 0
+        ? ""
+        : `; not run: ${notRun.slice(0, 20).join(", ")}${notRun.length > 20 ? ` and ${notRun.length - 20} more` : ""}`;
+    return new KernelError("EFAILED", `node ${node.name} failed: ${describe(error)}${rest}`, {
+      pid: this.#process.pid,
+      cause: error,
+    });
+  }
+}

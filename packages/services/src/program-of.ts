@@ -1,0 +1,45 @@
+// Whatever a module may export as its program, made into one.
+
+import { KernelError, type Program, type ProgramSource } from "@ergos/kernel";
+import { program } from "./function-program.ts";
+import { PipelineBuilder, isPlan } from "./plan/plan.ts";
+import { planProgram } from "./plan/runner.ts";
+
+/**
+ * Accepts a program, a plan, a pipeline under construction, or a plain function `(input, ctx)`.
+ * @throws {ENOEXEC} it is none of these
+ */
+export function toProgram(value: unknown, name: string, source?: ProgramSource): Program {
+  if (isProgram(value)) return source === undefined ? value : { ...value, source };
+  if (isPlan(value)) return planProgram(value, source);
+  if (value instanceof PipelineBuilder || isBuilder(value)) return planProgram(value.build(), source);
+  // A function export is called as `(input, ctx)`; what it takes is its author's promise.
+  if (typeof value === "function")
+    return program(name, value as Parameters<typeof program>[1], source === undefined ? {} : { source });
+  throw new KernelError(
+    "ENOEXEC",
+    `${name} is ${value === undefined ? "not exported" : `a ${typeof value}`}; export a pipeline, a program or a function (input, ctx)`,
+  );
+}
+
+function isProgram(value: unknown): value is Program {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "run" in value &&
+    typeof value.run === "function" &&
+    "revision" in value
+  );
+}
+
+/** A builder of another copy of this package. */
+function isBuilder(value: unknown): value is PipelineBuilder<unknown, unknown> {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "build" in value &&
+    typeof value.build === "function" &&
+    "node" in value &&
+    "map" in value
+  );
+}

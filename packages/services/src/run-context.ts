@@ -1,0 +1,172 @@
+// What user code gets beside its input: who it is, when it must stop, and its own system calls.
+//
+// Everything that may differ between two runs (a model's answer, the time, chance, the outcome of a step) is
+// taken through it, recorded in the journal, and the same again after a resumption.
+
+import {
+  KernelError,
+  type ModelMessage,
+  type ModelRequest,
+  type ModelResponse,
+  type Os,
+  type Outcome,
+  type Pid,
+  type ProcessContext,
+  type RunId,
+  takeOutcome,
+  toErrorRecord,
+} from "@ergos/kernel";
+
+/** A part of a program with places of its own: a node, an item of a map, or the whole function. */
+export interface Scope {
+  readonly process: ProcessContext;
+  /** Prefix of the places in it; empty for a function program. */
+  readonly place: string;
+  readonly nodeName: string;
+  /** Outcomes of inner steps in earlier attempts of this life, so that a retry does not do them again. */
+  memo?: Map<string, unknown>;
+  /** How often a place without a name of its own was used. */
+  counters?: Map<string, number>;
+}
+
+export class RunContext<Input = unknown> {
+  readonly #scope: Scope;
+  readonly #signal: AbortSignal | undefined;
+  /** Which attempt this is, from 1. */
+  readonly attempt: number;
+  /** Instant of the monotonic clock at which the attempt is over, in milliseconds. */
+  readonly deadline: number | undefined;
+
+  constructor(scope: Scope, attempt: number, signal?: AbortSignal, deadline?: number) {
+    this.#scope = scope;
+    this.#signal = signal;
+    this.attempt = attempt;
+    this.deadline = deadline;
+  }
+
+  get runId(): RunId {
+    return this.#scope.process.runId;
+  }
+
+  get pid(): Pid {
+    return this.#scope.process.pid;
+  }
+
+  get parentPid(): Pid | undefined {
+    return this.#scope.process.parentPid;
+  }
+
+  get pipelineName(): string {
+    return this.#scope.process.name;
+  }
+
+  get nodeName(): string {
+    return this.#scope.nodeName;
+  }
+
+  /** The input of the run. */
+  get input(): Input {
+    // The builder has tied the input's type to the context's.
+    return (this.#scope.process.input ?? {}) as Input;
+  }
+
+  /** Aborts when the run is cancelled or the attempt's time is up. */
+  get signal(): AbortSignal {
+    return this.#signal ?? this.#scope.process.signal;
+  }
+
+  /** The process's own system calls: its rights and budgets apply. */
+  get os(): Os {
+    return this.#scope.process.os;
+  }
+
+  /**
+   * Does a piece of work once: after a crash or a retry its recorded result is returned instead.
+   * @throws {EEXIST} the name was used before in this node
+   */
+  async step<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+    const { os } = this.#scope.process;
+    const place = this.#placeOf(name);
+    const done = this.#scope.memo?.get(place);
+    // What `work` returned in an earlier attempt.
+    if (done !== undefined || this.#scope.memo?.has(place) === true) return done as T;
+    const recorded: Outcome | undefined = await os.call("stepBegin", { place });
+    // What `work` returned in an earlier life.
+    if (recorded !== undefined) return this.#keep(place, takeOutcome(recorded) as T);
+    const started = this.#scope.process.platform.clock.monotonic();
+    let value: T;
+    try {
+      this.signal.throwIfAborted();
+      value = await work();
+    } catch (error) {
+      await os.call("stepRetract", { place });
+      throw error;
+    }
+    await os.call("stepEnd", { place, value, ms: elapsed(this.#scope.process, started), detached: true });
+    return this.#keep(place, value);
+  }
+
+  /** Asks a model, within the budget; the answer is recorded and not paid for again. */
+  async infer(name: string, request: ModelRequest | string): Promise<ModelResponse> {
+    const place = this.#placeOf(name);
+    const done = this.#scope.memo?.get(place);
+    // Kept by this method in an earlier attempt.
+    if (done !== undefined) return done as ModelResponse;
+    const messages: readonly ModelMessage[] =
+      typeof request === "string" ? [{ role: "user", content: request }] : request.messages;
+    return this.#keep(place, await this.os.infer(place, typeof request === "string" ? { messages } : request));
+  }
+
+  /** Wall-clock milliseconds; recorded. */
+  async now(): Promise<number> {
+    return this.os.call("now", { place: this.#nextPlace("now") });
+  }
+
+  /** A number from 0 up to 1; recorded. */
+  async random(): Promise<number> {
+    return this.os.call("random", { place: this.#nextPlace("random") });
+  }
+
+  /** Waits; a resumed run waits for what is left. */
+  async sleep(ms: number): Promise<void> {
+    const from = await this.now();
+    await this.os.call("sleepUntil", { place: this.#nextPlace("sleep"), until: Math.ceil(from + ms) });
+  }
+
+  /** Writes a line to the run's log. */
+  async log(text: string, level: "debug" | "info" | "warn" | "error" = "info"): Promise<void> {
+    await this.os.call("log", { text, level });
+  }
+
+  #placeOf(name: string): string {
+    if (name === "") throw new KernelError("EINVAL", "a step needs a name");
+    return this.#scope.place === "" ? name : `${this.#scope.place}/${name}`;
+  }
+
+  /** Places of calls without a name are numbered in the order of the program. */
+  #nextPlace(kind: string): string {
+    const counters = (this.#scope.counters ??= new Map());
+    const number = (counters.get(kind) ?? 0) + 1;
+    counters.set(kind, number);
+    return this.#placeOf(this.attempt === 1 ? `${kind}#${number}` : `${kind}#${this.attempt}.${number}`);
+  }
+
+  #keep<T>(place: string, value: T): T {
+    (this.#scope.memo ??= new Map()).set(place, value);
+    return value;
+  }
+}
+
+/** Milliseconds since an instant of the monotonic clock, to a tenth. */
+export const elapsed = (process: ProcessContext, started: number): number =>
+  Math.round((process.platform.clock.monotonic() - started) * 10) / 10;
+
+/** The record of an error that user code threw. */
+export const recordOf = (error: unknown, what: string): ReturnType<typeof toErrorRecord> => {
+  if (error instanceof KernelError) return toErrorRecord(error);
+  return toErrorRecord(
+    new KernelError("EFAILED", `${what} failed: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    }),
+  );
+};
