@@ -22,12 +22,13 @@ export class GroupWriter {
     return this.#head === "";
   }
 
-  add(seq: Seq, effects: Effects): void {
-    let text = `${this.#head === "" ? "" : ","}[${seq},[`;
-    text += effects.puts.map(({ key, value }) => `[${JSON.stringify(key)},${this.#value(value)}]`).join(",");
-    text += `],[${effects.deletes.map((key) => JSON.stringify(key)).join(",")}],[`;
-    text += effects.appends.map(({ log, value }) => `[${JSON.stringify(log)},${this.#value(value)}]`).join(",");
-    text += `],[${effects.trims.map(({ log, through }) => `[${JSON.stringify(log)},${through}]`).join(",")}]]`;
+  add(seq: Seq, { puts, deletes, appends, trims }: Effects): void {
+    let text = this.#head === "" ? `[${seq},[` : `,[${seq},[`;
+    for (let at = 0; at < puts.length; at++) text += this.#pair(at, puts[at]?.key ?? "", puts[at]?.value ?? "");
+    text += deletes.length === 0 ? "],[],[" : `],${JSON.stringify(deletes)},[`;
+    for (let at = 0; at < appends.length; at++)
+      text += this.#pair(at, appends[at]?.log ?? "", appends[at]?.value ?? "");
+    text += trims.length === 0 ? "],[]]" : `],${JSON.stringify(trims.map(({ log, through }) => [log, through]))}]`;
     this.#head += text;
   }
 
@@ -39,6 +40,10 @@ export class GroupWriter {
     this.#parts = [];
     this.#bodyBytes = 0;
     return { head, body };
+  }
+
+  #pair(at: number, name: string, value: Value): string {
+    return `${at === 0 ? "" : ","}[${JSON.stringify(name)},${this.#value(value)}]`;
   }
 
   #value(value: Value): string {

@@ -10,11 +10,12 @@
 //     twice changes nothing. Reads take the overlay first and ignore half-folded segments.
 // S6  Checkpoints run in the thread. Commits are held only while its second pass catches up (about 10 ms).
 
-import { closeSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Batch,
   type CommitRecord,
+  type Effects,
   type Entry,
   KernelError,
   LIMITS,
@@ -25,6 +26,7 @@ import {
   type Receipt,
   SEQ_ZERO,
   type Seq,
+  type Value,
   decide,
   measure,
   toSeq,
@@ -38,12 +40,17 @@ import { Tables } from "./tables.ts";
 
 const GROUP_BYTES_MAX = 128 * 1024;
 /** Rows in the overlay at which folding begins, and rows folded in one slice. */
-const FOLD_ROWS = 8192;
+const FOLD_ROWS = 32_768;
 const FOLD_SLICE_ROWS = 128;
+/** Promises settled in one turn of the loop. */
+const WAKES_PER_TURN = 64;
+/** The log file grows by so much at a time: overwriting is a cheaper sync than appending. */
+const WAL_GROWTH_BYTES = 1024 * 1024;
 const FOLD_IDLE_MS = 250;
 /** Frames (4 KiB pages) in the write-ahead log at which a checkpoint begins. */
-const CHECKPOINT_FRAMES = 2048;
-const CHECK_WAL_EVERY = 32;
+const CHECKPOINT_FRAMES = 6144;
+const WAL_FRAME_BYTES = 4096 + 24;
+const CHECK_WAL_EVERY = 16;
 const DEFAULT_TAIL_RETENTION = 10_000;
 
 export interface SqliteMetastoreOptions {
@@ -60,21 +67,35 @@ export interface SqliteMetastoreOptions {
 interface Waiter {
   readonly seq: Seq;
   readonly promise: Promise<void>;
-  readonly resolve: () => void;
+  readonly wake: () => void;
   readonly reject: (error: KernelError) => void;
 }
 
-class Committed implements Receipt {
+/** A commit on its way: its own receipt, settled when its group is written. */
+class Committing implements Receipt {
   readonly seq: Seq;
   readonly #store: SqliteMetastore;
+  readonly #resolve: (receipt: Receipt) => void;
+  readonly reject: (error: KernelError) => void;
 
-  constructor(seq: Seq, store: SqliteMetastore) {
+  constructor(
+    seq: Seq,
+    store: SqliteMetastore,
+    resolve: (receipt: Receipt) => void,
+    reject: (error: KernelError) => void,
+  ) {
     this.seq = seq;
     this.#store = store;
+    this.#resolve = resolve;
+    this.reject = reject;
   }
 
   get flushed(): Promise<void> {
     return this.#store.flushTo(this.seq);
+  }
+
+  wake(): void {
+    this.#resolve(this);
   }
 }
 
@@ -96,18 +117,24 @@ export class SqliteMetastore implements Metastore {
 
   // The write side (S2). Changed only in `commit` and `#writeGroup`.
   readonly #group = new GroupWriter();
-  #waitingForWrite: Waiter[] = [];
+  #waitingForWrite: Committing[] = [];
   #pendingBytes = 0;
   #isScheduled = false;
   #written: Seq;
   #groupsWritten = 0;
   #isHeld = false;
+  /** Bytes up to which the log file is known to be allocated. */
+  #walBytes = 0;
   readonly #gates: (() => void)[] = [];
 
   // The sync side (S3). Changed only in `flushTo` and `#startSync`.
   #flushed: Seq;
   #isSyncing = false;
   readonly #waitingForFlush: Waiter[] = [];
+
+  // What was settled and is told in the turns to come.
+  #woken: { wake(): void }[] = [];
+  #wokenAt = 0;
 
   #failure: KernelError | undefined;
   #closing: Promise<void> | undefined;
@@ -202,25 +229,38 @@ export class SqliteMetastore implements Metastore {
     });
   }
 
-  async commit(batch: Batch): Promise<Receipt> {
-    const bytes = measure(batch);
-    while (this.#pendingBytes > 0 && this.#pendingBytes + bytes > LIMITS.pendingBytesMax) {
-      await new Promise<void>((resolve) => this.#gates.push(resolve));
+  commit(batch: Batch): Promise<Receipt> {
+    try {
+      const bytes = measure(batch);
+      if (this.#pendingBytes > 0 && this.#pendingBytes + bytes > LIMITS.pendingBytesMax)
+        return this.#commitLater(batch);
+      return this.#decide(batch, bytes);
+    } catch (error) {
+      return Promise.reject(error);
     }
+  }
+
+  /** Waits for room; what waits is decided in the order of its calls. */
+  async #commitLater(batch: Batch): Promise<Receipt> {
+    await new Promise<void>((resolve) => this.#gates.push(resolve));
+    return this.commit(batch);
+  }
+
+  #decide(batch: Batch, bytes: number): Promise<Receipt> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#closing !== undefined) throw new KernelError("EIO", "the store is closed");
-    const effects = detach(decide(batch, (key) => this.#lookup(key)));
+    const effects = detach(decide(batch, this.#lookup));
     const seq = toSeq(this.#seq + 1);
     this.#seq = seq;
     this.#overlay.apply(seq, effects);
     this.#group.add(seq, effects);
     this.#pendingBytes += bytes;
-    const waiter = makeWaiter(seq);
-    this.#waitingForWrite.push(waiter);
+    const receipt = new Promise<Receipt>((resolve, reject) => {
+      this.#waitingForWrite.push(new Committing(seq, this, resolve, reject));
+    });
     if (this.#group.bytes > GROUP_BYTES_MAX) this.#writeGroup();
     else this.#schedule();
-    await waiter.promise;
-    return new Committed(seq, this);
+    return receipt;
   }
 
   flush(): Promise<void> {
@@ -260,14 +300,14 @@ export class SqliteMetastore implements Metastore {
     }
   }
 
-  #lookup(key: string): Entry | undefined {
+  readonly #lookup = (key: string): Entry | undefined => {
     for (const overlay of [this.#overlay, this.#folding]) {
       const entry = overlay?.entries.get(key);
       if (entry !== undefined) return entry;
       if (overlay?.entries.has(key) === true) return undefined;
     }
     return this.#tables.get(key);
-  }
+  };
 
   #reading<T>(read: () => T): T {
     if (this.#failure !== undefined) throw this.#failure;
@@ -276,6 +316,25 @@ export class SqliteMetastore implements Metastore {
     } catch (error) {
       throw sqliteError(error, this.#ownership.dir);
     }
+  }
+
+  /** Settles promises, a bounded number in one turn: what they set off runs in that turn too. */
+  #wake(waiters: readonly { wake(): void }[]): void {
+    if (waiters.length <= WAKES_PER_TURN && this.#woken.length === 0) {
+      for (const waiter of waiters) waiter.wake();
+      return;
+    }
+    const isIdle = this.#woken.length === 0;
+    for (const waiter of waiters) this.#woken.push(waiter);
+    if (isIdle) this.#wakeSome();
+  }
+
+  #wakeSome(): void {
+    const end = Math.min(this.#woken.length, this.#wokenAt + WAKES_PER_TURN);
+    while (this.#wokenAt < end) this.#woken[this.#wokenAt++]?.wake();
+    if (this.#wokenAt < this.#woken.length) return this.#defer(() => this.#wakeSome());
+    this.#woken = [];
+    this.#wokenAt = 0;
   }
 
   #schedule(): void {
@@ -303,7 +362,7 @@ export class SqliteMetastore implements Metastore {
     }
     this.#written = last;
     this.#groupsWritten++;
-    for (const waiter of waiters) waiter.resolve();
+    this.#wake(waiters);
     for (const open of this.#gates.splice(0)) open();
     if (this.#waitingForFlush.length > 0) this.#startSync();
     this.#afterWrite();
@@ -312,12 +371,7 @@ export class SqliteMetastore implements Metastore {
   /** Housekeeping that the write made due. */
   #afterWrite(): void {
     if (this.#groupsWritten === 2 && this.#useThread) this.#thread.start();
-    if (
-      this.#groupsWritten % CHECK_WAL_EVERY === 0 &&
-      this.#thread.canCheckpoint &&
-      this.#tables.walFrames() > CHECKPOINT_FRAMES
-    )
-      this.#checkpoint();
+    if (this.#groupsWritten % CHECK_WAL_EVERY === 0) this.#tendLog();
     if (this.#overlay.size > FOLD_ROWS) this.#startFolding();
     else if (this.#idle === undefined) {
       this.#idle = setTimeout(() => {
@@ -325,6 +379,21 @@ export class SqliteMetastore implements Metastore {
         this.#startFolding();
       }, FOLD_IDLE_MS).unref();
     }
+  }
+
+  /**
+   * Keeps the log file a step ahead of its use, and short. The zeros that it grows by lie behind every frame
+   * that SQLite has written or writes before this turn ends, and recovery takes them for no frame.
+   */
+  #tendLog(): void {
+    const frames = this.#tables.walFrames();
+    const used = (frames + 64) * WAL_FRAME_BYTES;
+    if (used + WAL_GROWTH_BYTES / 2 > this.#walBytes) {
+      this.#walBytes = Math.max(this.#walBytes, fstatSync(this.#walFd).size, used);
+      writeSync(this.#walFd, new Uint8Array(WAL_GROWTH_BYTES), 0, WAL_GROWTH_BYTES, this.#walBytes);
+      this.#walBytes += WAL_GROWTH_BYTES;
+    }
+    if (frames > CHECKPOINT_FRAMES && this.#thread.canCheckpoint) this.#checkpoint();
   }
 
   #startSync(): void {
@@ -341,8 +410,8 @@ export class SqliteMetastore implements Metastore {
           }),
         );
       this.#flushed = upTo;
-      while (this.#waitingForFlush[0] !== undefined && this.#waitingForFlush[0].seq <= upTo)
-        this.#waitingForFlush.shift()?.resolve();
+      const later = this.#waitingForFlush.findIndex((waiter) => waiter.seq > upTo);
+      this.#wake(this.#waitingForFlush.splice(0, later < 0 ? this.#waitingForFlush.length : later));
       if (this.#waitingForFlush.length > 0) this.#startSync();
     });
   }
@@ -454,17 +523,22 @@ export class SqliteMetastore implements Metastore {
 
 function makeWaiter(seq: Seq): Waiter {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  return { seq, promise, resolve, reject };
+  return { seq, promise, wake: resolve, reject };
 }
 
 /** Callers may reuse their buffers after the commit. */
-function detach(effects: ReturnType<typeof decide>): ReturnType<typeof decide> {
-  const copies = <T extends { readonly value: string | Uint8Array }>(items: readonly T[]): readonly T[] =>
-    items.some(({ value }) => typeof value !== "string")
-      ? items.map((item) => (typeof item.value === "string" ? item : { ...item, value: Buffer.from(item.value) }))
-      : items;
-  return { ...effects, puts: copies(effects.puts), appends: copies(effects.appends) };
+function detach(effects: Effects): Effects {
+  if (!hasBytes(effects.puts) && !hasBytes(effects.appends)) return effects;
+  return { ...effects, puts: effects.puts.map(copy), appends: effects.appends.map(copy) };
 }
+
+function hasBytes(items: readonly { readonly value: Value }[]): boolean {
+  for (const { value } of items) if (typeof value !== "string") return true;
+  return false;
+}
+
+const copy = <T extends { readonly value: Value }>(item: T): T =>
+  typeof item.value === "string" ? item : { ...item, value: Buffer.from(item.value) };
 
 function* foldSteps(tables: Tables, overlay: Overlay): Generator<() => void, void, undefined> {
   for (const [key, entry] of overlay.entries.entries())

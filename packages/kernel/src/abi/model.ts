@@ -42,6 +42,7 @@ export interface Model {
   readonly price: { readonly input: number; readonly output: number };
   /** Whether the model answers now; the sentence is shown by `doctor`. */
   health(): Promise<{ readonly ok: boolean; readonly detail: string }>;
+  /** Answers, or rejects with the signal's reason soon after it aborts. */
   infer(
     request: ModelRequest,
     options: { readonly signal: AbortSignal; readonly idempotencyKey: string },

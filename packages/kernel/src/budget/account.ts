@@ -96,7 +96,6 @@ export class AccountTree {
 
   /** Sets amounts aside for `pid`; the adds belong into the commit of the intent. */
   reserve(pid: Pid, amounts: Amounts): { readonly reservation: Reservation; readonly adds: readonly Add[] } {
-    assertAmounts(amounts);
     const carriers: Partial<Record<Resource, number>> = {};
     for (const resource of RESOURCES) {
       const carrier = amounts[resource] === undefined ? undefined : this.#carrierOf(pid, resource);
@@ -107,7 +106,6 @@ export class AccountTree {
 
   /** Replaces a reservation by what was really used; what exceeds the reservation is not charged to the budget. */
   settle(reservation: Reservation, actual: Amounts): readonly Add[] {
-    assertAmounts(actual);
     return this.#corrections(reservation, (resource, reserved) => Math.min(actual[resource] ?? 0, reserved) - reserved);
   }
 

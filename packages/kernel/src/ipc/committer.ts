@@ -38,10 +38,12 @@ export class Committer {
   }
 
   /** Commits a change with the records of its events, then tells who listens. */
-  async commit(batch: Batch, events: readonly PendingEvent[] = []): Promise<Receipt> {
-    const receipt = await this.#store.commit(events.length === 0 ? batch : this.#withEvents(batch, events));
-    for (const event of events) this.#bus.publish(event, receipt.seq);
-    return receipt;
+  commit(batch: Batch, events?: readonly PendingEvent[]): Promise<Receipt> {
+    if (events === undefined || events.length === 0) return this.#store.commit(batch);
+    return this.#store.commit(this.#withEvents(batch, events)).then((receipt) => {
+      for (const event of events) this.#bus.publish(event, receipt.seq);
+      return receipt;
+    });
   }
 
   #withEvents(batch: Batch, events: readonly PendingEvent[]): Batch {

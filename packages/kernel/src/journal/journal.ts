@@ -9,13 +9,13 @@
 // J4  An intent without an outcome after a crash is an unknown outcome: only an idempotent effect is tried
 //     again, with the same key; any other is EUNKNOWN.
 
-import type { Batch } from "../abi/metastore.ts";
+import type { Batch, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { AccountTree, Amounts, Reservation } from "../budget/account.ts";
+import type { Reservation } from "../budget/account.ts";
 import type { Committer } from "../ipc/committer.ts";
 import {
   type CallUsage,
@@ -49,6 +49,8 @@ interface StepDetails {
 
 export class Journal {
   readonly #pid: Pid;
+  /** Name of the log that holds it. */
+  readonly log: string;
   readonly #committer: Committer;
   readonly #objects: ObjectStore;
   /** Places taken in this life. */
@@ -60,12 +62,9 @@ export class Journal {
 
   constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
     this.#pid = pid;
+    this.log = journalLog(pid);
     this.#committer = committer;
     this.#objects = objects;
-  }
-
-  get log(): string {
-    return journalLog(this.#pid);
   }
 
   /** Reads the outcomes of earlier lives. */
@@ -145,7 +144,7 @@ export class Journal {
     place: string,
     outcome: Outcome,
     more: StepDetails = {},
-  ): { readonly isLarge: boolean; readonly done: Promise<Seq> } {
+  ): { readonly isLarge: boolean; readonly done: Promise<Receipt> } {
     const at = this.#committer.now();
     const json = outcome.error === undefined ? encodeJson(outcome.value, `the result of ${place}`) : undefined;
     if (json !== undefined && json.length > LIMITS.inlineOutcomeMax) {
@@ -160,23 +159,20 @@ export class Journal {
     return { isLarge: false, done: this.#append(record, more.adds) };
   }
 
-  async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Seq> {
+  async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
     return this.#append(encodeStep(at, place, { ref }, more), more.adds);
   }
 
   /** Records an intent with its reservation and waits until it is flushed (J3). */
-  async intend(place: string, key: string, accounts: AccountTree, amounts: Amounts): Promise<Reservation> {
-    const { reservation, adds } = accounts.reserve(this.#pid, amounts);
+  async intend(place: string, key: string, reservation: Reservation, adds: NonNullable<Batch["adds"]>): Promise<void> {
     const record = encodeRecord({ t: "intent", at: this.#committer.now(), p: place, key, reserved: reservation });
-    if (this.#closed) throw this.#gone();
-    const receipt = await this.#committer.commit({ appends: [{ log: this.log, value: record }], adds });
+    const receipt = await this.#append(record, adds);
     await receipt.flushed;
-    return reservation;
   }
 
   /** Appends any other record. */
-  note(record: JournalRecord, adds?: Batch["adds"]): Promise<Seq> {
+  note(record: JournalRecord, adds?: Batch["adds"]): Promise<Receipt> {
     return this.#append(encodeRecord(record), adds);
   }
 
@@ -188,13 +184,10 @@ export class Journal {
     this.#taken.clear();
   }
 
-  async #append(value: string, adds?: Batch["adds"]): Promise<Seq> {
-    if (this.#closed) throw this.#gone();
+  #append(value: string, adds?: Batch["adds"]): Promise<Receipt> {
+    if (this.#closed) return Promise.reject(this.#gone());
     const appends = [{ log: this.log, value }];
-    const receipt = await this.#committer.commit(
-      adds === undefined || adds.length === 0 ? { appends } : { appends, adds },
-    );
-    return receipt.seq;
+    return this.#committer.commit(adds === undefined || adds.length === 0 ? { appends } : { appends, adds });
   }
 
   async #fetch(ref: ContentId): Promise<Outcome> {

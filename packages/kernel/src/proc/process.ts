@@ -71,6 +71,8 @@ export class Process {
   readonly journal: Journal | undefined;
   readonly input: unknown;
   readonly usage: Usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, steps: 0, replayed: 0 };
+  /** The process as the target of its own calls. */
+  readonly self: { readonly resource: string };
   program: Program | undefined;
   progress: Progress | undefined;
   ended: number | undefined;
@@ -89,6 +91,7 @@ export class Process {
 
   constructor(identity: ProcessIdentity, capability: Capability, journal: Journal | undefined, input: unknown) {
     this.identity = identity;
+    this.self = { resource: `/proc/${identity.pid}` };
     this.capability = capability;
     this.journal = journal;
     this.input = input;

@@ -79,7 +79,7 @@ export class Dispatcher {
         pid: caller.pid,
       });
     if (caller.state.name === "stopped") return caller.continued().then(() => this.#call(caller, name, args));
-    const target = row.target === undefined ? selfTarget(caller) : row.target(this.#host, caller, args);
+    const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) return target.then((found) => this.#checked(caller, name, row, args, found));
     return this.#checked(caller, name, row, args, target);
   }
@@ -139,8 +139,6 @@ export class Dispatcher {
     }
   }
 }
-
-const selfTarget = (caller: Process): Target => ({ resource: `/proc/${caller.pid}` });
 
 /** The row that acting on a virtual file stands for. */
 function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | undefined {

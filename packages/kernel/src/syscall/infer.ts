@@ -1,7 +1,6 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
 import type { Model, ModelRequest, ModelResponse } from "../abi/model.ts";
-import { orAborted } from "../base/abort.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Amounts, Reservation } from "../budget/account.ts";
@@ -47,14 +46,13 @@ export async function infer(
   }
   const key = prior?.key ?? `${caller.identity.runId}/${place}`;
   const reservation = prior?.reservation ?? (await reserve(host, caller, place, key, model, request));
+  // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
+  if (model.effect !== "pure" && journal === undefined) await host.store.flush();
   const state = caller.state;
   caller.become({ name: "waiting", channel: `model ${name}` });
   const started = host.platform.clock.monotonic();
   try {
-    const response = await orAborted(
-      model.infer(request, { signal: caller.signal, idempotencyKey: key }),
-      caller.signal,
-    );
+    const response = await model.infer(request, { signal: caller.signal, idempotencyKey: key });
     await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
     return response;
   } catch (error) {
@@ -91,8 +89,8 @@ async function reserve(
   const { reservation, adds } = host.accounts.reserve(caller.pid, bound);
   if (adds.length === 0 && model.effect === "pure") return undefined;
   try {
-    if (caller.journal !== undefined) return await caller.journal.intend(place, key, host.accounts, bound);
-    if (adds.length > 0) await host.committer.commit({ adds });
+    if (caller.journal !== undefined) await caller.journal.intend(place, key, reservation, adds);
+    else if (adds.length > 0) await host.committer.commit({ adds });
     return reservation;
   } catch (error) {
     if (isKernelError(error) && error.code === "EDQUOT") {
@@ -121,10 +119,11 @@ async function settle(
     reservation === undefined
       ? []
       : host.accounts.settle(reservation, { tokensIn, tokensOut, costMicros, modelCalls: 1 });
-  let seq = host.store.seq;
+  let { seq } = host.store;
   if (caller.journal !== undefined) {
-    seq = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds }).done;
-    if (reservation !== undefined) await host.store.flush();
+    const receipt = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds }).done;
+    if (reservation !== undefined) await receipt.flushed;
+    seq = receipt.seq;
   } else if (adds.length > 0) await host.committer.commit({ adds });
   caller.usage.tokensIn += tokensIn;
   caller.usage.tokensOut += tokensOut;

@@ -22,7 +22,7 @@ const place = {
   maxLength: 1024,
   description: "path of the step in its program",
 } as const;
-const self = (_host: Host, caller: Process): { resource: string } => ({ resource: procPath(caller.pid) });
+const self = (_host: Host, caller: Process): { readonly resource: string } => caller.self;
 
 /** Records a value the first time and returns the recorded one ever after. */
 async function recorded<T>(caller: Process, at: string, make: () => T | Promise<T>): Promise<T> {
@@ -56,7 +56,7 @@ export const WORK_ROWS = {
       readonly ms?: number;
       readonly detached?: boolean;
     },
-    Promise<Seq> | undefined
+    Promise<void> | undefined
   >({
     right: "proc.step",
     kind: "mutation",
@@ -76,10 +76,14 @@ export const WORK_ROWS = {
       }
       const outcome = a.error === undefined ? { value: a.value } : { error: a.error };
       const { isLarge, done } = journal.end(a.place, outcome, a.ms === undefined ? {} : { ms: a.ms });
-      const told = host.bus.hasSubscribers ? done.then((seq) => (publishStep(host, caller, a, seq), seq)) : done;
+      if (a.detached === true && !isLarge && !host.bus.hasSubscribers) {
+        // A store that refuses this has poisoned itself: the exit of the process says so.
+        done.catch(ignore);
+        return undefined;
+      }
+      const told = done.then((receipt) => publishStep(host, caller, a, receipt.seq));
       if (a.detached !== true || isLarge) return told;
-      // A store that refuses this has poisoned itself: the exit of the process says so.
-      told.catch(() => undefined);
+      told.catch(ignore);
       return undefined;
     },
   }),
@@ -98,15 +102,17 @@ export const WORK_ROWS = {
     schema: args({ place, why: text }, ["place", "why"]),
     target: self,
     handle: async (host, caller, a) => {
-      const seq = await caller.journal?.note({ t: "skip", at: host.committer.now(), p: a.place, why: a.why });
+      const receipt = await caller.journal?.note({ t: "skip", at: host.committer.now(), p: a.place, why: a.why });
       if (host.bus.hasSubscribers)
-        host.bus.publish({ name: "node.skipped", pid: caller.pid, data: { place: a.place, reason: a.why } }, seq);
+        host.bus.publish(
+          { name: "node.skipped", pid: caller.pid, data: { place: a.place, reason: a.why } },
+          receipt?.seq,
+        );
     },
   }),
   infer: row<Placed & { readonly request: ModelRequest }, Promise<ModelResponse>>({
     right: "model.infer",
     kind: "mutation",
-    external: true,
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
     schema: args({ place, request: { type: "object", required: ["messages"] } }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.keys().next().value ?? "none" }),
@@ -161,9 +167,9 @@ export const WORK_ROWS = {
     handle: async (host, caller, a) => {
       const line = a.text.length > LIMITS.logLineMax ? `${a.text.slice(0, LIMITS.logLineMax)}…` : a.text;
       const level = a.level ?? "info";
-      const seq = await caller.journal?.note({ t: "log", at: host.committer.now(), level, text: line });
+      const receipt = await caller.journal?.note({ t: "log", at: host.committer.now(), level, text: line });
       if (host.bus.hasSubscribers)
-        host.bus.publish({ name: "process.log", pid: caller.pid, data: { level, text: line } }, seq);
+        host.bus.publish({ name: "process.log", pid: caller.pid, data: { level, text: line } }, receipt?.seq);
     },
   }),
   progress: row<{ readonly done: number; readonly total: number; readonly label?: string }, void>({
@@ -215,6 +221,8 @@ export const WORK_ROWS = {
     handle: () => Promise.resolve(),
   }),
 } as const;
+
+const ignore = (): void => undefined;
 
 function publishStep(
   host: Host,

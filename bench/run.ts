@@ -1,0 +1,47 @@
+// `npm run bench -- [filter] [--json FILE]`: every benchmark in one process, ratios from the same run.
+
+import { writeFileSync } from "node:fs";
+import { availableParallelism, loadavg } from "node:os";
+import { parseArgs } from "node:util";
+import { durableBenches } from "./durable.ts";
+import type { Result } from "./measure.ts";
+import { startBench } from "./start.ts";
+import { vfsBenches } from "./vfs.ts";
+import { volatileBenches } from "./volatile.ts";
+
+const { values, positionals } = parseArgs({ options: { json: { type: "string" } }, allowPositionals: true });
+const [filter = ""] = positionals;
+const benches = [...volatileBenches, ...vfsBenches, ...durableBenches, startBench].filter(({ name }) =>
+  name.includes(filter),
+);
+if (benches.length === 0) {
+  console.error(`no benchmark matches ${JSON.stringify(filter)}`);
+  process.exit(2);
+}
+console.log(`node ${process.versions.node}, ${availableParallelism()} cores, load ${loadavg()[0]?.toFixed(2) ?? "?"}`);
+const results: Result[] = [];
+for (const bench of benches) {
+  for (const result of await bench.run()) {
+    results.push(result);
+    console.log(line(result));
+  }
+}
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);
+const missed = results.filter(({ target, ratio, median }) => target !== undefined && (ratio ?? median) > target);
+console.log(
+  `${results.length} figures, ${missed.length} beyond their target${missed.length === 0 ? "" : `: ${missed.map(({ name }) => name).join("; ")}`}`,
+);
+process.exitCode = 0;
+
+function line({ name, unit, median, p99, floor, peer, ratio, target }: Result): string {
+  const base =
+    floor === undefined
+      ? peer === undefined
+        ? ""
+        : `, ${peer.name} ${peer.median.toFixed(2)}`
+      : `, floor ${floor.toFixed(2)}`;
+  const against = ratio === undefined ? "" : `, ratio ${ratio.toFixed(3)}`;
+  const goal =
+    target === undefined ? "" : ` (target ${(ratio ?? median) <= target ? "met" : "MISSED"}: ${target.toFixed(3)})`;
+  return `${name}: ${median.toFixed(2)} ${unit} (p99 ${p99.toFixed(2)})${base}${against}${goal}`;
+}
