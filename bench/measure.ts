@@ -68,7 +68,7 @@ export function toResult(
 }
 
 /** Microseconds that `work` takes per one of its `count` parts. */
-export async function microsecondsPer(count: number, work: () => Promise<unknown> | unknown): Promise<number> {
+export async function microsecondsPer(count: number, work: () => unknown): Promise<number> {
   const started = performance.now();
   await work();
   return ((performance.now() - started) * 1000) / count;

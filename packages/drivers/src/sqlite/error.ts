@@ -1,6 +1,6 @@
 // SQLite's errors in the kernel's words, translated once at the edge of the driver.
 
-import { type Errno, KernelError } from "@ergos/kernel";
+import { type Errno, KernelError, describe } from "@ergos/kernel";
 
 /** Primary result codes (https://sqlite.org/rescode.html). */
 const CODES: Readonly<Record<number, readonly [Errno, string]>> = {
@@ -15,7 +15,7 @@ const CODES: Readonly<Record<number, readonly [Errno, string]>> = {
 
 export function sqliteError(error: unknown, path: string): KernelError {
   if (error instanceof KernelError) return error;
-  const number = typeof error === "object" && error !== null && "errcode" in error ? Number(error.errcode) & 0xff : 10;
-  const [code, sentence] = CODES[number] ?? ["EIO", "the database failed"];
+  const number = typeof error === "object" && error !== null && "errcode" in error ? Number(error.errcode) & 0xff : 0;
+  const [code, sentence] = CODES[number] ?? ["EIO", `the store failed: ${describe(error)}`];
   return new KernelError(code, `${path}: ${sentence}`, { path, cause: error });
 }

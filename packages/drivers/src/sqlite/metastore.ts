@@ -60,6 +60,10 @@ export interface SqliteMetastoreOptions {
   readonly tailRetention?: number;
   /** Without it syncs use libuv's pool, which is slower under load. */
   readonly thread?: boolean;
+  /** Rows at which folding begins; simulations make it small. */
+  readonly foldRows?: number;
+  /** Frames of the log at which a checkpoint begins; simulations make it small. */
+  readonly checkpointFrames?: number;
   /** Runs a task after the current turn of the loop. */
   readonly defer?: (task: () => void) => void;
 }
@@ -107,6 +111,8 @@ export class SqliteMetastore implements Metastore {
   readonly #thread: SyncThread;
   readonly #useThread: boolean;
   readonly #tailRetention: number;
+  readonly #foldRows: number;
+  readonly #checkpointFrames: number;
   readonly #defer: (task: () => void) => void;
 
   // State of the map (S1, S5). Changed only in `commit`, `#foldSlice` and at opening.
@@ -146,6 +152,8 @@ export class SqliteMetastore implements Metastore {
     this.#walFd = walFd;
     this.#useThread = options.thread !== false;
     this.#tailRetention = options.tailRetention ?? DEFAULT_TAIL_RETENTION;
+    this.#foldRows = options.foldRows ?? FOLD_ROWS;
+    this.#checkpointFrames = options.checkpointFrames ?? CHECKPOINT_FRAMES;
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
     this.#thread = new SyncThread(walFd, join(options.dir, "store.db"));
     this.#folded = toSeq(tables.meta("folded") ?? 0);
@@ -372,7 +380,7 @@ export class SqliteMetastore implements Metastore {
   #afterWrite(): void {
     if (this.#groupsWritten === 2 && this.#useThread) this.#thread.start();
     if (this.#groupsWritten % CHECK_WAL_EVERY === 0) this.#tendLog();
-    if (this.#overlay.size > FOLD_ROWS) this.#startFolding();
+    if (this.#overlay.size > this.#foldRows) this.#startFolding();
     else if (this.#idle === undefined) {
       this.#idle = setTimeout(() => {
         this.#idle = undefined;
@@ -393,7 +401,7 @@ export class SqliteMetastore implements Metastore {
       writeSync(this.#walFd, new Uint8Array(WAL_GROWTH_BYTES), 0, WAL_GROWTH_BYTES, this.#walBytes);
       this.#walBytes += WAL_GROWTH_BYTES;
     }
-    if (frames > CHECKPOINT_FRAMES && this.#thread.canCheckpoint) this.#checkpoint();
+    if (frames > this.#checkpointFrames && this.#thread.canCheckpoint) this.#checkpoint();
   }
 
   #startSync(): void {

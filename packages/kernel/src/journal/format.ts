@@ -28,7 +28,8 @@ function summary(record: JournalRecord): string {
     case "skip":
       return `skip    ${record.p}: ${record.why}`;
     case "retry":
-      return "retry";
+    case "alive":
+      return record.t;
     case "log":
       return `log     ${record.level} ${record.text}`;
     case "exit":

@@ -37,6 +37,10 @@ export interface Intent {
 /** What came back of an earlier life of the process. */
 export interface Replay {
   readonly steps: number;
+  /** Resumptions in a row after which the host died before a step was done. */
+  readonly deaths: number;
+  /** The revision under which the process last ran. */
+  readonly revision: string;
   readonly usage: { tokensIn: number; tokensOut: number; costMicros: number; modelCalls: number };
 }
 
@@ -67,12 +71,17 @@ export class Journal {
     this.#objects = objects;
   }
 
-  /** Reads the outcomes of earlier lives. */
-  async load(): Promise<Replay> {
+  /** Reads the outcomes of earlier lives; `isOutdated` says which no longer count under a new revision. */
+  async load(isOutdated?: (place: string) => boolean): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
     const usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0 };
+    let deaths = 0;
+    let revision = "";
     for await (const record of this.records()) {
+      if (record.t === "start" || record.t === "resume") revision = record.revision;
+      if (record.t === "resume") deaths++;
+      else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
         intents.delete(record.p);
         recorded.set(record.p, record);
@@ -90,9 +99,10 @@ export class Journal {
         for (const [place, outcome] of recorded) if (outcome.error !== undefined) recorded.delete(place);
       }
     }
+    if (isOutdated !== undefined) for (const place of recorded.keys()) if (isOutdated(place)) recorded.delete(place);
     this.#recorded = recorded;
     this.#intents = intents;
-    return { steps: recorded.size, usage };
+    return { steps: recorded.size, usage, deaths, revision };
   }
 
   /** All records from the beginning, page by page. */

@@ -31,6 +31,8 @@ export type JournalRecord =
       readonly revision: string;
     }
   | { readonly t: "resume"; readonly at: number; readonly revision: string }
+  /** The process lives on although it has finished no step since it was resumed. */
+  | { readonly t: "alive"; readonly at: number }
   | {
       readonly t: "intent";
       readonly at: number;

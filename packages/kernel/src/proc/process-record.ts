@@ -14,7 +14,6 @@ export interface ProcessRecord {
   readonly layers: readonly (readonly Grant[])[];
   readonly input?: unknown;
   readonly inputRef?: ContentId;
-  readonly deaths?: number;
   readonly ended?: number;
   readonly exit?: Exit;
   readonly resultRef?: ContentId;
@@ -44,7 +43,6 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}): string
         ? {}
         : { input: process.input }
       : { inputRef: extra.inputRef }),
-    ...(process.deaths === 0 ? {} : { deaths: process.deaths }),
     ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
     ...(extra.exit === undefined ? {} : { exit: extra.exit }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),

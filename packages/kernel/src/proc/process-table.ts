@@ -6,7 +6,7 @@
 //     when the host died three times is quarantined.
 // T4  A branch is killed bottom-up.
 
-import type { Metastore } from "../abi/metastore.ts";
+import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
@@ -18,7 +18,7 @@ import { type AccountTree, type Amounts, assertAmounts } from "../budget/account
 import { Capability, type Grant } from "../cap/capability.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
-import { Journal } from "../journal/journal.ts";
+import { Journal, type Replay } from "../journal/journal.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
 import {
@@ -34,6 +34,10 @@ import {
 import type { Program } from "./program.ts";
 
 const PID_KEY = "sys/pid";
+/** A resumed process is no longer suspected of killing its host after this long. */
+const PROBATION_MS = 3000;
+
+const revisionKey = (revision: string): string => `rev/${revision}`;
 
 export interface SpawnOptions {
   readonly name?: string;
@@ -55,6 +59,8 @@ export class ProcessTable {
   readonly #processes = new Map<Pid, Process>();
   readonly #children = new Map<Pid, Set<Pid>>();
   readonly #zombies: Pid[] = [];
+  /** Revisions whose definitions this host has stored. */
+  readonly #revisions = new Set<string>();
   readonly #store: Metastore;
   readonly #objects: ObjectStore;
   readonly #platform: Platform;
@@ -62,6 +68,8 @@ export class ProcessTable {
   readonly #accounts: AccountTree;
   readonly #bus: EventBus;
   readonly #runner: ProcessRunner;
+  /** Where large inputs are. */
+  readonly #inputRefs = new Map<Pid, ContentId>();
   #nextPid = PID_OWNER + 1;
   #orphans = 0;
 
@@ -182,12 +190,14 @@ export class ProcessTable {
       inputJson !== undefined && inputJson.length > LIMITS.inlineOutcomeMax
         ? await this.#objects.put(new TextEncoder().encode(inputJson))
         : undefined;
+    if (inputRef !== undefined) this.#inputRefs.set(pid, inputRef);
     await this.#committer.commit(
       {
         puts: [
           { key: processKey(pid), value: encodeProcess(process, { inputRef }) },
           { key: liveKey(pid), value: "" },
           { key: PID_KEY, value: String(this.#nextPid) },
+          ...this.#definitionsOf(program),
           ...account.puts,
         ],
         adds: account.adds,
@@ -211,19 +221,46 @@ export class ProcessTable {
   /** Runs a sleeping process on from its journal. A failed run with `again` tries its failed steps anew. */
   async resume(process: Process, program: Program, again: boolean): Promise<void> {
     const { journal } = process;
-    if (journal === undefined)
+    if (journal === undefined) {
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
-    if (process.deaths >= LIMITS.resumeDeathsMax)
-      return this.quarantine(process, `its host died ${process.deaths} times while resuming it`);
-    process.deaths++;
-    if (again) await journal.note({ t: "retry", at: this.#committer.now() });
-    const { steps, usage } = await journal.load();
-    Object.assign(process.usage, usage);
-    await this.#committer.commit(
+    }
+    // From here on a second call finds it busy.
+    process.become({ name: "ready" });
+    try {
+      if (again) await journal.note({ t: "retry", at: this.#committer.now() });
+      const replay = await this.#load(journal, program);
+      if (replay.deaths >= LIMITS.resumeDeathsMax) {
+        return await this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
+      }
+      Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
+      await this.#commitResume(process, program, journal);
+    } catch (error) {
+      process.become({ name: "sleeping" });
+      throw error;
+    }
+    process.isResumed = true;
+    this.#start(process, program);
+    this.#probation(process, journal);
+  }
+
+  /** Loads the outcomes; under a new revision without those that it has outdated. */
+  async #load(journal: Journal, program: Program): Promise<Replay> {
+    const replay = await journal.load();
+    if (replay.revision === program.revision || program.outdated === undefined) return replay;
+    const entry = await this.#store.get(revisionKey(replay.revision));
+    // Written by `#definitionsOf` only.
+    const previous = entry === undefined ? {} : (JSON.parse(String(entry.value)) as Readonly<Record<string, string>>);
+    return journal.load(program.outdated(previous));
+  }
+
+  #commitResume(process: Process, program: Program, journal: Journal): Promise<unknown> {
+    const { pid, name } = process.identity;
+    return this.#committer.commit(
       {
         puts: [
-          { key: processKey(process.pid), value: encodeProcess(process, this.#inputOf(process)) },
-          { key: liveKey(process.pid), value: "" },
+          { key: processKey(pid), value: encodeProcess(process, this.#inputOf(process)) },
+          { key: liveKey(pid), value: "" },
+          ...this.#definitionsOf(program),
         ],
         appends: [
           {
@@ -232,12 +269,34 @@ export class ProcessTable {
           },
         ],
       },
-      [{ name: "process.resumed", pid: process.pid, data: { name: process.identity.name, program: program.name } }],
+      [{ name: "process.resumed", pid, data: { name, program: program.name } }],
     );
-    process.isResumed = true;
-    process.usage.replayed = 0;
-    process.usage.steps = steps;
-    this.#start(process, program);
+  }
+
+  /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
+  #probation(process: Process, journal: Journal): void {
+    const { steps } = process.usage;
+    this.#platform.setTimer(
+      PROBATION_MS,
+      () => {
+        if (!process.isAlive || process.isAbandoned || process.usage.steps > steps) return;
+        journal.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
+      },
+      { idle: true },
+    );
+  }
+
+  /** Lets a quarantined process be resumed again, on somebody's word. */
+  async pardon(process: Process): Promise<void> {
+    await process.journal?.note({ t: "alive", at: this.#committer.now() });
+    process.become({ name: "sleeping" });
+  }
+
+  /** The definitions of a program, stored once for each revision. */
+  #definitionsOf(program: Program): NonNullable<Batch["puts"]> {
+    if (program.definitions === undefined || this.#revisions.has(program.revision)) return [];
+    this.#revisions.add(program.revision);
+    return [{ key: revisionKey(program.revision), value: JSON.stringify(program.definitions) }];
   }
 
   /** A fresh object for an ended process, asleep again, so that it can be resumed under its own pid. */
@@ -255,17 +314,6 @@ export class ProcessTable {
     const at = this.#zombies.indexOf(pid);
     if (at >= 0) this.#zombies.splice(at, 1);
     return process;
-  }
-
-  /** The process has shown that its resumption does not kill the host. */
-  survived(process: Process): void {
-    if (process.deaths === 0) return;
-    process.deaths = 0;
-    if (process.isAlive) {
-      const put = { key: processKey(process.pid), value: encodeProcess(process, this.#inputOf(process)) };
-      // A store that refuses this has poisoned itself and says so to everybody who waits for it.
-      this.#committer.commit({ puts: [put] }).catch(() => undefined);
-    }
   }
 
   async quarantine(process: Process, why: string): Promise<void> {
@@ -469,7 +517,6 @@ export class ProcessTable {
     const ref = this.#inputRefs.get(process.pid);
     return ref === undefined ? {} : { inputRef: ref };
   }
-  readonly #inputRefs = new Map<Pid, ContentId>();
 
   async #reload(pid: Pid): Promise<void> {
     const entry = await this.#store.get(processKey(pid));
@@ -491,7 +538,6 @@ export class ProcessTable {
       new Journal(pid, this.#committer, this.#objects),
       input,
     );
-    process.deaths = record.deaths ?? 0;
     process.ended = record.ended;
     if (record.usage !== undefined) Object.assign(process.usage, record.usage);
     if (record.exit !== undefined) {

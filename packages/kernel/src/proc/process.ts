@@ -76,8 +76,6 @@ export class Process {
   program: Program | undefined;
   progress: Progress | undefined;
   ended: number | undefined;
-  /** Times the host died while it resumed this process. */
-  deaths = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
   /** Set when code outlives its process: it ignored its signal. */

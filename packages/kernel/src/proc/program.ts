@@ -18,6 +18,10 @@ export interface Program {
   /** A machine keeps its state in the journal; a function is called again from its top. */
   readonly kind: "machine" | "function";
   readonly source?: ProgramSource;
+  /** Hashes of the definitions of its steps, for a machine that can tell what a new revision changed. */
+  readonly definitions?: Readonly<Record<string, string>>;
+  /** Which recorded places no longer count, given the definitions of the revision that recorded them. */
+  outdated?(previous: Readonly<Record<string, string>>): (place: string) => boolean;
   /** Runs to its end. What it returns is the result of the process. */
   run(context: ProcessContext): unknown;
 }

@@ -130,7 +130,6 @@ async function settle(
   caller.usage.costMicros += costMicros;
   caller.usage.modelCalls++;
   caller.usage.steps++;
-  if (caller.deaths > 0) host.processes.survived(caller);
   if (host.bus.hasSubscribers) {
     const data = { place, model: model.name, inputTokens: tokensIn, outputTokens: tokensOut, costMicros };
     host.bus.publish({ name: "model.called", pid: caller.pid, data }, seq);

@@ -124,8 +124,7 @@ export const PROCESS_ROWS = {
       if (state.name === "zombie" && a.again === true && state.exit.code !== 0)
         return resurrect(host, caller, process, a.program);
       if (state.name === "quarantined" && a.force === true) {
-        process.deaths = 0;
-        process.become({ name: "sleeping" });
+        await host.processes.pardon(process);
       } else if (state.name === "quarantined") {
         throw new KernelError(
           "EQUARANTINE",

@@ -68,7 +68,6 @@ export const WORK_ROWS = {
     target: self,
     handle: (host, caller, a) => {
       caller.usage.steps++;
-      if (caller.deaths > 0) host.processes.survived(caller);
       const { journal } = caller;
       if (journal === undefined) {
         publishStep(host, caller, a, host.store.seq);
@@ -95,19 +94,22 @@ export const WORK_ROWS = {
     target: self,
     handle: (_host, caller, a) => caller.journal?.retract(a.place),
   }),
-  stepSkip: row<Placed & { readonly why: string }, Promise<void>>({
+  stepSkip: row<Placed & { readonly why: string }, void>({
     right: "proc.step",
     kind: "mutation",
-    summary: "records that a step is not done, and why",
+    summary: "records that a step is not done, and why; does not wait for the commit",
     schema: args({ place, why: text }, ["place", "why"]),
     target: self,
-    handle: async (host, caller, a) => {
-      const receipt = await caller.journal?.note({ t: "skip", at: host.committer.now(), p: a.place, why: a.why });
-      if (host.bus.hasSubscribers)
-        host.bus.publish(
-          { name: "node.skipped", pid: caller.pid, data: { place: a.place, reason: a.why } },
-          receipt?.seq,
-        );
+    handle: (host, caller, a) => {
+      const { pid, journal } = caller;
+      const tell = (seq?: Seq): void => {
+        if (host.bus.hasSubscribers) {
+          host.bus.publish({ name: "node.skipped", pid, data: { place: a.place, reason: a.why } }, seq);
+        }
+      };
+      if (journal === undefined) return tell();
+      const record = { t: "skip", at: host.committer.now(), p: a.place, why: a.why } as const;
+      journal.note(record).then(({ seq }) => tell(seq), ignore);
     },
   }),
   infer: row<Placed & { readonly request: ModelRequest }, Promise<ModelResponse>>({

@@ -138,7 +138,7 @@ export class Namespace {
       const child = await this.lookup(here, name);
       const childPath = childOf(at, name);
       if (child === undefined) {
-        if (this.mountNamesIn(childPath).length > 0)
+        if (last && this.mountNamesIn(childPath).length > 0)
           return found({ kind: "virtual", path, hops: NO_HOPS, node: { type: "directory" }, mount: SYNTHETIC });
         return found({
           kind: "missing",

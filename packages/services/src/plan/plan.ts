@@ -77,7 +77,10 @@ export interface Plan {
   /** The node whose output is the result; without it, the outputs of all nodes that nothing needs. */
   readonly output: string | undefined;
   readonly concurrency: number;
+  /** Hash of everything that decides what the plan does. */
   readonly revision: string;
+  /** Hash of each node's definition. */
+  readonly definitions: Readonly<Record<string, string>>;
 }
 
 type ItemOf<T> = T extends readonly (infer Item)[] ? Item : never;
@@ -167,14 +170,17 @@ export class PipelineBuilder<Input, Nodes> {
 
   /** The finished plan. */
   build(): Plan {
-    const revision = hash("sha256", JSON.stringify([this.#name, this.#output, this.#nodes.map(describeNode)]), "hex");
+    const definitions = Object.fromEntries(
+      this.#nodes.map((node) => [node.name, hash("sha256", JSON.stringify(describeNode(node)), "hex").slice(0, 32)]),
+    );
     return {
       [BRAND]: true,
       name: this.#name,
       nodes: this.#nodes,
       output: this.#output,
       concurrency: this.#concurrency,
-      revision,
+      revision: hash("sha256", JSON.stringify([this.#name, this.#output, definitions]), "hex"),
+      definitions,
     };
   }
 

@@ -37,7 +37,30 @@ export function planProgram(plan: Plan, source?: ProgramSource): Program {
     kind: "machine",
     revision: plan.revision,
     source: source ?? { name: plan.name },
+    definitions: plan.definitions,
+    outdated: (previous) => outdatedPlaces(plan, graph, previous),
     run: (process) => new PlanRun(plan, graph, process).start(),
+  };
+}
+
+/** A changed node, and whatever reads it or follows it, runs again; all else keeps its outcomes. */
+function outdatedPlaces(
+  plan: Plan,
+  graph: Graph,
+  previous: Readonly<Record<string, string>>,
+): (place: string) => boolean {
+  const outdated = new Set<string>();
+  const mark = (at: number): void => {
+    const name = graph.nodes[at]?.name ?? "";
+    if (outdated.has(name)) return;
+    outdated.add(name);
+    for (const next of graph.downstream[at] ?? []) mark(next);
+  };
+  for (const [at, { name }] of graph.nodes.entries()) if (previous[name] !== plan.definitions[name]) mark(at);
+  const known = new Set(graph.nodes.map(({ name }) => name));
+  return (place) => {
+    const name = /^[^/[]+/.exec(place)?.[0] ?? place;
+    return outdated.has(name) || !known.has(name);
   };
 }
 

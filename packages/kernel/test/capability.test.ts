@@ -1,0 +1,178 @@
+import { Capability, SYSCALLS, type SyscallName, parseGrant, toPid } from "@ergos/kernel";
+import { describe, expect, test } from "vitest";
+import { bootKernel, openProgram, processWith } from "./kernel-fixture.ts";
+
+/** Arguments with which each row can be called: every row must be here. */
+const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>> = {
+  stat: { path: "/home/a" },
+  readdir: { path: "/home" },
+  read: { path: "/home/a" },
+  write: { path: "/home/a", bytes: new Uint8Array(1), create: "maybe" },
+  append: { path: "/home/a", bytes: new Uint8Array(1) },
+  truncate: { path: "/home/a", size: 0 },
+  setattr: { path: "/home/new", type: "directory" },
+  rename: { from: "/home/a", to: "/home/b" },
+  copy: { from: "/home/a", to: "/home/b" },
+  unlink: { path: "/home/a" },
+  open: { path: "/home/a", rights: ["read"] },
+  close: { fd: 3 },
+  readHandle: { fd: 3 },
+  writeHandle: { fd: 3, bytes: new Uint8Array(1) },
+  watch: { glob: "/home/**" },
+  spawn: { program: openProgram().program },
+  resume: { pid: 1 },
+  kill: { pid: 1 },
+  wait: { pid: 1 },
+  ps: {},
+  subscribe: {},
+  stepBegin: { place: "a" },
+  stepEnd: { place: "a" },
+  stepRetract: { place: "a" },
+  stepSkip: { place: "a", why: "because" },
+  infer: { place: "a", request: { messages: [] } },
+  now: { place: "n" },
+  random: { place: "r" },
+  sleepUntil: { place: "s", until: 0 },
+  log: { text: "line" },
+  progress: { done: 0, total: 1 },
+  nodeEvent: { name: "node.started", data: {} },
+  usage: { pid: 1 },
+  flush: {},
+  exec: { path: "/home/a" },
+};
+
+describe("every row of the table", () => {
+  for (const name of Object.keys(SYSCALLS) as SyscallName[]) {
+    test(`${name} is EACCES for a process without rights`, async () => {
+      const kernel = await bootKernel();
+      await kernel.os.fs.writeFile("/home/a", "secret");
+      const os = await processWith(kernel, []);
+
+      const call = Promise.resolve().then(() => os.call(name, ARGUMENTS[name] as never));
+
+      await expect(call).rejects.toMatchObject({ code: "EACCES", syscall: name });
+      await kernel.close();
+    });
+  }
+});
+
+describe("rights narrow and never widen", () => {
+  test("a child cannot hold what its parent lacks, whatever it asks for", () => {
+    const parent = Capability.of([parseGrant("fs.read:/srv/**")]);
+    const child = parent.narrow([parseGrant("fs.*"), parseGrant("proc.spawn")]);
+
+    expect(child.allows("fs.read", "/srv/a")).toBe(true);
+    expect(child.allows("fs.read", "/etc/a")).toBe(false);
+    expect(child.allows("fs.write", "/srv/a")).toBe(false);
+    expect(child.allows("proc.spawn", "x")).toBe(false);
+  });
+
+  test("a denial wins over every allowance", () => {
+    const capability = Capability.of([parseGrant("fs.*:/**"), parseGrant("deny fs.read:/etc/secret/**")]);
+
+    expect(capability.allows("fs.read", "/etc/other")).toBe(true);
+    expect(capability.allows("fs.read", "/etc/secret/key")).toBe(false);
+  });
+
+  test("what may not be seen is EACCES, also when it does not exist", async () => {
+    const kernel = await bootKernel();
+    await kernel.os.fs.writeFile("/etc/hidden", "x");
+    const os = await processWith(kernel, ["fs.*:/srv/**"]);
+
+    await expect(os.fs.stat("/etc/hidden")).rejects.toMatchObject({ code: "EACCES" });
+    await expect(os.fs.stat("/etc/absent")).rejects.toMatchObject({ code: "EACCES" });
+    await expect(os.fs.stat("/srv/absent")).rejects.toMatchObject({ code: "ENOENT" });
+    await kernel.close();
+  });
+
+  test("a link does not lead around a right: its target is what is checked, and each hop", async () => {
+    const kernel = await bootKernel();
+    await kernel.os.fs.writeFile("/etc/secret", "x");
+    await kernel.os.fs.link("/srv/door", "/etc/secret");
+    const os = await processWith(kernel, ["fs.*:/srv/**"]);
+
+    await expect(os.fs.read("/srv/door")).rejects.toMatchObject({ code: "EACCES", path: "/etc/secret" });
+    await kernel.close();
+  });
+
+  test("writing a signal file needs the right to signal, not the right to write", async () => {
+    const kernel = await bootKernel();
+    const { program, context } = openProgram();
+    const victim = await kernel.os.spawn(program);
+    await context;
+    const writer = await processWith(kernel, ["fs.*:/**"]);
+    const killer = await processWith(kernel, [`fs.stat:/proc/**`, `proc.signal:/proc/${victim}`]);
+
+    await expect(writer.fs.write(`/proc/${victim}/signal`, "KILL")).rejects.toMatchObject({ code: "EACCES", syscall: "kill" });
+    await killer.fs.write(`/proc/${victim}/signal`, "KILL");
+
+    expect((await kernel.os.wait(victim)).signal).toBe("KILL");
+    await kernel.close();
+  });
+
+  test("a denial is an event with the missing grant in it", async () => {
+    const kernel = await bootKernel();
+    const events = kernel.os.events({ names: ["capability.denied"] });
+    const os = await processWith(kernel, []);
+    await os.fs.stat("/srv/x").catch(() => undefined);
+
+    const { value } = await events.next();
+
+    expect(value?.data).toMatchObject({ missing: "fs.stat:/srv/x", syscall: "stat" });
+    await kernel.close();
+  });
+
+  test("a capability survives a restart in its stored form", () => {
+    const capability = Capability.of([parseGrant("fs.read:/srv/**")]).narrow([parseGrant("fs.*:/srv/a/**")]);
+
+    const again = Capability.fromLayers(JSON.parse(JSON.stringify(capability.layers)) as typeof capability.layers);
+
+    expect(again.allows("fs.read", "/srv/a/x")).toBe(true);
+    expect(again.allows("fs.read", "/srv/b/x")).toBe(false);
+    expect(Capability.fromLayers([]).isAll).toBe(true);
+    expect(Capability.fromLayers(Capability.none.layers).allows("fs.read", "/")).toBe(false);
+  });
+
+  test("text that is no grant is refused with its form", () => {
+    for (const text of ["", "FS.READ", "fs read", "allow:", "deny"]) {
+      if (text === "deny") expect(parseGrant(text).right).toBe("deny");
+      else expect(() => parseGrant(text)).toThrow(/EINVAL/);
+    }
+  });
+});
+
+describe("hooks and the audit slot", () => {
+  test("an interceptor may replace the payload or refuse, and the audit hears what came of it", async () => {
+    const kernel = await bootKernel();
+    const heard: string[] = [];
+    kernel.dispatcher.setAudit(({ name, outcome, resource }) => heard.push(`${name} ${resource} ${outcome}`));
+    const remove = kernel.dispatcher.intercept({
+      pre: ({ name }, args) => {
+        if (name !== "write") return undefined;
+        const { path } = args as { path: string };
+        if (path === "/home/forbidden") throw new TypeError("not today");
+        return { ...(args as object), bytes: new TextEncoder().encode("replaced") };
+      },
+    });
+
+    await kernel.os.fs.writeFile("/home/a", "original");
+    await expect(kernel.os.fs.writeFile("/home/forbidden", "x")).rejects.toThrow("not today");
+    remove();
+    kernel.dispatcher.setAudit(undefined);
+    await kernel.os.fs.writeFile("/home/b", "original");
+
+    expect(await kernel.os.fs.readText("/home/a")).toBe("replaced");
+    expect(await kernel.os.fs.readText("/home/b")).toBe("original");
+    expect(heard).toEqual(["write /home/a ok", "write /home/forbidden failed"]);
+    await kernel.close();
+  });
+
+  test("a process that has ended can call nothing", async () => {
+    const kernel = await bootKernel();
+    const os = await processWith(kernel, ["*"]);
+    await kernel.os.kill(toPid(os.pid), "KILL");
+
+    await expect(os.fs.stat("/")).rejects.toMatchObject({ code: "ESRCH" });
+    await kernel.close();
+  });
+});

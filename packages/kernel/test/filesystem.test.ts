@@ -1,0 +1,253 @@
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { type Kernel, type KernelEvent, toSeq } from "@ergos/kernel";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createChance } from "../../../tools/simulation/random.ts";
+import { bootKernel } from "./kernel-fixture.ts";
+
+let kernel: Kernel;
+beforeEach(async () => {
+  kernel = await bootKernel();
+});
+afterEach(() => kernel.close());
+
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+describe("writing", () => {
+  test("a file that does not exist is only created when asked", async () => {
+    await expect(kernel.os.fs.write("/home/a", "x")).rejects.toMatchObject({ code: "ENOENT" });
+    await kernel.os.fs.write("/home/a", "x", { create: "must" });
+    await expect(kernel.os.fs.write("/home/a", "y", { create: "must" })).rejects.toMatchObject({ code: "EEXIST" });
+    expect(await kernel.os.fs.readText("/home/a")).toBe("x");
+  });
+
+  test("compare-and-set lets one of many writers win", async () => {
+    const { generation } = await kernel.os.fs.writeFile("/home/counter", "0");
+    const tries = await Promise.allSettled(Array.from({ length: 10 }, (_, at) => kernel.os.fs.write("/home/counter", String(at), { ifGeneration: generation })));
+
+    expect(tries.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    await expect(kernel.os.fs.write("/home/counter", "late", { ifGeneration: generation })).rejects.toMatchObject({ code: "ESTALE" });
+  });
+
+  test("a change of attributes keeps the generation", async () => {
+    const { generation } = await kernel.os.fs.writeFile("/home/a", "x");
+    await kernel.os.fs.setattr("/home/a", { mime: "text/plain" });
+
+    expect(await kernel.os.fs.stat("/home/a")).toMatchObject({ generation, mime: "text/plain", version: 1 });
+  });
+
+  test("fifty writers of new files in one directory all succeed", async () => {
+    await Promise.all(Array.from({ length: 50 }, (_, at) => kernel.os.fs.writeFile(`/srv/many/${at}`, String(at))));
+
+    expect(await kernel.os.fs.readdir("/srv/many")).toHaveLength(50);
+  });
+
+  test("fifty appends at once are all there", async () => {
+    await Promise.all(Array.from({ length: 50 }, (_, at) => kernel.os.fs.append("/home/log", `${String(at).padStart(3, "0")}\n`)));
+
+    expect((await kernel.os.fs.readText("/home/log")).split("\n").filter((line) => line !== "").toSorted()).toEqual(Array.from({ length: 50 }, (_, at) => String(at).padStart(3, "0")));
+  });
+
+  test("random writes, appends and cuts give the bytes of a plain buffer", async () => {
+    const chance = createChance(42);
+    let model = Buffer.alloc(0);
+    await kernel.os.fs.writeFile("/home/file", "");
+    for (let round = 0; round < 300; round++) {
+      const bytes = Buffer.alloc(chance.between(0, chance.next() < 0.1 ? 60_000 : 3000), 1 + (round % 255));
+      const kind = chance.between(0, 9);
+      if (kind < 5) {
+        const offset = chance.between(0, model.length + 500);
+        await kernel.os.fs.write("/home/file", bytes, { offset });
+        const next = Buffer.alloc(Math.max(model.length, offset + bytes.length));
+        model.copy(next);
+        bytes.copy(next, offset);
+        model = bytes.length === 0 && offset > model.length ? Buffer.concat([model, Buffer.alloc(offset - model.length)]) : next;
+      } else if (kind < 8) {
+        await kernel.os.fs.append("/home/file", bytes);
+        model = Buffer.concat([model, bytes]);
+      } else if (kind === 8) {
+        const size = chance.between(0, model.length + 100);
+        await kernel.os.fs.truncate("/home/file", size);
+        model = size <= model.length ? model.subarray(0, size) : Buffer.concat([model, Buffer.alloc(size - model.length)]);
+      } else {
+        await kernel.os.fs.write("/home/file", bytes);
+        model = Buffer.from(bytes);
+      }
+      const found = await kernel.os.fs.read("/home/file");
+      if (Buffer.compare(found, model) !== 0) throw new TypeError(`round ${round} (kind ${kind}): ${found.length} bytes found, ${model.length} expected`);
+      const offset = chance.between(0, model.length + 10);
+      expect(Buffer.compare(await kernel.os.fs.read("/home/file", { offset, length: 777 }), model.subarray(offset, offset + 777))).toBe(0);
+    }
+  });
+
+  test("content above the inline bound is in the object store and comes back after a restart", async () => {
+    const [store, objects] = [new MemoryMetastore(), new MemoryObjectStore()];
+    const first = await bootKernel({ store, objects });
+    const large = Buffer.alloc(3_000_000, 7);
+    await first.os.fs.writeFile("/home/large", large);
+    await first.os.fs.append("/home/large", "tail");
+    const second = await bootKernel({ store, objects });
+
+    const back = await second.os.fs.read("/home/large");
+
+    expect(back.length).toBe(3_000_004);
+    expect(text(back.subarray(2_999_999))).toBe("\u0007tail");
+  });
+});
+
+describe("names", () => {
+  test("missing directories on the way are made with the file", async () => {
+    await kernel.os.fs.writeFile("/a/b/c/file", "x");
+
+    expect(await kernel.os.fs.stat("/a/b")).toMatchObject({ type: "directory" });
+  });
+
+  test("a rename of a directory moves everything below it", async () => {
+    await kernel.os.fs.writeFile("/a/b/file", "x");
+    await kernel.os.fs.stat("/a/b/file");
+    await kernel.os.fs.rename("/a", "/z");
+
+    await expect(kernel.os.fs.stat("/a/b/file")).rejects.toMatchObject({ code: "ENOENT" });
+    expect(await kernel.os.fs.readText("/z/b/file")).toBe("x");
+  });
+
+  test("a rename replaces a file, and refuses to replace a directory that holds something", async () => {
+    await kernel.os.fs.writeFile("/home/a", "new");
+    await kernel.os.fs.writeFile("/home/b", "old");
+    await kernel.os.fs.writeFile("/home/full/file", "x");
+    await kernel.os.fs.mkdir("/home/empty");
+    await kernel.os.fs.rename("/home/a", "/home/b");
+
+    expect(await kernel.os.fs.readText("/home/b")).toBe("new");
+    await expect(kernel.os.fs.rename("/home/empty", "/home/full")).rejects.toMatchObject({ code: "ENOTEMPTY" });
+    await expect(kernel.os.fs.rename("/home", "/home/sub")).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
+  test("a directory is removed only when it is empty, however creators race", async () => {
+    await kernel.os.fs.writeFile("/home/dir/file", "x");
+    await expect(kernel.os.fs.unlink("/home/dir")).rejects.toMatchObject({ code: "ENOTEMPTY" });
+    await kernel.os.fs.unlink("/home/dir/file");
+
+    const [removed, created] = await Promise.allSettled([kernel.os.fs.unlink("/home/dir"), kernel.os.fs.write("/home/dir/late", "x", { create: "must" })]);
+
+    const names = (await kernel.os.fs.readdir("/home")).map(({ name }) => name);
+    if (created.status === "fulfilled") expect(await kernel.os.fs.readText("/home/dir/late")).toBe("x");
+    else expect(names).not.toContain("dir");
+    expect(removed.status === "fulfilled" || created.status === "fulfilled").toBe(true);
+  });
+
+  test("unlink with recursive removes a whole tree", async () => {
+    await Promise.all(Array.from({ length: 30 }, (_, at) => kernel.os.fs.writeFile(`/srv/tree/${at % 3}/${at}`, "x")));
+    await kernel.os.fs.unlink("/srv/tree", { recursive: true });
+
+    await expect(kernel.os.fs.stat("/srv/tree")).rejects.toMatchObject({ code: "ENOENT" });
+  });
+
+  test("links are followed, loops are ELOOP, and removing one leaves its target", async () => {
+    await kernel.os.fs.writeFile("/home/target/file", "x");
+    await kernel.os.fs.link("/home/link", "target");
+    await kernel.os.fs.link("/home/one", "/home/two");
+    await kernel.os.fs.link("/home/two", "/home/one");
+
+    expect(await kernel.os.fs.readText("/home/link/file")).toBe("x");
+    await expect(kernel.os.fs.stat("/home/one")).rejects.toMatchObject({ code: "ELOOP" });
+    await kernel.os.fs.unlink("/home/link");
+    expect(await kernel.os.fs.readText("/home/target/file")).toBe("x");
+    expect(await kernel.os.fs.exists("/home/link/file")).toBe(false);
+  });
+
+  test("names of every script, astral ones and percent signs come back as they were", async () => {
+    const names = ["été", "日本語", "😀 face", "100%", "a%20b", "dot.", "..x", " space "];
+    for (const name of names) await kernel.os.fs.writeFile(`/home/${name}`, name);
+
+    expect((await kernel.os.fs.readdir("/home")).map(({ name }) => name).toSorted()).toEqual(names.toSorted());
+    for (const name of names) expect(await kernel.os.fs.readText(`/home/${name}`)).toBe(name);
+  });
+
+  test("bad paths are refused with what is wrong with them", async () => {
+    await expect(kernel.os.fs.stat("")).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(kernel.os.fs.stat("/a\0b")).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(kernel.os.fs.stat(`/${"x".repeat(256)}`)).rejects.toMatchObject({ code: "ENAMETOOLONG" });
+    await expect(kernel.os.fs.stat(`/${"x/".repeat(3000)}`)).rejects.toMatchObject({ code: "ENAMETOOLONG" });
+    await kernel.os.fs.writeFile("/home/file", "x");
+    await expect(kernel.os.fs.stat("/home/file/below")).rejects.toMatchObject({ code: "ENOTDIR" });
+    expect((await kernel.os.fs.stat("//home/./x/../file")).path).toBe("/home/file");
+  });
+});
+
+describe("handles", () => {
+  test("a handle reads and writes on after its name is gone, and then the content goes too", async () => {
+    await kernel.os.fs.writeFile("/home/a", "before");
+    const handle = await kernel.os.fs.open("/home/a", ["read", "write"]);
+    await kernel.os.fs.unlink("/home/a");
+
+    await handle.write("after");
+
+    expect(text(await handle.read())).toBe("after");
+    await handle.close();
+    await handle.close();
+    await expect(handle.read()).rejects.toMatchObject({ code: "EBADF" });
+    expect(await kernel.host.store.scan({ from: "x/", to: "x0" }, { limit: 10 })).toEqual([]);
+  });
+
+  test("a handle has only the rights it was opened with", async () => {
+    await kernel.os.fs.writeFile("/home/a", "x");
+    await using handle = await kernel.os.fs.open("/home/a", ["read"]);
+
+    await expect(handle.write("y")).rejects.toMatchObject({ code: "EBADF" });
+  });
+});
+
+describe("watching", () => {
+  test("a watch resumes from a position without loss and without repetition", async () => {
+    for (let at = 0; at < 20; at++) await kernel.os.fs.writeFile(`/home/f${at % 4}`, String(at));
+    const seen: KernelEvent[] = [];
+    const first = kernel.os.fs.watch("/home/**", { after: toSeq(0) });
+    for await (const event of first) {
+      seen.push(event);
+      if (seen.length === 7) break;
+    }
+    await kernel.os.fs.writeFile("/home/late", "x");
+    for await (const event of kernel.os.fs.watch("/home/**", { after: seen.at(-1)?.seq ?? toSeq(0) })) {
+      seen.push(event);
+      if (event.data["path"] === "/home/late") break;
+    }
+
+    const written = seen.filter(({ name }) => name === "file.written");
+    expect(written).toHaveLength(21);
+    expect(new Set(written.map(({ seq }) => seq)).size).toBe(21);
+  });
+
+  test("a watch sees only what its glob names", async () => {
+    const abort = new AbortController();
+    const events = kernel.os.fs.watch("/srv/*.txt", { signal: abort.signal });
+    await kernel.os.fs.writeFile("/srv/a.md", "x");
+    await kernel.os.fs.writeFile("/srv/deep/a.txt", "x");
+    await kernel.os.fs.writeFile("/srv/a.txt", "x");
+
+    const { value } = await events.next();
+
+    expect(value).toMatchObject({ name: "file.written", data: { path: "/srv/a.txt", created: true } });
+    abort.abort();
+    expect((await events.next()).done).toBe(true);
+  });
+});
+
+describe("virtual trees", () => {
+  test("every virtual file reads as text, and as JSON where it has a value", async () => {
+    for (const path of ["/sys/version", "/sys/mounts", "/sys/errors", "/sys/events", "/sys/sched", "/proc/1/status", "/dev/model/offline"]) {
+      expect((await kernel.os.fs.readText(path)).length).toBeGreaterThan(0);
+      expect(() => JSON.parse("null")).not.toThrow();
+      JSON.parse(await kernel.os.fs.readText(`${path}.json`));
+    }
+    expect(await kernel.os.fs.readText("/proc/self/status")).toContain("owner");
+    expect((await kernel.os.fs.read("/dev/random", { length: 8 })).length).toBe(8);
+    expect((await kernel.os.fs.readdir("/")).map(({ name }) => name)).toEqual(["dev", "etc", "proc", "sys"]);
+  });
+
+  test("writing where nothing can be written says so", async () => {
+    await expect(kernel.os.fs.writeFile("/sys/new", "x")).rejects.toMatchObject({ code: "EROFS" });
+    await expect(kernel.os.fs.write("/sys/version", "x")).rejects.toMatchObject({ code: "ENOTSUP" });
+    await expect(kernel.os.fs.exec("/sys/version")).rejects.toMatchObject({ code: "ENOEXEC" });
+    await expect(kernel.os.fs.read("/proc")).rejects.toMatchObject({ code: "EISDIR" });
+  });
+});

@@ -1,0 +1,32 @@
+// A kernel in memory for tests, with a process whose rights can be chosen.
+
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { createNodePlatform } from "@ergos/drivers/platform-node";
+import { Kernel, type KernelParts, type Os, type Program, type ProcessContext } from "@ergos/kernel";
+
+export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
+  return Kernel.boot({ store: new MemoryMetastore(), objects: new MemoryObjectStore(), platform: createNodePlatform(), models: [createOfflineModel()], ...parts });
+}
+
+/** A program that hands its context out and runs until it is told to end. */
+export function openProgram(name = "open"): { readonly program: Program; readonly context: Promise<ProcessContext> } {
+  const { promise, resolve } = Promise.withResolvers<ProcessContext>();
+  const program: Program = {
+    name,
+    revision: "1",
+    kind: "function",
+    run: (context) => {
+      resolve(context);
+      return new Promise((_done, fail) => context.signal.addEventListener("abort", () => fail(context.signal.reason as Error), { once: true }));
+    },
+  };
+  return { program, context: promise };
+}
+
+/** The calls of a process that holds exactly these grants. */
+export async function processWith(kernel: Kernel, grants: readonly string[]): Promise<Os> {
+  const { program, context } = openProgram();
+  await kernel.os.spawn(program, { grants });
+  return (await context).os;
+}
