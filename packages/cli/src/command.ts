@@ -28,9 +28,9 @@ export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
-/** Opens the directory for a question or an order, not as a host of runs. */
-export function openDirectory(invocation: Invocation): Promise<ErgOs> {
-  return connect({ dir: invocation.dir, resume: false, serve: false });
+/** Opens the directory for a question or an order, not to run programs. With `serve`, others reach it meanwhile. */
+export function openDirectory(invocation: Invocation, serve = false): Promise<ErgOs> {
+  return connect({ dir: invocation.dir, resume: false, serve });
 }
 
 /** The positional argument at a place. */

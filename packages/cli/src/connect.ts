@@ -40,27 +40,24 @@ export type RunOptions = Omit<SpawnArgs, "program">;
 
 /** Opens ErgOS: `await using os = await connect({ dir: ".ergos" })`. */
 export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
-  try {
-    const host = await bootHost(options);
-    const resumed = options.resume === false ? [] : await resumeAll(host.kernel.os);
-    return toErgOs(host.kernel.os, { isRemote: false, resumed, close: host.close });
-  } catch (error) {
-    if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
-    return connectRemote(options.dir, error);
-  }
+  const { os } = await connectHost(options, options.resume !== false);
+  return os;
 }
 
-/** Opens a host in this process and gives its parts too; for the command line. */
+/** Opens ErgOS and gives the host too, if this process owns it; for the command line. */
 export async function connectHost(
-  options: ConnectOptions,
+  options: HostOptions,
+  resume: boolean,
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
+  let host: BootedHost;
   try {
-    const host = await bootHost(options);
-    return { os: toErgOs(host.kernel.os, { isRemote: false, resumed: [], close: host.close }), host };
+    host = await bootHost(options);
   } catch (error) {
     if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
     return { os: await connectRemote(options.dir, error), host: undefined };
   }
+  const resumed = resume ? await resumeAll(host.kernel.os) : [];
+  return { os: toErgOs(host.kernel.os, { isRemote: false, resumed, close: host.close }), host };
 }
 
 async function connectRemote(dir: string, busy: KernelError): Promise<ErgOs> {
@@ -114,20 +111,16 @@ function toTransport(socket: Socket): Transport {
   };
 }
 
-/** Resumes what sleeps and can be found; what cannot stays asleep. */
-export async function resumeAll(os: Os, wanted: (pid: Pid) => boolean = () => true): Promise<readonly Pid[]> {
+/** Resumes what sleeps. What cannot go on now (its module is gone, its mount is taken) stays asleep. */
+async function resumeAll(os: Os): Promise<readonly Pid[]> {
   const resumed: Pid[] = [];
   for (const process of await os.ps()) {
-    if (process.state !== "sleeping" || !wanted(process.pid)) continue;
+    if (process.state !== "sleeping") continue;
     try {
       await os.resume(process.pid);
       resumed.push(process.pid);
     } catch (error) {
-      if (
-        !isKernelError(error) ||
-        (error.code !== "ENOEXEC" && error.code !== "ENOENT" && error.code !== "EQUARANTINE")
-      )
-        throw error;
+      if (!isKernelError(error)) throw error;
     }
   }
   return resumed;

@@ -65,7 +65,13 @@ export class Kernel implements AsyncDisposable {
       committer,
       accounts,
       bus,
-      runner: { run: (process, program) => runner.run(process, program) },
+      runner: {
+        run: (process, program) => runner.run(process, program),
+        release: (process) => {
+          for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
+          process.files = undefined;
+        },
+      },
     });
     await fs.boot();
     await accounts.boot();

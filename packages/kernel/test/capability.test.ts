@@ -103,7 +103,10 @@ describe("rights narrow and never widen", () => {
     const writer = await processWith(kernel, ["fs.*:/**"]);
     const killer = await processWith(kernel, [`fs.stat:/proc/**`, `proc.signal:/proc/${victim}`]);
 
-    await expect(writer.fs.write(`/proc/${victim}/signal`, "KILL")).rejects.toMatchObject({ code: "EACCES", syscall: "kill" });
+    await expect(writer.fs.write(`/proc/${victim}/signal`, "KILL")).rejects.toMatchObject({
+      code: "EACCES",
+      syscall: "kill",
+    });
     await killer.fs.write(`/proc/${victim}/signal`, "KILL");
 
     expect((await kernel.os.wait(victim)).signal).toBe("KILL");

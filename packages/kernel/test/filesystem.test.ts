@@ -22,10 +22,16 @@ describe("writing", () => {
 
   test("compare-and-set lets one of many writers win", async () => {
     const { generation } = await kernel.os.fs.writeFile("/home/counter", "0");
-    const tries = await Promise.allSettled(Array.from({ length: 10 }, (_, at) => kernel.os.fs.write("/home/counter", String(at), { ifGeneration: generation })));
+    const tries = await Promise.allSettled(
+      Array.from({ length: 10 }, (_, at) =>
+        kernel.os.fs.write("/home/counter", String(at), { ifGeneration: generation }),
+      ),
+    );
 
     expect(tries.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
-    await expect(kernel.os.fs.write("/home/counter", "late", { ifGeneration: generation })).rejects.toMatchObject({ code: "ESTALE" });
+    await expect(kernel.os.fs.write("/home/counter", "late", { ifGeneration: generation })).rejects.toMatchObject({
+      code: "ESTALE",
+    });
   });
 
   test("a change of attributes keeps the generation", async () => {
@@ -42,9 +48,16 @@ describe("writing", () => {
   });
 
   test("fifty appends at once are all there", async () => {
-    await Promise.all(Array.from({ length: 50 }, (_, at) => kernel.os.fs.append("/home/log", `${String(at).padStart(3, "0")}\n`)));
+    await Promise.all(
+      Array.from({ length: 50 }, (_, at) => kernel.os.fs.append("/home/log", `${String(at).padStart(3, "0")}\n`)),
+    );
 
-    expect((await kernel.os.fs.readText("/home/log")).split("\n").filter((line) => line !== "").toSorted()).toEqual(Array.from({ length: 50 }, (_, at) => String(at).padStart(3, "0")));
+    expect(
+      (await kernel.os.fs.readText("/home/log"))
+        .split("\n")
+        .filter((line) => line !== "")
+        .toSorted(),
+    ).toEqual(Array.from({ length: 50 }, (_, at) => String(at).padStart(3, "0")));
   });
 
   test("random writes, appends and cuts give the bytes of a plain buffer", async () => {
@@ -60,22 +73,32 @@ describe("writing", () => {
         const next = Buffer.alloc(Math.max(model.length, offset + bytes.length));
         model.copy(next);
         bytes.copy(next, offset);
-        model = bytes.length === 0 && offset > model.length ? Buffer.concat([model, Buffer.alloc(offset - model.length)]) : next;
+        model =
+          bytes.length === 0 && offset > model.length
+            ? Buffer.concat([model, Buffer.alloc(offset - model.length)])
+            : next;
       } else if (kind < 8) {
         await kernel.os.fs.append("/home/file", bytes);
         model = Buffer.concat([model, bytes]);
       } else if (kind === 8) {
         const size = chance.between(0, model.length + 100);
         await kernel.os.fs.truncate("/home/file", size);
-        model = size <= model.length ? model.subarray(0, size) : Buffer.concat([model, Buffer.alloc(size - model.length)]);
+        model =
+          size <= model.length ? model.subarray(0, size) : Buffer.concat([model, Buffer.alloc(size - model.length)]);
       } else {
         await kernel.os.fs.write("/home/file", bytes);
         model = Buffer.from(bytes);
       }
       const found = await kernel.os.fs.read("/home/file");
-      if (Buffer.compare(found, model) !== 0) throw new TypeError(`round ${round} (kind ${kind}): ${found.length} bytes found, ${model.length} expected`);
+      if (Buffer.compare(found, model) !== 0)
+        throw new TypeError(`round ${round} (kind ${kind}): ${found.length} bytes found, ${model.length} expected`);
       const offset = chance.between(0, model.length + 10);
-      expect(Buffer.compare(await kernel.os.fs.read("/home/file", { offset, length: 777 }), model.subarray(offset, offset + 777))).toBe(0);
+      expect(
+        Buffer.compare(
+          await kernel.os.fs.read("/home/file", { offset, length: 777 }),
+          model.subarray(offset, offset + 777),
+        ),
+      ).toBe(0);
     }
   });
 
@@ -127,7 +150,10 @@ describe("names", () => {
     await expect(kernel.os.fs.unlink("/home/dir")).rejects.toMatchObject({ code: "ENOTEMPTY" });
     await kernel.os.fs.unlink("/home/dir/file");
 
-    const [removed, created] = await Promise.allSettled([kernel.os.fs.unlink("/home/dir"), kernel.os.fs.write("/home/dir/late", "x", { create: "must" })]);
+    const [removed, created] = await Promise.allSettled([
+      kernel.os.fs.unlink("/home/dir"),
+      kernel.os.fs.write("/home/dir/late", "x", { create: "must" }),
+    ]);
 
     const names = (await kernel.os.fs.readdir("/home")).map(({ name }) => name);
     if (created.status === "fulfilled") expect(await kernel.os.fs.readText("/home/dir/late")).toBe("x");
@@ -234,7 +260,15 @@ describe("watching", () => {
 
 describe("virtual trees", () => {
   test("every virtual file reads as text, and as JSON where it has a value", async () => {
-    for (const path of ["/sys/version", "/sys/mounts", "/sys/errors", "/sys/events", "/sys/sched", "/proc/1/status", "/dev/model/offline"]) {
+    for (const path of [
+      "/sys/version",
+      "/sys/mounts",
+      "/sys/errors",
+      "/sys/events",
+      "/sys/sched",
+      "/proc/1/status",
+      "/dev/model/offline",
+    ]) {
       expect((await kernel.os.fs.readText(path)).length).toBeGreaterThan(0);
       expect(() => JSON.parse("null")).not.toThrow();
       JSON.parse(await kernel.os.fs.readText(`${path}.json`));

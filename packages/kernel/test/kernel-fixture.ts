@@ -6,7 +6,13 @@ import { createNodePlatform } from "@ergos/drivers/platform-node";
 import { Kernel, type KernelParts, type Os, type Program, type ProcessContext } from "@ergos/kernel";
 
 export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
-  return Kernel.boot({ store: new MemoryMetastore(), objects: new MemoryObjectStore(), platform: createNodePlatform(), models: [createOfflineModel()], ...parts });
+  return Kernel.boot({
+    store: new MemoryMetastore(),
+    objects: new MemoryObjectStore(),
+    platform: createNodePlatform(),
+    models: [createOfflineModel()],
+    ...parts,
+  });
 }
 
 /** A program that hands its context out and runs until it is told to end. */
@@ -18,7 +24,9 @@ export function openProgram(name = "open"): { readonly program: Program; readonl
     kind: "function",
     run: (context) => {
       resolve(context);
-      return new Promise((_done, fail) => context.signal.addEventListener("abort", () => fail(context.signal.reason as Error), { once: true }));
+      return new Promise((_done, fail) =>
+        context.signal.addEventListener("abort", () => fail(context.signal.reason as Error), { once: true }),
+      );
     },
   };
   return { program, context: promise };

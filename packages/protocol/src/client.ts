@@ -87,7 +87,10 @@ export class WireClient {
       this.#send({ t: "call", id, name, args: plain, ...rid }, bytes);
     });
     if (!STREAM_ROWS.has(name)) return answer;
-    signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
+    // Whoever never iterates has not asked to hear of a failure.
+    answer.catch(() => undefined);
+    if (signal?.aborted === true) this.#cancel(id);
+    else signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
     return follow(answer);
   }
 

@@ -19,6 +19,17 @@ export function controlSocketPath(dir: string): string {
   return join(tmpdir(), `ergos-${userInfo().uid}`, `${name}.sock`);
 }
 
+/** Bytes that may wait for a slow client. */
+const WAITING_BYTES_MAX = 4 * 1024 * 1024;
+
+function drained(socket: Socket): Promise<void> {
+  if (socket.writableLength <= WAITING_BYTES_MAX || socket.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    socket.once("drain", resolve);
+    socket.once("close", () => resolve());
+  });
+}
+
 export interface ControlSocket extends AsyncDisposable {
   readonly path: string;
   close(): Promise<void>;
@@ -42,6 +53,7 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
           for (const part of parts) socket.write(part);
           socket.uncork();
         },
+        drained: () => drained(socket),
         pause: () => socket.pause(),
         resume: () => socket.resume(),
         close: () => socket.end(),

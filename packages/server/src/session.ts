@@ -4,6 +4,7 @@
 // W2  A client with CALLS_MAX calls under way is not read from until one is answered: it blocks itself.
 // W3  A stream sends no more items than it has credit for.
 // W4  A mutation repeated with the same request id is answered with the first outcome, not done again.
+//     Calls that only wait (`wait`) are not counted: the call that ends them must get through.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
 
 import {
@@ -14,6 +15,7 @@ import {
   assertValid,
   isSyscallName,
   toErrorRecord,
+  toFd,
 } from "@ergos/kernel";
 import {
   CALLS_MAX,
@@ -29,6 +31,8 @@ import {
 
 export interface Peer {
   write(parts: readonly Uint8Array[]): void;
+  /** Settles when what was written has gone, as far as it exceeds what may wait. */
+  drained(): Promise<void>;
   pause(): void;
   resume(): void;
   close(): void;
@@ -71,6 +75,10 @@ export class Session {
   #isPaused = false;
   #greeted = false;
   #isClosed = false;
+  /** Handles that the client has opened; they are closed with it. */
+  readonly #handles = new Set<number>();
+  /** Answers with bytes are made one after the other, each when the last has gone. */
+  #bytesTurn: Promise<unknown> = Promise.resolve();
 
   constructor(os: Os, peer: Peer, requests: Requests, hostVersion: string) {
     this.#os = os;
@@ -96,6 +104,7 @@ export class Session {
       stream.abort.abort();
       stream.wake?.();
     }
+    for (const fd of this.#handles) Promise.resolve(this.#os.call("close", { fd: toFd(fd) })).catch(() => undefined);
     this.#peer.close();
   }
 
@@ -135,24 +144,27 @@ export class Session {
   }
 
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
-    if (++this.#underWay >= CALLS_MAX && !this.#isPaused) {
+    const weight = message.name === "wait" ? 0 : 1;
+    this.#underWay += weight;
+    if (this.#underWay >= CALLS_MAX && !this.#isPaused) {
       this.#isPaused = true;
       this.#peer.pause();
     }
     void this.#answer(message, bytes)
-      .catch((error: unknown) => this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") }))
+      .catch((error: unknown) => {
+        this.#streams.delete(message.id);
+        this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") });
+      })
       .finally(() => {
-        this.#underWay--;
-        if (!this.#isPaused || this.#isClosed) return;
+        this.#underWay -= weight;
+        if (!this.#isPaused || this.#isClosed || this.#underWay >= CALLS_MAX) return;
         this.#isPaused = false;
         this.#peer.resume();
       });
   }
 
-  async #answer(
-    { id, name, args, rid }: ClientMessage & { readonly t: "call" },
-    bytes: Uint8Array | undefined,
-  ): Promise<void> {
+  async #answer(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): Promise<void> {
+    const { id, name, args, rid } = message;
     if (!isSyscallName(name))
       throw new KernelError("ENOSYS", `this host has no call ${JSON.stringify(name)}; see /sys/syscalls`);
     const row = SYSCALLS[name];
@@ -162,20 +174,38 @@ export class Session {
     if (name === "watch" || name === "subscribe") return this.#stream(id, name, full);
     // The schema has vouched for the arguments.
     const call = async (): Promise<unknown> => this.#os.call(name, full as never);
+    if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
     const value = await (row.kind === "mutation" && rid !== undefined ? this.#requests.once(rid, call) : call());
-    if (row.kind === "mutation") await this.#os.flush();
-    if (value instanceof Uint8Array) this.#send({ t: "result", id, isBytes: true }, value);
-    else this.#send({ t: "result", id, value });
+    await this.#os.flush();
+    if (name === "open") this.#handles.add(Number(value));
+    if (name === "close") this.#handles.delete(Number(args["fd"]));
+    this.#send({ t: "result", id, value });
+  }
+
+  /** A client that does not read its answers gets no more of them made (W2). */
+  #inBytesTurn(id: number, call: () => Promise<unknown>): Promise<void> {
+    const answer = async (): Promise<void> => {
+      if (this.#isClosed) return;
+      const value = await call();
+      await this.#os.flush();
+      this.#send({ t: "result", id, isBytes: true }, value instanceof Uint8Array ? value : new Uint8Array(0));
+      await this.#peer.drained();
+    };
+    const turn = this.#bytesTurn.then(answer, answer);
+    this.#bytesTurn = turn.catch(() => undefined);
+    return turn;
   }
 
   async #stream(id: number, name: "watch" | "subscribe", args: Readonly<Record<string, unknown>>): Promise<void> {
+    // Known before the call is made, so that a cancellation that follows at once finds it.
     const stream: Stream = { credit: INITIAL_CREDIT, wake: undefined, abort: new AbortController() };
+    this.#streams.set(id, stream);
     const source: SyscallName = name;
     const items = (await this.#os.call(source, {
       ...args,
       signal: stream.abort.signal,
     } as never)) as unknown as AsyncGenerator<unknown, void, undefined>;
-    this.#streams.set(id, stream);
+    if (this.#isClosed) stream.abort.abort();
     this.#send({ t: "stream", id });
     // A stream is no call under way: it may last as long as the connection.
     void this.#pump(id, stream, items).finally(() => this.#streams.delete(id));
@@ -190,6 +220,7 @@ export class Session {
         }
         if (stream.abort.signal.aborted) break;
         stream.credit--;
+        await this.#os.flush();
         this.#send({ t: "item", id, value });
       }
       this.#send({ t: "end", id });

@@ -1,7 +1,8 @@
 // `ergos ps`, `tree`, `logs`, `kill`: processes, their log and their end.
 
-import { type ProcessSummary, type Signal, SIGNALS, parsePid } from "@ergos/kernel";
+import { type ProcessSummary, type Signal, SIGNALS } from "@ergos/kernel";
 import { type Command, EXIT_OK, UsageError, isSet, openDirectory, required, textOption } from "../command.ts";
+import { findProcess } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 export const psCommand: Command = {
@@ -11,7 +12,7 @@ export const psCommand: Command = {
   examples: ["ergos ps", "ergos ps --all --json"],
   options: { all: { type: "boolean", short: "a" }, limit: { type: "string" } },
   run: async (invocation) => {
-    const limit = Number(textOption(invocation, "limit") ?? 50);
+    const limit = Number(textOption(invocation, "limit") ?? 200);
     if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
     await using os = await openDirectory(invocation);
     const list = (await os.ps({ all: isSet(invocation, "all"), limit })).filter(
@@ -43,20 +44,21 @@ export const logsCommand: Command = {
   examples: ["ergos logs 7", "ergos logs digest-7 --events", "ergos logs 7 --follow"],
   options: { events: { type: "boolean", short: "e" }, follow: { type: "boolean", short: "f" } },
   run: async (invocation) => {
-    const pid = parsePid(required(invocation, 0, "the process"));
+    const name = required(invocation, 0, "the process");
     const { out } = invocation;
-    await using os = await openDirectory(invocation);
-    const summary = (await os.ps({ all: true, limit: 10_000 })).find((process) => process.pid === pid);
-    const path =
-      isSet(invocation, "events") && summary !== undefined ? `/proc/runs/${summary.runId}/events` : `/proc/${pid}/log`;
-    const live = isSet(invocation, "follow") ? os.events({ pids: [pid] }) : undefined;
+    const isLive = isSet(invocation, "follow");
+    await using os = await openDirectory(invocation, isLive);
+    const summary = await findProcess(os, name);
+    const { pid } = summary;
+    const path = isSet(invocation, "events") ? `/proc/runs/${summary.runId}/events` : `/proc/${pid}/log`;
+    const live = isLive ? os.events({ pids: [pid] }) : undefined;
     const text = await os.fs.readText(path);
     out.answer(
       text.split("\n").filter((line) => line !== ""),
       (lines) =>
         lines.length === 0 && live === undefined ? "no log lines; `--events` shows its steps" : lines.join("\n"),
     );
-    if (live === undefined || summary === undefined || summary.state === "zombie") return EXIT_OK;
+    if (live === undefined || summary.state === "zombie") return EXIT_OK;
     for await (const event of live) {
       const isLog = event.name === "process.log";
       if (isLog || isSet(invocation, "events")) {
@@ -84,7 +86,7 @@ export const killCommand: Command = {
     if (!isSignal(signal)) throw new UsageError(`${signal} is no signal; known are ${Object.keys(SIGNALS).join(", ")}`);
     await using os = await openDirectory(invocation);
     for (const name of invocation.positionals) {
-      const pid = parsePid(name);
+      const { pid } = await findProcess(os, name);
       await os.kill(pid, signal);
       invocation.out.answer({ pid, signal }, () => `${signal} sent to ${pid}`);
     }

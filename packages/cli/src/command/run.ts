@@ -1,6 +1,6 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
-import { KernelError, type Pid, type ProcessSummary, type ProgramSource, parsePid } from "@ergos/kernel";
+import type { Pid, ProcessSummary, ProgramSource } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -13,6 +13,7 @@ import {
   textOption,
 } from "../command.ts";
 import { type ErgOs, connectHost } from "../connect.ts";
+import { findProcess } from "../find-process.ts";
 import { findModule, importModule } from "../module-program.ts";
 import { type Output, formatCount, formatMs } from "../terminal.ts";
 
@@ -53,16 +54,10 @@ export const resumeCommand: Command = {
   options: { force: { type: "boolean" } },
   run: async (invocation) => {
     await using os = await openHost(invocation);
-    const all = await os.ps({ all: true });
-    const wanted = invocation.positionals.map(parsePid);
-    const chosen = all.filter((process) =>
-      wanted.length === 0 ? process.state === "sleeping" : wanted.includes(process.pid),
-    );
-    const missing = wanted.find((pid) => !chosen.some((process) => process.pid === pid));
-    if (missing !== undefined)
-      throw new KernelError("ESRCH", `process ${missing} does not exist; \`ergos ps --all\` lists them`, {
-        pid: missing,
-      });
+    const chosen =
+      invocation.positionals.length === 0
+        ? (await os.ps()).filter((process) => process.state === "sleeping")
+        : await Promise.all(invocation.positionals.map((name) => findProcess(os, name)));
     if (chosen.length === 0) {
       invocation.out.answer([], () => "nothing to resume: no process sleeps here");
       return EXIT_OK;
@@ -82,7 +77,7 @@ async function openHost(invocation: Invocation): Promise<ErgOs> {
   const configured = Number(process.env["ERGOS_WATCHDOG_MS"] ?? WATCHDOG_MS);
   if (!Number.isFinite(configured) || configured < 0)
     throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${process.env["ERGOS_WATCHDOG_MS"] ?? ""}`);
-  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured });
+  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured }, false);
   const report = host?.watchdogReport;
   if (report !== undefined) {
     invocation.out.error(
@@ -129,10 +124,10 @@ async function follow(os: ErgOs, pid: Pid, out: Output, file?: string): Promise<
   try {
     const exit = await os.wait(pid);
     // What is printed has left this host: it must not be lost by a crash that follows.
-    if (!os.isRemote) await os.flush();
+    await os.flush();
     display?.();
     out.clearProgress();
-    const summary = (await os.ps({ all: true })).find((process) => process.pid === pid);
+    const summary = (await os.ps({ pids: [pid] }))[0];
     const ms = performance.now() - started;
     const epilogue =
       file === undefined || exit.code !== 0 ? undefined : (await importModule(file)).epilogue?.(exit.result);
@@ -184,7 +179,7 @@ function showProgress(os: ErgOs, pid: Pid, out: Output, started: number): () => 
   let turn = 0;
   let isBusy = false;
   const draw = async (): Promise<void> => {
-    const process = (await os.ps()).find((one) => one.pid === pid);
+    const process = (await os.ps({ pids: [pid] }))[0];
     if (process === undefined) return;
     const { progress, usage } = process;
     const part =

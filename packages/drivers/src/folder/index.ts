@@ -18,12 +18,16 @@ import {
   type WriteResult,
 } from "@ergos/kernel";
 import { translate } from "./error.ts";
-import { nameSpot, openSpot, pathOf, withSpot } from "./walk.ts";
+import { type Root, type Spot, nameSpot, openSpot, pathOf, withSpot } from "./walk.ts";
 
 export interface FolderOptions {
   /** Absolute path of the folder. */
   readonly path: string;
   readonly writable?: boolean;
+  /**
+   * Follow links that stay inside the folder (default: no). Rights are checked on the path with the link in it.
+   */
+  readonly followLinks?: boolean;
 }
 
 type Kind = { isFile(): boolean; isDirectory(): boolean; isSymbolicLink(): boolean };
@@ -47,10 +51,10 @@ class Folder implements MountDriver {
   readonly name = "folder";
   readonly source: string;
   readonly readOnly: boolean;
-  readonly #root: FileHandle;
+  readonly #root: Root;
 
   constructor(root: FileHandle, options: FolderOptions) {
-    this.#root = root;
+    this.#root = { handle: root, followsLinks: options.followLinks === true };
     this.source = options.path;
     this.readOnly = options.writable !== true;
   }
@@ -114,15 +118,12 @@ class Folder implements MountDriver {
     if (options.ifGeneration !== undefined)
       throw new KernelError("ENOTSUP", "a folder has no generations to compare; leave `ifGeneration` out", { path });
     return withSpot(this.#root, path, true, async (spot) => {
-      const exists = await this.stat(path);
-      if (exists === undefined && (options.create ?? "never") === "never")
+      const mode = await modeOf(spot, path);
+      if (mode === undefined && (options.create ?? "never") === "never") {
         throw new KernelError("ENOENT", `${path} does not exist; pass create`, { path });
-      if (exists !== undefined && options.create === "must")
+      }
+      if (mode !== undefined && options.create === "must")
         throw new KernelError("EEXIST", `${path} exists already`, { path });
-      if (exists !== undefined && exists.type !== "file")
-        throw exists.type === "directory"
-          ? new KernelError("EISDIR", `${path} is a directory`, { path })
-          : notRegular(path);
       if (options.offset !== undefined) {
         await using handle = await openSpot(spot, constants.O_RDWR | constants.O_CREAT, 0o644);
         await handle.write(bytes, 0, bytes.length, options.offset);
@@ -138,6 +139,7 @@ class Folder implements MountDriver {
           0o644,
         );
         await handle.writeFile(bytes);
+        if (mode !== undefined) await handle.chmod(mode & 0o7777);
         if (options.durability === "flushed") await handle.datasync();
         await rename(pathOf(temporary), pathOf(spot));
       } catch (error) {
@@ -170,7 +172,7 @@ class Folder implements MountDriver {
   }
 
   close(): Promise<void> {
-    return this.#root.close();
+    return this.#root.handle.close();
   }
 
   #assertWritable(path: string): void {
@@ -179,6 +181,19 @@ class Folder implements MountDriver {
         path,
       });
   }
+}
+
+/** Permission bits of a regular file, or `undefined` when there is nothing. */
+async function modeOf(spot: Spot, path: string): Promise<number | undefined> {
+  await using handle = await nameSpot(spot).catch((error: unknown) => {
+    const kernelError = translate(error, path);
+    if (kernelError.code === "ENOENT") return undefined;
+    throw kernelError;
+  });
+  const stat = await handle?.stat();
+  if (stat?.isDirectory() === true) throw new KernelError("EISDIR", `${path} is a directory`, { path });
+  if (stat?.isFile() === false) throw notRegular(path);
+  return stat?.mode;
 }
 
 const notRegular = (path: string): KernelError =>

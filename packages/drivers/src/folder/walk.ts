@@ -13,6 +13,13 @@ import { translate } from "./error.ts";
 const O_PATH = 0o10000000;
 const AS_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
+/** The folder that is mounted. */
+export interface Root {
+  readonly handle: FileHandle;
+  /** Rights are checked on the path that was asked for: only who trusts the folder's links lets them be followed. */
+  readonly followsLinks: boolean;
+}
+
 /** A name in an open directory. */
 export interface Spot {
   readonly directory: FileHandle;
@@ -25,7 +32,7 @@ export const pathOf = ({ directory, name }: Spot): string =>
 
 /** Runs `work` on the spot that a path leads to, with links on the way (and at its end, if `follow`) resolved. */
 export async function withSpot<T>(
-  root: FileHandle,
+  root: Root,
   path: VfsPath,
   follow: boolean,
   work: (spot: Spot) => Promise<T>,
@@ -40,7 +47,12 @@ export async function withSpot<T>(
   }
 }
 
-async function walk(root: FileHandle, path: VfsPath, follow: boolean, opened: FileHandle[]): Promise<Spot> {
+async function walk(
+  { handle: root, followsLinks }: Root,
+  path: VfsPath,
+  follow: boolean,
+  opened: FileHandle[],
+): Promise<Spot> {
   const stack: FileHandle[] = [root];
   const todo = segmentsOf(path);
   for (let hops = 0; ;) {
@@ -55,7 +67,8 @@ async function walk(root: FileHandle, path: VfsPath, follow: boolean, opened: Fi
     }
     const spot = { directory, name };
     if (todo.length === 0 && !follow) return spot;
-    const target = await targetOf(spot);
+    const target = await targetOf(spot, todo.length === 0);
+    if (target !== undefined && !followsLinks) throw linked(path);
     if (target !== undefined) {
       if (++hops > LIMITS.linkHopsMax)
         throw new KernelError("ELOOP", `more than ${LIMITS.linkHopsMax} links on the way`, { path });
@@ -71,12 +84,13 @@ async function walk(root: FileHandle, path: VfsPath, follow: boolean, opened: Fi
   }
 }
 
-/** Where a link points; `undefined` when the name is no link. */
-async function targetOf(spot: Spot): Promise<string | undefined> {
+/** Where a link points; `undefined` when the name is no link, or, at the end of a path, when there is nothing yet. */
+async function targetOf(spot: Spot, isLast: boolean): Promise<string | undefined> {
   try {
     return await readlink(pathOf(spot));
   } catch (error) {
-    if (typeof error === "object" && error !== null && "code" in error && error.code === "EINVAL") return undefined;
+    const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+    if (code === "EINVAL" || (code === "ENOENT" && isLast)) return undefined;
     throw error;
   }
 }
@@ -87,6 +101,13 @@ export const openSpot = (spot: Spot, flags: number, mode?: number): Promise<File
 
 /** Names the last name without opening it. */
 export const nameSpot = (spot: Spot): Promise<FileHandle> => openSpot(spot, O_PATH);
+
+const linked = (path: string): KernelError =>
+  new KernelError(
+    "ELOOP",
+    `${path} is or passes a link, and links of this folder are not followed; mount its target, or mount with followLinks`,
+    { path },
+  );
 
 const escapes = (path: string): KernelError =>
   new KernelError("EACCES", `a link at ${path} leads out of the mounted folder; it is not followed`, { path });

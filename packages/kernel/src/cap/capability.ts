@@ -16,7 +16,7 @@ export interface Grant {
   readonly resource: string;
 }
 
-const GRANT = /^(deny\s+)?([a-z*][a-z0-9.*]*)(?::(.+))?$/;
+const GRANT = /^(deny\s+)?(\*|[a-z][a-z0-9]*(?:\.[a-z][a-z0-9]*)*(?:\.\*)?)(?::(.+))?$/;
 
 /**
  * Parses the text form of a grant.

@@ -53,6 +53,8 @@ export interface SpawnOptions {
 /** What the table needs of the kernel to run a program. */
 export interface ProcessRunner {
   run(process: Process, program: Program): unknown;
+  /** Gives back what an ended process held. */
+  release(process: Process): void;
 }
 
 export class ProcessTable {
@@ -428,6 +430,7 @@ export class ProcessTable {
     }
     this.#accounts.forget(pid);
     process.program = undefined;
+    this.#runner.release(process);
     process.become({ name: "zombie", exit: stored });
     this.#adopt(pid, ppid);
     this.#zombies.push(pid);

@@ -7,7 +7,9 @@
 // D5  Hooks run between the check and the act; they may refuse or replace the payload, never caller, right or target.
 // D6  A row marked `external` waits for the flush of everything committed before.
 
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { toPath } from "../base/path.ts";
+import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import type { Host } from "./host.ts";
@@ -80,14 +82,22 @@ export class Dispatcher {
       });
     if (caller.state.name === "stopped") return caller.continued().then(() => this.#call(caller, name, args));
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
-    if (target instanceof Promise) return target.then((found) => this.#checked(caller, name, row, args, found));
+    if (target instanceof Promise) {
+      return target.then(
+        (found) => this.#checked(caller, name, row, args, found),
+        (error: unknown) => this.#unresolved(caller, name, args, error),
+      );
+    }
     return this.#checked(caller, name, row, args, target);
   }
 
   #checked(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
     const { located } = target;
     const stands = located?.kind === "virtual" ? rowOf(name, located.node, args) : undefined;
-    if (stands !== undefined && isSyscallName(stands.row)) return this.#call(caller, stands.row, stands.args);
+    if (stands !== undefined && isSyscallName(stands.row)) {
+      assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
+      return this.#call(caller, stands.row, stands.args);
+    }
     if (!caller.capability.isAll) {
       for (const hop of located?.hops ?? []) this.#require(caller, name, "fs.stat", hop);
       this.#require(caller, name, row.right, target.resource);
@@ -100,6 +110,22 @@ export class Dispatcher {
       return this.#observed(caller, name, row, args, target);
     if (row.external === true) return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target));
     return row.handle(this.#host, caller, args, target);
+  }
+
+  /** A path that does not resolve says why only to those who may stat it. */
+  #unresolved(caller: Process, name: SyscallName, args: unknown, error: unknown): never {
+    const { path, from } = args as { path?: unknown; from?: unknown };
+    const at = path ?? from;
+    if (
+      !caller.capability.isAll &&
+      typeof at === "string" &&
+      isKernelError(error) &&
+      error.code !== "EINVAL" &&
+      error.code !== "ENAMETOOLONG"
+    ) {
+      this.#require(caller, name, "fs.stat", toPath(at));
+    }
+    throw error;
   }
 
   #require(caller: Process, name: SyscallName, right: string, resource: string): void {

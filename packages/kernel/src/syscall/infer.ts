@@ -26,6 +26,13 @@ export async function infer(
       pid: caller.pid,
     });
   }
+  const { maxOutputTokens } = request;
+  if (maxOutputTokens !== undefined && (!Number.isSafeInteger(maxOutputTokens) || maxOutputTokens < 1)) {
+    throw new KernelError("EINVAL", `maxOutputTokens must be a whole number of at least 1, found ${maxOutputTokens}`, {
+      syscall: "infer",
+      pid: caller.pid,
+    });
+  }
   const { journal } = caller;
   const before = await journal?.begin(place);
   if (before !== undefined) {

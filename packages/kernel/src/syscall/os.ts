@@ -66,7 +66,8 @@ export interface Os {
   wait(pid: Pid): Promise<Exit>;
   kill(pid: Pid, signal?: Signal): Promise<void>;
   resume(pid: Pid, options?: Omit<SyscallArgs<"resume">, "pid">): Promise<void>;
-  ps(options?: { readonly all?: boolean; readonly limit?: number }): Promise<readonly ProcessSummary[]>;
+  /** Processes: those alive, the newest with `all`, or those of `pids`. */
+  ps(options?: SyscallArgs<"ps">): Promise<readonly ProcessSummary[]>;
   events(filter?: EventFilter): AsyncGenerator<KernelEvent, void, undefined>;
   infer(place: string, request: ModelRequest): Promise<ModelResponse>;
   /** Settles when everything committed so far survives a loss of power. */

@@ -7,9 +7,10 @@ import { KernelError } from "../base/errno.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type VfsPath, toPath } from "../base/path.ts";
+import { type VfsPath, childOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
 import { missing, toNewEntry } from "../vfs/filesystem.ts";
+import type { Located } from "../vfs/namespace.ts";
 import type { Host } from "./host.ts";
 import { type Target, args, bytes, integer, locate, locatedOf, path, pathTarget, row, text, flag } from "./row.ts";
 
@@ -23,14 +24,14 @@ const writerOf = (caller: Process): { pid: Process["pid"]; user: string } => ({
   user: caller.identity.user,
 });
 
-function twoPaths(right: string, followFrom: boolean) {
+function twoPaths(right: string, follow: boolean) {
   return async (
     host: Host,
     caller: Process,
     { from, to }: { readonly from: string; readonly to: string },
   ): Promise<Target> => {
-    const located = await locate(host, caller, from, followFrom);
-    return { resource: located.path, located, second: { right, located: await locate(host, caller, to, false) } };
+    const located = await locate(host, caller, from, follow);
+    return { resource: located.path, located, second: { right, located: await locate(host, caller, to, follow) } };
   };
 }
 
@@ -151,7 +152,11 @@ export const FILE_ROWS = {
     summary: "moves an entry; a file that is there already is replaced",
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.write", false),
-    handle: (host, caller, _a, target) => host.fs.rename(locatedOf(target), second(target), writerOf(caller)),
+    handle: async (host, caller, _a, target) => {
+      const [from, to] = [locatedOf(target), second(target)];
+      if (!caller.capability.isAll) await assertNoGain(host, caller, from, to.path);
+      return host.fs.rename(from, to, writerOf(caller));
+    },
   }),
   copy: row<{ readonly from: string; readonly to: string }, Promise<WriteResult>>({
     right: "fs.read",
@@ -167,7 +172,13 @@ export const FILE_ROWS = {
     summary: "removes a name; with `recursive` also what is below",
     schema: args({ path, recursive: flag }, ["path"]),
     target: pathTarget(false),
-    handle: (host, caller, a, target) => host.fs.unlink(locatedOf(target), a, writerOf(caller)),
+    handle: (host, caller, a, target) => {
+      const assertMay = (at: VfsPath): void => {
+        if (!caller.capability.allows("fs.write", at)) throw mayNot(caller, "fs.write", at);
+      };
+      const options = { recursive: a.recursive === true, ...(caller.capability.isAll ? {} : { assertMay }) };
+      return host.fs.unlink(locatedOf(target), options, writerOf(caller));
+    },
   }),
   open: row<At & { readonly rights: readonly ("read" | "write")[] }, Fd>({
     right: "fs.stat",
@@ -181,16 +192,15 @@ export const FILE_ROWS = {
     handle: (host, caller, a, target) => {
       const located = locatedOf(target);
       if (located.kind === "missing") throw missing(located.path);
+      if (located.kind === "inode" && located.inode.attributes.type === "directory") {
+        throw new KernelError("EISDIR", `${located.path} is a directory; handles are for files`, {
+          path: located.path,
+        });
+      }
       if (located.kind !== "inode")
         throw new KernelError("ENOTSUP", "only files of the zone have handles; use the path", { path: located.path });
       for (const right of a.rights) {
-        if (!caller.capability.allows(`fs.${right}`, located.path)) {
-          throw new KernelError(
-            "EACCES",
-            `process ${caller.pid} may not ${right} ${located.path}; it needs the grant fs.${right}:${located.path}`,
-            { path: located.path, pid: caller.pid },
-          );
-        }
+        if (!caller.capability.allows(`fs.${right}`, located.path)) throw mayNot(caller, `fs.${right}`, located.path);
       }
       caller.files ??= new Map();
       if (caller.files.size >= LIMITS.openFilesMax)
@@ -268,12 +278,49 @@ function toGlobPath(glob: string): VfsPath {
   return normal;
 }
 
-/** A watcher sees only what it may stat. */
+const mayNot = (caller: Process, right: string, at: string): KernelError =>
+  new KernelError("EACCES", `process ${caller.pid} (${caller.identity.name}) needs the grant ${right}:${at}`, {
+    path: at,
+    pid: caller.pid,
+  });
+
+const FILE_RIGHTS = ["fs.stat", "fs.list", "fs.read", "fs.write", "fs.exec"] as const;
+
+/** A move must not give the mover a right on anything that it did not have where it was. */
+async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsPath): Promise<void> {
+  let left = LIMITS.pageMax;
+  const visit = async (old: VfsPath, next: VfsPath): Promise<void> => {
+    if (left-- <= 0)
+      throw new KernelError(
+        "E2BIG",
+        `${from.path} holds more than ${LIMITS.pageMax} entries; a process with narrowed rights moves it in parts`,
+        { path: from.path },
+      );
+    for (const right of FILE_RIGHTS) {
+      if (caller.capability.allows(right, next) && !caller.capability.allows(right, old))
+        throw mayNot(caller, right, old);
+    }
+    const entry = await locate(host, caller, old, false);
+    if (entry.kind !== "inode" || entry.inode.attributes.type !== "directory") return;
+    for (const { name } of await host.fs.readdir(entry, caller.pid))
+      await visit(childOf(old, name), childOf(next, name));
+  };
+  await visit(from.path, to);
+}
+
+/** A watcher sees only what it may stat, and of a move only the end that it may. */
 async function* visibleTo(
   caller: Process,
   events: AsyncGenerator<KernelEvent, void, undefined>,
 ): AsyncGenerator<KernelEvent, void, undefined> {
+  const maySee = (path: unknown): boolean => typeof path === "string" && caller.capability.allows("fs.stat", path);
   for await (const event of events) {
-    if (caller.capability.isAll || caller.capability.allows("fs.stat", String(event.data["path"]))) yield event;
+    if (caller.capability.isAll) {
+      yield event;
+      continue;
+    }
+    const { path, oldPath, ...data } = event.data;
+    const seen = { ...(maySee(path) ? { path } : {}), ...(maySee(oldPath) ? { oldPath } : {}) };
+    if (Object.keys(seen).length > 0) yield { ...event, data: { ...data, ...seen } };
   }
 }

@@ -66,6 +66,9 @@ async function loadProgram(host: Host, caller: Process, source: ProgramSource, i
   return host.loader(source, input);
 }
 
+/** Ended processes that `ps` lists unless asked for more. */
+const DEFAULT_HISTORY = 200;
+
 const stringMap = { type: "object", properties: {}, additionalProperties: true } as const;
 const amounts = {
   type: "object",
@@ -119,6 +122,14 @@ export const PROCESS_ROWS = {
     schema: args({ pid, again: flag, force: flag }, ["pid"]),
     target: onProcess,
     handle: async (host, caller, a) => {
+      // The program will run with the rights of the process, not with the caller's.
+      if (a.program !== undefined && !caller.capability.allows("kernel.module", a.program.name)) {
+        throw new KernelError(
+          "EACCES",
+          `process ${caller.pid} may not give process ${a.pid} a program; it needs the grant kernel.module:${a.program.name}`,
+          { syscall: "resume", pid: caller.pid },
+        );
+      }
       const process = await processOf(host, a.pid, "resume");
       const { state } = process;
       if (state.name === "zombie" && a.again === true && state.exit.code !== 0)
@@ -161,25 +172,22 @@ export const PROCESS_ROWS = {
       return process.done;
     },
   }),
-  ps: row<{ readonly all?: boolean; readonly limit?: number }, Promise<readonly ProcessSummary[]>>({
+  ps: row<
+    { readonly all?: boolean; readonly limit?: number; readonly pids?: readonly Pid[] },
+    Promise<readonly ProcessSummary[]>
+  >({
     right: "proc.list",
     kind: "query",
-    summary: "processes of this host; with `all` also ended ones, newest first",
-    schema: args({ all: flag, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } }),
+    summary: "processes of this host: those alive, the newest with `all`, or those of `pids`",
+    schema: args({
+      all: flag,
+      limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax },
+      pids: { type: "array", items: pid, maxItems: LIMITS.pageMax },
+    }),
     target: () => ({ resource: "/proc" }),
     handle: async (host, _caller, a) => {
-      const limit = a.limit ?? 200;
-      const live = host.processes.all.filter(
-        (process) => a.all === true || process.isAlive || process.state.name === "quarantined",
-      );
-      const past = a.all === true ? await host.processes.history(limit) : [];
-      const known = new Set(live.map((process) => process.pid));
-      const both = [...live, ...past.filter((process) => !known.has(process.pid))];
-      return both
-        .sort((one, two) => two.pid - one.pid)
-        .slice(0, limit)
-        .sort((one, two) => one.pid - two.pid)
-        .map(summarise);
+      const found = a.pids === undefined ? await listed(host, a.all === true, a.limit) : await named(host, a.pids);
+      return found.sort((one, two) => one.pid - two.pid).map(summarise);
     },
   }),
   subscribe: row<EventFilter, AsyncGenerator<KernelEvent, void, undefined>>({
@@ -198,6 +206,20 @@ export const PROCESS_ROWS = {
   }),
 } as const;
 
+async function named(host: Host, pids: readonly Pid[]): Promise<Process[]> {
+  return (await Promise.all(pids.map((number) => host.processes.recall(number)))).filter(
+    (process) => process !== undefined,
+  );
+}
+
+async function listed(host: Host, all: boolean, limit?: number): Promise<Process[]> {
+  const here = host.processes.all.filter((process) => all || process.isAlive || process.state.name === "quarantined");
+  const past = all ? await host.processes.history(limit ?? DEFAULT_HISTORY) : [];
+  const known = new Set(here.map((process) => process.pid));
+  const both = [...here, ...past.filter((process) => !known.has(process.pid))].sort((one, two) => two.pid - one.pid);
+  return both.slice(0, limit ?? (all ? DEFAULT_HISTORY : LIMITS.pageMax));
+}
+
 const sourceOf = (process: Process): ProgramSource =>
   process.identity.program.source ?? { name: process.identity.program.name };
 
@@ -210,7 +232,7 @@ async function resurrect(host: Host, caller: Process, process: Process, program:
 /** The pid that a text names: a number, or the run id. */
 export function parsePid(textOrNumber: string): Pid {
   const number = Number(/-?(\d+)$/.exec(textOrNumber)?.[1] ?? Number.NaN);
-  if (!Number.isSafeInteger(number) || number <= 0) {
+  if (!/^\d+$|^[A-Za-z0-9_.-]+-\d+$/.test(textOrNumber) || !Number.isSafeInteger(number) || number <= 0) {
     throw new KernelError(
       "EINVAL",
       `${JSON.stringify(textOrNumber)} is neither a pid nor a run id; \`ergos ps\` lists them`,

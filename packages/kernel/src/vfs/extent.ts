@@ -16,6 +16,8 @@ export interface Extent {
 
 /** Bytes of one extent in the object store. */
 const BLOB_EXTENT_BYTES = 1024 * 1024;
+/** Inline extents at the end of a file before they become one blob. */
+const SMALL_RUN_MAX = 64;
 
 export const extentKey = (ino: Ino, offset: number): string => `x/${ino}/${offset.toString(16).padStart(12, "0")}`;
 const extentRange = (ino: Ino): { from: string; to: string } => ({ from: `x/${ino}/`, to: `x/${ino}0` });
@@ -105,6 +107,7 @@ export async function writeExtents(
     tail.length < LIMITS.inlineBytesMax
   )
     first--;
+  if (first >= extents.length - 1) first = Math.min(first, startOfSmallRun(extents));
   const start = Math.min(offset, extents[first]?.offset ?? size);
   let last = first;
   while (last < extents.length && (truncate || (extents[last]?.offset ?? 0) < end)) last++;
@@ -136,6 +139,13 @@ async function store(start: number, bytes: Uint8Array, objects: ObjectStore): Pr
     out.push({ offset: start + at, length: part.length, content: await objects.put(part) });
   }
   return out;
+}
+
+/** Appends leave small extents; a long run of them at the end is written again as one blob, once. */
+function startOfSmallRun(extents: readonly Extent[]): number {
+  let at = extents.length;
+  while (at > 0 && typeof extents[at - 1]?.content !== "string") at--;
+  return extents.length - at >= SMALL_RUN_MAX ? at : extents.length;
 }
 
 const endOf = (extent: Extent | undefined): number => (extent === undefined ? 0 : extent.offset + extent.length);

@@ -22,6 +22,7 @@ import {
   childCountKey,
   decodeDirent,
   decodeName,
+  encodeName,
   encodeDirent,
   encodeInode,
   inTurn,
@@ -35,6 +36,8 @@ import { contentOf } from "./provider.ts";
 
 const INO_KEY = "sys/ino";
 const COUNT_MAX = Number.MAX_SAFE_INTEGER;
+/** Content with more extents than this is removed after its name, in several commits. */
+const DELETES_PER_COMMIT = 1000;
 
 export interface NewEntry {
   readonly type: "file" | "directory" | "link";
@@ -49,6 +52,7 @@ export class FileSystem {
   readonly #platform: Platform;
   readonly #committer: Committer;
   #nextIno = INO_ROOT + 1;
+  #directoryRenames: Promise<unknown> = Promise.resolve();
 
   constructor(store: Metastore, objects: ObjectStore, platform: Platform, committer: Committer) {
     this.namespace = new Namespace(store);
@@ -104,8 +108,11 @@ export class FileSystem {
       if (located.kind !== "inode" || options.after === undefined || name > options.after)
         entries.set(name, { name, type: "directory" });
     }
-    const sorted = [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-    const from = options.after === undefined ? 0 : sorted.findIndex((entry) => entry.name > (options.after ?? ""));
+    // The order of the keys, so that pages neither overlap nor leave gaps.
+    const keyed = [...entries.values()].map((entry) => ({ entry, key: encodeName(entry.name) }));
+    const sorted = keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ entry }) => entry);
+    const after = options.after === undefined ? undefined : encodeName(options.after);
+    const from = after === undefined ? 0 : sorted.findIndex((entry) => encodeName(entry.name) > after);
     return from < 0 ? [] : sorted.slice(from, from + limit);
   }
 
@@ -115,6 +122,7 @@ export class FileSystem {
   ): Promise<Uint8Array> {
     if (located.kind === "inode") return this.readInode(located.inode, range, located.path);
     if (located.kind === "missing") throw missing(located.path);
+    assertRange(range, located.path);
     const offset = range.offset ?? 0;
     if (located.kind === "foreign") {
       return located.driver.read(located.inner, { offset, length: range.length ?? LIMITS.ioBytesMax });
@@ -134,6 +142,7 @@ export class FileSystem {
   ): Promise<Uint8Array> {
     const { type, size } = inode.attributes;
     if (type === "directory") throw isDirectory(path);
+    assertRange(range, path);
     const offset = range.offset ?? 0;
     const length = Math.max(0, Math.min(range.length ?? size, size - offset));
     if (length > LIMITS.ioBytesMax) {
@@ -157,6 +166,7 @@ export class FileSystem {
         path: located.path,
       });
     }
+    assertRange(options, located.path);
     if (located.kind === "foreign") return located.driver.write(located.inner, bytes, options);
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind === "missing") return this.#createFile(now, bytes, options, writer);
@@ -174,7 +184,7 @@ export class FileSystem {
     path: VfsPath,
   ): Promise<WriteResult> {
     return inTurn(inode, async () => {
-      if (inode.evicted) throw lostRace(path);
+      if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
       const { attributes } = inode;
       if (attributes.type === "directory") throw isDirectory(path);
       if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
@@ -187,6 +197,7 @@ export class FileSystem {
       const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
       const offset = options.append === true ? attributes.size : (options.offset ?? 0);
       const truncate = options.append !== true && options.offset === undefined;
+      assertHole(offset - attributes.size, path);
       const change = await writeExtents(
         extents,
         attributes.size,
@@ -204,7 +215,7 @@ export class FileSystem {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
       const { inode, path } = now;
       return inTurn(inode, async () => {
-        if (inode.evicted) throw lostRace(path);
+        if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
         if (inode.attributes.type === "directory") throw isDirectory(path);
         const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
         const old = inode.attributes.size;
@@ -261,7 +272,7 @@ export class FileSystem {
   }
 
   /** Removes a name; content goes when the last handle closes. */
-  async unlink(located: Located, options: { readonly recursive?: boolean }, writer: Writer): Promise<void> {
+  async unlink(located: Located, options: UnlinkOptions, writer: Writer): Promise<void> {
     if (located.kind === "foreign") return located.driver.unlink(located.inner);
     if (located.kind === "missing") throw missing(located.path);
     if (located.kind !== "inode") throw unsupported("unlink", located.path);
@@ -270,22 +281,28 @@ export class FileSystem {
     if (this.namespace.mountNamesIn(located.path).length > 0)
       throw new KernelError("EBUSY", "something is mounted below; unmount it first", { path: located.path });
     if (located.inode.attributes.type === "directory" && options.recursive === true) {
-      for (;;) {
-        const children = await this.readdir(located, writer.pid, { limit: 256 });
-        if (children.length === 0) break;
-        for (const { name } of children) {
-          const child = await this.namespace.resolve(childOf(located.path, name), writer.pid, false);
-          if (child.kind === "inode") await this.unlink(child, options, writer);
-        }
-      }
+      await this.#unlinkBelow(located, options, writer);
     }
-    await this.#retry(
-      located,
-      writer.pid,
-      (now) =>
-        now.kind === "inode" ? this.#unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
-      false,
+    await this.#retry(located, writer.pid, (now) =>
+      now.kind === "inode" ? this.#unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
     );
+  }
+
+  async #unlinkBelow(directory: Located, options: UnlinkOptions, writer: Writer): Promise<void> {
+    for (;;) {
+      const children = await this.readdir(directory, writer.pid, { limit: 256 });
+      if (children.length === 0) return;
+      let removed = 0;
+      for (const { name } of children) {
+        const child = await this.namespace.resolve(childOf(directory.path, name), writer.pid, false);
+        if (child.kind !== "inode") continue;
+        options.assertMay?.(child.path);
+        await this.unlink(child, options, writer);
+        removed++;
+      }
+      // The directory was moved meanwhile: its children are not under this path any more.
+      if (removed === 0) throw lostRace(directory.path);
+    }
   }
 
   async rename(from: Located, to: Located, writer: Writer): Promise<void> {
@@ -301,7 +318,13 @@ export class FileSystem {
     if (from.inode.ino === INO_ROOT || isWithin(to.path, from.path)) {
       throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
     }
-    await this.#retry(to, writer.pid, (now) => this.#renameOnce(from.path, from.inode, now, writer));
+    const move = (): Promise<void> =>
+      this.#retry(to, writer.pid, (now) => this.#renameOnce(from.path, from.inode, now, writer));
+    if (from.inode.attributes.type !== "directory") return move();
+    // Two at once could move each below the other. In turn, each looks at the paths that the last one left.
+    const turn = this.#directoryRenames.then(move, move);
+    this.#directoryRenames = turn.catch(() => undefined);
+    return turn;
   }
 
   async copy(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
@@ -379,6 +402,7 @@ export class FileSystem {
         path: at.path,
       });
     }
+    assertHole(options.offset ?? 0, at.path);
     const change = await writeExtents(
       [],
       0,
@@ -447,11 +471,22 @@ export class FileSystem {
     puts.push({ key: INO_KEY, value: String(this.#nextIno) });
     for (const extent of content.puts)
       puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
-    const receipt = await this.#committer.commit({ checks, puts, adds }, events);
+    // Whoever looks from now on gets these objects, and whoever changes them waits for the commit.
+    const committing = this.#committer.commit({ checks, puts, adds }, events);
+    for (const inode of made) {
+      this.namespace.adopt(inode);
+      void inTurn(inode, () => committing.then(() => undefined)).catch(() => undefined);
+    }
+    let receipt: Receipt;
+    try {
+      receipt = await committing;
+    } catch (error) {
+      for (const inode of made) this.namespace.drop(inode);
+      throw error;
+    }
     for (const inode of made) {
       inode.recordVersion = receipt.seq;
       inode.generation = receipt.seq;
-      this.namespace.adopt(inode);
     }
     const inode = made.at(-1);
     if (inode === undefined) throw exists(at.path);
@@ -513,10 +548,11 @@ export class FileSystem {
       }
       const entry = await this.#store.get(nameKey(parent.ino, nameOf(path)));
       if (entry === undefined || decodeDirent(entry.value).ino !== inode.ino) throw lostRace(path);
-      const gone =
-        inode.handles > 0
-          ? { deletes: [], puts: [{ key: orphanKey(inode.ino), value: "" }] }
-          : { deletes: await this.#contentKeys(inode), puts: [] };
+      const contentKeys = await this.#contentKeys(inode);
+      const isLater = inode.handles > 0 || contentKeys.length > DELETES_PER_COMMIT;
+      const gone = isLater
+        ? { deletes: [], puts: [{ key: orphanKey(inode.ino), value: "" }] }
+        : { deletes: contentKeys, puts: [] };
       await this.#committer.commit(
         {
           checks: [
@@ -533,11 +569,24 @@ export class FileSystem {
       inode.linked = false;
       if (inode.handles === 0) this.namespace.drop(inode);
       this.namespace.forget(isDirectoryNode ? undefined : path);
+      if (isLater && inode.handles === 0) await this.#forgetContent(inode.ino);
     });
   }
 
-  async #renameOnce(fromPath: VfsPath, inode: Inode, to: Located, writer: Writer): Promise<void> {
-    const [fromParent, target] = [await this.#parentOf(fromPath), to.kind === "inode" ? to.inode : undefined];
+  #renameOnce(fromPath: VfsPath, inode: Inode, to: Located, writer: Writer): Promise<void> {
+    if (to.kind !== "inode") return this.#renameTo(fromPath, inode, to, undefined, writer);
+    return inTurn(to.inode, () => this.#renameTo(fromPath, inode, to, to.inode, writer));
+  }
+
+  async #renameTo(
+    fromPath: VfsPath,
+    inode: Inode,
+    to: Located,
+    target: Inode | undefined,
+    writer: Writer,
+  ): Promise<void> {
+    if (inode.evicted || target?.evicted === true) throw lostRace(to.path);
+    const fromParent = await this.#parentOf(fromPath);
     if (to.kind === "missing" && to.within?.names.length !== 1) throw missing(parentOf(to.path));
     const toParent = await this.#parentOf(to.path);
     const isDirectoryNode = inode.attributes.type === "directory";
@@ -567,6 +616,7 @@ export class FileSystem {
           { key: fromKey, version: fromEntry.version },
           { key: toKey, version: toEntry?.version ?? SEQ_ZERO },
           { key: inodeKey(toParent.ino), version: toParent.recordVersion },
+          ...(target === undefined ? [] : [{ key: inodeKey(target.ino), version: target.recordVersion }]),
           ...(target === undefined || !isDirectoryNode
             ? []
             : [{ key: childCountKey(target.ino), version: targetCount?.version ?? SEQ_ZERO }]),
@@ -613,15 +663,20 @@ export class FileSystem {
     return [inodeKey(inode.ino), ...extents.map((extent) => extentKey(inode.ino, extent.offset))];
   }
 
+  /** Removes the content of an orphan, in commits of bounded size; its mark goes with the last. */
   async #forgetContent(ino: Ino): Promise<void> {
-    const extents = await loadExtents(this.#store, ino);
-    await this.#committer.commit({
-      deletes: [orphanKey(ino), inodeKey(ino), ...extents.map((extent) => extentKey(ino, extent.offset))],
-    });
+    const keys = (await loadExtents(this.#store, ino)).map((extent) => extentKey(ino, extent.offset));
+    for (let at = 0; at < keys.length; at += DELETES_PER_COMMIT) {
+      await this.#committer.commit({ deletes: keys.slice(at, at + DELETES_PER_COMMIT) });
+    }
+    await this.#committer.commit({ deletes: [orphanKey(ino), inodeKey(ino)] });
   }
 
-  /** Tries again with a fresh look at the path when another commit came in between. */
-  async #retry<T>(located: Located, viewer: Pid, attempt: (now: Located) => Promise<T>, follow = true): Promise<T> {
+  /**
+   * Tries again with a fresh look at the path when another commit came in between. What the path leads to
+   * must still be what the caller's rights were checked on: nothing is followed here.
+   */
+  async #retry<T>(located: Located, viewer: Pid, attempt: (now: Located) => Promise<T>): Promise<T> {
     let now = located;
     for (let tries = 1; ; tries++) {
       try {
@@ -629,19 +684,46 @@ export class FileSystem {
       } catch (error) {
         if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
         if (now.kind === "inode" && !now.inode.isBusy) this.namespace.drop(now.inode);
-        if (now.kind === "missing" && now.within !== undefined && !now.within.directory.isBusy)
+        if (now.kind === "missing" && now.within !== undefined && !now.within.directory.isBusy) {
           this.namespace.drop(now.within.directory);
+        }
         this.namespace.forget();
-        now = await this.namespace.resolve(now.path, viewer, follow);
+        now = await this.namespace.resolve(located.path, viewer, false);
+        if (now.path !== located.path || now.hops.length > 0) throw error;
       }
     }
   }
+}
+
+export interface UnlinkOptions {
+  readonly recursive?: boolean;
+  /** Throws when the caller may not remove what lies at a path below. */
+  readonly assertMay?: (path: VfsPath) => void;
 }
 
 /** Who writes, for the attributes and the event. */
 export interface Writer {
   readonly pid: Pid;
   readonly user: string;
+}
+
+/** @throws {EINVAL} an offset or length is no whole number of at least 0 */
+function assertRange(range: { readonly offset?: number; readonly length?: number }, path: string): void {
+  for (const value of [range.offset, range.length]) {
+    if (value !== undefined && (!Number.isSafeInteger(value) || value < 0)) {
+      throw new KernelError("EINVAL", `offsets and lengths are whole numbers of at least 0, found ${value}`, { path });
+    }
+  }
+}
+
+/** Zeros between the old end and a write behind it are written out, so their number is bounded. */
+function assertHole(bytes: number, path: string): void {
+  if (bytes <= LIMITS.ioBytesMax) return;
+  throw new KernelError(
+    "EFBIG",
+    `a write ${bytes} bytes behind the end; at most ${LIMITS.ioBytesMax} are filled with zeros`,
+    { path },
+  );
 }
 
 export const missing = (path: string): KernelError => new KernelError("ENOENT", `${path} does not exist`, { path });

@@ -169,8 +169,9 @@ export class Namespace {
     if (mount.kind === "driver")
       return found({ kind: "foreign", path, hops: NO_HOPS, driver: mount.driver, inner, mount });
     const segments = segmentsOf(inner);
-    const node = await lookup(mount.provider.root, segments, viewer);
-    if (node === undefined) return found({ kind: "missing", path, hops: NO_HOPS });
+    const there = await lookup(mount.provider.root, segments, viewer);
+    if (there === undefined) return found({ kind: "missing", path, hops: NO_HOPS });
+    const { node, isJson } = there;
     const below = node.type === "link" && node.description !== undefined ? node.description : "";
     if (node.type === "link" && node.target !== undefined && (follow || below !== "")) {
       return {
@@ -179,7 +180,9 @@ export class Namespace {
         next: toPath(below === "" ? node.target : `${node.target}/${below}`, parentOf(path)),
       };
     }
-    return found({ kind: "virtual", path, hops: NO_HOPS, node, mount });
+    // Rights are about the file, whichever form of it is read.
+    const canonical = isJson ? (path.slice(0, -".json".length) as VfsPath) : path;
+    return found({ kind: "virtual", path: canonical, hops: NO_HOPS, node, mount });
   }
 
   #mountOf(path: VfsPath): Mount | undefined {

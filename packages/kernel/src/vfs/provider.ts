@@ -62,24 +62,28 @@ export function jsonFile(json: () => MaybePromise<JsonValue>, more: Partial<Virt
   return { type: "file", json, ...more };
 }
 
+/** What a provider has at a path; `isJson` when it is the JSON form of the name without `.json`. */
+export interface Found {
+  readonly node: VirtualNode;
+  readonly isJson: boolean;
+}
+
 /** Finds a node below a provider's root. A name ending in `.json` is the JSON form of the name without it. */
-export async function lookup(
-  root: VirtualNode,
-  segments: readonly string[],
-  viewer: Pid,
-): Promise<VirtualNode | undefined> {
+export async function lookup(root: VirtualNode, segments: readonly string[], viewer: Pid): Promise<Found | undefined> {
   let node: VirtualNode | undefined = root;
   for (const [at, name] of segments.entries()) {
     const parent: VirtualNode = node;
-    if (parent.type === "link" && at > 0) return { ...parent, description: segments.slice(at).join("/") };
+    if (parent.type === "link" && at > 0) {
+      return { node: { ...parent, description: segments.slice(at).join("/") }, isJson: false };
+    }
     node = await parent.child?.(name, viewer);
     if (node === undefined && at === segments.length - 1 && name.endsWith(".json")) {
       const plain = await parent.child?.(name.slice(0, -5), viewer);
-      if (plain?.json !== undefined) return { type: "file", json: plain.json };
+      if (plain?.json !== undefined) return { node: { type: "file", json: plain.json }, isJson: true };
     }
     if (node === undefined) return undefined;
   }
-  return node;
+  return { node, isJson: false };
 }
 
 /** The whole content of a virtual file. */
