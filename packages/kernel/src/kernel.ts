@@ -78,6 +78,7 @@ export class Kernel implements AsyncDisposable {
     const owner = await processes.boot(parts.user ?? "owner");
     const host: Host = {
       version: KERNEL_VERSION,
+      id: await directoryId(store, platform),
       platform,
       store,
       objects,
@@ -153,15 +154,27 @@ export class Kernel implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    await this.host.processes.suspendAll();
-    for (const mount of this.host.fs.namespace.mounts) if (mount.kind === "driver") await mount.driver.close();
-    await this.host.store.close();
-    await this.host.objects.close();
+    try {
+      await this.host.processes.suspendAll();
+    } finally {
+      for (const mount of this.host.fs.namespace.mounts) if (mount.kind === "driver") await mount.driver.close();
+      await this.host.store.close();
+      await this.host.objects.close();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** The name of the data, given to it at its first start. */
+async function directoryId(store: Metastore, platform: Platform): Promise<string> {
+  const known = await store.get("sys/id");
+  if (known !== undefined) return String(known.value);
+  const id = Array.from(platform.random(9), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  await store.commit({ puts: [{ key: "sys/id", value: id }] });
+  return id;
 }
 
 function contextOf(kernel: Kernel, process: Process): Parameters<Program["run"]>[0] {

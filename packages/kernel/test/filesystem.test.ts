@@ -2,7 +2,7 @@ import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { type Kernel, type KernelEvent, toSeq } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createChance } from "../../../tools/simulation/random.ts";
-import { bootKernel } from "./kernel-fixture.ts";
+import { bootKernel, processWith } from "./kernel-fixture.ts";
 
 let kernel: Kernel;
 beforeEach(async () => {
@@ -197,6 +197,70 @@ describe("names", () => {
     await kernel.os.fs.writeFile("/home/file", "x");
     await expect(kernel.os.fs.stat("/home/file/below")).rejects.toMatchObject({ code: "ENOTDIR" });
     expect((await kernel.os.fs.stat("//home/./x/../file")).path).toBe("/home/file");
+  });
+});
+
+describe("races", () => {
+  test("two directories cannot be moved below each other", async () => {
+    await kernel.os.fs.writeFile("/a/fa", "x");
+    await kernel.os.fs.writeFile("/b/fb", "x");
+
+    const moves = await Promise.allSettled([kernel.os.fs.rename("/a", "/b/a"), kernel.os.fs.rename("/b", "/a/b")]);
+
+    expect(moves.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    expect((await kernel.os.fs.readdir("/")).map(({ name }) => name).some((name) => name === "a" || name === "b")).toBe(
+      true,
+    );
+  });
+
+  test("a write that loses against a link does not follow it out of the writer's rights", async () => {
+    await kernel.os.fs.writeFile("/secret/f", "safe");
+    const os = await processWith(kernel, ["fs.*:/srv/**"]);
+    for (let round = 0; round < 20; round++) {
+      await Promise.allSettled([
+        os.fs.link(`/srv/x${round}`, "/secret/f"),
+        os.fs.writeFile(`/srv/x${round}`, "stolen"),
+        os.fs.append(`/srv/x${round}`, "stolen"),
+      ]);
+    }
+
+    expect(await kernel.os.fs.readText("/secret/f")).toBe("safe");
+  });
+
+  test("a recursive removal ends although its directory is moved meanwhile", async () => {
+    for (let at = 0; at < 10; at++) await kernel.os.fs.writeFile(`/d/${at}`, "x");
+
+    await Promise.allSettled([kernel.os.fs.unlink("/d", { recursive: true }), kernel.os.fs.rename("/d", "/e")]);
+
+    expect(await kernel.os.fs.exists("/d")).toBe(false);
+  });
+
+  test("narrowed rights hold for what lies below a moved or removed directory", async () => {
+    await kernel.os.fs.writeFile("/srv/a/secret/f", "hidden");
+    const os = await processWith(kernel, ["fs.*:/srv/**", "deny fs.*:/srv/a/secret/**"]);
+
+    await expect(os.fs.rename("/srv/a", "/srv/b")).rejects.toMatchObject({ code: "EACCES" });
+    await expect(os.fs.unlink("/srv/a", { recursive: true })).rejects.toMatchObject({ code: "EACCES" });
+    expect(await kernel.os.fs.readText("/srv/a/secret/f")).toBe("hidden");
+  });
+
+  test("many appends leave few extents, and the file can be removed", async () => {
+    const piece = Buffer.alloc(16 * 1024, 1);
+    for (let at = 0; at < 300; at++) await kernel.os.fs.append("/home/long", piece);
+    const extents = await kernel.host.store.scan({ from: "x/", to: "x0" }, { limit: 1000 });
+
+    expect(extents.length).toBeLessThan(100);
+    expect((await kernel.os.fs.read("/home/long")).length).toBe(300 * 16 * 1024);
+    await kernel.os.fs.unlink("/home/long");
+    expect(await kernel.host.store.scan({ from: "x/", to: "x0" }, { limit: 10 })).toEqual([]);
+  });
+
+  test("offsets that are no offsets are refused", async () => {
+    await kernel.os.fs.writeFile("/home/a", "x");
+
+    await expect(kernel.os.fs.read("/home/a", { offset: -1 })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(kernel.os.fs.write("/home/a", "x", { offset: 0.5 })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(kernel.os.fs.write("/home/a", "x", { offset: 2 ** 40 })).rejects.toMatchObject({ code: "EFBIG" });
   });
 });
 

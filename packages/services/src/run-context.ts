@@ -23,8 +23,8 @@ export interface Scope {
   /** Prefix of the places in it; empty for a function program. */
   readonly place: string;
   readonly nodeName: string;
-  /** Outcomes of inner steps in earlier attempts of this life, so that a retry does not do them again. */
-  memo?: Map<string, unknown>;
+  /** Inner steps of earlier attempts, done or under way: a retry takes or joins them. Absent without retries. */
+  readonly memo?: Map<string, { readonly attempt: number; readonly value: Promise<unknown> }>;
   /** How often a place without a name of its own was used. */
   counters?: Map<string, number>;
 }
@@ -84,16 +84,18 @@ export class RunContext<Input = unknown> {
    * Does a piece of work once: after a crash or a retry its recorded result is returned instead.
    * @throws {EEXIST} the name was used before in this node
    */
-  async step<T>(name: string, work: () => T | Promise<T>): Promise<T> {
-    const { os } = this.#scope.process;
+  step<T>(name: string, work: () => T | Promise<T>): Promise<T> {
     const place = this.#placeOf(name);
-    const done = this.#scope.memo?.get(place);
-    // What `work` returned in an earlier attempt.
-    if (done !== undefined || this.#scope.memo?.has(place) === true) return done as T;
+    return this.#once(place, () => this.#doStep(place, work));
+  }
+
+  async #doStep<T>(place: string, work: () => T | Promise<T>): Promise<T> {
+    const { process } = this.#scope;
+    const { os } = process;
     const recorded: Outcome | undefined = await os.call("stepBegin", { place });
     // What `work` returned in an earlier life.
-    if (recorded !== undefined) return this.#keep(place, takeOutcome(recorded) as T);
-    const started = this.#scope.process.platform.clock.monotonic();
+    if (recorded !== undefined) return takeOutcome(recorded) as T;
+    const started = process.platform.clock.monotonic();
     let value: T;
     try {
       this.signal.throwIfAborted();
@@ -102,19 +104,30 @@ export class RunContext<Input = unknown> {
       await os.call("stepRetract", { place });
       throw error;
     }
-    await os.call("stepEnd", { place, value, ms: elapsed(this.#scope.process, started), detached: true });
-    return this.#keep(place, value);
+    await os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
+    return value;
   }
 
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
-  async infer(name: string, request: ModelRequest | string): Promise<ModelResponse> {
+  infer(name: string, request: ModelRequest | string): Promise<ModelResponse> {
     const place = this.#placeOf(name);
-    const done = this.#scope.memo?.get(place);
-    // Kept by this method in an earlier attempt.
-    if (done !== undefined) return done as ModelResponse;
     const messages: readonly ModelMessage[] =
       typeof request === "string" ? [{ role: "user", content: request }] : request.messages;
-    return this.#keep(place, await this.os.infer(place, typeof request === "string" ? { messages } : request));
+    const full = typeof request === "string" ? { messages } : request;
+    return this.#once(place, async () => this.os.call("infer", { place, request: full, signal: this.signal }));
+  }
+
+  /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */
+  #once<T>(place: string, work: () => Promise<T>): Promise<T> {
+    const { memo } = this.#scope;
+    if (memo === undefined) return work();
+    const known = memo.get(place);
+    // What the same place gave in an earlier attempt.
+    if (known !== undefined && known.attempt < this.attempt) return known.value as Promise<T>;
+    const value = work();
+    memo.set(place, { attempt: this.attempt, value });
+    value.catch(() => void (memo.get(place)?.value === value && memo.delete(place)));
+    return value;
   }
 
   /** Wall-clock milliseconds; recorded. */
@@ -130,7 +143,11 @@ export class RunContext<Input = unknown> {
   /** Waits; a resumed run waits for what is left. */
   async sleep(ms: number): Promise<void> {
     const from = await this.now();
-    await this.os.call("sleepUntil", { place: this.#nextPlace("sleep"), until: Math.ceil(from + ms) });
+    await this.os.call("sleepUntil", {
+      place: this.#nextPlace("sleep"),
+      until: Math.ceil(from + ms),
+      signal: this.signal,
+    });
   }
 
   /** Writes a line to the run's log. */
@@ -149,11 +166,6 @@ export class RunContext<Input = unknown> {
     const number = (counters.get(kind) ?? 0) + 1;
     counters.set(kind, number);
     return this.#placeOf(this.attempt === 1 ? `${kind}#${number}` : `${kind}#${this.attempt}.${number}`);
-  }
-
-  #keep<T>(place: string, value: T): T {
-    (this.#scope.memo ??= new Map()).set(place, value);
-    return value;
   }
 }
 

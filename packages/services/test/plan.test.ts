@@ -3,7 +3,7 @@ import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { type Kernel, type KernelEvent, type Pid } from "@ergos/kernel";
 import { type RunContext, createPlan, pipeline, planProgram, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from "vitest";
-import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
+import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
 beforeEach(async () => {
@@ -263,12 +263,12 @@ describe("maps", () => {
     };
 
     expect((await run(items.map("m", { over: "items" }, bad).build())).error?.message).toMatch(
-      /node m failed: two is bad/,
+      /node m failed: m\[1\] failed: two is bad/,
     );
     expect((await run(items.map("m", { over: "items", onError: "drop" }, bad).build())).result).toEqual([1, 3]);
     expect((await run(items.map("m", { over: "items", onError: "collect" }, bad).build())).result).toEqual([
       { value: 1 },
-      { error: "two is bad" },
+      { error: "[EFAILED] m[1] failed: two is bad" },
       { value: 3 },
     ]);
   });
@@ -306,7 +306,108 @@ describe("maps", () => {
   });
 });
 
+describe("retries and time limits around inner steps", () => {
+  test("a retry joins the step that its timed-out attempt is still doing", async () => {
+    let began = 0;
+    const plan = pipeline("join").node(
+      "slow",
+      { timeoutMs: 30, retry: { attempts: 5, delayMs: 1 } },
+      async (_input, ctx) =>
+        ctx.step("work", async () => {
+          began++;
+          await sleep(70);
+          return "done";
+        }),
+    );
+
+    expect((await run(plan.build())).result).toBe("done");
+    expect(began).toBe(1);
+  });
+
+  test("a model call that takes too long is cancelled with its attempt and made again", async () => {
+    let calls = 0;
+    const inner = createOfflineModel({ name: "slow-once", effect: "idempotent", script: () => "answer" });
+    const slow = createOfflineModel({ name: "slow-once", effect: "idempotent", delayMs: 5000, script: () => "late" });
+    const at = await bootKernel({
+      models: [{ ...inner, infer: (...args) => (++calls === 1 ? slow : inner).infer(...args) }],
+    });
+    const plan = pipeline("ask").node(
+      "ask",
+      { timeoutMs: 40, retry: { attempts: 3, delayMs: 1 } },
+      async (_input, ctx) => (await ctx.infer("q", "hello")).text,
+    );
+
+    const exit = await at.os.wait(await at.os.spawn(planProgram(plan.build())));
+
+    expect(exit.result).toBe("answer");
+    expect(calls).toBe(2);
+    await at.close();
+  });
+
+  test("a step name that is used twice in one attempt is an error, with and without retries", async () => {
+    const twice = async (_input: unknown, ctx: RunContext): Promise<number> =>
+      (await ctx.step("s", () => 1)) + (await ctx.step("s", () => 2));
+
+    expect((await run(pipeline("plain").node("a", twice).build())).error?.message).toMatch(/EEXIST/);
+    expect(
+      (
+        await run(
+          pipeline("retrying")
+            .node("a", { retry: { attempts: 2, delayMs: 1 } }, twice)
+            .build(),
+        )
+      ).error?.message,
+    ).toMatch(/EEXIST/);
+  });
+});
+
 describe("cancellation", () => {
+  test("a large plan that never waits can be killed on the way", async () => {
+    const nodes = Array.from({ length: 40_000 }, (_, at) => ({
+      name: `n${at}`,
+      kind: "function" as const,
+      needs: at === 0 ? [] : [`n${at - 1}`],
+      after: [],
+      run: () => 1,
+      allowSkipped: false,
+    }));
+    const pid = await kernel.os.spawn(planProgram(createPlan("large", nodes)));
+
+    await kernel.os.kill(pid, "KILL");
+    await sleep(50);
+
+    expect((await kernel.os.wait(pid)).signal).toBe("KILL");
+  });
+
+  test("a kill during a model call ends the process, however late the model gives up", async () => {
+    for (const turns of [0, 1, 2, 3, 5, 20]) {
+      const stubborn = createOfflineModel({ name: "stubborn", effect: "idempotent" });
+      const at = await bootKernel({
+        models: [
+          {
+            ...stubborn,
+            infer: async (_request, { signal }) => {
+              await new Promise((resolve) => signal.addEventListener("abort", resolve));
+              for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+              throw signal.reason;
+            },
+          },
+        ],
+      });
+      const child = program("child", (_input: unknown, ctx: RunContext) =>
+        ctx.infer("a", { messages: [], maxOutputTokens: 10 }),
+      );
+      const pid = await at.os.spawn(child, { budget: { tokensOut: 100 } });
+      await sleep(2);
+
+      await at.os.kill(pid, "KILL");
+
+      expect((await at.os.wait(pid)).signal).toBe("KILL");
+      expect(await at.host.store.scan({ from: "A/", to: "A0" }, { limit: 10 })).toEqual([]);
+      await at.close();
+    }
+  });
+
   test("code that honours its signal ends within 100 ms, and the run is cancelled", async () => {
     const plan = pipeline("cancelled").node("wait", async (_input, ctx) => {
       await new Promise((_resolve, reject) =>
@@ -519,6 +620,91 @@ describe("resumption", () => {
     expect(starts).toBe(1);
   });
 
+  test("a kill while a process is resumed has the last word", async () => {
+    const before = await live();
+    const pid = await before.kernel.os.spawn(program("x", () => new Promise(() => undefined), { version: "1" }));
+    const after = await live(before);
+
+    const [resumed] = await Promise.allSettled([
+      after.kernel.os.resume(pid, { program: program("x", () => "ran", { version: "1" }) }),
+      after.kernel.os.kill(pid, "KILL"),
+    ]);
+
+    expect(resumed.status).toBe("rejected");
+    expect((await after.kernel.os.wait(pid)).signal).toBe("KILL");
+    const last = await live(after);
+    expect((await last.kernel.os.ps({ pids: [pid] }))[0]).toMatchObject({ state: "zombie", signal: "KILL" });
+  });
+
+  test("what a new revision has outdated stays outdated through a crash", async () => {
+    const build = (value: string, end: () => unknown) =>
+      planProgram(
+        pipeline("outdated")
+          .node("a", () => value)
+          .node("end", { needs: ["a"] }, ({ a }) => end() ?? a)
+          .build(),
+      );
+    const never = (): Promise<never> => new Promise(() => undefined);
+    const first = await live();
+    const pid = await first.kernel.os.spawn(build("OLD", never));
+    await sleep(5);
+    const second = await live(first);
+    // The host ends before the changed node has run.
+    const slow = planProgram(
+      pipeline("outdated")
+        .node("a", async () => {
+          await never();
+          return "NEW";
+        })
+        .node("end", { needs: ["a"] }, ({ a }) => a)
+        .build(),
+    );
+    await second.kernel.os.resume(pid, { program: slow });
+    const third = await live(second);
+    await third.kernel.os.resume(pid, { program: { ...build("NEW", () => undefined), revision: slow.revision } });
+
+    expect((await third.kernel.os.wait(pid)).result).toBe("NEW");
+  });
+
+  test("a stranger may not give a process a program to run with its rights", async () => {
+    const failed = await kernel.os.spawn(
+      program(
+        "fails",
+        () => {
+          throw new TypeError("x");
+        },
+        { version: "1" },
+      ),
+    );
+    await kernel.os.wait(failed);
+    const os = await processWith(kernel, ["proc.signal:/proc/*", "proc.wait:/proc/*"]);
+
+    await expect(os.resume(failed, { again: true, program: program("evil", () => "mine") })).rejects.toMatchObject({
+      code: "EACCES",
+    });
+  });
+
+  test("an orderly end of the host is no death while resuming", async () => {
+    const build = () =>
+      program(
+        "sleeper",
+        async (_input: unknown, ctx: RunContext) => {
+          await ctx.sleep(60_000);
+        },
+        { version: "1" },
+      );
+    let at = await live();
+    const pid = await at.kernel.os.spawn(build());
+    for (let life = 0; life < 5; life++) {
+      await sleep(3);
+      await at.kernel.host.processes.suspendAll();
+      at = await live(at);
+      await at.kernel.os.resume(pid, { program: build() });
+    }
+
+    expect((await at.kernel.os.ps({ pids: [pid] }))[0]?.state).toMatch(/running|waiting/);
+  });
+
   test("a step's name may be used once", async () => {
     const twice = program("twice", async (_input: unknown, ctx: RunContext) => {
       await ctx.os.call("stepBegin", { place: "same" });
@@ -628,6 +814,124 @@ describe("budgets", () => {
     expect((await at.os.wait(pid)).result).toMatchObject({ tokensOut: { used: 0 } });
     expect(await used(at, pid)).toEqual({});
     await at.close();
+  });
+});
+
+describe("budgets of families", () => {
+  const model = createOfflineModel({ name: "paid", effect: "idempotent", script: () => "12345678" });
+  const ask = (ctx: RunContext, name: string): Promise<unknown> =>
+    ctx.infer(name, { messages: [], maxOutputTokens: 10 });
+
+  test("a child keeps to its grandparent's budget when its parent has ended", async () => {
+    const at = await bootKernel({ models: [model] });
+    const grandchild = program("grandchild", async (_input: unknown, ctx: RunContext) => {
+      await sleep(20);
+      const tries: boolean[] = [];
+      for (let call = 0; call < 20; call++)
+        tries.push(
+          await ask(ctx, `c${call}`).then(
+            () => true,
+            () => false,
+          ),
+        );
+      return tries.filter(Boolean).length;
+    });
+    let last = 0;
+    const parent = program(
+      "parent",
+      async (_input: unknown, ctx: RunContext) => void (last = await ctx.os.spawn(grandchild)),
+    );
+    const top = program("top", async (_input: unknown, ctx: RunContext) => {
+      await ctx.os.wait(await ctx.os.spawn(parent));
+      await ctx.os.wait(last as Pid);
+      return ctx.os.call("usage", { pid: ctx.pid });
+    });
+    const exit = await at.os.wait(await at.os.spawn(top, { budget: { tokensOut: 30 } }));
+
+    expect((await at.os.wait(last as Pid)).result).toBe(11);
+    expect(exit.result).toMatchObject({ tokensOut: { allocation: 30, used: 22 } });
+    await at.close();
+  });
+
+  test("what a child did not use comes back although its parent ended before it", async () => {
+    const at = await bootKernel({ models: [model] });
+    const gate = Promise.withResolvers<void>();
+    let childPid = 0;
+    const child = program("child", async (_input: unknown, ctx: RunContext) => {
+      await gate.promise;
+      await ask(ctx, "a");
+    });
+    const parent = program(
+      "parent",
+      async (_input: unknown, ctx: RunContext) =>
+        void (childPid = await ctx.os.spawn(child, { budget: { tokensOut: 40 } })),
+    );
+    const top = program("top", async (_input: unknown, ctx: RunContext) => {
+      await ctx.os.wait(await ctx.os.spawn(parent, { budget: { tokensOut: 60 } }));
+      const held = await ctx.os.call("usage", { pid: ctx.pid });
+      gate.resolve();
+      await ctx.os.wait(childPid as Pid);
+      return [held, await ctx.os.call("usage", { pid: ctx.pid })];
+    });
+    const exit = await at.os.wait(await at.os.spawn(top, { budget: { tokensOut: 100 } }));
+
+    expect(exit.result).toMatchObject([{ tokensOut: { used: 60 } }, { tokensOut: { used: 2 } }]);
+    await at.close();
+  });
+
+  test("a run that is tried again has only what is left of its budget", async () => {
+    const at = await bootKernel({ models: [model] });
+    const spender = program(
+      "spender",
+      async (_input: unknown, ctx: RunContext) => {
+        for (let call = 0; call < 50; call++) await ask(ctx, `c${call}`);
+      },
+      { version: "1" },
+    );
+    const pid = await at.os.spawn(spender, { budget: { tokensOut: 21 } });
+    await at.os.wait(pid);
+    await at.os.resume(pid, { again: true, program: spender });
+
+    expect((await at.os.wait(pid)).error).toMatchObject({ code: "EDQUOT" });
+    expect((await at.os.ps({ pids: [pid] }))[0]?.usage.tokensOut).toBeLessThanOrEqual(21);
+    await at.close();
+  });
+
+  test("a call cannot ask for a negative number of tokens", async () => {
+    const at = await bootKernel({ models: [model] });
+    const thief = program("thief", (_input: unknown, ctx: RunContext) =>
+      ctx.infer("a", { messages: [], maxOutputTokens: -100 }),
+    );
+
+    expect((await at.os.wait(await at.os.spawn(thief, { budget: { tokensOut: 10 } }))).error).toMatchObject({
+      code: "EINVAL",
+    });
+    await at.close();
+  });
+
+  test("what a process without a journal was given comes back when its host dies", async () => {
+    const [store, objects] = [new MemoryMetastore(), new MemoryObjectStore()];
+    const first = await bootKernel({ store, objects });
+    const parent = program(
+      "parent",
+      async (_input: unknown, ctx: RunContext) => {
+        if (ctx.os.pid > 0)
+          await ctx.os.spawn(
+            program("child", () => new Promise(() => undefined)),
+            { durable: false, budget: { tokensOut: 60 } },
+          );
+        await new Promise(() => undefined);
+      },
+      { version: "1" },
+    );
+    const pid = await first.os.spawn(parent, { budget: { tokensOut: 100 } });
+    await sleep(5);
+    const second = await bootKernel({ store, objects });
+
+    expect(JSON.parse(await second.os.fs.readText(`/proc/${pid}/budget.json`))).toMatchObject({
+      tokensOut: { allocation: 100, used: 0 },
+    });
+    expect(await second.os.spawn(program("next", () => 1))).toBeGreaterThan(pid + 1);
   });
 });
 

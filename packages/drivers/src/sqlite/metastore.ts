@@ -50,8 +50,11 @@ const FOLD_IDLE_MS = 250;
 /** Frames (4 KiB pages) in the write-ahead log at which a checkpoint begins. */
 const CHECKPOINT_FRAMES = 6144;
 const WAL_FRAME_BYTES = 4096 + 24;
+/** Times the bound of the log beyond which it is checkpointed on the loop. */
+const FRAMES_WITHOUT_THREAD = 4;
 const CHECK_WAL_EVERY = 16;
 const DEFAULT_TAIL_RETENTION = 10_000;
+const DROP_SLICE_GROUPS = 512;
 
 export interface SqliteMetastoreOptions {
   /** Data directory; made if it is absent. */
@@ -129,6 +132,7 @@ export class SqliteMetastore implements Metastore {
   #written: Seq;
   #groupsWritten = 0;
   #isHeld = false;
+  #isCheckpointDue = false;
   /** Bytes up to which the log file is known to be allocated. */
   #walBytes = 0;
   readonly #gates: (() => void)[] = [];
@@ -207,7 +211,9 @@ export class SqliteMetastore implements Metastore {
     { after, limit }: { readonly after: Seq; readonly limit: number },
   ): Promise<readonly LogEntry[]> {
     return this.#reading(() => {
-      const trimmed = toSeq(this.#overlay.trims.get(log) ?? this.#folding?.trims.get(log) ?? this.#tables.trimmed(log));
+      const trimmed = toSeq(
+        Math.max(this.#overlay.trims.get(log) ?? 0, this.#folding?.trims.get(log) ?? 0, this.#tables.trimmed(log)),
+      );
       if (after < trimmed && after !== SEQ_ZERO) throw stale(log, after, trimmed);
       const from = toSeq(Math.max(after, trimmed));
       // Half-folded segments (S5) lie behind the mark; the overlay still has their entries.
@@ -298,7 +304,8 @@ export class SqliteMetastore implements Metastore {
     try {
       if (this.#failure === undefined) {
         await this.flushTo(this.#seq);
-        while (!this.#overlay.isEmpty || this.#folding !== undefined) this.#foldSlice();
+        while (this.#failure === undefined && (!this.#overlay.isEmpty || this.#folding !== undefined))
+          this.#foldSlice();
       }
     } finally {
       await this.#thread.stop();
@@ -379,7 +386,13 @@ export class SqliteMetastore implements Metastore {
   /** Housekeeping that the write made due. */
   #afterWrite(): void {
     if (this.#groupsWritten === 2 && this.#useThread) this.#thread.start();
-    if (this.#groupsWritten % CHECK_WAL_EVERY === 0) this.#tendLog();
+    if (this.#groupsWritten % CHECK_WAL_EVERY === 0) {
+      try {
+        this.#tendLog();
+      } catch (error) {
+        return this.#poison(sqliteError(error, this.#ownership.dir));
+      }
+    }
     if (this.#overlay.size > this.#foldRows) this.#startFolding();
     else if (this.#idle === undefined) {
       this.#idle = setTimeout(() => {
@@ -395,13 +408,24 @@ export class SqliteMetastore implements Metastore {
    */
   #tendLog(): void {
     const frames = this.#tables.walFrames();
-    const used = (frames + 64) * WAL_FRAME_BYTES;
-    if (used + WAL_GROWTH_BYTES / 2 > this.#walBytes) {
+    this.#growLog((frames + 64) * WAL_FRAME_BYTES);
+    if (frames <= this.#checkpointFrames) return;
+    this.#isCheckpointDue = true;
+    this.#startCheckpoint();
+    // Without the thread, or when it never gets a turn, a stall is better than a log without bound.
+    if (!this.#useThread || frames > FRAMES_WITHOUT_THREAD * this.#checkpointFrames) this.#tables.checkpoint();
+  }
+
+  /** Only a faster sync depends on it: a disk that refuses will say so to the write that needs it. */
+  #growLog(used: number): void {
+    if (used + WAL_GROWTH_BYTES / 2 <= this.#walBytes) return;
+    try {
       this.#walBytes = Math.max(this.#walBytes, fstatSync(this.#walFd).size, used);
       writeSync(this.#walFd, new Uint8Array(WAL_GROWTH_BYTES), 0, WAL_GROWTH_BYTES, this.#walBytes);
       this.#walBytes += WAL_GROWTH_BYTES;
+    } catch {
+      this.#walBytes = Number.POSITIVE_INFINITY;
     }
-    if (frames > this.#checkpointFrames && this.#thread.canCheckpoint) this.#checkpoint();
   }
 
   #startSync(): void {
@@ -420,12 +444,18 @@ export class SqliteMetastore implements Metastore {
       this.#flushed = upTo;
       const later = this.#waitingForFlush.findIndex((waiter) => waiter.seq > upTo);
       this.#wake(this.#waitingForFlush.splice(0, later < 0 ? this.#waitingForFlush.length : later));
+      this.#startCheckpoint();
       if (this.#waitingForFlush.length > 0) this.#startSync();
     });
   }
 
-  /** Two passes (S6): the first while commits go on, the second with commits held, so that the log restarts. */
-  #checkpoint(): void {
+  /**
+   * Two passes (S6): the first while commits go on, the second with commits held, so that the log restarts.
+   * The thread does one thing at a time: when it syncs, the checkpoint follows the sync.
+   */
+  #startCheckpoint(): void {
+    if (!this.#isCheckpointDue || !this.#thread.canCheckpoint || this.#failure !== undefined) return;
+    this.#isCheckpointDue = false;
     const failed = (): void =>
       this.#poison(new KernelError("EIO", "a checkpoint of the store failed", { path: this.#ownership.dir }));
     this.#thread.checkpoint((left) => {
@@ -471,6 +501,8 @@ export class SqliteMetastore implements Metastore {
   #foldSlice(): void {
     if (this.#folding === undefined) {
       if (!this.#group.isEmpty) this.#writeGroup();
+      // Only what is in the log may be folded (S5).
+      if (!this.#group.isEmpty || this.#failure !== undefined) return;
       this.#folding = this.#overlay;
       this.#overlay = new Overlay();
       this.#foldTarget = this.#seq;
@@ -497,12 +529,26 @@ export class SqliteMetastore implements Metastore {
 
   #moveMark(): void {
     this.#tables.setMeta("folded", this.#foldTarget);
+    this.#dropGroups();
+  }
+
+  /** Forgets what `tail` need not know any more, a slice at a time. */
+  #dropGroups(): void {
     const through = this.#foldTarget - this.#tailRetention;
-    if (through > 0 && this.#tables.dropGroups(through, 1024) > 0) {
-      const oldest = this.#tables.groupsAfter(0, 1)[0];
-      const first =
-        oldest === undefined ? this.#foldTarget : (decodeGroup(oldest.head, oldest.body)[0]?.seq ?? oldest.seq) - 1;
-      this.#tables.setMeta("dropped", first);
+    if (through <= 0 || this.#tables.dropGroups(through, DROP_SLICE_GROUPS) === 0) return;
+    const oldest = this.#tables.groupsAfter(0, 1)[0];
+    const first =
+      oldest === undefined ? this.#foldTarget : (decodeGroup(oldest.head, oldest.body)[0]?.seq ?? oldest.seq) - 1;
+    this.#tables.setMeta("dropped", first);
+    if (first < through) this.#defer(() => this.#dropMore());
+  }
+
+  #dropMore(): void {
+    if (this.#failure !== undefined || this.#closing !== undefined || this.#isHeld) return;
+    try {
+      this.#tables.transaction(() => this.#dropGroups());
+    } catch (error) {
+      this.#poison(sqliteError(error, this.#ownership.dir));
     }
   }
 

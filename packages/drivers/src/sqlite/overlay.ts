@@ -28,6 +28,8 @@ export class Overlay {
       else entries.push({ seq, value });
       this.#appended++;
     }
-    for (const { log, through } of effects.trims) this.trims.set(log, through);
+    for (const { log, through } of effects.trims) {
+      if (through > (this.trims.get(log) ?? 0)) this.trims.set(log, through);
+    }
   }
 }

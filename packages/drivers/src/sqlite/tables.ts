@@ -79,7 +79,9 @@ export class Tables {
         "INSERT OR REPLACE INTO segments(log, first, last, head, body) VALUES (?, ?, ?, ?, ?)",
       );
       this.#dropSegments = db.prepare("DELETE FROM segments WHERE log = ? AND last <= ?");
-      this.#putTrim = db.prepare("INSERT OR REPLACE INTO trims(log, through) VALUES (?, ?)");
+      this.#putTrim = db.prepare(
+        "INSERT INTO trims(log, through) VALUES (?, ?) ON CONFLICT(log) DO UPDATE SET through = max(through, excluded.through)",
+      );
       this.#getTrim = db.prepare("SELECT through FROM trims WHERE log = ?");
       this.#putMeta = db.prepare("INSERT OR REPLACE INTO meta(name, value) VALUES (?, ?)");
       this.#getMeta = db.prepare("SELECT value FROM meta WHERE name = ?");
@@ -186,6 +188,11 @@ export class Tables {
     // NOOP reports and does nothing; the columns are those of the pragma.
     const row = this.#walState.get() as { log: number; checkpointed: number };
     return row.log;
+  }
+
+  /** Copies the log into the database on this connection; stalls the loop. */
+  checkpoint(): void {
+    this.db.exec("PRAGMA wal_checkpoint(PASSIVE)");
   }
 
   /** Runs changes as one transaction. */

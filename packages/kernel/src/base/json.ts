@@ -63,7 +63,10 @@ function checkObject(value: object, what: string, place: string, depth: number, 
     refuse(what, place, `a cycle, or more than ${LIMITS.jsonDepthMax} levels`, "flatten it");
   budget.left -= 2;
   if (Array.isArray(value)) {
-    for (let at = 0; at < value.length; at++) check(value[at], what, place === "" ? "" : place, depth + 1, budget);
+    for (let at = 0; at < value.length; at++) {
+      if (value[at] === undefined) refuse(what, `${place}[${at}]`, "undefined in an array", "use null");
+      check(value[at], what, place, depth + 1, budget);
+    }
     return;
   }
   const prototype: unknown = Object.getPrototypeOf(value);

@@ -2,10 +2,12 @@
 //
 // B1  At every account and instant: settled + reserved + allocated to children <= allocation. The form of
 //     the commit guarantees it: each movement is one bounded add on the counter of one account.
-// B2  An account without an allocation for a resource shares the one of its nearest ancestor that has one.
-// B3  A crash leaves reservations standing until their process settles or releases them, never lost money.
+// B2  A process without an allocation of its own shares the account of its nearest ancestor that has one.
+// B3  An account stays open while its process or anything that uses it lives, and then returns what is left
+//     to its parent, in the commit of the exit that was the last.
+// B4  A reservation whose call nobody saw end (a crash, a kill) counts as spent: nobody knows better.
 
-import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Batch, Entry, Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, type Seq, SEQ_ZERO, toPid } from "../base/id.ts";
 
@@ -22,12 +24,23 @@ export interface Reservation {
   readonly carriers: Readonly<Partial<Record<Resource, number>>>;
 }
 
+/** Operations that belong into one commit. */
+export interface AccountChange {
+  readonly checks: NonNullable<Batch["checks"]>;
+  readonly puts: NonNullable<Batch["puts"]>;
+  readonly adds: readonly Add[];
+  readonly deletes: readonly string[];
+}
+
 interface Account {
   readonly parent: Pid | undefined;
   readonly allocation: Amounts;
+  /** Living processes that spend from it, and open accounts below it. */
+  users: number;
 }
 
 const FORMAT = 1;
+const NO_CHANGE: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
 const accountKey = (pid: Pid): string => `A/${pid}`;
 const usedKey = (pid: number, resource: Resource): string => `a/${pid}/${resource}`;
 
@@ -39,72 +52,121 @@ export class AccountTree {
     this.#store = store;
   }
 
+  /** Reads the open accounts; who uses them is told by `join`, and `unused` names the rest. */
   async boot(): Promise<void> {
-    for (const { key, value } of await this.#store.scan({ from: "A/", to: "A0" }, { limit: 100_000 })) {
-      // Written by `open` only.
-      const record = JSON.parse(String(value)) as { v: number; parent?: number; allocation: Amounts };
-      if (record.v !== FORMAT)
-        throw new KernelError("EVERSION", `an account has format ${record.v}, this program reads ${FORMAT}`);
-      this.#accounts.set(toPid(Number(key.slice(2))), {
-        parent: record.parent === undefined ? undefined : toPid(record.parent),
-        allocation: record.allocation,
-      });
+    for (let from = "A/"; ;) {
+      const page = await this.#store.scan({ from, to: "A0" }, { limit: 1000 });
+      for (const entry of page) this.#load(entry);
+      const last = page.at(-1);
+      if (last === undefined) break;
+      from = `${last.key}\u0001`;
     }
+    for (const { parent } of this.#accounts.values()) this.join(parent);
   }
 
-  /** Opens an account below `parent` (the parent process); the operations belong into the spawn's commit. */
-  open(
-    pid: Pid,
-    parent: Pid | undefined,
-    allocation: Amounts,
-  ): { readonly adds: readonly Add[]; readonly puts: NonNullable<Batch["puts"]> } {
-    assertAmounts(allocation);
-    this.#accounts.set(pid, { parent, allocation });
-    const adds = parent === undefined ? [] : this.#moves(parent, allocation, 1);
+  #load({ key, value }: Entry): void {
+    // Written by `open` only.
+    const record = JSON.parse(String(value)) as { v: number; parent?: number; allocation: Amounts };
+    if (record.v !== FORMAT)
+      throw new KernelError("EVERSION", `an account has format ${record.v}, this program reads ${FORMAT}`);
+    this.#accounts.set(toPid(Number(key.slice(2))), {
+      parent: record.parent === undefined ? undefined : toPid(record.parent),
+      allocation: record.allocation,
+      users: 0,
+    });
+  }
+
+  /** Accounts that nothing living uses: what a host left behind that died. */
+  get unused(): readonly Pid[] {
+    return [...this.#accounts].flatMap(([pid, { users }]) => (users === 0 ? [pid] : []));
+  }
+
+  /** Counts one more user of an account. */
+  join(account: Pid | undefined): void {
+    const found = account === undefined ? undefined : this.#accounts.get(account);
+    if (found !== undefined) found.users++;
+  }
+
+  /** Opens an account below another; the operations belong into the commit of the spawn. */
+  open(pid: Pid, parent: Pid | undefined, allocation: Amounts): AccountChange {
+    const adds = this.#moves(parent, allocation);
+    this.#accounts.set(pid, { parent, allocation, users: 0 });
+    this.join(parent);
     const record = { v: FORMAT, ...(parent === undefined ? {} : { parent }), allocation };
-    return Object.keys(allocation).length === 0
-      ? { adds, puts: [] }
-      : { adds, puts: [{ key: accountKey(pid), value: JSON.stringify(record) }] };
+    return { ...NO_CHANGE, adds, puts: [{ key: accountKey(pid), value: JSON.stringify(record) }] };
   }
 
-  /** Undoes `open` in memory after its commit was refused, or when the process is gone. */
-  forget(pid: Pid): void {
-    this.#accounts.delete(pid);
-  }
-
-  /** Returns what an ending process did not use; the operations belong into its exit's commit. */
-  async close(pid: Pid): Promise<{
-    readonly checks: NonNullable<Batch["checks"]>;
-    readonly adds: readonly Add[];
-    readonly deletes: readonly string[];
-  }> {
+  /** Undoes `open` in memory after its commit was refused. */
+  undo(pid: Pid): void {
     const account = this.#accounts.get(pid);
-    if (account?.parent === undefined || Object.keys(account.allocation).length === 0)
-      return { checks: [], adds: [], deletes: [] };
-    const checks: { key: string; version: Seq }[] = [];
-    const unused: Partial<Record<Resource, number>> = {};
-    for (const resource of RESOURCES) {
-      const allocated = account.allocation[resource];
-      if (allocated === undefined) continue;
-      const entry = await this.#store.get(usedKey(pid, resource));
-      checks.push({ key: usedKey(pid, resource), version: entry?.version ?? SEQ_ZERO });
-      unused[resource] = allocated - Number(entry?.value ?? 0);
-    }
-    const deletes = [accountKey(pid), ...checks.flatMap(({ key, version }) => (version === SEQ_ZERO ? [] : [key]))];
-    return { checks, adds: this.#moves(account.parent, unused, -1), deletes };
+    this.#accounts.delete(pid);
+    const parent = account?.parent === undefined ? undefined : this.#accounts.get(account.parent);
+    if (parent !== undefined) parent.users--;
   }
 
-  /** Sets amounts aside for `pid`; the adds belong into the commit of the intent. */
-  reserve(pid: Pid, amounts: Amounts): { readonly reservation: Reservation; readonly adds: readonly Add[] } {
+  /**
+   * What a user's end does to its account: if it was the last, the account and each above that is unused
+   * then are closed. The operations belong into one commit; `leave` follows once it has succeeded.
+   */
+  async closing(
+    account: Pid | undefined,
+    leaving: number,
+  ): Promise<AccountChange & { readonly closed: readonly Pid[] }> {
+    const checks: { key: string; version: Seq }[] = [];
+    const deletes: string[] = [];
+    const closed: Pid[] = [];
+    let refund: Partial<Record<Resource, number>> = {};
+    let at = account;
+    for (let gone = leaving; at !== undefined; gone = 1) {
+      const found = this.#accounts.get(at);
+      if (found === undefined || found.users - gone > 0) break;
+      const left: Partial<Record<Resource, number>> = {};
+      for (const resource of RESOURCES) {
+        const entry = await this.#store.get(usedKey(at, resource));
+        if (entry !== undefined) deletes.push(entry.key);
+        const allocated = found.allocation[resource];
+        // What this account does not limit is the business of one above it.
+        if (allocated === undefined) left[resource] = refund[resource] ?? 0;
+        else {
+          checks.push({ key: usedKey(at, resource), version: entry?.version ?? SEQ_ZERO });
+          left[resource] = allocated - (Number(entry?.value ?? 0) - (refund[resource] ?? 0));
+        }
+      }
+      deletes.push(accountKey(at));
+      closed.push(at);
+      refund = left;
+      at = found.parent;
+    }
+    return { checks, puts: [], adds: this.#moves(at, refund, -1), deletes, closed };
+  }
+
+  /** Applies a closing in memory, once its commit has succeeded. */
+  leave(account: Pid | undefined, leaving: number, closed: readonly Pid[]): void {
+    const found = account === undefined ? undefined : this.#accounts.get(account);
+    if (found !== undefined) found.users -= leaving;
+    for (const pid of closed) {
+      const parent = this.#accounts.get(pid)?.parent;
+      const above = parent === undefined ? undefined : this.#accounts.get(parent);
+      if (above !== undefined) above.users--;
+      this.#accounts.delete(pid);
+    }
+  }
+
+  /** Sets amounts aside; the adds belong into the commit of the intent. */
+  reserve(
+    account: Pid | undefined,
+    amounts: Amounts,
+  ): { readonly reservation: Reservation; readonly adds: readonly Add[] } {
+    if (account === undefined) return { reservation: { amounts, carriers: {} }, adds: [] };
     const carriers: Partial<Record<Resource, number>> = {};
     for (const resource of RESOURCES) {
-      const carrier = amounts[resource] === undefined ? undefined : this.#carrierOf(pid, resource);
+      const carrier = amounts[resource] === undefined ? undefined : this.#carrierOf(account, resource);
       if (carrier !== undefined) carriers[resource] = carrier;
     }
-    return { reservation: { amounts, carriers }, adds: this.#moves(pid, amounts, 1) };
+    return { reservation: { amounts, carriers }, adds: this.#moves(account, amounts) };
   }
 
-  /** Replaces a reservation by what was really used; what exceeds the reservation is not charged to the budget. */
+  /** Replaces a reservation by what was really used; what exceeds it is not charged to the budget. */
   settle(reservation: Reservation, actual: Amounts): readonly Add[] {
     return this.#corrections(reservation, (resource, reserved) => Math.min(actual[resource] ?? 0, reserved) - reserved);
   }
@@ -114,15 +176,15 @@ export class AccountTree {
     return this.#corrections(reservation, (_resource, reserved) => -reserved);
   }
 
-  /** Allocation and use of the account of one process, resource by resource. */
+  /** Allocation and use, resource by resource, of the accounts that a process spends from. */
   async usage(
-    pid: Pid,
+    account: Pid | undefined,
   ): Promise<
     Readonly<Record<string, { readonly allocation: number; readonly used: number; readonly account: number }>>
   > {
     const out: Record<string, { allocation: number; used: number; account: number }> = {};
     for (const resource of RESOURCES) {
-      const carrier = this.#carrierOf(pid, resource);
+      const carrier = this.#carrierOf(account, resource);
       const allocation = carrier === undefined ? undefined : this.#accounts.get(carrier)?.allocation[resource];
       if (carrier === undefined || allocation === undefined) continue;
       const used = Number((await this.#store.get(usedKey(carrier, resource)))?.value ?? 0);
@@ -131,16 +193,11 @@ export class AccountTree {
     return out;
   }
 
-  /** Parent of a process's account, for processes without a record of their own. */
-  attach(pid: Pid, parent: Pid | undefined): void {
-    if (!this.#accounts.has(pid)) this.#accounts.set(pid, { parent, allocation: {} });
-  }
-
-  #moves(pid: Pid, amounts: Amounts, sign: 1 | -1): Add[] {
+  #moves(account: Pid | undefined, amounts: Amounts, sign: 1 | -1 = 1): Add[] {
     const adds: Add[] = [];
     for (const resource of RESOURCES) {
       const amount = amounts[resource];
-      const carrier = amount === undefined || amount === 0 ? undefined : this.#carrierOf(pid, resource);
+      const carrier = amount === undefined || amount === 0 ? undefined : this.#carrierOf(account, resource);
       if (amount === undefined || carrier === undefined) continue;
       const max = this.#accounts.get(carrier)?.allocation[resource] ?? 0;
       adds.push({ key: usedKey(carrier, resource), delta: sign * amount, max });
@@ -153,14 +210,14 @@ export class AccountTree {
     for (const resource of RESOURCES) {
       const carrier = reservation.carriers[resource];
       const change = delta(resource, reservation.amounts[resource] ?? 0);
-      if (carrier !== undefined && change !== 0)
-        adds.push({ key: usedKey(carrier, resource), delta: change, max: Number.MAX_SAFE_INTEGER });
+      if (carrier === undefined || change === 0) continue;
+      adds.push({ key: usedKey(carrier, resource), delta: change, max: Number.MAX_SAFE_INTEGER });
     }
     return adds;
   }
 
-  #carrierOf(pid: Pid, resource: Resource): Pid | undefined {
-    for (let at: Pid | undefined = pid; at !== undefined; at = this.#accounts.get(at)?.parent) {
+  #carrierOf(account: Pid | undefined, resource: Resource): Pid | undefined {
+    for (let at = account; at !== undefined; at = this.#accounts.get(at)?.parent) {
       if (this.#accounts.get(at)?.allocation[resource] !== undefined) return at;
     }
     return undefined;

@@ -94,6 +94,8 @@ export class EventBus {
   subscribe(filter: EventFilter): AsyncGenerator<KernelEvent, void, undefined> {
     const inbox: Inbox = { buffer: [], failure: undefined, wake: undefined };
     const stop = this.observe(filter, (event) => {
+      // After a gap nothing more is taken: the subscriber is told where to begin again.
+      if (inbox.failure !== undefined) return;
       if (inbox.buffer.length < LIMITS.subscriberBufferMax) inbox.buffer.push(event);
       else if (EVENTS[event.name].overflow === "drop") this.#dropped++;
       else {
@@ -104,7 +106,14 @@ export class EventBus {
       }
       inbox.wake?.();
     });
-    return this.#drain(filter, inbox, stop, this.#store.seq);
+    const events = this.#drain(filter, inbox, stop, this.#store.seq);
+    const end = events.return.bind(events);
+    // A generator that was never started does not run its `finally`.
+    events.return = (value) => {
+      stop();
+      return end(value);
+    };
+    return events;
   }
 
   async *#drain(

@@ -30,6 +30,8 @@ function summary(record: JournalRecord): string {
     case "retry":
     case "alive":
       return record.t;
+    case "outdated":
+      return `changed ${record.places.length} outcomes no longer count`;
     case "log":
       return `log     ${record.level} ${record.text}`;
     case "exit":

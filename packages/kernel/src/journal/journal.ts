@@ -71,8 +71,8 @@ export class Journal {
     this.#objects = objects;
   }
 
-  /** Reads the outcomes of earlier lives; `isOutdated` says which no longer count under a new revision. */
-  async load(isOutdated?: (place: string) => boolean): Promise<Replay> {
+  /** Reads the outcomes of earlier lives. */
+  async load(): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
     const usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0 };
@@ -96,10 +96,11 @@ export class Journal {
       } else if (record.t === "release") {
         intents.delete(record.p);
       } else if (record.t === "retry") {
-        for (const [place, outcome] of recorded) if (outcome.error !== undefined) recorded.delete(place);
+        deleteFailures(recorded);
+      } else if (record.t === "outdated") {
+        for (const place of record.places) recorded.delete(place);
       }
     }
-    if (isOutdated !== undefined) for (const place of recorded.keys()) if (isOutdated(place)) recorded.delete(place);
     this.#recorded = recorded;
     this.#intents = intents;
     return { steps: recorded.size, usage, deaths, revision };
@@ -135,9 +136,23 @@ export class Journal {
     return recorded.ref === undefined ? recorded : this.#fetch(recorded.ref);
   }
 
-  /** The unanswered intent of an earlier life at a place. */
-  intentAt(place: string): Intent | undefined {
-    return this.#intents?.get(place);
+  /** Drops loaded outcomes that no longer count and returns their places, which the caller records. */
+  outdate(isOutdated: (place: string) => boolean): readonly string[] {
+    const places = [...(this.#recorded?.keys() ?? [])].filter(isOutdated);
+    for (const place of places) this.#recorded?.delete(place);
+    return places;
+  }
+
+  /** Drops loaded failures, so that their steps are done again; the caller records it. */
+  forgetFailures(): void {
+    if (this.#recorded !== undefined) deleteFailures(this.#recorded);
+  }
+
+  /** Takes the unanswered intent of an earlier life at a place: it is settled or released once. */
+  takeIntent(place: string): Intent | undefined {
+    const intent = this.#intents?.get(place);
+    this.#intents?.delete(place);
+    return intent;
   }
 
   /** Gives a place back when its attempt failed and another follows. */
@@ -208,4 +223,8 @@ export class Journal {
   #gone(): KernelError {
     return new KernelError("ESRCH", "the process has ended; its late result is discarded", { pid: this.#pid });
   }
+}
+
+function deleteFailures(recorded: Map<string, Recorded>): void {
+  for (const [place, outcome] of recorded) if (outcome.error !== undefined) recorded.delete(place);
 }

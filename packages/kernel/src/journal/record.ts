@@ -54,6 +54,8 @@ export type JournalRecord =
   /** The intent at this place failed before it had an effect; its reservation is given back in this commit. */
   | { readonly t: "release"; readonly at: number; readonly p: string; readonly error: ErrorRecord }
   | { readonly t: "skip"; readonly at: number; readonly p: string; readonly why: string }
+  /** Outcomes at these places no longer count: the program was changed there. */
+  | { readonly t: "outdated"; readonly at: number; readonly places: readonly string[] }
   /** Outcomes that failed before this record no longer count: their steps run again. */
   | { readonly t: "retry"; readonly at: number }
   | { readonly t: "log"; readonly at: number; readonly level: string; readonly text: string }

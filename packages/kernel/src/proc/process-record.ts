@@ -26,8 +26,6 @@ export const liveKey = (pid: Pid): string => `l/${String(pid).padStart(10, "0")}
 export const pidOfKey = (key: string): Pid => toPid(Number(key.slice(2)));
 
 export interface RecordExtra {
-  readonly input?: unknown;
-  readonly inputRef?: ContentId | undefined;
   readonly exit?: Exit;
   readonly resultRef?: ContentId;
   readonly quarantined?: ErrorRecord;
@@ -38,11 +36,11 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}): string
     v: PROCESS_FORMAT,
     identity: process.identity,
     layers: process.capability.layers,
-    ...(extra.inputRef === undefined
+    ...(process.inputRef === undefined
       ? process.input === undefined
         ? {}
         : { input: process.input }
-      : { inputRef: extra.inputRef }),
+      : { inputRef: process.inputRef }),
     ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
     ...(extra.exit === undefined ? {} : { exit: extra.exit }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),

@@ -5,39 +5,32 @@
 // T3  After a crash every durable process is `sleeping` until it is resumed; one that was being resumed
 //     when the host died three times is quarantined.
 // T4  A branch is killed bottom-up.
+// T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
-import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Metastore, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
 import { KernelError, type ErrorRecord, describe, isKernelError, toErrorRecord } from "../base/errno.ts";
-import { PID_OWNER, type ContentId, type Pid, toPid } from "../base/id.ts";
+import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type AccountTree, type Amounts, assertAmounts } from "../budget/account.ts";
 import { Capability, type Grant } from "../cap/capability.ts";
 import type { Committer } from "../ipc/committer.ts";
-import type { EventBus } from "../ipc/event-bus.ts";
-import { Journal, type Replay } from "../journal/journal.ts";
+import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
+import { ProcessArchive } from "./process-archive.ts";
+import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
-import {
-  type ProcessRecord,
-  type RecordExtra,
-  decodeProcess,
-  encodeProcess,
-  liveKey,
-  makeRunId,
-  pidOfKey,
-  processKey,
-} from "./process-record.ts";
 import type { Program } from "./program.ts";
+import { Revisions } from "./revision.ts";
 
 const PID_KEY = "sys/pid";
+/** Pids written off ahead for processes that leave no record, so that none is used twice. */
+const PID_BLOCK = 256;
 /** A resumed process is no longer suspected of killing its host after this long. */
 const PROBATION_MS = 3000;
-
-const revisionKey = (revision: string): string => `rev/${revision}`;
 
 export interface SpawnOptions {
   readonly name?: string;
@@ -57,40 +50,41 @@ export interface ProcessRunner {
   release(process: Process): void;
 }
 
+export interface ProcessTableParts {
+  readonly store: Metastore;
+  readonly objects: ObjectStore;
+  readonly platform: Platform;
+  readonly committer: Committer;
+  readonly accounts: AccountTree;
+  readonly bus: EventBus;
+  readonly runner: ProcessRunner;
+}
+
 export class ProcessTable {
   readonly #processes = new Map<Pid, Process>();
   readonly #children = new Map<Pid, Set<Pid>>();
   readonly #zombies: Pid[] = [];
-  /** Revisions whose definitions this host has stored. */
-  readonly #revisions = new Set<string>();
   readonly #store: Metastore;
-  readonly #objects: ObjectStore;
   readonly #platform: Platform;
   readonly #committer: Committer;
   readonly #accounts: AccountTree;
   readonly #bus: EventBus;
   readonly #runner: ProcessRunner;
-  /** Where large inputs are. */
-  readonly #inputRefs = new Map<Pid, ContentId>();
+  readonly #archive: ProcessArchive;
+  readonly #revisions: Revisions;
   #nextPid = PID_OWNER + 1;
+  #reservedPid = PID_OWNER + 1;
   #orphans = 0;
 
-  constructor(parts: {
-    readonly store: Metastore;
-    readonly objects: ObjectStore;
-    readonly platform: Platform;
-    readonly committer: Committer;
-    readonly accounts: AccountTree;
-    readonly bus: EventBus;
-    readonly runner: ProcessRunner;
-  }) {
+  constructor(parts: ProcessTableParts) {
     this.#store = parts.store;
-    this.#objects = parts.objects;
     this.#platform = parts.platform;
     this.#committer = parts.committer;
     this.#accounts = parts.accounts;
     this.#bus = parts.bus;
     this.#runner = parts.runner;
+    this.#archive = new ProcessArchive(parts.store, parts.objects, parts.committer);
+    this.#revisions = new Revisions(parts.store);
   }
 
   /** Computations that outlived their process because they ignored its signal. */
@@ -110,9 +104,20 @@ export class ProcessTable {
     return [...(this.#children.get(pid) ?? [])];
   }
 
+  /** A process of this host, or of the past as the store remembers it. */
+  async recall(pid: Pid): Promise<Process | undefined> {
+    return this.#processes.get(pid) ?? this.#archive.recall(pid);
+  }
+
+  /** Processes of the past, newest first. */
+  history(limit: number): Promise<readonly Process[]> {
+    return this.#archive.history(limit, (pid) => this.#processes.get(pid));
+  }
+
   /** Brings the table back: the owner's process, and everything that was not over as `sleeping`. */
   async boot(user: string): Promise<Process> {
     this.#nextPid = Number((await this.#store.get(PID_KEY))?.value ?? PID_OWNER + 1);
+    this.#reservedPid = this.#nextPid;
     const identity: ProcessIdentity = {
       pid: PID_OWNER,
       ppid: undefined,
@@ -125,31 +130,47 @@ export class ProcessTable {
     const owner = new Process(identity, Capability.all, undefined, undefined);
     owner.become({ name: "running" });
     this.#processes.set(PID_OWNER, owner);
-    this.#accounts.attach(PID_OWNER, undefined);
     for (let from = "l/"; ;) {
       const page = await this.#store.scan({ from, to: "l0" }, { limit: 1000 });
       for (const { key } of page) await this.#reload(pidOfKey(key));
       const last = page.at(-1);
-      if (last === undefined) return owner;
+      if (last === undefined) break;
       from = `${last.key}0`;
     }
+    // Accounts of processes that left no record, or whose last user ended while the host died.
+    for (const account of this.#accounts.unused) await this.#closeUnused(account);
+    return owner;
+  }
+
+  async #reload(pid: Pid): Promise<void> {
+    const process = await this.#archive.recall(pid);
+    if (process === undefined) return;
+    this.#add(process);
+    this.#accounts.join(process.identity.account);
+    this.#committer.notBefore(process.identity.created);
+  }
+
+  async #closeUnused(account: Pid): Promise<void> {
+    const { closed, ...change } = await this.#accounts.closing(account, 0);
+    if (closed.length === 0) return;
+    await this.#committer.commit(change);
+    this.#accounts.leave(undefined, 0, closed);
   }
 
   async spawn(parent: Process, program: Program, options: SpawnOptions): Promise<Process> {
-    if (!parent.isAlive)
-      throw new KernelError("ESRCH", `the parent ${parent.pid} has ended`, { syscall: "spawn", pid: parent.pid });
-    if (this.#processes.size - this.#zombies.length >= LIMITS.processesMax) {
-      throw new KernelError(
-        "EAGAIN",
-        `this host runs ${LIMITS.processesMax} processes, which is its limit; wait for some to end`,
-        { syscall: "spawn" },
-      );
-    }
     const inputJson = encodeJson(options.input, "the input of a process");
     const name = options.name ?? program.name;
     if (name === "") throw new KernelError("EINVAL", "a process needs a name", { syscall: "spawn" });
-    const pid = toPid(this.#nextPid++);
+    const allocation = options.budget ?? {};
+    assertAmounts(allocation);
     const durable = options.durable !== false;
+    const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
+    // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
+    this.#assertMaySpawn(parent);
+    const pid = toPid(this.#nextPid++);
+    const hasAccount = Object.keys(allocation).length > 0;
+    const above = parent.identity.account;
+    const account = hasAccount ? pid : above;
     const identity: ProcessIdentity = {
       pid,
       ppid: parent.pid,
@@ -162,18 +183,25 @@ export class ProcessTable {
         revision: program.revision,
         ...(program.source === undefined ? {} : { source: program.source }),
       },
+      ...(account === undefined ? {} : { account }),
+      ...(hasAccount ? { budget: allocation } : {}),
     };
     const capability = options.grants === undefined ? parent.capability : parent.capability.narrow(options.grants);
-    const journal = durable ? new Journal(pid, this.#committer, this.#objects) : undefined;
-    const process = new Process(identity, capability, journal, options.input);
-    const allocation = options.budget ?? {};
-    assertAmounts(allocation);
-    const account = this.#accounts.open(pid, parent.pid, allocation);
+    const process = new Process(
+      identity,
+      capability,
+      durable ? this.#archive.createJournal(pid) : undefined,
+      options.input,
+    );
+    process.inputRef = inputRef;
+    const change = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
+    this.#accounts.join(account);
     try {
-      if (durable) await this.#commitSpawn(process, program, inputJson, account);
-      else if (account.puts.length > 0) await this.#committer.commit(account);
+      if (durable) await this.#commitSpawn(process, program, change);
+      else if (change !== undefined || pid >= this.#reservedPid) await this.#commitVolatileSpawn(change);
     } catch (error) {
-      this.#accounts.forget(pid);
+      if (hasAccount) this.#accounts.undo(pid);
+      else this.#accounts.leave(account, 1, []);
       throw refusedBudget(error, "spawn", parent.pid);
     }
     this.#add(process);
@@ -181,111 +209,177 @@ export class ProcessTable {
     return process;
   }
 
-  async #commitSpawn(
+  #assertMaySpawn(parent: Process): void {
+    if (!parent.isAlive || parent.isEnding) {
+      throw new KernelError("ESRCH", `the parent ${parent.pid} has ended`, { syscall: "spawn", pid: parent.pid });
+    }
+    if (this.#processes.size - this.#zombies.length >= LIMITS.processesMax) {
+      throw new KernelError(
+        "EAGAIN",
+        `this host runs ${LIMITS.processesMax} processes, which is its limit; wait for some to end`,
+        { syscall: "spawn" },
+      );
+    }
+  }
+
+  #commitSpawn(
     process: Process,
     program: Program,
-    inputJson: string | undefined,
-    account: ReturnType<AccountTree["open"]>,
-  ): Promise<void> {
+    account: ReturnType<AccountTree["open"]> | undefined,
+  ): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
-    const inputRef =
-      inputJson !== undefined && inputJson.length > LIMITS.inlineOutcomeMax
-        ? await this.#objects.put(new TextEncoder().encode(inputJson))
-        : undefined;
-    if (inputRef !== undefined) this.#inputRefs.set(pid, inputRef);
-    await this.#committer.commit(
-      {
-        puts: [
-          { key: processKey(pid), value: encodeProcess(process, { inputRef }) },
-          { key: liveKey(pid), value: "" },
-          { key: PID_KEY, value: String(this.#nextPid) },
-          ...this.#definitionsOf(program),
-          ...account.puts,
-        ],
-        adds: account.adds,
-        appends: [
-          {
-            log: journalLog(pid),
-            value: encodeRecord({
-              t: "start",
-              v: JOURNAL_FORMAT,
-              at: created,
-              program: program.name,
-              revision: program.revision,
-            }),
-          },
-        ],
-      },
-      [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
-    );
+    const { revision } = program;
+    this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
+    return this.#committer
+      .commit(
+        {
+          puts: [
+            { key: processKey(pid), value: encodeProcess(process) },
+            { key: liveKey(pid), value: "" },
+            { key: PID_KEY, value: String(this.#reservedPid) },
+            ...this.#revisions.putsOf(program),
+            ...(account?.puts ?? []),
+          ],
+          ...(account === undefined ? {} : { adds: account.adds }),
+          appends: [
+            {
+              log: journalLog(pid),
+              value: encodeRecord({ t: "start", v: JOURNAL_FORMAT, at: created, program: program.name, revision }),
+            },
+          ],
+        },
+        [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
+      )
+      .then(() => this.#revisions.markStored(program));
   }
 
-  /** Runs a sleeping process on from its journal. A failed run with `again` tries its failed steps anew. */
+  /** A process without a record still uses up its pid, and moves its budget. */
+  #commitVolatileSpawn(account: ReturnType<AccountTree["open"]> | undefined): Promise<Receipt> {
+    this.#reservedPid = this.#nextPid + PID_BLOCK;
+    const puts = [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])];
+    return this.#committer.commit(account === undefined ? { puts } : { puts, adds: account.adds });
+  }
+
+  /**
+   * Takes a process that sleeps, or with `again` one that has failed, so that nobody else resumes it (T5).
+   * @throws {EBUSY} it is in another state
+   */
+  claim(process: Process, again: boolean): { readonly process: Process; readonly undo: () => void } {
+    const { pid, state } = process;
+    const current = this.#processes.get(pid) ?? process;
+    if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
+      const fresh = new Process(process.identity, process.capability, this.#archive.createJournal(pid), process.input);
+      fresh.inputRef = process.inputRef;
+      fresh.become({ name: "ready" });
+      const at = this.#zombies.indexOf(pid);
+      if (at >= 0) this.#zombies.splice(at, 1);
+      this.#add(fresh);
+      return {
+        process: fresh,
+        undo: () => {
+          if (fresh.state.name !== "ready" || fresh.isEnding) return;
+          this.#processes.set(pid, process);
+          this.#zombies.push(pid);
+        },
+      };
+    }
+    if (current.state.name !== "sleeping") {
+      throw new KernelError("EBUSY", `process ${pid} is ${current.state.name}, not sleeping`, {
+        syscall: "resume",
+        pid,
+      });
+    }
+    current.become({ name: "ready" });
+    return {
+      process: current,
+      undo: () => {
+        if (current.state.name === "ready" && !current.isEnding) current.become({ name: "sleeping" });
+      },
+    };
+  }
+
+  /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
   async resume(process: Process, program: Program, again: boolean): Promise<void> {
     const { journal } = process;
-    if (journal === undefined) {
+    if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
+    const { replay, outdated } = await this.#revisions.load(journal, program);
+    if (again) journal.forgetFailures();
+    if (replay.deaths >= LIMITS.resumeDeathsMax && !again) {
+      return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
     }
-    // From here on a second call finds it busy.
-    process.become({ name: "ready" });
-    try {
-      if (again) await journal.note({ t: "retry", at: this.#committer.now() });
-      const replay = await this.#load(journal, program);
-      if (replay.deaths >= LIMITS.resumeDeathsMax) {
-        return await this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
-      }
-      Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
-      await this.#commitResume(process, program, journal);
-    } catch (error) {
-      process.become({ name: "sleeping" });
-      throw error;
-    }
+    Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
+    this.#assertClaimed(process);
+    await this.#commitResume(process, program, { again, outdated, log: journal.log });
+    this.#assertClaimed(process);
     process.isResumed = true;
     this.#start(process, program);
-    this.#probation(process, journal);
+    this.#probation(process);
   }
 
-  /** Loads the outcomes; under a new revision without those that it has outdated. */
-  async #load(journal: Journal, program: Program): Promise<Replay> {
-    const replay = await journal.load();
-    if (replay.revision === program.revision || program.outdated === undefined) return replay;
-    const entry = await this.#store.get(revisionKey(replay.revision));
-    // Written by `#definitionsOf` only.
-    const previous = entry === undefined ? {} : (JSON.parse(String(entry.value)) as Readonly<Record<string, string>>);
-    return journal.load(program.outdated(previous));
+  /** A kill in the meantime has the last word (T5). */
+  #assertClaimed(process: Process): void {
+    if (process.state.name === "ready" && !process.isEnding) return;
+    throw new KernelError("ECANCELED", `process ${process.pid} was ended while it was resumed`, {
+      syscall: "resume",
+      pid: process.pid,
+    });
   }
 
-  #commitResume(process: Process, program: Program, journal: Journal): Promise<unknown> {
-    const { pid, name } = process.identity;
-    return this.#committer.commit(
-      {
-        puts: [
-          { key: processKey(pid), value: encodeProcess(process, this.#inputOf(process)) },
-          { key: liveKey(pid), value: "" },
-          ...this.#definitionsOf(program),
-        ],
-        appends: [
-          {
-            log: journal.log,
-            value: encodeRecord({ t: "resume", at: this.#committer.now(), revision: program.revision }),
-          },
-        ],
-      },
-      [{ name: "process.resumed", pid, data: { name, program: program.name } }],
-    );
+  #commitResume(
+    process: Process,
+    program: Program,
+    how: { readonly again: boolean; readonly outdated: readonly string[]; readonly log: string },
+  ): Promise<unknown> {
+    const { pid, name, budget } = process.identity;
+    const at = this.#committer.now();
+    const records = [
+      ...(how.again ? [encodeRecord({ t: "retry", at })] : []),
+      ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
+      encodeRecord({ t: "resume", at, revision: program.revision }),
+    ];
+    // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
+    const account =
+      how.again && budget !== undefined
+        ? this.#accounts.open(pid, this.#accountAbove(process), remaining(budget, process))
+        : undefined;
+    if (how.again) this.#accounts.join(process.identity.account);
+    return this.#committer
+      .commit(
+        {
+          puts: [
+            { key: processKey(pid), value: encodeProcess(process) },
+            { key: liveKey(pid), value: "" },
+            ...this.#revisions.putsOf(program),
+            ...(account?.puts ?? []),
+          ],
+          ...(account === undefined ? {} : { adds: account.adds }),
+          appends: records.map((value) => ({ log: how.log, value })),
+        },
+        [{ name: "process.resumed", pid, data: { name, program: program.name } }],
+      )
+      .then(
+        () => this.#revisions.markStored(program),
+        (error: unknown) => {
+          if (account !== undefined) this.#accounts.undo(pid);
+          throw refusedBudget(error, "resume", pid);
+        },
+      );
+  }
+
+  #accountAbove(process: Process): Pid | undefined {
+    const { ppid } = process.identity;
+    return ppid === undefined ? undefined : this.#processes.get(ppid)?.identity.account;
   }
 
   /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
-  #probation(process: Process, journal: Journal): void {
+  #probation(process: Process): void {
     const { steps } = process.usage;
-    this.#platform.setTimer(
-      PROBATION_MS,
-      () => {
-        if (!process.isAlive || process.isAbandoned || process.usage.steps > steps) return;
-        journal.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
-      },
-      { idle: true },
-    );
+    const alive = (): void => {
+      if (!process.isAlive || process.isAbandoned || process.usage.steps > steps) return;
+      process.journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
+    };
+    this.#platform.setTimer(PROBATION_MS, alive, { idle: true });
   }
 
   /** Lets a quarantined process be resumed again, on somebody's word. */
@@ -294,76 +388,41 @@ export class ProcessTable {
     process.become({ name: "sleeping" });
   }
 
-  /** The definitions of a program, stored once for each revision. */
-  #definitionsOf(program: Program): NonNullable<Batch["puts"]> {
-    if (program.definitions === undefined || this.#revisions.has(program.revision)) return [];
-    this.#revisions.add(program.revision);
-    return [{ key: revisionKey(program.revision), value: JSON.stringify(program.definitions) }];
-  }
-
-  /** A fresh object for an ended process, asleep again, so that it can be resumed under its own pid. */
-  reopen(ended: Process): Process {
-    const { pid, ppid } = ended.identity;
-    const process = new Process(
-      ended.identity,
-      ended.capability,
-      new Journal(pid, this.#committer, this.#objects),
-      ended.input,
-    );
-    process.become({ name: "sleeping" });
-    this.#accounts.attach(pid, ppid);
-    this.#add(process);
-    const at = this.#zombies.indexOf(pid);
-    if (at >= 0) this.#zombies.splice(at, 1);
-    return process;
-  }
-
   async quarantine(process: Process, why: string): Promise<void> {
+    const { pid, name, program } = process.identity;
     const error: ErrorRecord = toErrorRecord(
       new KernelError(
         "EQUARANTINE",
-        `process ${process.pid} (${process.identity.name}) is quarantined: ${why}; inspect /proc/${process.pid}, then \`ergos kill ${process.pid}\` or \`ergos resume ${process.pid} --force\``,
-        {
-          pid: process.pid,
-        },
+        `process ${pid} (${name}) is quarantined: ${why}; inspect /proc/${pid}, then \`ergos kill ${pid}\` or \`ergos resume ${pid} --force\``,
+        { pid },
       ),
     );
     await this.#committer.commit(
-      {
-        puts: [
-          {
-            key: processKey(process.pid),
-            value: encodeProcess(process, { ...this.#inputOf(process), quarantined: error }),
-          },
-        ],
-      },
-      [
-        {
-          name: "process.quarantined",
-          pid: process.pid,
-          data: { name: process.identity.name, program: process.identity.program.name, error },
-        },
-      ],
+      { puts: [{ key: processKey(pid), value: encodeProcess(process, { quarantined: error }) }] },
+      [{ name: "process.quarantined", pid, data: { name, program: program.name, error } }],
     );
     process.become({ name: "quarantined", error });
   }
 
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */
   async kill(process: Process, signal: Signal): Promise<void> {
-    if (process.pid === PID_OWNER)
+    const { pid, name, program } = process.identity;
+    if (pid === PID_OWNER)
       throw new KernelError("EPERM", "the owner's process cannot be signalled; stop the host instead", {
         syscall: "kill",
-        pid: process.pid,
+        pid,
       });
     if (process.state.name === "zombie")
-      throw new KernelError("ESRCH", `process ${process.pid} has already ended`, { syscall: "kill", pid: process.pid });
-    this.#bus.publish({
-      name: "process.signalled",
-      pid: process.pid,
-      data: { name: process.identity.name, program: process.identity.program.name, signal },
-    });
+      throw new KernelError("ESRCH", `process ${pid} has already ended`, { syscall: "kill", pid });
+    if (this.#bus.hasSubscribers)
+      this.#bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
     switch (signal) {
       case "STOP":
+        if (process.program === undefined)
+          throw new KernelError("EINVAL", `process ${pid} is ${process.state.name} and cannot be stopped`, {
+            syscall: "kill",
+            pid,
+          });
         return process.become({ name: "stopped" });
       case "CONT":
         if (process.state.name === "stopped") process.become({ name: "running" });
@@ -371,7 +430,7 @@ export class ProcessTable {
       case "TERM":
       case "INT":
       case "KILL": {
-        const children = this.childrenOf(process.pid).flatMap((pid) => this.#processes.get(pid) ?? []);
+        const children = this.childrenOf(pid).flatMap((child) => this.#processes.get(child) ?? []);
         await Promise.all(
           children.filter((child) => child.state.name !== "zombie").map((child) => this.kill(child, signal)),
         );
@@ -383,88 +442,94 @@ export class ProcessTable {
   }
 
   async #end(process: Process, signal: Signal): Promise<void> {
-    const wasRunning =
-      process.state.name !== "sleeping" && process.state.name !== "quarantined" && process.program !== undefined;
+    const wasRunning = process.program !== undefined;
     if (process.state.name === "stopped") process.become({ name: "running" });
     process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
     if (wasRunning && signal !== "KILL") {
-      const timer = Promise.withResolvers<void>();
-      const handle = this.#platform.setTimer(LIMITS.cancelGraceMs, timer.resolve);
-      await Promise.race([process.done, timer.promise]);
-      handle.cancel();
+      const grace = Promise.withResolvers<void>();
+      const timer = this.#platform.setTimer(LIMITS.cancelGraceMs, grace.resolve);
+      await Promise.race([process.done, grace.promise]);
+      timer.cancel();
     }
-    // Read anew: the program may have ended during the grace period.
-    if ((process.state as { name: string }).name === "zombie") return;
-    if (wasRunning) {
+    // The program may have ended during the grace period.
+    if (process.hasEnded) return;
+    if (wasRunning && !process.isEnding) {
       process.isAbandoned = true;
       this.#orphans++;
     }
     await this.exit(process, { code: 128 + SIGNALS[signal], signal });
   }
 
-  /** Ends a process: journal, result, budget and event in one commit. */
-  async exit(process: Process, exit: Exit): Promise<void> {
-    if (process.ended !== undefined) return;
-    process.ended = this.#committer.now();
-    const { pid, ppid, name, program } = process.identity;
-    const { extra, stored } = await this.#storeResult(process, exit);
-    if (process.journal !== undefined) {
-      const account = await this.#accounts.close(pid);
-      const { result: _result, ...rest } = stored;
-      await this.#committer.commit(
-        {
-          checks: account.checks,
-          adds: account.adds,
-          puts: [{ key: processKey(pid), value: encodeProcess(process, { ...this.#inputOf(process), ...extra }) }],
-          deletes: [liveKey(pid), ...account.deletes],
-          appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended, ...rest }) }],
-        },
-        [{ name: exitEvent(stored), pid, data: exitData(process, stored) }],
-      );
-      process.journal.close();
-    } else {
-      const account = await this.#accounts.close(pid);
-      if (account.deletes.length > 0) await this.#committer.commit(account);
-      if (this.#bus.hasSubscribers)
-        this.#bus.publish({ name: exitEvent(stored), pid, data: { name, program: program.name } });
-    }
-    this.#accounts.forget(pid);
-    process.program = undefined;
-    this.#runner.release(process);
-    process.become({ name: "zombie", exit: stored });
-    this.#adopt(pid, ppid);
-    this.#zombies.push(pid);
-    if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
+  /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
+  exit(process: Process, exit: Exit): Promise<void> {
+    process.ending ??= this.#exit(process, exit);
+    return process.ending;
   }
 
-  /** Lets go of everything that runs: the host ends, the processes do not. Their late outcomes are discarded. */
-  suspendAll(): Promise<void> {
+  async #exit(process: Process, wanted: Exit): Promise<void> {
+    const { pid, ppid } = process.identity;
+    const { extra, exit } = await this.#archive.storeExit(process, wanted);
+    process.ended = this.#committer.now();
+    try {
+      await this.#commitExit(process, exit, extra);
+    } finally {
+      process.journal?.close();
+      process.program = undefined;
+      this.#runner.release(process);
+      process.become({ name: "zombie", exit });
+      this.#adopt(pid, ppid);
+      this.#zombies.push(pid);
+      if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
+    }
+  }
+
+  /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
+  async #commitExit(process: Process, exit: Exit, extra: Parameters<typeof encodeProcess>[1]): Promise<void> {
+    const { pid, account } = process.identity;
+    const { result: _result, ...rest } = exit;
+    for (let tries = 1; ; tries++) {
+      const { closed, ...change } = await this.#accounts.closing(account, 1);
+      const events: readonly PendingEvent[] = [{ name: exitEvent(exit), pid, data: exitData(process, exit) }];
+      try {
+        if (process.journal !== undefined) {
+          await this.#committer.commit(
+            {
+              checks: change.checks,
+              adds: change.adds,
+              puts: [{ key: processKey(pid), value: encodeProcess(process, extra) }],
+              deletes: [liveKey(pid), ...change.deletes],
+              appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest }) }],
+            },
+            events,
+          );
+        } else if (closed.length > 0) await this.#committer.commit(change, events);
+        else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
+        this.#accounts.leave(account, 1, closed);
+        return;
+      } catch (error) {
+        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+      }
+    }
+  }
+
+  /**
+   * Lets go of everything that runs: the host ends, the processes do not. Their late outcomes are discarded.
+   * That they live on is written down: an orderly end is no death while resuming.
+   */
+  async suspendAll(): Promise<void> {
+    const at = this.#committer.now();
+    const notes: Promise<unknown>[] = [];
     for (const process of this.#processes.values()) {
-      if (process.pid === PID_OWNER || !process.isAlive || process.state.name === "sleeping") continue;
+      if (process.pid === PID_OWNER || process.program === undefined || process.isEnding) continue;
       process.isAbandoned = true;
       this.#orphans++;
       process.abort(cancelled("the host is closing"));
+      if (process.isResumed && process.journal !== undefined) notes.push(process.journal.note({ t: "alive", at }));
       process.journal?.close();
       process.become({ name: "sleeping" });
     }
-    return this.#committer.store.flush();
-  }
-
-  /** A process of the past, as the store remembers it. */
-  async recall(pid: Pid): Promise<Process | undefined> {
-    const here = this.#processes.get(pid);
-    if (here !== undefined) return here;
-    const entry = await this.#store.get(processKey(pid));
-    return entry === undefined ? undefined : this.#revive(decodeProcess(entry));
-  }
-
-  /** Processes of the past, newest first. */
-  async history(limit: number): Promise<readonly Process[]> {
-    const page = await this.#store.scan({ from: "p/", to: "p0" }, { limit, reverse: true });
-    const out: Process[] = [];
-    for (const entry of page)
-      out.push(this.#processes.get(pidOfKey(entry.key)) ?? (await this.#revive(decodeProcess(entry))));
-    return out;
+    await Promise.allSettled([...notes, ...[...this.#processes.values()].flatMap((process) => process.ending ?? [])]);
+    await this.#committer.store.flush();
   }
 
   #start(process: Process, program: Program): void {
@@ -481,78 +546,20 @@ export class ProcessTable {
         (result) => this.#finished(process, { code: 0, ...(result === undefined ? {} : { result }) }),
         (error: unknown) => this.#finished(process, this.#failureOf(process, error)),
       )
-      // Only a poisoned store gets here: the exit cannot be recorded, and the next start goes on.
-      .catch((error: unknown) =>
-        process.become({ name: "zombie", exit: { code: 1, error: toErrorRecord(error, "EIO") } }),
-      );
+      // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
+      .catch(() => undefined);
   }
 
   #finished(process: Process, exit: Exit): Promise<void> {
-    if (process.isAbandoned) {
-      this.#orphans--;
-      return Promise.resolve();
-    }
-    return this.exit(process, exit);
+    if (!process.isAbandoned) return this.exit(process, exit);
+    this.#orphans--;
+    return Promise.resolve();
   }
 
   #failureOf(process: Process, error: unknown): Exit {
     if (process.isAborted && isKernelError(error) && error.code === "ECANCELED")
       return { code: 128 + SIGNALS.TERM, signal: "TERM" };
     return { code: 1, error: toErrorRecord(error) };
-  }
-
-  /** Result in the record, or in the object store when it is large. A result that is no JSON fails the process. */
-  async #storeResult(process: Process, exit: Exit): Promise<{ extra: RecordExtra; stored: Exit }> {
-    try {
-      const json = encodeJson(exit.result, `the result of ${process.identity.name}`);
-      if (json === undefined || json.length <= LIMITS.inlineOutcomeMax || process.journal === undefined)
-        return { extra: { exit }, stored: exit };
-      const resultRef = await this.#objects.put(new TextEncoder().encode(json));
-      const { result: _result, ...rest } = exit;
-      return { extra: { exit: rest, resultRef }, stored: exit };
-    } catch (error) {
-      const failed: Exit = { code: 1, error: toErrorRecord(error) };
-      return { extra: { exit: failed }, stored: failed };
-    }
-  }
-
-  #inputOf(process: Process): RecordExtra {
-    const ref = this.#inputRefs.get(process.pid);
-    return ref === undefined ? {} : { inputRef: ref };
-  }
-
-  async #reload(pid: Pid): Promise<void> {
-    const entry = await this.#store.get(processKey(pid));
-    if (entry === undefined) return;
-    const record = decodeProcess(entry);
-    const process = await this.#revive(record);
-    this.#add(process);
-    this.#accounts.attach(pid, record.identity.ppid);
-    this.#committer.notBefore(record.identity.created);
-  }
-
-  async #revive(record: ProcessRecord): Promise<Process> {
-    const { pid } = record.identity;
-    if (record.inputRef !== undefined) this.#inputRefs.set(pid, record.inputRef);
-    const input = record.inputRef === undefined ? record.input : await this.#readJson(record.inputRef);
-    const process = new Process(
-      record.identity,
-      Capability.fromLayers(record.layers),
-      new Journal(pid, this.#committer, this.#objects),
-      input,
-    );
-    process.ended = record.ended;
-    if (record.usage !== undefined) Object.assign(process.usage, record.usage);
-    if (record.exit !== undefined) {
-      const result = record.resultRef === undefined ? record.exit.result : await this.#readJson(record.resultRef);
-      process.become({ name: "zombie", exit: { ...record.exit, ...(result === undefined ? {} : { result }) } });
-    } else if (record.quarantined !== undefined) process.become({ name: "quarantined", error: record.quarantined });
-    else process.become({ name: "sleeping" });
-    return process;
-  }
-
-  async #readJson(ref: ContentId): Promise<unknown> {
-    return JSON.parse(new TextDecoder().decode(await this.#objects.get(ref))) as unknown;
   }
 
   #add(process: Process): void {
@@ -581,8 +588,24 @@ export class ProcessTable {
     if (gone === undefined) return;
     this.#processes.delete(gone.pid);
     if (gone.identity.ppid !== undefined) this.#children.get(gone.identity.ppid)?.delete(gone.pid);
-    this.#inputRefs.delete(gone.pid);
   }
+}
+
+/** What a budget still holds after what the journal says was used. */
+function remaining(budget: Amounts, { usage }: Process): Amounts {
+  const left = (amount: number | undefined, used: number): number | undefined =>
+    amount === undefined ? undefined : Math.max(0, amount - used);
+  const [tokensIn, tokensOut] = [left(budget.tokensIn, usage.tokensIn), left(budget.tokensOut, usage.tokensOut)];
+  const [costMicros, modelCalls] = [
+    left(budget.costMicros, usage.costMicros),
+    left(budget.modelCalls, usage.modelCalls),
+  ];
+  return {
+    ...(tokensIn === undefined ? {} : { tokensIn }),
+    ...(tokensOut === undefined ? {} : { tokensOut }),
+    ...(costMicros === undefined ? {} : { costMicros }),
+    ...(modelCalls === undefined ? {} : { modelCalls }),
+  };
 }
 
 function exitEvent(exit: Exit): "process.completed" | "process.failed" | "process.cancelled" {

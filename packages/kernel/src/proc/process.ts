@@ -5,7 +5,8 @@
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
 
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
-import type { Fd, Pid, RunId } from "../base/id.ts";
+import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
+import type { Amounts } from "../budget/account.ts";
 import type { Capability } from "../cap/capability.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Inode } from "../vfs/inode.ts";
@@ -63,6 +64,9 @@ export interface ProcessIdentity {
   readonly user: string;
   readonly created: number;
   readonly program: { readonly name: string; readonly revision: string; readonly source?: ProgramSource };
+  /** The account that it spends from: its own if it has a budget, else an ancestor's; absent without any. */
+  readonly account?: Pid;
+  readonly budget?: Amounts;
 }
 
 export class Process {
@@ -76,6 +80,10 @@ export class Process {
   program: Program | undefined;
   progress: Progress | undefined;
   ended: number | undefined;
+  /** Set by the first call that ends it; later ones wait for the same end. */
+  ending: Promise<void> | undefined;
+  /** Where its input is, when it is too large for its record. */
+  inputRef: ContentId | undefined;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
   /** Set when code outlives its process: it ignored its signal. */
@@ -105,6 +113,15 @@ export class Process {
 
   get isAlive(): boolean {
     return this.#state.name !== "zombie" && this.#state.name !== "quarantined";
+  }
+
+  /** Whether its end has begun: nothing may be spawned or settled on its behalf any more. */
+  get isEnding(): boolean {
+    return this.ending !== undefined;
+  }
+
+  get hasEnded(): boolean {
+    return this.#state.name === "zombie";
   }
 
   /** Made when somebody asks: most processes are never cancelled. */

@@ -17,6 +17,8 @@ export type ProgramLoader = (source: ProgramSource, input: unknown) => Promise<P
 
 export interface Host {
   readonly version: string;
+  /** Random name of the data directory: keys that leave the host begin with it. */
+  readonly id: string;
   readonly platform: Platform;
   readonly store: Metastore;
   readonly objects: ObjectStore;

@@ -14,10 +14,11 @@ const MILLION = 1_000_000;
 export async function infer(
   host: Host,
   caller: Process,
-  place: string,
+  call: { readonly place: string; readonly request: ModelRequest; readonly signal?: AbortSignal },
   name: string,
-  request: ModelRequest,
 ): Promise<ModelResponse> {
+  const { place, request } = call;
+  const signal = call.signal ?? caller.signal;
   const model = host.models.get(name);
   if (model === undefined) {
     const known = [...host.models.keys()].join(", ") || "none";
@@ -41,7 +42,7 @@ export async function infer(
     // Recorded below, by this function.
     return before.value as ModelResponse;
   }
-  const prior = journal?.intentAt(place);
+  const prior = journal?.takeIntent(place);
   if (prior !== undefined && model.effect === "once") {
     throw new KernelError(
       "EUNKNOWN",
@@ -51,7 +52,7 @@ export async function infer(
       },
     );
   }
-  const key = prior?.key ?? `${caller.identity.runId}/${place}`;
+  const key = prior?.key ?? `${host.id}/${caller.identity.runId}/${place}`;
   const reservation = prior?.reservation ?? (await reserve(host, caller, place, key, model, request));
   // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
   if (model.effect !== "pure" && journal === undefined) await host.store.flush();
@@ -59,7 +60,7 @@ export async function infer(
   caller.become({ name: "waiting", channel: `model ${name}` });
   const started = host.platform.clock.monotonic();
   try {
-    const response = await model.infer(request, { signal: caller.signal, idempotencyKey: key });
+    const response = await model.infer(request, { signal, idempotencyKey: key });
     await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
     return response;
   } catch (error) {
@@ -93,7 +94,7 @@ async function reserve(
   request: ModelRequest,
 ): Promise<Reservation | undefined> {
   const bound = upperBound(model, request);
-  const { reservation, adds } = host.accounts.reserve(caller.pid, bound);
+  const { reservation, adds } = host.accounts.reserve(caller.identity.account, bound);
   if (adds.length === 0 && model.effect === "pure") return undefined;
   try {
     if (caller.journal !== undefined) await caller.journal.intend(place, key, reservation, adds);
@@ -131,7 +132,7 @@ async function settle(
     const receipt = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds }).done;
     if (reservation !== undefined) await receipt.flushed;
     seq = receipt.seq;
-  } else if (adds.length > 0) await host.committer.commit({ adds });
+  } else if (adds.length > 0 && !caller.isEnding) await host.committer.commit({ adds });
   caller.usage.tokensIn += tokensIn;
   caller.usage.tokensOut += tokensOut;
   caller.usage.costMicros += costMicros;
@@ -151,7 +152,8 @@ async function giveBack(
   error: unknown,
 ): Promise<void> {
   caller.journal?.retract(place);
-  if (reservation === undefined || !caller.isAlive) return;
+  // What is still reserved when the process ends counts as spent (B4).
+  if (reservation === undefined || !caller.isAlive || caller.isEnding) return;
   const adds = host.accounts.release(reservation);
   if (caller.journal !== undefined)
     await caller.journal.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) }, adds);

@@ -131,25 +131,23 @@ export const PROCESS_ROWS = {
         );
       }
       const process = await processOf(host, a.pid, "resume");
-      const { state } = process;
-      if (state.name === "zombie" && a.again === true && state.exit.code !== 0)
-        return resurrect(host, caller, process, a.program);
-      if (state.name === "quarantined" && a.force === true) {
-        await host.processes.pardon(process);
-      } else if (state.name === "quarantined") {
+      if (process.state.name === "quarantined" && a.force === true) await host.processes.pardon(process);
+      else if (process.state.name === "quarantined") {
         throw new KernelError(
           "EQUARANTINE",
           `process ${a.pid} is quarantined; resume it with force after looking at /proc/${a.pid}`,
           { syscall: "resume", pid: a.pid },
         );
-      } else if (state.name !== "sleeping") {
-        throw new KernelError("EBUSY", `process ${a.pid} is ${state.name}, not sleeping`, {
-          syscall: "resume",
-          pid: a.pid,
-        });
       }
-      const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
-      await host.processes.resume(process, program, false);
+      const again = a.again === true && process.state.name === "zombie";
+      const claim = host.processes.claim(process, again);
+      try {
+        const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
+        await host.processes.resume(claim.process, program, again);
+      } catch (error) {
+        claim.undo();
+        throw error;
+      }
     },
   }),
   kill: row<{ readonly pid: Pid; readonly signal?: Signal }, Promise<void>>({
@@ -158,7 +156,10 @@ export const PROCESS_ROWS = {
     summary: "sends a signal; TERM, INT and KILL end the branch bottom-up",
     schema: args({ pid, signal: { type: "string", enum: Object.keys(SIGNALS) } }, ["pid"]),
     target: onProcess,
-    handle: async (host, _caller, a) => host.processes.kill(await processOf(host, a.pid, "kill"), a.signal ?? "TERM"),
+    handle: async (host, _caller, a) => {
+      const process = await processOf(host, a.pid, "kill");
+      return host.processes.kill(process, a.signal ?? "TERM");
+    },
   }),
   wait: row<{ readonly pid: Pid }, Promise<Exit>>({
     right: "proc.wait",
@@ -222,12 +223,6 @@ async function listed(host: Host, all: boolean, limit?: number): Promise<Process
 
 const sourceOf = (process: Process): ProgramSource =>
   process.identity.program.source ?? { name: process.identity.program.name };
-
-/** A failed process runs again under its own pid: what it had finished stays finished. */
-async function resurrect(host: Host, caller: Process, process: Process, program: Program | undefined): Promise<void> {
-  const found = program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
-  await host.processes.resume(host.processes.reopen(process), found, true);
-}
 
 /** The pid that a text names: a number, or the run id. */
 export function parsePid(textOrNumber: string): Pid {

@@ -31,9 +31,14 @@ async function recorded<T>(caller: Process, at: string, make: () => T | Promise<
   const before = await journal.begin(at);
   // The outcome at this place was made by `make` in an earlier life.
   if (before !== undefined) return before.value as T;
-  const value = await make();
-  await journal.end(at, { value }).done;
-  return value;
+  try {
+    const value = await make();
+    await journal.end(at, { value }).done;
+    return value;
+  } catch (error) {
+    journal.retract(at);
+    throw error;
+  }
 }
 
 export const WORK_ROWS = {
@@ -112,13 +117,13 @@ export const WORK_ROWS = {
       journal.note(record).then(({ seq }) => tell(seq), ignore);
     },
   }),
-  infer: row<Placed & { readonly request: ModelRequest }, Promise<ModelResponse>>({
+  infer: row<Placed & { readonly request: ModelRequest; readonly signal?: AbortSignal }, Promise<ModelResponse>>({
     right: "model.infer",
     kind: "mutation",
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
     schema: args({ place, request: { type: "object", required: ["messages"] } }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.keys().next().value ?? "none" }),
-    handle: (host, caller, a, target) => infer(host, caller, a.place, target.resource, a.request),
+    handle: (host, caller, a, target) => infer(host, caller, a, target.resource),
   }),
   now: row<Placed, Promise<number>>({
     right: "proc.step",
@@ -140,7 +145,7 @@ export const WORK_ROWS = {
         return (((a0 * 256 + b0) * 256 + c0) * 256 ** 3 + ((d0 * 256 + e0) * 256 + f0)) / 256 ** 6;
       }),
   }),
-  sleepUntil: row<Placed & { readonly until: number }, Promise<void>>({
+  sleepUntil: row<Placed & { readonly until: number; readonly signal?: AbortSignal }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
     summary: "waits until an instant of the wall clock",
@@ -150,7 +155,7 @@ export const WORK_ROWS = {
       recorded(caller, a.place, async () => {
         const before = caller.state;
         caller.become({ name: "waiting", channel: `timer ${new Date(a.until).toISOString()}` });
-        await sleepUntil(host, caller, a.until);
+        await sleepUntil(host, a.signal ?? caller.signal, a.until);
         if (caller.state.name === "waiting") caller.become(before);
       }),
   }),
@@ -211,7 +216,7 @@ export const WORK_ROWS = {
     summary: "allocation and use of a process's budget, resource by resource",
     schema: args({ pid: { type: "integer", minimum: 1 } }, ["pid"]),
     target: (_host, _caller, a) => ({ resource: procPath(a.pid) }),
-    handle: (host, _caller, a) => host.accounts.usage(a.pid),
+    handle: (host, _caller, a) => usageOf(host, a.pid),
   }),
   flush: row<Record<string, never>, Promise<void>>({
     right: "proc.step",
@@ -223,6 +228,10 @@ export const WORK_ROWS = {
     handle: () => Promise.resolve(),
   }),
 } as const;
+
+async function usageOf(host: Host, pid: Process["pid"]): ReturnType<Host["accounts"]["usage"]> {
+  return host.accounts.usage((await host.processes.recall(pid))?.identity.account);
+}
 
 const ignore = (): void => undefined;
 
@@ -240,13 +249,13 @@ function publishStep(
 }
 
 /** Timers of the platform are bounded; a long sleep is a chain of them, checked against the wall clock. */
-async function sleepUntil(host: Host, caller: Process, until: number): Promise<void> {
+async function sleepUntil(host: Host, signal: AbortSignal, until: number): Promise<void> {
   const longest = 60_000;
   for (let left = until - host.platform.clock.now(); left > 0; left = until - host.platform.clock.now()) {
     const wake = Promise.withResolvers<void>();
     const timer = host.platform.setTimer(Math.min(left, longest), wake.resolve);
     try {
-      await orAborted(wake.promise, caller.signal);
+      await orAborted(wake.promise, signal);
     } finally {
       timer.cancel();
     }

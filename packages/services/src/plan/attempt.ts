@@ -23,14 +23,16 @@ export function runWork(work: Work): unknown {
   return runAttempts(work);
 }
 
-async function runAttempts(work: Work): Promise<unknown> {
-  const { scope, retry } = work;
+async function runAttempts(plain: Work): Promise<unknown> {
+  const { retry } = plain;
+  const scope: Scope = (retry?.attempts ?? 1) > 1 ? { ...plain.scope, memo: new Map() } : plain.scope;
+  const work: Work = { ...plain, scope };
   const { process } = scope;
   const attempts = retry?.attempts ?? 1;
   for (let attempt = 1; ; attempt++) {
     try {
       if (process.isObserved && attempt > 1) {
-        void process.os.call("nodeEvent", { name: "node.started", data: { place: scope.place, attempt } });
+        tell(process, { name: "node.started", data: { place: scope.place, attempt } });
       }
       return await runOnce(work, attempt);
     } catch (error) {
@@ -43,7 +45,7 @@ async function runAttempts(work: Work): Promise<unknown> {
           delayMs,
           error: { message: error instanceof Error ? error.message : String(error) },
         };
-        void process.os.call("nodeEvent", { name: "node.retried", data });
+        tell(process, { name: "node.retried", data });
       }
       await pause(process, delayMs);
     }
@@ -69,6 +71,19 @@ function runOnce(work: Work, attempt: number): unknown {
     unlink();
   });
 }
+
+/** Tells who listens about a node. A process that has ended meanwhile, or a hook that refuses, changes nothing. */
+export function tell(process: ProcessContext, event: Parameters<typeof call>[1]): void {
+  void call(process, event).catch(() => undefined);
+}
+
+const call = async (
+  process: ProcessContext,
+  event: {
+    readonly name: "node.started" | "node.retried" | "node.cancelled";
+    readonly data: Readonly<Record<string, unknown>>;
+  },
+): Promise<void> => process.os.call("nodeEvent", event);
 
 /** An error of the kernel says itself whether trying again may help; one of user code always may. */
 function isWorthRetrying(error: unknown): boolean {

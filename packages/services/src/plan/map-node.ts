@@ -1,6 +1,14 @@
 // A map node: the same work for each item of an array, a bounded number at a time, each item a step.
 
-import { KernelError, LIMITS, type Outcome, type ProcessContext, describe, takeOutcome } from "@ergos/kernel";
+import {
+  KernelError,
+  LIMITS,
+  type Outcome,
+  type ProcessContext,
+  fromErrorRecord,
+  isKernelError,
+  takeOutcome,
+} from "@ergos/kernel";
 import { elapsed, recordOf } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import type { PlanNode } from "./plan.ts";
@@ -30,12 +38,13 @@ export async function runMap(
   const lane = async (): Promise<void> => {
     while (next < list.length && failure === undefined && !process.signal.aborted) {
       const at = next++;
-      const place = placeOf(node, map.key, list[at], at, taken);
       try {
+        const place = placeOf(node, map.key, list[at], at, taken);
         results[at] = { value: await runItem(process, node, place, list[at]) };
       } catch (error) {
         if (map.onError === "fail" || process.signal.aborted) failure ??= error;
-        results[at] = { error: describe(error) };
+        // The same words as a resumed run reads from the journal.
+        results[at] = { error: isKernelError(error) ? error.message : recordOf(error, `${node.name}[${at}]`).message };
       }
       onProgress({ done: ++done, total: list.length });
     }
@@ -62,8 +71,9 @@ async function runItem(process: ProcessContext, node: PlanNode, place: string, i
     await process.os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
     return value;
   } catch (error) {
-    if (!process.signal.aborted) await process.os.call("stepEnd", { place, error: recordOf(error, place) });
-    throw error;
+    const record = recordOf(error, place);
+    if (!process.signal.aborted) await process.os.call("stepEnd", { place, error: record });
+    throw fromErrorRecord(record);
   }
 }
 

@@ -199,6 +199,10 @@ export function pipeline<Input = Record<string, never>>(
   options: { readonly concurrency?: number } = {},
 ): PipelineBuilder<Input, Record<never, never>> {
   if (name === "") throw new KernelError("EINVAL", "a pipeline needs a name");
+  const { concurrency = 64 } = options;
+  if (!Number.isSafeInteger(concurrency) || concurrency < 1) {
+    throw invalid(name, `the concurrency must be a whole number of at least 1, found ${concurrency}`);
+  }
   return new PipelineBuilder(name, [], undefined, options.concurrency ?? 64);
 }
 

@@ -15,7 +15,7 @@ import {
   takeOutcome,
 } from "@ergos/kernel";
 import { elapsed, recordOf } from "../run-context.ts";
-import { runWork } from "./attempt.ts";
+import { runWork, tell } from "./attempt.ts";
 import { type Graph, compileGraph } from "./graph.ts";
 import { type MapProgress, runMap } from "./map-node.ts";
 import type { Plan, PlanNode } from "./plan.ts";
@@ -50,11 +50,14 @@ function outdatedPlaces(
   previous: Readonly<Record<string, string>>,
 ): (place: string) => boolean {
   const outdated = new Set<string>();
-  const mark = (at: number): void => {
-    const name = graph.nodes[at]?.name ?? "";
-    if (outdated.has(name)) return;
-    outdated.add(name);
-    for (const next of graph.downstream[at] ?? []) mark(next);
+  const mark = (from: number): void => {
+    const todo = [from];
+    for (let at = todo.pop(); at !== undefined; at = todo.pop()) {
+      const name = graph.nodes[at]?.name ?? "";
+      if (outdated.has(name)) continue;
+      outdated.add(name);
+      todo.push(...(graph.downstream[at] ?? []));
+    }
   };
   for (const [at, { name }] of graph.nodes.entries()) if (previous[name] !== plan.definitions[name]) mark(at);
   const known = new Set(graph.nodes.map(({ name }) => name));
@@ -122,14 +125,23 @@ class PlanRun {
         finishedBefore = this.#over;
         this.#isPumping = false;
         this.#running++;
+        this.#watch();
         return this.#process.platform.defer(() => {
           this.#running--;
-          this.#pump();
-          this.#settle();
+          this.#pumpOn();
         });
       }
     }
     this.#isPumping = false;
+  }
+
+  #pumpOn(): void {
+    try {
+      this.#pump();
+      this.#settle();
+    } catch (error) {
+      this.#end?.reject(error);
+    }
   }
 
   get #isStopping(): boolean {
@@ -179,8 +191,7 @@ class PlanRun {
 
   #runNode(at: number, node: PlanNode): void {
     const process = this.#process;
-    if (process.isObserved)
-      void process.os.call("nodeEvent", { name: "node.started", data: { place: node.name, attempt: 1 } });
+    if (process.isObserved) tell(process, { name: "node.started", data: { place: node.name, attempt: 1 } });
     const started = process.durable || process.isObserved ? process.platform.clock.monotonic() : 0;
     let value: unknown;
     try {
@@ -241,13 +252,8 @@ class PlanRun {
         this.#running--;
         this.#failNode(at, node, error);
       })
-      .then(
-        () => {
-          this.#pump();
-          this.#settle();
-        },
-        (error: unknown) => this.#end?.reject(error),
-      );
+      .then(() => this.#pumpOn())
+      .catch((error: unknown) => this.#end?.reject(error));
   }
 
   /** A cancelled run ends as soon as what runs has ended. */
@@ -285,16 +291,12 @@ class PlanRun {
   #failNode(at: number, node: PlanNode, error: unknown): void {
     if (this.#isWatching && this.#process.signal.aborted) {
       this.#states[at] = FAILED;
-      if (this.#process.isObserved)
-        void this.#process.os.call("nodeEvent", { name: "node.cancelled", data: { place: node.name } });
+      if (this.#process.isObserved) tell(this.#process, { name: "node.cancelled", data: { place: node.name } });
       return;
     }
     if (node.kind !== "map" && (this.#process.durable || this.#process.isObserved)) {
-      void this.#process.os.call("stepEnd", {
-        place: node.name,
-        error: recordOf(error, `node ${node.name}`),
-        detached: true,
-      });
+      const record = recordOf(error, `node ${node.name}`);
+      this.#quietly(() => this.#process.os.call("stepEnd", { place: node.name, error: record, detached: true }));
     }
     this.#fail(at, node, error);
   }
@@ -307,7 +309,7 @@ class PlanRun {
 
   #skip(at: number, node: PlanNode, why: string): void {
     if (this.#process.durable || this.#process.isObserved)
-      void this.#process.os.call("stepSkip", { place: node.name, why });
+      this.#quietly(() => this.#process.os.call("stepSkip", { place: node.name, why }));
     this.#close(at, SKIPPED);
   }
 
@@ -334,12 +336,24 @@ class PlanRun {
     return input;
   }
 
+  /** Nothing waits for these calls: that a process has ended, or that a hook refuses, shows elsewhere. */
+  #quietly(call: () => unknown): void {
+    try {
+      const answer = call();
+      if (answer instanceof Promise) answer.catch(() => undefined);
+    } catch {
+      // As above.
+    }
+  }
+
   #report(node?: PlanNode, progress?: MapProgress): void {
     if (progress === undefined || node === undefined) {
-      void this.#process.os.call("progress", { done: this.#over, total: this.#graph.nodes.length });
+      this.#quietly(() => this.#process.os.call("progress", { done: this.#over, total: this.#graph.nodes.length }));
       return;
     }
-    void this.#process.os.call("progress", { done: progress.done, total: progress.total, label: node.name });
+    this.#quietly(() =>
+      this.#process.os.call("progress", { done: progress.done, total: progress.total, label: node.name }),
+    );
   }
 
   #result(): unknown {
@@ -359,9 +373,13 @@ class PlanRun {
       notRun.length === 0
         ? ""
         : `; not run: ${notRun.slice(0, 20).join(", ")}${notRun.length > 20 ? ` and ${notRun.length - 20} more` : ""}`;
-    return new KernelError("EFAILED", `node ${node.name} failed: ${describe(error)}${rest}`, {
-      pid: this.#process.pid,
-      cause: error,
-    });
+    return new KernelError(
+      "EFAILED",
+      `node ${node.name} failed: ${describe(error).replace(/^\[EFAILED\] /, "")}${rest}`,
+      {
+        pid: this.#process.pid,
+        cause: error,
+      },
+    );
   }
 }

@@ -1,0 +1,91 @@
+// Processes as the store remembers them: records, and inputs and results that are too large for them.
+
+import type { Metastore } from "../abi/metastore.ts";
+import type { ObjectStore } from "../abi/object-store.ts";
+import { toErrorRecord } from "../base/errno.ts";
+import type { ContentId, Pid } from "../base/id.ts";
+import { encodeJson } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import { Capability } from "../cap/capability.ts";
+import type { Committer } from "../ipc/committer.ts";
+import { Journal } from "../journal/journal.ts";
+import { type Exit, Process } from "./process.ts";
+import { type ProcessRecord, type RecordExtra, decodeProcess, processKey } from "./process-record.ts";
+
+export class ProcessArchive {
+  readonly #store: Metastore;
+  readonly #objects: ObjectStore;
+  readonly #committer: Committer;
+
+  constructor(store: Metastore, objects: ObjectStore, committer: Committer) {
+    this.#store = store;
+    this.#objects = objects;
+    this.#committer = committer;
+  }
+
+  createJournal(pid: Pid): Journal {
+    return new Journal(pid, this.#committer, this.#objects);
+  }
+
+  /** Puts a large input into the object store; a small one stands in the record. */
+  async storeInput(json: string | undefined): Promise<ContentId | undefined> {
+    if (json === undefined || json.length <= LIMITS.inlineOutcomeMax) return undefined;
+    return this.#objects.put(new TextEncoder().encode(json));
+  }
+
+  /** What the record holds of an exit. A result that is no JSON fails the process. */
+  async storeExit(process: Process, exit: Exit): Promise<{ readonly extra: RecordExtra; readonly exit: Exit }> {
+    try {
+      const json = encodeJson(exit.result, `the result of ${process.identity.name}`);
+      if (json === undefined || json.length <= LIMITS.inlineOutcomeMax || process.journal === undefined) {
+        return { extra: { exit }, exit };
+      }
+      const resultRef = await this.#objects.put(new TextEncoder().encode(json));
+      const { result: _result, ...rest } = exit;
+      return { extra: { exit: rest, resultRef }, exit };
+    } catch (error) {
+      const failed: Exit = { code: 1, error: toErrorRecord(error) };
+      return { extra: { exit: failed }, exit: failed };
+    }
+  }
+
+  /** A process of the past or of another life of this host. */
+  async recall(pid: Pid): Promise<Process | undefined> {
+    const entry = await this.#store.get(processKey(pid));
+    return entry === undefined ? undefined : this.#revive(decodeProcess(entry));
+  }
+
+  /** Processes of the past, newest first. */
+  async history(limit: number, known: (pid: Pid) => Process | undefined): Promise<readonly Process[]> {
+    const page = await this.#store.scan({ from: "p/", to: "p0" }, { limit, reverse: true });
+    const out: Process[] = [];
+    for (const entry of page) {
+      const record = decodeProcess(entry);
+      out.push(known(record.identity.pid) ?? (await this.#revive(record)));
+    }
+    return out;
+  }
+
+  async #revive(record: ProcessRecord): Promise<Process> {
+    const input = record.inputRef === undefined ? record.input : await this.#readJson(record.inputRef);
+    const process = new Process(
+      record.identity,
+      Capability.fromLayers(record.layers),
+      this.createJournal(record.identity.pid),
+      input,
+    );
+    process.inputRef = record.inputRef;
+    process.ended = record.ended;
+    if (record.usage !== undefined) Object.assign(process.usage, record.usage);
+    if (record.exit !== undefined) {
+      const result = record.resultRef === undefined ? record.exit.result : await this.#readJson(record.resultRef);
+      process.become({ name: "zombie", exit: { ...record.exit, ...(result === undefined ? {} : { result }) } });
+    } else if (record.quarantined !== undefined) process.become({ name: "quarantined", error: record.quarantined });
+    else process.become({ name: "sleeping" });
+    return process;
+  }
+
+  async #readJson(ref: ContentId): Promise<unknown> {
+    return JSON.parse(new TextDecoder().decode(await this.#objects.get(ref))) as unknown;
+  }
+}
