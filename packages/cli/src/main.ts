@@ -57,7 +57,9 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (entry === undefined) {
-    out.error(`[EINVAL] ergos has no command ${JSON.stringify(name)}${nearest(name)}; \`ergos help\` lists them`);
+    const message = `[EINVAL] ergos has no command ${JSON.stringify(name)}${nearest(name)}; \`ergos help\` lists them`;
+    if (out.isJson) out.answer({ error: { code: "EINVAL", message } }, String);
+    else out.error(message);
     return EXIT_USAGE;
   }
   loadEnvironment(process.cwd());

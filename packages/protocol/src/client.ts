@@ -91,7 +91,7 @@ export class WireClient {
     answer.catch(() => undefined);
     if (signal?.aborted === true) this.#cancel(id);
     else signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
-    return follow(answer);
+    return follow(answer, signal);
   }
 
   close(): void {
@@ -211,7 +211,15 @@ class RemoteStream {
   }
 }
 
-async function* follow(answer: Promise<unknown>): AsyncGenerator<unknown, void, undefined> {
+async function* follow(
+  answer: Promise<unknown>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<unknown, void, undefined> {
   const stream = await answer;
-  if (stream instanceof RemoteStream) yield* stream.drain();
+  if (!(stream instanceof RemoteStream)) return;
+  for await (const item of stream.drain()) {
+    // What was on its way when the caller gave up is not for it any more.
+    if (signal?.aborted === true) return;
+    yield item;
+  }
 }

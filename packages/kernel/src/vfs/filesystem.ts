@@ -427,6 +427,8 @@ export class FileSystem {
     if (at.within === undefined)
       throw new KernelError("EROFS", "nothing can be created here; it is a virtual directory", { path: at.path });
     const { directory, names } = at.within;
+    // A directory that is just being made has no version to check yet.
+    if (directory.recordVersion === SEQ_ZERO) await directory.tail;
     const now = this.#committer.now();
     const puts: { key: string; value: string | Uint8Array }[] = [];
     const checks = [{ key: inodeKey(directory.ino), version: directory.recordVersion }];
@@ -683,6 +685,8 @@ export class FileSystem {
         return await attempt(now);
       } catch (error) {
         if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        // Whoever won has decided, but perhaps not committed yet: look again in another turn of the loop.
+        await new Promise<void>((resolve) => this.#platform.defer(resolve));
         if (now.kind === "inode" && !now.inode.isBusy) this.namespace.drop(now.inode);
         if (now.kind === "missing" && now.within !== undefined && !now.within.directory.isBusy) {
           this.namespace.drop(now.within.directory);

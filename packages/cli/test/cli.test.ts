@@ -1,0 +1,206 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+
+const BIN = join(import.meta.dirname, "../bin/ergos.js");
+
+let cwd: string;
+beforeEach(() => {
+  cwd = mkdtempSync(join(tmpdir(), "ergos-cli-"));
+});
+afterEach(() => rmSync(cwd, { recursive: true, force: true }));
+
+interface Answer {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function ergos(args: readonly string[], env: Readonly<Record<string, string>> = {}): Answer {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], {
+    cwd,
+    encoding: "utf8",
+    env: { ...process.env, NO_COLOR: "1", ...env },
+    timeout: 30_000,
+  });
+  return { status, stdout, stderr };
+}
+const json = (args: readonly string[]): unknown => JSON.parse(ergos([...args, "--json"]).stdout) as unknown;
+
+const module = (text: string, name = "program.mjs"): string => {
+  writeFileSync(join(cwd, name), text);
+  return name;
+};
+const HELLO =
+  "export default async (input, ctx) => { await ctx.log('hello ' + input.name); return ctx.step('greet', () => ({ greeting: 'hello ' + input.name })); };\n";
+
+describe("running programs", () => {
+  test("a run prints its result, and ps, tree, logs, ls and cat show it afterwards", () => {
+    const file = module(HELLO);
+    const run = ergos(["run", file, "--input", "name=world", "--name", "greeter"]);
+
+    expect(run.status).toBe(0);
+    expect(run.stdout).toContain("greeter-2 completed");
+    expect(run.stdout).toContain('"greeting": "hello world"');
+    expect(ergos(["ps", "--all"]).stdout).toMatch(/greeter-2 .*completed/);
+    expect(ergos(["tree", "--all"]).stdout).toMatch(/└─ 2 greeter completed/);
+    expect(ergos(["logs", "greeter-2"]).stdout).toMatch(/info {2}hello world/);
+    expect(ergos(["logs", "2", "--events"]).stdout).toMatch(/step {4}greet/);
+    expect(ergos(["ls", "/"]).stdout).toBe("dev/\netc/\nproc/\nsys/\n");
+    expect(ergos(["ls", "/dev", "--long"]).stdout).toMatch(/model/);
+    expect(ergos(["cat", "/proc/2/status"]).stdout).toMatch(/state:\tzombie/);
+  });
+
+  test("--json is one JSON document and nothing else", () => {
+    const file = module(HELLO);
+
+    expect(json(["run", file, "--input-json", '{"name":"x"}'])).toMatchObject({
+      pid: 2,
+      code: 0,
+      result: { greeting: "hello x" },
+      usage: { steps: 1 },
+    });
+    expect(json(["ps", "--all"])).toMatchObject([{ pid: 2, state: "zombie", code: 0 }]);
+    expect(json(["ls", "/proc/2"])).toEqual(expect.arrayContaining([{ name: "status", type: "file" }]));
+    expect(json(["cat", "/sys/version"])).toMatchObject({ path: "/sys/version", text: "0.1.0\n" });
+    expect(json(["nonsense-pid", "x"])).toBeDefined();
+  }, 60_000);
+
+  test("a program that fails prints its cause without a stack, and the status is 1", () => {
+    const run = ergos(["run", module("export default async () => { throw new Error('no luck'); };\n")]);
+
+    expect(run.status).toBe(1);
+    expect(run.stderr).toContain("no luck");
+    expect(`${run.stdout}${run.stderr}`).not.toMatch(/\n\s+at /);
+  });
+
+  test("modules that are missing, broken or no program have one clear error", () => {
+    expect(ergos(["run", "absent.mjs"])).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/ENOENT.*absent\.mjs/) as unknown,
+    });
+    expect(ergos(["run", module("export const x = 1;\n")]).stderr).toMatch(/ENOEXEC.*not exported/);
+    expect(ergos(["run", module("this is no code\n", "broken.mjs")]).stderr).toMatch(/ENOEXEC.*broken\.mjs/);
+    expect(ergos(["run", module("throw new TypeError('at import');\n", "throws.mjs")]).stderr).toMatch(
+      /ENOEXEC.*at import/,
+    );
+    expect(ergos(["run"]).status).toBe(2);
+    expect(ergos(["run", "x", "--bogus"]).status).toBe(2);
+    expect(ergos(["frobnicate"]).status).toBe(2);
+  }, 60_000);
+
+  test("a budget given on the command line holds", () => {
+    const file = module(
+      "export default async (_input, ctx) => { for (let at = 0; at < 50; at++) await ctx.infer('c' + at, { messages: [{ role: 'user', content: 'x' }], maxOutputTokens: 30 }); };\n",
+    );
+    const run = ergos(["run", file, "--budget", "modelCalls=3"]);
+
+    expect(run.status).toBe(1);
+    expect(run.stderr).toContain("EDQUOT");
+    expect(run.stdout).toContain("3 model calls");
+  });
+
+  test("help has examples, and .env is read while the real environment wins", () => {
+    writeFileSync(join(cwd, ".env"), "FROM_FILE=file\nBOTH=file\n");
+    const file = module("export default () => [process.env.FROM_FILE, process.env.BOTH];\n");
+
+    expect(ergos(["run", "--help"]).stdout).toMatch(/examples:\n {2}ergos run/);
+    expect(ergos(["help"]).stdout).toMatch(/Exit status/);
+    const answer = JSON.parse(ergos(["run", file, "--json"], { BOTH: "real" }).stdout) as { result: unknown };
+    expect(answer.result).toEqual(["file", "real"]);
+  });
+
+  test("doctor says what is enforced and what the offline model is", () => {
+    const doctor = ergos(["doctor"]);
+
+    expect(doctor.status).toBe(0);
+    expect(doctor.stdout).toMatch(/no language model is asked/);
+    expect(doctor.stdout).toMatch(/not enforced for inline programs/);
+  });
+});
+
+describe("a host that is running", () => {
+  const SLOW =
+    "export default async (_input, ctx) => { for (let at = 0; at < 200; at++) { await ctx.step('s' + at, () => at); await ctx.sleep(25); } return 'done'; };\n";
+
+  async function withHost<T>(work: (host: ChildProcess) => Promise<T>): Promise<T> {
+    const host = spawn(process.execPath, [BIN, "run", module(SLOW)], { cwd, stdio: "ignore" });
+    try {
+      for (let round = 0; round < 100; round++) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        const list = ergos(["ps", "--json"]).stdout;
+        if (list.includes("sleeping") === false && list.includes('"pid":2')) break;
+      }
+      return await work(host);
+    } finally {
+      host.kill("SIGKILL");
+    }
+  }
+
+  test("other commands go to it over its socket", async () => {
+    await withHost(async (host) => {
+      expect(json(["ps"])).toMatchObject([{ pid: 2, state: expect.stringMatching(/running|waiting/) as unknown }]);
+      expect(ergos(["doctor"]).stdout).toContain(`process ${host.pid}, reached over its control socket`);
+      expect(ergos(["kill", "program-2"]).stderr).toMatch(/ESRCH/);
+      expect(ergos(["kill", "2"]).stdout).toContain("TERM sent to 2");
+      expect(json(["ps", "--all"])).toMatchObject([{ pid: 2, signal: "TERM" }]);
+    });
+  }, 60_000);
+
+  test("a host that is killed leaves a sleeping process, and resume goes on with it", async () => {
+    await withHost(async (host) => {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const gone = new Promise((resolve) => host.once("exit", resolve));
+      host.kill("SIGKILL");
+      await gone;
+
+      expect(json(["ps"])).toMatchObject([{ pid: 2, state: "sleeping" }]);
+      const resumed = spawnSync(process.execPath, [BIN, "resume", "2", "--json"], { cwd, encoding: "utf8" });
+      const answer = JSON.parse(resumed.stdout) as { result: string; usage: { replayed: number } };
+      expect(answer.result).toBe("done");
+      expect(answer.usage.replayed).toBeGreaterThan(2);
+    });
+  }, 60_000);
+});
+
+describe("code that blocks the loop", () => {
+  test("the watchdog ends the host with its name, the next start goes on, and the third death quarantines", () => {
+    const file = module("export default async (_input, ctx) => { await ctx.step('before', () => 1); for (;;); };\n");
+    const env = { ERGOS_WATCHDOG_MS: "400" };
+    const first = spawnSync(process.execPath, [BIN, "run", file], {
+      cwd,
+      encoding: "utf8",
+      env: { ...process.env, ...env },
+    });
+
+    expect(first.signal).toBe("SIGALRM");
+    expect(first.stderr).toMatch(/\[EWATCHDOG\] process 2 blocked the event loop for \d+ ms/);
+    const second = spawnSync(process.execPath, [BIN, "run", file, "--resume"], {
+      cwd,
+      encoding: "utf8",
+      env: { ...process.env, ...env },
+    });
+    expect(second.signal).toBe("SIGALRM");
+    expect(second.stderr).toMatch(/the last host was ended by the watchdog: process 2/);
+    for (let life = 0; life < 2; life++)
+      spawnSync(process.execPath, [BIN, "resume", "2"], { cwd, env: { ...process.env, ...env } });
+    const last = ergos(["resume", "2"]);
+    expect(last.status).toBe(1);
+    expect(last.stderr).toMatch(/EQUARANTINE/);
+    expect(json(["ps"])).toMatchObject([{ pid: 2, state: "quarantined" }]);
+  }, 60_000);
+});
+
+describe("folders", () => {
+  test("a module may ask for a folder, which is read-only", () => {
+    mkdirSync(join(cwd, "docs"));
+    writeFileSync(join(cwd, "docs/a.txt"), "text");
+    const file = module(
+      "export const mounts = [{ at: '/srv/docs', path: 'docs' }];\nexport default async (_input, ctx) => [await ctx.os.fs.readText('/srv/docs/a.txt'), await ctx.os.fs.writeFile('/srv/docs/b', 'x').catch((e) => e.code)];\n",
+    );
+
+    expect(json(["run", file])).toMatchObject({ result: ["text", "EROFS"] });
+  });
+});

@@ -1,0 +1,230 @@
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { type Socket, createConnection } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type KernelEvent, toSeq } from "@ergos/kernel";
+import { type ErgOs, connect, program } from "ergos";
+import { FrameReader, encodeFrame } from "@ergos/protocol";
+import { controlSocketPath } from "@ergos/server";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+
+let dir: string;
+let host: ErgOs;
+let remote: ErgOs;
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), "ergos-wire-"));
+  host = await connect({
+    dir,
+    programs: [
+      program("add", ({ a, b }: { a: number; b: number }) => a + b),
+      program(
+        "wait",
+        (_input, ctx) =>
+          new Promise((_resolve, reject) =>
+            ctx.signal.addEventListener("abort", () => reject(ctx.signal.reason as Error)),
+          ),
+      ),
+    ],
+  });
+  remote = await connect({ dir });
+});
+afterEach(async () => {
+  await remote.close();
+  await host.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+/** A raw client: what it receives, message by message. */
+async function dial(): Promise<{
+  socket: Socket;
+  send: (message: unknown, bytes?: Uint8Array) => void;
+  next: () => Promise<Record<string, unknown>>;
+}> {
+  const socket = createConnection(controlSocketPath(dir));
+  await new Promise((resolve) => socket.once("connect", resolve));
+  const reader = new FrameReader();
+  const queue: Record<string, unknown>[] = [];
+  let wake: (() => void) | undefined;
+  socket.on("data", (chunk: Buffer) => {
+    for (const { message } of reader.push(chunk)) queue.push(message as Record<string, unknown>);
+    wake?.();
+  });
+  socket.on("close", () => {
+    queue.push({ t: "closed" });
+    wake?.();
+  });
+  socket.on("error", () => undefined);
+  return {
+    socket,
+    send: (message, bytes) => encodeFrame(message, bytes).forEach((part) => socket.write(part)),
+    next: async () => {
+      while (queue.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+      return queue.shift() ?? {};
+    },
+  };
+}
+
+const hello = { t: "hello", versions: [1], client: "test" };
+
+describe("the control socket", () => {
+  test("only the owner can open it", () => {
+    expect(statSync(controlSocketPath(dir)).mode & 0o777).toBe(0o600);
+    expect(statSync(dir).mode & 0o077).toBe(0);
+  });
+
+  test("another process works through it as if it were its own", async () => {
+    expect(remote.isRemote).toBe(true);
+    await remote.fs.writeFile("/home/a", new Uint8Array([0, 255, 10]));
+    expect(Array.from(await remote.fs.read("/home/a"))).toEqual([0, 255, 10]);
+    expect(await remote.run("add", { input: { a: 2, b: 3 } })).toBe(5);
+    await expect(remote.fs.read("/home/absent")).rejects.toMatchObject({ code: "ENOENT", path: "/home/absent" });
+    await using handle = await remote.fs.open("/home/a", ["read"]);
+    expect((await handle.read()).length).toBe(3);
+  });
+
+  test("a process waited for through it can be killed through it", async () => {
+    const pid = await remote.spawn("wait");
+    const exit = remote.wait(pid);
+    await remote.kill(pid);
+
+    expect(await exit).toMatchObject({ signal: "TERM" });
+  });
+
+  test("a watch streams, resumes, and ends when it is cancelled", async () => {
+    for (let at = 0; at < 5; at++) await host.fs.writeFile(`/home/${at}`, "x");
+    const seen: KernelEvent[] = [];
+    const abort = new AbortController();
+    for await (const event of remote.fs.watch("/home/**", { after: toSeq(0), signal: abort.signal })) {
+      seen.push(event);
+      if (seen.length === 5) abort.abort();
+    }
+
+    expect(seen.filter(({ name }) => name === "file.written")).toHaveLength(4);
+  });
+
+  test("a watch that is cancelled before it begins ends", async () => {
+    const abort = new AbortController();
+    abort.abort();
+    let count = 0;
+    for await (const _event of remote.fs.watch("/home/**", { signal: abort.signal })) count++;
+
+    expect(count).toBe(0);
+  });
+
+  test("five hundred calls at once are all answered", async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 500 }, (_, at) => remote.fs.writeFile(`/home/many/${at}`, String(at))),
+    );
+
+    expect(answers).toHaveLength(500);
+    expect(await remote.fs.readdir("/home/many")).toHaveLength(500);
+  });
+
+  test("handles of a client that went away are closed", async () => {
+    await host.fs.writeFile("/home/a", "x");
+    await remote.fs.open("/home/a", ["read"]);
+    expect(JSON.parse(await host.fs.readText("/proc/1/fd.json"))).toHaveLength(1);
+
+    await remote.close();
+    await new Promise((resolve) => setTimeout(resolve, 30));
+
+    expect(JSON.parse(await host.fs.readText("/proc/1/fd.json"))).toHaveLength(0);
+  });
+
+  test("calls fail when the host closes, and say so", async () => {
+    const pending = remote.wait(await remote.spawn("wait"));
+    const failure = expect(pending).rejects.toMatchObject({ code: "ECONNRESET" });
+    await host.close();
+
+    await failure;
+  });
+});
+
+describe("bad clients", () => {
+  test("a client that speaks something else is told so and hung up on", async () => {
+    const { socket, next } = await dial();
+    socket.write("GET / HTTP/1.1\r\n\r\n");
+
+    expect(await next()).toMatchObject({ t: "bye", error: { code: "EPROTO" } });
+    expect(await next()).toEqual({ t: "closed" });
+  });
+
+  test("a call before the greeting, an unknown version and an unknown call have one answer each", async () => {
+    const early = await dial();
+    early.send({ t: "call", id: 1, name: "ps", args: {} });
+    expect(await early.next()).toMatchObject({ t: "bye", error: { code: "EPROTO" } });
+
+    const future = await dial();
+    future.send({ ...hello, versions: [7] });
+    expect(await future.next()).toMatchObject({ t: "bye", error: { code: "EVERSION" } });
+
+    const client = await dial();
+    client.send(hello);
+    expect(await client.next()).toMatchObject({ t: "welcome", version: 1, pid: 1 });
+    client.send({ t: "call", id: 1, name: "teleport", args: {} });
+    expect(await client.next()).toMatchObject({ t: "error", id: 1, error: { code: "ENOSYS" } });
+    client.send({ t: "call", id: 2, name: "stat", args: { path: 7, extra: 1 } });
+    expect(await client.next()).toMatchObject({ t: "error", id: 2, error: { code: "EINVAL" } });
+    client.socket.destroy();
+  });
+
+  test("a mutation repeated with its request id is done once", async () => {
+    const client = await dial();
+    client.send(hello);
+    await client.next();
+    client.send(
+      { t: "call", id: 1, name: "append", args: { path: "/home/log", create: "maybe" }, rid: "r1" },
+      Buffer.from("x"),
+    );
+    const first = await client.next();
+    client.send(
+      { t: "call", id: 2, name: "append", args: { path: "/home/log", create: "maybe" }, rid: "r1" },
+      Buffer.from("x"),
+    );
+    const second = await client.next();
+
+    expect(second["value"]).toEqual(first["value"]);
+    expect(await host.fs.readText("/home/log")).toBe("x");
+    client.socket.destroy();
+  });
+
+  test("a stream sends no more than its credit", async () => {
+    for (let at = 0; at < 400; at++) await host.fs.writeFile("/home/hot", String(at));
+    const client = await dial();
+    client.send(hello);
+    await client.next();
+    client.send({ t: "call", id: 1, name: "watch", args: { glob: "/home/**", after: 0 } });
+    let items = 0;
+    const drain = async (): Promise<void> => {
+      for (;;) {
+        const message = await Promise.race([
+          client.next(),
+          new Promise<Record<string, unknown>>((resolve) => setTimeout(() => resolve({ t: "quiet" }), 100)),
+        ]);
+        if (message["t"] === "quiet") return;
+        if (message["t"] === "item") items++;
+      }
+    };
+    await drain();
+    expect(items).toBe(256);
+    client.send({ t: "credit", id: 1, n: 50 });
+    await drain();
+
+    expect(items).toBeGreaterThanOrEqual(305);
+    client.socket.destroy();
+  });
+
+  test("a client that does not read its answers does not fill the host's memory", async () => {
+    await host.fs.writeFile("/home/large", Buffer.alloc(4 * 1024 * 1024, 1));
+    const client = await dial();
+    client.send(hello);
+    await client.next();
+    client.socket.pause();
+    const before = process.memoryUsage().rss;
+    for (let id = 1; id <= 200; id++) client.send({ t: "call", id, name: "read", args: { path: "/home/large" } });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+
+    expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 * 1024);
+    client.socket.destroy();
+  });
+});
