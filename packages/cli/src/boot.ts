@@ -23,9 +23,11 @@ import {
   startWatchdog,
   takeWatchdogReport,
 } from "@ergos/drivers/platform-node";
-import { SqliteMetastore } from "@ergos/drivers/sqlite";
+import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { loadModuleProgram, mountsOf } from "./module-program.ts";
+
+export { createOfflineModel, networkFilesystemOf, readOwner };
 
 export interface MountSpec {
   /** Path in the namespace. */

@@ -14,7 +14,7 @@ import {
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { controlSocketPath } from "@ergos/server";
-import { toProgram } from "@ergos/services";
+import { type Plan, type RunContext, toProgram } from "@ergos/services";
 import { type BootedHost, type HostOptions, bootHost } from "./boot.ts";
 
 export interface ConnectOptions extends HostOptions {
@@ -22,7 +22,16 @@ export interface ConnectOptions extends HostOptions {
   readonly resume?: boolean;
 }
 
-export interface ErgOs extends Os, AsyncDisposable {
+/** What can be run: a pipeline, a plan, a program, a function `(input, ctx)`, or the name or module of one. */
+export type Runnable =
+  | SpawnArgs["program"]
+  | Plan
+  | { build(): Plan }
+  | ((input: never, ctx: RunContext<never>) => unknown);
+
+export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
+  /** Starts a program as a child of the owner's process. */
+  spawn(program: Runnable, options?: RunOptions): Promise<Pid>;
   /** Whether another process owns the directory and this one talks to it. */
   readonly isRemote: boolean;
   /** Processes that were resumed on connecting. */
@@ -31,7 +40,7 @@ export interface ErgOs extends Os, AsyncDisposable {
    * Spawns a program, waits for it, and returns its result.
    * @throws the error with which it failed
    */
-  run(program: unknown, options?: RunOptions): Promise<unknown>;
+  run(program: Runnable, options?: RunOptions): Promise<unknown>;
   /** Ends the connection. An owning host lets go of running processes, which the next one resumes. */
   close(): Promise<void>;
 }
@@ -130,7 +139,7 @@ function toErgOs(
   os: Os,
   parts: { readonly isRemote: boolean; readonly resumed: readonly Pid[]; readonly close: () => Promise<void> },
 ): ErgOs {
-  const spawn: Os["spawn"] = (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
+  const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
   return {
     ...os,
     fs: os.fs,
@@ -138,7 +147,7 @@ function toErgOs(
     isRemote: parts.isRemote,
     resumed: parts.resumed,
     run: async (program, options) => {
-      const exit = await os.wait(await spawn(program as SpawnArgs["program"], options));
+      const exit = await os.wait(await spawn(program, options));
       if (exit.error !== undefined) throw fromErrorRecord(exit.error);
       if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
       return exit.result;

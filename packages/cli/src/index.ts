@@ -1,10 +1,11 @@
 // `ergos`: the library.
 
-export { type BootedHost, bootHost, type HostOptions, type MountSpec } from "./boot.ts";
-export { connect, type ConnectOptions, type ErgOs, type RunOptions } from "./connect.ts";
+export { type BootedHost, bootHost, createOfflineModel, type HostOptions, type MountSpec } from "./boot.ts";
+export { connect, type ConnectOptions, type ErgOs, type RunOptions, type Runnable } from "./connect.ts";
 export {
   KernelError,
   isKernelError,
+  toPid,
   type Errno,
   type Exit,
   type FileStat,
@@ -17,4 +18,3 @@ export {
   type ProcessSummary,
 } from "@ergos/kernel";
 export { createPlan, pipeline, planProgram, type Plan, program, type RunContext } from "@ergos/services";
-export { createOfflineModel } from "@ergos/drivers/model-offline";

@@ -131,7 +131,7 @@ describe("a host that is running", () => {
       for (let round = 0; round < 100; round++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
         const list = ergos(["ps", "--json"]).stdout;
-        if (list.includes("sleeping") === false && list.includes('"pid":2')) break;
+        if (!list.includes("sleeping") && list.includes('"pid":2')) break;
       }
       return await work(host);
     } finally {

@@ -3,7 +3,7 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { KERNEL_VERSION, type Os, describe } from "@ergos/kernel";
-import { networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
+import { networkFilesystemOf, readOwner } from "../boot.ts";
 import { type Command, EXIT_FAILED, EXIT_OK, type Invocation } from "../command.ts";
 import { connect } from "../connect.ts";
 import { type Output, table } from "../terminal.ts";

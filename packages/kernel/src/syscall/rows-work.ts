@@ -34,6 +34,7 @@ async function recorded<T>(caller: Process, at: string, make: () => T | Promise<
   try {
     const value = await make();
     await journal.end(at, { value }).done;
+    caller.usage.steps++;
     return value;
   } catch (error) {
     journal.retract(at);
