@@ -22,8 +22,8 @@ export interface Bench {
 type Sample = () => Promise<number> | number;
 
 const sorted = (samples: readonly number[]): readonly number[] => samples.toSorted((a, b) => a - b);
-export const median = (samples: readonly number[]): number => sorted(samples)[samples.length >> 1] ?? Number.NaN;
-export const percentile = (samples: readonly number[], part: number): number =>
+const median = (samples: readonly number[]): number => sorted(samples)[samples.length >> 1] ?? Number.NaN;
+const percentile = (samples: readonly number[], part: number): number =>
   sorted(samples)[Math.min(samples.length - 1, Math.floor(samples.length * part))] ?? Number.NaN;
 
 /** Takes turns between the measured things; each sample is in the unit of the result. */

@@ -1,7 +1,7 @@
 // Process start to first result, beside bare node.
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Bench, alternate, toResult } from "./measure.ts";
@@ -23,7 +23,15 @@ export const startBench: Bench = {
     const hello = join(dir, "hello.mjs");
     writeFileSync(bare, "console.log(1)\n");
     writeFileSync(hello, "export default async (input, ctx) => ctx.step('hello', () => 'hello');\n");
-    const built = join(root, "packages/cli/dist/cli.js");
+    // As it is published: the launcher and the bundle, without the sources.
+    const bundle = join(root, "packages/cli/dist/cli.js");
+    const built = join(dir, "ergos/bin/ergos.js");
+    if (existsSync(bundle)) {
+      for (const folder of ["bin", "dist"]) mkdirSync(join(dir, "ergos", folder), { recursive: true });
+      copyFileSync(join(root, "packages/cli/bin/ergos.js"), built);
+      copyFileSync(bundle, join(dir, "ergos/dist/cli.js"));
+      writeFileSync(join(dir, "ergos/package.json"), '{"type":"module"}');
+    }
     const run = ["run", hello, "--json", "--dir", join(dir, "data")];
     try {
       const samples = await alternate(15, {

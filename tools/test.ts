@@ -37,11 +37,11 @@ if (report === undefined) {
   console.log("no report was written: the test runner itself failed\n0 passed, 1 failed");
   process.exit(1);
 }
-// A file that cannot be loaded has no tests to count, and is a failure all the same.
+// A file that cannot be loaded, or prepared, has no failed test to count, and is a failure all the same.
 const broken = report.testResults.filter(
-  (result) => result.status === "failed" && result.assertionResults.length === 0,
+  (result) => result.status === "failed" && result.assertionResults.every(({ status }) => status !== "failed"),
 );
-for (const { name } of broken) console.log(`not loaded: ${name}`);
+for (const { name } of broken) console.log(`could not be loaded or prepared: ${name}`);
 for (const { assertionResults } of report.testResults) {
   for (const { status, fullName } of assertionResults)
     if (status !== "passed" && status !== "failed") console.log(`left out: ${fullName}`);

@@ -59,11 +59,7 @@ async function recordedPlaces(store: MemoryMetastore): Promise<ReadonlySet<strin
 }
 
 /** Runs until the end through one death at each of the given commits of successive lives. */
-export async function runWithDeaths(
-  deaths: readonly Death[],
-  expected: CutOutcome,
-  power: Chance | undefined,
-): Promise<void> {
+async function runWithDeaths(deaths: readonly Death[], expected: CutOutcome, power: Chance | undefined): Promise<void> {
   const world = new World();
   const objects = new MemoryObjectStore();
   let disk = new MemoryMetastore();

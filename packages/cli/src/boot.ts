@@ -91,11 +91,11 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     const close = once(async () => {
       await socket?.close();
       await booted.close();
-      await watchdog?.stop();
+      watchdog?.stop();
     });
     return { kernel, watchdogReport, close };
   } catch (error) {
-    await watchdog?.stop();
+    watchdog?.stop();
     await (kernel?.close() ?? store.close());
     throw error;
   }

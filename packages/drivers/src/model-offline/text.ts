@@ -7,7 +7,7 @@ const STOP_WORDS = new Set(
 );
 
 /** Markdown and HTML reduced to prose. */
-export function toProse(text: string): string {
+function toProse(text: string): string {
   return text
     .replaceAll(/```[\s\S]*?(?:```|$)/g, " ")
     .replaceAll(/<!--[\s\S]*?(?:-->|$)/g, " ")

@@ -25,7 +25,7 @@ export interface WatchdogReport {
 export interface Watchdog {
   /** Tells whose code runs now. */
   entered(pid: number): void;
-  stop(): Promise<void>;
+  stop(): void;
 }
 
 /** Runs in the thread; its text is shipped, so it may use nothing from outside its body. */
@@ -78,11 +78,11 @@ export function startWatchdog(options: WatchdogOptions): Watchdog {
     entered: (pid) => {
       shared[1] = pid;
     },
-    stop: async () => {
+    stop: () => {
       clearInterval(timer);
+      // The thread ends by itself; nobody waits for one that is perhaps only starting.
       Atomics.store(shared, 2, 1);
       Atomics.notify(shared, 2);
-      await worker.terminate();
     },
   };
 }

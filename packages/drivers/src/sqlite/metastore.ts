@@ -53,6 +53,8 @@ const WAL_FRAME_BYTES = 4096 + 24;
 /** Times the bound of the log beyond which it is checkpointed on the loop. */
 const FRAMES_WITHOUT_THREAD = 4;
 const CHECK_WAL_EVERY = 16;
+/** Groups after which the thread is worth its start: a short command never needs it. */
+const START_THREAD_AT = 8;
 const DEFAULT_TAIL_RETENTION = 10_000;
 const DROP_SLICE_GROUPS = 512;
 
@@ -385,7 +387,7 @@ export class SqliteMetastore implements Metastore {
 
   /** Housekeeping that the write made due. */
   #afterWrite(): void {
-    if (this.#groupsWritten === 2 && this.#useThread) this.#thread.start();
+    if (this.#groupsWritten === START_THREAD_AT && this.#useThread) this.#thread.start();
     if (this.#groupsWritten % CHECK_WAL_EVERY === 0) {
       try {
         this.#tendLog();

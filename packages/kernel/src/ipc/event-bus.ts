@@ -164,7 +164,7 @@ export function encodeEvent(event: PendingEvent, at: number): string {
 }
 
 /** Reads a record back; an event that a newer program wrote is passed over. */
-export function decodeEvent(seq: Seq, text: string): KernelEvent | undefined {
+function decodeEvent(seq: Seq, text: string): KernelEvent | undefined {
   // Written by `encodeEvent` only.
   const record = JSON.parse(text) as { n: string; t: number; p: number; d: Record<string, unknown> };
   return isEventName(record.n)

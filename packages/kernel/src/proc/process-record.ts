@@ -6,7 +6,7 @@ import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
 import type { Grant } from "../cap/capability.ts";
 import type { Exit, Process, ProcessIdentity, Usage } from "./process.ts";
 
-export const PROCESS_FORMAT = 1;
+const PROCESS_FORMAT = 1;
 
 export interface ProcessRecord {
   readonly v: number;

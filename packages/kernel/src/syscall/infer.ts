@@ -72,7 +72,7 @@ export async function infer(
 }
 
 /** A true upper bound: a token is at least one byte of UTF-8, and output is clamped by the request. */
-export function upperBound(model: Model, request: ModelRequest): Amounts {
+function upperBound(model: Model, request: ModelRequest): Amounts {
   let units = 0;
   for (const message of request.messages) units += message.content.length + 8;
   // Three bytes hold any UTF-16 unit.

@@ -2,7 +2,7 @@
 
 import type { ModelRequest, ModelResponse } from "../abi/model.ts";
 import { orAborted } from "../base/abort.ts";
-import { KernelError, type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Outcome } from "../journal/record.ts";
@@ -268,10 +268,3 @@ export function takeOutcome(outcome: Outcome): unknown {
   if (outcome.error !== undefined) throw fromErrorRecord(outcome.error);
   return outcome.value;
 }
-
-export const unknownOutcome = (pid: number, at: string): KernelError =>
-  new KernelError(
-    "EUNKNOWN",
-    `the host ended during ${at} and nobody knows whether it took effect; look, then resume with force or kill ${pid}`,
-    { pid },
-  );

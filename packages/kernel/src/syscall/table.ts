@@ -34,7 +34,7 @@ export function isSyscallName(name: string): name is SyscallName {
   return Object.hasOwn(SYSCALLS, name);
 }
 
-export function notExecutable(located: Located): KernelError {
+function notExecutable(located: Located): KernelError {
   if (located.kind === "missing")
     return new KernelError("ENOENT", `${located.path} does not exist`, { syscall: "exec", path: located.path });
   return new KernelError("ENOEXEC", `${located.path} cannot be executed; \`stat\` of a path tells whether it can`, {
