@@ -8,7 +8,7 @@
 // B4  A reservation whose call nobody saw end (a crash, a kill) counts as spent: nobody knows better.
 
 import type { Batch, Entry, Metastore } from "../abi/metastore.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, type Seq, SEQ_ZERO, toPid } from "../base/id.ts";
 
 /** Tokens, micro-dollars and counts; safe non-negative integers. */
@@ -237,4 +237,14 @@ export function assertAmounts(amounts: Amounts): void {
       );
     }
   }
+}
+
+/** Says whose budget refused, instead of which counter. */
+export function refusedBudget(error: unknown, syscall: string, pid: Pid): unknown {
+  if (!isKernelError(error) || error.code !== "EDQUOT") return error;
+  return new KernelError(
+    "EDQUOT",
+    `the budget of process ${pid} or of an ancestor does not hold this; see /proc/${pid}/budget`,
+    { syscall, pid, cause: error },
+  );
 }

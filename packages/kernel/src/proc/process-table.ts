@@ -11,11 +11,11 @@ import type { Metastore, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
-import { KernelError, type ErrorRecord, describe, isKernelError, toErrorRecord } from "../base/errno.ts";
+import { KernelError, describe, isKernelError, toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type AccountTree, type Amounts, assertAmounts } from "../budget/account.ts";
+import { type AccountTree, type Amounts, assertAmounts, refusedBudget } from "../budget/account.ts";
 import { Capability, type Grant } from "../cap/capability.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
@@ -24,13 +24,12 @@ import { ProcessArchive } from "./process-archive.ts";
 import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
 import type { Program } from "./program.ts";
+import { Resumption } from "./resumption.ts";
 import { Revisions } from "./revision.ts";
 
 const PID_KEY = "sys/pid";
 /** Pids written off ahead for processes that leave no record, so that none is used twice. */
 const PID_BLOCK = 256;
-/** A resumed process is no longer suspected of killing its host after this long. */
-const PROBATION_MS = 3000;
 
 export interface SpawnOptions {
   readonly name?: string;
@@ -72,6 +71,8 @@ export class ProcessTable {
   readonly #runner: ProcessRunner;
   readonly #archive: ProcessArchive;
   readonly #revisions: Revisions;
+  /** Brings processes of earlier lives back. */
+  readonly resumption: Resumption;
   #nextPid = PID_OWNER + 1;
   #reservedPid = PID_OWNER + 1;
   #orphans = 0;
@@ -85,6 +86,14 @@ export class ProcessTable {
     this.#runner = parts.runner;
     this.#archive = new ProcessArchive(parts.store, parts.objects, parts.committer);
     this.#revisions = new Revisions(parts.store);
+    this.resumption = new Resumption({
+      platform: parts.platform,
+      committer: parts.committer,
+      accounts: parts.accounts,
+      revisions: this.#revisions,
+      get: (pid) => this.#processes.get(pid),
+      start: (process, program) => this.#start(process, program),
+    });
   }
 
   /** Computations that outlived their process because they ignored its signal. */
@@ -298,112 +307,6 @@ export class ProcessTable {
     };
   }
 
-  /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
-  async resume(process: Process, program: Program, again: boolean): Promise<void> {
-    const { journal } = process;
-    if (journal === undefined)
-      throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
-    const { replay, outdated } = await this.#revisions.load(journal, program);
-    if (again) journal.forgetFailures();
-    if (replay.deaths >= LIMITS.resumeDeathsMax && !again) {
-      return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
-    }
-    Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
-    this.#assertClaimed(process);
-    await this.#commitResume(process, program, { again, outdated, log: journal.log });
-    this.#assertClaimed(process);
-    process.isResumed = true;
-    this.#start(process, program);
-    this.#probation(process);
-  }
-
-  /** A kill in the meantime has the last word (T5). */
-  #assertClaimed(process: Process): void {
-    if (process.state.name === "ready" && !process.isEnding) return;
-    throw new KernelError("ECANCELED", `process ${process.pid} was ended while it was resumed`, {
-      syscall: "resume",
-      pid: process.pid,
-    });
-  }
-
-  #commitResume(
-    process: Process,
-    program: Program,
-    how: { readonly again: boolean; readonly outdated: readonly string[]; readonly log: string },
-  ): Promise<unknown> {
-    const { pid, name, budget } = process.identity;
-    const at = this.#committer.now();
-    const records = [
-      ...(how.again ? [encodeRecord({ t: "retry", at })] : []),
-      ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
-      encodeRecord({ t: "resume", at, revision: program.revision }),
-    ];
-    // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
-    const account =
-      how.again && budget !== undefined
-        ? this.#accounts.open(pid, this.#accountAbove(process), remaining(budget, process))
-        : undefined;
-    if (how.again) this.#accounts.join(process.identity.account);
-    return this.#committer
-      .commit(
-        {
-          puts: [
-            { key: processKey(pid), value: encodeProcess(process) },
-            { key: liveKey(pid), value: "" },
-            ...this.#revisions.putsOf(program),
-            ...(account?.puts ?? []),
-          ],
-          ...(account === undefined ? {} : { adds: account.adds }),
-          appends: records.map((value) => ({ log: how.log, value })),
-        },
-        [{ name: "process.resumed", pid, data: { name, program: program.name } }],
-      )
-      .then(
-        () => this.#revisions.markStored(program),
-        (error: unknown) => {
-          if (account !== undefined) this.#accounts.undo(pid);
-          throw refusedBudget(error, "resume", pid);
-        },
-      );
-  }
-
-  #accountAbove(process: Process): Pid | undefined {
-    const { ppid } = process.identity;
-    return ppid === undefined ? undefined : this.#processes.get(ppid)?.identity.account;
-  }
-
-  /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
-  #probation(process: Process): void {
-    const { steps } = process.usage;
-    const alive = (): void => {
-      if (!process.isAlive || process.isAbandoned || process.usage.steps > steps) return;
-      process.journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
-    };
-    this.#platform.setTimer(PROBATION_MS, alive, { idle: true });
-  }
-
-  /** Lets a quarantined process be resumed again, on somebody's word. */
-  async pardon(process: Process): Promise<void> {
-    await process.journal?.note({ t: "alive", at: this.#committer.now() });
-    process.become({ name: "sleeping" });
-  }
-
-  async quarantine(process: Process, why: string): Promise<void> {
-    const { pid, name, program } = process.identity;
-    const error: ErrorRecord = toErrorRecord(
-      new KernelError(
-        "EQUARANTINE",
-        `process ${pid} (${name}) is quarantined: ${why}; inspect /proc/${pid}, then \`ergos kill ${pid}\` or \`ergos resume ${pid} --force\``,
-        { pid },
-      ),
-    );
-    await this.#committer.commit(
-      { puts: [{ key: processKey(pid), value: encodeProcess(process, { quarantined: error }) }] },
-      [{ name: "process.quarantined", pid, data: { name, program: program.name, error } }],
-    );
-    process.become({ name: "quarantined", error });
-  }
-
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */
   async kill(process: Process, signal: Signal): Promise<void> {
     const { pid, name, program } = process.identity;
@@ -591,23 +494,6 @@ export class ProcessTable {
   }
 }
 
-/** What a budget still holds after what the journal says was used. */
-function remaining(budget: Amounts, { usage }: Process): Amounts {
-  const left = (amount: number | undefined, used: number): number | undefined =>
-    amount === undefined ? undefined : Math.max(0, amount - used);
-  const [tokensIn, tokensOut] = [left(budget.tokensIn, usage.tokensIn), left(budget.tokensOut, usage.tokensOut)];
-  const [costMicros, modelCalls] = [
-    left(budget.costMicros, usage.costMicros),
-    left(budget.modelCalls, usage.modelCalls),
-  ];
-  return {
-    ...(tokensIn === undefined ? {} : { tokensIn }),
-    ...(tokensOut === undefined ? {} : { tokensOut }),
-    ...(costMicros === undefined ? {} : { costMicros }),
-    ...(modelCalls === undefined ? {} : { modelCalls }),
-  };
-}
-
 function exitEvent(exit: Exit): "process.completed" | "process.failed" | "process.cancelled" {
   if (exit.signal !== undefined) return "process.cancelled";
   return exit.error === undefined ? "process.completed" : "process.failed";
@@ -621,14 +507,4 @@ function exitData(process: Process, exit: Exit): Readonly<Record<string, unknown
     ...(exit.signal === undefined ? {} : { signal: exit.signal }),
     ...(exit.error === undefined ? {} : { error: exit.error }),
   };
-}
-
-/** Says whose budget refused, instead of which counter. */
-export function refusedBudget(error: unknown, syscall: string, pid: Pid): unknown {
-  if (!isKernelError(error) || error.code !== "EDQUOT") return error;
-  return new KernelError(
-    "EDQUOT",
-    `the budget of process ${pid} or of an ancestor does not hold this; see /proc/${pid}/budget`,
-    { syscall, pid, cause: error },
-  );
 }

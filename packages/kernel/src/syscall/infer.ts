@@ -3,10 +3,9 @@
 import type { Model, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Amounts, Reservation } from "../budget/account.ts";
+import { type Amounts, type Reservation, refusedBudget } from "../budget/account.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
-import { refusedBudget } from "../proc/process-table.ts";
 import type { Host } from "./host.ts";
 
 const MILLION = 1_000_000;

@@ -131,7 +131,7 @@ export const PROCESS_ROWS = {
         );
       }
       const process = await processOf(host, a.pid, "resume");
-      if (process.state.name === "quarantined" && a.force === true) await host.processes.pardon(process);
+      if (process.state.name === "quarantined" && a.force === true) await host.processes.resumption.pardon(process);
       else if (process.state.name === "quarantined") {
         throw new KernelError(
           "EQUARANTINE",
@@ -143,7 +143,7 @@ export const PROCESS_ROWS = {
       const claim = host.processes.claim(process, again);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
-        await host.processes.resume(claim.process, program, again);
+        await host.processes.resumption.resume(claim.process, program, again);
       } catch (error) {
         claim.undo();
         throw error;

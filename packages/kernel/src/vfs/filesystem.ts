@@ -1,49 +1,43 @@
 // Operations on what a path was resolved to. The dispatcher has checked the caller's rights before.
 //
-// F1  Every mutation is one commit that checks the versions it was decided on; memory follows the commit.
-// F2  Mutations of one inode take turns; a race that is lost in the store is tried again, a bounded
-//     number of times, then EAGAIN.
-// F3  A directory is removed only if its count of children is still 0 in the same commit.
+// F1  Mutations of one inode take turns; a race that is lost in the store is tried again, a bounded
+//     number of times, then EAGAIN; never on another path than the one that was checked.
+// F2  Moves of directories take turns in the zone.
 
-import type { Metastore, Receipt } from "../abi/metastore.ts";
+import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { DirEntry, EntryType, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
-import { INO_ROOT, type Ino, PID_OWNER, type Pid, SEQ_ZERO, type Seq, toIno } from "../base/id.ts";
+import { INO_ROOT, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type VfsPath, childOf, isWithin, nameOf, parentOf, toPath } from "../base/path.ts";
+import { type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
-import type { PendingEvent } from "../ipc/event-bus.ts";
-import { type Extent, encodeExtent, extentKey, loadExtents, readExtents, writeExtents } from "./extent.ts";
+import { loadExtents, readExtents, writeExtents } from "./extent.ts";
+import { InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
 import {
   type Attributes,
-  Inode,
-  childCountKey,
+  type Inode,
   decodeDirent,
   decodeName,
-  encodeName,
-  encodeDirent,
   encodeInode,
+  encodeName,
   inTurn,
   inodeKey,
-  nameKey,
   nameRange,
-  orphanKey,
 } from "./inode.ts";
 import { type Located, Namespace } from "./namespace.ts";
+import {
+  assertHole,
+  assertRange,
+  exists,
+  isDirectory,
+  lostRace,
+  missing,
+  notDirectory,
+  unsupported,
+} from "./path-error.ts";
 import { contentOf } from "./provider.ts";
-
-const INO_KEY = "sys/ino";
-const COUNT_MAX = Number.MAX_SAFE_INTEGER;
-/** Content with more extents than this is removed after its name, in several commits. */
-const DELETES_PER_COMMIT = 1000;
-
-export interface NewEntry {
-  readonly type: "file" | "directory" | "link";
-  readonly target?: VfsPath;
-  readonly mime?: string;
-}
 
 export class FileSystem {
   readonly namespace: Namespace;
@@ -51,7 +45,7 @@ export class FileSystem {
   readonly #objects: ObjectStore;
   readonly #platform: Platform;
   readonly #committer: Committer;
-  #nextIno = INO_ROOT + 1;
+  readonly #inodes: InodeStore;
   #directoryRenames: Promise<unknown> = Promise.resolve();
 
   constructor(store: Metastore, objects: ObjectStore, platform: Platform, committer: Committer) {
@@ -60,13 +54,12 @@ export class FileSystem {
     this.#objects = objects;
     this.#platform = platform;
     this.#committer = committer;
+    this.#inodes = new InodeStore(this.namespace, store, committer);
   }
 
-  /** Reads where inode numbers go on and removes what was unlinked while a dead host had it open. */
-  async boot(): Promise<void> {
-    this.#nextIno = Number((await this.#store.get(INO_KEY))?.value ?? INO_ROOT + 1);
-    const orphans = await this.#store.scan({ from: "o/", to: "o0" }, { limit: LIMITS.pageMax });
-    for (const { key } of orphans) await this.#forgetContent(toIno(Number(key.slice(2))));
+  /** Takes the inodes over from the store. */
+  boot(): Promise<void> {
+    return this.#inodes.boot();
   }
 
   stat(located: Located): Promise<FileStat> | FileStat {
@@ -206,7 +199,7 @@ export class FileSystem {
         this.#platform,
       );
       const size = truncate ? bytes.length : Math.max(attributes.size, offset + bytes.length);
-      return this.#commitContent(inode, { ...change, size }, options, writer, path);
+      return this.#inodes.commitContent(inode, { ...change, size }, options, writer, path);
     });
   }
 
@@ -232,7 +225,7 @@ export class FileSystem {
           this.#objects,
           this.#platform,
         );
-        return this.#commitContent(inode, { ...change, size }, {}, writer, path);
+        return this.#inodes.commitContent(inode, { ...change, size }, {}, writer, path);
       });
     });
   }
@@ -242,7 +235,7 @@ export class FileSystem {
     if (located.kind === "foreign") return this.#createForeign(located, entry);
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind !== "missing") throw exists(now.path);
-      const { inode, receipt } = await this.#makeEntry(now, entry, { size: 0, puts: [] }, writer);
+      const { inode, receipt } = await this.#inodes.makeEntry(now, entry, { size: 0, puts: [] }, writer);
       if (entry.type !== "directory") inode.extents = [];
       return receipt.seq;
     });
@@ -284,7 +277,7 @@ export class FileSystem {
       await this.#unlinkBelow(located, options, writer);
     }
     await this.#retry(located, writer.pid, (now) =>
-      now.kind === "inode" ? this.#unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
+      now.kind === "inode" ? this.#inodes.unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
     );
   }
 
@@ -319,7 +312,7 @@ export class FileSystem {
       throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
     }
     const move = (): Promise<void> =>
-      this.#retry(to, writer.pid, (now) => this.#renameOnce(from.path, from.inode, now, writer));
+      this.#retry(to, writer.pid, (now) => this.#inodes.renameOnce(from.path, from.inode, now, writer));
     if (from.inode.attributes.type !== "directory") return move();
     // Two at once could move each below the other. In turn, each looks at the paths that the last one left.
     const turn = this.#directoryRenames.then(move, move);
@@ -343,7 +336,7 @@ export class FileSystem {
   }
 
   async release(inode: Inode): Promise<void> {
-    if (--inode.handles === 0 && !inode.linked) await this.#forgetContent(inode.ino);
+    if (--inode.handles === 0 && !inode.linked) await this.#inodes.forgetContent(inode.ino);
   }
 
   #statInode(inode: Inode, path: VfsPath): FileStat {
@@ -412,266 +405,10 @@ export class FileSystem {
     );
     const size = (options.offset ?? 0) + bytes.length;
     const entry: NewEntry = { type: "file", ...(options.mime === undefined ? {} : { mime: options.mime }) };
-    const { inode, receipt } = await this.#makeEntry(at, entry, { size, puts: change.puts }, writer);
+    const { inode, receipt } = await this.#inodes.makeEntry(at, entry, { size, puts: change.puts }, writer);
     inode.extents = change.extents;
     if (options.durability === "flushed") await receipt.flushed;
     return { generation: receipt.seq, size };
-  }
-
-  async #makeEntry(
-    at: Located & { readonly kind: "missing" },
-    entry: NewEntry,
-    content: { readonly size: number; readonly puts: readonly Extent[] },
-    writer: Writer,
-  ): Promise<{ inode: Inode; receipt: Receipt }> {
-    if (at.within === undefined)
-      throw new KernelError("EROFS", "nothing can be created here; it is a virtual directory", { path: at.path });
-    const { directory, names } = at.within;
-    // A directory that is just being made has no version to check yet.
-    if (directory.recordVersion === SEQ_ZERO) await directory.tail;
-    const now = this.#committer.now();
-    const puts: { key: string; value: string | Uint8Array }[] = [];
-    const checks = [{ key: inodeKey(directory.ino), version: directory.recordVersion }];
-    const adds: { key: string; delta: number; max: number }[] = [];
-    const made: Inode[] = [];
-    const events: PendingEvent[] = [];
-    let parent: Ino = directory.ino;
-    let path = at.within.at;
-    for (const [index, name] of names.entries()) {
-      const isLast = index === names.length - 1;
-      const ino = toIno(this.#nextIno++);
-      const attributes: Attributes = {
-        type: isLast ? entry.type : "directory",
-        size: isLast ? content.size : 0,
-        version: isLast && entry.type === "file" ? 1 : 0,
-        created: now,
-        modified: now,
-        owner: writer.user,
-        lastWriter: writer.pid,
-        ...(isLast && entry.mime !== undefined ? { mime: entry.mime } : {}),
-        ...(isLast && entry.target !== undefined ? { target: entry.target } : {}),
-      };
-      path = childOf(path, name);
-      checks.push({ key: nameKey(parent, name), version: SEQ_ZERO });
-      puts.push(
-        { key: nameKey(parent, name), value: encodeDirent(ino, attributes.type) },
-        { key: inodeKey(ino), value: encodeInode(attributes) },
-      );
-      adds.push({ key: childCountKey(parent), delta: 1, max: COUNT_MAX });
-      made.push(new Inode(ino, attributes, SEQ_ZERO, SEQ_ZERO));
-      events.push(
-        attributes.type === "directory"
-          ? { name: "directory.created", pid: writer.pid, data: { path } }
-          : {
-              name: "file.written",
-              pid: writer.pid,
-              data: { path, size: attributes.size, type: attributes.type, created: true },
-            },
-      );
-      parent = ino;
-    }
-    puts.push({ key: INO_KEY, value: String(this.#nextIno) });
-    for (const extent of content.puts)
-      puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
-    // Whoever looks from now on gets these objects, and whoever changes them waits for the commit.
-    const committing = this.#committer.commit({ checks, puts, adds }, events);
-    for (const inode of made) {
-      this.namespace.adopt(inode);
-      void inTurn(inode, () => committing.then(() => undefined)).catch(() => undefined);
-    }
-    let receipt: Receipt;
-    try {
-      receipt = await committing;
-    } catch (error) {
-      for (const inode of made) this.namespace.drop(inode);
-      throw error;
-    }
-    for (const inode of made) {
-      inode.recordVersion = receipt.seq;
-      inode.generation = receipt.seq;
-    }
-    const inode = made.at(-1);
-    if (inode === undefined) throw exists(at.path);
-    return { inode, receipt };
-  }
-
-  async #commitContent(
-    inode: Inode,
-    change: {
-      readonly extents: NonNullable<Inode["extents"]>;
-      readonly puts: NonNullable<Inode["extents"]>;
-      readonly deletes: readonly number[];
-      readonly size: number;
-    },
-    options: WriteOptions,
-    writer: Writer,
-    path: VfsPath,
-  ): Promise<WriteResult> {
-    const old = inode.attributes;
-    const attributes: Attributes = {
-      ...old,
-      size: change.size,
-      version: old.version + 1,
-      modified: this.#committer.now(),
-      lastWriter: writer.pid,
-      ...(options.mime === undefined ? {} : { mime: options.mime }),
-    };
-    const receipt = await this.#committer.commit(
-      {
-        checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
-        puts: [
-          { key: inodeKey(inode.ino), value: encodeInode(attributes) },
-          ...change.puts.map((extent) => ({ key: extentKey(inode.ino, extent.offset), value: encodeExtent(extent) })),
-        ],
-        deletes: change.deletes.map((offset) => extentKey(inode.ino, offset)),
-      },
-      [{ name: "file.written", pid: writer.pid, data: { path, size: change.size, type: attributes.type } }],
-    );
-    inode.attributes = attributes;
-    inode.extents = change.extents;
-    inode.recordVersion = receipt.seq;
-    inode.generation = receipt.seq;
-    if (options.durability === "flushed") await receipt.flushed;
-    return { generation: receipt.seq, size: change.size };
-  }
-
-  #unlinkOne(inode: Inode, path: VfsPath, writer: Writer): Promise<void> {
-    return inTurn(inode, async () => {
-      const parent = await this.#parentOf(path);
-      const isDirectoryNode = inode.attributes.type === "directory";
-      const countKey = childCountKey(inode.ino);
-      const count = isDirectoryNode ? await this.#store.get(countKey) : undefined;
-      if (count !== undefined && count.value !== "0") {
-        throw new KernelError(
-          "ENOTEMPTY",
-          `the directory still holds ${String(count.value)} entries; remove them or pass recursive`,
-          { path },
-        );
-      }
-      const entry = await this.#store.get(nameKey(parent.ino, nameOf(path)));
-      if (entry === undefined || decodeDirent(entry.value).ino !== inode.ino) throw lostRace(path);
-      const contentKeys = await this.#contentKeys(inode);
-      const isLater = inode.handles > 0 || contentKeys.length > DELETES_PER_COMMIT;
-      const gone = isLater
-        ? { deletes: [], puts: [{ key: orphanKey(inode.ino), value: "" }] }
-        : { deletes: contentKeys, puts: [] };
-      await this.#committer.commit(
-        {
-          checks: [
-            { key: inodeKey(inode.ino), version: inode.recordVersion },
-            { key: nameKey(parent.ino, nameOf(path)), version: entry.version },
-            ...(isDirectoryNode ? [{ key: countKey, version: count?.version ?? SEQ_ZERO }] : []),
-          ],
-          puts: gone.puts,
-          deletes: [nameKey(parent.ino, nameOf(path)), ...(isDirectoryNode ? [countKey] : []), ...gone.deletes],
-          adds: [{ key: childCountKey(parent.ino), delta: -1, max: COUNT_MAX }],
-        },
-        [{ name: isDirectoryNode ? "directory.deleted" : "file.deleted", pid: writer.pid, data: { path } }],
-      );
-      inode.linked = false;
-      if (inode.handles === 0) this.namespace.drop(inode);
-      this.namespace.forget(isDirectoryNode ? undefined : path);
-      if (isLater && inode.handles === 0) await this.#forgetContent(inode.ino);
-    });
-  }
-
-  #renameOnce(fromPath: VfsPath, inode: Inode, to: Located, writer: Writer): Promise<void> {
-    if (to.kind !== "inode") return this.#renameTo(fromPath, inode, to, undefined, writer);
-    return inTurn(to.inode, () => this.#renameTo(fromPath, inode, to, to.inode, writer));
-  }
-
-  async #renameTo(
-    fromPath: VfsPath,
-    inode: Inode,
-    to: Located,
-    target: Inode | undefined,
-    writer: Writer,
-  ): Promise<void> {
-    if (inode.evicted || target?.evicted === true) throw lostRace(to.path);
-    const fromParent = await this.#parentOf(fromPath);
-    if (to.kind === "missing" && to.within?.names.length !== 1) throw missing(parentOf(to.path));
-    const toParent = await this.#parentOf(to.path);
-    const isDirectoryNode = inode.attributes.type === "directory";
-    if (target !== undefined && (target.attributes.type === "directory") !== isDirectoryNode) {
-      throw isDirectoryNode ? notDirectory(to.path) : isDirectory(to.path);
-    }
-    const [fromKey, toKey] = [nameKey(fromParent.ino, nameOf(fromPath)), nameKey(toParent.ino, nameOf(to.path))];
-    const [fromEntry, toEntry] = [await this.#store.get(fromKey), await this.#store.get(toKey)];
-    if (fromEntry === undefined || decodeDirent(fromEntry.value).ino !== inode.ino) throw missing(fromPath);
-    const targetCount =
-      target !== undefined && isDirectoryNode ? await this.#store.get(childCountKey(target.ino)) : undefined;
-    if (targetCount !== undefined && targetCount.value !== "0")
-      throw new KernelError("ENOTEMPTY", "the target directory is not empty", { path: to.path });
-    const moved =
-      fromParent.ino === toParent.ino
-        ? target === undefined
-          ? []
-          : [{ key: childCountKey(toParent.ino), delta: -1, max: COUNT_MAX }]
-        : [
-            { key: childCountKey(fromParent.ino), delta: -1, max: COUNT_MAX },
-            ...(target === undefined ? [{ key: childCountKey(toParent.ino), delta: 1, max: COUNT_MAX }] : []),
-          ];
-    const isPinned = target !== undefined && target.handles > 0;
-    await this.#committer.commit(
-      {
-        checks: [
-          { key: fromKey, version: fromEntry.version },
-          { key: toKey, version: toEntry?.version ?? SEQ_ZERO },
-          { key: inodeKey(toParent.ino), version: toParent.recordVersion },
-          ...(target === undefined ? [] : [{ key: inodeKey(target.ino), version: target.recordVersion }]),
-          ...(target === undefined || !isDirectoryNode
-            ? []
-            : [{ key: childCountKey(target.ino), version: targetCount?.version ?? SEQ_ZERO }]),
-        ],
-        puts: [
-          { key: toKey, value: fromEntry.value },
-          ...(isPinned ? [{ key: orphanKey(target.ino), value: "" }] : []),
-        ],
-        deletes: [
-          fromKey,
-          ...(target === undefined || isPinned ? [] : await this.#contentKeys(target)),
-          ...(target !== undefined && isDirectoryNode ? [childCountKey(target.ino)] : []),
-        ],
-        adds: moved,
-      },
-      [
-        {
-          name: "file.renamed",
-          pid: writer.pid,
-          data: { path: to.path, oldPath: fromPath, type: inode.attributes.type },
-        },
-      ],
-    );
-    if (target !== undefined) {
-      target.linked = false;
-      if (!isPinned) this.namespace.drop(target);
-    }
-    if (isDirectoryNode) this.namespace.forget();
-    else {
-      this.namespace.forget(fromPath);
-      this.namespace.forget(to.path);
-    }
-  }
-
-  async #parentOf(path: VfsPath): Promise<Inode> {
-    const parent = await this.namespace.resolve(parentOf(path), PID_OWNER);
-    if (parent.kind !== "inode") throw lostRace(path);
-    return parent.inode;
-  }
-
-  async #contentKeys(inode: Inode): Promise<string[]> {
-    const extents =
-      inode.attributes.type === "directory" ? [] : (inode.extents ?? (await loadExtents(this.#store, inode.ino)));
-    return [inodeKey(inode.ino), ...extents.map((extent) => extentKey(inode.ino, extent.offset))];
-  }
-
-  /** Removes the content of an orphan, in commits of bounded size; its mark goes with the last. */
-  async #forgetContent(ino: Ino): Promise<void> {
-    const keys = (await loadExtents(this.#store, ino)).map((extent) => extentKey(ino, extent.offset));
-    for (let at = 0; at < keys.length; at += DELETES_PER_COMMIT) {
-      await this.#committer.commit({ deletes: keys.slice(at, at + DELETES_PER_COMMIT) });
-    }
-    await this.#committer.commit({ deletes: [orphanKey(ino), inodeKey(ino)] });
   }
 
   /**
@@ -704,41 +441,6 @@ export interface UnlinkOptions {
   /** Throws when the caller may not remove what lies at a path below. */
   readonly assertMay?: (path: VfsPath) => void;
 }
-
-/** Who writes, for the attributes and the event. */
-export interface Writer {
-  readonly pid: Pid;
-  readonly user: string;
-}
-
-/** @throws {EINVAL} an offset or length is no whole number of at least 0 */
-function assertRange(range: { readonly offset?: number; readonly length?: number }, path: string): void {
-  for (const value of [range.offset, range.length]) {
-    if (value !== undefined && (!Number.isSafeInteger(value) || value < 0)) {
-      throw new KernelError("EINVAL", `offsets and lengths are whole numbers of at least 0, found ${value}`, { path });
-    }
-  }
-}
-
-/** Zeros between the old end and a write behind it are written out, so their number is bounded. */
-function assertHole(bytes: number, path: string): void {
-  if (bytes <= LIMITS.ioBytesMax) return;
-  throw new KernelError(
-    "EFBIG",
-    `a write ${bytes} bytes behind the end; at most ${LIMITS.ioBytesMax} are filled with zeros`,
-    { path },
-  );
-}
-
-export const missing = (path: string): KernelError => new KernelError("ENOENT", `${path} does not exist`, { path });
-const exists = (path: string): KernelError => new KernelError("EEXIST", `${path} exists already`, { path });
-const isDirectory = (path: string): KernelError =>
-  new KernelError("EISDIR", `${path} is a directory; list it instead`, { path });
-const notDirectory = (path: string): KernelError => new KernelError("ENOTDIR", `${path} is not a directory`, { path });
-const lostRace = (path: string): KernelError =>
-  new KernelError("EAGAIN", `${path} was changed by somebody else at the same time; try again`, { path });
-const unsupported = (what: string, path: string): KernelError =>
-  new KernelError("ENOTSUP", `${what} is not supported here`, { path });
 
 /** The type a new entry may have, from outside. */
 export function toNewEntry(type: EntryType, target: string | undefined, at: VfsPath): NewEntry {

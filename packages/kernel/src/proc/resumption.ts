@@ -1,0 +1,172 @@
+// Resumption: a process of an earlier life of the host goes on from its journal.
+//
+// R1  Whoever resumes has claimed the process before; a kill in the meantime has the last word.
+// R2  What a new revision of the program has outdated is recorded in the commit of the resumption.
+// R3  A process whose host died three times in a row while resuming it, without a step done in between, is
+//     quarantined. An orderly end of the host, or a while of life, is no such death.
+
+import type { Platform } from "../abi/platform.ts";
+import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import { type AccountTree, type Amounts, refusedBudget } from "../budget/account.ts";
+import type { Committer } from "../ipc/committer.ts";
+import { encodeRecord } from "../journal/record.ts";
+import { encodeProcess, liveKey, processKey } from "./process-record.ts";
+import type { Process } from "./process.ts";
+import type { Program } from "./program.ts";
+import type { Revisions } from "./revision.ts";
+
+/** A resumed process is no longer suspected of killing its host after this long. */
+const PROBATION_MS = 3000;
+
+/** What a resumption needs of the table. */
+export interface ResumptionParts {
+  readonly platform: Platform;
+  readonly committer: Committer;
+  readonly accounts: AccountTree;
+  readonly revisions: Revisions;
+  readonly get: (pid: Pid) => Process | undefined;
+  readonly start: (process: Process, program: Program) => void;
+}
+
+export class Resumption {
+  readonly #platform: Platform;
+  readonly #committer: Committer;
+  readonly #accounts: AccountTree;
+  readonly #revisions: Revisions;
+  readonly #get: ResumptionParts["get"];
+  readonly #start: ResumptionParts["start"];
+
+  constructor(parts: ResumptionParts) {
+    this.#platform = parts.platform;
+    this.#committer = parts.committer;
+    this.#accounts = parts.accounts;
+    this.#revisions = parts.revisions;
+    this.#get = parts.get;
+    this.#start = parts.start;
+  }
+
+  /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
+  async resume(process: Process, program: Program, again: boolean): Promise<void> {
+    const { journal } = process;
+    if (journal === undefined)
+      throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
+    const { replay, outdated } = await this.#revisions.load(journal, program);
+    if (again) journal.forgetFailures();
+    if (replay.deaths >= LIMITS.resumeDeathsMax && !again) {
+      return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
+    }
+    Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
+    this.#assertClaimed(process);
+    await this.#commitResume(process, program, { again, outdated, log: journal.log });
+    this.#assertClaimed(process);
+    process.isResumed = true;
+    this.#start(process, program);
+    this.#probation(process);
+  }
+
+  /** A kill in the meantime has the last word (R1). */
+  #assertClaimed(process: Process): void {
+    if (process.state.name === "ready" && !process.isEnding) return;
+    throw new KernelError("ECANCELED", `process ${process.pid} was ended while it was resumed`, {
+      syscall: "resume",
+      pid: process.pid,
+    });
+  }
+
+  #commitResume(
+    process: Process,
+    program: Program,
+    how: { readonly again: boolean; readonly outdated: readonly string[]; readonly log: string },
+  ): Promise<unknown> {
+    const { pid, name, budget } = process.identity;
+    const at = this.#committer.now();
+    const records = [
+      ...(how.again ? [encodeRecord({ t: "retry", at })] : []),
+      ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
+      encodeRecord({ t: "resume", at, revision: program.revision }),
+    ];
+    // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
+    const account =
+      how.again && budget !== undefined
+        ? this.#accounts.open(pid, this.#accountAbove(process), remaining(budget, process))
+        : undefined;
+    if (how.again) this.#accounts.join(process.identity.account);
+    return this.#committer
+      .commit(
+        {
+          puts: [
+            { key: processKey(pid), value: encodeProcess(process) },
+            { key: liveKey(pid), value: "" },
+            ...this.#revisions.putsOf(program),
+            ...(account?.puts ?? []),
+          ],
+          ...(account === undefined ? {} : { adds: account.adds }),
+          appends: records.map((value) => ({ log: how.log, value })),
+        },
+        [{ name: "process.resumed", pid, data: { name, program: program.name } }],
+      )
+      .then(
+        () => this.#revisions.markStored(program),
+        (error: unknown) => {
+          if (account !== undefined) this.#accounts.undo(pid);
+          throw refusedBudget(error, "resume", pid);
+        },
+      );
+  }
+
+  #accountAbove(process: Process): Pid | undefined {
+    const { ppid } = process.identity;
+    return ppid === undefined ? undefined : this.#get(ppid)?.identity.account;
+  }
+
+  /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
+  #probation(process: Process): void {
+    const { steps } = process.usage;
+    const alive = (): void => {
+      if (!process.isAlive || process.isAbandoned || process.usage.steps > steps) return;
+      process.journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
+    };
+    this.#platform.setTimer(PROBATION_MS, alive, { idle: true });
+  }
+
+  /** Lets a quarantined process be resumed again, on somebody's word. */
+  async pardon(process: Process): Promise<void> {
+    await process.journal?.note({ t: "alive", at: this.#committer.now() });
+    process.become({ name: "sleeping" });
+  }
+
+  async quarantine(process: Process, why: string): Promise<void> {
+    const { pid, name, program } = process.identity;
+    const error: ErrorRecord = toErrorRecord(
+      new KernelError(
+        "EQUARANTINE",
+        `process ${pid} (${name}) is quarantined: ${why}; inspect /proc/${pid}, then \`ergos kill ${pid}\` or \`ergos resume ${pid} --force\``,
+        { pid },
+      ),
+    );
+    await this.#committer.commit(
+      { puts: [{ key: processKey(pid), value: encodeProcess(process, { quarantined: error }) }] },
+      [{ name: "process.quarantined", pid, data: { name, program: program.name, error } }],
+    );
+    process.become({ name: "quarantined", error });
+  }
+}
+
+/** What a budget still holds after what the journal says was used. */
+function remaining(budget: Amounts, { usage }: Process): Amounts {
+  const left = (amount: number | undefined, used: number): number | undefined =>
+    amount === undefined ? undefined : Math.max(0, amount - used);
+  const [tokensIn, tokensOut] = [left(budget.tokensIn, usage.tokensIn), left(budget.tokensOut, usage.tokensOut)];
+  const [costMicros, modelCalls] = [
+    left(budget.costMicros, usage.costMicros),
+    left(budget.modelCalls, usage.modelCalls),
+  ];
+  return {
+    ...(tokensIn === undefined ? {} : { tokensIn }),
+    ...(tokensOut === undefined ? {} : { tokensOut }),
+    ...(costMicros === undefined ? {} : { costMicros }),
+    ...(modelCalls === undefined ? {} : { modelCalls }),
+  };
+}

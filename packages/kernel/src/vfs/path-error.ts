@@ -1,0 +1,34 @@
+// Errors about paths, and the checks of what a caller may ask of a file.
+
+import { KernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
+
+/** @throws {EINVAL} an offset or length is no whole number of at least 0 */
+export function assertRange(range: { readonly offset?: number; readonly length?: number }, path: string): void {
+  for (const value of [range.offset, range.length]) {
+    if (value !== undefined && (!Number.isSafeInteger(value) || value < 0)) {
+      throw new KernelError("EINVAL", `offsets and lengths are whole numbers of at least 0, found ${value}`, { path });
+    }
+  }
+}
+
+/** Zeros between the old end and a write behind it are written out, so their number is bounded. */
+export function assertHole(bytes: number, path: string): void {
+  if (bytes <= LIMITS.ioBytesMax) return;
+  throw new KernelError(
+    "EFBIG",
+    `a write ${bytes} bytes behind the end; at most ${LIMITS.ioBytesMax} are filled with zeros`,
+    { path },
+  );
+}
+
+export const missing = (path: string): KernelError => new KernelError("ENOENT", `${path} does not exist`, { path });
+export const exists = (path: string): KernelError => new KernelError("EEXIST", `${path} exists already`, { path });
+export const isDirectory = (path: string): KernelError =>
+  new KernelError("EISDIR", `${path} is a directory; list it instead`, { path });
+export const notDirectory = (path: string): KernelError =>
+  new KernelError("ENOTDIR", `${path} is not a directory`, { path });
+export const lostRace = (path: string): KernelError =>
+  new KernelError("EAGAIN", `${path} was changed by somebody else at the same time; try again`, { path });
+export const unsupported = (what: string, path: string): KernelError =>
+  new KernelError("ENOTSUP", `${what} is not supported here`, { path });
