@@ -85,7 +85,7 @@ describe("edges", () => {
         most = Math.max(most, ++now);
         await sleep(2);
         now--;
-      }) as typeof plan;
+      });
     }
     await run(plan.build());
 
