@@ -90,7 +90,7 @@ const parkedHeap: Bench = {
           collect();
           if (round > 0) samples.push((process.memoryUsage().heapUsed - before) / 1000 / 1024);
         }
-        return [toResult("heap of a parked run (in memory, with its records)", "KiB", samples, { target: 6 })];
+        return [toResult("heap of a parked run", "KiB", samples, { target: 6 })];
       },
     ),
 };

@@ -140,18 +140,27 @@ function toErgOs(
   parts: { readonly isRemote: boolean; readonly resumed: readonly Pid[]; readonly close: () => Promise<void> },
 ): ErgOs {
   const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
+  const run: ErgOs["run"] = async (program, options) => {
+    const exit = await os.wait(await spawn(program, options));
+    if (exit.error !== undefined) throw fromErrorRecord(exit.error);
+    if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
+    return exit.result;
+  };
   return {
-    ...os,
+    pid: os.pid,
     fs: os.fs,
+    call: os.call,
     spawn,
+    run,
+    wait: (pid) => os.wait(pid),
+    kill: (pid, signal) => os.kill(pid, signal),
+    resume: (pid, options) => os.resume(pid, options),
+    ps: (options) => os.ps(options),
+    events: (filter) => os.events(filter),
+    infer: (place, request) => os.infer(place, request),
+    flush: () => os.flush(),
     isRemote: parts.isRemote,
     resumed: parts.resumed,
-    run: async (program, options) => {
-      const exit = await os.wait(await spawn(program, options));
-      if (exit.error !== undefined) throw fromErrorRecord(exit.error);
-      if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
-      return exit.result;
-    },
     close: parts.close,
     [Symbol.asyncDispose]: parts.close,
   };

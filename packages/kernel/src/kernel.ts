@@ -7,14 +7,14 @@ import type { Model } from "./abi/model.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
 import { KernelError } from "./base/errno.ts";
-import { PID_OWNER, type Pid } from "./base/id.ts";
+import { PID_OWNER, type Pid, type RunId } from "./base/id.ts";
 import { toPath } from "./base/path.ts";
 import { AccountTree } from "./budget/account.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
-import type { Program } from "./proc/program.ts";
+import type { ProcessContext, Program } from "./proc/program.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs } from "./syscall/os.ts";
@@ -93,7 +93,7 @@ export class Kernel implements AsyncDisposable {
       loader: parts.loader,
     };
     const kernel = new Kernel(host);
-    runner.run = (process, program) => program.run(contextOf(kernel, process));
+    runner.run = (process, program) => program.run(new Context(kernel, process));
     for (const [at, provider] of [
       ["/proc", procProvider(host)],
       ["/dev", devProvider(host)],
@@ -177,23 +177,62 @@ async function directoryId(store: Metastore, platform: Platform): Promise<string
   return id;
 }
 
-function contextOf(kernel: Kernel, process: Process): Parameters<Program["run"]>[0] {
-  const { identity } = process;
-  return {
-    pid: identity.pid,
-    runId: identity.runId,
-    parentPid: identity.ppid,
-    name: identity.name,
-    input: process.input,
-    durable: process.journal !== undefined,
-    isResumed: process.isResumed,
-    platform: kernel.host.platform,
-    os: bindOs(kernel.dispatcher, process),
-    get isObserved() {
-      return kernel.host.bus.hasSubscribers;
-    },
-    get signal() {
-      return process.signal;
-    },
-  };
+/** What a program sees of its process. `os` is made when it is asked for: a plan of pure nodes never does. */
+class Context implements ProcessContext {
+  readonly #kernel: Kernel;
+  readonly #process: Process;
+  #os: Os | undefined;
+
+  constructor(kernel: Kernel, process: Process) {
+    this.#kernel = kernel;
+    this.#process = process;
+  }
+
+  get pid(): Pid {
+    return this.#process.pid;
+  }
+
+  get runId(): RunId {
+    return this.#process.identity.runId;
+  }
+
+  get parentPid(): Pid | undefined {
+    return this.#process.identity.ppid;
+  }
+
+  get name(): string {
+    return this.#process.identity.name;
+  }
+
+  get input(): unknown {
+    return this.#process.input;
+  }
+
+  get durable(): boolean {
+    return this.#process.journal !== undefined;
+  }
+
+  get isResumed(): boolean {
+    return this.#process.isResumed;
+  }
+
+  get isObserved(): boolean {
+    return this.#kernel.host.bus.hasSubscribers;
+  }
+
+  get signal(): AbortSignal {
+    return this.#process.signal;
+  }
+
+  get isAborted(): boolean {
+    return this.#process.isAborted;
+  }
+
+  get platform(): Platform {
+    return this.#kernel.host.platform;
+  }
+
+  get os(): Os {
+    return (this.#os ??= bindOs(this.#kernel.dispatcher, this.#process));
+  }
 }

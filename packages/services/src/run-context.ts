@@ -114,7 +114,9 @@ export class RunContext<Input = unknown> {
     const messages: readonly ModelMessage[] =
       typeof request === "string" ? [{ role: "user", content: request }] : request.messages;
     const full = typeof request === "string" ? { messages } : request;
-    return this.#once(place, async () => this.os.call("infer", { place, request: full, signal: this.signal }));
+    return this.#once(place, () =>
+      Promise.resolve(this.os.call("infer", { place, request: full, signal: this.signal })),
+    );
   }
 
   /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */

@@ -38,17 +38,18 @@ import { Overlay } from "./overlay.ts";
 import { SyncThread } from "./sync-thread.ts";
 import { Tables } from "./tables.ts";
 
-const GROUP_BYTES_MAX = 128 * 1024;
+const GROUP_BYTES_MAX = 64 * 1024;
 /** Rows in the overlay at which folding begins, and rows folded in one slice. */
 const FOLD_ROWS = 32_768;
 const FOLD_SLICE_ROWS = 128;
+const FOLD_SLICE_MS = 0.4;
 /** Promises settled in one turn of the loop. */
-const WAKES_PER_TURN = 64;
+const WAKES_PER_TURN = 32;
 /** The log file grows by so much at a time: overwriting is a cheaper sync than appending. */
 const WAL_GROWTH_BYTES = 1024 * 1024;
 const FOLD_IDLE_MS = 250;
 /** Frames (4 KiB pages) in the write-ahead log at which a checkpoint begins. */
-const CHECKPOINT_FRAMES = 6144;
+const CHECKPOINT_FRAMES = 2048;
 const WAL_FRAME_BYTES = 4096 + 24;
 /** Times the bound of the log beyond which it is checkpointed on the loop. */
 const FRAMES_WITHOUT_THREAD = 4;
@@ -396,12 +397,18 @@ export class SqliteMetastore implements Metastore {
       }
     }
     if (this.#overlay.size > this.#foldRows) this.#startFolding();
-    else if (this.#idle === undefined) {
-      this.#idle = setTimeout(() => {
-        this.#idle = undefined;
-        this.#startFolding();
-      }, FOLD_IDLE_MS).unref();
-    }
+    else this.#foldWhenIdle();
+  }
+
+  /** Folding under load would write entries one by one that a little later go together. */
+  #foldWhenIdle(): void {
+    if (this.#idle !== undefined || this.#closing !== undefined) return;
+    const seen = this.#groupsWritten;
+    this.#idle = setTimeout(() => {
+      this.#idle = undefined;
+      if (this.#groupsWritten === seen) this.#startFolding();
+      else this.#foldWhenIdle();
+    }, FOLD_IDLE_MS).unref();
   }
 
   /**
@@ -513,7 +520,8 @@ export class SqliteMetastore implements Metastore {
     const work = this.#foldWork;
     let isDone = false;
     this.#tables.transaction(() => {
-      for (let rows = 0; rows < FOLD_SLICE_ROWS; rows++) {
+      const until = performance.now() + FOLD_SLICE_MS;
+      for (let rows = 0; rows < FOLD_SLICE_ROWS && (rows % 4 !== 0 || performance.now() < until); rows++) {
         const step = work?.next();
         if (step === undefined || step.done === true) {
           isDone = true;

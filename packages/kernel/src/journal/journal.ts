@@ -58,7 +58,7 @@ export class Journal {
   readonly #committer: Committer;
   readonly #objects: ObjectStore;
   /** Places taken in this life. */
-  readonly #taken = new Set<string>();
+  #taken: Set<string> | undefined;
   /** Outcomes and unanswered intents of earlier lives; dropped as they are taken. */
   #recorded: Map<string, Recorded> | undefined;
   #intents: Map<string, Intent> | undefined;
@@ -122,14 +122,14 @@ export class Journal {
    * @throws {EEXIST} the place was taken before in this life
    */
   begin(place: string): Outcome | Promise<Outcome> | undefined {
-    if (this.#taken.has(place)) {
+    if (this.#taken?.has(place) === true) {
       throw new KernelError(
         "EEXIST",
         `the step ${JSON.stringify(place)} was begun before; give each step a name of its own`,
         { pid: this.#pid },
       );
     }
-    this.#taken.add(place);
+    (this.#taken ??= new Set()).add(place);
     const recorded = this.#recorded?.get(place);
     if (recorded === undefined) return undefined;
     this.#recorded?.delete(place);
@@ -157,7 +157,7 @@ export class Journal {
 
   /** Gives a place back when its attempt failed and another follows. */
   retract(place: string): void {
-    this.#taken.delete(place);
+    this.#taken?.delete(place);
   }
 
   /**
@@ -206,7 +206,7 @@ export class Journal {
     this.#closed = true;
     this.#recorded = undefined;
     this.#intents = undefined;
-    this.#taken.clear();
+    this.#taken = undefined;
   }
 
   #append(value: string, adds?: Batch["adds"]): Promise<Receipt> {

@@ -2,9 +2,7 @@
 
 import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
-import { toErrorRecord } from "../base/errno.ts";
 import type { ContentId, Pid } from "../base/id.ts";
-import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { Capability } from "../cap/capability.ts";
 import type { Committer } from "../ipc/committer.ts";
@@ -33,20 +31,12 @@ export class ProcessArchive {
     return this.#objects.put(new TextEncoder().encode(json));
   }
 
-  /** What the record holds of an exit. A result that is no JSON fails the process. */
-  async storeExit(process: Process, exit: Exit): Promise<{ readonly extra: RecordExtra; readonly exit: Exit }> {
-    try {
-      const json = encodeJson(exit.result, `the result of ${process.identity.name}`);
-      if (json === undefined || json.length <= LIMITS.inlineOutcomeMax || process.journal === undefined) {
-        return { extra: { exit }, exit };
-      }
-      const resultRef = await this.#objects.put(new TextEncoder().encode(json));
-      const { result: _result, ...rest } = exit;
-      return { extra: { exit: rest, resultRef }, exit };
-    } catch (error) {
-      const failed: Exit = { code: 1, error: toErrorRecord(error) };
-      return { extra: { exit: failed }, exit: failed };
-    }
+  /** What the record holds of an exit: a small result, or where a large one is. */
+  async storeExit(process: Process, exit: Exit, json: string | undefined): Promise<RecordExtra> {
+    if (json === undefined || json.length <= LIMITS.inlineOutcomeMax || process.journal === undefined) return { exit };
+    const resultRef = await this.#objects.put(new TextEncoder().encode(json));
+    const { result: _result, ...rest } = exit;
+    return { exit: rest, resultRef };
   }
 
   /** A process of the past or of another life of this host. */

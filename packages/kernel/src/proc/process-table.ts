@@ -369,20 +369,29 @@ export class ProcessTable {
     return process.ending;
   }
 
-  async #exit(process: Process, wanted: Exit): Promise<void> {
+  /** What the end of a process lets go of. */
+  #settle(process: Process, exit: Exit): void {
     const { pid, ppid } = process.identity;
-    const { extra, exit } = await this.#archive.storeExit(process, wanted);
+    process.journal?.close();
+    process.program = undefined;
+    this.#runner.release(process);
+    process.become({ name: "zombie", exit });
+    this.#adopt(pid, ppid);
+    this.#zombies.push(pid);
+    if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
+  }
+
+  async #exit(process: Process, wanted: Exit): Promise<void> {
     process.ended = this.#committer.now();
+    const { exit, json } = checkResult(process, wanted);
+    if (process.journal === undefined && process.identity.account === undefined && !this.#bus.hasSubscribers) {
+      // Nothing to record, to refund or to tell.
+      return this.#settle(process, exit);
+    }
     try {
-      await this.#commitExit(process, exit, extra);
+      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json));
     } finally {
-      process.journal?.close();
-      process.program = undefined;
-      this.#runner.release(process);
-      process.become({ name: "zombie", exit });
-      this.#adopt(pid, ppid);
-      this.#zombies.push(pid);
-      if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
+      this.#settle(process, exit);
     }
   }
 
@@ -491,6 +500,16 @@ export class ProcessTable {
     if (gone === undefined) return;
     this.#processes.delete(gone.pid);
     if (gone.identity.ppid !== undefined) this.#children.get(gone.identity.ppid)?.delete(gone.pid);
+  }
+}
+
+/** A result that is no JSON fails the process. */
+function checkResult(process: Process, exit: Exit): { readonly exit: Exit; readonly json?: string | undefined } {
+  if (exit.result === undefined) return { exit };
+  try {
+    return { exit, json: encodeJson(exit.result, `the result of ${process.identity.name}`) };
+  } catch (error) {
+    return { exit: { code: 1, error: toErrorRecord(error) } };
   }
 }
 

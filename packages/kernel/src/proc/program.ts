@@ -35,6 +35,8 @@ export interface ProcessContext {
   readonly input: unknown;
   /** Aborts when the process is told to end. */
   readonly signal: AbortSignal;
+  /** Whether it has been told to end; asking costs nothing, unlike a signal that nobody needs. */
+  readonly isAborted: boolean;
   /** Whether the process writes a journal; without one nothing outlives the host. */
   readonly durable: boolean;
   /** Whether an earlier life left outcomes: only then is it worth asking for them. */

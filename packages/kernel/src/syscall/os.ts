@@ -82,22 +82,55 @@ export function bindOs(dispatcher: Dispatcher, caller: Process): Os {
 
 /** The typed face over any way of calling a row: in this host, or over the wire. */
 export function makeOs(pid: Pid, call: Os["call"]): Os {
-  let files: Files | undefined;
-  return {
-    pid,
-    get fs() {
-      return (files ??= bindFiles(call));
-    },
-    call,
-    spawn: async (program, options = {}) => call("spawn", { program, ...options }),
-    wait: async (pid) => call("wait", { pid }),
-    kill: async (pid, signal) => call("kill", signal === undefined ? { pid } : { pid, signal }),
-    resume: async (pid, options = {}) => call("resume", { pid, ...options }),
-    ps: async (options = {}) => call("ps", options),
-    events: (filter = {}) => stream(call("subscribe", filter)),
-    infer: async (place, request) => call("infer", { place, request }),
-    flush: async () => call("flush", {}),
-  };
+  return new OsFace(pid, call);
+}
+
+/** Methods stand on the prototype: every process has one of these. */
+class OsFace implements Os {
+  readonly pid: Pid;
+  readonly call: Os["call"];
+  #files: Files | undefined;
+
+  constructor(pid: Pid, call: Os["call"]) {
+    this.pid = pid;
+    this.call = call;
+  }
+
+  get fs(): Files {
+    return (this.#files ??= bindFiles(this.call));
+  }
+
+  async spawn(program: SpawnArgs["program"], options: Omit<SpawnArgs, "program"> = {}): Promise<Pid> {
+    return this.call("spawn", { program, ...options });
+  }
+
+  async wait(pid: Pid): Promise<Exit> {
+    return this.call("wait", { pid });
+  }
+
+  async kill(pid: Pid, signal?: Signal): Promise<void> {
+    return this.call("kill", signal === undefined ? { pid } : { pid, signal });
+  }
+
+  async resume(pid: Pid, options: Omit<SyscallArgs<"resume">, "pid"> = {}): Promise<void> {
+    return this.call("resume", { pid, ...options });
+  }
+
+  async ps(options: SyscallArgs<"ps"> = {}): Promise<readonly ProcessSummary[]> {
+    return this.call("ps", options);
+  }
+
+  events(filter: EventFilter = {}): AsyncGenerator<KernelEvent, void, undefined> {
+    return stream(this.call("subscribe", filter));
+  }
+
+  async infer(place: string, request: ModelRequest): Promise<ModelResponse> {
+    return this.call("infer", { place, request });
+  }
+
+  async flush(): Promise<void> {
+    return this.call("flush", {});
+  }
 }
 
 function bindFiles(call: Os["call"]): Files {

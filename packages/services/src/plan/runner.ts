@@ -82,7 +82,7 @@ class PlanRun {
   #failed: { readonly node: PlanNode; readonly error: unknown } | undefined;
   #end: PromiseWithResolvers<unknown> | undefined;
   #isPumping = false;
-  #isWatching = false;
+  #hasWaited = false;
 
   constructor(plan: Plan, graph: Graph, process: ProcessContext) {
     const count = graph.nodes.length;
@@ -105,11 +105,7 @@ class PlanRun {
 
   get #isOver(): boolean {
     if (this.#running > 0) return false;
-    return (
-      this.#over === this.#graph.nodes.length ||
-      this.#failed !== undefined ||
-      (this.#isWatching && this.#process.signal.aborted)
-    );
+    return this.#over === this.#graph.nodes.length || this.#failed !== undefined || this.#process.isAborted;
   }
 
   /** Starts what is ready, until nothing is or the bound is reached (R2, R4). */
@@ -125,7 +121,7 @@ class PlanRun {
         finishedBefore = this.#over;
         this.#isPumping = false;
         this.#running++;
-        this.#watch();
+        this.#hasWaited = true;
         return this.#process.platform.defer(() => {
           this.#running--;
           this.#pumpOn();
@@ -145,7 +141,7 @@ class PlanRun {
   }
 
   get #isStopping(): boolean {
-    return this.#failed !== undefined || (this.#isWatching && this.#process.signal.aborted);
+    return this.#failed !== undefined || this.#process.isAborted;
   }
 
   #compact(): void {
@@ -241,26 +237,23 @@ class PlanRun {
 
   #await(value: Promise<unknown>, at: number, node: PlanNode, started: number | undefined): void {
     this.#running++;
-    this.#watch();
+    this.#hasWaited = true;
+    const failed = (error: unknown): void => {
+      this.#running--;
+      this.#quietly(() => this.#failNode(at, node, error));
+      this.#pumpOn();
+    };
+    const finished = (result: unknown): void => {
+      this.#running--;
+      this.#finish(at, result);
+      this.#pumpOn();
+    };
     value
-      .then(async (result) => {
-        if (started !== undefined) await this.#record(node, result, started);
-        this.#running--;
-        this.#finish(at, result);
+      .then((result) => {
+        const recording = started === undefined ? undefined : this.#record(node, result, started);
+        return recording === undefined ? result : recording.then(() => result);
       })
-      .catch((error: unknown) => {
-        this.#running--;
-        this.#failNode(at, node, error);
-      })
-      .then(() => this.#pumpOn())
-      .catch((error: unknown) => this.#end?.reject(error));
-  }
-
-  /** A cancelled run ends as soon as what runs has ended. */
-  #watch(): void {
-    if (this.#isWatching) return;
-    this.#isWatching = true;
-    this.#process.signal.addEventListener("abort", () => this.#settle(), { once: true });
+      .then(finished, failed);
   }
 
   #settle(): void {
@@ -280,7 +273,7 @@ class PlanRun {
   #close(at: number, state: number): void {
     this.#states[at] = state;
     this.#over++;
-    if (this.#isWatching || this.#process.isObserved) this.#report();
+    if (this.#hasWaited || this.#process.isObserved) this.#report();
     for (const next of this.#graph.downstream[at] ?? []) {
       const left = (this.#left[next] ?? 0) - 1;
       this.#left[next] = left;
@@ -289,7 +282,7 @@ class PlanRun {
   }
 
   #failNode(at: number, node: PlanNode, error: unknown): void {
-    if (this.#isWatching && this.#process.signal.aborted) {
+    if (this.#process.isAborted) {
       this.#states[at] = FAILED;
       if (this.#process.isObserved) tell(this.#process, { name: "node.cancelled", data: { place: node.name } });
       return;
@@ -358,7 +351,7 @@ class PlanRun {
 
   #result(): unknown {
     if (this.#failed !== undefined) throw this.#failure(this.#failed.node, this.#failed.error);
-    if (this.#isWatching) this.#process.signal.throwIfAborted();
+    if (this.#process.isAborted) this.#process.signal.throwIfAborted();
     const { nodes, output, sinks } = this.#graph;
     if (output !== undefined) return this.#values[output];
     if (sinks.length === 1) return this.#values[sinks[0] ?? 0];
