@@ -71,9 +71,9 @@ class PlanRun {
   readonly #plan: Plan;
   readonly #graph: Graph;
   readonly #process: ProcessContext;
-  readonly #states: Uint8Array;
+  readonly #states: number[];
   /** Upstream nodes that are not over yet. */
-  readonly #left: Uint32Array;
+  readonly #left: number[];
   readonly #values: unknown[];
   readonly #ready: number[];
   #readyAt = 0;
@@ -89,8 +89,8 @@ class PlanRun {
     this.#plan = plan;
     this.#graph = graph;
     this.#process = process;
-    this.#states = new Uint8Array(count);
-    this.#left = Uint32Array.from(graph.upstream, (list) => list.length);
+    this.#states = new Array<number>(count).fill(WAITING);
+    this.#left = graph.upstream.map((list) => list.length);
     this.#values = new Array<unknown>(count);
     this.#ready = Array.from(graph.roots);
   }
