@@ -202,6 +202,21 @@ describe("failures", () => {
     });
   }
 
+  test("a thenable of another make is waited for", async () => {
+    const later = { then: (resolve: (value: number) => void) => setTimeout(resolve, 2, 7) };
+
+    expect(
+      (
+        await run(
+          pipeline("thenable")
+            .node("a", () => later as unknown as Promise<number>)
+            .node("b", { needs: ["a"] }, ({ a }) => a + 1)
+            .build(),
+        )
+      ).result,
+    ).toBe(8);
+  });
+
   test("a node that returns nothing has an outcome all the same", async () => {
     const exit = await run(
       pipeline("nothing")
@@ -593,6 +608,44 @@ describe("resumption", () => {
     await expect(at.kernel.os.resume(pid, { program: stuck })).rejects.toMatchObject({ code: "EQUARANTINE" });
     await at.kernel.os.resume(pid, { program: program("killer", () => "free", { version: "2" }), force: true });
     expect((await at.kernel.os.wait(pid)).result).toBe("free");
+  });
+
+  test("a resumed run that is stopped in between records what it then does", async () => {
+    const plan = planProgram(
+      pipeline("stopped")
+        .node("a", async () => {
+          await sleep(30);
+          return 1;
+        })
+        .node("b", { needs: ["a"] }, ({ a }) => a + 1)
+        .build(),
+    );
+    const before = await live();
+    const pid = await before.kernel.os.spawn(plan);
+    const after = await live(before);
+    await after.kernel.os.resume(pid, { program: plan });
+    await after.kernel.os.kill(pid, "STOP");
+    await sleep(60);
+    await after.kernel.os.kill(pid, "CONT");
+    await after.kernel.os.wait(pid);
+
+    expect(await after.kernel.os.fs.readText(`/proc/runs/stopped-${pid}/events`)).toMatch(/step {4}a[\s\S]*step {4}b/);
+  });
+
+  test("a child that is spawned while its parent is killed does not outlive it", async () => {
+    const child = program("child", () => new Promise(() => undefined));
+    const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+      for (;;) {
+        await Promise.all([ctx.os.spawn(child), ctx.os.spawn(child)]);
+        await sleep(0);
+      }
+    });
+    const pid = await kernel.os.spawn(parent);
+    await sleep(3);
+    await kernel.os.kill(pid, "KILL");
+    await sleep(5);
+
+    expect((await kernel.os.ps()).filter(({ name }) => name === "child")).toEqual([]);
   });
 
   test("two resumptions at once start the process once", async () => {

@@ -205,16 +205,19 @@ export class ProcessTable {
     process.inputRef = inputRef;
     const change = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
     this.#accounts.join(account);
+    // A child from now on: whoever ends the branch ends it too.
+    this.#add(process);
     try {
       if (durable) await this.#commitSpawn(process, program, change);
       else if (change !== undefined || pid >= this.#reservedPid) await this.#commitVolatileSpawn(change);
     } catch (error) {
+      this.#processes.delete(pid);
+      this.#children.get(parent.pid)?.delete(pid);
       if (hasAccount) this.#accounts.undo(pid);
       else this.#accounts.leave(account, 1, []);
       throw refusedBudget(error, "spawn", parent.pid);
     }
-    this.#add(process);
-    this.#start(process, program);
+    if (!process.isEnding) this.#start(process, program);
     return process;
   }
 

@@ -173,8 +173,12 @@ class PlanRun {
     this.#runNode(at, node);
   }
 
-  #takeOrRun(at: number, node: PlanNode, recorded: Outcome | undefined): unknown {
-    return recorded === undefined ? this.#work(at, node) : takeOutcome(recorded);
+  async #takeOrRun(at: number, node: PlanNode, recorded: Outcome | undefined): Promise<unknown> {
+    if (recorded !== undefined) return takeOutcome(recorded);
+    const started = this.#process.platform.clock.monotonic();
+    const value = await this.#work(at, node);
+    await this.#record(node, value, started);
+    return value;
   }
 
   #take(at: number, node: PlanNode, recorded: Outcome): void {
@@ -189,20 +193,20 @@ class PlanRun {
     const process = this.#process;
     if (process.isObserved) tell(process, { name: "node.started", data: { place: node.name, attempt: 1 } });
     const started = process.durable || process.isObserved ? process.platform.clock.monotonic() : 0;
-    let value: unknown;
     try {
-      value = this.#work(at, node);
-      if (!(value instanceof Promise)) {
-        const recording = this.#record(node, value, started);
-        if (recording === undefined) return this.#finish(at, value);
-        const done = value;
-        value = recording.then(() => done);
-        return this.#await(value as Promise<unknown>, at, node, undefined);
-      }
+      const value = this.#work(at, node);
+      if (isThenable(value)) return this.#await(Promise.resolve(value), at, node, started);
+      const recording = this.#record(node, value, started);
+      if (recording === undefined) return this.#finish(at, value);
+      this.#await(
+        recording.then(() => value),
+        at,
+        node,
+        undefined,
+      );
     } catch (error) {
-      return this.#failNode(at, node, error);
+      this.#failNode(at, node, error);
     }
-    this.#await(value as Promise<unknown>, at, node, started);
   }
 
   #work(at: number, node: PlanNode): unknown {
@@ -376,3 +380,7 @@ class PlanRun {
     );
   }
 }
+
+/** A promise, of whatever make: user code may return that of a library. */
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
