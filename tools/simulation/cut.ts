@@ -76,6 +76,9 @@ async function runWithDeaths(deaths: readonly Death[], expected: CutOutcome, pow
       if (exit.result !== expected.result) throw new TypeError(`result ${exit.result}, expected ${expected.result}`);
       if (exit.costMicros !== expected.costMicros)
         throw new TypeError(`cost ${exit.costMicros}, expected ${expected.costMicros}`);
+      // Without this the comparison of keys above would hold for nothing.
+      if (world.calls.get(`thirty-${RUN}/n0/ask`) === undefined)
+        throw new TypeError(`no paid call was seen: ${[...world.calls.keys()].join(", ")}`);
       await assertAccountClosed(disk);
       return;
     }

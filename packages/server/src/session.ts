@@ -176,10 +176,15 @@ export class Session {
     const call = async (): Promise<unknown> => this.#os.call(name, full as never);
     if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
     const value = await (row.kind === "mutation" && rid !== undefined ? this.#requests.once(rid, call) : call());
+    if (name === "open") this.#keepHandle(Number(value));
     await this.#os.flush();
-    if (name === "open") this.#handles.add(Number(value));
     if (name === "close") this.#handles.delete(Number(args["fd"]));
     this.#send({ t: "result", id, value });
+  }
+
+  #keepHandle(fd: number): void {
+    if (this.#isClosed) Promise.resolve(this.#os.call("close", { fd: toFd(fd) })).catch(() => undefined);
+    else this.#handles.add(fd);
   }
 
   /** A client that does not read its answers gets no more of them made (W2). */

@@ -5,6 +5,7 @@
 
 import {
   KernelError,
+  describe,
   type ModelMessage,
   type ModelRequest,
   type ModelResponse,
@@ -124,9 +125,10 @@ export class RunContext<Input = unknown> {
     const { memo } = this.#scope;
     if (memo === undefined) return work();
     const known = memo.get(place);
-    // What the same place gave in an earlier attempt.
-    if (known !== undefined && known.attempt < this.attempt) return known.value as Promise<T>;
-    const value = work();
+    // What the same place gives or gave in an earlier attempt.
+    const isEarlier = known !== undefined && known.attempt < this.attempt;
+    // One that fails, for example because its attempt's time is up, is done again.
+    const value = isEarlier ? (known.value as Promise<T>).catch(work) : work();
     memo.set(place, { attempt: this.attempt, value });
     value.catch(() => void (memo.get(place)?.value === value && memo.delete(place)));
     return value;
@@ -179,7 +181,7 @@ export const elapsed = (process: ProcessContext, started: number): number =>
 export const recordOf = (error: unknown, what: string): ReturnType<typeof toErrorRecord> => {
   if (error instanceof KernelError) return toErrorRecord(error);
   return toErrorRecord(
-    new KernelError("EFAILED", `${what} failed: ${error instanceof Error ? error.message : String(error)}`, {
+    new KernelError("EFAILED", `${what} failed: ${describe(error)}`, {
       cause: error,
     }),
   );

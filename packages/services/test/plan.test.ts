@@ -203,6 +203,7 @@ describe("failures", () => {
   }
 
   test("a thenable of another make is waited for", async () => {
+    // oxlint-disable-next-line unicorn/no-thenable -- what a query builder returns
     const later = { then: (resolve: (value: number) => void) => setTimeout(resolve, 2, 7) };
 
     expect(
@@ -242,7 +243,8 @@ describe("failures", () => {
     ]) {
       const exit = await run(
         pipeline("strange")
-          .node("a", () => {
+          .node("a", async () => {
+            await sleep(0);
             throw thrown;
           })
           .build(),
@@ -632,6 +634,25 @@ describe("resumption", () => {
     expect(await after.kernel.os.fs.readText(`/proc/runs/stopped-${pid}/events`)).toMatch(/step {4}a[\s\S]*step {4}b/);
   });
 
+  test("a supervisor that is killed cannot replace the children that die with it", async () => {
+    const kid = program(
+      "kid",
+      (_input, ctx) =>
+        new Promise((_resolve, reject) =>
+          ctx.signal.addEventListener("abort", () => reject(ctx.signal.reason as Error)),
+        ),
+    );
+    const supervisor = program("supervisor", async (_input: unknown, ctx: RunContext) => {
+      for (;;) await ctx.os.wait(await ctx.os.spawn(kid));
+    });
+    const pid = await kernel.os.spawn(supervisor);
+    await sleep(3);
+    await kernel.os.kill(pid);
+    await sleep(5);
+
+    expect((await kernel.os.ps()).filter(({ name }) => name === "kid")).toEqual([]);
+  });
+
   test("a child that is spawned while its parent is killed does not outlive it", async () => {
     const child = program("child", () => new Promise(() => undefined));
     const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
@@ -947,6 +968,74 @@ describe("budgets of families", () => {
 
     expect((await at.os.wait(pid)).error).toMatchObject({ code: "EDQUOT" });
     expect((await at.os.ps({ pids: [pid] }))[0]?.usage.tokensOut).toBeLessThanOrEqual(21);
+    await at.close();
+  });
+
+  test("a run that was killed during a call is tried again within what is left", async () => {
+    let calls = 0;
+    const at = await bootKernel({
+      models: [
+        {
+          ...model,
+          infer: (request, options) => (++calls === 1 ? new Promise(() => undefined) : model.infer(request, options)),
+        },
+      ],
+    });
+    const one = program("one", (_input: unknown, ctx: RunContext) => ask(ctx, "a"), { version: "1" });
+    const pid = await at.os.spawn(one, { budget: { tokensOut: 30 } });
+    await sleep(5);
+    await at.os.kill(pid, "KILL");
+    await at.os.resume(pid, { again: true, program: one });
+
+    expect((await at.os.wait(pid)).code).toBe(0);
+    expect(calls).toBe(2);
+    await at.close();
+  });
+
+  test("a child that is tried again after its parent's budget has ended is refused", async () => {
+    const at = await bootKernel({ models: [model] });
+    let childPid = 0;
+    const child = program(
+      "child",
+      () => {
+        throw new TypeError("no");
+      },
+      { version: "1" },
+    );
+    const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+      childPid = await ctx.os.spawn(child);
+      await ctx.os.wait(childPid as Pid);
+    });
+    await at.os.wait(await at.os.spawn(parent, { budget: { modelCalls: 1 } }));
+
+    await expect(at.os.resume(childPid as Pid, { again: true, program: child })).rejects.toMatchObject({
+      code: "EDQUOT",
+    });
+    expect((await at.os.wait(childPid as Pid)).code).toBe(1);
+    await at.close();
+  });
+
+  test("an account whose last two users end together is closed once", async () => {
+    const at = await bootKernel({ models: [model] });
+    const gate = Promise.withResolvers<void>();
+    const child = program("child", () => gate.promise);
+    const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+      await ctx.os.spawn(child);
+      await gate.promise;
+    });
+    const top = program("top", async (_input: unknown, ctx: RunContext) => {
+      const pid = await ctx.os.spawn(parent, { budget: { tokensOut: 6 } });
+      await sleep(5);
+      gate.resolve();
+      await ctx.os.wait(pid);
+      await sleep(5);
+      return ctx.os.call("usage", { pid: ctx.pid });
+    });
+
+    expect((await at.os.wait(await at.os.spawn(top, { budget: { tokensOut: 10 } }))).result).toMatchObject({
+      tokensOut: { used: 0 },
+    });
+    expect(await at.host.store.scan({ from: "A/", to: "A0" }, { limit: 10 })).toEqual([]);
     await at.close();
   });
 

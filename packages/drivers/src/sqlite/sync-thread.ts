@@ -17,6 +17,7 @@ const CHECKPOINT = 2;
 const QUIT = 3;
 
 const OK = 0;
+const EIO = 5;
 
 /** Runs in the thread; its text is shipped, so it may use nothing from outside its body. */
 function threadMain(): void {
@@ -60,6 +61,8 @@ export class SyncThread {
   #worker: NodeWorker | undefined;
   #isReady = false;
   #isBusy = false;
+  /** Fails the request under way. */
+  #abandon: (() => void) | undefined;
 
   constructor(fd: number, file: string) {
     this.#fd = fd;
@@ -78,8 +81,11 @@ export class SyncThread {
     });
     worker.unref();
     worker.once("message", () => (this.#isReady = true));
-    // A thread that cannot run leaves the work to libuv's pool.
-    worker.on("error", () => (this.#isReady = false));
+    // A thread that cannot run leaves the work to libuv's pool; what it was asked has failed.
+    worker.on("error", () => {
+      this.#isReady = false;
+      this.#abandon?.();
+    });
     this.#worker = worker;
   }
 
@@ -120,12 +126,18 @@ export class SyncThread {
     Atomics.add(shared, REQUEST, 1);
     Atomics.notify(shared, REQUEST);
     const finish = (): void => {
+      this.#abandon = undefined;
       this.#isBusy = false;
       this.#worker?.unref();
       done(Atomics.load(shared, RESULT));
     };
+    this.#abandon = () => {
+      this.#abandon = undefined;
+      this.#isBusy = false;
+      done(-EIO);
+    };
     const waiting = Atomics.waitAsync(shared, ANSWER, before);
-    if (waiting.async) void waiting.value.then(finish);
+    if (waiting.async) void waiting.value.then(() => this.#abandon !== undefined && finish());
     else finish();
   }
 }

@@ -32,6 +32,14 @@ export interface AccountChange {
   readonly deletes: readonly string[];
 }
 
+/** Accounts that an end has left without users, innermost first, and those above them. */
+export interface Departure {
+  readonly chain: readonly Pid[];
+  readonly above: readonly Pid[];
+}
+
+const NO_DEPARTURE: Departure = { chain: [], above: [] };
+
 interface Account {
   readonly parent: Pid | undefined;
   readonly allocation: Amounts;
@@ -52,7 +60,7 @@ export class AccountTree {
     this.#store = store;
   }
 
-  /** Reads the open accounts; who uses them is told by `join`, and `unused` names the rest. */
+  /** Reads the open accounts; who uses them is told by `join`, and `takeAbandoned` takes the rest. */
   async boot(): Promise<void> {
     for (let from = "A/"; ;) {
       const page = await this.#store.scan({ from, to: "A0" }, { limit: 1000 });
@@ -76,9 +84,13 @@ export class AccountTree {
     });
   }
 
-  /** Accounts that nothing living uses: what a host left behind that died. */
-  get unused(): readonly Pid[] {
-    return [...this.#accounts].flatMap(([pid, { users }]) => (users === 0 ? [pid] : []));
+  /** Takes the accounts that nothing living uses: what a host left behind that died. */
+  takeAbandoned(): readonly Departure[] {
+    return [...this.#accounts].flatMap(([pid, { users }]) => (users === 0 ? [this.#departureFrom(pid)] : []));
+  }
+
+  isOpen(account: Pid): boolean {
+    return this.#accounts.has(account);
   }
 
   /** Counts one more user of an account. */
@@ -105,26 +117,40 @@ export class AccountTree {
   }
 
   /**
-   * What a user's end does to its account: if it was the last, the account and each above that is unused
-   * then are closed. The operations belong into one commit; `leave` follows once it has succeeded.
+   * Counts a user out, in the turn in which its end begins. If it was the last, the account and each above
+   * that is unused then are for it to close, and for nobody else.
    */
-  async closing(
-    account: Pid | undefined,
-    leaving: number,
-  ): Promise<AccountChange & { readonly closed: readonly Pid[] }> {
+  depart(account: Pid | undefined): Departure {
+    const found = account === undefined ? undefined : this.#accounts.get(account);
+    if (account === undefined || found === undefined || --found.users > 0) return NO_DEPARTURE;
+    return this.#departureFrom(account);
+  }
+
+  #departureFrom(account: Pid): Departure {
+    const chain: Pid[] = [account];
+    let at = this.#accounts.get(account)?.parent;
+    for (; at !== undefined; at = this.#accounts.get(at)?.parent) {
+      const found = this.#accounts.get(at);
+      if (found === undefined || --found.users > 0) break;
+      chain.push(at);
+    }
+    const above: Pid[] = [];
+    for (; at !== undefined; at = this.#accounts.get(at)?.parent) above.push(at);
+    return { chain, above };
+  }
+
+  /** What a departure writes: the accounts to close, and what they return to the nearest one that is open still. */
+  async closing({ chain, above }: Departure): Promise<AccountChange> {
     const checks: { key: string; version: Seq }[] = [];
     const deletes: string[] = [];
-    const closed: Pid[] = [];
     let refund: Partial<Record<Resource, number>> = {};
-    let at = account;
-    for (let gone = leaving; at !== undefined; gone = 1) {
-      const found = this.#accounts.get(at);
-      if (found === undefined || found.users - gone > 0) break;
+    for (const at of chain) {
+      const allocation = this.#accounts.get(at)?.allocation ?? {};
       const left: Partial<Record<Resource, number>> = {};
       for (const resource of RESOURCES) {
         const entry = await this.#store.get(usedKey(at, resource));
         if (entry !== undefined) deletes.push(entry.key);
-        const allocated = found.allocation[resource];
+        const allocated = allocation[resource];
         // What this account does not limit is the business of one above it.
         if (allocated === undefined) left[resource] = refund[resource] ?? 0;
         else {
@@ -133,23 +159,15 @@ export class AccountTree {
         }
       }
       deletes.push(accountKey(at));
-      closed.push(at);
       refund = left;
-      at = found.parent;
     }
-    return { checks, puts: [], adds: this.#moves(at, refund, -1), deletes, closed };
+    const heir = above.find((account) => this.#accounts.has(account));
+    return { checks, puts: [], adds: this.#moves(heir, refund, -1), deletes };
   }
 
-  /** Applies a closing in memory, once its commit has succeeded. */
-  leave(account: Pid | undefined, leaving: number, closed: readonly Pid[]): void {
-    const found = account === undefined ? undefined : this.#accounts.get(account);
-    if (found !== undefined) found.users -= leaving;
-    for (const pid of closed) {
-      const parent = this.#accounts.get(pid)?.parent;
-      const above = parent === undefined ? undefined : this.#accounts.get(parent);
-      if (above !== undefined) above.users--;
-      this.#accounts.delete(pid);
-    }
+  /** Forgets the closed accounts, once their commit has succeeded. */
+  finish({ chain }: Departure): void {
+    for (const account of chain) this.#accounts.delete(account);
   }
 
   /** Sets amounts aside; the adds belong into the commit of the intent. */

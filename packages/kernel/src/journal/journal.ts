@@ -15,7 +15,7 @@ import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Reservation } from "../budget/account.ts";
+import { type Amounts, RESOURCES, type Reservation } from "../budget/account.ts";
 import type { Committer } from "../ipc/committer.ts";
 import {
   type CallUsage,
@@ -39,6 +39,8 @@ export interface Replay {
   readonly steps: number;
   /** Resumptions in a row after which the host died before a step was done. */
   readonly deaths: number;
+  /** What calls have reserved whose end nobody saw. */
+  readonly standing: Amounts;
   /** The revision under which the process last ran. */
   readonly revision: string;
   readonly usage: { tokensIn: number; tokensOut: number; costMicros: number; modelCalls: number };
@@ -103,7 +105,7 @@ export class Journal {
     }
     this.#recorded = recorded;
     this.#intents = intents;
-    return { steps: recorded.size, usage, deaths, revision };
+    return { steps: recorded.size, usage, deaths, revision, standing: sumOf(intents) };
   }
 
   /** All records from the beginning, page by page. */
@@ -143,9 +145,13 @@ export class Journal {
     return places;
   }
 
-  /** Drops loaded failures, so that their steps are done again; the caller records it. */
+  /**
+   * Drops loaded failures, so that their steps are done again; the caller records it. What an unanswered call
+   * had reserved stays spent with the account that it was reserved on.
+   */
   forgetFailures(): void {
     if (this.#recorded !== undefined) deleteFailures(this.#recorded);
+    this.#intents = undefined;
   }
 
   /** Takes the unanswered intent of an earlier life at a place: it is settled or released once. */
@@ -227,4 +233,12 @@ export class Journal {
 
 function deleteFailures(recorded: Map<string, Recorded>): void {
   for (const [place, outcome] of recorded) if (outcome.error !== undefined) recorded.delete(place);
+}
+
+function sumOf(intents: ReadonlyMap<string, Intent>): Amounts {
+  const sum: Partial<Record<(typeof RESOURCES)[number], number>> = {};
+  for (const { reservation } of intents.values()) {
+    for (const resource of RESOURCES) sum[resource] = (sum[resource] ?? 0) + (reservation.amounts[resource] ?? 0);
+  }
+  return sum;
 }

@@ -76,6 +76,8 @@ export class ProcessTable {
   #nextPid = PID_OWNER + 1;
   #reservedPid = PID_OWNER + 1;
   #orphans = 0;
+  /** The host is ending: nothing new starts. */
+  #isClosing = false;
 
   constructor(parts: ProcessTableParts) {
     this.#store = parts.store;
@@ -91,7 +93,7 @@ export class ProcessTable {
       committer: parts.committer,
       accounts: parts.accounts,
       revisions: this.#revisions,
-      get: (pid) => this.#processes.get(pid),
+      recall: (pid) => this.recall(pid),
       start: (process, program) => this.#start(process, program),
     });
   }
@@ -147,7 +149,10 @@ export class ProcessTable {
       from = `${last.key}0`;
     }
     // Accounts of processes that left no record, or whose last user ended while the host died.
-    for (const account of this.#accounts.unused) await this.#closeUnused(account);
+    for (const departure of this.#accounts.takeAbandoned()) {
+      await this.#committer.commit(await this.#accounts.closing(departure));
+      this.#accounts.finish(departure);
+    }
     return owner;
   }
 
@@ -155,15 +160,8 @@ export class ProcessTable {
     const process = await this.#archive.recall(pid);
     if (process === undefined) return;
     this.#add(process);
-    this.#accounts.join(process.identity.account);
+    this.#accounts.join(process.account);
     this.#committer.notBefore(process.identity.created);
-  }
-
-  async #closeUnused(account: Pid): Promise<void> {
-    const { closed, ...change } = await this.#accounts.closing(account, 0);
-    if (closed.length === 0) return;
-    await this.#committer.commit(change);
-    this.#accounts.leave(undefined, 0, closed);
   }
 
   async spawn(parent: Process, program: Program, options: SpawnOptions): Promise<Process> {
@@ -178,7 +176,7 @@ export class ProcessTable {
     this.#assertMaySpawn(parent);
     const pid = toPid(this.#nextPid++);
     const hasAccount = Object.keys(allocation).length > 0;
-    const above = parent.identity.account;
+    const above = parent.account;
     const account = hasAccount ? pid : above;
     const identity: ProcessIdentity = {
       pid,
@@ -214,7 +212,7 @@ export class ProcessTable {
       this.#processes.delete(pid);
       this.#children.get(parent.pid)?.delete(pid);
       if (hasAccount) this.#accounts.undo(pid);
-      else this.#accounts.leave(account, 1, []);
+      else this.#accounts.depart(account);
       throw refusedBudget(error, "spawn", parent.pid);
     }
     if (!process.isEnding) this.#start(process, program);
@@ -222,7 +220,7 @@ export class ProcessTable {
   }
 
   #assertMaySpawn(parent: Process): void {
-    if (!parent.isAlive || parent.isEnding) {
+    if (!parent.isAlive || parent.isEnding || parent.isDoomed || this.#isClosing) {
       throw new KernelError("ESRCH", `the parent ${parent.pid} has ended`, { syscall: "spawn", pid: parent.pid });
     }
     if (this.#processes.size - this.#zombies.length >= LIMITS.processesMax) {
@@ -290,6 +288,8 @@ export class ProcessTable {
         process: fresh,
         undo: () => {
           if (fresh.state.name !== "ready" || fresh.isEnding) return;
+          // Who waits for the fresh one hears what became of the old one.
+          fresh.become(process.state);
           this.#processes.set(pid, process);
           this.#zombies.push(pid);
         },
@@ -336,6 +336,7 @@ export class ProcessTable {
       case "TERM":
       case "INT":
       case "KILL": {
+        process.isDoomed = true;
         const children = this.childrenOf(pid).flatMap((child) => this.#processes.get(child) ?? []);
         await Promise.all(
           children.filter((child) => child.state.name !== "zombie").map((child) => this.kill(child, signal)),
@@ -387,7 +388,7 @@ export class ProcessTable {
   async #exit(process: Process, wanted: Exit): Promise<void> {
     process.ended = this.#committer.now();
     const { exit, json } = checkResult(process, wanted);
-    if (process.journal === undefined && process.identity.account === undefined && !this.#bus.hasSubscribers) {
+    if (process.journal === undefined && process.account === undefined && !this.#bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
       return this.#settle(process, exit);
     }
@@ -400,11 +401,13 @@ export class ProcessTable {
 
   /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
   async #commitExit(process: Process, exit: Exit, extra: Parameters<typeof encodeProcess>[1]): Promise<void> {
-    const { pid, account } = process.identity;
+    const { pid } = process.identity;
     const { result: _result, ...rest } = exit;
+    const departure = this.#accounts.depart(process.account);
+    const events: readonly PendingEvent[] = [{ name: exitEvent(exit), pid, data: exitData(process, exit) }];
+    const exitRecord = encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest });
     for (let tries = 1; ; tries++) {
-      const { closed, ...change } = await this.#accounts.closing(account, 1);
-      const events: readonly PendingEvent[] = [{ name: exitEvent(exit), pid, data: exitData(process, exit) }];
+      const change = await this.#accounts.closing(departure);
       try {
         if (process.journal !== undefined) {
           await this.#committer.commit(
@@ -413,16 +416,19 @@ export class ProcessTable {
               adds: change.adds,
               puts: [{ key: processKey(pid), value: encodeProcess(process, extra) }],
               deletes: [liveKey(pid), ...change.deletes],
-              appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest }) }],
+              appends: [{ log: journalLog(pid), value: exitRecord }],
             },
             events,
           );
-        } else if (closed.length > 0) await this.#committer.commit(change, events);
+        } else if (departure.chain.length > 0) await this.#committer.commit(change, events);
         else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
-        this.#accounts.leave(account, 1, closed);
+        this.#accounts.finish(departure);
         return;
       } catch (error) {
-        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        // EDQUOT: the account that gets the rest back was closed by another exit; the next one above gets it.
+        const isLost = isKernelError(error) && (error.code === "EAGAIN" || error.code === "EDQUOT");
+        if (!isLost || tries >= LIMITS.casRetriesMax) throw error;
+        await new Promise<void>((resolve) => this.#platform.defer(resolve));
       }
     }
   }
@@ -432,6 +438,7 @@ export class ProcessTable {
    * That they live on is written down: an orderly end is no death while resuming.
    */
   async suspendAll(): Promise<void> {
+    this.#isClosing = true;
     const at = this.#committer.now();
     const notes: Promise<unknown>[] = [];
     for (const process of this.#processes.values()) {
@@ -448,6 +455,11 @@ export class ProcessTable {
   }
 
   #start(process: Process, program: Program): void {
+    if (this.#isClosing) {
+      process.journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
+      process.journal?.close();
+      return process.become({ name: "sleeping" });
+    }
     process.program = program;
     process.become({ name: "running" });
     let running: unknown;
@@ -502,7 +514,9 @@ export class ProcessTable {
     const gone = pid === undefined ? undefined : this.#processes.get(pid);
     if (gone === undefined) return;
     this.#processes.delete(gone.pid);
-    if (gone.identity.ppid !== undefined) this.#children.get(gone.identity.ppid)?.delete(gone.pid);
+    for (const parent of [gone.identity.ppid, PID_OWNER]) {
+      if (parent !== undefined) this.#children.get(parent)?.delete(gone.pid);
+    }
   }
 }
 

@@ -77,6 +77,10 @@ export class Process {
   readonly usage: Usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, steps: 0, replayed: 0 };
   /** The process as the target of its own calls. */
   readonly self: { readonly resource: string };
+  /** The account that it spends from now: a retried process may have to find another than it began with. */
+  account: Pid | undefined;
+  /** Its branch is being ended: it may not spawn any more. */
+  isDoomed = false;
   program: Program | undefined;
   progress: Progress | undefined;
   ended: number | undefined;
@@ -97,6 +101,7 @@ export class Process {
 
   constructor(identity: ProcessIdentity, capability: Capability, journal: Journal | undefined, input: unknown) {
     this.identity = identity;
+    this.account = identity.account;
     this.self = { resource: `/proc/${identity.pid}` };
     this.capability = capability;
     this.journal = journal;

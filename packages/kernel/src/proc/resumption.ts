@@ -26,7 +26,7 @@ export interface ResumptionParts {
   readonly committer: Committer;
   readonly accounts: AccountTree;
   readonly revisions: Revisions;
-  readonly get: (pid: Pid) => Process | undefined;
+  readonly recall: (pid: Pid) => Promise<Process | undefined>;
   readonly start: (process: Process, program: Program) => void;
 }
 
@@ -35,7 +35,7 @@ export class Resumption {
   readonly #committer: Committer;
   readonly #accounts: AccountTree;
   readonly #revisions: Revisions;
-  readonly #get: ResumptionParts["get"];
+  readonly #recall: ResumptionParts["recall"];
   readonly #start: ResumptionParts["start"];
 
   constructor(parts: ResumptionParts) {
@@ -43,7 +43,7 @@ export class Resumption {
     this.#committer = parts.committer;
     this.#accounts = parts.accounts;
     this.#revisions = parts.revisions;
-    this.#get = parts.get;
+    this.#recall = parts.recall;
     this.#start = parts.start;
   }
 
@@ -53,13 +53,16 @@ export class Resumption {
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
     const { replay, outdated } = await this.#revisions.load(journal, program);
-    if (again) journal.forgetFailures();
+    if (again) {
+      journal.forgetFailures();
+      await this.#findAccount(process);
+    }
     if (replay.deaths >= LIMITS.resumeDeathsMax && !again) {
       return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
     }
     Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
     this.#assertClaimed(process);
-    await this.#commitResume(process, program, { again, outdated, log: journal.log });
+    await this.#commitResume(process, program, { again, outdated, log: journal.log, standing: replay.standing });
     this.#assertClaimed(process);
     process.isResumed = true;
     this.#start(process, program);
@@ -78,7 +81,12 @@ export class Resumption {
   #commitResume(
     process: Process,
     program: Program,
-    how: { readonly again: boolean; readonly outdated: readonly string[]; readonly log: string },
+    how: {
+      readonly again: boolean;
+      readonly outdated: readonly string[];
+      readonly log: string;
+      readonly standing: Amounts;
+    },
   ): Promise<unknown> {
     const { pid, name, budget } = process.identity;
     const at = this.#committer.now();
@@ -88,11 +96,11 @@ export class Resumption {
       encodeRecord({ t: "resume", at, revision: program.revision }),
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
-    const account =
-      how.again && budget !== undefined
-        ? this.#accounts.open(pid, this.#accountAbove(process), remaining(budget, process))
-        : undefined;
-    if (how.again) this.#accounts.join(process.identity.account);
+    const above = process.account;
+    const left = budget === undefined ? undefined : remaining(budget, process, how.standing);
+    const account = how.again && left !== undefined ? this.#accounts.open(pid, above, left) : undefined;
+    if (account !== undefined) process.account = pid;
+    if (how.again) this.#accounts.join(process.account);
     return this.#committer
       .commit(
         {
@@ -111,14 +119,37 @@ export class Resumption {
         () => this.#revisions.markStored(program),
         (error: unknown) => {
           if (account !== undefined) this.#accounts.undo(pid);
+          else if (how.again) this.#accounts.depart(process.account);
           throw refusedBudget(error, "resume", pid);
         },
       );
   }
 
-  #accountAbove(process: Process): Pid | undefined {
-    const { ppid } = process.identity;
-    return ppid === undefined ? undefined : this.#get(ppid)?.identity.account;
+  /**
+   * The account that a process which is tried again spends from: the nearest open one of its ancestors. Where
+   * it had one and none is left, there is nothing to spend.
+   */
+  async #findAccount(process: Process): Promise<void> {
+    const { account, budget, pid } = process.identity;
+    let had = account !== undefined && budget === undefined;
+    for (let at = process.identity.ppid; at !== undefined;) {
+      const ancestor = await this.#recall(at);
+      const candidate = ancestor?.account;
+      had ||= candidate !== undefined;
+      if (candidate !== undefined && this.#accounts.isOpen(candidate)) {
+        process.account = candidate;
+        return;
+      }
+      at = ancestor?.identity.ppid;
+    }
+    process.account = undefined;
+    if (had) {
+      throw new KernelError(
+        "EDQUOT",
+        `the budget that process ${pid} spent from ended with its parent; run the parent again`,
+        { syscall: "resume", pid },
+      );
+    }
   }
 
   /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
@@ -154,14 +185,17 @@ export class Resumption {
   }
 }
 
-/** What a budget still holds after what the journal says was used. */
-function remaining(budget: Amounts, { usage }: Process): Amounts {
+/** What a budget still holds after what the journal says was used, or reserved by a call that nobody saw end. */
+function remaining(budget: Amounts, { usage }: Process, standing: Amounts): Amounts {
   const left = (amount: number | undefined, used: number): number | undefined =>
     amount === undefined ? undefined : Math.max(0, amount - used);
-  const [tokensIn, tokensOut] = [left(budget.tokensIn, usage.tokensIn), left(budget.tokensOut, usage.tokensOut)];
+  const [tokensIn, tokensOut] = [
+    left(budget.tokensIn, usage.tokensIn + (standing.tokensIn ?? 0)),
+    left(budget.tokensOut, usage.tokensOut + (standing.tokensOut ?? 0)),
+  ];
   const [costMicros, modelCalls] = [
-    left(budget.costMicros, usage.costMicros),
-    left(budget.modelCalls, usage.modelCalls),
+    left(budget.costMicros, usage.costMicros + (standing.costMicros ?? 0)),
+    left(budget.modelCalls, usage.modelCalls + (standing.modelCalls ?? 0)),
   ];
   return {
     ...(tokensIn === undefined ? {} : { tokensIn }),

@@ -41,17 +41,18 @@ export async function infer(
     // Recorded below, by this function.
     return before.value as ModelResponse;
   }
-  const prior = journal?.takeIntent(place);
+  // The request is part of the key: after a change of the program the same place is another call.
+  const digest = host.platform.hash(JSON.stringify([name, request])).slice(0, 16);
+  const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
+  const unanswered = journal?.takeIntent(place);
+  const prior = unanswered?.key === key ? unanswered : undefined;
   if (prior !== undefined && model.effect === "once") {
     throw new KernelError(
       "EUNKNOWN",
-      `the host ended during the call of ${name} at ${place}; it may have been paid for. Kill the process or use a model with idempotency`,
-      {
-        pid: caller.pid,
-      },
+      `the host ended during the call of ${name} at ${place}; it may have been paid for. Look, then resume a failed run to call again, or kill it`,
+      { pid: caller.pid },
     );
   }
-  const key = prior?.key ?? `${host.id}/${caller.identity.runId}/${place}`;
   const reservation = prior?.reservation ?? (await reserve(host, caller, place, key, model, request));
   // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
   if (model.effect !== "pure" && journal === undefined) await host.store.flush();
@@ -93,7 +94,7 @@ async function reserve(
   request: ModelRequest,
 ): Promise<Reservation | undefined> {
   const bound = upperBound(model, request);
-  const { reservation, adds } = host.accounts.reserve(caller.identity.account, bound);
+  const { reservation, adds } = host.accounts.reserve(caller.account, bound);
   if (adds.length === 0 && model.effect === "pure") return undefined;
   try {
     if (caller.journal !== undefined) await caller.journal.intend(place, key, reservation, adds);

@@ -231,7 +231,7 @@ export const WORK_ROWS = {
 } as const;
 
 async function usageOf(host: Host, pid: Process["pid"]): ReturnType<Host["accounts"]["usage"]> {
-  return host.accounts.usage((await host.processes.recall(pid))?.identity.account);
+  return host.accounts.usage((await host.processes.recall(pid))?.account);
 }
 
 const ignore = (): void => undefined;

@@ -67,7 +67,7 @@ function processNode(host: Host, process: Process): VirtualNode {
             : process.capability.layers.map((layer) => `${layer.map(formatGrant).join("\n")}\n`).join("---\n"),
         json: () => asJson(process.capability.layers.map((layer) => layer.map(formatGrant))),
       },
-      budget: jsonFile(async () => asJson(await host.accounts.usage(process.identity.account)), {
+      budget: jsonFile(async () => asJson(await host.accounts.usage(process.account)), {
         description: "allocation and use, resource by resource",
       }),
       usage: jsonFile(() => asJson(process.usage), { description: "what the process has used" }),

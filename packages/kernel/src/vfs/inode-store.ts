@@ -292,6 +292,7 @@ export class InodeStore {
     if (target !== undefined) {
       target.linked = false;
       if (!isPinned) this.#namespace.drop(target);
+      else if (target.handles === 0) await this.forgetContent(target.ino);
     }
     if (isDirectoryNode) this.#namespace.forget();
     else {
