@@ -235,6 +235,7 @@ describe("failures", () => {
       null,
       7,
       "text",
+      Object.create(null) as object,
       {
         toString: () => {
           throw new TypeError("mean");
