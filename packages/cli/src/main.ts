@@ -134,4 +134,18 @@ function nearest(name: string): string {
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(EXIT_OK);
 });
+/** A failure that no program caught: it may have left anything in any state, so this host ends. */
+function endOnStray(error: unknown): void {
+  // The late result of a process that has ended is discarded, as the guide says.
+  if (isKernelError(error) && error.code === "ESRCH") return;
+  const where =
+    error instanceof Error ? (/\n\s+at [^\n]*?((?:file:\/\/|\/)[^\n)]+)/.exec(error.stack ?? "")?.[1] ?? "") : "";
+  process.stderr.write(
+    `[EFAILED] a promise or timer that nobody waits for failed${where === "" ? "" : ` at ${where}`}: ${describe(error)}\nThis host ends; its runs sleep. Go on with: ergos resume\n`,
+  );
+  process.exit(EXIT_FAILED);
+}
+process.on("unhandledRejection", endOnStray);
+process.on("uncaughtException", endOnStray);
+
 process.exitCode = await main(process.argv.slice(2));

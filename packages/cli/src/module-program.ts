@@ -1,7 +1,7 @@
 // Programs in modules: `ergos run <module>` and what brings such a process back after a restart.
 
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { KernelError, type Program, type ProgramSource, describe } from "@ergos/kernel";
 import { toProgram } from "@ergos/services";
@@ -60,7 +60,9 @@ export async function loadModuleProgram(
   const loaded = await importModule(file);
   const name = source.export ?? "default";
   const value = (loaded as Readonly<Record<string, unknown>>)[name];
-  const label = name === "default" ? basename(dirname(file)) : name;
+  const stem = basename(file, extname(file));
+  // `index` and `main` say nothing: their folder does.
+  const label = name !== "default" ? name : /^(index|main)$/.test(stem) ? basename(dirname(file)) : stem;
   return {
     program: toProgram(value, label, {
       module: file,

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -143,7 +143,7 @@ describe("a host that is running", () => {
     await withHost(async (host) => {
       expect(json(["ps"])).toMatchObject([{ pid: 2, state: expect.stringMatching(/running|waiting/) as unknown }]);
       expect(ergos(["doctor"]).stdout).toContain(`process ${host.pid}, reached over its control socket`);
-      expect(ergos(["kill", "program-2"]).stderr).toMatch(/ESRCH/);
+      expect(ergos(["kill", "other-2"]).stderr).toMatch(/ESRCH/);
       expect(ergos(["kill", "2"]).stdout).toContain("TERM sent to 2");
       expect(json(["ps", "--all"])).toMatchObject([{ pid: 2, signal: "TERM" }]);
     });
@@ -163,6 +163,33 @@ describe("a host that is running", () => {
       expect(answer.usage.replayed).toBeGreaterThan(2);
     });
   }, 60_000);
+});
+
+describe("a program that ends its own host", () => {
+  test("what a step did before is not done again", () => {
+    const file = module(
+      "import { appendFileSync } from 'node:fs';\nexport default async (_input, ctx) => { await ctx.step('pay', () => appendFileSync('paid', 'paid\\n')); process.kill(process.pid, 'SIGKILL'); };\n",
+    );
+    ergos(["run", file]);
+    ergos(["resume"]);
+
+    expect(readFileSync(join(cwd, "paid"), "utf8")).toBe("paid\n");
+    expect(ergos(["logs", "2", "--events"]).stdout).toMatch(/step {4}pay/);
+  });
+
+  test("a failure that nobody waits for has one message, and the run sleeps", () => {
+    const run = ergos([
+      "run",
+      module(
+        "export default async () => { setTimeout(() => { throw new Error('stray'); }, 5); await new Promise(() => {}); };\n",
+      ),
+    ]);
+
+    expect(run.status).toBe(1);
+    expect(run.stderr).toMatch(/nobody waits for failed at .*program\.mjs.*: stray/);
+    expect(run.stderr).not.toMatch(/\n\s+at /);
+    expect(json(["ps"])).toMatchObject([{ state: "sleeping" }]);
+  });
 });
 
 describe("code that blocks the loop", () => {

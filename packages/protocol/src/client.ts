@@ -78,7 +78,11 @@ export class WireClient {
   }
 
   call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
-    const { signal, bytes, ...plain } = args as { signal?: AbortSignal; bytes?: Uint8Array };
+    // An AbortSignal stays here; a signal for a process is a name and an argument like any other.
+    const { bytes, ...rest } = args as { signal?: AbortSignal | string; bytes?: Uint8Array };
+    const signal = typeof rest.signal === "object" ? rest.signal : undefined;
+    const plain: Record<string, unknown> = { ...rest };
+    if (signal !== undefined) delete plain["signal"];
     const id = this.#nextId++;
     const answer = new Promise<unknown>((resolve, reject) => {
       if (this.#failure !== undefined) return reject(this.#failure);

@@ -90,6 +90,17 @@ describe("the control socket", () => {
     expect(await exit).toMatchObject({ signal: "TERM" });
   });
 
+  test("a signal for a process crosses it as what it is", async () => {
+    const pid = await remote.spawn("wait");
+    await remote.kill(pid, "STOP");
+    expect((await remote.ps({ pids: [pid] }))[0]?.state).toBe("stopped");
+    await remote.kill(pid, "CONT");
+    expect((await remote.ps({ pids: [pid] }))[0]?.state).toBe("running");
+    await remote.kill(pid, "KILL");
+
+    expect(await remote.wait(pid)).toMatchObject({ signal: "KILL" });
+  });
+
   test("a watch streams, resumes, and ends when it is cancelled", async () => {
     for (let at = 0; at < 5; at++) await host.fs.writeFile(`/home/${at}`, "x");
     const seen: KernelEvent[] = [];

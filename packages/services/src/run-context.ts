@@ -105,7 +105,8 @@ export class RunContext<Input = unknown> {
       await os.call("stepRetract", { place });
       throw error;
     }
-    await os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
+    // Whoever goes on behind a step may rely on it: it is committed.
+    await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
     return value;
   }
 

@@ -64,6 +64,7 @@ export const watchCommand: Command = {
     const glob = required(invocation, 0, "the glob");
     const after = numberOption(textOption(invocation, "after"), "--after");
     let left = numberOption(textOption(invocation, "count"), "--count") ?? Number.POSITIVE_INFINITY;
+    if (left === 0) throw new UsageError("--count takes a whole number of at least 1");
     // Others must be able to change files while we watch: this process is their host if nobody else is.
     await using os = await openDirectory(invocation, true);
     for await (const event of os.fs.watch(glob, after === undefined ? {} : { after: toSeq(after) })) {

@@ -91,7 +91,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
   const name = textOption(invocation, "name");
   const budget = readBudget(invocation);
   return os.spawn(source, {
-    ...(input === undefined ? {} : { input }),
+    input,
     ...(name === undefined ? {} : { name }),
     ...(budget === undefined ? {} : { budget }),
   });
@@ -218,10 +218,9 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
   };
 }
 
-function readInput(invocation: Invocation): unknown {
+function readInput(invocation: Invocation): Readonly<Record<string, unknown>> {
   const json = textOption(invocation, "input-json");
   const pairs = listOption(invocation, "input");
-  if (json === undefined && pairs.length === 0) return undefined;
   const input: Record<string, unknown> = json === undefined ? {} : asObject(json);
   for (const pair of pairs) {
     const at = pair.indexOf("=");

@@ -160,7 +160,8 @@ export function fromErrorRecord(record: ErrorRecord): KernelError {
   const cause = record.causes
     ?.toReversed()
     .reduce<Error | undefined>(
-      (inner, text) => new KernelError(record.code, text, inner === undefined ? {} : { cause: inner }),
+      (inner, text) =>
+        new KernelError(record.code, text.replace(/^\[[A-Z0-9]+\] /, ""), inner === undefined ? {} : { cause: inner }),
       undefined,
     );
   return new KernelError(record.code, message, { ...record, ...(cause === undefined ? {} : { cause }) });

@@ -8,6 +8,7 @@
 // D6  A row marked `external` waits for the flush of everything committed before.
 
 import { KernelError, isKernelError } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
 import { toPath } from "../base/path.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
@@ -74,7 +75,8 @@ export class Dispatcher {
 
   #call(caller: Process, name: SyscallName, args: unknown): unknown {
     const row = SYSCALLS[name] as unknown as AnyRow;
-    this.#host.platform.entered?.(caller.pid);
+    // The owner asks on behalf of others; only a program can block the loop.
+    if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
     if (!caller.isAlive)
       throw new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, {
         syscall: name,

@@ -131,7 +131,8 @@ export const PROCESS_ROWS = {
         );
       }
       const process = await processOf(host, a.pid, "resume");
-      if (process.state.name === "quarantined" && a.force === true) await host.processes.resumption.pardon(process);
+      const isKept = process.state.name === "quarantined" || process.state.name === "sleeping";
+      if (isKept && a.force === true) await host.processes.resumption.pardon(process);
       else if (process.state.name === "quarantined") {
         throw new KernelError(
           "EQUARANTINE",

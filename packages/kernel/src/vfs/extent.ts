@@ -3,7 +3,7 @@
 
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Metastore, Value } from "../abi/metastore.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
 import { type ContentId, type Ino, parseContentId } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -68,13 +68,23 @@ export async function readExtents(
     const inner = from - extent.offset;
     const bytes =
       typeof extent.content === "string"
-        ? await objects.get(extent.content, { offset: inner, length: to - from })
+        ? await objects.get(extent.content, { offset: inner, length: to - from }).catch(lostContent)
         : extent.content.subarray(inner, inner + to - from);
     if (bytes.length !== to - from)
       throw new KernelError("ECORRUPT", "stored content is shorter than its record; run `ergos doctor`");
     out.set(bytes, from - range.offset);
   }
   return out;
+}
+
+/** Content that a file names is there, or the store is damaged. */
+function lostContent(error: unknown): never {
+  if (!isKernelError(error) || error.code !== "ENOENT") throw error;
+  throw new KernelError(
+    "ECORRUPT",
+    "the content of the file is missing from the object store; restore a copy of the data directory",
+    { cause: error },
+  );
 }
 
 export interface ExtentChange {
