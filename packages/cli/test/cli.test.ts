@@ -149,6 +149,19 @@ describe("a host that is running", () => {
     });
   }, 60_000);
 
+  test("a run that another command has started here ends although the host's own run is over", async () => {
+    const slow = (ms: number, name: string): string =>
+      module(`export default async (_input, ctx) => { await ctx.sleep(${ms}); return "done"; };\n`, name);
+    const host = spawn(process.execPath, [BIN, "run", slow(1500, "short.mjs")], { cwd, stdio: "ignore" });
+    const ended = new Promise<number | null>((resolve) => host.once("exit", resolve));
+    await new Promise((resolve) => setTimeout(resolve, 700));
+
+    const second = ergos(["run", slow(2500, "long.mjs"), "--json"]);
+
+    expect(JSON.parse(second.stdout)).toMatchObject({ code: 0, result: "done" });
+    expect(await ended).toBe(0);
+  }, 30_000);
+
   test("a host that is killed leaves a sleeping process, and resume goes on with it", async () => {
     await withHost(async (host) => {
       await new Promise((resolve) => setTimeout(resolve, 300));

@@ -5,6 +5,7 @@ import { chmodSync, mkdirSync, realpathSync, rmSync } from "node:fs";
 import { type Server, type Socket, createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Kernel, KERNEL_VERSION, KernelError } from "@ergos/kernel";
 import { Requests, Session } from "./session.ts";
 
@@ -18,6 +19,9 @@ export function controlSocketPath(dir: string): string {
   const name = createHash("sha256").update(realpathSync(dir)).digest("hex").slice(0, 24);
   return join(tmpdir(), `ergos-${userInfo().uid}`, `${name}.sock`);
 }
+
+/** Time for answers under way when the host closes. */
+const CLOSE_GRACE_MS = 200;
 
 /** Bytes that may wait for a slow client. */
 const WAITING_BYTES_MAX = 4 * 1024 * 1024;
@@ -72,6 +76,11 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
   await listen(server, path);
   chmodSync(path, 0o600);
   const close = async (): Promise<void> => {
+    // An answer that is on its way gets out; a call that waits for something does not hold the host up.
+    await Promise.race([
+      Promise.all([...open.values()].map((session) => session.idle())),
+      delay(CLOSE_GRACE_MS, undefined, { ref: false }),
+    ]);
     for (const [socket, session] of open) {
       session.close();
       socket.destroySoon();

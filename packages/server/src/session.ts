@@ -72,6 +72,7 @@ export class Session {
   readonly #reader = new FrameReader();
   readonly #streams = new Map<number, Stream>();
   #underWay = 0;
+  readonly #answers = new Set<Promise<void>>();
   #isPaused = false;
   #greeted = false;
   #isClosed = false;
@@ -95,6 +96,11 @@ export class Session {
       this.#send({ t: "bye", error: toErrorRecord(error, "EPROTO") });
       this.close();
     }
+  }
+
+  /** Settles when every call so far is answered. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#answers);
   }
 
   close(): void {
@@ -150,17 +156,19 @@ export class Session {
       this.#isPaused = true;
       this.#peer.pause();
     }
-    void this.#answer(message, bytes)
+    const answer = this.#answer(message, bytes)
       .catch((error: unknown) => {
         this.#streams.delete(message.id);
         this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") });
       })
       .finally(() => {
+        this.#answers.delete(answer);
         this.#underWay -= weight;
         if (!this.#isPaused || this.#isClosed || this.#underWay >= CALLS_MAX) return;
         this.#isPaused = false;
         this.#peer.resume();
       });
+    this.#answers.add(answer);
   }
 
   async #answer(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): Promise<void> {

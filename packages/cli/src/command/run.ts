@@ -1,5 +1,6 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
+import { setTimeout as delay } from "node:timers/promises";
 import type { Pid, ProcessSummary, ProgramSource } from "@ergos/kernel";
 import {
   type Command,
@@ -42,7 +43,9 @@ export const runCommand: Command = {
       unfinished === undefined
         ? await spawn(os, invocation, source, input)
         : await goOn(os, unfinished, invocation.out);
-    return await follow(os, pid, invocation.out, file);
+    const status = await follow(os, pid, invocation.out, file);
+    await waitForOthers(os, invocation.out);
+    return status;
   },
 };
 
@@ -72,6 +75,25 @@ export const resumeCommand: Command = {
     return status;
   },
 };
+
+/** Time for other commands to collect the results of their runs. */
+const COLLECT_MS = 300;
+
+/** Runs that other commands have started here need this host until they end. */
+async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
+  if (os.isRemote) return;
+  for (;;) {
+    const others = (await os.ps()).filter(
+      ({ ppid, state }) => ppid !== undefined && (state === "running" || state === "waiting"),
+    );
+    const [next] = others;
+    if (next === undefined) return;
+    out.line(`still the host of ${others.map(({ runId }) => runId).join(", ")}; Ctrl-C puts them to sleep`);
+    await os.wait(next.pid);
+    // Whoever waited for it asks once more how it went.
+    await delay(COLLECT_MS);
+  }
+}
 
 async function openHost(invocation: Invocation): Promise<ErgOs> {
   const configured = Number(process.env["ERGOS_WATCHDOG_MS"] ?? WATCHDOG_MS);
