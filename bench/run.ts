@@ -31,7 +31,6 @@ const missed = results.filter(({ target, ratio, median }) => target !== undefine
 console.log(
   `${results.length} figures, ${missed.length} beyond their target${missed.length === 0 ? "" : `: ${missed.map(({ name }) => name).join("; ")}`}`,
 );
-process.exitCode = 0;
 
 function line({ name, unit, median, p99, floor, peer, ratio, target }: Result): string {
   const base =
