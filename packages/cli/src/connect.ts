@@ -3,12 +3,15 @@
 import { randomUUID } from "node:crypto";
 import { type Socket, createConnection } from "node:net";
 import { resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   KERNEL_VERSION,
   KernelError,
   type Os,
   type Pid,
+  type Schema,
   type SpawnArgs,
+  assertValid,
   fromErrorRecord,
   isKernelError,
 } from "@ergos/kernel";
@@ -58,23 +61,68 @@ export async function connectHost(
   options: HostOptions,
   resume: boolean,
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
-  let host: BootedHost;
-  try {
-    host = await bootHost(options);
-  } catch (error) {
-    if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
-    return { os: await connectRemote(options.dir, error), host: undefined };
+  assertOptions(options);
+  let host: BootedHost | undefined;
+  for (const until = performance.now() + HANDOVER_MS; host === undefined;) {
+    try {
+      host = await bootHost(options);
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
+      const os = await connectRemote(options.dir, error, performance.now() > until);
+      if (os !== undefined) return { os, host: undefined };
+      await delay(HANDOVER_POLL_MS);
+    }
   }
   const resumed = resume ? await resumeAll(host.kernel.os) : [];
   return { os: toErgOs(host.kernel.os, { isRemote: false, resumed, close: host.close }), host };
 }
 
-async function connectRemote(dir: string, busy: KernelError): Promise<ErgOs> {
+/** A host that starts or closes holds the directory a moment before and after it answers. */
+const HANDOVER_MS = 2000;
+const HANDOVER_POLL_MS = 50;
+
+const OPTIONS: Schema = {
+  type: "object",
+  properties: {
+    dir: { type: "string", minLength: 1 },
+    user: { type: "string", minLength: 1 },
+    serve: { type: "boolean" },
+    resume: { type: "boolean" },
+    watchdogMs: { type: "number", minimum: 0 },
+    models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
+    programs: { type: "array", items: { type: "object", required: ["name", "run"] } },
+    mounts: {
+      type: "array",
+      items: {
+        type: "object",
+        properties: {
+          at: { type: "string", minLength: 1 },
+          path: { type: "string", minLength: 1 },
+          writable: { type: "boolean" },
+        },
+        required: ["at", "path"],
+        additionalProperties: false,
+      },
+    },
+  },
+  additionalProperties: false,
+};
+
+/** What a caller without types got wrong is said before anything is opened. */
+function assertOptions(options: HostOptions): void {
+  // `undefined` is the same as absent for who calls from JavaScript.
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  assertValid(OPTIONS, given, "the options of connect()");
+}
+
+/** The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. */
+async function connectRemote(dir: string, busy: KernelError, isLast: boolean): Promise<ErgOs | undefined> {
   const path = controlSocketPath(resolve(dir));
   let socket: Socket;
   try {
     socket = await dial(path);
   } catch (cause) {
+    if (!isLast) return undefined;
     // The owner holds the lock but does not answer: starting, closing, or a program that embeds us silently.
     throw new KernelError("EBUSY", `${busy.message.replace(/^\[EBUSY\] /, "")}; its control socket does not answer`, {
       path,

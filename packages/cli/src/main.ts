@@ -51,6 +51,7 @@ async function main(argv: readonly string[]): Promise<number> {
     out.answer({ version: KERNEL_VERSION }, ({ version }) => version);
     return EXIT_OK;
   }
+  if (name === "help" && rest[0] !== undefined && !rest[0].startsWith("-")) return main([rest[0], "--help"]);
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
     out.line(overview());
     return EXIT_OK;
@@ -76,6 +77,7 @@ async function main(argv: readonly string[]): Promise<number> {
       return EXIT_OK;
     }
     const dir = typeof values["dir"] === "string" ? values["dir"] : (process.env["ERGOS_DIR"] ?? ".ergos");
+    if (dir === "") throw new UsageError("--dir (or ERGOS_DIR) names no directory");
     return await command.run({ positionals, values, dir, out });
   } catch (error) {
     return explain(error, command, out);
@@ -87,7 +89,9 @@ function explain(error: unknown, command: Command, out: Output): number {
     error instanceof UsageError ||
     (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
   const code = isKernelError(error) ? error.code : isUsage ? "EINVAL" : "EFAILED";
-  const message = isKernelError(error) ? error.message : `[${code}] ${describe(error)}`;
+  // What Node says about options goes on with advice for programmers on further lines.
+  const text = isUsage ? describe(error).split("\n", 1)[0] : describe(error);
+  const message = isKernelError(error) ? error.message : `[${code}] ${text}`;
   if (out.isJson) out.answer({ error: { code, message } }, String);
   else {
     out.error(out.style("red", message));
@@ -133,6 +137,8 @@ function nearest(name: string): string {
 // A pipe that is closed early (`ergos ls | head`) is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(EXIT_OK);
+  process.stderr.write(`[EIO] the answer cannot be written: ${error.message}\n`);
+  process.exit(EXIT_FAILED);
 });
 /** A failure that no program caught: it may have left anything in any state, so this host ends. */
 function endOnStray(error: unknown): void {
@@ -143,6 +149,7 @@ function endOnStray(error: unknown): void {
   process.stderr.write(
     `[EFAILED] a promise or timer that nobody waits for failed${where === "" ? "" : ` at ${where}`}: ${describe(error)}\nThis host ends; its runs sleep. Go on with: ergos resume\n`,
   );
+  process.removeAllListeners("exit");
   process.exit(EXIT_FAILED);
 }
 process.on("unhandledRejection", endOnStray);

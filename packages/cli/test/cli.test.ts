@@ -73,6 +73,7 @@ describe("running programs", () => {
 
     expect(run.status).toBe(1);
     expect(run.stderr).toContain("no luck");
+    expect(run.stderr).toMatch(/thrown at .*program\.mjs:1:\d+/);
     expect(`${run.stdout}${run.stderr}`).not.toMatch(/\n\s+at /);
   });
 

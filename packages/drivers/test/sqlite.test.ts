@@ -159,7 +159,7 @@ describe("bad surroundings", () => {
   test("a directory that cannot be made is named", async () => {
     writeFileSync(join(dir, "file"), "");
 
-    await expect(SqliteMetastore.open({ dir: join(dir, "file", "data") })).rejects.toMatchObject({ code: "EROFS" });
+    await expect(SqliteMetastore.open({ dir: join(dir, "file", "data") })).rejects.toMatchObject({ code: "ENOTDIR" });
   });
 
   test("a directory that cannot be written is named", async () => {

@@ -5,8 +5,10 @@
 
 import {
   KernelError,
+  assertValid,
   describe,
-  type ModelMessage,
+  LIMITS,
+  MODEL_REQUEST_SCHEMA,
   type ModelRequest,
   type ModelResponse,
   type Os,
@@ -87,6 +89,11 @@ export class RunContext<Input = unknown> {
    */
   step<T>(name: string, work: () => T | Promise<T>): Promise<T> {
     const place = this.#placeOf(name);
+    if (typeof work !== "function")
+      throw new KernelError(
+        "EINVAL",
+        `step ${place} needs a function, found ${typeof work}; call ctx.step(name, work)`,
+      );
     return this.#once(place, () => this.#doStep(place, work));
   }
 
@@ -113,9 +120,9 @@ export class RunContext<Input = unknown> {
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
   infer(name: string, request: ModelRequest | string): Promise<ModelResponse> {
     const place = this.#placeOf(name);
-    const messages: readonly ModelMessage[] =
-      typeof request === "string" ? [{ role: "user", content: request }] : request.messages;
-    const full = typeof request === "string" ? { messages } : request;
+    const full: ModelRequest =
+      typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
+    assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
     return this.#once(place, () =>
       Promise.resolve(this.os.call("infer", { place, request: full, signal: this.signal })),
     );
@@ -147,6 +154,8 @@ export class RunContext<Input = unknown> {
 
   /** Waits; a resumed run waits for what is left. */
   async sleep(ms: number): Promise<void> {
+    if (!(ms >= 0 && ms <= LIMITS.sleepMsMax))
+      throw new KernelError("EINVAL", `ctx.sleep takes 0 to ${LIMITS.sleepMsMax} milliseconds, found ${ms}`);
     const from = await this.now();
     await this.os.call("sleepUntil", {
       place: this.#nextPlace("sleep"),
@@ -161,7 +170,8 @@ export class RunContext<Input = unknown> {
   }
 
   #placeOf(name: string): string {
-    if (name === "") throw new KernelError("EINVAL", "a step needs a name");
+    if (typeof name !== "string" || name === "")
+      throw new KernelError("EINVAL", `a step needs a name, found ${typeof name}`);
     return this.#scope.place === "" ? name : `${this.#scope.place}/${name}`;
   }
 

@@ -887,7 +887,7 @@ describe("budgets", () => {
     });
     const pid = await at.os.spawn(hold, { budget: { tokensOut: 50 } });
     expect((await at.os.wait(pid)).result).toMatchObject({ tokensOut: { used: 0 } });
-    expect(await used(at, pid)).toEqual({});
+    expect(await used(at, pid)).toEqual({ tokensOut: { allocation: 50, used: 0, account: pid } });
     await at.close();
   });
 });

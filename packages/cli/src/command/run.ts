@@ -1,7 +1,7 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
 import { setTimeout as delay } from "node:timers/promises";
-import type { Pid, ProcessSummary, ProgramSource } from "@ergos/kernel";
+import { type Pid, type ProcessSummary, type ProgramSource, RESOURCES } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -69,6 +69,8 @@ export const resumeCommand: Command = {
     for (const process of chosen) {
       if (process.state === "running" || process.state === "waiting")
         invocation.out.line(`${process.runId} is running already`);
+      else if (process.state === "zombie" && process.code === 0)
+        invocation.out.line(`${process.runId} has completed; nothing is left to do`);
       else await os.resume(process.pid, { again: process.state === "zombie", force: isSet(invocation, "force") });
     }
     for (const process of chosen) status = Math.max(status, await follow(os, process.pid, invocation.out));
@@ -106,7 +108,18 @@ async function openHost(invocation: Invocation): Promise<ErgOs> {
       `the last host was ended by the watchdog: process ${report.pid} blocked the event loop for ${formatMs(report.blockedMs)} (see ergos cat /proc/${report.pid}/status)`,
     );
   }
-  return os;
+  if (host === undefined) return os;
+  // Until it is closed nothing but a program ends this process.
+  const onExit = (code: number): void =>
+    invocation.out.error(
+      `[EFAILED] a program called process.exit(${code}), which ends its host; its runs sleep. Go on with: ergos resume`,
+    );
+  process.on("exit", onExit);
+  const close = (): Promise<void> => {
+    process.off("exit", onExit);
+    return os.close();
+  };
+  return { ...os, close, [Symbol.asyncDispose]: close };
 }
 
 async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, input: unknown): Promise<Pid> {
@@ -185,15 +198,27 @@ function report(
   if (epilogue !== undefined) return `${epilogue}\n\n${line}`;
   return result === undefined || code !== 0
     ? line
-    : `${line}\n${typeof result === "string" ? result : JSON.stringify(result, undefined, 2)}`;
+    : `${line}\n${shorten(typeof result === "string" ? result : JSON.stringify(result, undefined, 2), runId)}`;
 }
+
+/** Characters of a result that are shown to people; `--json` and `/proc` have all of it. */
+const RESULT_SHOWN_MAX = 20_000;
+
+const shorten = (text: string, runId: string): string =>
+  text.length <= RESULT_SHOWN_MAX
+    ? text
+    : `${text.slice(0, RESULT_SHOWN_MAX)}…\n(${formatCount(text.length)} characters; all of it: ergos cat /proc/runs/${runId}/result)`;
 
 export function errorText(
   out: Output,
-  record: { readonly message: string; readonly causes?: readonly string[] },
+  record: { readonly message: string; readonly causes?: readonly string[]; readonly at?: string },
 ): string {
   const causes = (record.causes ?? []).filter((cause) => !record.message.includes(cause));
-  return [out.style("red", record.message), ...causes.map((cause) => `  because: ${cause}`)].join("\n");
+  return [
+    out.style("red", record.message),
+    ...causes.map((cause) => `  because: ${cause}`),
+    ...(record.at === undefined ? [] : [`  thrown at ${record.at}`]),
+  ].join("\n");
 }
 
 function showProgress(os: ErgOs, pid: Pid, out: Output, started: number): () => void {
@@ -280,6 +305,8 @@ function readBudget(invocation: Invocation): Readonly<Record<string, number>> | 
       const [name = "", amount = ""] = pair.split("=");
       if (name === "" || !/^\d+$/.test(amount))
         throw new UsageError(`--budget takes resource=amount such as tokensOut=10000, found ${JSON.stringify(pair)}`);
+      if (!RESOURCES.some((known) => known === name))
+        throw new UsageError(`no resource ${JSON.stringify(name)}; a budget holds ${RESOURCES.join(", ")}`);
       return [name, Number(amount)];
     }),
   );

@@ -4,10 +4,20 @@
 // this one, and the operating system frees it when the owner dies, however it dies. The owner's pid for the
 // message is a file beside it.
 
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { KernelError } from "@ergos/kernel";
+import { type Errno, KernelError } from "@ergos/kernel";
 import { sqliteError } from "./error.ts";
 
 export interface Ownership {
@@ -36,14 +46,7 @@ const NETWORK_FILESYSTEMS: Readonly<Record<number, string>> = {
  * @throws {EBUSY} another process owns it · {EROFS} it cannot be written · {ENOTSUP} it is on a network filesystem
  */
 export function takeDirectory(dir: string): Ownership {
-  try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw new KernelError("EROFS", `the data directory ${dir} cannot be made; choose one that you may write to`, {
-      path: dir,
-      cause,
-    });
-  }
+  makeDirectory(dir);
   refuseNetwork(dir);
   const lock = openLock(dir);
   writeFileSync(ownerFile(dir), JSON.stringify({ pid: process.pid, since: Date.now() } satisfies Owner), {
@@ -58,6 +61,33 @@ export function takeDirectory(dir: string): Ownership {
       lock.close();
     },
   };
+}
+
+/** Names that a directory cannot be made for, by what the system says about them. */
+const UNMAKEABLE: Readonly<Record<string, Errno>> = {
+  ENOTDIR: "ENOTDIR",
+  EEXIST: "ENOTDIR",
+  ENAMETOOLONG: "ENAMETOOLONG",
+  ENOSPC: "ENOSPC",
+  EACCES: "EACCES",
+};
+
+/** Makes a directory and those above it. One at a time: `recursive` tries for ever where a filesystem like /proc says ENOENT. */
+function makeDirectory(dir: string): void {
+  try {
+    const missing: string[] = [];
+    for (let at = dir; !existsSync(at) && at !== dirname(at); at = dirname(at)) missing.push(at);
+    for (const path of missing.toReversed()) mkdirSync(path, { mode: 0o700 });
+    if (!statSync(dir).isDirectory()) throw Object.assign(new TypeError(`${dir} is a file`), { code: "ENOTDIR" });
+  } catch (cause) {
+    const found = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    const code = UNMAKEABLE[found] ?? "EROFS";
+    const what = code === "ENOTDIR" ? "is or goes through a file" : "cannot be made";
+    throw new KernelError(code, `the data directory ${dir} ${what}; choose one that you may write to`, {
+      path: dir,
+      cause,
+    });
+  }
 }
 
 function openLock(dir: string): DatabaseSync {

@@ -1,5 +1,7 @@
 // A language model behind a driver: the device that `infer` talks to.
 
+import type { Schema } from "../base/schema.ts";
+
 export interface ModelMessage {
   readonly role: "system" | "user" | "assistant";
   readonly content: string;
@@ -17,7 +19,38 @@ export interface ModelRequest {
   readonly task?: ModelTask;
   readonly maxOutputTokens?: number;
   readonly temperature?: number;
+  readonly topP?: number;
+  readonly stop?: readonly string[];
+  readonly seed?: number;
+  /** The answer must be JSON of this schema; who reads it still validates it. */
+  readonly responseSchema?: Schema;
 }
+
+/** What a boundary lets through as a request. */
+export const MODEL_REQUEST_SCHEMA: Schema = {
+  type: "object",
+  properties: {
+    model: { type: "string", minLength: 1 },
+    messages: {
+      type: "array",
+      items: {
+        type: "object",
+        properties: { role: { type: "string", enum: ["system", "user", "assistant"] }, content: { type: "string" } },
+        required: ["role", "content"],
+        additionalProperties: false,
+      },
+    },
+    task: { type: "object", required: ["kind", "text"] },
+    maxOutputTokens: { type: "integer", minimum: 1 },
+    temperature: { type: "number", minimum: 0 },
+    topP: { type: "number", minimum: 0, maximum: 1 },
+    stop: { type: "array", items: { type: "string", minLength: 1 }, maxItems: 16 },
+    seed: { type: "integer" },
+    responseSchema: { type: "object" },
+  },
+  required: ["messages"],
+  additionalProperties: false,
+};
 
 export interface ModelUsage {
   readonly inputTokens: number;

@@ -95,6 +95,8 @@ export interface ErrorRecord {
   readonly path?: string;
   readonly pid?: number;
   readonly causes?: readonly string[];
+  /** Where the innermost cause was thrown, as `file:line:column`, if it is code of a program. */
+  readonly at?: string;
 }
 
 const BRAND = Symbol.for("ergos.KernelError");
@@ -139,8 +141,10 @@ export function toKernelError(error: unknown, code: Errno, details: ErrorDetails
 export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): ErrorRecord {
   const kernelError = toKernelError(error, fallback);
   const causes: string[] = [];
+  let at: string | undefined;
   for (let cause = kernelError.cause; cause !== undefined && causes.length < 8;) {
     causes.push(describe(cause));
+    at = frameOf(cause) ?? at;
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return {
@@ -150,7 +154,17 @@ export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): Erro
     ...(kernelError.path === undefined ? {} : { path: kernelError.path }),
     ...(kernelError.pid === undefined ? {} : { pid: kernelError.pid }),
     ...(causes.length === 0 ? {} : { causes }),
+    ...(at === undefined ? {} : { at }),
   };
+}
+
+/** The first place in a stack that is a file of a program, not of Node. */
+function frameOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || isKernelError(error) || typeof error.stack !== "string") return undefined;
+  const frame = /\n\s+at (?:[^\n]*?[( ])?(?:file:\/\/)?(\/[^\n()]*:\d+:\d+)\)?(?=\n|$)/.exec(
+    error.stack.slice(0, 8192),
+  );
+  return frame?.[1];
 }
 
 /** Makes an error of its stored form. */

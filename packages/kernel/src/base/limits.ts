@@ -57,4 +57,6 @@ export const LIMITS = {
   cancelGraceMs: 80,
   /** Lines of log kept per process in memory; all of them are in its journal. */
   logLineMax: 8 * KIB,
+  /** Longest wait of one `sleep`, in milliseconds: a hundred years. */
+  sleepMsMax: 100 * 366 * 86_400_000,
 } as const;

@@ -99,6 +99,8 @@ export const PROCESS_ROWS = {
           : (program.name ?? ("module" in program ? program.module : undefined) ?? ""),
     }),
     handle: async (host, caller, a) => {
+      if (a.grants !== undefined && !Array.isArray(a.grants))
+        throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
       const grants: readonly Grant[] | undefined = a.grants?.map(parseGrant);
       const program = await programOf(host, caller, a.program, a.input);
       const process = await host.processes.spawn(caller, program, {

@@ -1,10 +1,11 @@
 // Rows of the work and resource planes: steps, models, time, randomness, logs, usage.
 
-import type { ModelRequest, ModelResponse } from "../abi/model.ts";
+import { MODEL_REQUEST_SCHEMA, type ModelRequest, type ModelResponse } from "../abi/model.ts";
 import { orAborted } from "../base/abort.ts";
 import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import { RESOURCES } from "../budget/account.ts";
 import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -122,7 +123,7 @@ export const WORK_ROWS = {
     right: "model.infer",
     kind: "mutation",
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
-    schema: args({ place, request: { type: "object", required: ["messages"] } }, ["place", "request"]),
+    schema: args({ place, request: MODEL_REQUEST_SCHEMA }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.keys().next().value ?? "none" }),
     handle: (host, caller, a, target) => infer(host, caller, a, target.resource),
   }),
@@ -217,7 +218,7 @@ export const WORK_ROWS = {
     summary: "allocation and use of a process's budget, resource by resource",
     schema: args({ pid: { type: "integer", minimum: 1 } }, ["pid"]),
     target: (_host, _caller, a) => ({ resource: procPath(a.pid) }),
-    handle: (host, _caller, a) => usageOf(host, a.pid),
+    handle: (host, _caller, a) => host.processes.recall(a.pid).then((process) => usageOf(host, process)),
   }),
   flush: row<Record<string, never>, Promise<void>>({
     right: "proc.step",
@@ -230,8 +231,19 @@ export const WORK_ROWS = {
   }),
 } as const;
 
-async function usageOf(host: Host, pid: Process["pid"]): ReturnType<Host["accounts"]["usage"]> {
-  return host.accounts.usage((await host.processes.recall(pid))?.account);
+/** Allocation and use of a process's account; of one that is closed, what the process itself had and used. */
+export async function usageOf(host: Host, process: Process | undefined): ReturnType<Host["accounts"]["usage"]> {
+  const open = await host.accounts.usage(process?.account);
+  const budget = process?.identity.budget;
+  if (process === undefined || budget === undefined || Object.keys(open).length > 0) return open;
+  return Object.fromEntries(
+    RESOURCES.flatMap((resource) => {
+      const allocation = budget[resource];
+      return allocation === undefined
+        ? []
+        : [[resource, { allocation, used: process.usage[resource], account: process.pid }]];
+    }),
+  );
 }
 
 const ignore = (): void => undefined;

@@ -9,6 +9,7 @@ import { pidOfRunId } from "../proc/process-record.ts";
 import { SIGNALS, type Process } from "../proc/process.ts";
 import { summarise } from "../proc/summary.ts";
 import type { Host } from "../syscall/host.ts";
+import { usageOf } from "../syscall/rows-work.ts";
 import { type Provider, type RowCall, type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
 import type { VfsPath } from "../base/path.ts";
 
@@ -67,7 +68,7 @@ function processNode(host: Host, process: Process): VirtualNode {
             : process.capability.layers.map((layer) => `${layer.map(formatGrant).join("\n")}\n`).join("---\n"),
         json: () => asJson(process.capability.layers.map((layer) => layer.map(formatGrant))),
       },
-      budget: jsonFile(async () => asJson(await host.accounts.usage(process.account)), {
+      budget: jsonFile(async () => asJson(await usageOf(host, process)), {
         description: "allocation and use, resource by resource",
       }),
       usage: jsonFile(() => asJson(process.usage), { description: "what the process has used" }),
@@ -140,6 +141,7 @@ function statusText(process: Process): string {
   for (const [key, value] of Object.entries(usage)) lines.push(`${key}:\t${String(value)}`);
   if (error !== undefined)
     lines.push(`error:\t${error.message}`, ...(error.causes ?? []).map((cause) => `cause:\t${cause}`));
+  if (error?.at !== undefined) lines.push(`at:\t${error.at}`);
   return `${lines.join("\n")}\n`;
 }
 

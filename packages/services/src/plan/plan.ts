@@ -245,6 +245,7 @@ function asFunction(run: unknown, name: string): AnyFunction {
 const invalid = (plan: string, why: string): KernelError => new KernelError("EINVAL", `pipeline ${plan}: ${why}`);
 
 function assertName(plan: string, name: string): void {
+  if (typeof name !== "string") throw invalid(plan, `a node needs a name, found ${typeof name}`);
   if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/.test(name)) {
     throw invalid(plan, `${JSON.stringify(name)} is no node name; use letters, digits, _ . - and begin with a letter`);
   }
