@@ -13,10 +13,11 @@ const read = (file: string): string => readFileSync(join(root, file), "utf8");
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   kernel: [],
   protocol: ["kernel"],
+  compiler: ["kernel"],
   drivers: ["kernel", "protocol"],
-  services: ["kernel"],
+  services: ["kernel", "compiler"],
   server: ["kernel", "protocol"],
-  cli: ["kernel", "protocol", "drivers", "services", "server"],
+  cli: ["kernel", "compiler", "protocol", "drivers", "services", "server"],
 };
 /** Layers of the kernel, lowest first; a folder may import what stands before it, and its equals. */
 const KERNEL_LAYERS: readonly (readonly string[])[] = [

@@ -1,0 +1,156 @@
+// What an expression or a template reads: the first name of each path, and the fields after it.
+
+import type { AssignTarget, Expression, Range, Template, TemplateNode } from "./tree.ts";
+
+export interface Reference extends Range {
+  /** The first name, as `node` of `node.field[0].x`. */
+  readonly name: string;
+  /** Fields after it as far as they are constant. */
+  readonly path: readonly string[];
+  /** A missing value is accepted: it stands before `default` or in `is defined`. */
+  readonly optional: boolean;
+}
+
+/** The references of an expression, in the order of evaluation. Names of functions are none. */
+export function referencesOf(tree: Expression): readonly Reference[] {
+  const out: Reference[] = [];
+  visit(tree, new Set(), out, false);
+  return out;
+}
+
+/** The references of a template; names that it binds itself are left out. */
+export function templateReferences(template: Template): readonly Reference[] {
+  const out: Reference[] = [];
+  visitTemplate(template, new Set(), out);
+  return out;
+}
+
+const TOLERANT_FILTERS = new Set(["default", "d"]);
+const TOLERANT_TESTS = new Set(["defined", "undefined"]);
+
+function visit(tree: Expression, bound: ReadonlySet<string>, out: Reference[], optional: boolean): void {
+  const path = pathOf(tree);
+  if (path !== undefined) {
+    if (!bound.has(path.name)) out.push({ ...path, optional, start: tree.start, end: tree.end });
+    return;
+  }
+  for (const child of childrenOf(tree)) {
+    const isTolerant =
+      (tree.kind === "filter" && child === tree.input && TOLERANT_FILTERS.has(tree.name)) ||
+      (tree.kind === "test" && child === tree.input && TOLERANT_TESTS.has(tree.name)) ||
+      (tree.kind === "call" && tree.callee.kind === "name" && tree.callee.name === "coalesce");
+    visit(child, bound, out, optional || isTolerant);
+  }
+}
+
+/** `a.b[0]["c"]` as a name and its constant fields. */
+function pathOf(tree: Expression): { readonly name: string; readonly path: readonly string[] } | undefined {
+  if (tree.kind === "name") return { name: tree.name, path: [] };
+  if (tree.kind !== "member" && tree.kind !== "index") return undefined;
+  const above = pathOf(tree.object);
+  if (above === undefined) return undefined;
+  if (tree.kind === "member") return { name: above.name, path: [...above.path, tree.name] };
+  return tree.key.kind === "literal" ? { name: above.name, path: [...above.path, String(tree.key.value)] } : undefined;
+}
+
+/** The direct parts of a tree. */
+export function childrenOf(tree: Expression): readonly Expression[] {
+  switch (tree.kind) {
+    case "literal":
+    case "name":
+      return [];
+    case "member":
+      return [tree.object];
+    case "index":
+      return [tree.object, tree.key];
+    case "slice":
+      return [tree.object, tree.from, tree.to, tree.step].filter((part) => part !== undefined);
+    case "call":
+      return [
+        ...(tree.callee.kind === "name" ? [] : tree.callee.kind === "member" ? [tree.callee.object] : [tree.callee]),
+        ...tree.args,
+        ...tree.keywords.map(({ value }) => value),
+      ];
+    case "filter":
+      return [
+        ...(tree.input === undefined ? [] : [tree.input]),
+        ...tree.args,
+        ...tree.keywords.map(({ value }) => value),
+      ];
+    case "test":
+      return [tree.input, ...tree.args];
+    case "not":
+    case "negative":
+    case "positive":
+      return [tree.operand];
+    case "binary":
+    case "and":
+    case "or":
+      return [tree.left, tree.right];
+    case "compare":
+      return [tree.first, ...tree.rest.map(({ operand }) => operand)];
+    case "conditional":
+      return [tree.condition, tree.consequent, ...(tree.otherwise === undefined ? [] : [tree.otherwise])];
+    case "list":
+      return tree.items;
+    case "dict":
+      return tree.entries.flatMap(({ key, value }) => [key, value]);
+    default:
+      return tree satisfies never;
+  }
+}
+
+function visitTemplate(template: Template, outer: ReadonlySet<string>, out: Reference[]): void {
+  const bound = new Set(outer);
+  for (const node of template) visitNode(node, bound, out);
+}
+
+function visitNode(node: TemplateNode, bound: Set<string>, out: Reference[]): void {
+  switch (node.kind) {
+    case "text":
+      return;
+    case "output":
+      return visit(node.value, bound, out, false);
+    case "if":
+      for (const { condition, body } of node.branches) {
+        visit(condition, bound, out, false);
+        // What a branch sets is seen behind it, if it was taken.
+        for (const inner of body) visitNode(inner, bound, out);
+      }
+      for (const inner of node.otherwise) visitNode(inner, bound, out);
+      return;
+    case "for": {
+      visit(node.items, bound, out, false);
+      const inner = new Set([...bound, "loop", ...namesOf(node.target)]);
+      if (node.filter !== undefined) visit(node.filter, inner, out, false);
+      visitTemplate(node.body, inner, out);
+      return visitTemplate(node.otherwise, bound, out);
+    }
+    case "set":
+      visit(node.value, bound, out, false);
+      for (const name of namesOf(node.target)) bound.add(name);
+      return;
+    case "set-block":
+      if (node.filter !== undefined) visit(node.filter, bound, out, false);
+      visitTemplate(node.body, bound, out);
+      for (const name of namesOf(node.target)) bound.add(name);
+      return;
+    case "with":
+      for (const { value } of node.bindings) visit(value, bound, out, false);
+      return visitTemplate(
+        node.body,
+        new Set([...bound, ...node.bindings.flatMap(({ target }) => namesOf(target))]),
+        out,
+      );
+    case "filter-block":
+      visit(node.filter, bound, out, false);
+      return visitTemplate(node.body, bound, out);
+    default:
+      return node satisfies never;
+  }
+}
+
+function namesOf(target: AssignTarget): readonly string[] {
+  if (target.kind === "tuple") return target.items.flatMap(namesOf);
+  return target.kind === "name" ? [target.name] : [];
+}
