@@ -9,8 +9,10 @@ import {
   type Metastore,
   type Model,
   type ObjectStore,
+  type Os,
   type Program,
   type ProgramLoader,
+  type Tool,
 } from "@ergos/kernel";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
@@ -24,8 +26,9 @@ import {
   takeWatchdogReport,
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
+import { FILE_TOOLS } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
-import { loadModuleProgram, mountsOf } from "./module-program.ts";
+import { loadProgram } from "./module-program.ts";
 
 export { createOfflineModel, networkFilesystemOf, readOwner };
 
@@ -42,6 +45,8 @@ export interface HostOptions {
   readonly dir?: string;
   /** Models by preference, the first is the default; the offline stand-in unless given. */
   readonly models?: readonly Model[];
+  /** Tools beside those over files. */
+  readonly tools?: readonly Tool<Os>[];
   readonly programs?: readonly Program[];
   readonly mounts?: readonly MountSpec[];
   readonly user?: string;
@@ -80,6 +85,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       objects,
       platform,
       models: options.models ?? [createOfflineModel()],
+      tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       loader: moduleLoader((mounts) => mounter.mount(mounts)),
       user: options.user ?? userInfo().username,
@@ -113,11 +119,11 @@ async function openStores(dir: string | undefined): Promise<{ store: Metastore; 
   }
 }
 
-/** Imports a program's module, and mounts what the module asks for with the input of the process. */
+/** Loads a program, and mounts what it asks for with the input of the process. */
 function moduleLoader(mount: (mounts: readonly MountSpec[]) => Promise<void>): ProgramLoader {
   return async (source, input) => {
-    const { program, module } = await loadModuleProgram(source);
-    await mount(mountsOf(module, input, source.module ?? "", process.cwd()));
+    const { program, mounts } = await loadProgram(source);
+    await mount(mounts(input));
     return program;
   };
 }

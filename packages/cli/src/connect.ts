@@ -90,6 +90,7 @@ const OPTIONS: Schema = {
     resume: { type: "boolean" },
     watchdogMs: { type: "number", minimum: 0 },
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
+    tools: { type: "array", items: { type: "object", required: ["name", "call"] } },
     programs: { type: "array", items: { type: "object", required: ["name", "run"] } },
     mounts: {
       type: "array",

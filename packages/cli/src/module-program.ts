@@ -1,11 +1,12 @@
-// Programs in modules: `ergos run <module>` and what brings such a process back after a restart.
+// Programs in modules and manifests: `ergos run <module>` and what brings such a process back after a restart.
 
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { KernelError, type Program, type ProgramSource, describe } from "@ergos/kernel";
-import { toProgram } from "@ergos/services";
+import { bindManifest, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
+import { contentOf, isManifestFile, pipelineOf } from "./manifest-file.ts";
 
 /** What a program module may export beside its program (the default export). */
 export interface ProgramModule {
@@ -24,27 +25,31 @@ export function findModule(path: string, cwd: string): string {
   if (!existsSync(full))
     throw new KernelError(
       "ENOENT",
-      `${path} does not exist; give a module (.ts, .js) or a directory with a package.json`,
+      `${path} does not exist; give a manifest (.yaml), a module (.ts, .js) or a directory with one`,
       { path },
     );
   if (!statSync(full).isDirectory()) return full;
   const manifest = join(full, "package.json");
-  const main = existsSync(manifest) ? mainOf(manifest) : "index.js";
-  for (const name of [main, "index.ts", "index.js", `${basename(full)}.ts`]) {
+  const main = existsSync(manifest) ? mainOf(manifest) : undefined;
+  const stem = basename(full);
+  for (const name of [main, "pipeline.yaml", `${stem}.yaml`, "index.ts", "index.js", `${stem}.ts`]) {
+    if (name === undefined) continue;
     const candidate = join(full, name);
     if (existsSync(candidate)) return candidate;
   }
-  throw new KernelError("ENOENT", `${path} has no module: its package.json names ${main}, which is not there`, {
-    path,
-  });
+  const why =
+    main === undefined
+      ? "no pipeline.yaml, no package.json, no index.ts"
+      : `its package.json names ${main}, which is not there`;
+  throw new KernelError("ENOENT", `${path} has no program: ${why}`, { path });
 }
 
-function mainOf(manifest: string): string {
+function mainOf(manifest: string): string | undefined {
   const { main } = JSON.parse(readFileSync(manifest, "utf8")) as { main?: unknown };
-  return typeof main === "string" ? main : "index.js";
+  return typeof main === "string" ? main : undefined;
 }
 
-export async function importModule(file: string): Promise<ProgramModule> {
+async function importModule(file: string): Promise<ProgramModule> {
   try {
     return (await import(pathToFileURL(file).href)) as ProgramModule;
   } catch (error) {
@@ -52,10 +57,43 @@ export async function importModule(file: string): Promise<ProgramModule> {
   }
 }
 
-/** The program of a module's export. */
-export async function loadModuleProgram(
-  source: ProgramSource,
-): Promise<{ readonly program: Program; readonly module: ProgramModule }> {
+/** A program, and what the command line does around its runs. */
+export interface LoadedProgram {
+  readonly program: Program;
+  /** Folders that it reads, given its input. */
+  mounts(input: unknown): readonly MountSpec[];
+  /** Lines to print when a run of it has ended. */
+  epilogue(result: unknown, input: unknown): string | undefined;
+}
+
+/** The program that a source names: a module's export, or a pipeline of a manifest. */
+export function loadProgram(source: ProgramSource): Promise<LoadedProgram> {
+  return isManifestFile(source.module ?? "") ? loadManifest(source) : loadModule(source);
+}
+
+async function loadManifest(source: ProgramSource): Promise<LoadedProgram> {
+  const document = pipelineOf(source);
+  const cwd = process.cwd();
+  const { program, mounts, epilogue } = await bindManifest(document, {
+    importModule: (file) => importModule(file) as Promise<Readonly<Record<string, unknown>>>,
+    contentOf,
+    environment: process.env,
+    cwd,
+    source,
+  });
+  return {
+    program,
+    mounts: (input) =>
+      mounts(input).map(({ at, path, isGiven, writable }) => ({
+        at,
+        path: resolve(isGiven ? cwd : document.here, path),
+        writable,
+      })),
+    epilogue,
+  };
+}
+
+async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   const file = source.module ?? "";
   const loaded = await importModule(file);
   const name = source.export ?? "default";
@@ -68,12 +106,12 @@ export async function loadModuleProgram(
       module: file,
       ...(source.export === undefined ? {} : { export: source.export }),
     }),
-    module: loaded,
+    mounts: (input) => mountsOf(loaded, input, file, process.cwd()),
+    epilogue: (result) => loaded.epilogue?.(result),
   };
 }
 
-/** Mounts that a module asks for. */
-export function mountsOf(module: ProgramModule, input: unknown, file: string, cwd: string): readonly MountSpec[] {
+function mountsOf(module: ProgramModule, input: unknown, file: string, cwd: string): readonly MountSpec[] {
   const { mounts } = module;
   const moduleDir = dirname(file);
   const list = typeof mounts === "function" ? mounts(input, { cwd, moduleDir }) : (mounts ?? []);

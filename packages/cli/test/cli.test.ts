@@ -48,7 +48,7 @@ describe("running programs", () => {
     expect(ergos(["tree", "--all"]).stdout).toMatch(/└─ 2 greeter completed/);
     expect(ergos(["logs", "greeter-2"]).stdout).toMatch(/info {2}hello world/);
     expect(ergos(["logs", "2", "--events"]).stdout).toMatch(/step {4}greet/);
-    expect(ergos(["ls", "/"]).stdout).toBe("dev/\netc/\nproc/\nsys/\n");
+    expect(ergos(["ls", "/"]).stdout).toBe("dev/\netc/\nlib/\nproc/\nsys/\n");
     expect(ergos(["ls", "/dev", "--long"]).stdout).toMatch(/model/);
     expect(ergos(["cat", "/proc/2/status"]).stdout).toMatch(/state:\tzombie/);
   });

@@ -1,3 +1,20 @@
 // `@ergos/compiler`: manifests to diagnostics and plans.
 
+export { DIAGNOSTICS, type Diagnostic, type DiagnosticCode, type Severity, formatDiagnostic } from "./diagnostic.ts";
+export { type CompilerHost, fileHost } from "./host.ts";
+export { MANIFEST_LIMITS } from "./limits.ts";
 export { nearest, suggest } from "./nearest.ts";
+export { type Compilation, type CompileOptions, compileManifest } from "./pipeline/compile.ts";
+export type {
+  LlmConfig,
+  MountTemplate,
+  NodeDocument,
+  OutcomeSpec,
+  PlanDocument,
+  RetrySpec,
+  ToolSpec,
+  ValueSpec,
+} from "./pipeline/document.ts";
+export { PLAN_FORMAT } from "./pipeline/document.ts";
+export { maskSecrets } from "./pipeline/lint.ts";
+export { revealSecrets, secretValues } from "./source/environment.ts";

@@ -7,6 +7,7 @@ export * from "./abi/metastore.ts";
 export * from "./abi/model.ts";
 export * from "./abi/object-store.ts";
 export * from "./abi/platform.ts";
+export * from "./abi/tool.ts";
 export * from "./base/abort.ts";
 export * from "./base/errno.ts";
 export * from "./base/glob.ts";

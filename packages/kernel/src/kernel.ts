@@ -3,7 +3,8 @@
 
 import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
-import type { Model } from "./abi/model.ts";
+import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
+import type { Tool } from "./abi/tool.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
 import { KernelError } from "./base/errno.ts";
@@ -20,7 +21,7 @@ import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs } from "./syscall/os.ts";
 import { devProvider } from "./tree/dev.ts";
 import { procProvider } from "./tree/proc.ts";
-import { pipelinesProvider, sysProvider } from "./tree/sys.ts";
+import { pipelinesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
 import { FileSystem } from "./vfs/filesystem.ts";
 
 export const KERNEL_VERSION = "0.1.0";
@@ -31,6 +32,10 @@ export interface KernelParts {
   readonly platform: Platform;
   /** The first one is the default of `infer`. */
   readonly models?: readonly Model[];
+  readonly providers?: readonly ModelProvider[];
+  /** Name of the model that a request without one means; the first of `models` unless given. */
+  readonly defaultModel?: string;
+  readonly tools?: readonly Tool<Os>[];
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
   readonly loader?: ProgramLoader;
@@ -88,16 +93,19 @@ export class Kernel implements AsyncDisposable {
       accounts,
       processes,
       owner,
-      models: new Map((parts.models ?? []).map((model) => [model.name, model])),
+      models: new ModelTable(parts.models ?? [], parts.providers ?? [], parts.defaultModel),
+      tools: new Map((parts.tools ?? []).map((tool) => [tool.name, tool])),
+      osOf: (process) => kernel.osOf(process.pid),
       programs: new Map((parts.programs ?? []).map((program) => [program.name, program])),
       loader: parts.loader,
     };
-    const kernel = new Kernel(host);
+    const kernel: Kernel = new Kernel(host);
     runner.run = (process, program) => program.run(new Context(kernel, process));
     for (const [at, provider] of [
       ["/proc", procProvider(host)],
       ["/dev", devProvider(host)],
       ["/sys", sysProvider(host)],
+      ["/lib/tools", toolsProvider(host)],
       ["/etc/pipelines", pipelinesProvider(host)],
     ] as const) {
       fs.namespace.addMount({ at: toPath(at), kind: "provider", provider });

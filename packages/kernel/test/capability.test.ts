@@ -29,6 +29,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   stepEnd: { place: "a" },
   stepRetract: { place: "a" },
   stepSkip: { place: "a", why: "because" },
+  call: { place: "p", tool: "none" },
   infer: { place: "a", request: { messages: [] } },
   now: { place: "n" },
   random: { place: "r" },

@@ -1,6 +1,7 @@
 // `@ergos/services`: what runs above the kernel.
 
 export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
+export { type BindOptions, bindManifest, type ManifestProgram } from "./manifest/bind.ts";
 export { compileGraph, type Graph } from "./plan/graph.ts";
 export {
   createPlan,
@@ -15,4 +16,5 @@ export {
 } from "./plan/plan.ts";
 export { planProgram } from "./plan/runner.ts";
 export { toProgram } from "./program-of.ts";
+export { FILE_TOOLS } from "./tools/file-tools.ts";
 export { RunContext } from "./run-context.ts";

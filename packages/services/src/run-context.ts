@@ -28,8 +28,21 @@ export interface Scope {
   readonly nodeName: string;
   /** Inner steps of earlier attempts, done or under way: a retry takes or joins them. Absent without retries. */
   readonly memo?: Map<string, { readonly attempt: number; readonly value: Promise<unknown> }>;
+  /** Attempts of the parts around it, so that attempts of all depths have one order. */
+  readonly generation?: number;
   /** How often a place without a name of its own was used. */
   counters?: Map<string, number>;
+}
+
+/** More attempts than a node ever has. */
+const GENERATIONS = 1_000_000;
+
+/** Thrown by a node that finds it has nothing to do: it counts as skipped. */
+export class Skipped extends Error {
+  constructor(why: string) {
+    super(why);
+    this.name = "Skipped";
+  }
 }
 
 export class RunContext<Input = unknown> {
@@ -37,12 +50,15 @@ export class RunContext<Input = unknown> {
   readonly #signal: AbortSignal | undefined;
   /** Which attempt this is, from 1. */
   readonly attempt: number;
+  /** The same over all the parts around it: a later attempt anywhere has a greater one. */
+  readonly #generation: number;
   /** Instant of the monotonic clock at which the attempt is over, in milliseconds. */
   readonly deadline: number | undefined;
 
   constructor(scope: Scope, attempt: number, signal?: AbortSignal, deadline?: number) {
     this.#scope = scope;
     this.#signal = signal;
+    this.#generation = (scope.generation ?? 0) * GENERATIONS + attempt;
     this.attempt = attempt;
     this.deadline = deadline;
   }
@@ -81,6 +97,13 @@ export class RunContext<Input = unknown> {
   /** The process's own system calls: its rights and budgets apply. */
   get os(): Os {
     return this.#scope.process.os;
+  }
+
+  /** A part of this one with places of its own below it, as a node of a body. */
+  within(name: string): Scope {
+    const { process, memo } = this.#scope;
+    const place = this.#placeOf(name);
+    return { process, place, nodeName: name, generation: this.#generation, ...(memo === undefined ? {} : { memo }) };
   }
 
   /**
@@ -134,12 +157,23 @@ export class RunContext<Input = unknown> {
     if (memo === undefined) return work();
     const known = memo.get(place);
     // What the same place gives or gave in an earlier attempt.
-    const isEarlier = known !== undefined && known.attempt < this.attempt;
+    const isEarlier = known !== undefined && known.attempt < this.#generation;
     // One that fails, for example because its attempt's time is up, is done again.
     const value = isEarlier ? (known.value as Promise<T>).catch(work) : work();
-    memo.set(place, { attempt: this.attempt, value });
+    memo.set(place, { attempt: this.#generation, value });
     value.catch(() => void (memo.get(place)?.value === value && memo.delete(place)));
     return value;
+  }
+
+  /**
+   * Calls a tool with this process's rights; its result is recorded and the call not repeated.
+   * @throws {ENOENT} there is no such tool · {EINVAL} the arguments do not fit
+   */
+  call(name: string, tool: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    const place = this.#placeOf(name);
+    return this.#once(place, () =>
+      Promise.resolve(this.os.call("call", { place, tool, arguments: args, signal: this.signal })),
+    );
   }
 
   /** Wall-clock milliseconds; recorded. */
@@ -180,7 +214,7 @@ export class RunContext<Input = unknown> {
     const counters = (this.#scope.counters ??= new Map());
     const number = (counters.get(kind) ?? 0) + 1;
     counters.set(kind, number);
-    return this.#placeOf(this.attempt === 1 ? `${kind}#${number}` : `${kind}#${this.attempt}.${number}`);
+    return this.#placeOf(this.#generation === 1 ? `${kind}#${number}` : `${kind}#${this.#generation}.${number}`);
   }
 }
 

@@ -15,7 +15,7 @@ import {
 } from "../command.ts";
 import { type ErgOs, connectHost } from "../connect.ts";
 import { findProcess } from "../find-process.ts";
-import { findModule, importModule } from "../module-program.ts";
+import { findModule, loadProgram } from "../module-program.ts";
 import { type Output, formatCount, formatMs } from "../terminal.ts";
 
 /** Blocking code ends the host after this long, unless ERGOS_WATCHDOG_MS says otherwise. */
@@ -24,9 +24,11 @@ const WATCHDOG_MS = 10_000;
 export const runCommand: Command = {
   name: "run",
   summary: "run a program to its end, durably",
-  usage: "<module> [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--budget resource=amount]...",
+  usage:
+    "<manifest | module> [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--budget resource=amount]...",
   examples: ["ergos run examples/digest", "ergos run ./agent.ts --input topic=locks", "ergos run ./agent.ts --resume"],
   options: {
+    pipeline: { type: "string" },
     input: { type: "string", multiple: true, short: "i" },
     "input-json": { type: "string" },
     name: { type: "string" },
@@ -34,16 +36,17 @@ export const runCommand: Command = {
     budget: { type: "string", multiple: true },
   },
   run: async (invocation) => {
-    const file = findModule(required(invocation, 0, "the module"), process.cwd());
+    const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
     const input = readInput(invocation);
-    const source: ProgramSource = { module: file };
+    const pipeline = textOption(invocation, "pipeline");
+    const source: ProgramSource = { module: file, ...(pipeline === undefined ? {} : { export: pipeline }) };
     await using os = await openHost(invocation);
-    const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, file) : undefined;
+    const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
     const pid =
       unfinished === undefined
         ? await spawn(os, invocation, source, input)
         : await goOn(os, unfinished, invocation.out);
-    const status = await follow(os, pid, invocation.out, file);
+    const status = await follow(os, pid, invocation.out, source, input);
     await waitForOthers(os, invocation.out);
     return status;
   },
@@ -140,19 +143,20 @@ async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pi
   return process.pid;
 }
 
-async function findUnfinished(os: ErgOs, file: string): Promise<ProcessSummary | undefined> {
+async function findUnfinished(os: ErgOs, wanted: ProgramSource): Promise<ProcessSummary | undefined> {
   for (const process of (await os.ps()).toReversed()) {
     if (process.state === "zombie" || process.state === "quarantined" || process.ppid === undefined) continue;
     const cmdline = JSON.parse(await os.fs.readText(`/proc/${process.pid}/cmdline.json`)) as {
       program?: { source?: ProgramSource };
     };
-    if (cmdline.program?.source?.module === file) return process;
+    const { module, export: name } = cmdline.program?.source ?? {};
+    if (module === wanted.module && (wanted.export ?? name) === name) return process;
   }
   return undefined;
 }
 
 /** Shows a process until it ends; its exit is the command's. */
-async function follow(os: ErgOs, pid: Pid, out: Output, file?: string): Promise<number> {
+async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, input?: unknown): Promise<number> {
   const started = performance.now();
   const interrupt = onInterrupt(os, pid, out);
   const display = out.isTerminal ? showProgress(os, pid, out, started) : undefined;
@@ -165,7 +169,7 @@ async function follow(os: ErgOs, pid: Pid, out: Output, file?: string): Promise<
     const summary = (await os.ps({ pids: [pid] }))[0];
     const ms = performance.now() - started;
     const epilogue =
-      file === undefined || exit.code !== 0 ? undefined : (await importModule(file)).epilogue?.(exit.result);
+      source === undefined || exit.code !== 0 ? undefined : (await loadProgram(source)).epilogue(exit.result, input);
     out.answer({ pid, runId: summary?.runId, ...exit, usage: summary?.usage, ms: Math.round(ms) }, () =>
       report(out, summary, exit.result, ms, epilogue),
     );

@@ -154,3 +154,36 @@ function namesOf(target: AssignTarget): readonly string[] {
   if (target.kind === "tuple") return target.items.flatMap(namesOf);
   return target.kind === "name" ? [target.name] : [];
 }
+
+/** All expressions of a template, those of its inner blocks included. */
+export function expressionsOf(template: Template): readonly Expression[] {
+  return template.flatMap((node): readonly Expression[] => {
+    switch (node.kind) {
+      case "text":
+        return [];
+      case "output":
+      case "set":
+        return [node.value];
+      case "if":
+        return [
+          ...node.branches.flatMap(({ condition, body }) => [condition, ...expressionsOf(body)]),
+          ...expressionsOf(node.otherwise),
+        ];
+      case "for":
+        return [
+          node.items,
+          ...(node.filter === undefined ? [] : [node.filter]),
+          ...expressionsOf(node.body),
+          ...expressionsOf(node.otherwise),
+        ];
+      case "set-block":
+        return [...(node.filter === undefined ? [] : [node.filter]), ...expressionsOf(node.body)];
+      case "with":
+        return [...node.bindings.map(({ value }) => value), ...expressionsOf(node.body)];
+      case "filter-block":
+        return [node.filter, ...expressionsOf(node.body)];
+      default:
+        return node satisfies never;
+    }
+  });
+}

@@ -78,6 +78,57 @@ export interface Model {
   /** Answers, or rejects with the signal's reason soon after it aborts. */
   infer(
     request: ModelRequest,
-    options: { readonly signal: AbortSignal; readonly idempotencyKey: string },
+    options: {
+      readonly signal: AbortSignal;
+      readonly idempotencyKey: string;
+      /** Hears the answer as it comes, piece by piece. */
+      readonly onText?: (piece: string) => void;
+    },
   ): Promise<ModelResponse>;
+}
+
+/** Where models come from that are named `provider/model`. */
+export interface ModelProvider {
+  readonly name: string;
+  readonly description: string;
+  /** Models that it is known to have; any other name may work too. */
+  readonly known: readonly string[];
+  /** Makes the device of a model; does not ask anybody. */
+  open(model: string): Model;
+}
+
+/** The models of a host: those it was given, and those that its providers open when they are named. */
+export class ModelTable {
+  readonly #models: Map<string, Model>;
+  readonly #providers: ReadonlyMap<string, ModelProvider>;
+  /** The first one given, or the one that a provider was asked for. */
+  readonly #first: string;
+
+  constructor(models: readonly Model[], providers: readonly ModelProvider[], first?: string) {
+    this.#models = new Map(models.map((model) => [model.name, model]));
+    this.#providers = new Map(providers.map((provider) => [provider.name, provider]));
+    this.#first = first ?? models[0]?.name ?? "none";
+  }
+
+  /** The name that a request without one means. */
+  get defaultName(): string {
+    return this.#first;
+  }
+
+  /** Models and the well-known ones of providers. */
+  get names(): readonly string[] {
+    const provided = [...this.#providers.values()].flatMap(({ name, known }) =>
+      known.map((model) => `${name}/${model}`),
+    );
+    return [...new Set([this.#first, ...this.#models.keys(), ...provided])].filter((name) => name !== "none");
+  }
+
+  get(name: string): Model | undefined {
+    const known = this.#models.get(name);
+    if (known !== undefined) return known;
+    const slash = name.indexOf("/");
+    const model = slash <= 0 ? undefined : this.#providers.get(name.slice(0, slash))?.open(name.slice(slash + 1));
+    if (model !== undefined) this.#models.set(name, model);
+    return model;
+  }
 }

@@ -83,6 +83,8 @@ export interface ErrorDetails {
   readonly path?: string;
   readonly pid?: number;
   readonly cause?: unknown;
+  /** How long whoever refused asks to wait before another try. */
+  readonly retryAfterMs?: number;
   /** Ties together the records of one request across processes. */
   readonly correlationId?: string;
 }
@@ -108,6 +110,7 @@ export class KernelError extends Error {
   readonly path: string | undefined;
   readonly pid: number | undefined;
   readonly correlationId: string | undefined;
+  readonly retryAfterMs: number | undefined;
   readonly [BRAND] = true;
 
   constructor(code: Errno, message: string, details: ErrorDetails = {}) {
@@ -118,6 +121,7 @@ export class KernelError extends Error {
     this.path = details.path;
     this.pid = details.pid;
     this.correlationId = details.correlationId;
+    this.retryAfterMs = details.retryAfterMs;
   }
 }
 

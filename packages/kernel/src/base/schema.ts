@@ -7,13 +7,17 @@ export type JsonType = "string" | "integer" | "number" | "boolean" | "array" | "
 
 export interface Schema {
   readonly type?: JsonType | readonly JsonType[];
+  readonly title?: string;
   readonly description?: string;
+  /** What an absent property stands for; filled in by whoever takes the value, not by `validate`. */
+  readonly default?: unknown;
   readonly enum?: readonly (string | number | boolean | null)[];
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
   /** `false` refuses unknown properties; a schema applies to them. */
   readonly additionalProperties?: boolean | Schema;
   readonly items?: Schema;
+  readonly minItems?: number;
   readonly maxItems?: number;
   readonly minLength?: number;
   readonly maxLength?: number;
@@ -106,6 +110,8 @@ function visitNumber(schema: Schema, value: number, say: Say): void {
 function visitArray(schema: Schema, value: readonly unknown[], path: Place, issues: SchemaIssue[], say: Say): void {
   if (schema.maxItems !== undefined && value.length > schema.maxItems)
     return say(`must have at most ${schema.maxItems} items`);
+  if (schema.minItems !== undefined && value.length < schema.minItems)
+    return say(`must have at least ${schema.minItems} items`);
   if (schema.items === undefined) return;
   for (const [at, item] of value.entries()) visit(schema.items, item, [...path, at], issues);
 }

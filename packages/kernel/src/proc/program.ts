@@ -1,6 +1,7 @@
 // What a process runs.
 
 import type { Pid, RunId } from "../base/id.ts";
+import type { Tool } from "../abi/tool.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Os } from "../syscall/os.ts";
 
@@ -22,6 +23,13 @@ export interface Program {
   readonly definitions?: Readonly<Record<string, string>>;
   /** Which recorded places no longer count, given the definitions of the revision that recorded them. */
   outdated?(previous: Readonly<Record<string, string>>): (place: string) => boolean;
+  /** Tools that only its processes have. */
+  readonly tools?: readonly Tool<Os>[];
+  /**
+   * Checks an input before a process is made for it; what it returns, with defaults filled in, is recorded.
+   * @throws {EINVAL} the input does not fit
+   */
+  accept?(input: unknown): unknown;
   /** Runs to its end. What it returns is the result of the process. */
   run(context: ProcessContext): unknown;
 }

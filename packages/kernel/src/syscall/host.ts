@@ -1,7 +1,7 @@
 // What the handlers of the table work with: the objects of one running kernel.
 
 import type { Metastore } from "../abi/metastore.ts";
-import type { Model } from "../abi/model.ts";
+import type { ModelTable } from "../abi/model.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { AccountTree } from "../budget/account.ts";
@@ -10,6 +10,8 @@ import type { EventBus } from "../ipc/event-bus.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
+import type { Tool } from "../abi/tool.ts";
+import type { Os } from "./os.ts";
 import type { FileSystem } from "../vfs/filesystem.ts";
 
 /** Finds the program of a source again, for example by importing its module; `input` is that of the process. */
@@ -28,7 +30,11 @@ export interface Host {
   readonly accounts: AccountTree;
   readonly processes: ProcessTable;
   readonly owner: Process;
-  readonly models: ReadonlyMap<string, Model>;
+  readonly models: ModelTable;
+  /** Tools that every process may call by name, if it holds the right. */
+  readonly tools: ReadonlyMap<string, Tool<Os>>;
+  /** The calls of a process, for tools that act on its behalf. */
+  readonly osOf: (process: Process) => Os;
   readonly programs: ReadonlyMap<string, Program>;
   readonly loader: ProgramLoader | undefined;
 }

@@ -10,17 +10,20 @@ import type { Host } from "./host.ts";
 
 const MILLION = 1_000_000;
 
-export async function infer(
-  host: Host,
-  caller: Process,
-  call: { readonly place: string; readonly request: ModelRequest; readonly signal?: AbortSignal },
-  name: string,
-): Promise<ModelResponse> {
+export interface InferCall {
+  readonly place: string;
+  readonly request: ModelRequest;
+  readonly signal?: AbortSignal;
+  /** Hears a fresh answer as it comes; a recorded one comes at once, without it. */
+  readonly onText?: (piece: string) => void;
+}
+
+export async function infer(host: Host, caller: Process, call: InferCall, name: string): Promise<ModelResponse> {
   const { place, request } = call;
   const signal = call.signal ?? caller.signal;
   const model = host.models.get(name);
   if (model === undefined) {
-    const known = [...host.models.keys()].join(", ") || "none";
+    const known = host.models.names.join(", ") || "none";
     throw new KernelError("ENODEV", `no model ${JSON.stringify(name)}; this host has: ${known}`, {
       path: `/dev/model/${name}`,
       pid: caller.pid,
@@ -60,7 +63,12 @@ export async function infer(
   caller.become({ name: "waiting", channel: `model ${name}` });
   const started = host.platform.clock.monotonic();
   try {
-    const response = await model.infer(request, { signal, idempotencyKey: key });
+    const { onText } = call;
+    const response = await model.infer(request, {
+      signal,
+      idempotencyKey: key,
+      ...(onText === undefined ? {} : { onText }),
+    });
     await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
     return response;
   } catch (error) {

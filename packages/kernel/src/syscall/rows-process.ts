@@ -103,9 +103,10 @@ export const PROCESS_ROWS = {
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
       const grants: readonly Grant[] | undefined = a.grants?.map(parseGrant);
       const program = await programOf(host, caller, a.program, a.input);
+      const input = program.accept === undefined ? a.input : program.accept(a.input);
       const process = await host.processes.spawn(caller, program, {
         ...(a.name === undefined ? {} : { name: a.name }),
-        ...(a.input === undefined ? {} : { input: a.input }),
+        ...(input === undefined ? {} : { input }),
         ...(grants === undefined ? {} : { grants }),
         ...(a.budget === undefined ? {} : { budget: a.budget }),
         ...(a.durable === undefined ? {} : { durable: a.durable }),

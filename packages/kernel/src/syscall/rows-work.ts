@@ -1,6 +1,6 @@
 // Rows of the work and resource planes: steps, models, time, randomness, logs, usage.
 
-import { MODEL_REQUEST_SCHEMA, type ModelRequest, type ModelResponse } from "../abi/model.ts";
+import { MODEL_REQUEST_SCHEMA, type ModelResponse } from "../abi/model.ts";
 import { orAborted } from "../base/abort.ts";
 import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
@@ -9,7 +9,8 @@ import { RESOURCES } from "../budget/account.ts";
 import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { infer } from "./infer.ts";
+import { type InferCall, infer } from "./infer.ts";
+import { type ToolCall, callTool } from "./tool-call.ts";
 import { anything, args, flag, integer, procPath, row, text } from "./row.ts";
 
 export interface Placed {
@@ -119,13 +120,21 @@ export const WORK_ROWS = {
       journal.note(record).then(({ seq }) => tell(seq), ignore);
     },
   }),
-  infer: row<Placed & { readonly request: ModelRequest; readonly signal?: AbortSignal }, Promise<ModelResponse>>({
+  infer: row<InferCall, Promise<ModelResponse>>({
     right: "model.infer",
     kind: "mutation",
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
     schema: args({ place, request: MODEL_REQUEST_SCHEMA }, ["place", "request"]),
-    target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.keys().next().value ?? "none" }),
+    target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.defaultName }),
     handle: (host, caller, a, target) => infer(host, caller, a, target.resource),
+  }),
+  call: row<ToolCall, Promise<unknown>>({
+    right: "tool.call",
+    kind: "mutation",
+    summary: "calls a tool with arguments; a recorded result is not asked for again",
+    schema: args({ place, tool: text, arguments: { type: "object" } }, ["place", "tool"]),
+    target: (_host, _caller, { tool }) => ({ resource: tool }),
+    handle: (host, caller, a) => callTool(host, caller, a),
   }),
   now: row<Placed, Promise<number>>({
     right: "proc.step",

@@ -7,11 +7,7 @@ import { type Provider, type VirtualNode, collection, directory } from "../vfs/p
 
 export function devProvider(host: Host): Provider {
   const bounded = (length: number): number => Math.min(length, LIMITS.ioBytesMax);
-  const models = collection(
-    () => [...host.models.keys()].map((name): DirEntry => ({ name, type: "file" })),
-    (name) => modelNode(host, name),
-    { description: "models that processes may ask" },
-  );
+  const models = modelsBelow(host, "", "models that processes may ask");
   return {
     name: "dev",
     root: directory({
@@ -25,6 +21,29 @@ export function devProvider(host: Host): Provider {
       },
     }),
   };
+}
+
+/** Models by name; `provider/model` is a directory and a file in it. */
+function modelsBelow(host: Host, prefix: string, description: string): VirtualNode {
+  const entries = (): readonly DirEntry[] => {
+    const rest = host.models.names.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+    const types = new Map(
+      rest.map((name): [string, DirEntry["type"]] => [
+        name.split("/")[0] ?? "",
+        name.includes("/") ? "directory" : "file",
+      ]),
+    );
+    return [...types].map(([name, type]) => ({ name, type }));
+  };
+  return collection(
+    entries,
+    (name) => {
+      const isDirectory = entries().some((entry) => entry.name === name && entry.type === "directory");
+      if (isDirectory) return modelsBelow(host, `${prefix}${name}/`, `models of ${name}`);
+      return modelNode(host, `${prefix}${name}`);
+    },
+    { description },
+  );
 }
 
 function modelNode(host: Host, name: string): VirtualNode | undefined {

@@ -1,9 +1,10 @@
-// `/sys`: the kernel about itself. `/etc/pipelines`: programs that this host knows by name.
+// `/sys`: the kernel about itself. `/etc/pipelines`: programs that this host knows by name. `/lib/tools`: tools that it has.
 
 import type { DirEntry } from "../abi/file.ts";
 import { ERRNO } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { EVENTS } from "../abi/event.ts";
+import type { JsonValue } from "../base/json.ts";
 import type { Host } from "../syscall/host.ts";
 import { SYSCALLS } from "../syscall/table.ts";
 import { type Provider, collection, directory, jsonFile } from "../vfs/provider.ts";
@@ -56,6 +57,44 @@ export function pipelinesProvider(host: Host): Provider {
         };
       },
       { description: "programs of this host; exec one to spawn it" },
+    ),
+  };
+}
+
+export function toolsProvider(host: Host): Provider {
+  return {
+    name: "tools",
+    root: collection(
+      () => [...host.tools.keys()].map((name): DirEntry => ({ name, type: "file" })),
+      (name) => {
+        const tool = host.tools.get(name);
+        if (tool === undefined) return undefined;
+        const { description, inputSchema, effect } = tool;
+        return {
+          type: "file",
+          entityType: "tool",
+          description,
+          json: () => ({
+            name,
+            description,
+            effect,
+            inputSchema: JSON.parse(JSON.stringify(inputSchema)) as JsonValue,
+          }),
+          exec: {
+            inputSchema,
+            // A call from outside of a program has no place of its own in it.
+            call: (input) => ({
+              row: "call",
+              args: {
+                place: `exec/${name}#${host.store.seq}.${host.platform.random(6).join("")}`,
+                tool: name,
+                arguments: input ?? {},
+              },
+            }),
+          },
+        };
+      },
+      { description: "tools of this host; exec one to call it" },
     ),
   };
 }

@@ -1,7 +1,7 @@
 // One piece of work with its attempts: retry with back-off, a time limit, and the signal.
 
 import { ERRNO, KernelError, type ProcessContext, isKernelError, linkSignal } from "@ergos/kernel";
-import { RunContext, type Scope } from "../run-context.ts";
+import { RunContext, type Scope, Skipped } from "../run-context.ts";
 import type { Retry } from "./plan.ts";
 
 export interface Work {
@@ -9,6 +9,8 @@ export interface Work {
   readonly run: (ctx: RunContext<never>) => unknown;
   readonly retry: Retry | undefined;
   readonly timeoutMs: number | undefined;
+  /** Signal of the part around it; that of the process unless given. */
+  readonly signal?: AbortSignal;
 }
 
 const DEFAULT_DELAY_MS = 100;
@@ -19,13 +21,15 @@ const DEFAULT_MAX_DELAY_MS = 60_000;
 export function runWork(work: Work): unknown {
   work.scope.process.platform.entered?.(work.scope.process.pid);
   // The plain case costs no promise of ours.
-  if (work.retry === undefined && work.timeoutMs === undefined) return work.run(new RunContext(work.scope, 1));
+  if (work.retry === undefined && work.timeoutMs === undefined)
+    return work.run(new RunContext(work.scope, 1, work.signal));
   return runAttempts(work);
 }
 
 async function runAttempts(plain: Work): Promise<unknown> {
   const { retry } = plain;
-  const scope: Scope = (retry?.attempts ?? 1) > 1 ? { ...plain.scope, memo: new Map() } : plain.scope;
+  const scope: Scope =
+    (retry?.attempts ?? 1) > 1 && plain.scope.memo === undefined ? { ...plain.scope, memo: new Map() } : plain.scope;
   const work: Work = { ...plain, scope };
   const { process } = scope;
   const attempts = retry?.attempts ?? 1;
@@ -36,8 +40,10 @@ async function runAttempts(plain: Work): Promise<unknown> {
       }
       return await runOnce(work, attempt);
     } catch (error) {
-      if (attempt >= attempts || process.signal.aborted || !isWorthRetrying(error)) throw error;
-      const delayMs = delayBefore(attempt, retry);
+      if (attempt >= attempts || process.signal.aborted || !isWorthRetrying(error, retry)) throw error;
+      // Who refused for a while says for how long.
+      const asked = isKernelError(error) ? (error.retryAfterMs ?? 0) : 0;
+      const delayMs = Math.max(asked, delayBefore(attempt, retry));
       if (process.isObserved) {
         const data = {
           place: scope.place,
@@ -54,8 +60,9 @@ async function runAttempts(plain: Work): Promise<unknown> {
 
 function runOnce(work: Work, attempt: number): unknown {
   const { scope, timeoutMs } = work;
-  if (timeoutMs === undefined) return work.run(new RunContext(scope, attempt));
-  const { platform, signal } = scope.process;
+  if (timeoutMs === undefined) return work.run(new RunContext(scope, attempt, work.signal));
+  const { platform } = scope.process;
+  const signal = work.signal ?? scope.process.signal;
   const controller = new AbortController();
   const unlink = linkSignal(signal, controller);
   const late = Promise.withResolvers<never>();
@@ -86,7 +93,9 @@ const call = async (
 ): Promise<void> => process.os.call("nodeEvent", event);
 
 /** An error of the kernel says itself whether trying again may help; one of user code always may. */
-function isWorthRetrying(error: unknown): boolean {
+function isWorthRetrying(error: unknown, retry: Retry | undefined): boolean {
+  if (error instanceof Skipped) return false;
+  if (retry?.onlyTransient === true) return isKernelError(error) && ERRNO[error.code].retryable;
   return !isKernelError(error) || ERRNO[error.code].retryable || error.code === "EFAILED" || error.code === "EIO";
 }
 

@@ -9,9 +9,9 @@ import {
   isKernelError,
   takeOutcome,
 } from "@ergos/kernel";
-import { elapsed, recordOf } from "../run-context.ts";
+import { type RunContext, elapsed, recordOf } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
-import type { PlanNode } from "./plan.ts";
+import type { MapWork, PlanNode } from "./plan.ts";
 
 type ItemResult = { readonly value: unknown } | { readonly error: string };
 
@@ -20,16 +20,16 @@ export interface MapProgress {
   readonly total: number;
 }
 
-/** Runs all items; resolves with their results in the order of the items. */
+/** Runs all items; resolves with their results in the order of the items, or what the node makes of them. */
 export async function runMap(
   process: ProcessContext,
   node: PlanNode,
-  items: unknown,
+  work: MapWork,
   onProgress: (progress: MapProgress) => void,
-): Promise<readonly unknown[]> {
+): Promise<unknown> {
   const { map } = node;
   if (map === undefined) throw new TypeError(`${node.name} is no map`);
-  const list = asItems(items, node.name, map.over);
+  const list = asItems(work.items, node.name, map.over);
   const results = new Array<ItemResult>(list.length);
   const taken = new Set<string>();
   let next = 0;
@@ -39,8 +39,8 @@ export async function runMap(
     while (next < list.length && failure === undefined && !process.signal.aborted) {
       const at = next++;
       try {
-        const place = placeOf(node, map.key, list[at], at, taken);
-        results[at] = { value: await runItem(process, node, place, list[at]) };
+        const place = placeOf(node, work.key, list[at], at, taken);
+        results[at] = { value: await runItem(process, node, place, (ctx) => work.run(list[at], at, ctx)) };
       } catch (error) {
         if (map.onError === "fail" || process.signal.aborted) failure ??= error;
         // The same words as a resumed run reads from the journal.
@@ -52,11 +52,17 @@ export async function runMap(
   await Promise.all(Array.from({ length: Math.min(map.concurrency, list.length) }, lane));
   process.signal.throwIfAborted();
   if (failure !== undefined) throw failure;
-  if (map.onError === "collect") return results;
-  return results.flatMap((result) => ("value" in result ? [result.value] : []));
+  const values =
+    map.onError === "collect" ? results : results.flatMap((result) => ("value" in result ? [result.value] : []));
+  return work.finish === undefined ? values : work.finish(values);
 }
 
-async function runItem(process: ProcessContext, node: PlanNode, place: string, item: unknown): Promise<unknown> {
+async function runItem(
+  process: ProcessContext,
+  node: PlanNode,
+  place: string,
+  run: (ctx: RunContext<never>) => unknown,
+): Promise<unknown> {
   const recorded: Outcome | undefined = process.isResumed ? await process.os.call("stepBegin", { place }) : undefined;
   if (recorded !== undefined) return takeOutcome(recorded);
   const started = process.platform.clock.monotonic();
@@ -64,7 +70,7 @@ async function runItem(process: ProcessContext, node: PlanNode, place: string, i
     const scope = { process, place, nodeName: node.name };
     const value = await runWork({
       scope,
-      run: (ctx) => node.run(item as never, ctx),
+      run,
       retry: node.retry,
       timeoutMs: node.timeoutMs,
     });
@@ -88,14 +94,8 @@ function asItems(items: unknown, name: string, over: string): readonly unknown[]
   return items;
 }
 
-function placeOf(
-  node: PlanNode,
-  key: NonNullable<PlanNode["map"]>["key"],
-  item: unknown,
-  at: number,
-  taken: Set<string>,
-): string {
-  const name = key === undefined ? String(at) : key(item as never, at);
+function placeOf(node: PlanNode, key: MapWork["key"], item: unknown, at: number, taken: Set<string>): string {
+  const name = key === undefined ? String(at) : key(item, at);
   if (taken.has(name))
     throw new KernelError(
       "EEXIST",

@@ -20,6 +20,8 @@ export interface Retry {
   readonly factor?: number;
   /** No wait is longer (default 60,000). */
   readonly maxDelayMs?: number;
+  /** Only errors that may pass by themselves (a refusal for a while, a lost connection) are tried again. */
+  readonly onlyTransient?: boolean;
 }
 
 export interface NodeOptions<Needs, When> {
@@ -58,16 +60,31 @@ export interface PlanNode {
   readonly needs: readonly string[];
   readonly after: readonly string[];
   readonly run: AnyFunction;
-  readonly when?: (input: never) => boolean;
+  /** Gets what the node reads, and the run's input. */
+  readonly when?: (input: never, runInput: unknown) => boolean;
   readonly allowSkipped: boolean;
   readonly retry?: Retry;
   readonly timeoutMs?: number;
+  /** What takes the place of a failed node's output; or that it counts as skipped. */
+  readonly recover?: "skip" | ((error: KernelError, input: never, ctx: RunContext<never>) => unknown);
   readonly map?: {
     readonly over: string;
     readonly concurrency: number;
-    readonly key?: (item: never, index: number) => string;
     readonly onError: "fail" | "collect" | "drop";
+    /** The items and what is done with them, from what the node reads. */
+    readonly open: (input: Readonly<Record<string, unknown>>, runInput: unknown) => MapWork;
   };
+  /** Names what the node does where its functions' texts do not tell. */
+  readonly definition?: string;
+}
+
+export interface MapWork {
+  readonly items: unknown;
+  /** A stable name of an item for its place in the journal; its index unless given. */
+  readonly key?: (item: unknown, index: number) => string;
+  readonly run: (item: unknown, index: number, ctx: RunContext<never>) => unknown;
+  /** Makes the node's output of the results; throws what fails the node. */
+  readonly finish?: (results: readonly unknown[]) => unknown;
 }
 
 export interface Plan {
@@ -77,6 +94,8 @@ export interface Plan {
   /** The node whose output is the result; without it, the outputs of all nodes that nothing needs. */
   readonly output: string | undefined;
   readonly concurrency: number;
+  /** Makes the result of the outputs by name, in place of `output`. */
+  readonly result?: (outputs: ReadonlyMap<string, unknown>, runInput: unknown) => unknown;
   /** Hash of everything that decides what the plan does. */
   readonly revision: string;
   /** Hash of each node's definition. */
@@ -151,13 +170,26 @@ export class PipelineBuilder<Input, Nodes> {
     const { over, concurrency = 16, key, onError = "fail" } = options;
     if (!Number.isSafeInteger(concurrency) || concurrency < 1)
       throw invalid(this.#name, `map ${name} needs a concurrency of at least 1, found ${concurrency}`);
+    const work = asFunction(run, name);
+    // The builder's signature has tied `key` and `run` to the items of `over`.
+    const keyOf = key as ((item: unknown, index: number) => string) | undefined;
     return this.#with({
       name,
       kind: "map",
       ...common(options),
       needs: [over],
-      run: asFunction(run, name),
-      map: { over, concurrency, onError, ...(key === undefined ? {} : { key }) },
+      run: work,
+      definition: JSON.stringify([work.toString(), key?.toString(), over, onError]),
+      map: {
+        over,
+        concurrency,
+        onError,
+        open: (input) => ({
+          items: input[over],
+          ...(keyOf === undefined ? {} : { key: keyOf }),
+          run: (item, _index, ctx) => work(item as never, ctx),
+        }),
+      },
     });
   }
 
@@ -211,19 +243,28 @@ export function isPlan(value: unknown): value is Plan {
   return typeof value === "object" && value !== null && BRAND in value;
 }
 
-/** Makes a plan of nodes directly, for compilers and generators. */
-export function createPlan(
-  name: string,
-  nodes: readonly PlanNode[],
-  options: { readonly output?: string; readonly concurrency?: number } = {},
-): Plan {
+export interface PlanOptions {
+  readonly output?: string;
+  readonly concurrency?: number;
+  readonly result?: Plan["result"];
+  /** What else decides what the plan does; part of its revision. */
+  readonly definition?: string;
+}
+
+/** Makes a plan of nodes directly, for compilers and generators; the nodes may stand in any order. */
+export function createPlan(name: string, nodes: readonly PlanNode[], options: PlanOptions = {}): Plan {
   const known = new Map<string, PlanNode>();
   for (const node of nodes) {
     assertName(name, node.name);
     if (known.has(node.name)) throw invalid(name, `two nodes are called ${JSON.stringify(node.name)}`);
     known.set(node.name, node);
   }
-  return new PipelineBuilder(name, nodes, options.output, options.concurrency ?? 64).build();
+  const plan = new PipelineBuilder(name, nodes, options.output, options.concurrency ?? 64).build();
+  const revision =
+    options.definition === undefined
+      ? plan.revision
+      : hash("sha256", JSON.stringify([plan.revision, options.definition]), "hex");
+  return { ...plan, revision, ...(options.result === undefined ? {} : { result: options.result }) };
 }
 
 const common = (
@@ -276,10 +317,7 @@ const describeNode = (node: PlanNode): unknown => [
   node.kind,
   node.needs,
   node.after,
-  node.run.toString(),
+  node.definition ?? node.run.toString(),
   node.when?.toString(),
   node.allowSkipped,
-  node.map?.over,
-  node.map?.key?.toString(),
-  node.map?.onError,
 ];

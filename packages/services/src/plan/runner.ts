@@ -12,9 +12,10 @@ import {
   type Program,
   type ProgramSource,
   describe,
+  fromErrorRecord,
   takeOutcome,
 } from "@ergos/kernel";
-import { elapsed, recordOf } from "../run-context.ts";
+import { RunContext, Skipped, elapsed, recordOf } from "../run-context.ts";
 import { runWork, tell } from "./attempt.ts";
 import { type Graph, compileGraph } from "./graph.ts";
 import { type MapProgress, runMap } from "./map-node.ts";
@@ -210,10 +211,23 @@ class PlanRun {
   }
 
   #work(at: number, node: PlanNode): unknown {
-    if (node.kind === "map") {
-      return runMap(this.#process, node, this.#values[this.#graph.upstream[at]?.[0] ?? 0], (progress) =>
-        this.#report(node, progress),
-      );
+    if (typeof node.recover !== "function") return this.#attempt(at, node);
+    try {
+      const value = this.#attempt(at, node);
+      return isThenable(value)
+        ? Promise.resolve(value).catch((error: unknown) => this.#recover(at, node, error))
+        : value;
+    } catch (error) {
+      return this.#recover(at, node, error);
+    }
+  }
+
+  #attempt(at: number, node: PlanNode): unknown {
+    if (node.map !== undefined) {
+      // The output of what a map reads, by name.
+      const input = this.#inputOf(node, at) as Readonly<Record<string, unknown>>;
+      const work = node.map.open(input, this.#process.input ?? {});
+      return runMap(this.#process, node, work, (progress) => this.#report(node, progress));
     }
     const scope = { process: this.#process, place: node.name, nodeName: node.name };
     const input = this.#inputOf(node, at);
@@ -223,6 +237,14 @@ class PlanRun {
       retry: node.retry,
       timeoutMs: node.timeoutMs,
     });
+  }
+
+  /** What takes the place of a failed node's output. Steps of it have places of their own. */
+  #recover(at: number, node: PlanNode, error: unknown): unknown {
+    if (this.#process.isAborted || error instanceof Skipped || typeof node.recover !== "function") throw error;
+    const scope = { process: this.#process, place: `${node.name}/on_error`, nodeName: node.name };
+    const known = fromErrorRecord(recordOf(error, `node ${node.name}`));
+    return node.recover(known, this.#inputOf(node, at) as never, new RunContext(scope, 1));
   }
 
   /** Records an outcome where there is a journal or a listener; a promise only if it must be awaited. */
@@ -291,6 +313,7 @@ class PlanRun {
       if (this.#process.isObserved) tell(this.#process, { name: "node.cancelled", data: { place: node.name } });
       return;
     }
+    if (error instanceof Skipped) return this.#skip(at, node, error.message);
     if (node.kind !== "map" && (this.#process.durable || this.#process.isObserved)) {
       const record = recordOf(error, `node ${node.name}`);
       this.#quietly(() => this.#process.os.call("stepEnd", { place: node.name, error: record, detached: true }));
@@ -299,6 +322,7 @@ class PlanRun {
   }
 
   #fail(at: number, node: PlanNode, error: unknown): void {
+    if (node.recover === "skip") return this.#skip(at, node, `it failed: ${describe(error)}`);
     this.#states[at] = FAILED;
     this.#over++;
     this.#failed ??= { node, error };
@@ -318,7 +342,9 @@ class PlanRun {
     }
     if (node.when === undefined) return undefined;
     try {
-      return node.when(this.#inputOf(node, at) as never) ? undefined : "its condition is false";
+      return node.when(this.#inputOf(node, at) as never, this.#process.input ?? {})
+        ? undefined
+        : "its condition is false";
     } catch (error) {
       throw new KernelError("EFAILED", `its condition failed: ${describe(error)}`, { cause: error });
     }
@@ -357,6 +383,12 @@ class PlanRun {
     if (this.#failed !== undefined) throw this.#failure(this.#failed.node, this.#failed.error);
     if (this.#process.isAborted) this.#process.signal.throwIfAborted();
     const { nodes, output, sinks } = this.#graph;
+    if (this.#plan.result !== undefined) {
+      const outputs = nodes.flatMap(({ name }, at): [string, unknown][] =>
+        this.#states[at] === DONE ? [[name, this.#values[at]]] : [],
+      );
+      return this.#plan.result(new Map(outputs), this.#process.input ?? {});
+    }
     if (output !== undefined) return this.#values[output];
     if (sinks.length === 1) return this.#values[sinks[0] ?? 0];
     return Object.fromEntries(Array.from(sinks, (at) => [nodes[at]?.name ?? "", this.#values[at]]));

@@ -1,0 +1,78 @@
+// What the compiler sees of the machine: files to include, modules to find, the environment.
+
+import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
+import type { ModuleFinding } from "./pipeline/node-compiler.ts";
+import type { ReaderHost } from "./source/reader.ts";
+
+export interface CompilerHost extends ReaderHost {
+  readonly findModule?: (from: string, path: string) => ModuleFinding;
+}
+
+/** A host over real files. Includes stay inside of the manifest's folder and pass over no link. */
+export function fileHost(manifest: string, environment: Readonly<Record<string, string | undefined>>): CompilerHost {
+  const root = dirname(resolve(manifest));
+  return {
+    environment,
+    include: (from, path) => {
+      if (isAbsolute(path))
+        return { refused: `${path} is absolute; includes are relative to the file that names them`, isMissing: false };
+      const full = resolve(dirname(resolve(from)), path);
+      const inside = relative(root, full);
+      if (inside.startsWith("..") || isAbsolute(inside))
+        return { refused: `${path} lies outside of ${root}`, isMissing: false };
+      const link = linkOn(root, inside);
+      if (link !== undefined) return { refused: `${link} is a link; includes pass over none`, isMissing: false };
+      try {
+        return { name: join(dirname(from), path), text: readFileSync(full, "utf8") };
+      } catch (error) {
+        return {
+          refused: `${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+          isMissing: true,
+        };
+      }
+    },
+    findModule: (from, path) => findModule(dirname(resolve(from)), path),
+  };
+}
+
+/** The first part of a path below a folder that is a symbolic link. */
+function linkOn(root: string, inside: string): string | undefined {
+  let at = root;
+  for (const part of inside.split(sep)) {
+    at = join(at, part);
+    if (lstatSync(at, { throwIfNoEntry: false })?.isSymbolicLink() === true) return at;
+  }
+  return undefined;
+}
+
+/** A module beside a manifest, and what it exports as far as its text tells. */
+function findModule(folder: string, path: string): ModuleFinding {
+  if (!/^\.{0,2}\//.test(path))
+    return { missing: `${JSON.stringify(path)} is no path of a module; begin with ./ or ../ or /` };
+  const full = resolve(folder, path);
+  if (!existsSync(full)) return { missing: `the module ${path} does not exist` };
+  if (statSync(full).isDirectory()) return { missing: `${path} is a directory; name the module's file` };
+  return { file: realpathSync(full), exports: exportsOf(readFileSync(full, "utf8")) };
+}
+
+/** Names that a module's text exports; undefined where that cannot be told without running it. */
+export function exportsOf(source: string): readonly string[] | undefined {
+  const code = source.replaceAll(/\/\*[^]*?\*\/|(^|\s)\/\/.*$/gm, "$1");
+  if (/\bexport\s*\*|\bmodule\.exports\b|\bexports\.\w+\s*=/.test(code)) return undefined;
+  const names = new Set<string>();
+  for (const match of code.matchAll(/\bexport\s+(?:async\s+)?(?:function\s*\*?|const|let|var|class)\s+([\w$]+)/g))
+    names.add(match[1] ?? "");
+  if (/\bexport\s+default\b/.test(code)) names.add("default");
+  for (const match of code.matchAll(/\bexport\s*\{([^}]*)\}/g)) {
+    for (const part of (match[1] ?? "").split(",")) {
+      const name =
+        part
+          .trim()
+          .split(/\s+as\s+/)
+          .at(-1) ?? "";
+      if (name !== "") names.add(name);
+    }
+  }
+  return [...names];
+}

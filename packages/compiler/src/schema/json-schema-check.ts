@@ -1,0 +1,122 @@
+// Whether a schema in a manifest is one that the kernel can check.
+
+import type { Schema } from "@ergos/kernel";
+import type { Diagnostics } from "../diagnostic.ts";
+import { suggest } from "../nearest.ts";
+import { type SourceValue, kindName, placeOf, toPlain } from "../source/value.ts";
+
+const KEYWORDS = {
+  type: "type",
+  title: "text",
+  description: "text",
+  default: "any",
+  examples: "any",
+  enum: "list",
+  properties: "schemas",
+  required: "names",
+  additionalProperties: "flag or schema",
+  items: "schema",
+  minItems: "count",
+  maxItems: "count",
+  minLength: "count",
+  maxLength: "count",
+  minimum: "number",
+  maximum: "number",
+  anyOf: "list of schemas",
+} as const;
+const TYPES = ["string", "integer", "number", "boolean", "array", "object", "null"];
+
+const isKeyword = (name: string): name is keyof typeof KEYWORDS => Object.hasOwn(KEYWORDS, name);
+
+/** The schema, checked; undefined when it is not valid. */
+export function readSchema(value: SourceValue | undefined, path: string, diagnostics: Diagnostics): Schema | undefined {
+  if (value === undefined) return undefined;
+  // Checked keyword by keyword.
+  return new SchemaChecker(diagnostics).schema(value, path) ? (toPlain(value) as Schema) : undefined;
+}
+
+class SchemaChecker {
+  readonly #diagnostics: Diagnostics;
+
+  constructor(diagnostics: Diagnostics) {
+    this.#diagnostics = diagnostics;
+  }
+
+  schema(value: SourceValue, path: string): boolean {
+    if (value.kind !== "map")
+      return this.#say(value, path, `expected a schema, found ${kindName(value)}`, "as in { type: string }");
+    return Array.from(value.entries.values(), ({ key, keyAt, value: inner }) => {
+      const at = `${path}.${key}`;
+      if (isKeyword(key)) return this.#keyword(key, inner, at);
+      const hint = suggest(key, Object.keys(KEYWORDS));
+      this.#diagnostics.report(
+        "E601",
+        placeOf(keyAt, at),
+        `${JSON.stringify(key)} is no keyword of a schema`,
+        value.entries.has("type") ? hint : "fields stand under properties: { type: object, properties: { … } }",
+      );
+      return false;
+    }).every(Boolean);
+  }
+
+  #keyword(name: keyof typeof KEYWORDS, value: SourceValue, path: string): boolean {
+    const plain = value.kind === "scalar" ? value.value : undefined;
+    switch (KEYWORDS[name]) {
+      case "any":
+        return true;
+      case "type": {
+        const types = value.kind === "list" ? value.items.map(toPlain) : [plain];
+        const wrong = types.find((type) => typeof type !== "string" || !TYPES.includes(type));
+        return (
+          wrong === undefined ||
+          this.#say(
+            value,
+            path,
+            `${JSON.stringify(wrong)} is no type`,
+            suggest(typeof wrong === "string" ? wrong : "", TYPES),
+          )
+        );
+      }
+      case "text":
+        return typeof plain === "string" || this.#say(value, path, `expected a text, found ${kindName(value)}`);
+      case "number":
+        return typeof plain === "number" || this.#say(value, path, `expected a number, found ${kindName(value)}`);
+      case "count":
+        return (
+          (typeof plain === "number" && Number.isSafeInteger(plain) && plain >= 0) ||
+          this.#say(value, path, "expected a whole number of at least 0")
+        );
+      case "list":
+        return (
+          (value.kind === "list" && value.items.every((item) => item.kind === "scalar")) ||
+          this.#say(value, path, "expected a list of plain values")
+        );
+      case "names":
+        return (
+          (value.kind === "list" && value.items.every((item) => typeof toPlain(item) === "string")) ||
+          this.#say(value, path, "expected a list of names")
+        );
+      case "schema":
+        return this.schema(value, path);
+      case "flag or schema":
+        return typeof plain === "boolean" || this.schema(value, path);
+      case "schemas":
+        if (value.kind !== "map")
+          return this.#say(value, path, `expected a mapping of names to schemas, found ${kindName(value)}`);
+        return Array.from(value.entries.values(), (entry) => this.schema(entry.value, `${path}.${entry.key}`)).every(
+          Boolean,
+        );
+      case "list of schemas":
+        if (value.kind !== "list")
+          return this.#say(value, path, `expected a list of schemas, found ${kindName(value)}`);
+        return value.items.map((item, at) => this.schema(item, `${path}[${at}]`)).every(Boolean);
+      default:
+        return KEYWORDS[name] satisfies never;
+    }
+  }
+
+  #say(value: SourceValue, path: string, message: string, hint?: string): false {
+    this.#diagnostics.report("E601", placeOf(value, path), message, hint);
+    return false;
+  }
+}

@@ -1,0 +1,52 @@
+// `${NAME}` and `${NAME:default}` in the texts of a manifest.
+
+const VARIABLE = /\$\{([A-Z_][A-Z0-9_]*)(?::([^}]*))?\}/g;
+const SECRET = /(^|_)(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$|^SECRET_/;
+
+/** Names whose values are secrets: they stay out of plans and are filled in when a node runs. */
+export const isSecretName = (name: string): boolean => SECRET.test(name);
+
+/**
+ * The text with variables filled in. A plain scalar that is one variable takes the type that its value
+ * would have in YAML; names of secrets are left as they are.
+ */
+export function substitute(
+  text: string,
+  isPlain: boolean,
+  environment: Readonly<Record<string, string | undefined>>,
+  onMissing: (name: string) => void,
+): string | number | boolean | null {
+  if (!text.includes("${")) return text;
+  const value = text.replaceAll(VARIABLE, (all, name: string, otherwise: string | undefined) => {
+    const found = environment[name] ?? otherwise;
+    if (found === undefined) onMissing(name);
+    return isSecretName(name) ? all : (found ?? "");
+  });
+  const isWhole = text.replace(VARIABLE, "") === "" && text.match(VARIABLE)?.length === 1;
+  return isPlain && isWhole ? typed(value) : value;
+}
+
+/** Fills in what `substitute` left: the secrets. */
+export function revealSecrets(text: string, environment: Readonly<Record<string, string | undefined>>): string {
+  if (!text.includes("${")) return text;
+  return text.replaceAll(
+    VARIABLE,
+    (_all, name: string, otherwise: string | undefined) => environment[name] ?? otherwise ?? "",
+  );
+}
+
+/** Values of the environment that must not be shown. */
+export function secretValues(environment: Readonly<Record<string, string | undefined>>): readonly string[] {
+  return Object.entries(environment).flatMap(([name, value]) =>
+    isSecretName(name) && value !== undefined && value.length >= 6 ? [value] : [],
+  );
+}
+
+/** The core schema of YAML 1.2, as a plain scalar in the file would be read. */
+function typed(text: string): string | number | boolean | null {
+  if (/^(true|True|TRUE)$/.test(text)) return true;
+  if (/^(false|False|FALSE)$/.test(text)) return false;
+  if (/^(null|Null|NULL|~|)$/.test(text)) return null;
+  if (/^[-+]?(\d+|\d*\.\d+|\d+\.\d*)([eE][-+]?\d+)?$/.test(text)) return Number(text);
+  return text;
+}

@@ -1,0 +1,308 @@
+// Reads YAML into the source tree. It never throws: what is wrong becomes diagnostics.
+//
+// It owns the budget of a manifest (bytes, depth, values, includes), so that neither an alias that explodes
+// nor a deep nesting costs more than the bounds allow.
+
+import {
+  type Alias,
+  type Document,
+  type Node,
+  type Pair,
+  type Scalar,
+  type YAMLMap,
+  type YAMLSeq,
+  isAlias,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  parseAllDocuments,
+} from "yaml";
+import { type Diagnostics, SourceFile } from "../diagnostic.ts";
+import { MANIFEST_LIMITS } from "../limits.ts";
+import { substitute } from "./environment.ts";
+import type { SourceEntry, SourceMap, SourceValue } from "./value.ts";
+
+/** What the reader needs of its surroundings. */
+export interface ReaderHost {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /**
+   * Reads a file named in an include, relative to the including one; answers a refusal as text, starting
+   * with the code it deserves. Absent: includes are refused.
+   */
+  readonly include?: (
+    from: string,
+    path: string,
+  ) => { readonly name: string; readonly text: string } | { readonly refused: string; readonly isMissing: boolean };
+}
+
+interface Frame {
+  readonly file: SourceFile;
+  readonly document: Document.Parsed;
+  /** Files on the way to this one. */
+  readonly chain: readonly string[];
+}
+
+/** The documents of a manifest file; a broken one is left out. */
+export function readSource(file: SourceFile, host: ReaderHost, diagnostics: Diagnostics): readonly SourceValue[] {
+  return new Reader(host, diagnostics).documents(file, [file.name]);
+}
+
+class Reader {
+  readonly #host: ReaderHost;
+  readonly #diagnostics: Diagnostics;
+  #values = 0;
+  #includes = 0;
+  #isExhausted = false;
+
+  constructor(host: ReaderHost, diagnostics: Diagnostics) {
+    this.#host = host;
+    this.#diagnostics = diagnostics;
+  }
+
+  documents(file: SourceFile, chain: readonly string[]): readonly SourceValue[] {
+    const parsed = this.#parse(file);
+    const out: SourceValue[] = [];
+    for (const document of parsed) {
+      if (document.errors.length > 0 || document.contents === null) continue;
+      const value = this.#value({ file, document, chain }, document.contents, 0);
+      if (value !== undefined) out.push(value);
+    }
+    return out;
+  }
+
+  #parse(file: SourceFile): readonly Document.Parsed[] {
+    const all = { file, start: 0, end: 0, path: "" };
+    if (file.text.length > MANIFEST_LIMITS.fileBytesMax) {
+      this.#diagnostics.report(
+        "E102",
+        all,
+        `the file has ${file.text.length} characters; at most ${MANIFEST_LIMITS.fileBytesMax} are allowed`,
+        "split it with !include, or make the nodes in a module",
+      );
+      return [];
+    }
+    const deep = tooDeep(file.text);
+    if (deep !== undefined) {
+      this.#diagnostics.report(
+        "E102",
+        { ...all, start: deep, end: deep + 1 },
+        `values are nested deeper than ${MANIFEST_LIMITS.depthMax}`,
+      );
+      return [];
+    }
+    try {
+      const documents = parseAllDocuments(file.text, {
+        prettyErrors: false,
+        uniqueKeys: true,
+        merge: true,
+        logLevel: "silent",
+        customTags: ["!include", "!py", "!js", "!ts"].map((tag) => ({ tag, resolve: (text: string) => text })),
+      });
+      if (!Array.isArray(documents) || documents.length === 0) return [];
+      if (documents.length > MANIFEST_LIMITS.documentsMax) {
+        this.#diagnostics.report(
+          "E102",
+          all,
+          `the file has ${documents.length} documents; at most ${MANIFEST_LIMITS.documentsMax} are allowed`,
+        );
+        return [];
+      }
+      for (const { errors, warnings } of documents)
+        for (const error of [...errors, ...warnings]) this.#syntax(file, error);
+      // The empty case, in which the library answers with another type, has been left above.
+      return documents as Document.Parsed[];
+    } catch (error) {
+      // The library recurses: a stack that overflows is a nesting beyond every use.
+      const message =
+        error instanceof RangeError
+          ? "values are nested too deep"
+          : `the text cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+      this.#diagnostics.report(error instanceof RangeError ? "E102" : "E101", all, message);
+      return [];
+    }
+  }
+
+  #syntax(
+    file: SourceFile,
+    error: { readonly code: string; readonly message: string; readonly pos: readonly [number, number] },
+  ): void {
+    const place = { file, start: error.pos[0], end: error.pos[1], path: "" };
+    const message = error.message.split("\n", 1)[0] ?? "";
+    if (error.code === "DUPLICATE_KEY")
+      this.#diagnostics.report("E106", place, "this key stands in the mapping already");
+    else if (error.code === "TAG_RESOLVE_FAILED")
+      this.#diagnostics.report("E207", place, message, "known tags are !include");
+    else
+      this.#diagnostics.report(
+        "E101",
+        place,
+        message,
+        /\t/.test(file.text.slice(error.pos[0], error.pos[1] + 1)) || error.code === "TAB_AS_INDENT"
+          ? "indent with blanks; YAML allows no tabs"
+          : undefined,
+      );
+  }
+
+  #value(frame: Frame, node: Node, depth: number): SourceValue | undefined {
+    const range = rangeOf(node);
+    const place = { file: frame.file, ...range, path: "" };
+    if (this.#isExhausted) return undefined;
+    if (++this.#values > MANIFEST_LIMITS.valuesMax || depth > MANIFEST_LIMITS.depthMax) {
+      this.#isExhausted = true;
+      const what =
+        depth > MANIFEST_LIMITS.depthMax
+          ? `values nested deeper than ${MANIFEST_LIMITS.depthMax}`
+          : `more than ${MANIFEST_LIMITS.valuesMax} values`;
+      this.#diagnostics.report("E102", place, `the manifest has ${what}, aliases and includes counted`);
+      return undefined;
+    }
+    if (isAlias(node)) return this.#alias(frame, node, depth);
+    const { tag } = node;
+    if (tag === "!include") return this.#include(frame, node, depth);
+    if (tag === "!py" || tag === "!js" || tag === "!ts") {
+      this.#diagnostics.report(
+        "E207",
+        place,
+        `${tag} is refused: code lives in modules, not in YAML`,
+        "write a module beside the manifest and use kind: function with module: ./name.ts",
+      );
+      return undefined;
+    }
+    if (isMap(node)) return this.#map(frame, node, depth);
+    if (isSeq(node)) {
+      // Items of a parsed sequence are nodes.
+      const items = (node as YAMLSeq<Node>).items.map((item) => this.#value(frame, item, depth + 1));
+      return { kind: "list", file: frame.file, ...range, items: items.filter((item) => item !== undefined) };
+    }
+    if (isScalar(node)) return this.#scalar(frame, node, range);
+    return { kind: "scalar", file: frame.file, ...range, value: null };
+  }
+
+  #scalar(frame: Frame, node: Scalar, range: { start: number; end: number }): SourceValue {
+    const { file } = frame;
+    const raw = node.value;
+    if (typeof raw !== "string") {
+      const value =
+        typeof raw === "number" || typeof raw === "boolean" ? raw : typeof raw === "bigint" ? Number(raw) : null;
+      return { kind: "scalar", file, ...range, value };
+    }
+    const isPlain = node.type === "PLAIN";
+    const value = substitute(raw, isPlain, this.#host.environment, (name) =>
+      this.#diagnostics.report(
+        "E105",
+        { file, ...range, path: "" },
+        `the environment variable ${name} is not set`,
+        `set it, put it into .env, or give a default: \${${name}:value}`,
+      ),
+    );
+    // Only a text that stands in the file as it is has offsets of its own.
+    const quote = node.type === "QUOTE_DOUBLE" || node.type === "QUOTE_SINGLE" ? 1 : 0;
+    const isVerbatim = value === raw && file.text.startsWith(raw, range.start + quote);
+    if (isVerbatim) return { kind: "scalar", file, ...range, value, textStart: range.start + quote };
+    return { kind: "scalar", file, ...range, value, isBlock: node.type === "BLOCK_LITERAL" && value === raw };
+  }
+
+  #map(frame: Frame, node: YAMLMap, depth: number): SourceMap {
+    const entries = new Map<string, SourceEntry>();
+    const merged: SourceMap[] = [];
+    for (const pair of node.items) {
+      if (!isPair(pair)) continue;
+      // Keys and values of a parsed mapping are nodes, a missing value is null.
+      const { key, value } = pair as Pair<Node, Node | null>;
+      const keyAt = { file: frame.file, ...rangeOf(key) };
+      if (isScalar(key) && key.value === "<<") {
+        const from = value === null ? undefined : this.#value(frame, value, depth + 1);
+        merged.push(...(from?.kind === "list" ? from.items : [from]).filter((one) => one?.kind === "map"));
+        continue;
+      }
+      if (!isScalar(key)) {
+        this.#diagnostics.report("E203", { ...keyAt, path: "" }, "a key must be a text");
+        continue;
+      }
+      const name = String(key.value);
+      const inner =
+        value === null ? ({ kind: "scalar", ...keyAt, value: null } as const) : this.#value(frame, value, depth + 1);
+      if (inner !== undefined) entries.set(name, { key: name, keyAt, value: inner });
+    }
+    // What the mapping says itself wins over what it merges.
+    for (const from of merged)
+      for (const [name, entry] of from.entries) if (!entries.has(name)) entries.set(name, entry);
+    return { kind: "map", file: frame.file, ...rangeOf(node), entries };
+  }
+
+  #alias(frame: Frame, node: Alias, depth: number): SourceValue | undefined {
+    const target = node.resolve(frame.document);
+    const place = { file: frame.file, ...rangeOf(node), path: "" };
+    if (target === undefined) {
+      this.#diagnostics.report("E101", place, `there is no anchor &${node.source}`);
+      return undefined;
+    }
+    // An alias inside of its own anchor has no end.
+    const [from, to] = [rangeOf(target), rangeOf(node)];
+    if (isCollection(target) && from.start <= to.start && to.end <= from.end) {
+      this.#diagnostics.report("E102", place, `the alias *${node.source} contains itself`);
+      return undefined;
+    }
+    return this.#value(frame, target, depth + 1);
+  }
+
+  #include(frame: Frame, node: Node, depth: number): SourceValue | undefined {
+    const place = { file: frame.file, ...rangeOf(node), path: "" };
+    const path = isScalar(node) && typeof node.value === "string" ? node.value.trim() : "";
+    const [filePart = "", anchor] = path.split("#", 2);
+    const refuse = (message: string, hint?: string): undefined =>
+      this.#diagnostics.report("E104", place, message, hint) as undefined;
+    if (filePart === "") return refuse("!include takes the path of a file", "write !include ./parts/node.yaml");
+    if (this.#host.include === undefined) return refuse("includes are not allowed here");
+    if (frame.chain.length > MANIFEST_LIMITS.includeDepthMax)
+      return refuse(`includes are nested deeper than ${MANIFEST_LIMITS.includeDepthMax}`);
+    if (++this.#includes > MANIFEST_LIMITS.includesMax)
+      return refuse(`more than ${MANIFEST_LIMITS.includesMax} includes`);
+    const found = this.#host.include(frame.file.name, filePart);
+    if ("refused" in found) {
+      this.#diagnostics.report(found.isMissing ? "E103" : "E104", place, found.refused);
+      return undefined;
+    }
+    if (frame.chain.includes(found.name)) return refuse(`${filePart} includes itself, over ${frame.chain.join(" > ")}`);
+    const file = new SourceFile(found.name, found.text);
+    const parsed = this.#parse(file);
+    const document = parsed[0];
+    if (parsed.length > 1) return refuse(`${filePart} has more than one document`);
+    if (document === undefined || document.contents === null || document.errors.length > 0) {
+      if (document === undefined || document.errors.length === 0) return refuse(`${filePart} is empty`);
+      return undefined;
+    }
+    const inner = { file, document, chain: [...frame.chain, found.name] };
+    const value = this.#value(inner, document.contents, depth + 1);
+    if (anchor === undefined || value === undefined) return value;
+    const part = anchor
+      .split(".")
+      .reduce<SourceValue | undefined>(
+        (at, name) => (at?.kind === "map" ? at.entries.get(name)?.value : undefined),
+        value,
+      );
+    return part ?? refuse(`${filePart} has no ${anchor}`);
+  }
+}
+
+function rangeOf(node: { readonly range?: readonly number[] | null | undefined } | null): {
+  readonly start: number;
+  readonly end: number;
+} {
+  const start = node?.range?.[0] ?? 0;
+  return { start, end: Math.max(start, node?.range?.[1] ?? start) };
+}
+
+/** Where flow collections or indentation go deeper than allowed: the library would recurse that far. */
+function tooDeep(text: string): number | undefined {
+  let flow = 0;
+  for (let at = 0; at < text.length; at++) {
+    const char = text.charCodeAt(at);
+    if (char === 0x5b || char === 0x7b) {
+      if (++flow > MANIFEST_LIMITS.depthMax * 10) return at;
+    } else if ((char === 0x5d || char === 0x7d) && flow > 0) flow--;
+  }
+  return undefined;
+}

@@ -1,0 +1,278 @@
+// A plan document bound to code: the plan that the runner runs, and the program around it.
+
+import { hash } from "node:crypto";
+import { type NodeDocument, type PlanDocument, maskSecrets, secretValues } from "@ergos/compiler";
+import { type Scope, objectScope } from "@ergos/compiler/expression";
+import {
+  KernelError,
+  type Os,
+  type Program,
+  type ProgramSource,
+  type Schema,
+  type Tool,
+  assertValid,
+} from "@ergos/kernel";
+import { type PlanNode, createPlan } from "../plan/plan.ts";
+import { planProgram } from "../plan/runner.ts";
+import type { RunContext } from "../run-context.ts";
+import { type Environment, Evaluation } from "./evaluation.ts";
+import { type BindParts, type NodeWork, bindNode, checkOutput, errorFields } from "./node-work.ts";
+
+export interface BindOptions {
+  /** Loads a module; what it exports. */
+  readonly importModule: (file: string) => Promise<Readonly<Record<string, unknown>>>;
+  /** Names the content of a module, so that a change of it is a change of the nodes that call it. */
+  readonly contentOf: (file: string) => string;
+  readonly environment: Environment;
+  /** Working directory of whoever runs it. */
+  readonly cwd: string;
+  readonly source?: ProgramSource;
+}
+
+/** A program of a manifest, and what the command line does around its runs. */
+export interface ManifestProgram {
+  readonly program: Program;
+  /** Folders that the pipeline reads, for an input; `isGiven` when a template gave the path. */
+  mounts(
+    input: unknown,
+  ): readonly { readonly at: string; readonly path: string; readonly isGiven: boolean; readonly writable: boolean }[];
+  /** Lines for people about a result. */
+  epilogue(result: unknown, input: unknown): string | undefined;
+}
+
+/**
+ * Binds a document to code.
+ * @throws {ENOEXEC} a module cannot be loaded, or does not export the function
+ */
+export async function bindManifest(document: PlanDocument, options: BindOptions): Promise<ManifestProgram> {
+  const modules = await loadModules(document, options);
+  const parts: BindParts = {
+    environment: options.environment,
+    functionOf: (module, name, where) => functionOf(modules, module, name, where),
+  };
+  const ambient = { here: document.here, cwd: options.cwd };
+  const nodes = document.nodes.map((node) => toPlanNode(bindNode(node, parts), ambient, options));
+  const evaluation = new Evaluation(`pipeline ${document.name}`, options.environment);
+  const { inputSchema, outputSchema } = document;
+  const output = document.output === undefined ? undefined : evaluation.value(document.output, "output");
+  const epilogue = document.epilogue === undefined ? undefined : evaluation.template(document.epilogue, "epilogue");
+  const mounts = document.mounts.map((mount) => ({ ...mount, folder: evaluation.template(mount.path, "mounts.path") }));
+  const tools = Object.entries(document.tools).map(([name, tool]): Tool<Os> => ({
+    name,
+    description: tool.description ?? `of pipeline ${document.name}`,
+    inputSchema: tool.inputSchema ?? { type: "object" },
+    effect: tool.effect,
+    // A tool's function takes its arguments and the context of the call.
+    call: functionOf(modules, tool.module, tool.export, `tool ${name}`) as unknown as Tool<Os>["call"],
+  }));
+  const plan = createPlan(document.name, nodes, {
+    concurrency: document.concurrency,
+    definition: JSON.stringify([document.output ?? null, outputSchema ?? null]),
+    ...(output === undefined && outputSchema === undefined
+      ? {}
+      : { result: (outputs, runInput) => resultOf(outputs, runInput, document, output, ambient) }),
+  });
+  const program: Program = {
+    ...planProgram(plan, options.source),
+    tools,
+    accept: (input) => acceptInput(inputSchema, input, document.name),
+  };
+  return {
+    program: masked(program, options.environment),
+    mounts: (input) => {
+      const scope = objectScope({ input: acceptInput(inputSchema, input, document.name) ?? {}, ...ambient });
+      return mounts.map(({ at, path, writable, folder }) => ({
+        at,
+        path: folder(scope),
+        isGiven: path.includes("{{"),
+        writable,
+      }));
+    },
+    epilogue: (result, input) => epilogue?.(objectScope({ output: result ?? null, input: input ?? {}, ...ambient })),
+  };
+}
+
+/** Secrets of the environment do not leave a run in its errors. */
+function masked(program: Program, environment: Environment): Program {
+  const secrets = secretValues(environment);
+  if (secrets.length === 0) return program;
+  const clean = (error: unknown): unknown => {
+    if (!(error instanceof KernelError) || !secrets.some((value) => error.message.includes(value))) return error;
+    return new KernelError(error.code, maskSecrets(error.message.replace(/^\[\w+\] /, ""), secrets), {
+      cause: error.cause,
+    });
+  };
+  return {
+    ...program,
+    run: (context) => {
+      try {
+        const value = program.run(context);
+        return value instanceof Promise
+          ? value.catch((error: unknown) => Promise.reject(clean(error) as Error))
+          : value;
+      } catch (error) {
+        throw clean(error);
+      }
+    },
+  };
+}
+
+function toPlanNode(work: NodeWork, ambient: Readonly<Record<string, string>>, options: BindOptions): PlanNode {
+  const { document, when, retry, recover, map } = work;
+  const scopeOf = (needs: unknown, runInput: unknown, ctx?: RunContext<never>): Scope =>
+    nodeScope(needs, document, runInput, ambient, ctx);
+  return {
+    name: document.name,
+    kind: document.kind === "map" ? "map" : "function",
+    needs: document.needs,
+    after: document.after,
+    allowSkipped: document.allowSkipped === true,
+    definition: definitionOf(document, options),
+    run: (needs, ctx) => work.run(scopeOf(needs, ctx.input, ctx), ctx, needs),
+    ...(when === undefined ? {} : { when: (needs, runInput) => when(scopeOf(needs, runInput)) }),
+    ...(retry === undefined ? {} : { retry }),
+    ...(document.timeoutMs === undefined ? {} : { timeoutMs: document.timeoutMs }),
+    ...(recover === undefined
+      ? {}
+      : {
+          recover:
+            recover === "skip"
+              ? recover
+              : (error: KernelError, needs: never, ctx: RunContext<never>) =>
+                  recover(objectScope({ error: errorFields(error) }, scopeOf(needs, ctx.input, ctx)), ctx),
+        }),
+    ...(map === undefined || document.kind !== "map"
+      ? {}
+      : {
+          map: {
+            over: document.config.items,
+            concurrency: document.config.concurrency,
+            onError: document.config.onItemError === "continue" ? "drop" : document.config.onItemError,
+            open: (needs, runInput) => {
+              const scope = scopeOf(needs, runInput);
+              const { key } = map;
+              return {
+                items: map.items(scope),
+                ...(key === undefined ? {} : { key: (item, index) => key(scope, item, index) }),
+                run: (item, index, ctx) => map.each(scope, item, index, ctx),
+                finish: (results) => checkOutput(results, document),
+              };
+            },
+          },
+        }),
+  };
+}
+
+/** Names of a node's expressions: outputs that it reads, the run's input, and what every node knows. */
+function nodeScope(
+  needs: unknown,
+  document: NodeDocument,
+  runInput: unknown,
+  ambient: Readonly<Record<string, string>>,
+  ctx: RunContext<never> | undefined,
+): Scope {
+  const isRoot = document.needs.length === 0;
+  // What a node without needs gets is the run's input.
+  const outputs = isRoot ? {} : (needs as Readonly<Record<string, unknown>>);
+  return {
+    lookup: (name) => {
+      if (Object.hasOwn(outputs, name)) return outputs[name];
+      if (name === "input") return runInput ?? {};
+      if (name === "ctx")
+        return ctx === undefined
+          ? undefined
+          : { run_id: ctx.runId, pid: ctx.pid, pipeline: ctx.pipelineName, node: ctx.nodeName, attempt: ctx.attempt };
+      return Object.hasOwn(ambient, name) ? ambient[name] : undefined;
+    },
+    names: () => [...Object.keys(outputs), "input"],
+  };
+}
+
+function resultOf(
+  outputs: ReadonlyMap<string, unknown>,
+  runInput: unknown,
+  document: PlanDocument,
+  output: ((scope: Scope) => unknown) | undefined,
+  ambient: Readonly<Record<string, string>>,
+): unknown {
+  const scope = objectScope({ ...Object.fromEntries(outputs), input: runInput ?? {}, ...ambient });
+  const value = output === undefined ? lastOutput(outputs, document) : output(scope);
+  if (document.outputSchema !== undefined)
+    assertValid(document.outputSchema, value, `the result of pipeline ${document.name}`);
+  return value;
+}
+
+/** The output of the nodes that nothing reads: of one alone its value, else by name. */
+function lastOutput(outputs: ReadonlyMap<string, unknown>, document: PlanDocument): unknown {
+  const read = new Set(document.nodes.flatMap(({ needs, after }) => [...needs, ...after]));
+  const last = document.nodes.filter(({ name }) => !read.has(name));
+  const [only] = last;
+  return last.length === 1 && only !== undefined
+    ? outputs.get(only.name)
+    : Object.fromEntries(last.map(({ name }) => [name, outputs.get(name)]));
+}
+
+/** The input with its defaults, held against the schema. */
+function acceptInput(schema: Schema | undefined, input: unknown, name: string): unknown {
+  if (schema === undefined) return input;
+  const full = withDefaults(schema, input ?? (schema.type === "object" ? {} : input));
+  assertValid(schema, full, `the input of pipeline ${name}`);
+  return full;
+}
+
+function withDefaults(schema: Schema, value: unknown): unknown {
+  if (value === undefined) return schema.default;
+  if (schema.properties === undefined || typeof value !== "object" || value === null || Array.isArray(value))
+    return value;
+  const filled = Object.entries(schema.properties).flatMap(([name, inner]) => {
+    // A plain object, as just checked.
+    const made = withDefaults(inner, (value as Readonly<Record<string, unknown>>)[name]);
+    return made === undefined ? [] : [[name, made]];
+  });
+  return { ...value, ...(Object.fromEntries(filled) as Readonly<Record<string, unknown>>) };
+}
+
+/** Everything that decides what a node does: its document without its place, and the modules that it calls. */
+function definitionOf(document: NodeDocument, { contentOf }: BindOptions): string {
+  const text = JSON.stringify(document, (name, value: unknown) =>
+    name === "at" || name === "description" ? undefined : value,
+  );
+  return hash("sha256", JSON.stringify([text, modulesOf([document]).map(contentOf)]), "hex");
+}
+
+/** Modules that nodes call, those of bodies included. */
+function modulesOf(nodes: readonly NodeDocument[]): readonly string[] {
+  const found = new Set<string>();
+  JSON.stringify(nodes, (name, value: unknown) => {
+    if (name === "module" && typeof value === "string") found.add(value);
+    return value;
+  });
+  return [...found];
+}
+
+async function loadModules(
+  document: PlanDocument,
+  options: BindOptions,
+): Promise<ReadonlyMap<string, Readonly<Record<string, unknown>>>> {
+  const files = [
+    ...new Set([...modulesOf(document.nodes), ...Object.values(document.tools).map(({ module }) => module)]),
+  ];
+  const loaded = files.map(async (file) => [file, await options.importModule(file)] as const);
+  return new Map(await Promise.all(loaded));
+}
+
+function functionOf(
+  modules: ReadonlyMap<string, Readonly<Record<string, unknown>>>,
+  module: string,
+  name: string,
+  where: string,
+): (input: unknown, ctx: RunContext<never>) => unknown {
+  const found = modules.get(module)?.[name];
+  // Called as `(input, ctx)`; what it takes is its author's promise.
+  if (typeof found === "function") return found as (input: unknown, ctx: RunContext<never>) => unknown;
+  throw new KernelError(
+    "ENOEXEC",
+    `${where}: the export ${name} of ${module} is ${found === undefined ? "missing" : `a ${typeof found}`}; it must be a function`,
+    { path: module },
+  );
+}

@@ -1,0 +1,134 @@
+// An `llm` node: builds the request, asks, and where a schema is given takes the JSON out of the answer,
+// telling a model that answered with something else what was wrong.
+
+import type { LlmConfig } from "@ergos/compiler";
+import type { Scope } from "@ergos/compiler/expression";
+import {
+  KernelError,
+  type ModelMessage,
+  type ModelRequest,
+  type ModelTask,
+  type Schema,
+  validate,
+} from "@ergos/kernel";
+import type { RunContext } from "../run-context.ts";
+import type { Computed, Evaluation } from "./evaluation.ts";
+
+type Run = (scope: Scope, ctx: RunContext<never>) => Promise<unknown>;
+
+export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluation: Evaluation): Run {
+  const makeRequest = bindRequest(config, schema, evaluation);
+  return async (scope, ctx) => {
+    const request = makeRequest(scope);
+    const { text } = await ctx.infer("answer", request);
+    if (schema === undefined) return text;
+    return repaired(ctx, request, text, schema, config.repair);
+  };
+}
+
+/** The value of an answer; a model that gave none is asked again, at most `repair` times. */
+async function repaired(
+  ctx: RunContext<never>,
+  request: ModelRequest,
+  first: string,
+  schema: Schema,
+  repair: number,
+): Promise<unknown> {
+  let answer = first;
+  for (let again = 1; ; again++) {
+    const read = readAnswer(answer, schema);
+    if ("value" in read) return read.value;
+    if (again > repair) {
+      const shown = answer.length > 200 ? `${answer.slice(0, 200)}…` : answer;
+      throw new KernelError(
+        "EPROTO",
+        `the model does not answer with JSON of output_schema: ${read.problem}; it said ${JSON.stringify(shown)}`,
+      );
+    }
+    const messages: readonly ModelMessage[] = [
+      ...request.messages,
+      { role: "assistant", content: answer },
+      {
+        role: "user",
+        content: `Your answer cannot be used: ${read.problem}. Answer again with JSON that fits this schema, and nothing else: ${JSON.stringify(schema)}`,
+      },
+    ];
+    ({ text: answer } = await ctx.infer(`repair${again}`, { ...request, messages }));
+  }
+}
+
+function readAnswer(text: string, schema: Schema): { readonly value: unknown } | { readonly problem: string } {
+  // Models like to wrap JSON in a fence.
+  const fenced = /^\s*```(?:json)?\s*\n([^]*?)\n\s*```\s*$/.exec(text);
+  let value: unknown;
+  try {
+    value = JSON.parse(fenced?.[1] ?? text) as unknown;
+  } catch {
+    if (schema.type === "string") value = text.trim();
+    else return { problem: "it is no JSON" };
+  }
+  const issues = validate(schema, value);
+  if (issues.length === 0) return { value };
+  return {
+    problem: issues
+      .slice(0, 5)
+      .map(({ path, message }) => `${path.join(".") || "it"} ${message}`)
+      .join("; "),
+  };
+}
+
+function bindRequest(
+  config: LlmConfig,
+  schema: Schema | undefined,
+  evaluation: Evaluation,
+): (scope: Scope) => ModelRequest {
+  const optional = (text: string | undefined, field: string): Computed<string> | undefined =>
+    text === undefined ? undefined : evaluation.template(text, field);
+  const [model, system, prompt] = [
+    optional(config.model, "model"),
+    optional(config.system, "system"),
+    optional(config.prompt, "prompt"),
+  ];
+  const messages = config.messages?.map(({ role, content }, at) => ({
+    role,
+    content: evaluation.template(content, `messages[${at}]`),
+  }));
+  const makeTask = config.task === undefined ? undefined : bindTask(config.task, evaluation);
+  const { temperature, topP, maxOutputTokens, stop, seed } = config;
+  const fixed = {
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(topP === undefined ? {} : { topP }),
+    ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
+    ...(stop === undefined ? {} : { stop }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(schema === undefined ? {} : { responseSchema: schema }),
+  };
+  return (scope) => ({
+    ...(model === undefined ? {} : { model: model(scope) }),
+    messages: [
+      ...(system === undefined ? [] : [{ role: "system" as const, content: system(scope) }]),
+      ...(messages ?? []).map(({ role, content }) => ({ role, content: content(scope) })),
+      ...(prompt === undefined ? [] : [{ role: "user" as const, content: prompt(scope) }]),
+    ],
+    ...fixed,
+    ...(makeTask === undefined ? {} : { task: makeTask(scope) }),
+  });
+}
+
+function bindTask(task: NonNullable<LlmConfig["task"]>, evaluation: Evaluation): Computed<ModelTask> {
+  const text = evaluation.template(task.text, "task.text");
+  if (task.kind === "summarise")
+    return (scope) => ({ kind: "summarise", sentences: task.sentences ?? 2, text: text(scope) });
+  const { labels = [] } = task;
+  const list: Computed =
+    typeof labels === "string"
+      ? evaluation.expression(labels, "task.labels")
+      : evaluation.value(
+          labels.map((label) => ({ $template: label })),
+          "task.labels",
+        );
+  return (scope) => {
+    const found = list(scope);
+    return { kind: "classify", labels: Array.isArray(found) ? found.map(String) : [], text: text(scope) };
+  };
+}
