@@ -5,6 +5,7 @@ import { userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import {
   Kernel,
+  type KernelParts,
   KernelError,
   type Metastore,
   type Model,
@@ -18,6 +19,7 @@ import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { providersOf } from "@ergos/drivers/model-openai";
 import {
   type Watchdog,
   type WatchdogReport,
@@ -30,7 +32,11 @@ import { FILE_TOOLS } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { loadProgram } from "./module-program.ts";
 
+export { createOpenAiModel, createOpenAiProvider, toModel } from "@ergos/drivers/model-openai";
 export { createOfflineModel, networkFilesystemOf, readOwner };
+
+/** Asked when a key of OpenAI is set and nobody names a model. */
+const DEFAULT_OPENAI_MODEL = "gpt-4.1-mini";
 
 export interface MountSpec {
   /** Path in the namespace. */
@@ -43,7 +49,10 @@ export interface MountSpec {
 export interface HostOptions {
   /** Data directory; without it everything is in memory and ends with this process. */
   readonly dir?: string;
-  /** Models by preference, the first is the default; the offline stand-in unless given. */
+  /**
+   * Models by preference, the first is the default. Without it `provider/model` names those of the servers
+   * whose keys are in the environment, and the default is ERGOS_MODEL, a model of OpenAI, or the offline one.
+   */
   readonly models?: readonly Model[];
   /** Tools beside those over files. */
   readonly tools?: readonly Tool<Os>[];
@@ -84,7 +93,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       store,
       objects,
       platform,
-      models: options.models ?? [createOfflineModel()],
+      ...modelsOf(options),
       tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       loader: moduleLoader((mounts) => mounter.mount(mounts)),
@@ -105,6 +114,20 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     await (kernel?.close() ?? store.close());
     throw error;
   }
+}
+
+/** Models that were given; else those of the environment, with the offline stand-in when there is no key. */
+function modelsOf({ models }: HostOptions): Pick<KernelParts, "models" | "providers" | "defaultModel"> {
+  if (models !== undefined) return { models };
+  const { env } = process;
+  const hasServer = (env["OPENAI_API_KEY"] ?? "") !== "" || (env["OPENAI_BASE_URL"] ?? "") !== "";
+  const chosen =
+    env["ERGOS_MODEL"] ?? (hasServer ? `openai/${env["OPENAI_MODEL"] ?? DEFAULT_OPENAI_MODEL}` : undefined);
+  return {
+    models: [createOfflineModel()],
+    providers: providersOf(env),
+    ...(chosen === undefined || chosen === "" ? {} : { defaultModel: chosen }),
+  };
 }
 
 async function openStores(dir: string | undefined): Promise<{ store: Metastore; objects: ObjectStore }> {

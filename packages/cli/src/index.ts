@@ -1,6 +1,15 @@
 // `ergos`: the library.
 
-export { type BootedHost, bootHost, createOfflineModel, type HostOptions, type MountSpec } from "./boot.ts";
+export {
+  type BootedHost,
+  bootHost,
+  createOfflineModel,
+  createOpenAiModel,
+  createOpenAiProvider,
+  type HostOptions,
+  type MountSpec,
+  toModel,
+} from "./boot.ts";
 export { connect, type ConnectOptions, type ErgOs, type RunOptions, type Runnable } from "./connect.ts";
 export {
   KernelError,
@@ -15,6 +24,7 @@ export {
   type ModelResponse,
   type Os,
   type Pid,
+  type Tool,
   type ProcessSummary,
 } from "@ergos/kernel";
 export { createPlan, pipeline, planProgram, type Plan, program, type RunContext } from "@ergos/services";

@@ -34,6 +34,19 @@ export interface Scope {
   counters?: Map<string, number>;
 }
 
+export interface CallOptions {
+  /**
+   * What to do when the host died during the call: `fail` (default) is EUNKNOWN, so that somebody looks;
+   * `repeat` does it again, and may pay or act twice.
+   */
+  readonly onUnknown?: "fail" | "repeat";
+}
+
+export interface InferOptions extends CallOptions {
+  /** Hears a fresh answer as it comes, piece by piece; a recorded one comes at once. */
+  readonly onText?: (piece: string) => void;
+}
+
 /** More attempts than a node ever has. */
 const GENERATIONS = 1_000_000;
 
@@ -141,13 +154,13 @@ export class RunContext<Input = unknown> {
   }
 
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
-  infer(name: string, request: ModelRequest | string): Promise<ModelResponse> {
+  infer(name: string, request: ModelRequest | string, options: InferOptions = {}): Promise<ModelResponse> {
     const place = this.#placeOf(name);
     const full: ModelRequest =
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
     return this.#once(place, () =>
-      Promise.resolve(this.os.call("infer", { place, request: full, signal: this.signal })),
+      Promise.resolve(this.os.call("infer", { place, request: full, signal: this.signal, ...options })),
     );
   }
 
@@ -169,10 +182,15 @@ export class RunContext<Input = unknown> {
    * Calls a tool with this process's rights; its result is recorded and the call not repeated.
    * @throws {ENOENT} there is no such tool · {EINVAL} the arguments do not fit
    */
-  call(name: string, tool: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+  call(
+    name: string,
+    tool: string,
+    args: Readonly<Record<string, unknown>> = {},
+    options: CallOptions = {},
+  ): Promise<unknown> {
     const place = this.#placeOf(name);
     return this.#once(place, () =>
-      Promise.resolve(this.os.call("call", { place, tool, arguments: args, signal: this.signal })),
+      Promise.resolve(this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options })),
     );
   }
 

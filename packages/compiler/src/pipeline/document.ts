@@ -49,13 +49,18 @@ export interface LlmConfig {
   readonly stop?: readonly string[];
   readonly seed?: number;
   readonly repair: number;
+  readonly onUnknown?: "repeat";
 }
 
 export interface NodeConfigs {
   readonly function: ModuleSpec;
   readonly expression: { readonly value: ValueSpec } | { readonly expressions: Readonly<Record<string, string>> };
   readonly llm: LlmConfig;
-  readonly tool: { readonly tool: string; readonly arguments: Readonly<Record<string, ValueSpec>> };
+  readonly tool: {
+    readonly onUnknown?: "repeat";
+    readonly tool: string;
+    readonly arguments: Readonly<Record<string, ValueSpec>>;
+  };
   readonly map: {
     readonly items: string;
     readonly item: string;

@@ -158,6 +158,10 @@ export class NodeCompiler {
     return this.#parts.defaults === undefined ? undefined : get(this.#parts.defaults, name);
   }
 
+  #repeats(source: SourceMap): boolean {
+    return textOf(get(source, "on_unknown") ?? this.#default("on_unknown")) === "repeat";
+  }
+
   #names(
     source: SourceMap,
     field: string,
@@ -319,6 +323,7 @@ export class NodeCompiler {
       stop: textsOf(get(source, "stop")),
       seed: number("seed"),
       repair: number("repair") ?? 1,
+      onUnknown: this.#repeats(source) ? ("repeat" as const) : undefined,
     });
   }
 
@@ -359,7 +364,7 @@ export class NodeCompiler {
             ]),
           )
         : {};
-    return { tool, arguments: args };
+    return { tool, arguments: args, ...(this.#repeats(source) ? { onUnknown: "repeat" as const } : {}) };
   }
 
   #map(source: SourceMap, scope: NameScope, path: string): NodeConfigs["map"] | undefined {

@@ -112,6 +112,12 @@ const MODEL_FIELDS: Fields = {
   seed: { type: { type: "integer" }, doc: "Asks for the same answer to the same request." },
 };
 
+const onUnknown: Field = {
+  type: { type: "enum", values: ["fail", "repeat"] },
+  doc: "What a resumed run does about a call that was under way when its host died: fail with EUNKNOWN, so that somebody looks, or call again, which may pay or act twice.",
+  otherwise: "fail",
+};
+
 /** Fields of each kind, beside the common ones. */
 export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
   function: {
@@ -155,6 +161,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
         type: { type: "object", name: "task" },
         doc: "What the prompt is for, for models that are not language models (the offline one); others ignore it.",
       },
+      on_unknown: onUnknown,
       repair: {
         type: { type: "integer", minimum: 0, maximum: 5 },
         doc: "How often a model that does not answer with JSON of `output_schema` is told so and asked again.",
@@ -177,6 +184,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
         doc: "Arguments by name; texts are templates, and one that is a single {{ … }} keeps the type of its value.",
         otherwise: "none",
       },
+      on_unknown: onUnknown,
     },
   },
   map: {
@@ -329,6 +337,7 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
         type: { type: "either", options: [count, { type: "object", name: "retry" }] },
         doc: "Retry policy of nodes.",
       },
+      on_unknown: onUnknown,
     },
   },
   metadata: {

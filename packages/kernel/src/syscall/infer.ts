@@ -14,6 +14,8 @@ export interface InferCall {
   readonly place: string;
   readonly request: ModelRequest;
   readonly signal?: AbortSignal;
+  /** What to do when the host died during the call: `fail` (default) is EUNKNOWN, `repeat` may pay twice. */
+  readonly onUnknown?: "fail" | "repeat";
   /** Hears a fresh answer as it comes; a recorded one comes at once, without it. */
   readonly onText?: (piece: string) => void;
 }
@@ -49,7 +51,7 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
   const unanswered = journal?.takeIntent(place);
   const prior = unanswered?.key === key ? unanswered : undefined;
-  if (prior !== undefined && model.effect === "once") {
+  if (prior !== undefined && model.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
       `the host ended during the call of ${name} at ${place}; it may have been paid for. Look, then resume a failed run to call again, or kill it`,

@@ -24,6 +24,7 @@ const place = {
   maxLength: 1024,
   description: "path of the step in its program",
 } as const;
+const onUnknown = { type: "string", enum: ["fail", "repeat"] } as const;
 const self = (_host: Host, caller: Process): { readonly resource: string } => caller.self;
 
 /** Records a value the first time and returns the recorded one ever after. */
@@ -124,7 +125,7 @@ export const WORK_ROWS = {
     right: "model.infer",
     kind: "mutation",
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
-    schema: args({ place, request: MODEL_REQUEST_SCHEMA }, ["place", "request"]),
+    schema: args({ place, request: MODEL_REQUEST_SCHEMA, onUnknown }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.defaultName }),
     handle: (host, caller, a, target) => infer(host, caller, a, target.resource),
   }),
@@ -132,7 +133,7 @@ export const WORK_ROWS = {
     right: "tool.call",
     kind: "mutation",
     summary: "calls a tool with arguments; a recorded result is not asked for again",
-    schema: args({ place, tool: text, arguments: { type: "object" } }, ["place", "tool"]),
+    schema: args({ place, tool: text, arguments: { type: "object" }, onUnknown }, ["place", "tool"]),
     target: (_host, _caller, { tool }) => ({ resource: tool }),
     handle: (host, caller, a) => callTool(host, caller, a),
   }),

@@ -11,6 +11,8 @@ export interface ToolCall {
   readonly tool: string;
   readonly arguments?: Readonly<Record<string, unknown>>;
   readonly signal?: AbortSignal;
+  /** What to do when the host died during the call: `fail` (default) is EUNKNOWN, `repeat` may act twice. */
+  readonly onUnknown?: "fail" | "repeat";
 }
 
 /** Tools spend nothing that is counted yet; their intents are recorded all the same (journal, J3). */
@@ -39,7 +41,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
   const digest = host.platform.hash(JSON.stringify([tool.name, args])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
   const isUnanswered = journal?.takeIntent(place)?.key === key;
-  if (isUnanswered && tool.effect === "once") {
+  if (isUnanswered && tool.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
       `the host ended during the call of tool ${tool.name} at ${place}; it may have acted. Look, then resume a failed run to call again, or kill it`,

@@ -20,11 +20,15 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
   const makeRequest = bindRequest(config, schema, evaluation);
   return async (scope, ctx) => {
     const request = makeRequest(scope);
-    const { text } = await ctx.infer("answer", request);
+    const { text } = await ctx.infer("answer", request, callOptions(config));
     if (schema === undefined) return text;
-    return repaired(ctx, request, text, schema, config.repair);
+    return repaired(ctx, request, text, schema, config);
   };
 }
+
+/** Options of the calls of a model or a tool. */
+export const callOptions = ({ onUnknown }: { readonly onUnknown?: "repeat" }): { readonly onUnknown?: "repeat" } =>
+  onUnknown === undefined ? {} : { onUnknown };
 
 /** The value of an answer; a model that gave none is asked again, at most `repair` times. */
 async function repaired(
@@ -32,13 +36,13 @@ async function repaired(
   request: ModelRequest,
   first: string,
   schema: Schema,
-  repair: number,
+  config: LlmConfig,
 ): Promise<unknown> {
   let answer = first;
   for (let again = 1; ; again++) {
     const read = readAnswer(answer, schema);
     if ("value" in read) return read.value;
-    if (again > repair) {
+    if (again > config.repair) {
       const shown = answer.length > 200 ? `${answer.slice(0, 200)}…` : answer;
       throw new KernelError(
         "EPROTO",
@@ -53,7 +57,7 @@ async function repaired(
         content: `Your answer cannot be used: ${read.problem}. Answer again with JSON that fits this schema, and nothing else: ${JSON.stringify(schema)}`,
       },
     ];
-    ({ text: answer } = await ctx.infer(`repair${again}`, { ...request, messages }));
+    ({ text: answer } = await ctx.infer(`repair${again}`, { ...request, messages }, callOptions(config)));
   }
 }
 

@@ -7,7 +7,7 @@ import { runWork } from "../plan/attempt.ts";
 import type { Retry } from "../plan/plan.ts";
 import { RunContext, Skipped, recordOf } from "../run-context.ts";
 import { type Computed, type Environment, Evaluation } from "./evaluation.ts";
-import { bindLlm } from "./llm-node.ts";
+import { bindLlm, callOptions } from "./llm-node.ts";
 
 type Ctx = RunContext<never>;
 /** Does the work of a node; `scope` holds the names that its expressions use. */
@@ -107,7 +107,8 @@ function bindKind(
     case "tool": {
       const { tool } = document.config;
       const args = evaluation.value(document.config.arguments, "arguments");
-      return (scope, ctx) => ctx.call("call", tool, args(scope) as Readonly<Record<string, unknown>>);
+      return (scope, ctx) =>
+        ctx.call("call", tool, args(scope) as Readonly<Record<string, unknown>>, callOptions(document.config));
     }
     case "map": {
       const map = bindMap(document, evaluation, parts);

@@ -1,0 +1,231 @@
+// Any model that speaks the `LanguageModelV4` interface of `@ai-sdk/provider`, as a device of the kernel.
+
+import {
+  type ErrorDetails,
+  type Errno,
+  KernelError,
+  type Model,
+  type ModelRequest,
+  type ModelResponse,
+} from "@ergos/kernel";
+import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
+
+export interface LanguageModelOptions {
+  /** Name under `/dev/model`, as `provider/model`. */
+  readonly name: string;
+  readonly description: string;
+  /** What a call does to the world; model providers keep no idempotency keys, so `once` unless given. */
+  readonly effect?: Model["effect"];
+  /** Micro-dollars per million tokens; unknown prices count as nothing. */
+  readonly price?: Model["price"];
+  readonly health?: Model["health"];
+  /** Names of the provider's own options, passed on with every request. */
+  readonly providerOptions?: LanguageModelV4CallOptions["providerOptions"];
+}
+
+const FREE: Model["price"] = { input: 0, output: 0 };
+/** Where a server does not tell its usage, a token is taken for so many characters. */
+const CHARACTERS_PER_TOKEN = 4;
+
+/** Makes a device of a language model that is opened when it is first asked. */
+export function toModel(open: () => Promise<LanguageModelV4>, options: LanguageModelOptions): Model {
+  let opened: Promise<LanguageModelV4> | undefined;
+  return {
+    name: options.name,
+    description: options.description,
+    effect: options.effect ?? "once",
+    price: options.price ?? FREE,
+    health: options.health ?? (() => Promise.resolve({ ok: true, detail: "not asked" })),
+    infer: async (request, { signal, onText }) => {
+      signal.throwIfAborted();
+      const model = await (opened ??= open());
+      try {
+        const { stream } = await model.doStream(toCallOptions(request, signal, options.providerOptions));
+        return await collect(stream, request, onText);
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        throw toModelError(error, options.name);
+      }
+    },
+  };
+}
+
+function toCallOptions(
+  request: ModelRequest,
+  signal: AbortSignal,
+  providerOptions: LanguageModelOptions["providerOptions"],
+): LanguageModelV4CallOptions {
+  const { maxOutputTokens, temperature, topP, stop, seed, responseSchema } = request;
+  return {
+    prompt: request.messages.map(({ role, content }) => {
+      if (role === "system") return { role, content };
+      const text = [{ type: "text" as const, text: content }];
+      return role === "user" ? { role, content: text } : { role, content: text };
+    }),
+    abortSignal: signal,
+    ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(topP === undefined ? {} : { topP }),
+    ...(stop === undefined ? {} : { stopSequences: [...stop] }),
+    ...(seed === undefined ? {} : { seed }),
+    // The subset of JSON Schema that the kernel checks is JSON Schema.
+    ...(responseSchema === undefined
+      ? {}
+      : { responseFormat: { type: "json", name: "answer", schema: responseSchema as object } as const }),
+    ...(providerOptions === undefined ? {} : { providerOptions }),
+  };
+}
+
+async function collect(
+  stream: ReadableStream<LanguageModelV4StreamPart>,
+  request: ModelRequest,
+  onText: ((piece: string) => void) | undefined,
+): Promise<ModelResponse> {
+  let text = "";
+  let end: Extract<LanguageModelV4StreamPart, { type: "finish" }> | undefined;
+  for await (const part of stream) {
+    if (part.type === "text-delta") {
+      text += part.delta;
+      onText?.(part.delta);
+    } else if (part.type === "error") throw part.error;
+    else if (part.type === "finish") end = part;
+  }
+  // A stream that just stops was cut off: what came before is no answer.
+  if (end === undefined || end.finishReason.unified === "error") throw new CutOff();
+  const { inputTokens, outputTokens } = end.usage;
+  const asked = request.messages.reduce((sum, message) => sum + message.content.length, 0);
+  const { unified } = end.finishReason;
+  return {
+    text,
+    finishReason: unified === "stop" || unified === "length" ? unified : "other",
+    usage: {
+      inputTokens: inputTokens.total ?? estimate(asked),
+      outputTokens: outputTokens.total ?? estimate(text.length),
+    },
+  };
+}
+
+const estimate = (characters: number): number => Math.ceil(characters / CHARACTERS_PER_TOKEN);
+
+class CutOff extends Error {
+  readonly code = "ERGOS_CUT_OFF";
+  constructor() {
+    super("the answer ended before it was complete");
+  }
+}
+
+/** What a status means for whoever asked. */
+const STATUS: Readonly<Record<number, Errno>> = {
+  400: "EINVAL",
+  401: "EACCES",
+  402: "EDQUOT",
+  403: "EACCES",
+  404: "ENODEV",
+  408: "ETIMEDOUT",
+  409: "EAGAIN",
+  413: "E2BIG",
+  422: "EINVAL",
+  425: "EAGAIN",
+  429: "EAGAIN",
+  504: "ETIMEDOUT",
+};
+/** What broke below HTTP, by the codes of Node and undici. */
+const NETWORK: Readonly<Record<string, Errno>> = {
+  ECONNREFUSED: "ECONNREFUSED",
+  ENOTFOUND: "ECONNREFUSED",
+  EAI_AGAIN: "ECONNREFUSED",
+  EHOSTUNREACH: "ECONNREFUSED",
+  ENETUNREACH: "ECONNREFUSED",
+  ECONNRESET: "ECONNRESET",
+  EPIPE: "ECONNRESET",
+  UND_ERR_SOCKET: "ECONNRESET",
+  ERGOS_CUT_OFF: "ECONNRESET",
+  ETIMEDOUT: "ETIMEDOUT",
+  UND_ERR_CONNECT_TIMEOUT: "ETIMEDOUT",
+  UND_ERR_HEADERS_TIMEOUT: "ETIMEDOUT",
+  UND_ERR_BODY_TIMEOUT: "ETIMEDOUT",
+};
+
+/** Translates what a provider package throws, by its fields and never by its words. */
+function toModelError(error: unknown, name: string): KernelError {
+  const path = `/dev/model/${name}`;
+  const { statusCode, responseHeaders, data } = fieldsOf(error);
+  const why = error instanceof Error ? error.message : "the model failed";
+  if (statusCode !== undefined && statusCode >= 400) {
+    const isBroke = statusCode === 429 && codeOf(data) === "insufficient_quota";
+    const code = isBroke ? "EDQUOT" : (STATUS[statusCode] ?? (statusCode >= 500 ? "EAGAIN" : "EIO"));
+    const wait = retryAfterMs(responseHeaders);
+    const details: ErrorDetails = { path, cause: error, ...(wait === undefined ? {} : { retryAfterMs: wait }) };
+    return new KernelError(code, `${name} answers ${statusCode}: ${why}${adviceFor(code)}`, details);
+  }
+  for (let cause: unknown = error, depth = 0; cause !== undefined && depth < 6; depth++) {
+    const { code, cause: inner } = fieldsOf(cause);
+    const known = code === undefined ? undefined : NETWORK[code];
+    if (known !== undefined)
+      return new KernelError(known, `${name} cannot be reached: ${cause instanceof Error ? cause.message : why}`, {
+        path,
+        cause: error,
+      });
+    cause = inner;
+  }
+  // The provider package says so of a stream that ended before its last part.
+  if (error instanceof Error && error.name === "AI_InvalidResponseDataError" && data === undefined)
+    return new KernelError("ECONNRESET", `${name} ended its answer before it was complete`, { path, cause: error });
+  // Neither a refusal nor the network: what came is not what the wire format says.
+  return new KernelError("EPROTO", `${name} answers with what is no answer: ${why}`, { path, cause: error });
+}
+
+function adviceFor(code: Errno): string {
+  if (code === "EACCES") return "; check the key in the environment";
+  if (code === "ENODEV") return "; check the name of the model and the base URL";
+  return "";
+}
+
+interface Fields {
+  readonly statusCode: number | undefined;
+  readonly responseHeaders: Readonly<Record<string, string>> | undefined;
+  readonly data: unknown;
+  readonly code: string | undefined;
+  readonly cause: unknown;
+}
+
+function fieldsOf(error: unknown): Fields {
+  // Read as data: errors of provider packages and of Node have these fields or not.
+  const found = (typeof error === "object" && error !== null ? error : {}) as Readonly<Record<string, unknown>>;
+  const { statusCode, responseHeaders, data, code, cause } = found;
+  return {
+    statusCode: typeof statusCode === "number" ? statusCode : undefined,
+    // Headers as the provider package collects them.
+    responseHeaders:
+      typeof responseHeaders === "object" && responseHeaders !== null
+        ? (responseHeaders as Readonly<Record<string, string>>)
+        : undefined,
+    data,
+    code: typeof code === "string" ? code : undefined,
+    cause,
+  };
+}
+
+function codeOf(data: unknown): unknown {
+  if (typeof data !== "object" || data === null || !("error" in data)) return undefined;
+  const { error } = data;
+  return typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+}
+
+const RETRY_AFTER_MAX_MS = 10 * 60_000;
+
+/** `retry-after-ms`, or `Retry-After` in seconds or as a date. */
+function retryAfterMs(headers: Readonly<Record<string, string>> | undefined): number | undefined {
+  const exact = Number(headers?.["retry-after-ms"]);
+  const text = headers?.["retry-after"];
+  const seconds = Number(text);
+  const wait =
+    exact > 0
+      ? exact
+      : text === undefined
+        ? Number.NaN
+        : Number.isFinite(seconds)
+          ? seconds * 1000
+          : Date.parse(text) - Date.now();
+  return wait > 0 ? Math.min(wait, RETRY_AFTER_MAX_MS) : undefined;
+}
