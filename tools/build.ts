@@ -13,7 +13,8 @@ await build({
   platform: "node",
   resolve: { conditionNames: ["@ergos/source", "node", "import"] },
   // A program's own `import … from "ergos"` finds the library, not this bundle.
-  external: [/^node:/],
+  // Provider packages are optional: whoever uses one installs it.
+  external: [/^node:/, /^@ai-sdk\//],
   output: {
     file,
     format: "esm",

@@ -10,7 +10,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-const module = join(import.meta.dirname, "digest.ts");
+const module = join(import.meta.dirname, "digest.yaml");
 
 test("a folder of documents becomes a report and an index", async () => {
   mkdirSync(join(dir, "docs/sub"), { recursive: true });

@@ -2,7 +2,7 @@
 
 import type { ParseArgsOptionsConfig } from "node:util";
 import { KernelError } from "@ergos/kernel";
-import { type ErgOs, connect } from "./connect.ts";
+import type { ErgOs } from "./connect.ts";
 import type { Output } from "./terminal.ts";
 
 export interface Invocation {
@@ -29,7 +29,9 @@ export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
 /** Opens the directory for a question or an order, not to run programs. With `serve`, others reach it meanwhile. */
-export function openDirectory(invocation: Invocation, serve = false): Promise<ErgOs> {
+export async function openDirectory(invocation: Invocation, serve = false): Promise<ErgOs> {
+  // Loaded when it is needed: commands about manifests start without a store.
+  const { connect } = await import("./connect.ts");
   return connect({ dir: invocation.dir, resume: false, serve });
 }
 
@@ -38,6 +40,31 @@ export function required(invocation: Invocation, at: number, what: string): stri
   const value = invocation.positionals[at];
   if (value === undefined) throw new UsageError(`${what} is missing`);
   return value;
+}
+
+/**
+ * `key=value` pairs as an object. Values are JSON where they look like it, else text; those of `texts` are
+ * always text.
+ */
+export function readPairs(pairs: readonly string[], texts: ReadonlySet<string> = new Set()): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  for (const pair of pairs) {
+    const at = pair.indexOf("=");
+    if (at <= 0) throw new UsageError(`--input takes key=value, found ${JSON.stringify(pair)}`);
+    const [name, text] = [pair.slice(0, at), pair.slice(at + 1)];
+    out[name] = texts.has(name) ? text : asValue(text);
+  }
+  return out;
+}
+
+/** Numbers, booleans, null, objects and arrays as JSON; everything else is text. */
+function asValue(text: string): unknown {
+  if (!/^(-?\d|true$|false$|null$|[[{"])/.test(text)) return text;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
 }
 
 export const isSet = (invocation: Invocation, name: string): boolean => invocation.values[name] === true;

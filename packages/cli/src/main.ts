@@ -1,6 +1,7 @@
 // The command line: finds the command, reads its options, turns errors into one clear message.
 
 import { parseArgs } from "node:util";
+import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
 import { type Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./command.ts";
 import { loadEnvironment } from "./environment.ts";
@@ -32,6 +33,50 @@ const COMMANDS: Readonly<Record<string, { readonly summary: string; readonly loa
     summary: "show changes of files as they happen",
     load: async () => (await import("./command/file.ts")).watchCommand,
   },
+  write: {
+    summary: "write a file of the namespace",
+    load: async () => (await import("./command/file.ts")).writeCommand,
+  },
+  exec: { summary: "invoke what a path names", load: async () => (await import("./command/file.ts")).execCommand },
+  stat: { summary: "tell what a path is", load: async () => (await import("./command/file.ts")).statCommand },
+  glob: { summary: "find files by their paths", load: async () => (await import("./command/search.ts")).globCommand },
+  grep: { summary: "find lines in files", load: async () => (await import("./command/search.ts")).grepCommand },
+  top: {
+    summary: "show processes and what they use, live",
+    load: async () => (await import("./command/top.ts")).topCommand,
+  },
+  init: {
+    summary: "write a first pipeline that runs at once",
+    load: async () => (await import("./command/init.ts")).initCommand,
+  },
+  validate: {
+    summary: "check manifests and start nothing",
+    load: async () => (await import("./command/manifest.ts")).validateCommand,
+  },
+  lint: {
+    summary: "check manifests and what is unwise in them",
+    load: async () => (await import("./command/manifest.ts")).lintCommand,
+  },
+  plan: {
+    summary: "show what a manifest or module compiles to",
+    load: async () => (await import("./command/manifest.ts")).planCommand,
+  },
+  graph: {
+    summary: "draw a pipeline, as Mermaid or SVG",
+    load: async () => (await import("./command/manifest.ts")).graphCommand,
+  },
+  explain: {
+    summary: "tell what a field of a manifest is",
+    load: async () => (await import("./command/manifest.ts")).explainCommand,
+  },
+  schema: {
+    summary: "print the JSON Schema of manifests",
+    load: async () => (await import("./command/manifest.ts")).schemaCommand,
+  },
+  completion: {
+    summary: "print the completion of bash or zsh",
+    load: async () => (await import("./command/completion.ts")).completionCommand(Object.keys(COMMANDS), optionsOf),
+  },
   doctor: {
     summary: "tell what is installed, which models answer, and what this host enforces",
     load: async () => (await import("./command/doctor.ts")).doctorCommand,
@@ -58,7 +103,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (entry === undefined) {
-    const message = `[EINVAL] ergos has no command ${JSON.stringify(name)}${nearest(name)}; \`ergos help\` lists them`;
+    const message = `[EINVAL] ergos has no command ${JSON.stringify(name)}${didYouMean(name)}; \`ergos help\` lists them`;
     if (out.isJson) out.answer({ error: { code: "EINVAL", message } }, String);
     else out.error(message);
     return EXIT_USAGE;
@@ -129,9 +174,15 @@ function helpOf(command: Command): string {
 }
 
 /** The command that was probably meant. */
-function nearest(name: string): string {
-  const match = Object.keys(COMMANDS).find((known) => known.startsWith(name.slice(0, 2)) || known.includes(name));
+function didYouMean(name: string): string {
+  const match = nearest(name, Object.keys(COMMANDS));
   return match === undefined ? "" : `; did you mean ${match}?`;
+}
+
+async function optionsOf(name: string): Promise<readonly string[]> {
+  if (name === "completion") return Object.keys(COMMON).map((option) => `--${option}`);
+  const command = await COMMANDS[name]?.load();
+  return Object.keys({ ...COMMON, ...command?.options }).map((option) => `--${option}`);
 }
 
 // A pipe that is closed early (`ergos ls | head`) is no error.

@@ -3,13 +3,14 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { PlanDocument } from "@ergos/compiler";
 import { KernelError, type Program, type ProgramSource, describe } from "@ergos/kernel";
-import { bindManifest, toProgram } from "@ergos/services";
+import { bindManifest, describePlan, toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
 import { contentOf, isManifestFile, pipelineOf } from "./manifest-file.ts";
 
 /** What a program module may export beside its program (the default export). */
-export interface ProgramModule {
+interface ProgramModule {
   readonly default?: unknown;
   /** Folders that the program reads, given its input. Paths are relative to the module. */
   readonly mounts?:
@@ -91,6 +92,21 @@ async function loadManifest(source: ProgramSource): Promise<LoadedProgram> {
       })),
     epilogue,
   };
+}
+
+/**
+ * The plan of a pipeline in a module. Functions that the module does not export have no name to be called by.
+ * @throws {ENOEXEC} the module exports no pipeline
+ */
+export async function describeModule(source: ProgramSource): Promise<PlanDocument> {
+  const file = source.module ?? "";
+  const loaded = (await importModule(file)) as Readonly<Record<string, unknown>>;
+  const plan = toPlan(loaded[source.export ?? "default"]);
+  if (plan === undefined)
+    throw new KernelError("ENOEXEC", `${file} exports a program, not a pipeline; only a pipeline has a plan to show`, {
+      path: file,
+    });
+  return describePlan(plan, file, loaded);
 }
 
 async function loadModule(source: ProgramSource): Promise<LoadedProgram> {

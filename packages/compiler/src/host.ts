@@ -57,7 +57,7 @@ function findModule(folder: string, path: string): ModuleFinding {
 }
 
 /** Names that a module's text exports; undefined where that cannot be told without running it. */
-export function exportsOf(source: string): readonly string[] | undefined {
+function exportsOf(source: string): readonly string[] | undefined {
   const code = source.replaceAll(/\/\*[^]*?\*\/|(^|\s)\/\/.*$/gm, "$1");
   if (/\bexport\s*\*|\bmodule\.exports\b|\bexports\.\w+\s*=/.test(code)) return undefined;
   const names = new Set<string>();

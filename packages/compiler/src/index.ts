@@ -18,3 +18,7 @@ export type {
 export { PLAN_FORMAT } from "./pipeline/document.ts";
 export { maskSecrets } from "./pipeline/lint.ts";
 export { revealSecrets, secretValues } from "./source/environment.ts";
+export { toMermaid, toSvg } from "./print/graph.ts";
+export { toManifest } from "./print/manifest.ts";
+export { type Explanation, explain, explainablePaths } from "./schema/explain.ts";
+export { manifestJsonSchema } from "./schema/json-schema.ts";

@@ -15,6 +15,7 @@ export {
   type Retry,
 } from "./plan/plan.ts";
 export { planProgram } from "./plan/runner.ts";
-export { toProgram } from "./program-of.ts";
+export { describePlan } from "./plan/describe.ts";
+export { toPlan, toProgram } from "./program-of.ts";
 export { FILE_TOOLS } from "./tools/file-tools.ts";
 export { RunContext } from "./run-context.ts";

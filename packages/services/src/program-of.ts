@@ -2,7 +2,7 @@
 
 import { KernelError, type Program, type ProgramSource } from "@ergos/kernel";
 import { program } from "./function-program.ts";
-import { PipelineBuilder, isPlan } from "./plan/plan.ts";
+import { PipelineBuilder, type Plan, isPlan } from "./plan/plan.ts";
 import { planProgram } from "./plan/runner.ts";
 
 /**
@@ -11,8 +11,8 @@ import { planProgram } from "./plan/runner.ts";
  */
 export function toProgram(value: unknown, name: string, source?: ProgramSource): Program {
   if (isProgram(value)) return source === undefined ? value : { ...value, source };
-  if (isPlan(value)) return planProgram(value, source);
-  if (value instanceof PipelineBuilder || isBuilder(value)) return planProgram(value.build(), source);
+  const plan = toPlan(value);
+  if (plan !== undefined) return planProgram(plan, source);
   // A function export is called as `(input, ctx)`; what it takes is its author's promise.
   if (typeof value === "function")
     return program(name, value as Parameters<typeof program>[1], source === undefined ? {} : { source });
@@ -20,6 +20,12 @@ export function toProgram(value: unknown, name: string, source?: ProgramSource):
     "ENOEXEC",
     `${name} is ${value === undefined ? "not exported" : `a ${typeof value}`}; export a pipeline, a program or a function (input, ctx)`,
   );
+}
+
+/** The plan of what a module exports, if it is one. */
+export function toPlan(value: unknown): Plan | undefined {
+  if (isPlan(value)) return value;
+  return value instanceof PipelineBuilder || isBuilder(value) ? value.build() : undefined;
 }
 
 function isProgram(value: unknown): value is Program {

@@ -80,13 +80,23 @@ async function checkDirectory({ dir }: Invocation): Promise<Finding[]> {
   }
 }
 
+/** Models by name, those of providers as `provider/model`. */
+async function modelNames(os: Os, prefix: string): Promise<readonly string[]> {
+  const names: string[] = [];
+  for (const { name, type } of await os.fs.readdir(`/dev/model/${prefix}`)) {
+    if (type === "directory") names.push(...(await modelNames(os, `${prefix}${name}/`)));
+    else names.push(`${prefix}${name}`);
+  }
+  return names;
+}
+
 async function checkModels(os: Os | undefined): Promise<Finding[]> {
   if (os === undefined) {
     await using fresh = await connect();
     return await checkModels(fresh);
   }
   const findings: Finding[] = [];
-  for (const { name } of await os.fs.readdir("/dev/model")) {
+  for (const name of await modelNames(os, "")) {
     const model = JSON.parse(await os.fs.readText(`/dev/model/${name}.json`)) as {
       description: string;
       health: { ok: boolean; detail: string };

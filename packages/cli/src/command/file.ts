@@ -1,7 +1,18 @@
-// `ergos ls`, `cat`, `watch`: the namespace from the shell.
+// `ergos ls`, `cat`, `watch`, `write`, `exec`, `stat`: the namespace from the shell.
 
 import { type DirEntry, type FileStat, toSeq } from "@ergos/kernel";
-import { type Command, EXIT_OK, isSet, openDirectory, required, textOption, UsageError } from "../command.ts";
+import {
+  type Command,
+  EXIT_OK,
+  type Invocation,
+  isSet,
+  listOption,
+  openDirectory,
+  readPairs,
+  required,
+  textOption,
+  UsageError,
+} from "../command.ts";
 import { formatCount, table } from "../terminal.ts";
 
 export const lsCommand: Command = {
@@ -78,6 +89,101 @@ export const watchCommand: Command = {
     return EXIT_OK;
   },
 };
+
+export const writeCommand: Command = {
+  name: "write",
+  summary: "write a file of the namespace, from an argument or from standard input",
+  usage: "<path> [text] [--append] [--if-generation N]",
+  examples: [
+    "ergos write /home/note.md 'remember this'",
+    "cat report.md | ergos write /home/report.md",
+    "ergos write /home/log 'one more line' --append",
+  ],
+  options: { append: { type: "boolean", short: "a" }, "if-generation": { type: "string" } },
+  run: async (invocation) => {
+    const path = required(invocation, 0, "the path");
+    const text = invocation.positionals[1];
+    if (text === undefined && process.stdin.isTTY) throw new UsageError("give the text, or pipe it in");
+    const content = text === undefined ? await readAll(process.stdin) : Buffer.from(text);
+    const generation = numberOption(textOption(invocation, "if-generation"), "--if-generation");
+    await using os = await openDirectory(invocation);
+    const result = isSet(invocation, "append")
+      ? await os.fs.append(path, content, { create: "maybe" })
+      : await os.fs.writeFile(path, content, generation === undefined ? {} : { ifGeneration: toSeq(generation) });
+    // What is said to be written must survive what follows.
+    await os.flush();
+    invocation.out.answer({ path, ...result }, () => `${path}: ${formatCount(content.length)} bytes`);
+    return EXIT_OK;
+  },
+};
+
+export const execCommand: Command = {
+  name: "exec",
+  summary: "invoke what a path names: a tool, a program, a control of a process",
+  usage: "<path> [json | --input key=value]...",
+  examples: [
+    "ergos exec /lib/tools/list_directory --input path=/proc",
+    "ergos exec /proc/7/signal '\"STOP\"'",
+    "ergos exec /proc/runs/digest-7/cancel",
+  ],
+  options: { input: { type: "string", multiple: true, short: "i" } },
+  run: async (invocation) => {
+    const path = required(invocation, 0, "the path");
+    const input = execInput(invocation);
+    await using os = await openDirectory(invocation, true);
+    const result = await os.fs.exec(path, input);
+    invocation.out.answer(result ?? null, (value) =>
+      value === null ? `${path}: done` : typeof value === "string" ? value : JSON.stringify(value, undefined, 2),
+    );
+    return EXIT_OK;
+  },
+};
+
+export const statCommand: Command = {
+  name: "stat",
+  summary: "tell what a path of the namespace is",
+  usage: "<path>...",
+  examples: ["ergos stat /home/report.md", "ergos stat /lib/tools/read_file --json"],
+  run: async (invocation) => {
+    required(invocation, 0, "the path");
+    await using os = await openDirectory(invocation);
+    for (const path of invocation.positionals) {
+      const stat = await os.fs.stat(path);
+      invocation.out.answer(stat, (found) =>
+        table(
+          Object.entries(found)
+            .filter(([, value]) => value !== undefined)
+            .map(([name, value]) => [`${name}:`, statValue(name, value)]),
+        ),
+      );
+    }
+    return EXIT_OK;
+  },
+};
+
+function statValue(name: string, value: unknown): string {
+  if ((name === "created" || name === "modified") && typeof value === "number") return new Date(value).toISOString();
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+function execInput(invocation: Invocation): unknown {
+  const json = invocation.positionals[1];
+  const pairs = listOption(invocation, "input");
+  if (pairs.length > 0) return readPairs(pairs);
+  if (json === undefined) return undefined;
+  try {
+    return JSON.parse(json) as unknown;
+  } catch {
+    // A bare word is a text.
+    return json;
+  }
+}
+
+async function readAll(stream: NodeJS.ReadableStream): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for await (const part of stream) parts.push(Buffer.from(part));
+  return Buffer.concat(parts);
+}
 
 function numberOption(text: string | undefined, name: string): number | undefined {
   if (text === undefined) return undefined;

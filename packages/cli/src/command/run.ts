@@ -10,11 +10,13 @@ import {
   UsageError,
   isSet,
   listOption,
+  readPairs,
   required,
   textOption,
 } from "../command.ts";
 import { type ErgOs, connectHost } from "../connect.ts";
 import { findProcess } from "../find-process.ts";
+import { isManifestFile, pipelineOf } from "../manifest-file.ts";
 import { findModule, loadProgram } from "../module-program.ts";
 import { type Output, formatCount, formatMs } from "../terminal.ts";
 
@@ -37,9 +39,9 @@ export const runCommand: Command = {
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
-    const input = readInput(invocation);
     const pipeline = textOption(invocation, "pipeline");
     const source: ProgramSource = { module: file, ...(pipeline === undefined ? {} : { export: pipeline }) };
+    const input = readInput(invocation, textFields(source));
     await using os = await openHost(invocation);
     const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
     const pid =
@@ -269,16 +271,9 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
   };
 }
 
-function readInput(invocation: Invocation): Readonly<Record<string, unknown>> {
+function readInput(invocation: Invocation, texts: ReadonlySet<string>): Readonly<Record<string, unknown>> {
   const json = textOption(invocation, "input-json");
-  const pairs = listOption(invocation, "input");
-  const input: Record<string, unknown> = json === undefined ? {} : asObject(json);
-  for (const pair of pairs) {
-    const at = pair.indexOf("=");
-    if (at <= 0) throw new UsageError(`--input takes key=value, found ${JSON.stringify(pair)}`);
-    input[pair.slice(0, at)] = asValue(pair.slice(at + 1));
-  }
-  return input;
+  return { ...(json === undefined ? {} : asObject(json)), ...readPairs(listOption(invocation, "input"), texts) };
 }
 
 function asObject(json: string): Record<string, unknown> {
@@ -291,14 +286,11 @@ function asObject(json: string): Record<string, unknown> {
   throw new UsageError("--input-json takes a JSON object");
 }
 
-/** Numbers, booleans, null, objects and arrays as JSON; everything else is text. */
-function asValue(text: string): unknown {
-  if (!/^(-?\d|true$|false$|null$|[[{"])/.test(text)) return text;
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return text;
-  }
+/** Fields of a manifest's input that are texts, whatever they look like. */
+function textFields(source: ProgramSource): ReadonlySet<string> {
+  if (!isManifestFile(source.module ?? "")) return new Set();
+  const { properties = {} } = pipelineOf(source).inputSchema ?? {};
+  return new Set(Object.entries(properties).flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
 }
 
 function readBudget(invocation: Invocation): Readonly<Record<string, number>> | undefined {

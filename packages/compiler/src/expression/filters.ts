@@ -262,7 +262,7 @@ function dictSort(input: unknown, a: Arguments): unknown {
   return sorted(Object.entries(known), key, a.flag("reverse"), a.at);
 }
 
-export function dictOf(input: unknown, what: string, at: Range): Readonly<Record<string, unknown>> {
+function dictOf(input: unknown, what: string, at: Range): Readonly<Record<string, unknown>> {
   const known = defined(input, at);
   if (isDict(known)) return known;
   throw new ExpressionError("X003", `${what} needs a dict, found ${typeName(known)}`, at);
@@ -309,7 +309,7 @@ export function replaceText(text: string, a: Arguments): string {
   return parts.slice(0, last + 1).join(to) + (last + 1 < parts.length ? from + parts.slice(last + 1).join(from) : "");
 }
 
-export function sizeOf(input: unknown, at: Range): number {
+function sizeOf(input: unknown, at: Range): number {
   const known = defined(input, at);
   if (Array.isArray(known)) return known.length;
   return typeof known === "string" && !/[\uD800-\uDFFF]/.test(known) ? known.length : toItems(known, at).length;
@@ -335,7 +335,8 @@ function sum(items: readonly unknown[], a: Arguments): number {
 }
 
 function withDefault(input: unknown, a: Arguments): unknown {
-  const otherwise = a.raw("default_value") ?? "";
+  const given = a.raw("default_value");
+  const otherwise = given === undefined ? "" : given;
   if (input instanceof Undefined || input === undefined) return otherwise;
   return a.flag("boolean") && !isTrue(input, a.at) ? otherwise : input;
 }

@@ -56,7 +56,7 @@ export function isTrue(value: unknown, at: Range): boolean {
   return !isDict(known) || !isEmpty(known);
 }
 
-export function isEmpty(dict: Dict): boolean {
+function isEmpty(dict: Dict): boolean {
   for (const name in dict) if (Object.hasOwn(dict, name)) return false;
   return true;
 }

@@ -164,7 +164,7 @@ function compileMount(
   path: string,
 ): readonly MountTemplate[] {
   if (source.kind !== "map") return [];
-  const at = textOf(get(source, "at"));
+  const at = compiler.expressions.template(get(source, "at"), scope, `${path}.at`);
   const folder = compiler.expressions.template(get(source, "path"), scope, `${path}.path`);
   const writable = get(source, "writable");
   if (at === undefined || folder === undefined) return [];

@@ -444,7 +444,7 @@ function textsOf(value: SourceValue | undefined): readonly string[] | undefined 
   return (value.kind === "list" ? value.items : [value]).flatMap((item) => textOf(item) ?? []);
 }
 
-export function retryOf(value: SourceValue | undefined): RetrySpec | undefined {
+function retryOf(value: SourceValue | undefined): RetrySpec | undefined {
   if (value === undefined) return undefined;
   if (value.kind === "scalar") return typeof value.value === "number" ? { attempts: value.value } : undefined;
   if (value.kind !== "map") return undefined;

@@ -290,9 +290,9 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
     doc: "A folder of the machine that the pipeline reads.",
     fields: {
       at: {
-        type: { type: "text", pattern: /^\//, what: "absolute path of the namespace" },
+        type: { type: "template" },
         required: true,
-        doc: "Where it is seen.",
+        doc: "Where it is seen: an absolute path of the namespace.",
         example: "/srv/documents",
       },
       path: {

@@ -4,7 +4,7 @@ const VARIABLE = /\$\{([A-Z_][A-Z0-9_]*)(?::([^}]*))?\}/g;
 const SECRET = /(^|_)(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$|^SECRET_/;
 
 /** Names whose values are secrets: they stay out of plans and are filled in when a node runs. */
-export const isSecretName = (name: string): boolean => SECRET.test(name);
+const isSecretName = (name: string): boolean => SECRET.test(name);
 
 /**
  * The text with variables filled in. A plain scalar that is one variable takes the type that its value

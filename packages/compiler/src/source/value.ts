@@ -17,7 +17,7 @@ export interface SourceScalar extends Located {
   readonly isBlock?: boolean;
 }
 
-export interface SourceList extends Located {
+interface SourceList extends Located {
   readonly kind: "list";
   readonly items: readonly SourceValue[];
 }

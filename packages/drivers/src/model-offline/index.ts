@@ -4,7 +4,8 @@
 // answers whatever else with a script or with a sentence that says what it is. Its usage is counted like
 // that of a real model, at about four characters a token, and costs nothing.
 
-import { KernelError, type Model, type ModelRequest, type ModelResponse } from "@ergos/kernel";
+import { KernelError, type Model, type ModelRequest, type ModelResponse, type Schema } from "@ergos/kernel";
+import { fill } from "./fill.ts";
 import { countWords, sentencesOf, stem, wordsOf } from "./text.ts";
 
 export interface OfflineModelOptions {
@@ -63,7 +64,8 @@ function answer(request: ModelRequest, call: number, script: OfflineModelOptions
       "EIO",
       `the script of the offline model has ${script.length} replies, and this is call ${call + 1}`,
     );
-  const { task } = request;
+  const { task, responseSchema } = request;
+  if (responseSchema !== undefined) return JSON.stringify(form(responseSchema, request));
   switch (task?.kind) {
     case "summarise":
       return summarise(task.text, task.sentences);
@@ -76,6 +78,22 @@ function answer(request: ModelRequest, call: number, script: OfflineModelOptions
     default:
       return task satisfies never;
   }
+}
+
+/** A form is filled in from the text of the task, or from what was asked last. */
+function form(schema: Schema, request: ModelRequest): unknown {
+  const { task } = request;
+  const text = task?.text ?? request.messages.findLast(({ role }) => role === "user")?.content ?? "";
+  // Labels of a task come with their key words, which the bare names in a schema lack.
+  const labels = task?.kind === "classify" ? task.labels : [];
+  return fill(schema, text, {
+    classify: (read, names) =>
+      classify(
+        read,
+        names.map((name) => labels.find((label) => label.split(":")[0] === name) ?? name),
+      ),
+    summarise: (read, sentences) => summarise(read, sentences),
+  });
 }
 
 /** The sentences that carry the most of the text's frequent words, in the order of the text. */

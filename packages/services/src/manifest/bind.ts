@@ -56,7 +56,11 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
   const { inputSchema, outputSchema } = document;
   const output = document.output === undefined ? undefined : evaluation.value(document.output, "output");
   const epilogue = document.epilogue === undefined ? undefined : evaluation.template(document.epilogue, "epilogue");
-  const mounts = document.mounts.map((mount) => ({ ...mount, folder: evaluation.template(mount.path, "mounts.path") }));
+  const mounts = document.mounts.map((mount) => ({
+    ...mount,
+    seenAt: evaluation.template(mount.at, "mounts.at"),
+    folder: evaluation.template(mount.path, "mounts.path"),
+  }));
   const tools = Object.entries(document.tools).map(([name, tool]): Tool<Os> => ({
     name,
     description: tool.description ?? `of pipeline ${document.name}`,
@@ -81,8 +85,8 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
     program: masked(program, options.environment),
     mounts: (input) => {
       const scope = objectScope({ input: acceptInput(inputSchema, input, document.name) ?? {}, ...ambient });
-      return mounts.map(({ at, path, writable, folder }) => ({
-        at,
+      return mounts.map(({ path, writable, seenAt, folder }) => ({
+        at: seenAt(scope),
         path: folder(scope),
         isGiven: path.includes("{{"),
         writable,

@@ -11,7 +11,7 @@ import { bindLlm, callOptions } from "./llm-node.ts";
 
 type Ctx = RunContext<never>;
 /** Does the work of a node; `scope` holds the names that its expressions use. */
-export type NodeRun = (scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>) => unknown;
+type NodeRun = (scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>) => unknown;
 
 export interface NodeWork {
   readonly document: NodeDocument;
@@ -23,7 +23,7 @@ export interface NodeWork {
   readonly map: MapBinding | undefined;
 }
 
-export interface MapBinding {
+interface MapBinding {
   readonly items: Computed;
   readonly key: ((scope: Scope, item: unknown, index: number) => string) | undefined;
   readonly each: (scope: Scope, item: unknown, index: number, ctx: Ctx) => unknown;
@@ -225,10 +225,10 @@ async function runItems(
 }
 
 /** Nodes inside of a node: each starts when those that it reads are over; the last one's output counts. */
-export function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope: Scope, ctx: Ctx) => unknown {
+function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope: Scope, ctx: Ctx) => unknown {
   const works = documents.map((document) => bindNode(document, parts));
   const [only] = works;
-  if (works.length === 1 && only !== undefined) return (scope, ctx) => runInner(only, scope, ctx, {});
+  if (works.length === 1 && only !== undefined) return (scope, ctx) => runInner(only, scope, ctx, {}, false);
   const last = documents.at(-1)?.name ?? "";
   return async (scope, ctx) => {
     const outcomes = new Map<string, Promise<Inner>>();
@@ -267,31 +267,37 @@ async function innerOutcome(
     } else values[name] = outcome.value ?? null;
   }
   try {
-    return { value: await runInner(work, objectScope(values, scope), ctx, values) };
+    return { value: await runInner(work, objectScope(values, scope), ctx, values, document.kind === "function") };
   } catch (error) {
     if (error instanceof Skipped) return { skipped: error.message };
     throw error;
   }
 }
 
-/** One node of a body, with its condition, its attempts and what takes the place of a failure. */
+/**
+ * One node of a body, with its condition, its attempts and what takes the place of a failure. `isStep` records
+ * what it made: calls of models and tools record themselves, and a body of one node is recorded by its owner.
+ */
 async function runInner(
   work: NodeWork,
   scope: Scope,
   ctx: Ctx,
   needs: Readonly<Record<string, unknown>>,
+  isStep: boolean,
 ): Promise<unknown> {
   const { document, retry } = work;
   if (work.when?.(scope) === false) throw new Skipped("its condition is false");
   const place = ctx.within(document.name);
-  try {
-    return await runWork({
+  const attempts = async (): Promise<unknown> =>
+    runWork({
       scope: place,
       run: (inner) => work.run(scope, inner, needs),
       retry,
       timeoutMs: document.timeoutMs,
       signal: ctx.signal,
     });
+  try {
+    return await (isStep ? ctx.step(document.name, attempts) : attempts());
   } catch (error) {
     if (error instanceof Skipped || work.recover === undefined || ctx.signal.aborted) throw error;
     if (work.recover === "skip")

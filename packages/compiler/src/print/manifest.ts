@@ -1,0 +1,184 @@
+// A plan as a manifest: what `ergos plan --yaml` prints, also of a plan that was written in code.
+
+import { stringify } from "yaml";
+import type { NodeDocument, OutcomeSpec, PlanDocument, RetrySpec, ValueSpec } from "../pipeline/document.ts";
+import { API_VERSION } from "../schema/pipeline-fields.ts";
+
+type Json = Record<string, unknown>;
+
+/** The manifest of a plan. `pathOf` names a module as the manifest should. */
+export function toManifest(plan: PlanDocument, pathOf: (module: string) => string): string {
+  const document = {
+    apiVersion: API_VERSION,
+    kind: "Pipeline",
+    metadata: present({ name: plan.name, description: plan.description }),
+    spec: present({
+      input_schema: plan.inputSchema,
+      output_schema: plan.outputSchema,
+      concurrency: plan.concurrency === 64 ? undefined : plan.concurrency,
+      mounts:
+        plan.mounts.length === 0
+          ? undefined
+          : plan.mounts.map(({ at, path, writable }) => present({ at, path, writable: writable ? true : undefined })),
+      tools:
+        Object.keys(plan.tools).length === 0
+          ? undefined
+          : Object.fromEntries(
+              Object.entries(plan.tools).map(([name, tool]) => [
+                name,
+                present({
+                  module: pathOf(tool.module),
+                  export: exportOf(tool.export),
+                  description: tool.description,
+                  input_schema: tool.inputSchema,
+                  effect: tool.effect,
+                }),
+              ]),
+            ),
+      nodes: plan.nodes.map((node) => nodeOf(node, pathOf)),
+      output: plan.output === undefined ? undefined : expressionsOf(plan.output),
+      epilogue: plan.epilogue,
+    }),
+  };
+  return stringify(document, { lineWidth: 0, aliasDuplicateObjects: false });
+}
+
+const exportOf = (name: string): string | undefined => (name === "default" ? undefined : name);
+
+function nodeOf(node: NodeDocument, pathOf: (module: string) => string): Json {
+  const { needs, after } = node;
+  return present({
+    name: node.name,
+    kind: node.kind,
+    description: node.description,
+    dependencies: needs.length === 0 ? undefined : needs,
+    wait_for: after.length === 0 ? undefined : after,
+    when: node.when,
+    allow_skipped: node.allowSkipped,
+    input_mapping:
+      node.input === undefined
+        ? undefined
+        : Object.fromEntries(Object.entries(node.input).map(([name, value]) => [name, expressionsOf(value)])),
+    ...configOf(node, pathOf),
+    retry: node.retry === undefined ? undefined : retryOf(node.retry),
+    timeout: node.timeoutMs === undefined ? undefined : duration(node.timeoutMs),
+    on_error: node.onError === undefined || node.onError === "skip" ? node.onError : outcomeOf(node.onError, pathOf),
+    input_schema: node.inputSchema,
+    output_schema: node.outputSchema,
+  });
+}
+
+function configOf(node: NodeDocument, pathOf: (module: string) => string): Json {
+  const bodyOf = (body: readonly NodeDocument[]): unknown => body.map((inner) => nodeOf(inner, pathOf));
+  switch (node.kind) {
+    case "function":
+      return { module: pathOf(node.config.module), export: exportOf(node.config.export) };
+    case "expression":
+      return "value" in node.config
+        ? { value: expressionsOf(node.config.value) }
+        : { expressions: node.config.expressions };
+    case "llm": {
+      const { topP, maxOutputTokens, onUnknown, repair, ...rest } = node.config;
+      return {
+        ...rest,
+        top_p: topP,
+        max_output_tokens: maxOutputTokens,
+        on_unknown: onUnknown,
+        repair: repair === 1 ? undefined : repair,
+      };
+    }
+    case "tool":
+      return {
+        tool: node.config.tool,
+        arguments: Object.fromEntries(
+          Object.entries(node.config.arguments).map(([name, value]) => [name, templatesOf(value)]),
+        ),
+        on_unknown: node.config.onUnknown,
+      };
+    case "map": {
+      const { items, item, key, concurrency, onItemError, body } = node.config;
+      return {
+        items,
+        item: item === "item" ? undefined : item,
+        key,
+        concurrency,
+        on_item_error: onItemError === "fail" ? undefined : onItemError,
+        body: bodyOf(body),
+      };
+    }
+    case "branch":
+      return {
+        cases: node.config.cases.map((one) => ({ when: one.when, ...outcomeOf(one, pathOf) })),
+        else: node.config.else === undefined ? undefined : outcomeOf(node.config.else, pathOf),
+      };
+    default:
+      return node satisfies never;
+  }
+}
+
+function outcomeOf(outcome: OutcomeSpec, pathOf: (module: string) => string): Json {
+  return "value" in outcome
+    ? { value: expressionsOf(outcome.value) }
+    : { body: outcome.body.map((inner) => nodeOf(inner, pathOf)) };
+}
+
+const retryOf = ({ attempts, delayMs, factor, maxDelayMs }: RetrySpec): unknown =>
+  delayMs === undefined && factor === undefined && maxDelayMs === undefined
+    ? attempts
+    : present({
+        attempts,
+        delay: delayMs === undefined ? undefined : duration(delayMs),
+        factor,
+        max_delay: maxDelayMs === undefined ? undefined : duration(maxDelayMs),
+      });
+
+function duration(ms: number): string {
+  if (ms % 3_600_000 === 0) return `${ms / 3_600_000}h`;
+  if (ms % 60_000 === 0) return `${ms / 60_000}m`;
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
+}
+
+/** Values of a field whose texts are expressions: what is computed as its text, texts as literals. */
+function expressionsOf(value: ValueSpec): unknown {
+  return convert(
+    value,
+    (text) => text,
+    (text) => text,
+    (text) => JSON.stringify(text),
+  );
+}
+
+/** Values of a field whose texts are templates. */
+function templatesOf(value: ValueSpec): unknown {
+  return convert(
+    value,
+    (text) => `{{ ${text} }}`,
+    (text) => text,
+    (text) => text,
+  );
+}
+
+function convert(
+  value: ValueSpec,
+  expression: (text: string) => string,
+  template: (text: string) => string,
+  plain: (text: string) => string,
+): unknown {
+  if (typeof value === "string") return plain(value);
+  if (typeof value !== "object" || value === null) return value;
+  // Lists and mappings hold values like themselves.
+  if (Array.isArray(value))
+    return (value as readonly ValueSpec[]).map((item) => convert(item, expression, template, plain));
+  const { $expression, $template } = value as { readonly $expression?: unknown; readonly $template?: unknown };
+  if (typeof $expression === "string") return expression($expression);
+  if (typeof $template === "string") return template($template);
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]: [string, ValueSpec]) => [
+      name,
+      convert(inner, expression, template, plain),
+    ]),
+  );
+}
+
+const present = (fields: Json): Json =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));

@@ -1,0 +1,127 @@
+// JSON Schema of manifests, for editors: `ergos schema`.
+
+import type { Field, FieldType, Fields, ObjectSpec } from "./field.ts";
+import { NODE_KINDS, NODE_SPECS, OBJECT_SPECS, nodeFields } from "./pipeline-fields.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** The schema of a pipeline manifest (JSON Schema draft-07, which editors know best). */
+export function manifestJsonSchema(): Json {
+  const { pipeline, ...others } = OBJECT_SPECS;
+  if (pipeline === undefined) throw new TypeError("the root of the fields is missing");
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    $id: "ergos/v1/pipeline.schema.json",
+    title: "ErgOS pipeline",
+    ...objectSchema(pipeline),
+    definitions: {
+      ...Object.fromEntries(Object.entries(others).map(([name, spec]) => [name, objectSchema(spec)])),
+      node: nodeSchema(true),
+      body_node: nodeSchema(false),
+    },
+  };
+}
+
+function objectSchema(spec: ObjectSpec): Json {
+  const schema = fieldsSchema(spec.fields);
+  const choices = (spec.choices ?? []).filter(({ required }) => required);
+  return {
+    description: spec.doc,
+    ...schema,
+    ...(choices.length === 0
+      ? {}
+      : { allOf: choices.map(({ fields }) => ({ oneOf: fields.map((name) => ({ required: [name] })) })) }),
+  };
+}
+
+function fieldsSchema(fields: Fields): Json {
+  const required = Object.entries(fields).flatMap(([name, field]) => (field.required === true ? [name] : []));
+  return {
+    type: "object",
+    properties: Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, fieldSchema(field)])),
+    ...(required.length === 0 ? {} : { required }),
+    additionalProperties: false,
+  };
+}
+
+/** A node: what it may hold depends on its kind. */
+function nodeSchema(isNamed: boolean): Json {
+  const kinds = NODE_KINDS.map((kind) => {
+    const { properties, required, additionalProperties } = fieldsSchema(nodeFields(kind, isNamed));
+    const own = { ...(properties as Json), kind: { const: kind, description: NODE_SPECS[kind].doc } };
+    const condition = { properties: { kind: { const: kind } }, required: ["kind"] };
+    // oxlint-disable-next-line unicorn/no-thenable -- a word of JSON Schema, in data that nobody awaits
+    return { if: condition, then: { properties: own, required, additionalProperties } };
+  });
+  return {
+    type: "object",
+    description: "A node of the pipeline.",
+    properties: { kind: { enum: NODE_KINDS, description: "What the node does." } },
+    required: ["kind"],
+    allOf: kinds,
+  };
+}
+
+function fieldSchema(field: Field): Json {
+  const notes = [field.doc, ...(field.otherwise === undefined ? [] : [`Default: ${field.otherwise}.`])];
+  const schema = typeSchema(field.type);
+  const isReference = "$ref" in schema;
+  const described = {
+    description: notes.join(" "),
+    ...(field.example === undefined ? {} : { examples: [field.example] }),
+  };
+  // Beside `$ref` draft-07 ignores everything else.
+  return isReference ? { ...described, allOf: [schema] } : { ...schema, ...described };
+}
+
+const reference = (name: string): Json => ({ $ref: `#/definitions/${name}` });
+
+function typeSchema(type: FieldType): Json {
+  switch (type.type) {
+    case "text":
+      return {
+        type: ["string", "number", "boolean"],
+        ...(type.pattern === undefined ? {} : { pattern: type.pattern.source }),
+      };
+    case "template":
+      return { type: ["string", "number", "boolean"] };
+    case "integer":
+    case "number":
+      return {
+        type: type.type,
+        ...(type.minimum === undefined ? {} : { minimum: type.minimum }),
+        ...(type.maximum === undefined ? {} : { maximum: type.maximum }),
+      };
+    case "boolean":
+      return { type: "boolean" };
+    case "duration":
+      return { type: ["string", "number"], pattern: "^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?$" };
+    case "enum":
+      return { enum: type.values };
+    case "expression":
+      return { type: ["string", "number", "boolean"] };
+    case "expressions":
+    case "templates":
+    case "any":
+      return {};
+    case "schema":
+      return { type: "object" };
+    case "list": {
+      const items = typeSchema(type.items);
+      const list = { type: "array", items, ...(type.minItems === undefined ? {} : { minItems: type.minItems }) };
+      return type.single === true ? { anyOf: [list, items] } : list;
+    }
+    case "map":
+      return { type: "object", additionalProperties: typeSchema(type.values) };
+    case "object":
+      return reference(type.name);
+    case "node":
+      return reference("node");
+    case "body":
+      return { anyOf: [{ type: "array", items: reference("node"), minItems: 1 }, reference("body_node")] };
+    case "either":
+      return { anyOf: type.options.map(typeSchema) };
+    default:
+      return type satisfies never;
+  }
+}
