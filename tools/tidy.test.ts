@@ -4,6 +4,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { ERRNO, EVENTS } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
+import { EXPRESSION_FILE, expressionReference } from "./expression-reference.ts";
 import { REFERENCE_FILE, syscallReference } from "./syscall-reference.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -223,6 +224,11 @@ describe("documentation", () => {
 
   test("the reference of the system calls is what the table says", () => {
     expect(readFileSync(REFERENCE_FILE, "utf8")).toBe(syscallReference());
+  });
+
+  test("the reference of expressions lists what the language has", () => {
+    const page = readFileSync(EXPRESSION_FILE, "utf8");
+    expect(page).toBe(expressionReference(page));
   });
 
   test("links between pages lead somewhere", () => {

@@ -31,7 +31,6 @@ export const DIAGNOSTICS = {
   E405: ["error", "an expression is too large"],
   E501: ["error", "a module does not exist"],
   E502: ["error", "a module has no such export"],
-  E503: ["error", "a module cannot be loaded"],
   E601: ["error", "a schema is not valid"],
   W201: ["warning", "a model or tool call has no timeout"],
   W202: ["warning", "nothing uses the output of a node"],

@@ -9,7 +9,7 @@ export const MANIFEST_LIMITS = {
   /** Nesting of YAML. */
   depthMax: 100,
   /** Values of one manifest, includes and expanded aliases counted. */
-  valuesMax: 500_000,
+  valuesMax: 300_000,
   /** Documents of one file. */
   documentsMax: 100,
   /** Nodes of one pipeline. */

@@ -59,11 +59,9 @@ export class ExpressionCompiler {
     if (typeof value.value !== "string") return String(value.value);
     const text = value.value;
     // Whoever writes `{{ … }}` around an expression means the expression.
-    const wrapped = /^\s*\{\{-?([^]*?)-?\}\}\s*$/.exec(text);
-    if (wrapped !== null && !(wrapped[1] ?? "").includes("}}")) {
-      const inner = wrapped[1] ?? "";
+    const inner = unwrapped(text);
+    if (inner !== undefined)
       return this.#parsed(value, inner, text.indexOf(inner), scope, path) ? inner.trim() : undefined;
-    }
     return this.#parsed(value, text, 0, scope, path) ? text.trim() : undefined;
   }
 
@@ -97,7 +95,7 @@ export class ExpressionCompiler {
       const text = this.template(value, scope, path) ?? "";
       return isTemplate(text) ? { $template: text } : text;
     }
-    const isMixed = isTemplate(value.value) && !/^\s*\{\{[^]*\}\}\s*$/.test(value.value);
+    const isMixed = isTemplate(value.value) && unwrapped(value.value) === undefined;
     if (isMixed) return { $template: this.template(value, scope, path) ?? "" };
     return { $expression: this.expression(value, scope, path) ?? "none" };
   }
@@ -222,6 +220,12 @@ export class ExpressionCompiler {
       walked += `.${part}`;
     }
   }
+}
+
+/** The expression in a text that is one `{{ … }}` and nothing else. */
+function unwrapped(text: string): string | undefined {
+  const inner = /^\s*\{\{-?([^]*?)-?\}\}\s*$/.exec(text)?.[1];
+  return inner?.includes("}}") === true ? undefined : inner;
 }
 
 function namesOf(scope: NameScope): readonly string[] {

@@ -21,6 +21,7 @@ export class Checker {
   }
 
   fields(value: SourceValue, fields: Fields, path: string, choices: readonly Choice[] = []): boolean {
+    if (isBroken(value)) return true;
     if (value.kind !== "map") return this.#say("E203", value, path, `expected a mapping, found ${kindName(value)}`);
     let isFine = true;
     for (const { key, keyAt, value: inner } of value.entries.values()) {
@@ -67,6 +68,7 @@ export class Checker {
   }
 
   type(value: SourceValue, type: FieldType, path: string): boolean {
+    if (isBroken(value)) return true;
     switch (type.type) {
       case "text":
       case "template": {
@@ -201,6 +203,8 @@ export class Checker {
     return false;
   }
 }
+
+const isBroken = (value: SourceValue): boolean => value.kind === "scalar" && value.isBroken === true;
 
 const SHAPES: Readonly<Partial<Record<FieldType["type"], (value: SourceValue) => boolean>>> = {
   list: (value) => value.kind === "list",

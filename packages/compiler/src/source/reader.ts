@@ -189,14 +189,17 @@ class Reader {
       return { kind: "scalar", file, ...range, value };
     }
     const isPlain = node.type === "PLAIN";
-    const value = substitute(raw, isPlain, this.#host.environment, (name) =>
+    let isBroken = false;
+    const value = substitute(raw, isPlain, this.#host.environment, (name) => {
+      isBroken = true;
       this.#diagnostics.report(
         "E105",
         { file, ...range, path: "" },
         `the environment variable ${name} is not set`,
         `set it, put it into .env, or give a default: \${${name}:value}`,
-      ),
-    );
+      );
+    });
+    if (isBroken) return { kind: "scalar", file, ...range, value: null, isBroken };
     // Only a text that stands in the file as it is has offsets of its own.
     const quote = node.type === "QUOTE_DOUBLE" || node.type === "QUOTE_SINGLE" ? 1 : 0;
     const isVerbatim = value === raw && file.text.startsWith(raw, range.start + quote);
@@ -218,13 +221,19 @@ class Reader {
         continue;
       }
       if (!isScalar(key)) {
-        this.#diagnostics.report("E203", { ...keyAt, path: "" }, "a key must be a text");
+        this.#diagnostics.report(
+          "E203",
+          { ...keyAt, path: "" },
+          "a key must be a text",
+          'a text that holds {{ … }} needs quotes here: "{{ name }}"',
+        );
         continue;
       }
       const name = String(key.value);
       const inner =
         value === null ? ({ kind: "scalar", ...keyAt, value: null } as const) : this.#value(frame, value, depth + 1);
-      if (inner !== undefined) entries.set(name, { key: name, keyAt, value: inner });
+      const broken = { kind: "scalar", file: frame.file, ...rangeOf(value), value: null, isBroken: true } as const;
+      entries.set(name, { key: name, keyAt, value: inner ?? broken });
     }
     // What the mapping says itself wins over what it merges.
     for (const from of merged)
@@ -295,14 +304,28 @@ function rangeOf(node: { readonly range?: readonly number[] | null | undefined }
   return { start, end: Math.max(start, node?.range?.[1] ?? start) };
 }
 
-/** Where flow collections or indentation go deeper than allowed: the library would recurse that far. */
+/** Levels that the text of a file may show; the tree is held against the real bound. */
+const TEXT_DEPTH_MAX = MANIFEST_LIMITS.depthMax * 3;
+
+/** Where brackets or indentation go deeper than any manifest: the library would recurse that far. */
 function tooDeep(text: string): number | undefined {
   let flow = 0;
+  const indents: number[] = [];
   for (let at = 0; at < text.length; at++) {
     const char = text.charCodeAt(at);
-    if (char === 0x5b || char === 0x7b) {
-      if (++flow > MANIFEST_LIMITS.depthMax * 10) return at;
-    } else if ((char === 0x5d || char === 0x7d) && flow > 0) flow--;
+    if (char === 0x5b || char === 0x7b) flow++;
+    else if ((char === 0x5d || char === 0x7d) && flow > 0) flow--;
+    else if (char === 0x0a || at === 0) {
+      const line = (LINE_START.exec(text.slice(at, at + 4 * TEXT_DEPTH_MAX))?.[0] ?? "").replace("\n", "");
+      const column = line.search(/-|$/);
+      while ((indents.at(-1) ?? -1) >= column) indents.pop();
+      indents.push(column);
+      // Each dash of `- - - a` is a level of its own.
+      for (const dash of line.matchAll(/-/g)) indents.push(dash.index + 1);
+    }
+    if (flow + indents.length > TEXT_DEPTH_MAX) return at;
   }
   return undefined;
 }
+
+const LINE_START = /^\n?[ ]*(?:- +)*/;

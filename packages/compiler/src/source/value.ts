@@ -15,6 +15,8 @@ export interface SourceScalar extends Located {
   readonly textStart?: number;
   /** Whether it is a block, whose lines are those of the file, moved to the right. */
   readonly isBlock?: boolean;
+  /** What stands here could not be read, which has been reported: it fits every type. */
+  readonly isBroken?: boolean;
 }
 
 interface SourceList extends Located {

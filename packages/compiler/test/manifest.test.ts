@@ -1,0 +1,249 @@
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import {
+  type Compilation,
+  DIAGNOSTICS,
+  compileManifest,
+  explain,
+  explainablePaths,
+  fileHost,
+  formatDiagnostic,
+  manifestJsonSchema,
+  toManifest,
+  toMermaid,
+  toSvg,
+} from "@ergos/compiler";
+
+const golden = join(import.meta.dirname, "golden");
+const isUpdate = process.env["ERGOS_UPDATE"] !== undefined;
+
+/** Compiles a folder as a user in that folder would, with paths of this machine left out. */
+function compileFolder(folder: string): {
+  readonly compiled: Compilation;
+  readonly plans: string;
+  readonly diagnostics: string;
+} {
+  const file = join(golden, folder, "in.yaml");
+  const compiled = compileManifest(readFileSync(file, "utf8"), { file, host: fileHost(file, {}), lint: true });
+  const clean = (text: string): string =>
+    text.replaceAll(join(golden, folder), "<here>").replaceAll(golden, "<golden>");
+  return {
+    compiled,
+    plans: clean(`${JSON.stringify(compiled.plans, undefined, 2)}\n`),
+    diagnostics: clean(compiled.diagnostics.map((one) => `${formatDiagnostic(one)}\n`).join("")),
+  };
+}
+
+function expectGolden(file: string, text: string): void {
+  if (isUpdate) writeFileSync(file, text);
+  expect(text).toBe(readFileSync(file, "utf8"));
+}
+
+describe("golden folders", () => {
+  const folders = readdirSync(golden);
+
+  test.each(folders)("%s", (folder) => {
+    const { plans, diagnostics } = compileFolder(folder);
+    expectGolden(join(golden, folder, "out.plan.json"), plans);
+    expectGolden(join(golden, folder, "out.diagnostics.txt"), diagnostics);
+  });
+
+  test("every diagnostic has a folder that produces it", () => {
+    const seen = new Set(
+      folders.flatMap((folder) => compileFolder(folder).compiled.diagnostics.map(({ code }) => code)),
+    );
+    expect(Object.keys(DIAGNOSTICS).filter((code) => !seen.has(code as keyof typeof DIAGNOSTICS))).toEqual([]);
+  });
+
+  test("every diagnostic has a heading in the reference, and every heading is one", () => {
+    const page = readFileSync(join(import.meta.dirname, "../../../docs/reference/diagnostics.md"), "utf8");
+    expect([...page.matchAll(/^## (\S+)/gm)].map((match) => match[1])).toEqual(Object.keys(DIAGNOSTICS));
+  });
+});
+
+const compile = (text: string, lint = false): Compilation =>
+  compileManifest(text, { file: "in.yaml", host: { environment: {} }, lint });
+const head = "apiVersion: ergos/v1\nkind: Pipeline\nmetadata: { name: sample }\nspec:\n";
+const codes = (text: string): readonly string[] => compile(text).diagnostics.map(({ code }) => code);
+
+describe("input that is too much", () => {
+  test("a file of 10 MB, and one that is nested 10,000 deep, are refused quickly", () => {
+    const started = performance.now();
+
+    expect(codes(`${head}  x: "${"a".repeat(10 * 1024 * 1024)}"\n`)).toEqual(["E102"]);
+    expect(codes(`${head}  x: ${"[".repeat(10_000)}${"]".repeat(10_000)}\n`)).toEqual(["E102"]);
+    expect(codes(`${head}  x: ${"{a: ".repeat(10_000)}1${"}".repeat(10_000)}\n`)).toEqual(["E102"]);
+    const steps = Array.from({ length: 2000 }, (_, at) => `${" ".repeat(at)}a:`).join("\n");
+    expect(codes(steps)).toContain("E102");
+    expect(codes(`${"- ".repeat(10_000)}a\n`)).toContain("E102");
+    expect(performance.now() - started).toBeLessThan(20_000);
+  });
+
+  test("10,000 nodes in a chain compile, and 10,000 in a circle are told", () => {
+    const node = (at: number, value: string): string => `    - { name: n${at}, kind: expression, value: ${value} }\n`;
+    const chain = Array.from({ length: 10_000 }, (_, at) => node(at, at === 0 ? "1" : `n${at - 1} + 1`)).join("");
+    const circle = Array.from({ length: 10_000 }, (_, at) => node(at, `n${(at + 9999) % 10_000}`)).join("");
+
+    const compiled = compile(`${head}  nodes:\n${chain}`);
+    expect(compiled.diagnostics).toEqual([]);
+    expect(compiled.plans[0]?.nodes.length).toBe(10_000);
+    expect(codes(`${head}  nodes:\n${circle}`)).toEqual(["E303"]);
+  });
+
+  test("no more than 200 diagnostics are kept", () => {
+    const wrong = Array.from(
+      { length: 1000 },
+      (_, at) => `    - { name: n${at}, kind: expression, value: m${at} }\n`,
+    ).join("");
+    expect(compile(`${head}  nodes:\n${wrong}`).diagnostics.length).toBe(200);
+  });
+});
+
+describe("includes", () => {
+  const folders: string[] = [];
+  afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
+  const write = (files: Record<string, string>): string => {
+    const folder = mkdtempSync(join(tmpdir(), "ergos-include-"));
+    folders.push(folder);
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(join(folder, name, ".."), { recursive: true });
+      writeFileSync(join(folder, name), text);
+    }
+    return folder;
+  };
+  const compileIn = (folder: string): readonly string[] => {
+    const file = join(folder, "in.yaml");
+    const { diagnostics } = compileManifest(readFileSync(file, "utf8"), { file, host: fileHost(file, {}) });
+    return diagnostics.map(({ code, message }) => `${code} ${message}`);
+  };
+
+  test("that leave the folder, pass over a link, or include themselves are refused", () => {
+    const outside = write({ "secret.yaml": "name: a" });
+    const folder = write({
+      "in.yaml": `${head}  nodes:\n    - !include sub/link.yaml\n    - !include linked/secret.yaml\n    - !include /etc/passwd\n    - !include sub/../../x.yaml\n    - !include loop.yaml\n`,
+      "sub/a.yaml": "x: 1",
+      "loop.yaml": "x: !include loop.yaml",
+    });
+    symlinkSync(join(outside, "secret.yaml"), join(folder, "sub/link.yaml"));
+    symlinkSync(outside, join(folder, "linked"));
+
+    const found = compileIn(folder).filter((line) => line.startsWith("E104"));
+    expect(found.length).toBe(5);
+    expect(found.join("\n")).toMatch(/is a link/);
+    expect(found.join("\n")).toMatch(/is absolute/);
+    expect(found.join("\n")).toMatch(/lies outside/);
+    expect(found.join("\n")).toMatch(/includes itself/);
+  });
+
+  test("point at the included file", () => {
+    const folder = write({
+      "in.yaml": `${head}  nodes: [!include part.yaml]\n`,
+      "part.yaml": "name: a\nkind: expression\nvalue: nothing\n",
+    });
+    const file = join(folder, "in.yaml");
+    const { diagnostics } = compileManifest(readFileSync(file, "utf8"), { file, host: fileHost(file, {}) });
+
+    expect(diagnostics).toMatchObject([{ code: "E307", file: join(folder, "part.yaml"), line: 3, column: 8 }]);
+  });
+});
+
+describe("whatever is written", () => {
+  // The alias that explodes takes its second each time.
+  const folders = readdirSync(golden).filter((folder) => folder !== "E102-alias-bomb");
+  const seeds = folders.map((folder) => readFileSync(join(golden, folder, "in.yaml"), "utf8"));
+
+  test("ends in a plan or in diagnostics, never in an exception", () => {
+    const edit = fc.record({
+      seed: fc.constantFrom(...seeds),
+      at: fc.nat(2000),
+      remove: fc.nat(30),
+      insert: fc.oneof(
+        fc.string({ maxLength: 8 }),
+        fc.constantFrom(
+          "{",
+          "[",
+          "]",
+          "- ",
+          ": ",
+          "\n",
+          "\t",
+          "!include ",
+          "&a ",
+          "*a",
+          "{{",
+          "}}",
+          "{% for %}",
+          "<<: ",
+          "| ",
+          "'",
+          '"',
+          "name",
+          "nodes:",
+          "\u0000",
+          "---\n",
+        ),
+      ),
+    });
+    fc.assert(
+      fc.property(edit, ({ seed, at, remove, insert }) => {
+        const text = seed.slice(0, at) + insert + seed.slice(at + remove);
+        const { plans, diagnostics, hasErrors } = compile(text, true);
+        expect(hasErrors ? plans.length : 0).toBe(0);
+        for (const { line, column, endLine } of diagnostics) {
+          expect(line).toBeGreaterThan(0);
+          expect(column).toBeGreaterThan(0);
+          expect(endLine).toBeGreaterThanOrEqual(line);
+        }
+      }),
+      { numRuns: 1500 },
+    );
+  });
+});
+
+describe("what is printed", () => {
+  const [plan] = compileFolder("every-kind").compiled.plans;
+
+  test("a plan as YAML compiles to the same plan", () => {
+    if (plan === undefined) throw new TypeError("the folder compiles");
+    const yaml = toManifest(plan, (module) => module);
+    const again = compileManifest(yaml, {
+      file: join(plan.here, "again.yaml"),
+      host: fileHost(join(plan.here, "again.yaml"), {}),
+    });
+
+    expect(again.diagnostics).toEqual([]);
+    const bare = (one: unknown): unknown =>
+      JSON.parse(JSON.stringify(one, (key, value: unknown) => (key === "at" ? undefined : value)));
+    expect(bare(again.plans[0])).toEqual(bare(plan));
+  });
+
+  test("a graph names every node and edge, and draws no broken XML", () => {
+    if (plan === undefined) throw new TypeError("the folder compiles");
+    const mermaid = toMermaid(plan);
+    const svg = toSvg(plan);
+
+    for (const node of plan.nodes) {
+      expect(mermaid).toContain(`  ${node.name}`);
+      expect(svg).toContain(`>${node.name}</text>`);
+      for (const need of node.needs) expect(mermaid).toMatch(new RegExp(`${need} -->.* ?${node.name}`));
+    }
+    expect(svg.match(/<path /g)?.length).toBe(
+      1 + plan.nodes.reduce((sum, node) => sum + node.needs.length + node.after.length, 0),
+    );
+  });
+
+  test("explain knows every field of the schema", () => {
+    const paths = explainablePaths();
+    expect(paths.length).toBeGreaterThan(90);
+    for (const path of paths)
+      expect(explain(path), path).toMatchObject({ doc: expect.stringMatching(/\S/) as unknown });
+    expect(explain("pipeline.spec.nodes.llm.promt")).toEqual({
+      unknown: "pipeline.spec.nodes.llm.promt",
+      hint: 'did you mean "prompt"?',
+    });
+    expect(JSON.stringify(manifestJsonSchema())).toContain('"prompt"');
+  });
+});
