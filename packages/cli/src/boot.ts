@@ -157,7 +157,10 @@ async function mountAll(kernel: Kernel, mounts: readonly MountSpec[]): Promise<v
     const writable = mount.writable === true;
     const there = kernel.mountAt(mount.at);
     if (there?.source === path && there.readOnly === !writable) continue;
-    if (there !== undefined)
+    // What nobody uses any more makes room.
+    const isUsed = kernel.host.processes.all.some((process) => process.pid !== kernel.os.pid && process.isAlive);
+    if (there !== undefined && !isUsed) await kernel.unmount(mount.at);
+    else if (there !== undefined)
       throw new KernelError("EBUSY", `${mount.at} is already ${there.source}; unmount it, or mount ${path} elsewhere`, {
         path: mount.at,
       });

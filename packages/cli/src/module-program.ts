@@ -50,9 +50,10 @@ function mainOf(manifest: string): string | undefined {
   return typeof main === "string" ? main : undefined;
 }
 
+/** Imports a module as it is now: a host lives longer than what its user edits. */
 async function importModule(file: string): Promise<ProgramModule> {
   try {
-    return (await import(pathToFileURL(file).href)) as ProgramModule;
+    return (await import(`${pathToFileURL(file).href}?v=${contentOf(file).slice(0, 12)}`)) as ProgramModule;
   } catch (error) {
     throw new KernelError("ENOEXEC", `${file} cannot be loaded: ${describe(error)}`, { path: file, cause: error });
   }
@@ -74,7 +75,7 @@ export function loadProgram(source: ProgramSource): Promise<LoadedProgram> {
 
 async function loadManifest(source: ProgramSource): Promise<LoadedProgram> {
   const document = pipelineOf(source);
-  const cwd = process.cwd();
+  const cwd = source.cwd ?? process.cwd();
   const { program, mounts, epilogue } = await bindManifest(document, {
     importModule: (file) => importModule(file) as Promise<Readonly<Record<string, unknown>>>,
     contentOf,
@@ -121,8 +122,9 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
     program: toProgram(value, label, {
       module: file,
       ...(source.export === undefined ? {} : { export: source.export }),
+      ...(source.cwd === undefined ? {} : { cwd: source.cwd }),
     }),
-    mounts: (input) => mountsOf(loaded, input, file, process.cwd()),
+    mounts: (input) => mountsOf(loaded, input, file, source.cwd ?? process.cwd()),
     epilogue: (result) => loaded.epilogue?.(result),
   };
 }

@@ -236,6 +236,10 @@ class Context implements ProcessContext {
     return this.#process.isAborted;
   }
 
+  abort(reason: KernelError): void {
+    this.#process.abort(reason);
+  }
+
   get platform(): Platform {
     return this.#kernel.host.platform;
   }

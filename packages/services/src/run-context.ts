@@ -20,6 +20,13 @@ import {
   toErrorRecord,
 } from "@ergos/kernel";
 
+/** What attempts of a part have done, whatever stands inside of it. */
+export interface Memo {
+  readonly places: Map<string, { readonly generation: number; readonly value: Promise<unknown> }>;
+  /** Number of the next attempt anywhere in the part. */
+  next: number;
+}
+
 /** A part of a program with places of its own: a node, an item of a map, or the whole function. */
 export interface Scope {
   readonly process: ProcessContext;
@@ -27,9 +34,9 @@ export interface Scope {
   readonly place: string;
   readonly nodeName: string;
   /** Inner steps of earlier attempts, done or under way: a retry takes or joins them. Absent without retries. */
-  readonly memo?: Map<string, { readonly attempt: number; readonly value: Promise<unknown> }>;
-  /** Attempts of the parts around it, so that attempts of all depths have one order. */
-  readonly generation?: number;
+  readonly memo?: Memo;
+  /** Attempts of the parts around it, as `2.1`; absent at the outside. */
+  readonly trail?: string;
   /** How often a place without a name of its own was used. */
   counters?: Map<string, number>;
 }
@@ -47,9 +54,6 @@ export interface InferOptions extends CallOptions {
   readonly onText?: (piece: string) => void;
 }
 
-/** More attempts than a node ever has. */
-const GENERATIONS = 1_000_000;
-
 /** Thrown by a node that finds it has nothing to do: it counts as skipped. */
 export class Skipped extends Error {
   constructor(why: string) {
@@ -63,7 +67,9 @@ export class RunContext<Input = unknown> {
   readonly #signal: AbortSignal | undefined;
   /** Which attempt this is, from 1. */
   readonly attempt: number;
-  /** The same over all the parts around it: a later attempt anywhere has a greater one. */
+  /** Attempts here and in the parts around, as `2.1.1`: names what has no name of its own. */
+  readonly #trail: string;
+  /** A later attempt anywhere in the part that is retried has a greater one. */
   readonly #generation: number;
   /** Instant of the monotonic clock at which the attempt is over, in milliseconds. */
   readonly deadline: number | undefined;
@@ -71,7 +77,8 @@ export class RunContext<Input = unknown> {
   constructor(scope: Scope, attempt: number, signal?: AbortSignal, deadline?: number) {
     this.#scope = scope;
     this.#signal = signal;
-    this.#generation = (scope.generation ?? 0) * GENERATIONS + attempt;
+    this.#trail = scope.trail === undefined ? String(attempt) : `${scope.trail}.${attempt}`;
+    this.#generation = scope.memo === undefined ? 0 : scope.memo.next++;
     this.attempt = attempt;
     this.deadline = deadline;
   }
@@ -116,7 +123,17 @@ export class RunContext<Input = unknown> {
   within(name: string): Scope {
     const { process, memo } = this.#scope;
     const place = this.#placeOf(name);
-    return { process, place, nodeName: name, generation: this.#generation, ...(memo === undefined ? {} : { memo }) };
+    return { process, place, nodeName: name, trail: this.#trail, ...(memo === undefined ? {} : { memo }) };
+  }
+
+  /** The same part under another signal, as that of a body that may be over before its node. */
+  under(signal: AbortSignal): RunContext<Input> {
+    return new RunContext<Input>(this.#scope, this.attempt, signal, this.deadline);
+  }
+
+  /** Lets others have their turn of the loop. */
+  turn(): Promise<void> {
+    return new Promise((go) => this.#scope.process.platform.defer(go));
   }
 
   /**
@@ -168,13 +185,13 @@ export class RunContext<Input = unknown> {
   #once<T>(place: string, work: () => Promise<T>): Promise<T> {
     const { memo } = this.#scope;
     if (memo === undefined) return work();
-    const known = memo.get(place);
+    const known = memo.places.get(place);
     // What the same place gives or gave in an earlier attempt.
-    const isEarlier = known !== undefined && known.attempt < this.#generation;
+    const isEarlier = known !== undefined && known.generation < this.#generation;
     // One that fails, for example because its attempt's time is up, is done again.
     const value = isEarlier ? (known.value as Promise<T>).catch(work) : work();
-    memo.set(place, { attempt: this.#generation, value });
-    value.catch(() => void (memo.get(place)?.value === value && memo.delete(place)));
+    memo.places.set(place, { generation: this.#generation, value });
+    value.catch(() => void (memo.places.get(place)?.value === value && memo.places.delete(place)));
     return value;
   }
 
@@ -232,7 +249,7 @@ export class RunContext<Input = unknown> {
     const counters = (this.#scope.counters ??= new Map());
     const number = (counters.get(kind) ?? 0) + 1;
     counters.set(kind, number);
-    return this.#placeOf(this.#generation === 1 ? `${kind}#${number}` : `${kind}#${this.#generation}.${number}`);
+    return this.#placeOf(/^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`);
   }
 }
 

@@ -40,7 +40,11 @@ export const runCommand: Command = {
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
     const pipeline = textOption(invocation, "pipeline");
-    const source: ProgramSource = { module: file, ...(pipeline === undefined ? {} : { export: pipeline }) };
+    const source: ProgramSource = {
+      module: file,
+      cwd: process.cwd(),
+      ...(pipeline === undefined ? {} : { export: pipeline }),
+    };
     const input = readInput(invocation, textFields(source));
     await using os = await openHost(invocation);
     const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;

@@ -168,7 +168,8 @@ function frameOf(error: unknown): string | undefined {
   const frame = /\n\s+at (?:[^\n]*?[( ])?(?:file:\/\/)?(\/[^\n()]*:\d+:\d+)\)?(?=\n|$)/.exec(
     error.stack.slice(0, 8192),
   );
-  return frame?.[1];
+  // A module is imported under the hash of its content.
+  return frame?.[1]?.replace(/\?v=\w+/, "");
 }
 
 /** Makes an error of its stored form. */

@@ -27,7 +27,12 @@ import {
   journalLog,
 } from "./record.ts";
 
-type Recorded = { readonly value?: unknown; readonly error?: ErrorRecord; readonly ref?: ContentId };
+type Recorded = {
+  readonly kept?: boolean;
+  readonly value?: unknown;
+  readonly error?: ErrorRecord;
+  readonly ref?: ContentId;
+};
 
 export interface Intent {
   readonly key: string;
@@ -49,6 +54,8 @@ export interface Replay {
 interface StepDetails {
   readonly ms?: number;
   readonly use?: CallUsage;
+  /** The failure is part of what the program goes on with. */
+  readonly kept?: boolean;
   /** Counters that settle with the outcome. */
   readonly adds?: Batch["adds"];
 }
@@ -232,7 +239,8 @@ export class Journal {
 }
 
 function deleteFailures(recorded: Map<string, Recorded>): void {
-  for (const [place, outcome] of recorded) if (outcome.error !== undefined) recorded.delete(place);
+  for (const [place, outcome] of recorded)
+    if (outcome.error !== undefined && outcome.kept !== true) recorded.delete(place);
 }
 
 function sumOf(intents: ReadonlyMap<string, Intent>): Amounts {

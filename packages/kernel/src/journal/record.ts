@@ -47,6 +47,8 @@ export type JournalRecord =
       readonly ms?: number;
       readonly value?: JsonValue;
       readonly error?: ErrorRecord;
+      /** The program has accepted the failure and gone on: a retry of the run does not try it again. */
+      readonly kept?: true;
       /** The value is JSON in the object store. */
       readonly ref?: ContentId;
       readonly use?: CallUsage;
@@ -74,11 +76,12 @@ export function encodeStep(
   at: number,
   place: string,
   outcome: { readonly json?: string | undefined; readonly error?: ErrorRecord; readonly ref?: ContentId },
-  more: { readonly ms?: number; readonly use?: CallUsage },
+  more: { readonly ms?: number; readonly use?: CallUsage; readonly kept?: boolean },
 ): string {
   let text = `{"t":"step","at":${at},"p":${JSON.stringify(place)}`;
   if (more.ms !== undefined) text += `,"ms":${more.ms}`;
   if (more.use !== undefined) text += `,"use":${JSON.stringify(more.use)}`;
+  if (more.kept === true) text += `,"kept":true`;
   if (outcome.error !== undefined) text += `,"error":${JSON.stringify(outcome.error)}`;
   else if (outcome.ref !== undefined) text += `,"ref":"${outcome.ref}"`;
   else if (outcome.json !== undefined) text += `,"value":${outcome.json}`;

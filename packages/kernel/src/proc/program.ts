@@ -1,5 +1,6 @@
 // What a process runs.
 
+import type { KernelError } from "../base/errno.ts";
 import type { Pid, RunId } from "../base/id.ts";
 import type { Tool } from "../abi/tool.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -10,6 +11,8 @@ export interface ProgramSource {
   readonly module?: string;
   readonly export?: string;
   readonly name?: string;
+  /** Working directory of whoever spawned it: relative paths in its input mean the same after a restart. */
+  readonly cwd?: string;
 }
 
 export interface Program {
@@ -51,6 +54,8 @@ export interface ProcessContext {
   readonly isResumed: boolean;
   /** Whether anybody listens to events now. */
   readonly isObserved: boolean;
+  /** Tells everything that runs in this process to end, because the program has failed. */
+  abort(reason: KernelError): void;
   /** Timers and clocks for code that waits; what must be the same after a resumption goes through `os`. */
   readonly platform: Platform;
   readonly os: Os;

@@ -66,7 +66,10 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
   const started = host.platform.clock.monotonic();
   try {
     const { onText } = call;
-    const response = await model.infer(request, {
+    // What was reserved is what the model may use: an answer is cut there, never charged beyond.
+    const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
+    const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
+    const response = await model.infer(bounded, {
       signal,
       idempotencyKey: key,
       ...(onText === undefined ? {} : { onText }),
@@ -81,13 +84,17 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
   }
 }
 
+const boundOf = (request: ModelRequest): number => request.maxOutputTokens ?? LIMITS.defaultOutputTokensMax;
+
 /** A true upper bound: a token is at least one byte of UTF-8, and output is clamped by the request. */
 function upperBound(model: Model, request: ModelRequest): Amounts {
   let units = 0;
   for (const message of request.messages) units += message.content.length + 8;
+  // A schema is sent along, and counts.
+  if (request.responseSchema !== undefined) units += JSON.stringify(request.responseSchema).length + 64;
   // Three bytes hold any UTF-16 unit.
   const tokensIn = units * 3;
-  const tokensOut = request.maxOutputTokens ?? LIMITS.defaultOutputTokensMax;
+  const tokensOut = boundOf(request);
   return { tokensIn, tokensOut, costMicros: costOf(model, tokensIn, tokensOut), modelCalls: 1 };
 }
 

@@ -64,6 +64,8 @@ export const WORK_ROWS = {
       readonly error?: ErrorRecord;
       readonly ms?: number;
       readonly detached?: boolean;
+      /** The failure is accepted: a retry of the run does not try the step again. */
+      readonly kept?: boolean;
     },
     Promise<void> | undefined
   >({
@@ -71,7 +73,14 @@ export const WORK_ROWS = {
     kind: "mutation",
     summary: "records the outcome of a step; `detached` does not wait for the commit where order is enough",
     schema: args(
-      { place, value: anything, error: { type: "object" }, ms: { type: "number", minimum: 0 }, detached: flag },
+      {
+        place,
+        value: anything,
+        error: { type: "object" },
+        ms: { type: "number", minimum: 0 },
+        detached: flag,
+        kept: flag,
+      },
       ["place"],
     ),
     target: self,
@@ -83,7 +92,10 @@ export const WORK_ROWS = {
         return undefined;
       }
       const outcome = a.error === undefined ? { value: a.value } : { error: a.error };
-      const { isLarge, done } = journal.end(a.place, outcome, a.ms === undefined ? {} : { ms: a.ms });
+      const { isLarge, done } = journal.end(a.place, outcome, {
+        ...(a.ms === undefined ? {} : { ms: a.ms }),
+        ...(a.kept === undefined ? {} : { kept: a.kept }),
+      });
       if (a.detached === true && !isLarge && !host.bus.hasSubscribers) {
         // A store that refuses this has poisoned itself: the exit of the process says so.
         done.catch(ignore);

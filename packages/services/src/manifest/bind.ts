@@ -1,7 +1,7 @@
 // A plan document bound to code: the plan that the runner runs, and the program around it.
 
 import { hash } from "node:crypto";
-import { type NodeDocument, type PlanDocument, maskSecrets, secretValues } from "@ergos/compiler";
+import type { NodeDocument, PlanDocument } from "@ergos/compiler";
 import { type Scope, objectScope } from "@ergos/compiler/expression";
 import {
   KernelError,
@@ -51,7 +51,7 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
     functionOf: (module, name, where) => functionOf(modules, module, name, where),
   };
   const ambient = { here: document.here, cwd: options.cwd };
-  const nodes = document.nodes.map((node) => toPlanNode(bindNode(node, parts), ambient, options));
+  const nodes = document.nodes.map((node) => toPlanNode(bindNode(node, parts), document, ambient, options));
   const evaluation = new Evaluation(`pipeline ${document.name}`, options.environment);
   const { inputSchema, outputSchema } = document;
   const output = document.output === undefined ? undefined : evaluation.value(document.output, "output");
@@ -82,7 +82,7 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
     accept: (input) => acceptInput(inputSchema, input, document.name),
   };
   return {
-    program: masked(program, options.environment),
+    program,
     mounts: (input) => {
       const scope = objectScope({ input: acceptInput(inputSchema, input, document.name) ?? {}, ...ambient });
       return mounts.map(({ path, writable, seenAt, folder }) => ({
@@ -96,32 +96,12 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
   };
 }
 
-/** Secrets of the environment do not leave a run in its errors. */
-function masked(program: Program, environment: Environment): Program {
-  const secrets = secretValues(environment);
-  if (secrets.length === 0) return program;
-  const clean = (error: unknown): unknown => {
-    if (!(error instanceof KernelError) || !secrets.some((value) => error.message.includes(value))) return error;
-    return new KernelError(error.code, maskSecrets(error.message.replace(/^\[\w+\] /, ""), secrets), {
-      cause: error.cause,
-    });
-  };
-  return {
-    ...program,
-    run: (context) => {
-      try {
-        const value = program.run(context);
-        return value instanceof Promise
-          ? value.catch((error: unknown) => Promise.reject(clean(error) as Error))
-          : value;
-      } catch (error) {
-        throw clean(error);
-      }
-    },
-  };
-}
-
-function toPlanNode(work: NodeWork, ambient: Readonly<Record<string, string>>, options: BindOptions): PlanNode {
+function toPlanNode(
+  work: NodeWork,
+  plan: PlanDocument,
+  ambient: Readonly<Record<string, string>>,
+  options: BindOptions,
+): PlanNode {
   const { document, when, retry, recover, map } = work;
   const scopeOf = (needs: unknown, runInput: unknown, ctx?: RunContext<never>): Scope =>
     nodeScope(needs, document, runInput, ambient, ctx);
@@ -131,7 +111,7 @@ function toPlanNode(work: NodeWork, ambient: Readonly<Record<string, string>>, o
     needs: document.needs,
     after: document.after,
     allowSkipped: document.allowSkipped === true,
-    definition: definitionOf(document, options),
+    definition: definitionOf(document, plan, options),
     run: (needs, ctx) => work.run(scopeOf(needs, ctx.input, ctx), ctx, needs),
     ...(when === undefined ? {} : { when: (needs, runInput) => when(scopeOf(needs, runInput)) }),
     ...(retry === undefined ? {} : { retry }),
@@ -153,7 +133,7 @@ function toPlanNode(work: NodeWork, ambient: Readonly<Record<string, string>>, o
             concurrency: document.config.concurrency,
             onError: document.config.onItemError === "continue" ? "drop" : document.config.onItemError,
             open: (needs, runInput) => {
-              const scope = scopeOf(needs, runInput);
+              const scope = map.scopeOf(scopeOf(needs, runInput), runInput, needs);
               const { key } = map;
               return {
                 items: map.items(scope),
@@ -236,20 +216,57 @@ function withDefaults(schema: Schema, value: unknown): unknown {
   return { ...value, ...(Object.fromEntries(filled) as Readonly<Record<string, unknown>>) };
 }
 
-/** Everything that decides what a node does: its document without its place, and the modules that it calls. */
-function definitionOf(document: NodeDocument, { contentOf }: BindOptions): string {
-  const text = JSON.stringify(document, (name, value: unknown) =>
-    name === "at" || name === "description" ? undefined : value,
-  );
-  return hash("sha256", JSON.stringify([text, modulesOf([document]).map(contentOf)]), "hex");
+/** Fields of a node that decide how, when and where it runs, but not what it makes. */
+const CIRCUMSTANCES = new Set(["at", "description", "retry", "timeoutMs"]);
+const CONFIG_CIRCUMSTANCES = new Set(["concurrency", "repair", "onUnknown"]);
+
+/** Everything that decides what a node makes: its document, and the modules and tools that it calls. */
+function definitionOf(node: NodeDocument, document: PlanDocument, { contentOf }: BindOptions): string {
+  const bare = bareNode(node);
+  const tools = namesIn(bare, "tool").flatMap((name) => document.tools[name] ?? []);
+  const modules = [...namesIn(bare, "module"), ...tools.map(({ module }) => module)];
+  return hash("sha256", JSON.stringify([bare, tools, modules.map(contentOf)]), "hex");
 }
 
-/** Modules that nodes call, those of bodies included. */
-function modulesOf(nodes: readonly NodeDocument[]): readonly string[] {
+/** A node without its circumstances, those of its bodies included. What a user named so stays. */
+function bareNode(node: NodeDocument): unknown {
+  const fields = Object.entries(node).filter(([name]) => !CIRCUMSTANCES.has(name));
+  return Object.fromEntries(
+    fields.map(([name, value]) => {
+      if (name === "config") return [name, bareConfig(value as NodeDocument["config"])];
+      return [name, name === "onError" ? bareOutcome(value) : (value as unknown)];
+    }),
+  );
+}
+
+function bareConfig(config: NodeDocument["config"]): unknown {
+  return Object.fromEntries(
+    Object.entries(config)
+      .filter(([name]) => !CONFIG_CIRCUMSTANCES.has(name))
+      .map(([name, value]: [string, unknown]) => {
+        if (name === "cases" && Array.isArray(value)) return [name, value.map(bareOutcome)];
+        return [name, name === "body" || name === "else" ? bareOutcome({ [name]: value }) : value];
+      }),
+  );
+}
+
+/** A case, a handler or a body: its nodes bare, all else as it is. */
+function bareOutcome(outcome: unknown): unknown {
+  if (typeof outcome !== "object" || outcome === null) return outcome;
+  return Object.fromEntries(
+    Object.entries(outcome).map(([name, value]: [string, unknown]) => {
+      if (name === "body" && Array.isArray(value)) return [name, (value as readonly NodeDocument[]).map(bareNode)];
+      return [name, name === "else" ? bareOutcome(value) : value];
+    }),
+  );
+}
+
+/** Texts of a field, wherever it stands. */
+function namesIn(value: unknown, field: string): readonly string[] {
   const found = new Set<string>();
-  JSON.stringify(nodes, (name, value: unknown) => {
-    if (name === "module" && typeof value === "string") found.add(value);
-    return value;
+  JSON.stringify(value, (name, inner: unknown) => {
+    if (name === field && typeof inner === "string") found.add(inner);
+    return inner;
   });
   return [...found];
 }
@@ -259,7 +276,10 @@ async function loadModules(
   options: BindOptions,
 ): Promise<ReadonlyMap<string, Readonly<Record<string, unknown>>>> {
   const files = [
-    ...new Set([...modulesOf(document.nodes), ...Object.values(document.tools).map(({ module }) => module)]),
+    ...new Set([
+      ...namesIn(document.nodes.map(bareNode), "module"),
+      ...Object.values(document.tools).map(({ module }) => module),
+    ]),
   ];
   const loaded = files.map(async (file) => [file, await options.importModule(file)] as const);
   return new Map(await Promise.all(loaded));

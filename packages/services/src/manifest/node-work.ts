@@ -1,9 +1,10 @@
 // What the nodes of a document do, bound to code: of the pipeline itself, and of bodies inside of nodes.
 
-import type { NodeDocument, OutcomeSpec } from "@ergos/compiler";
+import { type NodeDocument, type OutcomeSpec, maskSecrets, secretValues } from "@ergos/compiler";
 import { type Scope, objectScope } from "@ergos/compiler/expression";
-import { KernelError, assertValid, fromErrorRecord } from "@ergos/kernel";
+import { KernelError, assertValid, fromErrorRecord, linkSignal, validate } from "@ergos/kernel";
 import { runWork } from "../plan/attempt.ts";
+import { type ItemResult, TURN_ITEMS_MAX } from "../plan/map-node.ts";
 import type { Retry } from "../plan/plan.ts";
 import { RunContext, Skipped, recordOf } from "../run-context.ts";
 import { type Computed, type Environment, Evaluation } from "./evaluation.ts";
@@ -23,7 +24,12 @@ export interface NodeWork {
   readonly map: MapBinding | undefined;
 }
 
-interface MapBinding {
+interface MapBinding extends MapParts {
+  /** The scope of a map of the pipeline: its checked input and what it maps. */
+  readonly scopeOf: (scope: Scope, runInput: unknown, needs: Readonly<Record<string, unknown>>) => Scope;
+}
+
+interface MapParts {
   readonly items: Computed;
   readonly key: ((scope: Scope, item: unknown, index: number) => string) | undefined;
   readonly each: (scope: Scope, item: unknown, index: number, ctx: Ctx) => unknown;
@@ -51,12 +57,33 @@ export function bindNode(document: NodeDocument, parts: BindParts): NodeWork {
     when: when === undefined ? undefined : evaluation.condition(when, "when"),
     retry: retry ?? (document.kind === "llm" ? MODEL_RETRY : undefined),
     run: (scope, ctx, needs) => {
-      const input = inputOf(scope, needs, ctx);
-      return checkOutput(inner(input.scope, ctx, input.value), document);
+      const input = inputOf(scope, needs, ctx.input);
+      return masking(parts.environment, () => checkOutput(inner(input.scope, ctx, input.value), document));
     },
     recover: onError === "skip" ? "skip" : handler,
-    map,
+    map:
+      map === undefined
+        ? undefined
+        : { ...map, scopeOf: (scope, runInput, needs) => inputOf(scope, needs, runInput).scope },
   };
+}
+
+/** Secrets of the environment do not leave a node in its errors, nor in what caused them. */
+function masking(environment: Environment, work: () => unknown): unknown {
+  const clean = (error: unknown): never => {
+    const secrets = secretValues(environment);
+    for (let at = error, depth = 0; secrets.length > 0 && at instanceof Error && depth < 8; at = at.cause, depth++) {
+      at.message = maskSecrets(at.message, secrets);
+      if (at.stack !== undefined) at.stack = maskSecrets(at.stack, secrets);
+    }
+    throw error;
+  };
+  try {
+    const value = work();
+    return value instanceof Promise ? value.catch(clean) : value;
+  } catch (error) {
+    return clean(error);
+  }
 }
 
 /** The node's input and the scope of its expressions. */
@@ -66,14 +93,14 @@ function bindInput(
 ): (
   scope: Scope,
   needs: Readonly<Record<string, unknown>>,
-  ctx: Ctx,
+  runInput: unknown,
 ) => { readonly scope: Scope; readonly value: unknown } {
   const { input, inputSchema } = document;
   const mapping = input === undefined ? undefined : evaluation.value(input, "input_mapping");
-  return (scope, needs, ctx) => {
+  return (scope, needs, runInput) => {
     // A mapping gives an object of its fields.
     const fields = mapping?.(scope) as Readonly<Record<string, unknown>> | undefined;
-    const value = fields ?? (document.needs.length === 0 ? ctx.input : needs);
+    const value = fields ?? (document.needs.length === 0 ? runInput : needs);
     if (inputSchema !== undefined)
       assertValid(inputSchema, value, `the input of node ${document.name} (${document.at})`);
     return { scope: fields === undefined ? scope : objectScope(fields, scope), value };
@@ -85,8 +112,14 @@ export function checkOutput(output: unknown, document: NodeDocument): unknown {
   const { outputSchema } = document;
   if (outputSchema === undefined || document.kind === "llm") return output;
   if (output instanceof Promise) return output.then((value: unknown) => checkOutput(value, document));
-  assertValid(outputSchema, output, `the output of node ${document.name} (${document.at})`);
-  return output;
+  const issues = validate(outputSchema, output);
+  if (issues.length === 0) return output;
+  const list = issues.map(({ path, message }) => `${path.join(".") || "it"} ${message}`).join("; ");
+  // Another attempt may do better, unlike with an input that does not fit.
+  throw new KernelError(
+    "EFAILED",
+    `the output of node ${document.name} (${document.at}) does not fit its schema: ${list}`,
+  );
 }
 
 function bindKind(
@@ -166,31 +199,24 @@ function bindBranch(
   };
 }
 
-function bindMap(
-  document: Extract<NodeDocument, { kind: "map" }>,
-  evaluation: Evaluation,
-  parts: BindParts,
-): MapBinding {
+function bindMap(document: Extract<NodeDocument, { kind: "map" }>, evaluation: Evaluation, parts: BindParts): MapParts {
   const { items, item: itemName, key } = document.config;
   const body = bindBody(document.config.body, parts);
   const scopeOf = (scope: Scope, item: unknown, index: number): Scope =>
     objectScope({ [itemName]: item ?? null, index }, scope);
   const keyOf = key === undefined ? undefined : evaluation.expression(key, "key");
-  const inputOf = document.input === undefined ? undefined : evaluation.value(document.input, "input_mapping");
-  const mapped = (scope: Scope): Scope =>
-    inputOf === undefined ? scope : objectScope(inputOf(scope) as Record<string, unknown>, scope);
   const itemsOf = evaluation.expression(items, "items");
   return {
-    items: (scope) => itemsOf(mapped(scope)),
-    key: keyOf === undefined ? undefined : (scope, item, index) => String(keyOf(scopeOf(mapped(scope), item, index))),
-    each: (scope, item, index, ctx) => body(scopeOf(mapped(scope), item, index), ctx),
+    items: (scope) => itemsOf(scope),
+    key: keyOf === undefined ? undefined : (scope, item, index) => String(keyOf(scopeOf(scope, item, index))),
+    each: (scope, item, index, ctx) => body(scopeOf(scope, item, index), ctx),
   };
 }
 
 /** A map inside of a body: its items are parts of the part that it stands in. */
 async function runItems(
   document: Extract<NodeDocument, { kind: "map" }>,
-  map: MapBinding,
+  map: MapParts,
   scope: Scope,
   ctx: Ctx,
 ): Promise<readonly unknown[]> {
@@ -201,7 +227,7 @@ async function runItems(
       "EINVAL",
       `items of node ${document.name} (${document.at}) must be a list, found ${items === null ? "none" : typeof items}`,
     );
-  const results = new Array<{ readonly value: unknown } | { readonly error: string }>(items.length);
+  const results = new Array<ItemResult>(items.length);
   let next = 0;
   let failure: { readonly error: unknown } | undefined;
   const lane = async (): Promise<void> => {
@@ -209,12 +235,14 @@ async function runItems(
       ctx.signal.throwIfAborted();
       const at = next++;
       const item: unknown = items[at];
+      if (at % TURN_ITEMS_MAX === TURN_ITEMS_MAX - 1) await ctx.turn();
       const place = ctx.within(`[${map.key?.(scope, item, at) ?? at}]`);
       try {
         results[at] = { value: await map.each(scope, item, at, new RunContext(place, 1, ctx.signal)) };
       } catch (error) {
-        if (onItemError === "fail") failure = { error };
-        results[at] = { error: error instanceof Error ? error.message : String(error) };
+        if (error instanceof Skipped) results[at] = { skipped: error.message };
+        else if (onItemError === "fail") failure = { error };
+        results[at] ??= { error: error instanceof Error ? error.message : String(error) };
       }
     }
   };
@@ -228,24 +256,43 @@ async function runItems(
 function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope: Scope, ctx: Ctx) => unknown {
   const works = documents.map((document) => bindNode(document, parts));
   const [only] = works;
-  if (works.length === 1 && only !== undefined) return (scope, ctx) => runInner(only, scope, ctx, {}, false);
+  if (works.length === 1 && only !== undefined) return (scope, ctx) => runAlone(only, scope, ctx);
   const last = documents.at(-1)?.name ?? "";
   return async (scope, ctx) => {
+    // The first failure ends the body: nothing new starts, and what runs is told and awaited.
+    const controller = new AbortController();
+    const unlink = linkSignal(ctx.signal, controller);
     const outcomes = new Map<string, Promise<Inner>>();
     const start = (work: NodeWork): Promise<Inner> => {
-      const { name } = work.document;
+      const { name, needs, after } = work.document;
       const known = outcomes.get(name);
       if (known !== undefined) return known;
-      const { needs, after } = work.document;
-      const upstream = works.filter(({ document }) => needs.includes(document.name) || after.includes(document.name));
-      const outcome = Promise.all(upstream.map(start)).then((above) => innerOutcome(work, upstream, above, scope, ctx));
+      const needed = works.filter(({ document }) => needs.includes(document.name));
+      const followed = works.filter(({ document }) => after.includes(document.name));
+      const outcome = Promise.all([...needed, ...followed].map(start))
+        .then((above) => {
+          controller.signal.throwIfAborted();
+          return innerOutcome(work, needed, above, scope, ctx.under(controller.signal));
+        })
+        .catch((error: unknown) => {
+          controller.abort(error);
+          throw error;
+        });
       outcomes.set(name, outcome);
       return outcome;
     };
-    const all = await Promise.all(works.map(start));
-    const result = all[documents.findIndex(({ name }) => name === last)];
-    if (result === undefined || "skipped" in result) throw new Skipped(result?.skipped ?? "its body is empty");
-    return result.value;
+    try {
+      const all = await Promise.allSettled(works.map(start));
+      if (controller.signal.aborted) throw controller.signal.reason;
+      const result = all[documents.findIndex(({ name }) => name === last)];
+      if (result?.status !== "fulfilled" || "skipped" in result.value)
+        throw new Skipped(
+          result?.status === "fulfilled" && "skipped" in result.value ? result.value.skipped : "its body is empty",
+        );
+      return result.value.value;
+    } finally {
+      unlink();
+    }
   };
 }
 
@@ -260,53 +307,53 @@ async function innerOutcome(
 ): Promise<Inner> {
   const { document } = work;
   const values: Record<string, unknown> = {};
-  for (const [at, outcome] of above.entries()) {
-    const name = upstream[at]?.document.name ?? "";
+  for (const [at, { document: upper }] of upstream.entries()) {
+    const { name } = upper;
+    const outcome = above[at];
+    if (outcome === undefined) continue;
     if ("skipped" in outcome) {
       if (document.allowSkipped !== true) return { skipped: `${name} was skipped` };
     } else values[name] = outcome.value ?? null;
   }
-  try {
-    return { value: await runInner(work, objectScope(values, scope), ctx, values, document.kind === "function") };
-  } catch (error) {
-    if (error instanceof Skipped) return { skipped: error.message };
-    throw error;
-  }
+  if (work.when?.(objectScope(values, scope)) === false) return { skipped: "its condition is false" };
+  const run = (): Promise<Inner> => innerWork(work, objectScope(values, scope), ctx, values);
+  // Calls of models and tools record themselves; what took the place of a failure must be the same again.
+  const isStep = document.kind === "function" || document.onError !== undefined;
+  return isStep ? ctx.step(document.name, run) : run();
 }
 
-/**
- * One node of a body, with its condition, its attempts and what takes the place of a failure. `isStep` records
- * what it made: calls of models and tools record themselves, and a body of one node is recorded by its owner.
- */
-async function runInner(
+/** A node that is a body by itself: its owner records what it came to. */
+async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx): Promise<unknown> {
+  if (work.when?.(scope) === false) throw new Skipped("its condition is false");
+  const outcome = await innerWork(work, scope, ctx, {});
+  if ("skipped" in outcome) throw new Skipped(outcome.skipped);
+  return outcome.value;
+}
+
+/** The attempts of a node of a body, and what takes the place of a failure. */
+async function innerWork(
   work: NodeWork,
   scope: Scope,
   ctx: Ctx,
   needs: Readonly<Record<string, unknown>>,
-  isStep: boolean,
-): Promise<unknown> {
-  const { document, retry } = work;
-  if (work.when?.(scope) === false) throw new Skipped("its condition is false");
-  const place = ctx.within(document.name);
-  const attempts = async (): Promise<unknown> =>
-    runWork({
-      scope: place,
+): Promise<Inner> {
+  const { document, retry, recover } = work;
+  try {
+    const value = await runWork({
+      scope: ctx.within(document.name),
       run: (inner) => work.run(scope, inner, needs),
       retry,
       timeoutMs: document.timeoutMs,
       signal: ctx.signal,
     });
-  try {
-    return await (isStep ? ctx.step(document.name, attempts) : attempts());
+    return { value };
   } catch (error) {
-    if (error instanceof Skipped || work.recover === undefined || ctx.signal.aborted) throw error;
-    if (work.recover === "skip")
-      throw new Skipped(`it failed: ${error instanceof Error ? error.message : String(error)}`);
+    if (error instanceof Skipped) return { skipped: error.message };
+    if (recover === undefined || ctx.signal.aborted) throw error;
+    if (recover === "skip") return { skipped: `it failed: ${error instanceof Error ? error.message : String(error)}` };
     const known = fromErrorRecord(recordOf(error, `node ${document.name}`));
-    return work.recover(
-      objectScope({ error: errorFields(known) }, scope),
-      new RunContext(ctx.within(`${document.name}/on_error`), 1, ctx.signal),
-    );
+    const inner = new RunContext<never>(ctx.within(`${document.name}/on_error`), 1, ctx.signal);
+    return { value: await recover(objectScope({ error: errorFields(known) }, scope), inner) };
   }
 }
 

@@ -29,9 +29,12 @@ export function runWork(work: Work): unknown {
 async function runAttempts(plain: Work): Promise<unknown> {
   const { retry } = plain;
   const scope: Scope =
-    (retry?.attempts ?? 1) > 1 && plain.scope.memo === undefined ? { ...plain.scope, memo: new Map() } : plain.scope;
+    (retry?.attempts ?? 1) > 1 && plain.scope.memo === undefined
+      ? { ...plain.scope, memo: { places: new Map(), next: 1 } }
+      : plain.scope;
   const work: Work = { ...plain, scope };
   const { process } = scope;
+  const signal = work.signal ?? process.signal;
   const attempts = retry?.attempts ?? 1;
   for (let attempt = 1; ; attempt++) {
     try {
@@ -40,7 +43,7 @@ async function runAttempts(plain: Work): Promise<unknown> {
       }
       return await runOnce(work, attempt);
     } catch (error) {
-      if (attempt >= attempts || process.signal.aborted || !isWorthRetrying(error, retry)) throw error;
+      if (attempt >= attempts || signal.aborted || !isWorthRetrying(error, retry)) throw error;
       // Who refused for a while says for how long.
       const asked = isKernelError(error) ? (error.retryAfterMs ?? 0) : 0;
       const delayMs = Math.max(asked, delayBefore(attempt, retry));
@@ -53,7 +56,7 @@ async function runAttempts(plain: Work): Promise<unknown> {
         };
         tell(process, { name: "node.retried", data });
       }
-      await pause(process, delayMs);
+      await pause(process, signal, delayMs);
     }
   }
 }
@@ -104,9 +107,9 @@ function delayBefore(attempt: number, retry: Retry | undefined): number {
   return Math.min(maxDelayMs, delayMs * factor ** (attempt - 1));
 }
 
-function pause(process: ProcessContext, delayMs: number): Promise<void> {
+function pause(process: ProcessContext, signal: AbortSignal, delayMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const { signal } = process;
+    if (signal.aborted) return reject(signal.reason as Error);
     const onAbort = (): void => {
       timer.cancel();
       reject(signal.reason as Error);

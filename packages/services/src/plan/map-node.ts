@@ -9,11 +9,15 @@ import {
   isKernelError,
   takeOutcome,
 } from "@ergos/kernel";
-import { type RunContext, elapsed, recordOf } from "../run-context.ts";
+import { type RunContext, Skipped, elapsed, recordOf } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import type { MapWork, PlanNode } from "./plan.ts";
 
-type ItemResult = { readonly value: unknown } | { readonly error: string };
+/** What became of an item. One that was skipped is left out, except where every item is told of. */
+export type ItemResult = { readonly value: unknown } | { readonly error: string } | { readonly skipped: string };
+
+/** Items that may be done in one turn of the loop before others get theirs. */
+export const TURN_ITEMS_MAX = 256;
 
 export interface MapProgress {
   readonly done: number;
@@ -38,13 +42,17 @@ export async function runMap(
   const lane = async (): Promise<void> => {
     while (next < list.length && failure === undefined && !process.signal.aborted) {
       const at = next++;
+      if (at % TURN_ITEMS_MAX === TURN_ITEMS_MAX - 1) await new Promise<void>((go) => process.platform.defer(go));
       try {
         const place = placeOf(node, work.key, list[at], at, taken);
         results[at] = { value: await runItem(process, node, place, (ctx) => work.run(list[at], at, ctx)) };
       } catch (error) {
-        if (map.onError === "fail" || process.signal.aborted) failure ??= error;
+        if (error instanceof Skipped) results[at] = { skipped: error.message };
+        else if (map.onError === "fail" || process.signal.aborted) failure ??= error;
         // The same words as a resumed run reads from the journal.
-        results[at] = { error: isKernelError(error) ? error.message : recordOf(error, `${node.name}[${at}]`).message };
+        results[at] ??= {
+          error: isKernelError(error) ? error.message : recordOf(error, `${node.name}[${at}]`).message,
+        };
       }
       onProgress({ done: ++done, total: list.length });
     }
@@ -77,8 +85,10 @@ async function runItem(
     await process.os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
     return value;
   } catch (error) {
+    if (error instanceof Skipped) throw error;
     const record = recordOf(error, place);
-    if (!process.signal.aborted) await process.os.call("stepEnd", { place, error: record });
+    const kept = node.map?.onError !== "fail";
+    if (!process.signal.aborted) await process.os.call("stepEnd", { place, error: record, kept });
     throw fromErrorRecord(record);
   }
 }

@@ -12,6 +12,7 @@ import {
   type Program,
   type ProgramSource,
   describe,
+  encodeJson,
   fromErrorRecord,
   takeOutcome,
 } from "@ergos/kernel";
@@ -66,6 +67,12 @@ function outdatedPlaces(
     const name = /^[^/[]+/.exec(place)?.[0] ?? place;
     return outdated.has(name) || !known.has(name);
   };
+}
+
+/** What cannot be recorded is a failure, too. */
+function asJson(value: unknown): unknown {
+  encodeJson(value, "the result");
+  return value;
 }
 
 class PlanRun {
@@ -215,8 +222,10 @@ class PlanRun {
     try {
       const value = this.#attempt(at, node);
       return isThenable(value)
-        ? Promise.resolve(value).catch((error: unknown) => this.#recover(at, node, error))
-        : value;
+        ? Promise.resolve(value)
+            .then(asJson)
+            .catch((error: unknown) => this.#recover(at, node, error))
+        : asJson(value);
     } catch (error) {
       return this.#recover(at, node, error);
     }
@@ -244,7 +253,11 @@ class PlanRun {
     if (this.#process.isAborted || error instanceof Skipped || typeof node.recover !== "function") throw error;
     const scope = { process: this.#process, place: `${node.name}/on_error`, nodeName: node.name };
     const known = fromErrorRecord(recordOf(error, `node ${node.name}`));
-    return node.recover(known, this.#inputOf(node, at) as never, new RunContext(scope, 1));
+    const { recover } = node;
+    const ctx = new RunContext<never>(scope, 1);
+    const take = (): unknown => recover(known, this.#inputOf(node, at) as never, ctx);
+    // The outcome of a map is not recorded, those of its items are: so what takes its place is.
+    return node.kind === "map" ? ctx.step("result", take) : take();
   }
 
   /** Records an outcome where there is a journal or a listener; a promise only if it must be awaited. */
@@ -316,7 +329,14 @@ class PlanRun {
     if (error instanceof Skipped) return this.#skip(at, node, error.message);
     if (node.kind !== "map" && (this.#process.durable || this.#process.isObserved)) {
       const record = recordOf(error, `node ${node.name}`);
-      this.#quietly(() => this.#process.os.call("stepEnd", { place: node.name, error: record, detached: true }));
+      this.#quietly(() =>
+        this.#process.os.call("stepEnd", {
+          place: node.name,
+          error: record,
+          detached: true,
+          ...(node.recover === "skip" ? { kept: true } : {}),
+        }),
+      );
     }
     this.#fail(at, node, error);
   }
@@ -325,7 +345,10 @@ class PlanRun {
     if (node.recover === "skip") return this.#skip(at, node, `it failed: ${describe(error)}`);
     this.#states[at] = FAILED;
     this.#over++;
-    this.#failed ??= { node, error };
+    if (this.#failed !== undefined) return;
+    this.#failed = { node, error };
+    // What still runs is told; its end is awaited (R3).
+    if (this.#running > 0) this.#process.abort(new KernelError("ECANCELED", `node ${node.name} has failed`));
   }
 
   #skip(at: number, node: PlanNode, why: string): void {
@@ -336,7 +359,9 @@ class PlanRun {
 
   #reasonToSkip(node: PlanNode, at: number): string | undefined {
     if (!node.allowSkipped) {
-      for (const up of this.#graph.upstream[at] ?? []) {
+      // What it only follows may have been skipped; what it reads may not.
+      for (let index = 0; index < node.needs.length; index++) {
+        const up = this.#graph.upstream[at]?.[index] ?? 0;
         if (this.#states[up] === SKIPPED) return `${this.#graph.nodes[up]?.name ?? ""} was skipped`;
       }
     }
