@@ -96,25 +96,44 @@ export interface Place extends Range {
   readonly path: string;
 }
 
-/** More of one code is noise. */
-const DIAGNOSTICS_MAX = 200;
+/** More of a severity is noise. */
+const SEVERITY_MAX = 200;
+/** Texts that look like keys of well-known services. */
+const SECRETS =
+  /\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAKIA[0-9A-Z]{16}|\bAIza[0-9A-Za-z_-]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----/;
+
+export const looksSecret = (text: string): boolean => SECRETS.test(text);
+
+/** A text with its secrets masked: what looks like one, and the given values. */
+export function maskSecrets(text: string, values: readonly string[] = []): string {
+  const masked = text.replaceAll(new RegExp(SECRETS, "g"), "***");
+  return values.reduce((all, value) => all.replaceAll(value, "***"), masked);
+}
 
 /** Collects diagnostics in the order of files and lines. */
 export class Diagnostics {
   readonly #all: Diagnostic[] = [];
   readonly #seen = new Set<string>();
+  readonly #counts: Record<Severity, number> = { error: 0, warning: 0, info: 0 };
 
-  report(code: DiagnosticCode, place: Place, message: string, hint?: string): void {
+  /** A hint may be a function: it is asked only for what is kept. */
+  report(code: DiagnosticCode, place: Place, message: string, hint?: string | (() => string | undefined)): void {
+    const severity = DIAGNOSTICS[code][0];
+    if (++this.#counts[severity] > SEVERITY_MAX) return;
+    const key = `${code} ${place.file.name}:${place.start} ${message}`;
+    if (this.#seen.has(key)) {
+      this.#counts[severity]--;
+      return;
+    }
+    this.#seen.add(key);
     const start = place.file.position(place.start);
     const end = place.file.position(Math.max(place.start, place.end));
-    const key = `${code} ${place.file.name}:${place.start} ${message}`;
-    if (this.#seen.has(key) || this.#all.length >= DIAGNOSTICS_MAX) return;
-    this.#seen.add(key);
+    const advice = typeof hint === "function" ? hint() : hint;
     this.#all.push({
       code,
-      severity: DIAGNOSTICS[code][0],
-      message,
-      ...(hint === undefined ? {} : { hint }),
+      severity,
+      message: maskSecrets(message),
+      ...(advice === undefined ? {} : { hint: maskSecrets(advice) }),
       file: place.file.name,
       ...start,
       endLine: end.line,
@@ -124,7 +143,7 @@ export class Diagnostics {
   }
 
   get hasErrors(): boolean {
-    return this.#all.some(({ severity }) => severity === "error");
+    return this.#counts.error > 0;
   }
 
   get sorted(): readonly Diagnostic[] {

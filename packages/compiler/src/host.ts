@@ -2,6 +2,7 @@
 
 import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
+import { MANIFEST_LIMITS } from "./limits.ts";
 import type { ModuleFinding } from "./pipeline/node-compiler.ts";
 import type { ReaderHost } from "./source/reader.ts";
 
@@ -24,7 +25,7 @@ export function fileHost(manifest: string, environment: Readonly<Record<string, 
       const link = linkOn(root, inside);
       if (link !== undefined) return { refused: `${link} is a link; includes pass over none`, isMissing: false };
       try {
-        return { name: join(dirname(from), path), text: readFileSync(full, "utf8") };
+        return { name: join(dirname(from), path), text: readText(full) };
       } catch (error) {
         return {
           refused: `${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
@@ -52,19 +53,40 @@ function findModule(folder: string, path: string): ModuleFinding {
     return { missing: `${JSON.stringify(path)} is no path of a module; begin with ./ or ../ or /` };
   const full = resolve(folder, path);
   if (!existsSync(full)) return { missing: `the module ${path} does not exist` };
-  if (statSync(full).isDirectory()) return { missing: `${path} is a directory; name the module's file` };
-  return { file: realpathSync(full), exports: exportsOf(readFileSync(full, "utf8")) };
+  try {
+    return { file: realpathSync(full), exports: exportsOf(readText(full)) };
+  } catch (error) {
+    return { missing: `the module ${path} cannot be read: ${error instanceof Error ? error.message : String(error)}` };
+  }
 }
 
-/** Names that a module's text exports; undefined where that cannot be told without running it. */
+/** The text of a regular file of bounded size: a device or a pipe would never end. */
+function readText(file: string): string {
+  const stat = statSync(file);
+  if (!stat.isFile()) throw new TypeError(stat.isDirectory() ? "it is a directory" : "it is no regular file");
+  if (stat.size > MANIFEST_LIMITS.fileBytesMax)
+    throw new RangeError(`it has ${stat.size} bytes; at most ${MANIFEST_LIMITS.fileBytesMax} are allowed`);
+  return readFileSync(file, "utf8");
+}
+
+/**
+ * Names that a module's text exports; undefined where its text does not tell for sure: a module in which
+ * anything looks unusual is believed.
+ */
 function exportsOf(source: string): readonly string[] | undefined {
-  const code = source.replaceAll(/\/\*[^]*?\*\/|(^|\s)\/\/.*$/gm, "$1");
-  if (/\bexport\s*\*|\bmodule\.exports\b|\bexports\.\w+\s*=/.test(code)) return undefined;
+  if (/\bexport\s*\*|\bmodule\.exports\b|\bexports\.\w+\s*=|\bexport\s+(?:const|let|var)\s*[[{]/.test(source))
+    return undefined;
   const names = new Set<string>();
-  for (const match of code.matchAll(/\bexport\s+(?:async\s+)?(?:function\s*\*?|const|let|var|class)\s+([\w$]+)/g))
+  for (const match of source.matchAll(/\bexport\s+(?:async\s+)?(?:function\s*\*?|class)\s+([\w$]+)/g))
     names.add(match[1] ?? "");
-  if (/\bexport\s+default\b/.test(code)) names.add("default");
-  for (const match of code.matchAll(/\bexport\s*\{([^}]*)\}/g)) {
+  for (const match of source.matchAll(/\bexport\s+(?:const|let|var)\s+([^;\n]*)/g)) {
+    // Several in one declaration: every word that something is assigned to.
+    for (const name of (match[1] ?? "").matchAll(/([\w$]+)\s*(?::[^=,]*)?=(?!=|>)/g)) names.add(name[1] ?? "");
+    const first = /^[\w$]+/.exec(match[1] ?? "");
+    if (first !== null) names.add(first[0]);
+  }
+  if (/\bexport\s+default\b/.test(source)) names.add("default");
+  for (const match of source.matchAll(/\bexport\s*\{([^}]*)\}/g)) {
     for (const part of (match[1] ?? "").split(",")) {
       const name =
         part

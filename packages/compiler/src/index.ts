@@ -1,6 +1,13 @@
 // `@ergos/compiler`: manifests to diagnostics and plans.
 
-export { DIAGNOSTICS, type Diagnostic, type DiagnosticCode, type Severity, formatDiagnostic } from "./diagnostic.ts";
+export {
+  maskSecrets,
+  DIAGNOSTICS,
+  type Diagnostic,
+  type DiagnosticCode,
+  type Severity,
+  formatDiagnostic,
+} from "./diagnostic.ts";
 export { type CompilerHost, fileHost } from "./host.ts";
 export { MANIFEST_LIMITS } from "./limits.ts";
 export { nearest, suggest } from "./nearest.ts";
@@ -16,7 +23,6 @@ export type {
   ValueSpec,
 } from "./pipeline/document.ts";
 export { PLAN_FORMAT } from "./pipeline/document.ts";
-export { maskSecrets } from "./pipeline/lint.ts";
 export { revealSecrets, secretValues } from "./source/environment.ts";
 export { toMermaid, toSvg } from "./print/graph.ts";
 export { toManifest } from "./print/manifest.ts";

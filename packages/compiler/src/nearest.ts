@@ -1,10 +1,18 @@
 // The name that was probably meant.
 
+/** Longer names and larger choices get no advice: it is for slips of the hand. */
+const NAME_MAX = 64;
+const CANDIDATES_MAX = 2000;
+
 /** The candidate that differs least from a name, if it is near enough to be a slip. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
+  if (name.length < 2 || name.length > NAME_MAX) return undefined;
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(Math.min(name.length, 64) / 3)) + 1;
+  let bestDistance = Math.max(1, Math.floor(name.length / 3)) + 1;
+  let tried = 0;
   for (const candidate of candidates) {
+    if (++tried > CANDIDATES_MAX) break;
+    if (candidate.length > NAME_MAX) continue;
     if (Math.abs(candidate.length - name.length) >= bestDistance) continue;
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];

@@ -212,6 +212,69 @@ describe("bounds", () => {
     expect(bounded(`{{ ${"1 or ".repeat(1500)}1 }}`)).toBe("1");
   });
 
+  test("work over large values is charged, whatever does it", () => {
+    const fields = {
+      s: "a".repeat(8_000_000),
+      l: Array.from({ length: 1_000_000 }, (_, at) => at),
+      big: Array<string>(20_000).fill("x".repeat(100_000)),
+      d: Object.fromEntries(Array.from({ length: 20_000 }, (_, at) => [`k${at}`, 1])),
+    };
+    const code = (text: string): unknown => {
+      try {
+        return render(text, fields).length;
+      } catch (error) {
+        return error instanceof ExpressionError ? error.code : error;
+      }
+    };
+    const loop = (inner: string): string => `{% for i in range(100000) %}${inner}{% endfor %}`;
+    const started = performance.now();
+
+    for (const text of [
+      loop("{{ 'b' in s }}"),
+      loop("{{ s[0] }}"),
+      loop("{{ l == l[:] }}"),
+      loop("{{ max(l) }}"),
+      "{{ [l] | select('in', [l[:], l[1:]]) | list | length }}{{ l | select('in', l) | list }}",
+      "{{ big | sort | length }}",
+      "{% set ns = namespace(a=[1]) %}{% for i in range(40) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a | string | length }}",
+      "{% set x = namespace(a=[1], b=[1]) %}{% for i in range(40) %}{% set x.a = [x.a, x.a] %}{% set x.b = [x.b, x.b] %}{% endfor %}{{ x.a == x.b }}",
+      "{{ (['x' * 1000000] * 5000) | map('upper') | map('lower') | list | length }}",
+      "{{ ('%s' * 1000) % (['x' * 1000000] * 1000) }}",
+      loop("{{ d.abcdefgh | default(1) }}{{ l | length }}"),
+    ])
+      expect(["X005", "number"]).toContain(typeof code(text) === "number" ? "number" : code(text));
+    for (const text of [
+      "{{ '<' * 100000 | striptags }}",
+      "{{ ('1' * 50000 ~ 'x') | int }}",
+      "{{ ('a ' * 40000) | wordwrap(10000000) | length }}",
+      "{{ [] * 300000000 }}",
+      "{{ [] * 100000000000 }}",
+      "{{ s | striptags | length }}",
+    ])
+      expect(code(text)).not.toBeInstanceOf(Error);
+    expect(performance.now() - started).toBeLessThan(25_000);
+  });
+
+  test("what the language underneath refuses is a fault of the expression", () => {
+    for (const text of [
+      "'%.0g' % 1",
+      "'\\ud800' | urlencode",
+      "[{}] | map(attribute={'toString': 1, 'valueOf': 1}) | list",
+    ]) {
+      try {
+        run(text);
+      } catch (error) {
+        expect(error).toBeInstanceOf(ExpressionError);
+      }
+    }
+    expect(() => run("'%(__proto__)s' % {}")).toThrow(ExpressionError);
+    expect(() => run("'%(constructor)s' % {}")).toThrow(ExpressionError);
+    expect(() => render("{% set ns = namespace(a=1) %}{{ ns | attr('fields') }}")).toThrow(ExpressionError);
+    expect(() =>
+      render("{% set loop = {'depth': {'toString': 1}} %}{% for x in [1] %}{{ loop.depth }}{% endfor %}"),
+    ).not.toThrow();
+  });
+
   const TOKENS = [
     ..."( ) [ ] { } , : . | + - * / // % ** ~ == != < > <= >= = and or not in is if else for endfor endif set {{ }} {% %} {# #} raw endraw n text list dict users missing 1 2.5 'a' \"b\" loop range map select join default upper length none true -".split(
       " ",

@@ -93,6 +93,113 @@ describe("input that is too much", () => {
     expect(codes(`${head}  nodes:\n${circle}`)).toEqual(["E303"]);
   });
 
+  test("what a review broke it with stays quick, and stays wrong", () => {
+    const node = (text: string): string => `${head}  nodes:\n${text}`;
+    const many = (count: number, make: (at: number) => string): string =>
+      Array.from({ length: count }, (_, at) => make(at)).join("");
+    const started = performance.now();
+
+    // Warnings do not crowd out errors.
+    const mounts = many(250, (at) => `    - { at: /a${at}, path: sk-aaaaaaaaaaaaaaaaaaaaaaaa${at} }\n`);
+    const crowded = compile(
+      `${head}  mounts:\n${mounts}  nodes: [{ name: a, kind: expression, value: 1, bogus: 1 }]\n`,
+    );
+    expect(crowded.hasErrors).toBe(true);
+    expect(crowded.diagnostics.map(({ code }) => code)).toContain("E202");
+    expect(
+      codes(node('    - { name: a, kind: tool, tool: x, arguments: { x: { $expression: "no such" } } }\n')),
+    ).toContain("E305");
+    // Schemas that are half written.
+    expect(
+      codes(
+        node(
+          "    - { name: a, kind: llm, prompt: x, output_schema: { type: object, properties: } }\n    - { name: b, kind: expression, value: a.x }\n",
+        ),
+      ),
+    ).toEqual(["E601"]);
+    expect(
+      codes(
+        node(
+          "    - { name: a, kind: llm, prompt: x, output_schema: { type: object, properties: { x: } } }\n    - { name: b, kind: expression, value: a.x.y }\n",
+        ),
+      ),
+    ).toEqual(["E601"]);
+    // Long chains.
+    expect(codes(node(`    - { name: a, kind: llm, prompt: "${"{##}".repeat(50_000)}" }\n`))).toEqual([]);
+    expect(codes(node(`    - { name: a, kind: expression, value: "1 ${"if 1 ".repeat(50_000)}" }\n`))).toEqual([
+      "E405",
+    ]);
+    expect(
+      codes(
+        node(`    - { name: a, kind: llm, prompt: "{% filter upper${"|upper".repeat(50_000)} %}{% endfilter %}" }\n`),
+      ),
+    ).toEqual(["E405"]);
+    // Many names that are wrong, and long ones.
+    expect(codes(node(many(5000, (at) => `    - { name: n${at}, kind: expression, value: m${at} }\n`))).length).toBe(
+      200,
+    );
+    expect(
+      codes(node(`    - { name: ${"a".repeat(60_000)}, kind: expression, value: ${"b".repeat(60_000)} }\n`)),
+    ).toContain("E305");
+    // Many keys, aliases, references in a block, bindings.
+    expect(
+      codes(
+        node(
+          `    - name: a\n      kind: expression\n      expressions:\n${many(20_000, (at) => `        k${at}: ${at === 0 ? "1" : `k${at - 1}`}\n`)}`,
+        ),
+      ),
+    ).toEqual([]);
+    expect(
+      codes(
+        `${head}  nodes: [{ name: a, kind: expression, value: &v [1] }, { name: b, kind: expression, value: [${"*v, ".repeat(30_000)}] }]\n`,
+      ),
+    ).toEqual([]);
+    expect(
+      codes(node(`    - name: a\n      kind: llm\n      prompt: |\n${"        {{ input }}\n".repeat(20_000)}`)),
+    ).toEqual([]);
+    expect(
+      codes(
+        node(
+          `    - { name: a, kind: llm, prompt: "${many(10_000, (at) => `{%set x${at}=1%}`)}${"{%for i in [1]%}{%endfor%}".repeat(5000)}" }\n`,
+        ),
+      ),
+    ).toEqual([]);
+    // A long tail behind a circle.
+    expect(
+      codes(node(many(5000, (at) => `    - { name: n${at}, kind: expression, value: n${at === 0 ? 1 : at - 1} }\n`))),
+    ).toEqual(["E303"]);
+    // Brackets in comments are no depth.
+    expect(codes(`${"# [ open {\n".repeat(1500)}${node("    - { name: a, kind: expression, value: 1 }\n")}`)).toEqual(
+      [],
+    );
+    expect(codes(node("    - { name: a, kind: expression, value: .inf, when: .nan }\n"))).toContain("E205");
+    const pem = compile(
+      node(
+        '    - { name: a, kind: llm, prompt: "-----BEGIN RSA PRIVATE KEY-----" }\n    - { name: b, kind: sk-abcdefghijklmnopqrstuvwxyz }\n',
+      ),
+    );
+    expect(pem.diagnostics.map(({ code }) => code)).toContain("W203");
+    expect(JSON.stringify(pem.diagnostics)).not.toContain("abcdefghijklm");
+    expect(performance.now() - started).toBeLessThan(28_000);
+  });
+
+  test("devices and pipes are no modules, and unusual exports are believed", () => {
+    const folder = mkdtempSync(join(tmpdir(), "ergos-modules-"));
+    try {
+      writeFileSync(
+        join(folder, "m.ts"),
+        'const all = "/home/*"; export function f() {} /** doc */\nexport const x = 1, h = 2;\n',
+      );
+      writeFileSync(join(folder, "d.ts"), "export const { g } = { g: () => 1 };\n");
+      const file = join(folder, "in.yaml");
+      const text = `${head}  nodes:\n${["/dev/zero", "/proc/self/mem"].map((path, at) => `    - { name: a${at}, kind: function, module: ${path} }\n`).join("")}${["f", "x", "h"].map((name) => `    - { name: b${name}, kind: function, module: ./m.ts, export: ${name} }\n`).join("")}    - { name: c, kind: function, module: ./d.ts, export: g }\n`;
+      const { diagnostics } = compileManifest(text, { file, host: fileHost(file, {}) });
+      expect(diagnostics.map(({ code, line }) => `${code} ${line}`)).toEqual(["E501 6", "E501 7"]);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
   test("no more than 200 diagnostics are kept", () => {
     const wrong = Array.from(
       { length: 1000 },

@@ -109,7 +109,7 @@ export const initCommand: Command = {
     mkdirSync(join(folder, "notes"), { recursive: true });
     for (const [file, text] of Object.entries(files)) {
       // What a project has of its own is not written over.
-      if (existsSync(join(folder, file)) && file.startsWith(".")) kept.push(file);
+      if (existsSync(join(folder, file)) && !isSet(invocation, "force")) kept.push(file);
       else writeFileSync(join(folder, file), text);
     }
     const written = Object.keys(files).filter((file) => !kept.includes(file));

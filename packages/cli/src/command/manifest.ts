@@ -66,10 +66,15 @@ function check(invocation: Invocation, lint: boolean): number {
       status = EXIT_USAGE;
       continue;
     }
-    const diagnostics = compiled.diagnostics.filter(({ code }) => !disabled.has(code));
-    const isBad = diagnostics.some(
-      ({ severity }) => severity === "error" || (severity === "warning" && isSet(invocation, "strict")),
+    // An error keeps a manifest from running, whatever somebody would rather not see.
+    const diagnostics = compiled.diagnostics.filter(
+      ({ code, severity }) => severity === "error" || !disabled.has(code),
     );
+    const isBad =
+      compiled.hasErrors ||
+      diagnostics.some(
+        ({ severity }) => severity === "error" || (severity === "warning" && isSet(invocation, "strict")),
+      );
     if (isBad && status === EXIT_OK) status = EXIT_FAILED;
     answers.push({ file, ok: !isBad, pipelines: compiled.plans.map(({ name }) => name), diagnostics });
   }
@@ -115,18 +120,15 @@ export const planCommand: Command = {
   options: { pipeline: { type: "string" }, yaml: { type: "boolean" } },
   run: async (invocation) => {
     const plan = await planOf(invocation);
-    const secrets = secretValues(process.env);
     if (isSet(invocation, "yaml")) {
       const path = resolve(required(invocation, 0, "the manifest"));
       const yaml = toManifest(plan, (module) => {
         const near = relative(dirname(path), module);
         return near.startsWith(".") ? near : `./${near}`;
       });
-      invocation.out.answer({ yaml: maskSecrets(yaml, secrets) }, ({ yaml: text }) => text);
+      invocation.out.answer({ yaml }, ({ yaml: text }) => text);
     } else {
-      // Secrets of the environment never got into it; those of the manifest itself are masked.
-      const clean = JSON.parse(maskSecrets(JSON.stringify(plan), secrets)) as PlanDocument;
-      invocation.out.answer(clean, planText);
+      invocation.out.answer(plan, planText);
     }
     return EXIT_OK;
   },
@@ -138,7 +140,18 @@ async function planOf(invocation: Invocation): Promise<PlanDocument> {
   const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
   const pipeline = textOption(invocation, "pipeline");
   const source = { module: file, ...(pipeline === undefined ? {} : { export: pipeline }) };
-  return isManifestFile(file) ? pipelineOf(source) : describeModule(source);
+  const plan = isManifestFile(file) ? pipelineOf(source) : await describeModule(source);
+  return masked(plan, secretValues(process.env)) as PlanDocument;
+}
+
+/** Values of the environment never get into a plan; what stands in the manifest itself is masked. */
+function masked(value: unknown, secrets: readonly string[]): unknown {
+  if (typeof value === "string") return maskSecrets(value, secrets);
+  if (Array.isArray(value)) return value.map((item) => masked(item, secrets));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]: [string, unknown]) => [name, masked(inner, secrets)]),
+  );
 }
 
 function planText(plan: PlanDocument): string {

@@ -32,7 +32,8 @@ export const globCommand: Command = {
     const found: string[] = [];
     for (const pattern of invocation.positionals) {
       for await (const { path } of matching(os, pattern)) {
-        if (found.push(path) >= limit) break;
+        if (found.length >= limit) break;
+        found.push(path);
       }
     }
     invocation.out.answer(found, (paths) => paths.join("\n"));
@@ -54,12 +55,12 @@ export const grepCommand: Command = {
     const found: { path: string; line: number; text: string }[] = [];
     for (const glob of invocation.positionals.slice(1)) {
       for await (const { path, entry } of matching(os, glob)) {
+        if (found.length >= limit) break;
         if (entry.type !== "file") continue;
         for (const [at, text] of (await readLines(os, path)).entries()) {
           if (pattern.test(text)) found.push({ path, line: at + 1, text });
           if (found.length >= limit) break;
         }
-        if (found.length >= limit) break;
       }
     }
     invocation.out.answer(found, (list) =>

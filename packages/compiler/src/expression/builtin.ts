@@ -3,11 +3,10 @@
 import { suggest } from "../nearest.ts";
 import { ExpressionError } from "./error.ts";
 import type { Meter } from "./meter.ts";
-import type { Range } from "./tree.ts";
-import { asNumber, defined, toItems, toText, typeName } from "./value.ts";
+import { type Spot, asNumber, defined, field, isDict, toItems, toText, typeName } from "./value.ts";
 
 export interface Call {
-  readonly at: Range;
+  readonly at: Spot;
   readonly meter: Meter;
   /** Calls another filter or test by name, as `map('upper')` does. */
   readonly apply: (kind: "filter" | "test", name: string, input: unknown, args: readonly unknown[]) => unknown;
@@ -19,7 +18,7 @@ export class Arguments {
   readonly #what: string;
   readonly rest: readonly unknown[];
   readonly named: Readonly<Record<string, unknown>>;
-  readonly at: Range;
+  readonly at: Spot;
   readonly meter: Meter;
 
   constructor(
@@ -125,7 +124,6 @@ export const onItems = (
 ): Builtin =>
   builtin(args, doc, (input, a, call) => {
     const items = toItems(input, a.at);
-    a.meter.step(a.at, items.length);
     return run(items, a, call);
   });
 
@@ -134,11 +132,7 @@ export function attribute(value: unknown, path: unknown): unknown {
   let at = value;
   for (const part of typeof path === "number" ? [String(path)] : String(path).split(".")) {
     if (Array.isArray(at)) at = /^\d+$/.test(part) ? at[Number(part)] : undefined;
-    else
-      at =
-        typeof at === "object" && at !== null && Object.hasOwn(at, part)
-          ? (at as Readonly<Record<string, unknown>>)[part]
-          : undefined;
+    else at = isDict(at) ? field(at, part) : undefined;
   }
   return at;
 }

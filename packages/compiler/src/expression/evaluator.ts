@@ -9,7 +9,20 @@ import { Meter } from "./meter.ts";
 import { binary, negate, slice } from "./operators.ts";
 import { TESTS } from "./tests.ts";
 import type { Expression, Range } from "./tree.ts";
-import { Undefined, compare, contains, defined, field, isDict, isEqual, isTrue, typeName } from "./value.ts";
+import {
+  type Spot,
+  Undefined,
+  compare,
+  contains,
+  defined,
+  field,
+  isDict,
+  isEqual,
+  isTrue,
+  toItems,
+  typeName,
+  weightOf,
+} from "./value.ts";
 
 /** Where names get their values. */
 export interface Scope {
@@ -40,12 +53,23 @@ export interface EvaluationLimits {
  * @throws {ExpressionError} a name is unknown, a type is wrong, or a bound is reached
  */
 export function evaluate(tree: Expression, scope: Scope, limits?: EvaluationLimits): unknown {
-  return defined(new Evaluator(scope, new Meter(limits)).value(tree), tree);
+  return guarded(tree, () => defined(new Evaluator(scope, new Meter(limits)).value(tree), tree));
 }
 
 /** Whether an expression is true. */
 export function evaluateCondition(tree: Expression, scope: Scope, limits?: EvaluationLimits): boolean {
-  return isTrue(new Evaluator(scope, new Meter(limits)).value(tree), tree);
+  return guarded(tree, () => isTrue(new Evaluator(scope, new Meter(limits)).value(tree), tree));
+}
+
+/** Whatever the language underneath refuses (a text too long, half a character) is a fault of the expression. */
+export function guarded<T>(at: Range, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof ExpressionError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ExpressionError(error instanceof RangeError ? "X005" : "X003", message, at);
+  }
 }
 
 export class Evaluator {
@@ -134,7 +158,7 @@ export class Evaluator {
   #name(name: string, at: Range): unknown {
     const value = this.scope.lookup(name);
     if (value !== undefined) return value;
-    return new Undefined(`${name} is not defined`, suggest(name, this.scope.names()), at);
+    return new Undefined(`${name} is not defined`, () => suggest(name, this.scope.names()), at);
   }
 
   #member(object: unknown, name: string, at: Range): unknown {
@@ -142,7 +166,9 @@ export class Evaluator {
     if (object instanceof Namespace)
       return field(object.fields, name) ?? new Undefined(`the namespace has no ${name}`, undefined, at);
     if (isDict(object))
-      return field(object, name) ?? new Undefined(`there is no field ${name}`, suggest(name, Object.keys(object)), at);
+      return (
+        field(object, name) ?? new Undefined(`there is no field ${name}`, () => suggest(name, Object.keys(object)), at)
+      );
     return new Undefined(`${typeName(object)} has no field ${name}`, undefined, at);
   }
 
@@ -150,7 +176,7 @@ export class Evaluator {
     if (object instanceof Undefined) return object;
     const known = defined(key, at);
     if (typeof known === "number" && (Array.isArray(object) || typeof object === "string")) {
-      const items: readonly unknown[] = typeof object === "string" ? Array.from(object) : object;
+      const items: readonly unknown[] = typeof object === "string" ? toItems(object, this.#spot(at)) : object;
       return (
         items.at(known) ??
         (known < items.length && known >= -items.length
@@ -197,8 +223,7 @@ export class Evaluator {
     let left = defined(this.value(tree.first), tree.first);
     for (const { operator, operand } of tree.rest) {
       const right = defined(this.value(operand), operand);
-      if (Array.isArray(right) && (operator === "in" || operator === "not in")) this.meter.step(tree, right.length);
-      if (!holds(operator, left, right, tree)) return false;
+      if (!holds(operator, left, right, this.#spot(tree))) return false;
       left = right;
     }
     return true;
@@ -214,6 +239,10 @@ export class Evaluator {
         return [String(name), defined(this.value(value), value)];
       }),
     );
+  }
+
+  #spot({ start, end }: Range): Spot {
+    return { start, end, meter: this.meter };
   }
 
   #keywords(tree: {
@@ -232,15 +261,23 @@ export class Evaluator {
     named: Readonly<Record<string, unknown>>,
     at: Range,
   ): unknown {
-    const call: Call = {
+    const spot = this.#spot(at);
+    this.meter.step(
       at,
+      args.reduce<number>((sum, arg) => sum + weightOf(arg), weightOf(input)),
+    );
+    const call: Call = {
+      at: spot,
       meter: this.meter,
       apply: (kind, other, value, rest) => {
         this.meter.step(at);
         return this.#apply(find(kind === "test" ? TESTS : FILTERS, other, kind, at), other, value, rest, {}, at);
       },
     };
-    return found.run(input, new Arguments(name, found.args, args, named, call), call);
+    const made = found.run(input, new Arguments(name, found.args, args, named, call), call);
+    // What a builtin makes is charged here, once for all of them.
+    if (made !== input && (typeof made === "string" || Array.isArray(made))) this.meter.size(made.length, at);
+    return made;
   }
 }
 
@@ -260,7 +297,7 @@ function holds(
   operator: Extract<Expression, { kind: "compare" }>["rest"][number]["operator"],
   left: unknown,
   right: unknown,
-  at: Range,
+  at: Spot,
 ): boolean {
   switch (operator) {
     case "==":

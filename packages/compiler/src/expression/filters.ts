@@ -4,10 +4,12 @@ import { type Arguments, type Builtins, type Call, attribute, builtin, onItems, 
 import { ExpressionError } from "./error.ts";
 import type { Range } from "./tree.ts";
 import {
+  type Spot,
   Undefined,
   asNumber,
   compare,
   defined,
+  field,
   isDict,
   isEqual,
   isTrue,
@@ -25,7 +27,7 @@ function keyOf(a: Arguments, caseSensitive: boolean): (item: unknown) => unknown
   };
 }
 
-function sorted(items: readonly unknown[], key: (item: unknown) => unknown, reverse: boolean, at: Range): unknown[] {
+function sorted(items: readonly unknown[], key: (item: unknown) => unknown, reverse: boolean, at: Spot): unknown[] {
   const sign = reverse ? -1 : 1;
   return items
     .map((item) => ({ item, key: defined(key(item) ?? new Undefined("a value to sort by is missing"), at) }))
@@ -152,25 +154,43 @@ function truncate(text: string, a: Arguments): string {
   return (space < 0 ? cut : cut.slice(0, space)) + end;
 }
 
+/** One pass over the text: a tag or comment that does not end is text. */
+function withoutTags(text: string): string {
+  let out = "";
+  let at = 0;
+  let lastClose = text.length;
+  for (let open = text.indexOf("<"); open >= 0 && lastClose >= 0; open = text.indexOf("<", at)) {
+    const isComment = text.startsWith("<!--", open);
+    const close = isComment ? text.indexOf("-->", open) : text.indexOf(">", open);
+    lastClose = close;
+    if (close < 0) break;
+    out += text.slice(at, open);
+    at = close + (isComment ? 3 : 1);
+  }
+  return out + text.slice(at);
+}
+
 function wordwrap(text: string, a: Arguments): string {
   const width = positive(a.integer("width", 79), a);
   const glue = a.text("wrapstring", "\n");
   const wrapLine = (line: string): string => {
     const out: string[] = [];
-    let row = "";
+    let row: string[] = [];
+    let length = 0;
     for (const word of line.split(/(?<=\s)(?=\S)/)) {
       let rest = word;
-      if (row !== "" && (row + rest).trimEnd().length > width) {
-        out.push(row.trimEnd());
-        row = "";
+      if (row.length > 0 && length + rest.trimEnd().length > width) {
+        out.push(row.join("").trimEnd());
+        [row, length] = [[], 0];
       }
       while (rest.trimEnd().length > width && a.flag("break_long_words", true)) {
         out.push(rest.slice(0, width));
         rest = rest.slice(width);
       }
-      row += rest;
+      row.push(rest);
+      length += rest.length;
     }
-    return [...out, row.trimEnd()].join(glue);
+    return [...out, row.join("").trimEnd()].join(glue);
   };
   return text.split("\n").map(wrapLine).join(glue);
 }
@@ -205,7 +225,7 @@ export function parseNumber(input: unknown, otherwise: number, at: Range): numbe
   const number = asNumber(known);
   if (number !== undefined) return number;
   const text = typeof known === "string" ? known.trim().replaceAll("_", "") : "";
-  return /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text) ? Number(text) : otherwise;
+  return text.length < 400 && /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : otherwise;
 }
 
 function parseInteger(input: unknown, a: Arguments): number {
@@ -223,15 +243,16 @@ function parseInteger(input: unknown, a: Arguments): number {
 export function formatText(
   text: string,
   values: { readonly list: readonly unknown[]; readonly named: Readonly<Record<string, unknown>> },
-  at: Range,
+  at: Spot,
 ): string {
   let next = 0;
   return text.replaceAll(
     /%(?:\((\w+)\))?([-0+ ]*)(\d{0,3})(?:\.(\d{1,2}))?([sdifgxXe%])/g,
     (_all, name: string | undefined, flags: string, width: string, precision: string | undefined, kind: string) => {
       if (kind === "%") return "%";
-      const value = name === undefined ? values.list[next++] : values.named[name];
+      const value = name === undefined ? values.list[next++] : field(values.named, name);
       const made = formatOne(defined(value ?? new Undefined("a format has too few values"), at), kind, precision, at);
+      at.meter?.size(made.length, at);
       const signed = flags.includes("+") && kind !== "s" && !made.startsWith("-") ? `+${made}` : made;
       if (flags.includes("-")) return signed.padEnd(Number(width));
       return signed.padStart(Number(width), flags.includes("0") && kind !== "s" ? "0" : " ");
@@ -239,7 +260,7 @@ export function formatText(
   );
 }
 
-function formatOne(value: unknown, kind: string, precision: string | undefined, at: Range): string {
+function formatOne(value: unknown, kind: string, precision: string | undefined, at: Spot): string {
   if (kind === "s") return precision === undefined ? toText(value, at) : toText(value, at).slice(0, Number(precision));
   const number = numberOf(value, `%${kind}`, at);
   if (kind === "d" || kind === "i") return String(Math.trunc(number));
@@ -247,7 +268,7 @@ function formatOne(value: unknown, kind: string, precision: string | undefined, 
   if (kind === "X") return Math.trunc(number).toString(16).toUpperCase();
   if (kind === "e") return number.toExponential(Number(precision ?? 6)).replace(/e([+-])(\d)$/, "e$10$2");
   return kind === "g"
-    ? String(Number(number.toPrecision(Number(precision ?? 6))))
+    ? String(Number(number.toPrecision(Math.max(1, Number(precision ?? 6)))))
     : number.toFixed(Number(precision ?? 6));
 }
 
@@ -309,7 +330,7 @@ export function replaceText(text: string, a: Arguments): string {
   return parts.slice(0, last + 1).join(to) + (last + 1 < parts.length ? from + parts.slice(last + 1).join(from) : "");
 }
 
-function sizeOf(input: unknown, at: Range): number {
+function sizeOf(input: unknown, at: Spot): number {
   const known = defined(input, at);
   if (Array.isArray(known)) return known.length;
   return typeof known === "string" && !/[\uD800-\uDFFF]/.test(known) ? known.length : toItems(known, at).length;
@@ -418,10 +439,7 @@ export const FILTERS: Builtins = {
   split: onText("sep maxsplit", "parts between separators, or words", (text, a) => splitText(text, a)),
   string: builtin("", "as text", (input, a) => toText(input, a.at)),
   striptags: onText("", "without HTML tags, white space as one blank", (text) =>
-    text
-      .replaceAll(/<!--[^]*?-->|<[^>]*>/g, "")
-      .replaceAll(/\s+/g, " ")
-      .trim(),
+    withoutTags(text).replaceAll(/\s+/g, " ").trim(),
   ),
   sum: onItems("attribute start", "the sum of numbers", sum),
   title: onText("", "every word with a large first letter", titleCase),
@@ -453,10 +471,9 @@ export function splitText(text: string, a: Arguments): string[] {
   if (most < 0 || parts.length <= most + 1) return parts;
   if (a.has("sep")) return [...parts.slice(0, most), parts.slice(most).join(a.text("sep"))];
   const words = text.trimStart();
-  let from = 0;
-  for (let count = 0; count < most; count++)
-    from = words.slice(from).search(/\s+\S/) + from + (/\s+/.exec(words.slice(from))?.[0].length ?? 0);
-  return [...parts.slice(0, most), words.slice(from)];
+  const gap = /\s+/g;
+  for (let count = 0; count < most; count++) gap.exec(words);
+  return [...parts.slice(0, most), words.slice(gap.lastIndex)];
 }
 
 function separator(a: Arguments): string {

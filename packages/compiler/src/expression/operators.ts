@@ -4,11 +4,14 @@ import { type Meter, measured } from "./meter.ts";
 import { ExpressionError } from "./error.ts";
 import type { BinaryOperator, Range } from "./tree.ts";
 import { formatText } from "./filters.ts";
-import { asNumber, defined, isDict, toText, typeName } from "./value.ts";
+import { asNumber, defined, isDict, toItems, toText, typeName } from "./value.ts";
 
 export function binary(operator: BinaryOperator, a: unknown, b: unknown, at: Range, meter: Meter): unknown {
   const [left, right] = [defined(a, at), defined(b, at)];
-  if (operator === "~") return measured(toText(left, at) + toText(right, at), meter, at);
+  if (operator === "~") {
+    const spot = { start: at.start, end: at.end, meter };
+    return measured(toText(left, spot) + toText(right, spot), meter, at);
+  }
   const [x, y] = [asNumber(left), asNumber(right)];
   if (x !== undefined && y !== undefined) return arithmetic(operator, x, y, at);
   if (operator === "+") {
@@ -18,7 +21,7 @@ export function binary(operator: BinaryOperator, a: unknown, b: unknown, at: Ran
   }
   if (operator === "%" && typeof left === "string") {
     const values = { list: Array.isArray(right) ? right : [right], named: isDict(right) ? right : {} };
-    return measured(formatText(left, values, at), meter, at);
+    return formatText(left, values, { start: at.start, end: at.end, meter });
   }
   if (operator === "*") {
     if (typeof left === "string" || Array.isArray(left)) return repeat(left, y, at, meter);
@@ -58,7 +61,7 @@ function arithmetic(operator: Exclude<BinaryOperator, "~">, x: number, y: number
 function repeat(what: string | readonly unknown[], times: number | undefined, at: Range, meter: Meter): unknown {
   if (times === undefined || !Number.isInteger(times))
     throw new ExpressionError("X003", "a text or a list is repeated a whole number of times", at);
-  const count = Math.max(0, times);
+  const count = what.length === 0 ? 0 : Math.max(0, times);
   meter.size(what.length * count, at);
   return typeof what === "string" ? what.repeat(count) : Array.from({ length: count }, () => what).flat();
 }
@@ -73,7 +76,11 @@ export function negate(value: unknown, at: Range): number {
 export function slice(value: unknown, from: unknown, to: unknown, by: unknown, at: Range, meter: Meter): unknown {
   const known = defined(value, at);
   const list: readonly unknown[] | undefined =
-    typeof known === "string" ? Array.from(known) : Array.isArray(known) ? known : undefined;
+    typeof known === "string"
+      ? toItems(known, { start: at.start, end: at.end, meter })
+      : Array.isArray(known)
+        ? known
+        : undefined;
   if (list === undefined) throw new ExpressionError("X003", `${typeName(known)} cannot be sliced`, at);
   const step = bound(by, at) ?? 1;
   if (step === 0) throw new ExpressionError("X003", "a slice needs a step other than 0", at);

@@ -118,7 +118,10 @@ export class Parser {
   /** `name(args) | name(args)…` of a filter block or a filtered `set`. */
   filterChain(): Expression {
     let tree = this.#filter(undefined, this.current.start);
-    while (this.take("|") !== undefined) tree = this.#filter(tree, tree.start);
+    for (let links = 0; this.take("|") !== undefined; links++) {
+      if (links > EXPRESSION_LIMITS.depthMax) this.#tooDeep();
+      tree = this.#filter(tree, tree.start);
+    }
     return tree;
   }
 
@@ -126,6 +129,7 @@ export class Parser {
     return this.#nested(() => {
       let tree = this.#or();
       while (this.take("if") !== undefined) {
+        this.#countOperator();
         const condition = this.#or();
         const otherwise = this.take("else") === undefined ? undefined : this.#conditional();
         tree = {

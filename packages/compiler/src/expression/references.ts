@@ -14,21 +14,21 @@ export interface Reference extends Range {
 /** The references of an expression, in the order of evaluation. Names of functions are none. */
 export function referencesOf(tree: Expression): readonly Reference[] {
   const out: Reference[] = [];
-  visit(tree, new Set(), out, false);
+  visit(tree, new Bound(), out, false);
   return out;
 }
 
 /** The references of a template; names that it binds itself are left out. */
 export function templateReferences(template: Template): readonly Reference[] {
   const out: Reference[] = [];
-  visitTemplate(template, new Set(), out);
+  visitTemplate(template, new Bound(), out);
   return out;
 }
 
 const TOLERANT_FILTERS = new Set(["default", "d"]);
 const TOLERANT_TESTS = new Set(["defined", "undefined"]);
 
-function visit(tree: Expression, bound: ReadonlySet<string>, out: Reference[], optional: boolean): void {
+function visit(tree: Expression, bound: Bound, out: Reference[], optional: boolean): void {
   const path = pathOf(tree);
   if (path !== undefined) {
     if (!bound.has(path.name)) out.push({ ...path, optional, start: tree.start, end: tree.end });
@@ -100,12 +100,31 @@ export function childrenOf(tree: Expression): readonly Expression[] {
   }
 }
 
-function visitTemplate(template: Template, outer: ReadonlySet<string>, out: Reference[]): void {
-  const bound = new Set(outer);
+/** Names bound by a template, those of an outer block seen through. */
+class Bound {
+  readonly #own = new Set<string>();
+  readonly #outer: Bound | undefined;
+
+  constructor(outer?: Bound, names: readonly string[] = []) {
+    this.#outer = outer;
+    for (const name of names) this.#own.add(name);
+  }
+
+  has(name: string): boolean {
+    return this.#own.has(name) || this.#outer?.has(name) === true;
+  }
+
+  add(name: string): void {
+    this.#own.add(name);
+  }
+}
+
+function visitTemplate(template: Template, outer: Bound, out: Reference[]): void {
+  const bound = new Bound(outer);
   for (const node of template) visitNode(node, bound, out);
 }
 
-function visitNode(node: TemplateNode, bound: Set<string>, out: Reference[]): void {
+function visitNode(node: TemplateNode, bound: Bound, out: Reference[]): void {
   switch (node.kind) {
     case "text":
       return;
@@ -121,7 +140,7 @@ function visitNode(node: TemplateNode, bound: Set<string>, out: Reference[]): vo
       return;
     case "for": {
       visit(node.items, bound, out, false);
-      const inner = new Set([...bound, "loop", ...namesOf(node.target)]);
+      const inner = new Bound(bound, ["loop", ...namesOf(node.target)]);
       if (node.filter !== undefined) visit(node.filter, inner, out, false);
       visitTemplate(node.body, inner, out);
       return visitTemplate(node.otherwise, bound, out);
@@ -139,7 +158,10 @@ function visitNode(node: TemplateNode, bound: Set<string>, out: Reference[]): vo
       for (const { value } of node.bindings) visit(value, bound, out, false);
       return visitTemplate(
         node.body,
-        new Set([...bound, ...node.bindings.flatMap(({ target }) => namesOf(target))]),
+        new Bound(
+          bound,
+          node.bindings.flatMap(({ target }) => namesOf(target)),
+        ),
         out,
       );
     case "filter-block":

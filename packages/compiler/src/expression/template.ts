@@ -2,14 +2,14 @@
 
 import { suggest } from "../nearest.ts";
 import { ExpressionError } from "./error.ts";
-import { type EvaluationLimits, Evaluator, type Scope } from "./evaluator.ts";
+import { type EvaluationLimits, Evaluator, type Scope, guarded } from "./evaluator.ts";
 import { Namespace } from "./functions.ts";
 import { tokenize } from "./lexer.ts";
 import { EXPRESSION_LIMITS } from "./limits.ts";
 import { Meter } from "./meter.ts";
 import { Parser } from "./parser.ts";
 import type { AssignTarget, Expression, Range, Template, TemplateNode } from "./tree.ts";
-import { defined, isTrue, toItems, toText, typeName } from "./value.ts";
+import { defined, isDict, isTrue, toItems, toText, typeName } from "./value.ts";
 
 /** Whether a text holds anything to fill in. */
 export const isTemplate = (text: string): boolean => /\{[{%#]/.test(text);
@@ -217,6 +217,14 @@ class TemplateParser {
 
   /** The next piece of text or tag; comments are dropped, raw blocks are text. */
   #next(): Part | undefined {
+    // Comments give no part; there may be many.
+    for (;;) {
+      const part = this.#read();
+      if (part !== "comment") return part;
+    }
+  }
+
+  #read(): Part | "comment" | undefined {
     const pending = this.#pending;
     if (pending !== undefined) {
       this.#pending = undefined;
@@ -240,7 +248,7 @@ class TemplateParser {
       return { kind: "text", text, start, end: open };
     }
     const tag = this.#tag(open);
-    if (tag === undefined) return text === "" ? this.#next() : { kind: "text", text, start, end: open };
+    if (tag === undefined) return text === "" ? "comment" : { kind: "text", text, start, end: open };
     if (text === "") return tag;
     this.#pending = tag;
     return { kind: "text", text, start, end: open };
@@ -324,8 +332,10 @@ function nextOpening(text: string, from: number): number {
  */
 export function renderTemplate(template: Template, scope: Scope, limits?: EvaluationLimits): string {
   const out: string[] = [];
-  new Renderer(new Evaluator(scope, new Meter(limits)), (text) => out.push(text)).nodes(template);
-  return out.join("");
+  return guarded({ start: 0, end: 0 }, () => {
+    new Renderer(new Evaluator(scope, new Meter(limits)), (text) => out.push(text)).nodes(template);
+    return out.join("");
+  });
 }
 
 /** Names that `set`, `for` and `with` have bound, over those of the outside. */
@@ -374,7 +384,8 @@ class Renderer {
         meter.size(node.text.length, node);
         return this.#write(node.text);
       case "output": {
-        const text = toText(this.#evaluator.value(node.value), node.value);
+        const { start, end } = node.value;
+        const text = toText(this.#evaluator.value(node.value), { start, end, meter });
         meter.size(text.length, node);
         return this.#write(text);
       }
@@ -460,7 +471,8 @@ class Renderer {
 
 function loopFields(items: readonly unknown[], index: number, outer: unknown): Readonly<Record<string, unknown>> {
   const { length } = items;
-  const depth = typeof outer === "object" && outer !== null && "depth" in outer ? Number(outer.depth) : 0;
+  const above = isDict(outer) ? outer["depth"] : undefined;
+  const depth = typeof above === "number" ? above : 0;
   return {
     index: index + 1,
     index0: index,

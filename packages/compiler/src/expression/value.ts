@@ -2,18 +2,25 @@
 // equality, order and membership holds, with one kind of number.
 
 import { ExpressionError } from "./error.ts";
+import type { Meter } from "./meter.ts";
 import type { Range } from "./tree.ts";
+
+/** A place in the text, with the budget that work at it is charged to. */
+export interface Spot extends Range {
+  readonly meter?: Meter;
+}
 
 export type Dict = Readonly<Record<string, unknown>>;
 
 /** What a name or a field that does not exist evaluates to; only `default` and `is defined` accept it. */
 export class Undefined {
   readonly why: string;
-  readonly hint: string | undefined;
+  /** Advice, asked for only when somebody reads it. */
+  readonly hint: (() => string | undefined) | undefined;
   /** Where it arose, which is a better place to point at than where it was used. */
   readonly at: Range | undefined;
 
-  constructor(why: string, hint?: string, at?: Range) {
+  constructor(why: string, hint?: () => string | undefined, at?: Range) {
     this.why = why;
     this.hint = hint;
     this.at = at;
@@ -22,7 +29,7 @@ export class Undefined {
 
 /** Refuses what does not exist. */
 export function defined(value: unknown, at: Range): unknown {
-  if (value instanceof Undefined) throw new ExpressionError("X002", value.why, value.at ?? at, value.hint);
+  if (value instanceof Undefined) throw new ExpressionError("X002", value.why, value.at ?? at, value.hint?.());
   return value;
 }
 
@@ -69,8 +76,9 @@ export function asNumber(value: unknown): number | undefined {
 
 const DEPTH_MAX = 200;
 
-export function isEqual(a: unknown, b: unknown, at: Range, depth = 0): boolean {
+export function isEqual(a: unknown, b: unknown, at: Spot, depth = 0): boolean {
   if (a === b) return true;
+  at.meter?.step(at);
   if (depth > DEPTH_MAX) throw new ExpressionError("X005", `a value nested deeper than ${DEPTH_MAX}`, at);
   const [left, right] = [asNumber(a), asNumber(b)];
   if (left !== undefined && right !== undefined) return left === right;
@@ -87,10 +95,13 @@ export function isEqual(a: unknown, b: unknown, at: Range, depth = 0): boolean {
 }
 
 /** Negative, zero or positive; only values of one kind have an order. */
-export function compare(a: unknown, b: unknown, at: Range): number {
+export function compare(a: unknown, b: unknown, at: Spot): number {
   const [left, right] = [asNumber(a), asNumber(b)];
   if (left !== undefined && right !== undefined) return left - right;
-  if (typeof a === "string" && typeof b === "string") return compareText(a, b);
+  if (typeof a === "string" && typeof b === "string") {
+    at.meter?.step(at, 1 + (Math.min(a.length, b.length) >> 6));
+    return compareText(a, b);
+  }
   if (Array.isArray(a) && Array.isArray(b)) {
     for (let index = 0; index < Math.min(a.length, b.length); index++) {
       if (!isEqual(a[index], b[index], at)) return compare(a[index], b[index], at);
@@ -111,7 +122,8 @@ function compareText(a: string, b: string): number {
   return a.length - b.length;
 }
 
-export function contains(container: unknown, item: unknown, at: Range): boolean {
+export function contains(container: unknown, item: unknown, at: Spot): boolean {
+  at.meter?.step(at, weightOf(container));
   if (typeof container === "string") {
     if (typeof item === "string") return container.includes(item);
     throw new ExpressionError("X003", `${typeName(item)} cannot be in a text`, at);
@@ -126,17 +138,26 @@ export function contains(container: unknown, item: unknown, at: Range): boolean 
   );
 }
 
+/** Steps that going over a value once is worth. */
+export function weightOf(value: unknown): number {
+  if (typeof value === "string") return value.length >> 6;
+  return Array.isArray(value) ? value.length : 0;
+}
+
 /** Items of a list, keys of a dict, characters of a text. */
-export function toItems(value: unknown, at: Range): readonly unknown[] {
+export function toItems(value: unknown, at: Spot): readonly unknown[] {
   const known = defined(value, at);
   if (Array.isArray(known)) return known;
-  if (typeof known === "string") return Array.from(known);
+  if (typeof known === "string") {
+    at.meter?.step(at, known.length >> 3);
+    return Array.from(known);
+  }
   if (isDict(known)) return Object.keys(known);
   throw new ExpressionError("X003", `${typeName(known)} has no items`, at);
 }
 
 /** The text that a template shows. */
-export function toText(value: unknown, at: Range): string {
+export function toText(value: unknown, at: Spot): string {
   if (typeof value === "string") return value;
   const known = defined(value, at);
   if (known === null || known === undefined) return "none";
@@ -149,11 +170,15 @@ const numberText = (value: number): string =>
   Number.isFinite(value) ? String(value) : Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
 
 /** JSON of a value, with spaces as Python writes it; without `indent` on one line. */
-export function toJson(value: unknown, at: Range, indent?: number): string {
+export function toJson(value: unknown, at: Spot, indent?: number): string {
   const write = (one: unknown, depth: number): string => {
+    at.meter?.step(at);
     if (depth > DEPTH_MAX) throw new ExpressionError("X005", `a value nested deeper than ${DEPTH_MAX}`, at);
     const known = defined(one, at) ?? null;
-    if (typeof known === "string") return JSON.stringify(known);
+    if (typeof known === "string") {
+      at.meter?.size(known.length, at);
+      return JSON.stringify(known);
+    }
     if (typeof known === "number") return Number.isFinite(known) ? String(known) : "null";
     if (typeof known === "boolean" || known === null) return String(known);
     const inner = indent === undefined ? "" : `\n${" ".repeat(indent * (depth + 1))}`;

@@ -176,7 +176,7 @@ function compileTools(
   compiler: NodeCompiler,
   diagnostics: Diagnostics,
 ): Readonly<Record<string, ToolSpec>> {
-  const tools: Record<string, ToolSpec> = {};
+  const tools: [string, ToolSpec][] = [];
   for (const { key, value } of list.entries.values()) {
     const path = `spec.tools.${key}`;
     const module = value.kind === "map" ? compiler.module(value, path) : undefined;
@@ -184,12 +184,15 @@ function compileTools(
     const description = textOf(get(value, "description"));
     const inputSchema = readSchema(get(value, "input_schema"), `${path}.input_schema`, diagnostics);
     const effect = textOf(get(value, "effect"));
-    tools[key] = {
-      ...module,
-      ...(description === undefined ? {} : { description }),
-      ...(inputSchema === undefined ? {} : { inputSchema }),
-      effect: effect === "pure" || effect === "idempotent" ? effect : "once",
-    };
+    tools.push([
+      key,
+      {
+        ...module,
+        ...(description === undefined ? {} : { description }),
+        ...(inputSchema === undefined ? {} : { inputSchema }),
+        effect: effect === "pure" || effect === "idempotent" ? effect : "once",
+      },
+    ]);
   }
-  return tools;
+  return Object.fromEntries(tools);
 }

@@ -16,6 +16,14 @@ export function reportCycles(
 ): void {
   const upstream = new Map(nodes.map(({ name, needs, after }) => [name, [...needs, ...after]]));
   const stuck = stuckNodes(upstream);
+  // What only waits for a cycle is in none: taken away once, from the far end, and with each cycle found.
+  const below = downstreamOf(upstream, stuck);
+  peel(
+    stuck,
+    [...stuck].filter((name) => !(below.get(name) ?? []).some((one) => stuck.has(one))),
+    upstream,
+    below,
+  );
   while (stuck.size > 0) {
     const cycle = cycleIn(stuck, upstream);
     const [first] = cycle;
@@ -29,14 +37,42 @@ export function reportCycles(
         `these nodes wait for each other: ${[...shown, first].join(" → ")}`,
         "remove one of the references, or the dependency that makes it",
       );
+    const around = cycle.flatMap((name) => [...(upstream.get(name) ?? []), ...(below.get(name) ?? [])]);
     for (const name of cycle) stuck.delete(name);
-    // What only waited for the cycle is no cycle of its own.
-    for (let isChanging = true; isChanging;) {
-      const free = [...stuck].filter((name) => !(upstream.get(name) ?? []).some((one) => stuck.has(one)));
-      for (const name of free) stuck.delete(name);
-      isChanging = free.length > 0;
+    peel(stuck, around, upstream, below);
+  }
+}
+
+/** Takes away nodes that have nothing stuck above them, or nothing below, and what that sets free. */
+function peel(
+  stuck: Set<string>,
+  from: readonly string[],
+  upstream: ReadonlyMap<string, readonly string[]>,
+  below: ReadonlyMap<string, readonly string[]>,
+): void {
+  const todo = [...from];
+  for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+    if (!stuck.has(name)) continue;
+    const [above, under] = [upstream.get(name) ?? [], below.get(name) ?? []];
+    if (above.some((one) => stuck.has(one)) && under.some((one) => stuck.has(one))) continue;
+    stuck.delete(name);
+    todo.push(...above, ...under);
+  }
+}
+
+function downstreamOf(
+  upstream: ReadonlyMap<string, readonly string[]>,
+  stuck: ReadonlySet<string>,
+): ReadonlyMap<string, readonly string[]> {
+  const below = new Map<string, string[]>();
+  for (const name of stuck) {
+    for (const one of upstream.get(name) ?? []) {
+      const list = below.get(one);
+      if (list === undefined) below.set(one, [name]);
+      else list.push(name);
     }
   }
+  return below;
 }
 
 /** Nodes that remain when everything that can run has run. */

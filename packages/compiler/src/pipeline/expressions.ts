@@ -56,6 +56,10 @@ export class ExpressionCompiler {
   /** The text of a bare expression; numbers and booleans stand for themselves. */
   expression(value: SourceValue | undefined, scope: NameScope, path: string): string | undefined {
     if (value?.kind !== "scalar" || value.value === null) return undefined;
+    if (typeof value.value === "number" && !Number.isFinite(value.value)) {
+      this.#diagnostics.report("E205", placeOf(value, path), `${value.value} is no number of an expression`);
+      return undefined;
+    }
     if (typeof value.value !== "string") return String(value.value);
     const text = value.value;
     // Whoever writes `{{ … }}` around an expression means the expression.
@@ -83,13 +87,23 @@ export class ExpressionCompiler {
   /** Values whose texts are expressions (`expressions`) or templates (`templates`). */
   values(value: SourceValue, kind: "expressions" | "templates", scope: NameScope, path: string): ValueSpec {
     if (value.kind === "list") return value.items.map((item, at) => this.values(item, kind, scope, `${path}[${at}]`));
-    if (value.kind === "map")
+    if (value.kind === "map") {
+      for (const reserved of ["$expression", "$template"]) {
+        const entry = value.entries.get(reserved);
+        if (entry !== undefined)
+          this.#diagnostics.report(
+            "E305",
+            placeOf(entry.keyAt, path),
+            `${reserved} marks computed values in plans and names no field`,
+          );
+      }
       return Object.fromEntries(
         Array.from(value.entries.values(), (entry) => [
           entry.key,
           this.values(entry.value, kind, scope, `${path}.${entry.key}`),
         ]),
       );
+    }
     if (typeof value.value !== "string") return value.value;
     if (kind === "templates") {
       const text = this.template(value, scope, path) ?? "";
@@ -148,10 +162,7 @@ export class ExpressionCompiler {
     path: string,
   ): void {
     if (Object.hasOwn(table, name)) return;
-    this.#diagnostics.report(
-      "E402",
-      this.#place(value, offset, at, path),
-      `there is no ${what} ${name}`,
+    this.#diagnostics.report("E402", this.#place(value, offset, at, path), `there is no ${what} ${name}`, () =>
       suggest(name, Object.keys(table)),
     );
   }
@@ -164,13 +175,14 @@ export class ExpressionCompiler {
     path: string,
   ): void {
     for (const reference of references) {
-      const place = this.#place(value, offset, reference, path);
+      // Made only for what is reported: finding a place in a block costs its length.
+      const place = (): Place => this.#place(value, offset, reference, path);
       const known = this.#lookup(reference, scope, place);
       if (known?.schema !== undefined && !reference.optional) this.#path(reference, known.schema, place);
     }
   }
 
-  #lookup(reference: Reference, scope: NameScope, place: Place): Known | undefined {
+  #lookup(reference: Reference, scope: NameScope, place: () => Place): Known | undefined {
     const { name } = reference;
     for (let at: NameScope | undefined = scope; at !== undefined; at = at.parent) {
       const local = at.locals.get(name);
@@ -178,7 +190,7 @@ export class ExpressionCompiler {
       if (name === at.self) {
         this.#diagnostics.report(
           "E304",
-          place,
+          place(),
           `node ${name} reads its own output`,
           "rename what it reads, or read another node",
         );
@@ -191,12 +203,12 @@ export class ExpressionCompiler {
       }
     }
     if (reference.optional) return undefined;
-    this.#diagnostics.report("E307", place, `${name} is not defined here`, suggest(name, namesOf(scope)));
+    this.#diagnostics.report("E307", place(), `${name} is not defined here`, () => suggest(name, namesOf(scope)));
     return undefined;
   }
 
   /** Fields that a schema says are not there. */
-  #path(reference: Reference, schema: Schema, place: Place): void {
+  #path(reference: Reference, schema: Schema, place: () => Place): void {
     let at: Schema | undefined = schema;
     let walked = reference.name;
     for (const part of reference.path) {
@@ -207,10 +219,7 @@ export class ExpressionCompiler {
         if (properties === undefined) return;
         if (!Object.hasOwn(properties, part)) {
           if (additionalProperties === undefined || additionalProperties === false)
-            this.#diagnostics.report(
-              "E308",
-              place,
-              `the schema of ${walked} has no field ${part}`,
+            this.#diagnostics.report("E308", place(), `the schema of ${walked} has no field ${part}`, () =>
               suggest(part, Object.keys(properties)),
             );
           return;

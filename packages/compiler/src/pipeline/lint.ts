@@ -1,17 +1,13 @@
 // Rules of `ergos lint`: what is allowed and still unwise.
 
-import type { Diagnostics } from "../diagnostic.ts";
+import { type Diagnostics, looksSecret } from "../diagnostic.ts";
 import { type SourceMap, type SourceValue, get, placeOf, textOf } from "../source/value.ts";
 import type { NodeDocument, PlanDocument } from "./document.ts";
-
-/** Texts that look like keys of well-known services. */
-const SECRETS =
-  /\b(sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----)/;
 
 /** Keys that stand in the manifest itself; their text is not repeated. */
 export function reportSecrets(value: SourceValue, path: string, diagnostics: Diagnostics): void {
   if (value.kind === "scalar") {
-    if (typeof value.value === "string" && SECRETS.test(value.value))
+    if (typeof value.value === "string" && looksSecret(value.value))
       diagnostics.report(
         "W203",
         placeOf(value, path),
@@ -24,12 +20,6 @@ export function reportSecrets(value: SourceValue, path: string, diagnostics: Dia
     return value.items.forEach((item, at) => reportSecrets(item, `${path}[${at}]`, diagnostics));
   for (const entry of value.entries.values())
     reportSecrets(entry.value, path === "" ? entry.key : `${path}.${entry.key}`, diagnostics);
-}
-
-/** Secrets of a text, masked. */
-export function maskSecrets(text: string, values: readonly string[] = []): string {
-  const masked = text.replaceAll(new RegExp(SECRETS, "g"), "***");
-  return values.reduce((all, value) => all.replaceAll(value, "***"), masked);
 }
 
 export function lint(metadata: SourceMap, spec: SourceMap, plan: PlanDocument, diagnostics: Diagnostics): void {
@@ -77,8 +67,8 @@ export function lint(metadata: SourceMap, spec: SourceMap, plan: PlanDocument, d
 function unusedNodes(plan: PlanDocument): ReadonlySet<string> {
   if (plan.output === undefined) return new Set();
   const used = new Set(plan.nodes.flatMap(({ needs, after }) => [...needs, ...after]));
-  const text = JSON.stringify([plan.output, plan.epilogue]);
-  const isNamed = (node: NodeDocument): boolean => new RegExp(`\\b${node.name}\\b`).test(text);
+  const words = new Set(JSON.stringify([plan.output, plan.epilogue]).match(/\w+/g));
+  const isNamed = (node: NodeDocument): boolean => words.has(node.name);
   return new Set(
     plan.nodes
       .filter((node) => node.kind !== "function" && node.kind !== "tool" && !used.has(node.name) && !isNamed(node))

@@ -1,12 +1,11 @@
 // Nodes of a manifest to nodes of a plan, bodies included. Faults are reported, and what is left is compiled on.
 
-import type { Schema } from "@ergos/kernel";
-import type { Diagnostics } from "../diagnostic.ts";
+import { Diagnostics } from "../diagnostic.ts";
 import { suggest } from "../nearest.ts";
 import { parseDuration } from "../schema/field.ts";
 import { readSchema } from "../schema/json-schema-check.ts";
 import { NODE_NAME, RESERVED_NAMES, isNodeKind } from "../schema/pipeline-fields.ts";
-import { type SourceMap, type SourceValue, get, placeOf, textOf, toPlain } from "../source/value.ts";
+import { type SourceMap, type SourceValue, get, placeOf, textOf } from "../source/value.ts";
 import type {
   LlmConfig,
   ModuleSpec,
@@ -288,14 +287,15 @@ export class NodeCompiler {
     if (value !== undefined) return { value: this.#expressions.values(value, "expressions", scope, `${path}.value`) };
     const list = get(source, "expressions");
     if (list?.kind !== "map") return undefined;
+    // Each sees those before it: one map that grows.
     const locals = new Map<string, Known>();
-    const expressions: Record<string, string> = {};
-    for (const { key, value: one } of list.entries.values()) {
-      const text = this.#expressions.expression(one, within(scope, new Map(locals)), `${path}.expressions.${key}`);
-      if (text !== undefined) expressions[key] = text;
+    const inner = within(scope, locals);
+    const expressions = Array.from(list.entries.values(), ({ key, value: one }): readonly [string, string] => {
+      const text = this.#expressions.expression(one, inner, `${path}.expressions.${key}`);
       locals.set(key, {});
-    }
-    return { expressions };
+      return [key, text ?? "none"];
+    });
+    return { expressions: Object.fromEntries(expressions) };
   }
 
   #llm(source: SourceMap, scope: NameScope, path: string): LlmConfig {
@@ -409,7 +409,14 @@ export class NodeCompiler {
 }
 
 const ERROR: Known = {
-  schema: { type: "object", properties: { code: { type: "string" }, message: { type: "string" } } },
+  schema: {
+    type: "object",
+    properties: {
+      code: { type: "string" },
+      message: { type: "string" },
+      causes: { type: "array", items: { type: "string" } },
+    },
+  },
 };
 
 /** A scope with more values in it; its nodes are those of the outer one. */
@@ -423,7 +430,9 @@ const within = (parent: NameScope, locals: ReadonlyMap<string, Known>): NameScop
 /** What is known of the output of a node before it is compiled. */
 function outputOf(source: SourceMap): Known {
   const schema = get(source, "output_schema");
-  if (schema?.kind === "map" && textOf(get(source, "kind")) !== "map") return { schema: toPlain(schema) as Schema };
+  // What is wrong with it is reported where the node is compiled.
+  const known = readSchema(schema, "", new Diagnostics());
+  if (known !== undefined && textOf(get(source, "kind")) !== "map") return { schema: known };
   const list = get(source, "expressions");
   if (list?.kind !== "map") return {};
   return {

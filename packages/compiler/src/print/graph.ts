@@ -16,16 +16,19 @@ export function toMermaid(plan: PlanDocument): string {
   const lines = ["flowchart TD"];
   for (const node of plan.nodes) {
     const [open, close] = SHAPES[node.kind];
-    lines.push(`  ${node.name}${open}"${node.name}<br/><small>${node.kind}</small>"${close}`);
+    lines.push(`  ${idOf(node.name)}${open}"${node.name}<br/><small>${node.kind}</small>"${close}`);
   }
   for (const node of plan.nodes) {
     const label = node.when === undefined ? "" : `|"${escapeMermaid(node.when)}"|`;
-    for (const need of node.needs) lines.push(`  ${need} -->${label} ${node.name}`);
-    for (const before of node.after) lines.push(`  ${before} -.-> ${node.name}`);
+    for (const need of node.needs) lines.push(`  ${idOf(need)} -->${label} ${idOf(node.name)}`);
+    for (const before of node.after) lines.push(`  ${idOf(before)} -.-> ${idOf(node.name)}`);
   }
   return `${lines.join("\n")}\n`;
 }
 
+/** `end` and a few others are words of Mermaid. */
+const idOf = (name: string): string =>
+  /^(end|graph|subgraph|style|class|click|default|flowchart)$/i.test(name) ? `${name}_` : name;
 const escapeMermaid = (text: string): string =>
   text.replaceAll('"', "#quot;").replaceAll("|", "#124;").replaceAll("\n", " ");
 const escapeXml = (text: string): string =>
@@ -102,7 +105,11 @@ function layersOf(plan: PlanDocument): readonly (readonly NodeDocument[])[] {
   const left = new Map(plan.nodes.map((node) => [node.name, node.needs.length + node.after.length]));
   const below = new Map<string, string[]>();
   for (const node of plan.nodes)
-    for (const up of [...node.needs, ...node.after]) below.set(up, [...(below.get(up) ?? []), node.name]);
+    for (const up of [...node.needs, ...node.after]) {
+      const list = below.get(up);
+      if (list === undefined) below.set(up, [node.name]);
+      else list.push(node.name);
+    }
   const ready = plan.nodes.filter(({ name }) => left.get(name) === 0).map(({ name }) => name);
   for (const name of ready) depths.set(name, 0);
   for (let name = ready.shift(); name !== undefined; name = ready.shift()) {

@@ -1,7 +1,7 @@
 // `${NAME}` and `${NAME:default}` in the texts of a manifest.
 
 const VARIABLE = /\$\{([A-Z_][A-Z0-9_]*)(?::([^}]*))?\}/g;
-const SECRET = /(^|_)(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$|^SECRET_/;
+const SECRET = /(^|_)(KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(_?\d+)?$|^SECRET_/;
 
 /** Names whose values are secrets: they stay out of plans and are filled in when a node runs. */
 const isSecretName = (name: string): boolean => SECRET.test(name);

@@ -39,7 +39,8 @@ export interface ReaderHost {
 
 interface Frame {
   readonly file: SourceFile;
-  readonly document: Document.Parsed;
+  /** Nodes by their anchors, as far as the document has been walked: an alias means the last one before it. */
+  readonly anchors: Map<string, Node>;
   /** Files on the way to this one. */
   readonly chain: readonly string[];
 }
@@ -48,6 +49,8 @@ interface Frame {
 export function readSource(file: SourceFile, host: ReaderHost, diagnostics: Diagnostics): readonly SourceValue[] {
   return new Reader(host, diagnostics).documents(file, [file.name]);
 }
+
+const SYNTAX_MAX = 5;
 
 class Reader {
   readonly #host: ReaderHost;
@@ -66,7 +69,7 @@ class Reader {
     const out: SourceValue[] = [];
     for (const document of parsed) {
       if (document.errors.length > 0 || document.contents === null) continue;
-      const value = this.#value({ file, document, chain }, document.contents, 0);
+      const value = this.#value({ file, anchors: new Map(), chain }, document.contents, 0);
       if (value !== undefined) out.push(value);
     }
     return out;
@@ -95,7 +98,8 @@ class Reader {
     try {
       const documents = parseAllDocuments(file.text, {
         prettyErrors: false,
-        uniqueKeys: true,
+        // Compares each key with all before it: done below, by a map.
+        uniqueKeys: false,
         merge: true,
         logLevel: "silent",
         customTags: ["!include", "!py", "!js", "!ts"].map((tag) => ({ tag, resolve: (text: string) => text })),
@@ -109,8 +113,9 @@ class Reader {
         );
         return [];
       }
+      // One slip upsets much that follows: the first few faults tell where it is.
       for (const { errors, warnings } of documents)
-        for (const error of [...errors, ...warnings]) this.#syntax(file, error);
+        for (const error of [...errors, ...warnings].slice(0, SYNTAX_MAX)) this.#syntax(file, error);
       // The empty case, in which the library answers with another type, has been left above.
       return documents as Document.Parsed[];
     } catch (error) {
@@ -128,6 +133,15 @@ class Reader {
     file: SourceFile,
     error: { readonly code: string; readonly message: string; readonly pos: readonly [number, number] },
   ): void {
+    if (error.message.startsWith("Maximum call stack")) {
+      // The library reports its own recursion as a fault of the text.
+      this.#diagnostics.report(
+        "E102",
+        { file, start: error.pos[0], end: error.pos[0], path: "" },
+        "values are nested too deep",
+      );
+      return;
+    }
     const place = { file, start: error.pos[0], end: error.pos[1], path: "" };
     const message = error.message.split("\n", 1)[0] ?? "";
     if (error.code === "DUPLICATE_KEY")
@@ -159,7 +173,8 @@ class Reader {
       return undefined;
     }
     if (isAlias(node)) return this.#alias(frame, node, depth);
-    const { tag } = node;
+    const { tag, anchor } = node as { readonly tag?: string; readonly anchor?: string };
+    if (anchor !== undefined) frame.anchors.set(anchor, node);
     if (tag === "!include") return this.#include(frame, node, depth);
     if (tag === "!py" || tag === "!js" || tag === "!ts") {
       this.#diagnostics.report(
@@ -230,6 +245,14 @@ class Reader {
         continue;
       }
       const name = String(key.value);
+      if (entries.has(name)) {
+        this.#diagnostics.report(
+          "E106",
+          { ...keyAt, path: "" },
+          `the key ${JSON.stringify(name)} stands in the mapping already`,
+        );
+        continue;
+      }
       const inner =
         value === null ? ({ kind: "scalar", ...keyAt, value: null } as const) : this.#value(frame, value, depth + 1);
       const broken = { kind: "scalar", file: frame.file, ...rangeOf(value), value: null, isBroken: true } as const;
@@ -242,7 +265,7 @@ class Reader {
   }
 
   #alias(frame: Frame, node: Alias, depth: number): SourceValue | undefined {
-    const target = node.resolve(frame.document);
+    const target = frame.anchors.get(node.source);
     const place = { file: frame.file, ...rangeOf(node), path: "" };
     if (target === undefined) {
       this.#diagnostics.report("E101", place, `there is no anchor &${node.source}`);
@@ -283,7 +306,7 @@ class Reader {
       if (document === undefined || document.errors.length === 0) return refuse(`${filePart} is empty`);
       return undefined;
     }
-    const inner = { file, document, chain: [...frame.chain, found.name] };
+    const inner = { file, anchors: new Map<string, Node>(), chain: [...frame.chain, found.name] };
     const value = this.#value(inner, document.contents, depth + 1);
     if (anchor === undefined || value === undefined) return value;
     const part = anchor
@@ -313,9 +336,11 @@ function tooDeep(text: string): number | undefined {
   const indents: number[] = [];
   for (let at = 0; at < text.length; at++) {
     const char = text.charCodeAt(at);
+    // Brackets in prose and comments are rarely closed: a line that begins anew at the left ends them.
     if (char === 0x5b || char === 0x7b) flow++;
     else if ((char === 0x5d || char === 0x7d) && flow > 0) flow--;
     else if (char === 0x0a || at === 0) {
+      flow = isClosing(text, at + 1) ? flow : 0;
       const line = (LINE_START.exec(text.slice(at, at + 4 * TEXT_DEPTH_MAX))?.[0] ?? "").replace("\n", "");
       const column = line.search(/-|$/);
       while ((indents.at(-1) ?? -1) >= column) indents.pop();
@@ -327,5 +352,8 @@ function tooDeep(text: string): number | undefined {
   }
   return undefined;
 }
+
+/** Whether a flow collection may go on over this line: real ones deeper than the bound stand on one line. */
+const isClosing = (text: string, at: number): boolean => /^[ \t]*[\]}[{]/.test(text.slice(at, at + 200));
 
 const LINE_START = /^\n?[ ]*(?:- +)*/;

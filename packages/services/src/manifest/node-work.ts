@@ -357,9 +357,12 @@ async function innerWork(
   }
 }
 
+/** A message without the code that it begins with. */
+const plain = (message: string): string => message.replace(/^\[\w+\] /, "");
+
 /** What expressions see of an error. */
 export const errorFields = (error: KernelError): Readonly<Record<string, unknown>> => ({
   code: error.code,
-  message: error.message.replace(/^\[\w+\] /, ""),
-  causes: error.cause instanceof Error ? [error.cause.message] : [],
+  message: plain(error.message),
+  causes: error.cause instanceof Error ? [plain(error.cause.message)] : [],
 });

@@ -1,0 +1,468 @@
+// Manifests run by a host, as a user would: what each kind does, and what a restart in the middle finds.
+
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { type ErgOs, type ModelRequest, connect, createOfflineModel } from "ergos";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "ergos-manifest-"));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const file = (name: string, text: string): string => {
+  const path = join(dir, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+  return path;
+};
+const manifest = (spec: string, name = "in.yaml"): { readonly module: string } => ({
+  module: file(name, `apiVersion: ergos/v1\nkind: Pipeline\nmetadata: { name: sample }\nspec:\n${spec}`),
+});
+const lines = (name: string): readonly string[] =>
+  existsSync(join(dir, name))
+    ? readFileSync(join(dir, name), "utf8")
+        .split("\n")
+        .filter((line) => line !== "")
+    : [];
+/** A module whose functions note their calls in a file beside it. */
+const steps = (functions: string): string =>
+  file(
+    "steps.ts",
+    `import { appendFileSync, existsSync } from "node:fs";\nconst note = (text: string): void => appendFileSync(${JSON.stringify(join(dir, "calls"))}, text + "\\n");\n${functions}`,
+  );
+const run = async (spec: string, input?: unknown, options: Parameters<typeof connect>[0] = {}): Promise<unknown> => {
+  await using os = await connect(options);
+  return await os.run(manifest(spec), input === undefined ? {} : { input });
+};
+const until = async (condition: () => boolean): Promise<void> => {
+  for (let turn = 0; turn < 500 && !condition(); turn++) await new Promise((go) => setTimeout(go, 10));
+  expect(condition()).toBe(true);
+};
+
+/** Runs until a note was made, ends the host as a crash would leave it asleep, and resumes in a new one. */
+async function interrupted(
+  spec: string,
+  note: string,
+  between: () => void = () => undefined,
+  input: unknown = {},
+): Promise<unknown> {
+  const data = join(dir, "data");
+  const first = await connect({ dir: data, serve: false });
+  const pid = await first.spawn(manifest(spec), { input });
+  await until(() => lines("calls").includes(note));
+  await first.close();
+  between();
+  await using second: ErgOs = await connect({ dir: data, serve: false });
+  const exit = await second.wait(pid);
+  if (exit.error !== undefined) throw new TypeError(exit.error.message);
+  return exit.result;
+}
+
+describe("nodes", () => {
+  test("a function gets its mapping, the outputs that it reads, or the run's input", async () => {
+    steps("export const echo = (input: unknown) => input;");
+    const result = await run(
+      `  nodes:
+    - { name: root, kind: function, module: ./steps.ts, export: echo }
+    - { name: reads, kind: function, module: ./steps.ts, export: echo, dependencies: [root] }
+    - { name: mapped, kind: function, module: ./steps.ts, export: echo, input_mapping: { x: root.n + 1, list: [root.n, "'text'"], mixed: "n is {{ root.n }}!" } }
+  output: { root: root, reads: reads, mapped: mapped }
+`,
+      { n: 1 },
+    );
+    expect(result).toEqual({
+      root: { n: 1 },
+      reads: { root: { n: 1 } },
+      mapped: { x: 2, list: [1, "text"], mixed: "n is 1!" },
+    });
+  });
+
+  test("a skipped node skips what reads it, not what only follows it", async () => {
+    const result = await run(`  nodes:
+    - { name: a, kind: expression, value: 1, when: input.go is defined }
+    - { name: reads, kind: expression, value: a + 1 }
+    - { name: follows, kind: expression, value: "'ran'", wait_for: a }
+    - { name: joins, kind: expression, value: "a | default('none')", allow_skipped: true }
+    - { name: none_taken, kind: branch, cases: [{ when: 'false', value: 1 }] }
+  output: { reads: "reads | default(none)", follows: follows, joins: joins, taken: none_taken is defined }
+`);
+    expect(result).toEqual({ reads: null, follows: "ran", joins: "none", taken: false });
+  });
+
+  test("a map leaves out skipped items, and maps inside of bodies map once", async () => {
+    const result = await run(`  nodes:
+    - name: m
+      kind: map
+      items: "[1, 2, 3]"
+      body: { kind: expression, value: item * 10, when: item != 2 }
+    - name: told
+      kind: map
+      items: "[1, 2]"
+      on_item_error: collect
+      body: { kind: expression, value: item, when: item != 2 }
+    - name: nested
+      kind: map
+      items: "[[1, 2], [3]]"
+      body:
+        kind: map
+        input_mapping: { n: "item[0] + 1", rows: item }
+        items: rows
+        item: cell
+        body: { kind: expression, value: "cell ~ '/' ~ n ~ '/' ~ index" }
+    - { name: empty, kind: map, items: "[]", body: { kind: expression, value: item } }
+  output: { m: m, told: told, nested: nested, empty: empty }
+`);
+    expect(result).toEqual({
+      m: [10, 30],
+      told: [{ value: 1 }, { skipped: "its condition is false" }],
+      nested: [["1/2/0", "2/2/1"], ["3/4/0"]],
+      empty: [],
+    });
+  });
+
+  test("faults name the field, the node, its place and the expression", async () => {
+    await expect(
+      run("  nodes:\n    - { name: a, kind: expression, value: input.x.y + 1 }\n", { x: { z: 1 } }),
+    ).rejects.toThrow(/value of node a \(.*in\.yaml:6\): there is no field y \(input\.x\.y\)/);
+    await expect(
+      run("  nodes:\n    - { name: m, kind: map, items: input.x, body: { kind: expression, value: 1 } }\n", { x: 5 }),
+    ).rejects.toThrow(/needs an array/);
+    await expect(
+      run("  nodes:\n    - { name: t, kind: tool, tool: read_file, arguments: { pth: /x } }\n"),
+    ).rejects.toThrow(/path is missing.*pth is not a known/);
+    await expect(run("  nodes:\n    - { name: t, kind: tool, tool: nothing }\n")).rejects.toThrow(
+      /no tool "nothing"; known are read_file/,
+    );
+  });
+
+  test("schemas hold: of the input with its defaults, of a node, of the result", async () => {
+    const spec = `  input_schema: { type: object, properties: { n: { type: integer, default: 2 }, deep: { type: object, properties: { x: { type: string, default: y } } } }, required: [n], additionalProperties: false }
+  output_schema: { type: object, properties: { n: { type: integer, maximum: 10 } } }
+  nodes:
+    - { name: a, kind: expression, value: { n: input.n * 2 } }
+  output: a
+`;
+    expect(await run(spec)).toEqual({ n: 4 });
+    await expect(run(spec, { n: "x" })).rejects.toThrow(/n must be integer/);
+    await expect(run(spec, { m: 1 })).rejects.toThrow(/m is not a known property/);
+    await expect(run(spec, { n: 9 })).rejects.toThrow(/result of pipeline sample.*at most 10/);
+  });
+
+  test("an output that misses its schema is tried again", async () => {
+    steps("let calls = 0;\nexport const flaky = () => { note('call'); return ++calls < 3 ? 'text' : 7; };");
+    expect(
+      await run(
+        "  nodes:\n    - { name: a, kind: function, module: ./steps.ts, export: flaky, retry: { attempts: 3, delay: 1ms }, output_schema: { type: integer } }\n",
+      ),
+    ).toBe(7);
+    expect(lines("calls").length).toBe(3);
+  });
+
+  test("errors may be skipped, replaced by a value, or handled by nodes", async () => {
+    steps("export const boom = () => { throw new TypeError('no luck'); };");
+    const node = "kind: function, module: ./steps.ts, export: boom";
+    const result = await run(`  nodes:
+    - { name: skipped, ${node}, on_error: skip }
+    - { name: replaced, ${node}, on_error: { value: "error.code ~ ': ' ~ error.causes[0]" } }
+    - name: handled
+      ${node.replaceAll(", ", "\n      ")}
+      on_error: { body: [{ name: one, kind: expression, value: error.message }, { name: two, kind: expression, value: "'was ' ~ one" }] }
+  output: { skipped: skipped is defined, replaced: replaced, handled: handled }
+`);
+    expect(result).toEqual({
+      skipped: false,
+      replaced: "EFAILED: no luck",
+      handled: "was node handled failed: no luck",
+    });
+  });
+
+  test("two pipelines of one file are told apart", async () => {
+    const source = manifest("  nodes: [{ name: a, kind: expression, value: 1 }]\n");
+    writeFileSync(
+      source.module,
+      `${readFileSync(source.module, "utf8")}---\n${readFileSync(source.module, "utf8").replace("sample", "other").replace("value: 1", "value: 2")}`,
+    );
+    await using os = await connect();
+
+    expect(await os.run({ ...source, export: "other" })).toBe(2);
+    await expect(os.run(source)).rejects.toThrow(/has 2 pipelines \(sample, other\)/);
+    await expect(os.run({ ...source, export: "othr" })).rejects.toThrow(/no pipeline othr; did you mean "other"/);
+  });
+});
+
+describe("models and tools", () => {
+  test("a request is what the node says", async () => {
+    let seen: ModelRequest | undefined;
+    const model = createOfflineModel({
+      script: (request) => {
+        seen = request;
+        return "[1]";
+      },
+    });
+    await run(
+      `  nodes:
+    - name: ask
+      kind: llm
+      system: "You know {{ input.topic }}"
+      messages: [{ role: user, content: hello }, { role: assistant, content: yes? }]
+      temperature: 0.2
+      top_p: 0.5
+      max_output_tokens: 9
+      stop: [END]
+      seed: 3
+      output_schema: { type: array, items: { type: integer } }
+`,
+      { topic: "boats" },
+      { models: [model] },
+    );
+    expect(seen).toEqual({
+      messages: [
+        { role: "system", content: "You know boats" },
+        { role: "user", content: "hello" },
+        { role: "assistant", content: "yes?" },
+      ],
+      temperature: 0.2,
+      topP: 0.5,
+      maxOutputTokens: 9,
+      stop: ["END"],
+      seed: 3,
+      responseSchema: { type: "array", items: { type: "integer" } },
+    });
+  });
+
+  test("a tool of the manifest acts with the rights of the process", async () => {
+    file(
+      "tool.ts",
+      "export default async ({ path }: { path: string }, { os }: { os: any }) => (await os.fs.readText(path)).length;",
+    );
+    const spec = `  tools: { size: { module: ./tool.ts, effect: pure, input_schema: { type: object, properties: { path: { type: string } }, required: [path] } } }
+  nodes: [{ name: a, kind: tool, tool: size, arguments: { path: /sys/version } }]
+`;
+    await using os = await connect();
+    expect(await os.run(manifest(spec))).toBe("0.1.0\n".length);
+
+    const narrow = os.run(manifest(spec), { grants: ["proc.*", "kernel.module", "tool.call:size"] });
+    await expect(narrow).rejects.toThrow(/EACCES.*fs\.read:\/sys\/version/);
+    await expect(os.run(manifest(spec), { grants: ["proc.*", "kernel.module", "fs.*"] })).rejects.toThrow(
+      /EACCES.*tool\.call:size/,
+    );
+  });
+
+  test("a budgeted call is cut at what was reserved for it", async () => {
+    let bound: number | undefined;
+    const model = createOfflineModel({
+      effect: "idempotent",
+      script: (request) => {
+        bound = request.maxOutputTokens;
+        return "x";
+      },
+    });
+    await using os = await connect({ models: [model] });
+    await os.run(manifest("  nodes: [{ name: a, kind: llm, prompt: hello }]\n"), { budget: { tokensOut: 5000 } });
+    expect(bound).toBe(4096);
+  });
+
+  test("secrets are filled in when a node runs, and are in no plan, journal or error", async () => {
+    process.env["SAMPLE_API_KEY"] = "planted-value-4711";
+    try {
+      let seen = "";
+      const model = createOfflineModel({
+        script: (request) => {
+          seen = request.messages.at(-1)?.content ?? "";
+          return "ok";
+        },
+      });
+      file(
+        "leak.ts",
+        "export default () => { throw new TypeError('key ' + process.env.SAMPLE_API_KEY, { cause: new Error('at ' + process.env.SAMPLE_API_KEY) }); };",
+      );
+      await using os = await connect({ models: [model] });
+      await os.run(
+        manifest('  nodes: [{ name: a, kind: llm, prompt: "use ${SAMPLE_API_KEY} for {{ input.text }}" }]\n'),
+        { input: { text: "${SAMPLE_API_KEY}" } },
+      );
+      expect(seen).toBe("use planted-value-4711 for ${SAMPLE_API_KEY}");
+
+      const pid = await os.spawn(manifest("  nodes: [{ name: a, kind: function, module: ./leak.ts }]\n"));
+      const exit = await os.wait(pid);
+      const shown =
+        JSON.stringify(exit) +
+        (await os.fs.readText(`/proc/runs/sample-${pid}/events`)) +
+        (await os.fs.readText(`/proc/${pid}/status`));
+      expect(shown).toContain("key ***");
+      expect(shown).not.toContain("planted-value");
+    } finally {
+      delete process.env["SAMPLE_API_KEY"];
+    }
+  });
+});
+
+describe("a restart in the middle", () => {
+  const hold =
+    "export const hold = async (_input: unknown, ctx: any) => { note('hold'); if (!existsSync(process.env.HOLD ?? '')) await new Promise((_r, fail) => ctx.signal.addEventListener('abort', () => fail(ctx.signal.reason))); return 'held'; };";
+  beforeEach(() => {
+    process.env["HOLD"] = join(dir, "go");
+  });
+  afterEach(() => {
+    delete process.env["HOLD"];
+  });
+  const go = (): void => void file("go", "");
+
+  test("repeats no finished node of a body, and no finished item", async () => {
+    steps(`export const work = ({ n }: { n: number }) => { note('work ' + n); return n * 2; };\n${hold}`);
+    const result = await interrupted(
+      `  nodes:
+    - name: m
+      kind: map
+      items: "[1, 2]"
+      concurrency: 1
+      body:
+        - { name: a, kind: function, module: ./steps.ts, export: work, input_mapping: { n: item } }
+        - { name: b, kind: function, module: ./steps.ts, export: hold, when: item == 2 }
+        - { name: c, kind: expression, value: "a ~ (b | default(''))", allow_skipped: true }
+`,
+      "hold",
+      go,
+    );
+    expect(result).toEqual(["2", "4held"]);
+    expect(lines("calls")).toEqual(["work 1", "work 2", "hold", "hold"]);
+  });
+
+  test("finds a recovered node of a body recovered, though it would succeed now", async () => {
+    steps(
+      `let calls = 0;\nexport const once = () => { note('once'); if (!existsSync(process.env.HOLD ?? '')) throw new TypeError('down'); return 'good'; };\n${hold}`,
+    );
+    const result = await interrupted(
+      `  nodes:
+    - name: m
+      kind: map
+      items: "[1]"
+      body:
+        - { name: a, kind: function, module: ./steps.ts, export: once, on_error: { value: "'recovered'" } }
+        - { name: b, kind: function, module: ./steps.ts, export: hold, dependencies: [a] }
+        - { name: c, kind: expression, value: "[a, b]" }
+`,
+      "hold",
+      go,
+    );
+    expect(result).toEqual([["recovered", "held"]]);
+    expect(lines("calls").filter((line) => line === "once").length).toBe(1);
+  });
+
+  test("notices an edit that changes a result, and no other", async () => {
+    file("tool.ts", "export default () => 'v1';");
+    steps(`export const count = () => { note('count'); return 1; };\n${hold}`);
+    const spec = (at: string, timeout: string): string => `  tools: { t: { module: ./tool.ts, effect: pure } }
+  nodes:
+    - { name: data, kind: expression, value: { at: "'${at}'", description: "'${at}'" } }
+    - { name: counted, kind: function, module: ./steps.ts, export: count, timeout: ${timeout} }
+    - { name: tool, kind: tool, tool: t }
+    - { name: held, kind: function, module: ./steps.ts, export: hold, wait_for: [data, counted, tool] }
+  output: { data: data, counted: counted, tool: tool }
+`;
+    const result = await interrupted(spec("old", "30s"), "hold", () => {
+      go();
+      file("tool.ts", "export default () => 'v2';");
+      manifest(spec("new", "40s"));
+    });
+    expect(result).toEqual({ data: { at: "new", description: "new" }, counted: 1, tool: "v2" });
+    expect(lines("calls").filter((line) => line === "count").length).toBe(1);
+  });
+
+  test("leaves accepted failures accepted when a failed run is tried again", async () => {
+    steps(
+      "export const bad = () => { if (!existsSync(process.env.HOLD ?? '')) throw new TypeError('down'); return 'good'; };",
+    );
+    const spec = `  nodes:
+    - { name: m, kind: map, items: "[1]", on_item_error: collect, body: { kind: function, module: ./steps.ts, export: bad } }
+    - { name: s, kind: function, module: ./steps.ts, export: bad, on_error: skip }
+    - { name: z, kind: function, module: ./steps.ts, export: bad, wait_for: [m, s] }
+  output: { m: m, s: s is defined, z: z }
+`;
+    await using os = await connect({ dir: join(dir, "data"), serve: false });
+    const pid = await os.spawn(manifest(spec));
+    expect((await os.wait(pid)).code).toBe(1);
+    go();
+    await os.resume(pid, { again: true });
+    expect((await os.wait(pid)).result).toMatchObject({
+      m: [{ error: expect.stringContaining("down") as unknown }],
+      s: false,
+      z: "good",
+    });
+  });
+
+  test("takes relative mounts from where the run was spawned", async () => {
+    file("one/data/x", "from one");
+    file("two/data/x", "from two");
+    const spec = `  mounts: [{ at: /srv/d, path: "{{ input.dir }}" }]
+  nodes: [{ name: a, kind: tool, tool: read_file, arguments: { path: /srv/d/x } }]
+`;
+    await using os = await connect({ dir: join(dir, "data") });
+    expect(await os.run({ ...manifest(spec), cwd: join(dir, "one") }, { input: { dir: "data" } })).toBe("from one");
+    // The run before is over: its mount makes room.
+    expect(await os.run({ ...manifest(spec), cwd: join(dir, "two") }, { input: { dir: "data" } })).toBe("from two");
+  });
+});
+
+describe("what is over is over", () => {
+  test("a failed node of a body ends the others, which are told", async () => {
+    steps(`export const fail = async () => { await new Promise((go) => setTimeout(go, 20)); throw new TypeError("no"); };
+export const slow = async (_i: unknown, ctx: any) => { try { await new Promise((_go, stop) => ctx.signal.addEventListener("abort", () => stop(ctx.signal.reason))); } finally { note("told"); } };
+export const later = () => note("later");`);
+    const result = await run(`  nodes:
+    - name: a
+      kind: map
+      items: "[1]"
+      on_item_error: collect
+      body:
+        - { name: x, kind: function, module: ./steps.ts, export: fail }
+        - { name: y, kind: function, module: ./steps.ts, export: slow }
+        - { name: z, kind: function, module: ./steps.ts, export: later, wait_for: [y] }
+    - { name: after, kind: expression, value: 1, wait_for: a }
+  output: a
+`);
+    expect(result).toMatchObject([{ error: expect.stringContaining("no") as unknown }]);
+    expect(lines("calls")).toEqual(["told"]);
+  });
+
+  test("a failed node tells the running ones of the pipeline", async () => {
+    steps(`export const fail = () => { throw new TypeError("no"); };
+export const slow = async (_i: unknown, ctx: any) => { await new Promise((_go, stop) => ctx.signal.addEventListener("abort", () => { note("told"); stop(ctx.signal.reason); })); };`);
+    const started = performance.now();
+    await expect(
+      run(
+        "  nodes:\n    - { name: slow, kind: function, module: ./steps.ts, export: slow }\n    - { name: pause, kind: expression, value: 1 }\n    - { name: bad, kind: function, module: ./steps.ts, export: fail, wait_for: pause }\n",
+      ),
+    ).rejects.toThrow(/no/);
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(lines("calls")).toEqual(["told"]);
+  });
+
+  test("retries of all depths keep their steps apart", async () => {
+    steps(
+      "let calls = 0;\nexport const flaky = async (_i: unknown, ctx: any) => { const a = await ctx.step('a', () => { note('a'); return 1; }); const t = await ctx.now(); if (++calls % 3 !== 0) throw new TypeError('again'); return a + (t > 0 ? 1 : 0); };",
+    );
+    const result = await run(`  nodes:
+    - name: m
+      kind: map
+      items: "[1]"
+      body: { kind: map, items: "[1, 2]", concurrency: 1, body: { kind: map, items: "[1]", body: { name: f, kind: function, module: ./steps.ts, export: flaky, retry: { attempts: 3, delay: 1ms } } } }
+`);
+    expect(result).toEqual([[[2], [2]]]);
+    expect(lines("calls")).toEqual(["a", "a"]);
+  });
+
+  test("a long map of quick work lets others have their turn", async () => {
+    await using os = await connect();
+    const pid = await os.spawn(
+      manifest('  nodes: [{ name: m, kind: map, items: "range(200000)", body: { kind: expression, value: item } }]\n'),
+      { durable: false },
+    );
+    await new Promise((go) => setTimeout(go, 30));
+    await os.kill(pid);
+    expect((await os.wait(pid)).signal).toBe("TERM");
+  });
+});
