@@ -3,17 +3,27 @@
 import { writeFileSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { parseArgs } from "node:util";
+import { compilerBenches } from "./compiler.ts";
 import { durableBenches } from "./durable.ts";
 import type { Result } from "./measure.ts";
+import { arePeersInstalled, peerBenches } from "./peers.ts";
 import { startBench } from "./start.ts";
 import { vfsBenches } from "./vfs.ts";
 import { volatileBenches } from "./volatile.ts";
 
 const { values, positionals } = parseArgs({ options: { json: { type: "string" } }, allowPositionals: true });
 const [filter = ""] = positionals;
-const benches = [...volatileBenches, ...vfsBenches, ...durableBenches, startBench].filter(({ name }) =>
-  name.includes(filter),
-);
+// Peers are installed when they are asked for by name.
+const withPeers = filter.startsWith("peers") || arePeersInstalled();
+if (!withPeers) console.log("left out: the peers (install and run them with `npm run bench -- peers`)");
+const benches = [
+  ...volatileBenches,
+  ...vfsBenches,
+  ...durableBenches,
+  startBench,
+  ...compilerBenches,
+  ...(withPeers ? peerBenches : []),
+].filter(({ name }) => name.includes(filter));
 if (benches.length === 0) {
   console.error(`no benchmark matches ${JSON.stringify(filter)}`);
   process.exit(2);

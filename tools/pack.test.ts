@@ -8,7 +8,7 @@ import { publint } from "publint";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "..");
-const PACKAGES = ["kernel", "protocol", "drivers", "services", "server", "cli"];
+const PACKAGES = ["kernel", "compiler", "protocol", "drivers", "services", "server", "cli"];
 const BYTES_MAX = 20 * 1024 * 1024;
 
 let project: string;

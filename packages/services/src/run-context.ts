@@ -21,7 +21,7 @@ import {
 } from "@ergos/kernel";
 
 /** What attempts of a part have done, whatever stands inside of it. */
-export interface Memo {
+interface Memo {
   readonly places: Map<string, { readonly generation: number; readonly value: Promise<unknown> }>;
   /** Number of the next attempt anywhere in the part. */
   next: number;
