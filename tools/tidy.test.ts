@@ -4,7 +4,9 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { ERRNO, EVENTS } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
+import { CLI_FILE, cliReference } from "./cli-reference.ts";
 import { EXPRESSION_FILE, expressionReference } from "./expression-reference.ts";
+import { MANIFEST_FILE, manifestReference } from "./manifest-reference.ts";
 import { REFERENCE_FILE, syscallReference } from "./syscall-reference.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -229,6 +231,19 @@ describe("documentation", () => {
   test("the reference of expressions lists what the language has", () => {
     const page = readFileSync(EXPRESSION_FILE, "utf8");
     expect(page).toBe(expressionReference(page));
+  });
+
+  test("the references of manifests and of the command line are what they describe", async () => {
+    expect(readFileSync(MANIFEST_FILE, "utf8")).toBe(manifestReference());
+    expect(readFileSync(CLI_FILE, "utf8")).toBe(await cliReference());
+  });
+
+  test("every example has a page in the guide", () => {
+    const examples = globSync("examples/*", { cwd: root }).map((folder) => folder.split("/")[1] ?? "");
+    const pages = globSync("docs/guide/examples/*.md", { cwd: root }).map((file) =>
+      file.split("/")[3]?.replace(".md", ""),
+    );
+    expect(new Set(pages)).toEqual(new Set(examples));
   });
 
   test("links between pages lead somewhere", () => {

@@ -4,90 +4,9 @@ import { parseArgs } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
 import { type Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./command.ts";
+import { COMMANDS, COMMON } from "./commands.ts";
 import { loadEnvironment } from "./environment.ts";
 import { type Output, createOutput, table } from "./terminal.ts";
-
-/** Commands by name; each is loaded when it is called. */
-const COMMANDS: Readonly<Record<string, { readonly summary: string; readonly load: () => Promise<Command> }>> = {
-  run: {
-    summary: "run a program to its end, durably",
-    load: async () => (await import("./command/run.ts")).runCommand,
-  },
-  resume: {
-    summary: "run a process on that its host left behind, or try a failed one again",
-    load: async () => (await import("./command/run.ts")).resumeCommand,
-  },
-  ps: { summary: "list processes", load: async () => (await import("./command/process.ts")).psCommand },
-  tree: { summary: "show processes as a tree", load: async () => (await import("./command/process.ts")).treeCommand },
-  logs: {
-    summary: "show what a process logged, and what happened to it",
-    load: async () => (await import("./command/process.ts")).logsCommand,
-  },
-  kill: {
-    summary: "send a signal to a process and its branch",
-    load: async () => (await import("./command/process.ts")).killCommand,
-  },
-  ls: { summary: "list a directory of the namespace", load: async () => (await import("./command/file.ts")).lsCommand },
-  cat: { summary: "show files of the namespace", load: async () => (await import("./command/file.ts")).catCommand },
-  watch: {
-    summary: "show changes of files as they happen",
-    load: async () => (await import("./command/file.ts")).watchCommand,
-  },
-  write: {
-    summary: "write a file of the namespace",
-    load: async () => (await import("./command/file.ts")).writeCommand,
-  },
-  exec: { summary: "invoke what a path names", load: async () => (await import("./command/file.ts")).execCommand },
-  stat: { summary: "tell what a path is", load: async () => (await import("./command/file.ts")).statCommand },
-  glob: { summary: "find files by their paths", load: async () => (await import("./command/search.ts")).globCommand },
-  grep: { summary: "find lines in files", load: async () => (await import("./command/search.ts")).grepCommand },
-  top: {
-    summary: "show processes and what they use, live",
-    load: async () => (await import("./command/top.ts")).topCommand,
-  },
-  init: {
-    summary: "write a first pipeline that runs at once",
-    load: async () => (await import("./command/init.ts")).initCommand,
-  },
-  validate: {
-    summary: "check manifests and start nothing",
-    load: async () => (await import("./command/manifest.ts")).validateCommand,
-  },
-  lint: {
-    summary: "check manifests and what is unwise in them",
-    load: async () => (await import("./command/manifest.ts")).lintCommand,
-  },
-  plan: {
-    summary: "show what a manifest or module compiles to",
-    load: async () => (await import("./command/manifest.ts")).planCommand,
-  },
-  graph: {
-    summary: "draw a pipeline, as Mermaid or SVG",
-    load: async () => (await import("./command/manifest.ts")).graphCommand,
-  },
-  explain: {
-    summary: "tell what a field of a manifest is",
-    load: async () => (await import("./command/manifest.ts")).explainCommand,
-  },
-  schema: {
-    summary: "print the JSON Schema of manifests",
-    load: async () => (await import("./command/manifest.ts")).schemaCommand,
-  },
-  completion: {
-    summary: "print the completion of bash or zsh",
-    load: async () => (await import("./command/completion.ts")).completionCommand(Object.keys(COMMANDS), optionsOf),
-  },
-  doctor: {
-    summary: "tell what is installed, which models answer, and what this host enforces",
-    load: async () => (await import("./command/doctor.ts")).doctorCommand,
-  },
-};
-
-const COMMON = {
-  dir: { type: "string" },
-  json: { type: "boolean" },
-  help: { type: "boolean", short: "h" },
-} as const;
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
@@ -177,12 +96,6 @@ function helpOf(command: Command): string {
 function didYouMean(name: string): string {
   const match = nearest(name, Object.keys(COMMANDS));
   return match === undefined ? "" : `; did you mean ${match}?`;
-}
-
-async function optionsOf(name: string): Promise<readonly string[]> {
-  if (name === "completion") return Object.keys(COMMON).map((option) => `--${option}`);
-  const command = await COMMANDS[name]?.load();
-  return Object.keys({ ...COMMON, ...command?.options }).map((option) => `--${option}`);
 }
 
 // A pipe that is closed early (`ergos ls | head`) is no error.

@@ -3,10 +3,9 @@
 // The wire is spoken by `@ai-sdk/openai-compatible`, an optional peer that is loaded with the first call.
 
 import { KernelError, type Model, type ModelProvider } from "@ergos/kernel";
-import type { LanguageModelV4 } from "@ai-sdk/provider";
-import { toModel } from "./language-model.ts";
+import { type StreamingModel, toModel } from "./language-model.ts";
 
-export { type LanguageModelOptions, toModel } from "./language-model.ts";
+export { type LanguageModelOptions, type StreamingModel, toModel } from "./language-model.ts";
 
 export interface OpenAiOptions {
   /** First part of `provider/model`; `openai` unless given. */
@@ -90,7 +89,7 @@ async function openLanguageModel(
   name: string,
   baseUrl: string,
   apiKey: string | undefined,
-): Promise<LanguageModelV4> {
+): Promise<StreamingModel> {
   const library = await import("@ai-sdk/openai-compatible").catch((cause: unknown) => {
     throw new KernelError(
       "ENOTSUP",

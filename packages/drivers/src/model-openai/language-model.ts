@@ -8,7 +8,42 @@ import {
   type ModelRequest,
   type ModelResponse,
 } from "@ergos/kernel";
-import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
+
+/** Part of an answer as it comes. Of its kinds these matter: `text-delta`, `error`, `finish`. */
+interface StreamPart {
+  readonly type: string;
+}
+
+/** What is needed of a `LanguageModelV4`; said here, so that this package's types need no other's. */
+export interface StreamingModel {
+  doStream(options: CallOptions): PromiseLike<{ readonly stream: AsyncIterable<StreamPart> }>;
+}
+
+interface CallOptions {
+  prompt: (
+    | { role: "system"; content: string }
+    | { role: "user" | "assistant"; content: { type: "text"; text: string }[] }
+  )[];
+  abortSignal: AbortSignal;
+  maxOutputTokens?: number;
+  temperature?: number;
+  topP?: number;
+  stopSequences?: string[];
+  seed?: number;
+  responseFormat?: { type: "json"; name: string; schema: object };
+  providerOptions?: ProviderOptions;
+}
+
+type ProviderOptions = Record<string, Record<string, string | number | boolean | null>>;
+
+/** The last part: why the answer ended, and what it used as far as the server told. */
+interface Finish extends StreamPart {
+  readonly finishReason: { readonly unified: string };
+  readonly usage: {
+    readonly inputTokens: { readonly total?: number | undefined };
+    readonly outputTokens: { readonly total?: number | undefined };
+  };
+}
 
 export interface LanguageModelOptions {
   /** Name under `/dev/model`, as `provider/model`. */
@@ -20,7 +55,7 @@ export interface LanguageModelOptions {
   readonly price?: Model["price"];
   readonly health?: Model["health"];
   /** Names of the provider's own options, passed on with every request. */
-  readonly providerOptions?: LanguageModelV4CallOptions["providerOptions"];
+  readonly providerOptions?: ProviderOptions;
 }
 
 const FREE: Model["price"] = { input: 0, output: 0 };
@@ -28,8 +63,8 @@ const FREE: Model["price"] = { input: 0, output: 0 };
 const CHARACTERS_PER_TOKEN = 4;
 
 /** Makes a device of a language model that is opened when it is first asked. */
-export function toModel(open: () => Promise<LanguageModelV4>, options: LanguageModelOptions): Model {
-  let opened: Promise<LanguageModelV4> | undefined;
+export function toModel(open: () => Promise<StreamingModel>, options: LanguageModelOptions): Model {
+  let opened: Promise<StreamingModel> | undefined;
   return {
     name: options.name,
     description: options.description,
@@ -54,7 +89,7 @@ function toCallOptions(
   request: ModelRequest,
   signal: AbortSignal,
   providerOptions: LanguageModelOptions["providerOptions"],
-): LanguageModelV4CallOptions {
+): CallOptions {
   const { maxOutputTokens, temperature, topP, stop, seed, responseSchema } = request;
   return {
     prompt: request.messages.map(({ role, content }) => {
@@ -77,18 +112,20 @@ function toCallOptions(
 }
 
 async function collect(
-  stream: ReadableStream<LanguageModelV4StreamPart>,
+  stream: AsyncIterable<StreamPart>,
   request: ModelRequest,
   onText: ((piece: string) => void) | undefined,
 ): Promise<ModelResponse> {
   let text = "";
-  let end: Extract<LanguageModelV4StreamPart, { type: "finish" }> | undefined;
+  let end: Finish | undefined;
   for await (const part of stream) {
+    // The kinds of parts are those of the interface.
     if (part.type === "text-delta") {
-      text += part.delta;
-      onText?.(part.delta);
-    } else if (part.type === "error") throw part.error;
-    else if (part.type === "finish") end = part;
+      const { delta } = part as StreamPart & { readonly delta: string };
+      text += delta;
+      onText?.(delta);
+    } else if (part.type === "error") throw (part as StreamPart & { readonly error: unknown }).error;
+    else if (part.type === "finish") end = part as Finish;
   }
   // A stream that just stops was cut off: what came before is no answer.
   if (end === undefined || end.finishReason.unified === "error") throw new CutOff();
