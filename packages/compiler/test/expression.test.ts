@@ -57,11 +57,14 @@ function differences(
 }
 
 describe("the language is Jinja's", () => {
-  const python = spawnSync("python3", ["-c", "import jinja2"]).status === 0;
+  const python = ["/usr/bin/python3", "python3"].find((one) => spawnSync(one, ["-c", "import jinja2"]).status === 0);
 
-  test.skipIf(!python)("as Jinja2 evaluates it (Debian's python3-jinja2)", () => {
+  test.skipIf(python === undefined)("as Jinja2 evaluates it (Debian's python3-jinja2)", () => {
     const input = JSON.stringify({ context: CONTEXT, expressions: EXPRESSIONS, templates: TEMPLATES });
-    const oracle = spawnSync("python3", [join(import.meta.dirname, "jinja2-oracle.py")], { input, encoding: "utf8" });
+    const oracle = spawnSync(python ?? "", [join(import.meta.dirname, "jinja2-oracle.py")], {
+      input,
+      encoding: "utf8",
+    });
     // Printed by the oracle, in the order of the cases.
     const theirs = JSON.parse(oracle.stdout) as { expressions: Outcome[]; templates: Outcome[] };
 
