@@ -25,6 +25,11 @@ interface LangGraph {
   layered(layers: number, width: number): Work;
 }
 
+interface Dbos {
+  /** Undefined where PostgreSQL is not installed. */
+  chain(length: number): Promise<{ run: Work; stop(): Promise<void> } | undefined>;
+}
+
 export const arePeersInstalled = (): boolean => existsSync(join(folder, "node_modules"));
 
 function install(): void {
@@ -90,6 +95,8 @@ const durablePeers: Bench = {
     withHost({}, async ({ kernel: { os } }) => {
       const [mastra, langgraph] = [await load<Mastra>("mastra"), await load<LangGraph>("langgraph")];
       const dir = mkdtempSync(join(tmpdir(), "ergos-bench-peers-"));
+      const dbos = await (await load<Dbos>("dbos")).chain(10);
+      if (dbos === undefined) console.log("left out: DBOS (install PostgreSQL: apt-get install postgresql)");
       try {
         const plan = planProgram(chain(10));
         const each = (count: number, work: Work) => () =>
@@ -103,17 +110,20 @@ const durablePeers: Bench = {
           }),
           mastra: each(10, mastra.stored(mastra.chain(10), join(dir, "mastra.db"))),
           langgraph: each(10, langgraph.chain(10, true)),
+          ...(dbos === undefined ? {} : { dbos: each(5, dbos.run) }),
         });
-        const beside = (name: string, key: string) =>
+        const beside = (name: string, key: string, target = 1 / 10) =>
           toResult(`a durable, flushed node in a chain of 10, beside ${name}`, "µs", samples["ours"] ?? [], {
             peer: { name, samples: samples[key] ?? [] },
-            target: 1 / 10,
+            target,
           });
         return [
           beside("Mastra's SQLite store (not flushed)", "mastra"),
           beside("LangGraph's store in memory", "langgraph"),
+          ...(dbos === undefined ? [] : [beside("DBOS on PostgreSQL (flushed)", "dbos", 1 / 15)]),
         ];
       } finally {
+        await dbos?.stop();
         rmSync(dir, { recursive: true, force: true });
       }
     }),
