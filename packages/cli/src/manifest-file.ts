@@ -1,8 +1,7 @@
 // Manifests on disk: reading, compiling, and the program of one.
 
-import { hash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { extname, relative, resolve } from "node:path";
+import { relative, resolve } from "node:path";
 import {
   type Compilation,
   type PlanDocument,
@@ -12,8 +11,6 @@ import {
   suggest,
 } from "@ergos/compiler";
 import { KernelError, type ProgramSource, describe } from "@ergos/kernel";
-
-export const isManifestFile = (file: string): boolean => [".yaml", ".yml"].includes(extname(file));
 
 /**
  * Compiles a manifest file.
@@ -62,5 +59,3 @@ export function pipelineOf(source: ProgramSource): PlanDocument {
       : `has no pipeline ${source.export}; ${suggest(source.export, names) ?? ""}`;
   throw new KernelError("ENOENT", `${shownPath(file)} ${why}`, { path: file });
 }
-
-export const contentOf = (file: string): string => hash("sha256", readFileSync(file), "hex");

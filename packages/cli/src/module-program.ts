@@ -1,13 +1,13 @@
 // Programs in modules and manifests: `ergos run <module>` and what brings such a process back after a restart.
 
+import { hash } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { PlanDocument } from "@ergos/compiler";
 import { KernelError, type Program, type ProgramSource, describe } from "@ergos/kernel";
-import { bindManifest, describePlan, toPlan, toProgram } from "@ergos/services";
+import { toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
-import { contentOf, isManifestFile, pipelineOf } from "./manifest-file.ts";
 
 /** What a program module may export beside its program (the default export). */
 interface ProgramModule {
@@ -59,6 +59,10 @@ async function importModule(file: string): Promise<ProgramModule> {
   }
 }
 
+export const isManifestFile = (file: string): boolean => [".yaml", ".yml"].includes(extname(file));
+
+const contentOf = (file: string): string => hash("sha256", readFileSync(file), "hex");
+
 /** A program, and what the command line does around its runs. */
 export interface LoadedProgram {
   readonly program: Program;
@@ -74,6 +78,11 @@ export function loadProgram(source: ProgramSource): Promise<LoadedProgram> {
 }
 
 async function loadManifest(source: ProgramSource): Promise<LoadedProgram> {
+  // The compiler is loaded with the first manifest: programs in code start without it.
+  const [{ pipelineOf }, { bindManifest }] = await Promise.all([
+    import("./manifest-file.ts"),
+    import("@ergos/services/manifest"),
+  ]);
   const document = pipelineOf(source);
   const cwd = source.cwd ?? process.cwd();
   const { program, mounts, epilogue } = await bindManifest(document, {
@@ -107,6 +116,7 @@ export async function describeModule(source: ProgramSource): Promise<PlanDocumen
     throw new KernelError("ENOEXEC", `${file} exports a program, not a pipeline; only a pipeline has a plan to show`, {
       path: file,
     });
+  const { describePlan } = await import("@ergos/services/manifest");
   return describePlan(plan, file, loaded);
 }
 

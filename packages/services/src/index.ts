@@ -1,7 +1,6 @@
 // `@ergos/services`: what runs above the kernel.
 
 export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
-export { type BindOptions, bindManifest, type ManifestProgram } from "./manifest/bind.ts";
 export { compileGraph, type Graph } from "./plan/graph.ts";
 export {
   createPlan,
@@ -15,7 +14,6 @@ export {
   type Retry,
 } from "./plan/plan.ts";
 export { planProgram } from "./plan/runner.ts";
-export { describePlan } from "./plan/describe.ts";
 export { toPlan, toProgram } from "./program-of.ts";
 export { FILE_TOOLS } from "./tools/file-tools.ts";
 export { RunContext } from "./run-context.ts";

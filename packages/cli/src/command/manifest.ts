@@ -27,7 +27,7 @@ import {
   required,
   textOption,
 } from "../command.ts";
-import { compileFile, isManifestFile, pipelineOf } from "../manifest-file.ts";
+import { compileFile, pipelineOf } from "../manifest-file.ts";
 import { type Output, table } from "../terminal.ts";
 
 export const validateCommand: Command = {
@@ -136,7 +136,7 @@ export const planCommand: Command = {
 
 /** The plan of a manifest, or of a pipeline in a module. */
 async function planOf(invocation: Invocation): Promise<PlanDocument> {
-  const { findModule, describeModule } = await import("../module-program.ts");
+  const { findModule, describeModule, isManifestFile } = await import("../module-program.ts");
   const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
   const pipeline = textOption(invocation, "pipeline");
   const source = { module: file, ...(pipeline === undefined ? {} : { export: pipeline }) };

@@ -16,8 +16,7 @@ import {
 } from "../command.ts";
 import { type ErgOs, connectHost } from "../connect.ts";
 import { findProcess } from "../find-process.ts";
-import { isManifestFile, pipelineOf } from "../manifest-file.ts";
-import { findModule, loadProgram } from "../module-program.ts";
+import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
 import { type Output, formatCount, formatMs } from "../terminal.ts";
 
 /** Blocking code ends the host after this long, unless ERGOS_WATCHDOG_MS says otherwise. */
@@ -45,7 +44,7 @@ export const runCommand: Command = {
       cwd: process.cwd(),
       ...(pipeline === undefined ? {} : { export: pipeline }),
     };
-    const input = readInput(invocation, textFields(source));
+    const input = readInput(invocation, await textFields(source));
     await using os = await openHost(invocation);
     const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
     const pid =
@@ -291,8 +290,9 @@ function asObject(json: string): Record<string, unknown> {
 }
 
 /** Fields of a manifest's input that are texts, whatever they look like. */
-function textFields(source: ProgramSource): ReadonlySet<string> {
+async function textFields(source: ProgramSource): Promise<ReadonlySet<string>> {
   if (!isManifestFile(source.module ?? "")) return new Set();
+  const { pipelineOf } = await import("../manifest-file.ts");
   const { properties = {} } = pipelineOf(source).inputSchema ?? {};
   return new Set(Object.entries(properties).flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
 }

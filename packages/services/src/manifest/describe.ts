@@ -2,7 +2,7 @@
 
 import { PLAN_FORMAT, type NodeDocument, type PlanDocument } from "@ergos/compiler";
 import { dirname } from "node:path";
-import type { Plan, PlanNode } from "./plan.ts";
+import type { Plan, PlanNode } from "../plan/plan.ts";
 
 /** The document of a plan; `exports` are those of the module that it stands in. */
 export function describePlan(plan: Plan, module: string, exports: Readonly<Record<string, unknown>>): PlanDocument {
