@@ -1,32 +1,17 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
+import { type Answer, BIN, runErgos, useDirectory } from "./ergos-cli.ts";
 
-const BIN = join(import.meta.dirname, "../bin/ergos.js");
-
+const directory = useDirectory();
 let cwd: string;
 beforeEach(() => {
-  cwd = mkdtempSync(join(tmpdir(), "ergos-cli-"));
+  cwd = directory.path;
 });
-afterEach(() => rmSync(cwd, { recursive: true, force: true }));
 
-interface Answer {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function ergos(args: readonly string[], env: Readonly<Record<string, string>> = {}): Answer {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], {
-    cwd,
-    encoding: "utf8",
-    env: { ...process.env, NO_COLOR: "1", ...env },
-    timeout: 30_000,
-  });
-  return { status, stdout, stderr };
-}
+const ergos = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Answer =>
+  runErgos(args, { cwd, env });
 const json = (args: readonly string[]): unknown => JSON.parse(ergos([...args, "--json"]).stdout) as unknown;
 
 const module = (text: string, name = "program.mjs"): string => {

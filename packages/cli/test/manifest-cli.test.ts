@@ -2,45 +2,23 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
+import { type Answer, BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
-const BIN = join(import.meta.dirname, "../bin/ergos.js");
-
+const directory = useDirectory();
 let cwd: string;
 beforeEach(() => {
-  cwd = mkdtempSync(join(tmpdir(), "ergos-cli-"));
+  cwd = directory.path;
 });
-afterEach(() => rmSync(cwd, { recursive: true, force: true }));
 
-interface Answer {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-const environment = (more: Readonly<Record<string, string>>): NodeJS.ProcessEnv => {
-  const { OPENAI_API_KEY: _key, OPENAI_BASE_URL: _url, ERGOS_MODEL: _model, ...rest } = process.env;
-  return { ...rest, NO_COLOR: "1", ...more };
-};
-
-function ergos(
+const ergos = (
   args: readonly string[],
   options: { readonly env?: Readonly<Record<string, string>>; readonly input?: string; readonly cwd?: string } = {},
-): Answer {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], {
-    cwd: options.cwd ?? cwd,
-    encoding: "utf8",
-    env: environment(options.env ?? {}),
-    timeout: 30_000,
-    ...(options.input === undefined ? {} : { input: options.input }),
-  });
-  return { status, stdout, stderr };
-}
+): Answer => runErgos(args, { cwd, ...options });
 const json = (args: readonly string[]): unknown => JSON.parse(ergos([...args, "--json"]).stdout) as unknown;
 const file = (name: string, text: string): string => {
   writeFileSync(join(cwd, name), text);
@@ -226,7 +204,7 @@ test("with a key in the environment the same manifest asks that server, and retr
     const run = async (args: readonly string[]): Promise<{ status: number | null; stdout: string }> => {
       const child = spawn(process.execPath, [BIN, ...args], {
         cwd,
-        env: environment({}),
+        env: environment(),
         stdio: ["ignore", "pipe", "pipe"],
       });
       let stdout = "";
@@ -265,7 +243,7 @@ test("a manifest is killed and goes on where it was", async () => {
   const source = manifest(
     "  nodes:\n    - name: squares\n      kind: map\n      items: range(30)\n      concurrency: 2\n      body: { kind: function, module: ./slow.ts, input_mapping: { n: item } }\n  output: squares | sum\n",
   );
-  const child = spawn(process.execPath, [BIN, "run", source], { cwd, env: environment({}), stdio: "ignore" });
+  const child = spawn(process.execPath, [BIN, "run", source], { cwd, env: environment(), stdio: "ignore" });
   while (!existsSync(join(cwd, "calls")) || readFileSync(join(cwd, "calls"), "utf8").split("\n").length < 10)
     await new Promise((go) => setTimeout(go, 20));
   child.kill("SIGKILL");

@@ -175,7 +175,8 @@ export class RunContext<Input = unknown> {
     const place = this.#placeOf(name);
     const full: ModelRequest =
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
-    assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
+    // Callers without types hear what is wrong; a request that looks right pays nothing.
+    if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
     return this.#once(place, () =>
       Promise.resolve(this.os.call("infer", { place, request: full, signal: this.signal, ...options })),
     );
@@ -251,6 +252,20 @@ export class RunContext<Input = unknown> {
     counters.set(kind, number);
     return this.#placeOf(/^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`);
   }
+}
+
+/** Whether a value has the outer form of a request. */
+function isRequest(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || !("messages" in value) || !Array.isArray(value.messages))
+    return false;
+  return value.messages.every(
+    (message: unknown) =>
+      typeof message === "object" &&
+      message !== null &&
+      "role" in message &&
+      "content" in message &&
+      typeof message.content === "string",
+  );
 }
 
 /** Milliseconds since an instant of the monotonic clock, to a tenth. */

@@ -39,18 +39,20 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
     });
   }
   const { journal } = caller;
-  const before = await journal?.begin(place);
+  const before = journal === undefined ? undefined : await journal.begin(place);
   if (before !== undefined) {
     caller.usage.replayed++;
     if (before.error !== undefined) throw fromErrorRecord(before.error);
     // Recorded below, by this function.
     return before.value as ModelResponse;
   }
-  // The request is part of the key: after a change of the program the same place is another call.
-  const digest = host.platform.hash(JSON.stringify([name, request])).slice(0, 16);
-  const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
+  // The request is part of the key: after a change of the program the same place is another call. Made when
+  // it is needed: a call that stays in this host and leaves no record has no use for one.
+  let made: string | undefined;
+  const keyOf = (): string =>
+    (made ??= `${host.id}/${caller.identity.runId}/${place}#${host.platform.hash(JSON.stringify([name, request])).slice(0, 16)}`);
   const unanswered = journal?.takeIntent(place);
-  const prior = unanswered?.key === key ? unanswered : undefined;
+  const prior = unanswered !== undefined && unanswered.key === keyOf() ? unanswered : undefined;
   if (prior !== undefined && model.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
@@ -58,7 +60,7 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
       { pid: caller.pid },
     );
   }
-  const reservation = prior?.reservation ?? (await reserve(host, caller, place, key, model, request));
+  const reservation = prior?.reservation ?? (await reserve(host, caller, place, keyOf, model, request));
   // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
   if (model.effect !== "pure" && journal === undefined) await host.store.flush();
   const state = caller.state;
@@ -71,7 +73,9 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
     const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
     const response = await model.infer(bounded, {
       signal,
-      idempotencyKey: key,
+      get idempotencyKey() {
+        return keyOf();
+      },
       ...(onText === undefined ? {} : { onText }),
     });
     await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
@@ -106,7 +110,7 @@ async function reserve(
   host: Host,
   caller: Process,
   place: string,
-  key: string,
+  keyOf: () => string,
   model: Model,
   request: ModelRequest,
 ): Promise<Reservation | undefined> {
@@ -114,7 +118,7 @@ async function reserve(
   const { reservation, adds } = host.accounts.reserve(caller.account, bound);
   if (adds.length === 0 && model.effect === "pure") return undefined;
   try {
-    if (caller.journal !== undefined) await caller.journal.intend(place, key, reservation, adds);
+    if (caller.journal !== undefined) await caller.journal.intend(place, keyOf(), reservation, adds);
     else if (adds.length > 0) await host.committer.commit({ adds });
     return reservation;
   } catch (error) {
