@@ -4,7 +4,7 @@ import { type NodeDocument, type OutcomeSpec, maskSecrets, secretValues } from "
 import { type Scope, objectScope } from "@ergos/compiler/expression";
 import { KernelError, assertValid, fromErrorRecord, linkSignal, validate } from "@ergos/kernel";
 import { runWork } from "../plan/attempt.ts";
-import { type ItemResult, TURN_ITEMS_MAX } from "../plan/map-node.ts";
+import { runItems } from "../plan/items.ts";
 import type { Retry } from "../plan/plan.ts";
 import { RunContext, Skipped, recordOf } from "../run-context.ts";
 import { type Computed, type Environment, Evaluation } from "./evaluation.ts";
@@ -145,7 +145,22 @@ function bindKind(
     }
     case "map": {
       const map = bindMap(document, evaluation, parts);
-      return (scope, ctx) => runItems(document, map, scope, ctx);
+      const { concurrency, onItemError } = document.config;
+      const { key } = map;
+      // A map inside of a body: its items are parts of the part that it stands in.
+      return (scope, ctx) =>
+        runItems({
+          name: `${document.name} (${document.at})`,
+          items: map.items(scope),
+          source: document.config.items,
+          concurrency,
+          onError: onItemError === "continue" ? "drop" : onItemError,
+          signal: ctx.signal,
+          turn: () => ctx.turn(),
+          key: key === undefined ? undefined : (item, index) => key(scope, item, index),
+          each: (item, index, name) =>
+            map.each(scope, item, index, new RunContext(ctx.within(`[${name}]`), 1, ctx.signal)),
+        });
     }
     case "branch":
       return bindBranch(document, evaluation, parts);
@@ -211,45 +226,6 @@ function bindMap(document: Extract<NodeDocument, { kind: "map" }>, evaluation: E
     key: keyOf === undefined ? undefined : (scope, item, index) => String(keyOf(scopeOf(scope, item, index))),
     each: (scope, item, index, ctx) => body(scopeOf(scope, item, index), ctx),
   };
-}
-
-/** A map inside of a body: its items are parts of the part that it stands in. */
-async function runItems(
-  document: Extract<NodeDocument, { kind: "map" }>,
-  map: MapParts,
-  scope: Scope,
-  ctx: Ctx,
-): Promise<readonly unknown[]> {
-  const { concurrency, onItemError } = document.config;
-  const items = map.items(scope);
-  if (!Array.isArray(items))
-    throw new KernelError(
-      "EINVAL",
-      `items of node ${document.name} (${document.at}) must be a list, found ${items === null ? "none" : typeof items}`,
-    );
-  const results = new Array<ItemResult>(items.length);
-  let next = 0;
-  let failure: { readonly error: unknown } | undefined;
-  const lane = async (): Promise<void> => {
-    while (next < items.length && failure === undefined) {
-      ctx.signal.throwIfAborted();
-      const at = next++;
-      const item: unknown = items[at];
-      if (at % TURN_ITEMS_MAX === TURN_ITEMS_MAX - 1) await ctx.turn();
-      const place = ctx.within(`[${map.key?.(scope, item, at) ?? at}]`);
-      try {
-        results[at] = { value: await map.each(scope, item, at, new RunContext(place, 1, ctx.signal)) };
-      } catch (error) {
-        if (error instanceof Skipped) results[at] = { skipped: error.message };
-        else if (onItemError === "fail") failure = { error };
-        results[at] ??= { error: error instanceof Error ? error.message : String(error) };
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, lane));
-  if (failure !== undefined) throw failure.error;
-  if (onItemError === "collect") return results;
-  return results.flatMap((result) => ("value" in result ? [result.value] : []));
 }
 
 /** Nodes inside of a node: each starts when those that it reads are over; the last one's output counts. */

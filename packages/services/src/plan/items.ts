@@ -1,0 +1,87 @@
+// The items of a map: a bounded number at a time, each with a place of its own, and what becomes of the failed.
+
+import { KernelError, LIMITS, describe, isKernelError } from "@ergos/kernel";
+import { Skipped } from "../run-context.ts";
+
+/** Items that may be done in one turn of the loop before others get theirs. */
+const TURN_ITEMS = 256;
+
+/** What became of an item. One that was skipped is left out, except where every item is told of. */
+type ItemResult = { readonly value: unknown } | { readonly error: string } | { readonly skipped: string };
+
+export interface ItemWork {
+  /** Name of the map, for messages. */
+  readonly name: string;
+  readonly items: unknown;
+  /** Where they come from, for messages. */
+  readonly source: string;
+  readonly concurrency: number;
+  /** The first failure ends the map, each item is told of, or failed items are left out. */
+  readonly onError: "fail" | "collect" | "drop";
+  readonly signal: AbortSignal;
+  /** Lets others have their turn of the loop. */
+  readonly turn: () => Promise<void>;
+  readonly key: ((item: unknown, index: number) => string) | undefined;
+  /** Does the work of an item; `key` is unique among them. */
+  readonly each: (item: unknown, index: number, key: string) => unknown;
+  readonly onDone?: (done: number, total: number) => void;
+}
+
+/**
+ * Runs all items; their results in the order of the items.
+ * @throws {EINVAL} the items are no list · {E2BIG} there are too many · {EEXIST} two have one key
+ */
+export async function runItems(work: ItemWork): Promise<readonly unknown[]> {
+  const { name, signal, onError } = work;
+  const items = asItems(work);
+  const results = new Array<ItemResult>(items.length);
+  const taken = new Set<string>();
+  let next = 0;
+  let done = 0;
+  let failure: { readonly error: unknown } | undefined;
+  const lane = async (): Promise<void> => {
+    while (next < items.length && failure === undefined && !signal.aborted) {
+      const at = next++;
+      if (at % TURN_ITEMS === TURN_ITEMS - 1) await work.turn();
+      try {
+        results[at] = { value: await work.each(items[at], at, keyOf(work, items[at], at, taken)) };
+      } catch (error) {
+        if (error instanceof Skipped) results[at] = { skipped: error.message };
+        else if (onError === "fail" || signal.aborted) failure ??= { error };
+        // The same words as a resumed run reads from the journal.
+        results[at] ??= {
+          error: isKernelError(error) ? error.message : `[EFAILED] ${name}[${at}] failed: ${describe(error)}`,
+        };
+      }
+      work.onDone?.(++done, items.length);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(work.concurrency, items.length) }, lane));
+  signal.throwIfAborted();
+  if (failure !== undefined) throw failure.error;
+  if (onError === "collect") return results;
+  return results.flatMap((result) => ("value" in result ? [result.value] : []));
+}
+
+function asItems({ items, name, source }: ItemWork): readonly unknown[] {
+  if (!Array.isArray(items))
+    throw new KernelError(
+      "EINVAL",
+      `map ${name} needs an array from ${source}, found ${items === null ? "null" : typeof items}`,
+    );
+  if (items.length > LIMITS.mapItemsMax)
+    throw new KernelError("E2BIG", `map ${name} got ${items.length} items, at most ${LIMITS.mapItemsMax} are allowed`);
+  return items;
+}
+
+function keyOf(work: ItemWork, item: unknown, at: number, taken: Set<string>): string {
+  if (work.key === undefined) return String(at);
+  const key = work.key(item, at);
+  if (taken.has(key))
+    throw new KernelError(
+      "EEXIST",
+      `map ${work.name} has two items with the key ${JSON.stringify(key)}; keys must be unique`,
+    );
+  taken.add(key);
+  return key;
+}
