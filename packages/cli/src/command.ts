@@ -20,6 +20,8 @@ export interface Command {
   readonly usage: string;
   readonly examples: readonly string[];
   readonly options?: ParseArgsOptionsConfig;
+  /** How many arguments beside the options it takes; any number unless given. */
+  readonly arguments?: number;
   /** Runs the command; the number is its exit status. */
   readonly run: (invocation: Invocation) => Promise<number>;
 }

@@ -40,21 +40,33 @@ async function main(argv: readonly string[]): Promise<number> {
       out.line(helpOf(command));
       return EXIT_OK;
     }
+    const extra = command.arguments === undefined ? undefined : positionals[command.arguments];
+    if (extra !== undefined) throw new UsageError(`${JSON.stringify(extra)} is one argument too many`);
     const dir = typeof values["dir"] === "string" ? values["dir"] : (process.env["ERGOS_DIR"] ?? ".ergos");
     if (dir === "") throw new UsageError("--dir (or ERGOS_DIR) names no directory");
     return await command.run({ positionals, values, dir, out });
   } catch (error) {
-    return explain(error, command, out);
+    return explain(error, command, out, rest);
   }
 }
 
-function explain(error: unknown, command: Command, out: Output): number {
+/** What Node says about options, without its advice for programmers; and the option that was probably meant. */
+function usageFault(error: unknown, command: Command, argv: readonly string[]): string {
+  const [said = ""] = describe(error).split("\n", 1);
+  const known = Object.keys({ ...COMMON, ...command.options });
+  const wrong = argv.find((arg) => arg.startsWith("--") && !known.includes(arg.slice(2).split("=", 1)[0] ?? ""));
+  if (wrong === undefined || error instanceof UsageError) return said;
+  const match = nearest(wrong.slice(2).split("=", 1)[0] ?? "", known);
+  return `${command.name} has no option ${wrong.split("=", 1)[0] ?? ""}${match === undefined ? "" : `; did you mean --${match}?`}`;
+}
+
+function explain(error: unknown, command: Command, out: Output, argv: readonly string[]): number {
   const isUsage =
     error instanceof UsageError ||
     (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
   const code = isKernelError(error) ? error.code : isUsage ? "EINVAL" : "EFAILED";
   // What Node says about options goes on with advice for programmers on further lines.
-  const text = isUsage ? describe(error).split("\n", 1)[0] : describe(error);
+  const text = isUsage ? usageFault(error, command, argv) : describe(error);
   const message = isKernelError(error) ? error.message : `[${code}] ${text}`;
   if (out.isJson) out.answer({ error: { code, message } }, String);
   else {

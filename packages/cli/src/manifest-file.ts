@@ -36,7 +36,7 @@ function readManifest(file: string): string {
 
 /**
  * The pipeline of a manifest that a source names: the only one, or that of `export`.
- * @throws {ENOEXEC} the manifest has errors, each on a line of the message · {ENOENT} it has no such pipeline
+ * @throws {ENOEXEC} the manifest has errors, each on a line of the message · {EINVAL} it has no such pipeline, or several
  */
 export function pipelineOf(source: ProgramSource): PlanDocument {
   const file = source.module ?? "";
@@ -57,5 +57,5 @@ export function pipelineOf(source: ProgramSource): PlanDocument {
     source.export === undefined
       ? `has ${plans.length} pipelines (${names.join(", ")}); choose one with --pipeline`
       : `has no pipeline ${source.export}; ${suggest(source.export, names) ?? ""}`;
-  throw new KernelError("ENOENT", `${shownPath(file)} ${why}`, { path: file });
+  throw new KernelError("EINVAL", `${shownPath(file)} ${why}`, { path: file });
 }

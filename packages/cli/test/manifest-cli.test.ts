@@ -122,6 +122,42 @@ test("plan, graph, explain and schema show what a manifest is", () => {
   expect(code).toMatch(/name: price[^]*dependencies:\n {8}- fetch/);
 });
 
+test("what newcomers type gets advice", () => {
+  const told = (node: string): string => ergos(["validate", manifest(`  nodes:\n    - name: a\n${node}`)]).stdout;
+
+  expect(told("      kind: llm\n      prompt: Hi {{ x }}: {{ y }}\n")).toContain(
+    "quote the whole text that holds {{ … }}",
+  );
+  expect(told("      kind: llm\n      prompt: x\n      depends_on: b\n")).toContain('did you mean "dependencies"?');
+  expect(told("      kind: expression\n      value: hello\n")).toContain(`a text needs quotes of its own: "'hello'"`);
+  expect(told("      kind: llm\n      prompt: x\n      timeout: 30 seconds\n")).toContain('found a text "30 seconds"');
+  expect(ergos(["validate", manifest("  nodes: [{ name: my-node, kind: expression, value: 1 }]\n")]).stdout).toContain(
+    "write my_node",
+  );
+  expect(ergos(["run", "pipeline.yaml", "x=1"])).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('"x=1" is one argument too many') as unknown,
+  });
+  expect(ergos(["run", "pipeline.yaml", "--inptu", "x=1"])).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining("did you mean --input?") as unknown,
+  });
+  expect(ergos(["explain", "llm.prompt"]).stdout).toContain("What is asked.");
+  expect(ergos(["explain", "e303"]).stdout).toContain("nodes wait for each other");
+});
+
+test("a write that a closing host takes is not reported as failed", async () => {
+  const watcher = spawn(process.execPath, [BIN, "watch", "/home/**", "--count", "1"], {
+    cwd,
+    env: environment(),
+    stdio: "ignore",
+  });
+  while (!existsSync(join(cwd, ".ergos/control.sock"))) await new Promise((go) => setTimeout(go, 20));
+  expect(ergos(["write", "/home/w", "x"])).toMatchObject({ status: 0, stderr: "" });
+  await once(watcher, "exit");
+  expect(ergos(["cat", "/home/w"]).stdout).toBe("x");
+});
+
 test("a text that looks like a number stays a text where the schema says so", () => {
   const typed = manifest(
     "  input_schema: { type: object, properties: { id: { type: string }, n: { type: integer } } }\n  nodes: [{ name: a, kind: expression, value: { id: input.id, n: input.n } }]\n",

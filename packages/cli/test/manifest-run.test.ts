@@ -285,6 +285,10 @@ describe("models and tools", () => {
         { input: { text: "${SAMPLE_API_KEY}" } },
       );
       expect(seen).toBe("use planted-value-4711 for ${SAMPLE_API_KEY}");
+      const literal = await os.run(
+        manifest("  nodes: [{ name: a, kind: expression, value: \"'${SAMPLE_API_KEY}' | length\" }]\n"),
+      );
+      expect(literal).toBe("planted-value-4711".length);
 
       const pid = await os.spawn(manifest("  nodes: [{ name: a, kind: function, module: ./leak.ts }]\n"));
       const exit = await os.wait(pid);

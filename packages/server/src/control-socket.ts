@@ -20,6 +20,8 @@ export function controlSocketPath(dir: string): string {
   return join(tmpdir(), `ergos-${userInfo().uid}`, `${name}.sock`);
 }
 
+/** A client that is between two calls makes the next one within this time. */
+const LINGER_MS = 50;
 /** Time for answers under way when the host closes. */
 const CLOSE_GRACE_MS = 200;
 
@@ -76,11 +78,15 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
   await listen(server, path);
   chmodSync(path, 0o600);
   const close = async (): Promise<void> => {
-    // An answer that is on its way gets out; a call that waits for something does not hold the host up.
-    await Promise.race([
-      Promise.all([...open.values()].map((session) => session.idle())),
-      delay(CLOSE_GRACE_MS, undefined, { ref: false }),
-    ]);
+    // Who is in the middle of something (a command of several calls) ends it, and an answer on its way gets
+    // out; who waits for something does not hold the host up.
+    const ended = [...open].map(([socket, session]) =>
+      Promise.race([
+        new Promise<void>((closed) => socket.once("close", () => closed())),
+        session.idle().then(() => delay(LINGER_MS, undefined, { ref: false })),
+      ]),
+    );
+    await Promise.race([Promise.all(ended), delay(CLOSE_GRACE_MS, undefined, { ref: false })]);
     for (const [socket, session] of open) {
       session.close();
       socket.destroySoon();

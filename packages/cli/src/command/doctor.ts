@@ -16,6 +16,7 @@ interface Finding {
 
 export const doctorCommand: Command = {
   name: "doctor",
+  arguments: 0,
   summary: "tell what is installed, which models answer, and what this host enforces",
   usage: "",
   examples: ["ergos doctor", "ergos doctor --json"],

@@ -17,6 +17,7 @@ import { formatCount, table } from "../terminal.ts";
 
 export const lsCommand: Command = {
   name: "ls",
+  arguments: 1,
   summary: "list a directory of the namespace",
   usage: "[path] [--long]",
   examples: ["ergos ls /", "ergos ls /proc --long"],
@@ -67,6 +68,7 @@ export const catCommand: Command = {
 
 export const watchCommand: Command = {
   name: "watch",
+  arguments: 1,
   summary: "show changes of files as they happen",
   usage: "<glob> [--after POSITION] [--count N]",
   examples: ["ergos watch '/home/**'", "ergos watch '/home/**' --after 120 --json"],
@@ -90,8 +92,12 @@ export const watchCommand: Command = {
   },
 };
 
+/** What is said to be written must survive what follows. */
+const FLUSHED = { durability: "flushed" } as const;
+
 export const writeCommand: Command = {
   name: "write",
+  arguments: 2,
   summary: "write a file of the namespace, from an argument or from standard input",
   usage: "<path> [text] [--append] [--if-generation N]",
   examples: [
@@ -108,10 +114,11 @@ export const writeCommand: Command = {
     const generation = numberOption(textOption(invocation, "if-generation"), "--if-generation");
     await using os = await openDirectory(invocation);
     const result = isSet(invocation, "append")
-      ? await os.fs.append(path, content, { create: "maybe" })
-      : await os.fs.writeFile(path, content, generation === undefined ? {} : { ifGeneration: toSeq(generation) });
-    // What is said to be written must survive what follows.
-    await os.flush();
+      ? await os.fs.append(path, content, { create: "maybe", ...FLUSHED })
+      : await os.fs.writeFile(path, content, {
+          ...FLUSHED,
+          ...(generation === undefined ? {} : { ifGeneration: toSeq(generation) }),
+        });
     invocation.out.answer({ path, ...result }, () => `${path}: ${formatCount(content.length)} bytes`);
     return EXIT_OK;
   },
@@ -119,6 +126,7 @@ export const writeCommand: Command = {
 
 export const execCommand: Command = {
   name: "exec",
+  arguments: 2,
   summary: "invoke what a path names: a tool, a program, a control of a process",
   usage: "<path> [json | --input key=value]...",
   examples: [

@@ -82,6 +82,7 @@ const NOTES: Readonly<Record<string, string>> = {
 
 export const initCommand: Command = {
   name: "init",
+  arguments: 1,
   summary: "write a first pipeline that runs at once",
   usage: "[directory] [--force]",
   examples: ["ergos init", "ergos init my-pipeline && cd my-pipeline && ergos run pipeline.yaml"],
@@ -118,7 +119,7 @@ export const initCommand: Command = {
         `${written.join(", ")}${kept.length === 0 ? "" : ` (kept: ${kept.join(", ")})`}`,
         "",
         "next:",
-        ...(shown === "." ? [] : [`  cd ${shown}`]),
+        ...(shown === "." ? [] : [`  cd ${/[^\w./-]/.test(shown) ? JSON.stringify(shown) : shown}`]),
         "  ergos run pipeline.yaml",
         "  ergos explain pipeline.spec.nodes",
       ].join("\n"),

@@ -1,9 +1,10 @@
 // `ergos validate`, `lint`, `plan`, `graph`, `explain`, `schema`: manifests, without running anything.
 
-import { relative, dirname, resolve } from "node:path";
+import { relative } from "node:path";
 import { writeFileSync } from "node:fs";
 import {
   type Compilation,
+  DIAGNOSTICS,
   type Diagnostic,
   type PlanDocument,
   explain,
@@ -110,6 +111,7 @@ function coloured(one: Diagnostic, out: Output): string {
 
 export const planCommand: Command = {
   name: "plan",
+  arguments: 1,
   summary: "show what a manifest or a module compiles to",
   usage: "<manifest | module> [--pipeline NAME] [--yaml]",
   examples: [
@@ -121,9 +123,8 @@ export const planCommand: Command = {
   run: async (invocation) => {
     const plan = await planOf(invocation);
     if (isSet(invocation, "yaml")) {
-      const path = resolve(required(invocation, 0, "the manifest"));
       const yaml = toManifest(plan, (module) => {
-        const near = relative(dirname(path), module);
+        const near = relative(plan.here, module);
         return near.startsWith(".") ? near : `./${near}`;
       });
       invocation.out.answer({ yaml }, ({ yaml: text }) => text);
@@ -167,6 +168,7 @@ function planText(plan: PlanDocument): string {
 
 export const graphCommand: Command = {
   name: "graph",
+  arguments: 1,
   summary: "draw a pipeline, as Mermaid or SVG",
   usage: "<manifest | module> [--pipeline NAME] [--format mermaid|svg] [--output FILE]",
   examples: ["ergos graph pipeline.yaml", "ergos graph pipeline.yaml --format svg --output pipeline.svg"],
@@ -188,8 +190,9 @@ export const graphCommand: Command = {
 
 export const explainCommand: Command = {
   name: "explain",
+  arguments: 1,
   summary: "tell what a field of a manifest is",
-  usage: "[pipeline[.field]...]",
+  usage: "[pipeline[.field]... | CODE]",
   examples: [
     "ergos explain pipeline",
     "ergos explain pipeline.spec.nodes.llm",
@@ -197,6 +200,12 @@ export const explainCommand: Command = {
   ],
   run: (invocation) => {
     const path = invocation.positionals[0] ?? "pipeline";
+    const diagnostic = Object.entries(DIAGNOSTICS).find(([code]) => code === path.toUpperCase());
+    if (diagnostic !== undefined) {
+      const [code, [severity, title]] = diagnostic;
+      invocation.out.answer({ code, severity, title }, () => `${code}  ${severity}: ${title}`);
+      return Promise.resolve(EXIT_OK);
+    }
     const found = explain(path);
     if ("unknown" in found)
       throw new UsageError(`there is no field ${found.unknown}${found.hint === undefined ? "" : `; ${found.hint}`}`);
@@ -218,6 +227,7 @@ export const explainCommand: Command = {
 
 export const schemaCommand: Command = {
   name: "schema",
+  arguments: 0,
   summary: "print the JSON Schema of manifests, for editors",
   usage: "[--output FILE]",
   examples: [

@@ -7,6 +7,7 @@ import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 export const psCommand: Command = {
   name: "ps",
+  arguments: 0,
   summary: "list processes",
   usage: "[--all] [--limit N]",
   examples: ["ergos ps", "ergos ps --all --json"],
@@ -25,6 +26,7 @@ export const psCommand: Command = {
 
 export const treeCommand: Command = {
   name: "tree",
+  arguments: 0,
   summary: "show processes as a tree",
   usage: "[--all]",
   examples: ["ergos tree"],
@@ -39,6 +41,7 @@ export const treeCommand: Command = {
 
 export const logsCommand: Command = {
   name: "logs",
+  arguments: 1,
   summary: "show what a process logged, and what happened to it",
   usage: "<pid|run> [--events] [--follow]",
   examples: ["ergos logs 7", "ergos logs digest-7 --events", "ergos logs 7 --follow"],

@@ -24,9 +24,10 @@ const WATCHDOG_MS = 10_000;
 
 export const runCommand: Command = {
   name: "run",
+  arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--budget resource=amount]...",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--budget resource=amount]...",
   examples: ["ergos run examples/digest", "ergos run ./agent.ts --input topic=locks", "ergos run ./agent.ts --resume"],
   options: {
     pipeline: { type: "string" },
@@ -260,11 +261,12 @@ function showProgress(os: ErgOs, pid: Pid, out: Output, started: number): () => 
 /** Ctrl-C stops this host, not the run: it sleeps until somebody resumes it. A second one does not wait. */
 function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
   let isAsked = false;
-  const handler = (): void => {
-    if (isAsked) process.exit(130);
+  const handler = (signal: NodeJS.Signals): void => {
+    const status = 128 + (signal === "SIGTERM" ? 15 : 2);
+    if (isAsked) process.exit(status);
     isAsked = true;
     out.error(`stopping; finished steps are kept. Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`);
-    void os.close().finally(() => process.exit(130));
+    void os.close().finally(() => process.exit(status));
   };
   process.on("SIGINT", handler);
   process.on("SIGTERM", handler);

@@ -203,7 +203,7 @@ export class ExpressionCompiler {
       }
     }
     if (reference.optional) return undefined;
-    this.#diagnostics.report("E307", place(), `${name} is not defined here`, () => suggest(name, namesOf(scope)));
+    this.#diagnostics.report("E307", place(), `${name} is not defined here`, () => undefinedHint(name, scope, place()));
     return undefined;
   }
 
@@ -231,6 +231,16 @@ export class ExpressionCompiler {
   }
 }
 
+/** The name that was meant; and that a bare word is a name, not a text. */
+function undefinedHint(name: string, scope: NameScope, { file, start, end }: Place): string | undefined {
+  const near = suggest(name, namesOf(scope));
+  const before = file.text.slice(Math.max(0, start - 2), start).trimEnd();
+  const after = file.text.slice(end, end + 1);
+  const isAlone = /(^|:|-|,|\[)$/.test(before) && /^[\n,}\]]?$/.test(after);
+  if (!isAlone || near?.startsWith("did you mean") === true) return near;
+  return `a text needs quotes of its own: "'${name}'"${near === undefined ? "" : `; ${near}`}`;
+}
+
 /** The expression in a text that is one `{{ … }}` and nothing else. */
 function unwrapped(text: string): string | undefined {
   const inner = /^\s*\{\{-?([^]*?)-?\}\}\s*$/.exec(text)?.[1];
@@ -240,7 +250,8 @@ function unwrapped(text: string): string | undefined {
 function namesOf(scope: NameScope): readonly string[] {
   const names: string[] = [];
   for (let at: NameScope | undefined = scope; at !== undefined; at = at.parent) {
-    names.push(...at.locals.keys(), ...at.nodes.keys());
+    const { self } = at;
+    names.push(...at.locals.keys(), ...[...at.nodes.keys()].filter((one) => one !== self));
   }
   const hidden = new Set(["here", "cwd", "ctx"]);
   return [...new Set(names)].filter((name) => !hidden.has(name));

@@ -28,11 +28,8 @@ export class Checker {
       const field = Object.hasOwn(fields, key) ? fields[key] : undefined;
       const at = path === "" ? key : `${path}.${key}`;
       if (field === undefined) {
-        this.#diagnostics.report(
-          "E202",
-          placeOf(keyAt, at),
-          `there is no field ${JSON.stringify(key)} here`,
-          suggest(key, Object.keys(fields)),
+        this.#diagnostics.report("E202", placeOf(keyAt, at), `there is no field ${JSON.stringify(key)} here`, () =>
+          known(key, fields),
         );
         isFine = false;
       } else if (!this.type(inner, field.type, at)) isFine = false;
@@ -78,7 +75,13 @@ export class Checker {
             : textOf(value);
         if (text === undefined) return this.#wrong(value, type, path);
         if (type.type === "text" && type.pattern !== undefined && !type.pattern.test(text))
-          return this.#say("E305", value, path, `${JSON.stringify(text)} is no ${type.what ?? "such text"}`);
+          return this.#say(
+            "E305",
+            value,
+            path,
+            `${JSON.stringify(text)} is no ${type.what ?? "such text"}`,
+            /^[A-Za-z_][\w.\s-]*$/.test(text) ? `write ${text.replaceAll(/\W+/g, "_")}` : undefined,
+          );
         return true;
       }
       case "integer":
@@ -189,7 +192,8 @@ export class Checker {
   }
 
   #wrong(value: SourceValue, type: FieldType, path: string): false {
-    return this.#say("E203", value, path, `expected ${typeLabel(type)}, found ${kindName(value)}`);
+    const shown = value.kind === "scalar" && String(value.value).length <= 40 ? ` ${JSON.stringify(value.value)}` : "";
+    return this.#say("E203", value, path, `expected ${typeLabel(type)}, found ${kindName(value)}${shown}`);
   }
 
   #say(
@@ -202,6 +206,36 @@ export class Checker {
     this.#diagnostics.report(code, placeOf(at, path), message, hint);
     return false;
   }
+}
+
+/** What other tools call a field of ours. */
+const ALIASES: Readonly<Record<string, string>> = {
+  depends_on: "dependencies",
+  needs: "dependencies",
+  after: "wait_for",
+  inputs: "input_mapping",
+  with: "input_mapping",
+  if: "when",
+  condition: "when",
+  type: "kind",
+  retries: "retry",
+  max_retries: "retry",
+  loop: "items",
+  for_each: "items",
+  prompt_template: "prompt",
+  template: "prompt",
+  system_prompt: "system",
+  max_tokens: "max_output_tokens",
+  fn: "module",
+  args: "arguments",
+  id: "name",
+};
+
+/** The field that was probably meant. */
+function known(key: string, fields: Fields): string | undefined {
+  const alias = Object.hasOwn(ALIASES, key) ? ALIASES[key] : undefined;
+  if (alias !== undefined && Object.hasOwn(fields, alias)) return `did you mean ${JSON.stringify(alias)}?`;
+  return suggest(key, Object.keys(fields));
 }
 
 const isBroken = (value: SourceValue): boolean => value.kind === "scalar" && value.isBroken === true;

@@ -35,6 +35,16 @@ const NODE_LEVEL: Level = {
 
 /** Explains the field at a path, beginning with `pipeline`. */
 export function explain(path: string): Explanation | { readonly unknown: string; readonly hint: string | undefined } {
+  if (/^pipeline(\.|$)/.test(path)) return explainFrom(path);
+  // A path may begin further down: `spec.nodes`, `nodes.llm`, `llm`.
+  for (const prefix of ["pipeline", "pipeline.spec", "pipeline.spec.nodes"]) {
+    const found = explainFrom(`${prefix}.${path}`);
+    if (!("unknown" in found)) return found;
+  }
+  return explainFrom(path);
+}
+
+function explainFrom(path: string): Explanation | { readonly unknown: string; readonly hint: string | undefined } {
   const parts = path.split(".").filter((part) => part !== "" && !/^\d+$/.test(part));
   const [root = "pipeline", ...rest] = parts;
   if (root !== "pipeline") return { unknown: root, hint: suggest(root, ["pipeline"]) };

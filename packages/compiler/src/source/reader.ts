@@ -144,19 +144,9 @@ class Reader {
     }
     const place = { file, start: error.pos[0], end: error.pos[1], path: "" };
     const message = error.message.split("\n", 1)[0] ?? "";
-    if (error.code === "DUPLICATE_KEY")
-      this.#diagnostics.report("E106", place, "this key stands in the mapping already");
-    else if (error.code === "TAG_RESOLVE_FAILED")
+    if (error.code === "TAG_RESOLVE_FAILED")
       this.#diagnostics.report("E207", place, message, "known tags are !include");
-    else
-      this.#diagnostics.report(
-        "E101",
-        place,
-        message,
-        /\t/.test(file.text.slice(error.pos[0], error.pos[1] + 1)) || error.code === "TAB_AS_INDENT"
-          ? "indent with blanks; YAML allows no tabs"
-          : undefined,
-      );
+    else this.#diagnostics.report("E101", place, message, () => syntaxHint(file, error));
   }
 
   #value(frame: Frame, node: Node, depth: number): SourceValue | undefined {
@@ -317,6 +307,19 @@ class Reader {
       );
     return part ?? refuse(`${filePart} has no ${anchor}`);
   }
+}
+
+/** What a newcomer to YAML most likely did. */
+function syntaxHint(
+  { text }: SourceFile,
+  { code, pos: [from, to] }: { readonly code: string; readonly pos: readonly [number, number] },
+): string | undefined {
+  if (code === "TAB_AS_INDENT" || /\t/.test(text.slice(from, to + 1))) return "indent with blanks; YAML allows no tabs";
+  const line = text.slice(text.lastIndexOf("\n", Math.max(0, from - 1)) + 1, Math.max(from, text.indexOf("\n", from)));
+  if (line.includes("{{")) return 'quote the whole text that holds {{ … }}: prompt: "Hello {{ name }}"';
+  if (/^\s*[\w-]+:.*:\s/.test(line)) return "a text with a colon and a blank in it needs quotes";
+  if (/same column|indent/i.test(code)) return "begin the fields of a mapping in the same column";
+  return undefined;
 }
 
 function rangeOf(node: { readonly range?: readonly number[] | null | undefined } | null): {

@@ -162,14 +162,19 @@ export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): Erro
   };
 }
 
+const LIBRARY = /\/node_modules\/|\/packages\/(?:kernel|compiler|drivers|services|protocol|server|cli)\/(?:src|dist)\//;
+
 /** The first place in a stack that is a file of a program, not of Node. */
 function frameOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || isKernelError(error) || typeof error.stack !== "string") return undefined;
-  const frame = /\n\s+at (?:[^\n]*?[( ])?(?:file:\/\/)?(\/[^\n()]*:\d+:\d+)\)?(?=\n|$)/.exec(
-    error.stack.slice(0, 8192),
-  );
-  // A module is imported under the hash of its content.
-  return frame?.[1]?.replace(/\?v=\w+/, "");
+  const frames = error.stack
+    .slice(0, 8192)
+    .matchAll(/\n\s+at (?:[^\n]*?[( ])?(?:file:\/\/)?(\/[^\n()]*:\d+:\d+)\)?(?=\n|$)/g);
+  for (const [, at = ""] of frames) {
+    // What belongs to a library tells its user nothing. A module is imported under the hash of its content.
+    if (!LIBRARY.test(at)) return decodeURI(at.replace(/\?v=\w+/, ""));
+  }
+  return undefined;
 }
 
 /** Makes an error of its stored form. */

@@ -26,10 +26,14 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
   const model = host.models.get(name);
   if (model === undefined) {
     const known = host.models.names.join(", ") || "none";
-    throw new KernelError("ENODEV", `no model ${JSON.stringify(name)}; this host has: ${known}`, {
-      path: `/dev/model/${name}`,
-      pid: caller.pid,
-    });
+    throw new KernelError(
+      "ENODEV",
+      `no model ${JSON.stringify(name)}; this host has: ${known}. A model of a provider is named provider/model and needs the key of its provider in the environment, as OPENAI_API_KEY`,
+      {
+        path: `/dev/model/${name}`,
+        pid: caller.pid,
+      },
+    );
   }
   const { maxOutputTokens } = request;
   if (maxOutputTokens !== undefined && (!Number.isSafeInteger(maxOutputTokens) || maxOutputTokens < 1)) {

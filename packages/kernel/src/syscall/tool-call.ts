@@ -30,7 +30,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
       pid: caller.pid,
     });
   }
-  assertValid(tool.inputSchema, args, `the arguments of tool ${tool.name}`);
+  assertValid(tool.inputSchema, args, `the call of tool ${tool.name}`);
   const { journal } = caller;
   const before = await journal?.begin(place);
   if (before !== undefined) {

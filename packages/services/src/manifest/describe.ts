@@ -27,7 +27,8 @@ function describeNode(node: PlanNode, module: string, exports: Readonly<Record<s
     at: module,
     needs: node.needs,
     after: node.after,
-    ...(node.when === undefined ? {} : { when: "true (a function in code)" }),
+    // A condition in code has no text that a manifest could hold.
+    ...(node.when === undefined ? {} : { description: "runs only when its condition, a function in code, is true" }),
     ...(allowSkipped ? { allowSkipped: true as const } : {}),
     ...(retry === undefined ? {} : { retry: { attempts: retry.attempts, ...delays(retry) } }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

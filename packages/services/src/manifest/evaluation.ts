@@ -32,12 +32,12 @@ export class Evaluation {
   }
 
   expression(text: string, field: string): Computed {
-    const tree = this.#parsed(text, field, parseExpression);
+    const tree = this.#revealed(this.#parsed(text, field, parseExpression));
     return (scope) => this.#guarded(text, field, () => evaluate(tree, scope));
   }
 
   condition(text: string, field: string): Computed<boolean> {
-    const tree = this.#parsed(text, field, parseExpression);
+    const tree = this.#revealed(this.#parsed(text, field, parseExpression));
     return (scope) => this.#guarded(text, field, () => evaluateCondition(tree, scope));
   }
 
@@ -75,6 +75,18 @@ export class Evaluation {
     const sole: Expression | undefined = soleExpression(template);
     if (sole === undefined) return this.template(text, field);
     return (scope) => this.#guarded(text, field, () => evaluate(sole, scope));
+  }
+
+  /** Secrets are filled into the texts that an expression holds, as into the words of a template. */
+  #revealed<T>(tree: T): T {
+    if (Array.isArray(tree)) return tree.map((part: unknown) => this.#revealed(part)) as T;
+    if (typeof tree !== "object" || tree === null) return tree;
+    return Object.fromEntries(
+      Object.entries(tree).map(([name, part]: [string, unknown]) => [
+        name,
+        name === "value" && typeof part === "string" ? revealSecrets(part, this.#environment) : this.#revealed(part),
+      ]),
+    ) as T;
   }
 
   #parsed<T>(text: string, field: string, parse: (text: string) => T): T {
