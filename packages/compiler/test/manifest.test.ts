@@ -209,6 +209,67 @@ describe("input that is too much", () => {
   });
 });
 
+describe("types", () => {
+  const told = (nodes: string): readonly string[] =>
+    compile(
+      `${head}  input_schema: { type: object, properties: { n: { type: integer }, list: { type: array, items: { type: object, properties: { id: { type: string } } } } } }\n  nodes:\n${nodes}`,
+    ).diagnostics.map(({ code, message }) => `${code} ${message}`);
+  const node = (name: string, value: string): string =>
+    `    - { name: ${name}, kind: expression, value: "${value}" }\n`;
+
+  test("a field of what has none, and items of what is no list, are told", () => {
+    expect(told("    - { name: a, kind: llm, prompt: x }\n" + node("b", "a.label"))).toEqual([
+      "E308 a is a text and has no field label",
+    ]);
+    expect(told(node("b", "input.n.x"))).toEqual(["E308 input.n is a whole number and has no field x"]);
+    expect(told(node("b", "input.list.id"))).toEqual(["E308 input.list is a list and has no field id"]);
+    expect(told(node("b", "input.list[0].idd"))).toEqual(["E308 the schema of input.list.0 has no field idd"]);
+    const map = (items: string): string =>
+      `    - { name: m, kind: map, items: "${items}", body: { kind: expression, value: item } }\n`;
+    expect(told(map("input.n"))).toEqual(["E203 items needs a list, input.n is a whole number"]);
+    expect(told(`    - { name: a, kind: llm, prompt: x }\n${map("a")}`)).toEqual([
+      "E203 items needs a list, a is a text",
+    ]);
+    expect(told(`    - { name: a, kind: llm, prompt: x }\n${map("a | upper")}`)).toEqual([
+      "E203 items needs a list, a | upper is a text",
+    ]);
+    expect(told(node("a", "{'x': 1}") + node("b", "a.y"))).toEqual(["E308 the schema of a has no field y"]);
+  });
+
+  test("an item is known by the items of its list", () => {
+    expect(
+      told("    - { name: m, kind: map, items: input.list, body: { kind: expression, value: item.idd } }\n"),
+    ).toEqual(["E308 the schema of item has no field idd"]);
+  });
+
+  test("what may be right is not complained about", () => {
+    const map = (items: string): string =>
+      `    - { name: m, kind: map, items: "${items}", body: { kind: expression, value: item.id } }\n`;
+    for (const items of [
+      "input.list",
+      "input.list[1:]",
+      "input.list | sort(attribute='id')",
+      "a | split",
+      "[1, 2]",
+      "range(3)",
+      "b",
+      "b or []",
+      "input.list if input.n > 1 else []",
+      "c.x",
+      "d",
+    ])
+      expect(
+        told(
+          `    - { name: a, kind: llm, prompt: x }\n    - { name: b, kind: function, module: ./x.ts }\n    - { name: c, kind: llm, prompt: x, on_error: { value: { x: [1] } } }\n    - { name: d, kind: llm, prompt: x, output_schema: { type: [array, "null"] } }\n${map(items)}`,
+        ),
+        items,
+      ).toEqual([]);
+    expect(
+      told("    - { name: a, kind: llm, prompt: x }\n" + node("b", "a[0] ~ a.upper() ~ (a.x | default('')) ~ a[1:]")),
+    ).toEqual([]);
+  });
+});
+
 describe("includes", () => {
   const folders: string[] = [];
   afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));

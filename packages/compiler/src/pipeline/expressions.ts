@@ -16,6 +16,7 @@ import {
 import { isTemplate, parseTemplate } from "../expression/template.ts";
 import { TESTS } from "../expression/tests.ts";
 import type { Expression } from "../expression/tree.ts";
+import { typeOfText, typeWord } from "../expression/types.ts";
 import { suggest } from "../nearest.ts";
 import { type SourceScalar, type SourceValue, placeOf, rangeInside } from "../source/value.ts";
 import type { ValueSpec } from "./document.ts";
@@ -67,6 +68,23 @@ export class ExpressionCompiler {
     if (inner !== undefined)
       return this.#parsed(value, inner, text.indexOf(inner), scope, path) ? inner.trim() : undefined;
     return this.#parsed(value, text, 0, scope, path) ? text.trim() : undefined;
+  }
+
+  /** The text of an expression that must give a list. */
+  list(value: SourceValue | undefined, scope: NameScope, path: string): string | undefined {
+    const text = this.expression(value, scope, path);
+    if (text === undefined || value === undefined) return text;
+    const schema = typeOfText(text, (name) => schemaOf(name, scope));
+    const word = typeWord(schema);
+    if (word !== undefined && schema?.type !== "array")
+      this.#diagnostics.report("E203", placeOf(value, path), `items needs a list, ${text} is ${word}`);
+    return text;
+  }
+
+  /** What is known of the items of a list. */
+  itemOf(list: string | undefined, scope: NameScope): Known {
+    const items = list === undefined ? undefined : typeOfText(list, (name) => schemaOf(name, scope))?.items;
+    return items === undefined ? {} : { schema: items };
   }
 
   /** The text of a template. */
@@ -213,6 +231,16 @@ export class ExpressionCompiler {
     let walked = reference.name;
     for (const part of reference.path) {
       if (at === undefined) return;
+      const word = typeWord(at);
+      const isScalar =
+        word !== undefined &&
+        at.type !== "object" &&
+        at.type !== "array" &&
+        !(at.type === "string" && /^-?\d+$/.test(part));
+      if (isScalar || (at.type === "array" && !/^-?\d+$/.test(part))) {
+        this.#diagnostics.report("E308", place(), `${walked} is ${word ?? ""} and has no field ${part}`);
+        return;
+      }
       if (at.items !== undefined && /^-?\d+$/.test(part)) at = at.items;
       else {
         const { properties, additionalProperties }: Schema = at;
@@ -229,6 +257,15 @@ export class ExpressionCompiler {
       walked += `.${part}`;
     }
   }
+}
+
+/** What is known of a name, without making an edge of it. */
+function schemaOf(name: string, scope: NameScope): Schema | undefined {
+  for (let at: NameScope | undefined = scope; at !== undefined; at = at.parent) {
+    const known = at.locals.get(name) ?? at.nodes.get(name);
+    if (known !== undefined) return known.schema;
+  }
+  return undefined;
 }
 
 /** The name that was meant; and that a bare word is a name, not a text. */

@@ -2,6 +2,7 @@
 
 import { Diagnostics } from "../diagnostic.ts";
 import { suggest } from "../nearest.ts";
+import { typeOfText } from "../expression/types.ts";
 import { parseDuration } from "../schema/field.ts";
 import { readSchema } from "../schema/json-schema-check.ts";
 import { NODE_NAME, RESERVED_NAMES, isNodeKind } from "../schema/pipeline-fields.ts";
@@ -368,13 +369,13 @@ export class NodeCompiler {
   }
 
   #map(source: SourceMap, scope: NameScope, path: string): NodeConfigs["map"] | undefined {
-    const items = this.#expressions.expression(get(source, "items"), scope, `${path}.items`);
+    const items = this.#expressions.list(get(source, "items"), scope, `${path}.items`);
     const body = get(source, "body");
     const item = textOf(get(source, "item")) ?? "item";
     const inner = within(
       scope,
       new Map([
-        [item, {}],
+        [item, this.#expressions.itemOf(items, scope)],
         ["index", {}],
       ]),
     );
@@ -433,8 +434,18 @@ function outputOf(source: SourceMap): Known {
   // What is wrong with it is reported where the node is compiled.
   const known = readSchema(schema, "", new Diagnostics());
   if (known !== undefined && textOf(get(source, "kind")) !== "map") return { schema: known };
+  const kind = textOf(get(source, "kind"));
+  // What takes the place of a failure may be anything.
+  const isCertain = get(source, "on_error")?.kind !== "map";
+  if (isCertain && kind === "map") return { schema: { type: "array" } };
+  if (isCertain && kind === "llm" && schema === undefined) return { schema: { type: "string" } };
+  const value = textOf(get(source, "value"));
+  if (isCertain && kind === "expression" && value !== undefined && !value.includes("{{")) {
+    const type = typeOfText(value, () => undefined);
+    return type === undefined ? {} : { schema: type };
+  }
   const list = get(source, "expressions");
-  if (list?.kind !== "map") return {};
+  if (list?.kind !== "map" || !isCertain) return {};
   return {
     schema: {
       type: "object",
