@@ -285,6 +285,10 @@ test("a manifest is killed and goes on where it was", async () => {
   child.kill("SIGKILL");
   await once(child, "exit");
 
+  // It sleeps, and what it has done is not forgotten.
+  const [asleep] = json(["ps"]) as { state: string; usage: { steps: number } }[];
+  expect(asleep?.state).toBe("sleeping");
+  expect(asleep?.usage.steps).toBeGreaterThanOrEqual(5);
   expect(json(["resume"])).toMatchObject({ result: 8555 });
   const calls = readFileSync(join(cwd, "calls"), "utf8").trim().split("\n");
   // Only what was under way when it was killed is done again: at most two items.

@@ -84,7 +84,7 @@ export class Journal {
   async load(): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
-    const usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0 };
+    const usage = noUse();
     let deaths = 0;
     let revision = "";
     for await (const record of this.records()) {
@@ -94,12 +94,7 @@ export class Journal {
       if (record.t === "step") {
         intents.delete(record.p);
         recorded.set(record.p, record);
-        if (record.use !== undefined) {
-          usage.tokensIn += record.use.tokensIn;
-          usage.tokensOut += record.use.tokensOut;
-          usage.costMicros += record.use.costMicros;
-          usage.modelCalls += 1;
-        }
+        addUse(usage, record.use);
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved });
       } else if (record.t === "release") {
@@ -113,6 +108,18 @@ export class Journal {
     this.#recorded = recorded;
     this.#intents = intents;
     return { steps: recorded.size, usage, deaths, revision, standing: sumOf(intents) };
+  }
+
+  /** What the process has done and used so far, without taking anything of it. */
+  async tally(): Promise<Replay["usage"] & { readonly steps: number }> {
+    const usage = noUse();
+    const done = new Set<string>();
+    for await (const record of this.records()) {
+      if (record.t !== "step") continue;
+      done.add(record.p);
+      addUse(usage, record.use);
+    }
+    return { ...usage, steps: done.size };
   }
 
   /** All records from the beginning, page by page. */
@@ -236,6 +243,18 @@ export class Journal {
   #gone(): KernelError {
     return new KernelError("ESRCH", "the process has ended; its late result is discarded", { pid: this.#pid });
   }
+}
+
+type Used = { -readonly [Key in keyof Replay["usage"]]: number };
+
+const noUse = (): Used => ({ tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0 });
+
+function addUse(usage: Used, use: CallUsage | undefined): void {
+  if (use === undefined) return;
+  usage.tokensIn += use.tokensIn;
+  usage.tokensOut += use.tokensOut;
+  usage.costMicros += use.costMicros;
+  usage.modelCalls++;
 }
 
 function deleteFailures(recorded: Map<string, Recorded>): void {

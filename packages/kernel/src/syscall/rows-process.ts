@@ -66,6 +66,9 @@ async function loadProgram(host: Host, caller: Process, source: ProgramSource, i
   return host.loader(source, input);
 }
 
+/** Sleeping processes whose journals one `ps` reads. */
+const TALLIED_MAX = 100;
+
 /** Ended processes that `ps` lists unless asked for more. */
 const DEFAULT_HISTORY = 200;
 
@@ -192,6 +195,9 @@ export const PROCESS_ROWS = {
     target: () => ({ resource: "/proc" }),
     handle: async (host, _caller, a) => {
       const found = a.pids === undefined ? await listed(host, a.all === true, a.limit) : await named(host, a.pids);
+      // What sleeps was brought back without its journal; what it has done stands there.
+      const asleep = found.filter(({ state, usage }) => state.name === "sleeping" && usage.steps === 0);
+      for (const process of asleep.slice(0, TALLIED_MAX)) Object.assign(process.usage, await process.journal?.tally());
       return found.sort((one, two) => one.pid - two.pid).map(summarise);
     },
   }),
