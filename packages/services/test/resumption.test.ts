@@ -1,0 +1,324 @@
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { type Kernel } from "@ergos/kernel";
+import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
+
+let kernel: Kernel;
+beforeEach(async () => {
+  kernel = await bootKernel();
+});
+afterEach(() => kernel.close());
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+describe("resumption", () => {
+  interface Life {
+    readonly kernel: Kernel;
+    readonly store: MemoryMetastore;
+    readonly objects: MemoryObjectStore;
+  }
+  const live = async (before?: Life): Promise<Life> => {
+    const [store, objects] =
+      before === undefined ? [new MemoryMetastore(), new MemoryObjectStore()] : [before.store, before.objects];
+    return { kernel: await bootKernel({ store, objects }), store, objects };
+  };
+
+  test("a run goes on after its host, and finished steps are not done again", async () => {
+    const done: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    const build = (wait: Promise<void>) =>
+      planProgram(
+        pipeline("resumed")
+          .node("first", () => void done.push("first"))
+          .node("large", { needs: ["first"] }, () => (done.push("large"), "x".repeat(200_000)))
+          .node("second", { needs: ["large"] }, async ({ large }) => {
+            await wait;
+            done.push("second");
+            return large.length;
+          })
+          .build(),
+      );
+    const before = await live();
+    const pid = await before.kernel.os.spawn(build(new Promise<void>(() => undefined)));
+    await sleep(20);
+    const after = await live(before);
+    gate.resolve();
+
+    expect((await after.kernel.os.ps()).find((process) => process.pid === pid)?.state).toBe("sleeping");
+    await after.kernel.os.resume(pid, { program: build(gate.promise) });
+
+    expect((await after.kernel.os.wait(pid)).result).toBe(200_000);
+    expect(done).toEqual(["first", "large", "second"]);
+  });
+
+  test("a changed node and what needs it run again, all else keeps its outcome", async () => {
+    const done: string[] = [];
+    const base = pipeline("changed")
+      .node("a", () => (done.push("a"), 1))
+      .node("b", () => (done.push("b"), 2));
+    const first = base
+      .node("c", { needs: ["b"] }, ({ b }) => (done.push("c"), b + 10))
+      .node("end", { needs: ["a", "c"] }, (): Promise<number> => new Promise(() => undefined));
+    const second = base
+      .node("c", { needs: ["b"] }, ({ b }) => (done.push("c2"), b + 20))
+      .node("end", { needs: ["a", "c"] }, ({ a, c }) => a + c);
+    const before = await live();
+    const pid = await before.kernel.os.spawn(planProgram(first.build()));
+    await sleep(10);
+    const after = await live(before);
+
+    await after.kernel.os.resume(pid, { program: planProgram(second.build()) });
+
+    expect((await after.kernel.os.wait(pid)).result).toBe(23);
+    expect(done).toEqual(["a", "b", "c", "c2"]);
+  });
+
+  test("a failed run is tried again from where it failed", async () => {
+    const done: string[] = [];
+    let isFixed = false;
+    const plan = planProgram(
+      pipeline("again")
+        .node("good", () => (done.push("good"), 1))
+        .node("bad", { needs: ["good"] }, () => {
+          done.push("bad");
+          if (!isFixed) throw new TypeError("broken");
+          return 2;
+        })
+        .build(),
+    );
+    const pid = await kernel.os.spawn(plan);
+    expect((await kernel.os.wait(pid)).code).toBe(1);
+    isFixed = true;
+
+    await kernel.os.resume(pid, { program: plan, again: true });
+
+    expect((await kernel.os.wait(pid)).result).toBe(2);
+    expect(done).toEqual(["good", "bad", "bad"]);
+  });
+
+  test("a function program is called from its top, and time, chance and answers are the recorded ones", async () => {
+    const seen: unknown[] = [];
+    const build = (isLast: boolean) =>
+      program(
+        "function",
+        async (input: { name: string }, ctx: RunContext<{ name: string }>) => {
+          const values = [
+            await ctx.now(),
+            await ctx.random(),
+            (await ctx.infer("ask", "hello")).text,
+            await ctx.step("step", () => Math.random()),
+          ];
+          seen.push(values);
+          if (!isLast) await new Promise(() => undefined);
+          return input.name;
+        },
+        { version: "1" },
+      );
+    const before = await live();
+    const pid = await before.kernel.os.spawn(build(false), { input: { name: "x" } });
+    await sleep(20);
+    const after = await live(before);
+    await after.kernel.os.resume(pid, { program: build(true) });
+
+    expect((await after.kernel.os.wait(pid)).result).toBe("x");
+    expect(seen).toHaveLength(2);
+    expect(seen[1]).toEqual(seen[0]);
+  });
+
+  test("a process whose host dies three times without progress is quarantined, and can be forced", async () => {
+    const stuck = program("killer", () => new Promise(() => undefined), { version: "1" });
+    let at = await live();
+    const pid = await at.kernel.os.spawn(stuck);
+    for (let death = 0; death < 3; death++) {
+      at = await live(at);
+      await at.kernel.os.resume(pid, { program: stuck });
+    }
+    at = await live(at);
+    await at.kernel.os.resume(pid, { program: stuck });
+
+    expect((await at.kernel.os.ps()).find((process) => process.pid === pid)).toMatchObject({
+      state: "quarantined",
+      error: { code: "EQUARANTINE" },
+    });
+    await expect(at.kernel.os.resume(pid, { program: stuck })).rejects.toMatchObject({ code: "EQUARANTINE" });
+    await at.kernel.os.resume(pid, { program: program("killer", () => "free", { version: "2" }), force: true });
+    expect((await at.kernel.os.wait(pid)).result).toBe("free");
+  });
+
+  test("a resumed run that is stopped in between records what it then does", async () => {
+    const plan = planProgram(
+      pipeline("stopped")
+        .node("a", async () => {
+          await sleep(30);
+          return 1;
+        })
+        .node("b", { needs: ["a"] }, ({ a }) => a + 1)
+        .build(),
+    );
+    const before = await live();
+    const pid = await before.kernel.os.spawn(plan);
+    const after = await live(before);
+    await after.kernel.os.resume(pid, { program: plan });
+    await after.kernel.os.kill(pid, "STOP");
+    await sleep(60);
+    await after.kernel.os.kill(pid, "CONT");
+    await after.kernel.os.wait(pid);
+
+    expect(await after.kernel.os.fs.readText(`/proc/runs/stopped-${pid}/events`)).toMatch(/step {4}a[\s\S]*step {4}b/);
+  });
+
+  test("a supervisor that is killed cannot replace the children that die with it", async () => {
+    const kid = program(
+      "kid",
+      (_input, ctx) =>
+        new Promise((_resolve, reject) =>
+          ctx.signal.addEventListener("abort", () => reject(ctx.signal.reason as Error)),
+        ),
+    );
+    const supervisor = program("supervisor", async (_input: unknown, ctx: RunContext) => {
+      for (;;) await ctx.os.wait(await ctx.os.spawn(kid));
+    });
+    const pid = await kernel.os.spawn(supervisor);
+    await sleep(3);
+    await kernel.os.kill(pid);
+    await sleep(5);
+
+    expect((await kernel.os.ps()).filter(({ name }) => name === "kid")).toEqual([]);
+  });
+
+  test("a child that is spawned while its parent is killed does not outlive it", async () => {
+    const child = program("child", () => new Promise(() => undefined));
+    const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+      for (;;) {
+        await Promise.all([ctx.os.spawn(child), ctx.os.spawn(child)]);
+        await sleep(0);
+      }
+    });
+    const pid = await kernel.os.spawn(parent);
+    await sleep(3);
+    await kernel.os.kill(pid, "KILL");
+    await sleep(5);
+
+    expect((await kernel.os.ps()).filter(({ name }) => name === "child")).toEqual([]);
+  });
+
+  test("two resumptions at once start the process once", async () => {
+    let starts = 0;
+    const build = () =>
+      program(
+        "once",
+        () => {
+          starts++;
+          return new Promise(() => undefined);
+        },
+        { version: "1" },
+      );
+    const before = await live();
+    const pid = await before.kernel.os.spawn(build());
+    const after = await live(before);
+    starts = 0;
+
+    const both = await Promise.allSettled([
+      after.kernel.os.resume(pid, { program: build() }),
+      after.kernel.os.resume(pid, { program: build() }),
+    ]);
+
+    expect(both.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    expect(starts).toBe(1);
+  });
+
+  test("a kill while a process is resumed has the last word", async () => {
+    const before = await live();
+    const pid = await before.kernel.os.spawn(program("x", () => new Promise(() => undefined), { version: "1" }));
+    const after = await live(before);
+
+    const [resumed] = await Promise.allSettled([
+      after.kernel.os.resume(pid, { program: program("x", () => "ran", { version: "1" }) }),
+      after.kernel.os.kill(pid, "KILL"),
+    ]);
+
+    expect(resumed.status).toBe("rejected");
+    expect((await after.kernel.os.wait(pid)).signal).toBe("KILL");
+    const last = await live(after);
+    expect((await last.kernel.os.ps({ pids: [pid] }))[0]).toMatchObject({ state: "zombie", signal: "KILL" });
+  });
+
+  test("what a new revision has outdated stays outdated through a crash", async () => {
+    const build = (value: string, end: () => unknown) =>
+      planProgram(
+        pipeline("outdated")
+          .node("a", () => value)
+          .node("end", { needs: ["a"] }, ({ a }) => end() ?? a)
+          .build(),
+      );
+    const never = (): Promise<never> => new Promise(() => undefined);
+    const first = await live();
+    const pid = await first.kernel.os.spawn(build("OLD", never));
+    await sleep(5);
+    const second = await live(first);
+    // The host ends before the changed node has run.
+    const slow = planProgram(
+      pipeline("outdated")
+        .node("a", async () => {
+          await never();
+          return "NEW";
+        })
+        .node("end", { needs: ["a"] }, ({ a }) => a)
+        .build(),
+    );
+    await second.kernel.os.resume(pid, { program: slow });
+    const third = await live(second);
+    await third.kernel.os.resume(pid, { program: { ...build("NEW", () => undefined), revision: slow.revision } });
+
+    expect((await third.kernel.os.wait(pid)).result).toBe("NEW");
+  });
+
+  test("a stranger may not give a process a program to run with its rights", async () => {
+    const failed = await kernel.os.spawn(
+      program(
+        "fails",
+        () => {
+          throw new TypeError("x");
+        },
+        { version: "1" },
+      ),
+    );
+    await kernel.os.wait(failed);
+    const os = await processWith(kernel, ["proc.signal:/proc/*", "proc.wait:/proc/*"]);
+
+    await expect(os.resume(failed, { again: true, program: program("evil", () => "mine") })).rejects.toMatchObject({
+      code: "EACCES",
+    });
+  });
+
+  test("an orderly end of the host is no death while resuming", async () => {
+    const build = () =>
+      program(
+        "sleeper",
+        async (_input: unknown, ctx: RunContext) => {
+          await ctx.sleep(60_000);
+        },
+        { version: "1" },
+      );
+    let at = await live();
+    const pid = await at.kernel.os.spawn(build());
+    for (let life = 0; life < 5; life++) {
+      await sleep(3);
+      await at.kernel.host.processes.suspendAll();
+      at = await live(at);
+      await at.kernel.os.resume(pid, { program: build() });
+    }
+
+    expect((await at.kernel.os.ps({ pids: [pid] }))[0]?.state).toMatch(/running|waiting/);
+  });
+
+  test("a step's name may be used once", async () => {
+    const twice = program("twice", async (_input: unknown, ctx: RunContext) => {
+      await ctx.os.call("stepBegin", { place: "same" });
+      await ctx.os.call("stepBegin", { place: "same" });
+    });
+
+    expect((await kernel.os.wait(await kernel.os.spawn(twice))).error).toMatchObject({ code: "EEXIST" });
+  });
+});
