@@ -179,6 +179,14 @@ describe("nodes", () => {
     });
   });
 
+  test("what a user calls module or tool is no module and no tool", async () => {
+    expect(
+      await run(
+        "  nodes: [{ name: a, kind: expression, value: { module: \"'./nothing.ts'\", tool: \"'none'\", body: [{ config: \"'x'\" }] } }]\n",
+      ),
+    ).toEqual({ module: "./nothing.ts", tool: "none", body: [{ config: "x" }] });
+  });
+
   test("two pipelines of one file are told apart", async () => {
     const source = manifest("  nodes: [{ name: a, kind: expression, value: 1 }]\n");
     writeFileSync(

@@ -34,7 +34,7 @@ function named(schema: Schema, names: string): Readonly<Record<string, Schema>> 
   return Object.fromEntries(names.split(" ").map((name) => [name, schema]));
 }
 
-export function typeOf(tree: Expression, schemaOf: SchemaOf): Schema | undefined {
+function typeOf(tree: Expression, schemaOf: SchemaOf): Schema | undefined {
   switch (tree.kind) {
     case "literal":
       if (typeof tree.value === "string") return TEXT;

@@ -1,6 +1,5 @@
 // A plan document bound to code: the plan that the runner runs, and the program around it.
 
-import { hash } from "node:crypto";
 import type { NodeDocument, PlanDocument } from "@ergos/compiler";
 import { type Scope, objectScope } from "@ergos/compiler/expression";
 import {
@@ -15,6 +14,7 @@ import {
 import { type PlanNode, createPlan } from "../plan/plan.ts";
 import { planProgram } from "../plan/runner.ts";
 import type { RunContext } from "../run-context.ts";
+import { definitionOf, modulesOf } from "./definition.ts";
 import { type Environment, Evaluation } from "./evaluation.ts";
 import { type BindParts, type NodeWork, bindNode, checkOutput, errorFields } from "./node-work.ts";
 
@@ -111,7 +111,7 @@ function toPlanNode(
     needs: document.needs,
     after: document.after,
     allowSkipped: document.allowSkipped === true,
-    definition: definitionOf(document, plan, options),
+    definition: definitionOf(document, plan, options.contentOf),
     run: (needs, ctx) => work.run(scopeOf(needs, ctx.input, ctx), ctx, needs),
     ...(when === undefined ? {} : { when: (needs, runInput) => when(scopeOf(needs, runInput)) }),
     ...(retry === undefined ? {} : { retry }),
@@ -216,70 +216,12 @@ function withDefaults(schema: Schema, value: unknown): unknown {
   return { ...value, ...(Object.fromEntries(filled) as Readonly<Record<string, unknown>>) };
 }
 
-/** Fields of a node that decide how, when and where it runs, but not what it makes. */
-const CIRCUMSTANCES = new Set(["at", "description", "retry", "timeoutMs"]);
-const CONFIG_CIRCUMSTANCES = new Set(["concurrency", "repair", "onUnknown"]);
-
-/** Everything that decides what a node makes: its document, and the modules and tools that it calls. */
-function definitionOf(node: NodeDocument, document: PlanDocument, { contentOf }: BindOptions): string {
-  const bare = bareNode(node);
-  const tools = namesIn(bare, "tool").flatMap((name) => document.tools[name] ?? []);
-  const modules = [...namesIn(bare, "module"), ...tools.map(({ module }) => module)];
-  return hash("sha256", JSON.stringify([bare, tools, modules.map(contentOf)]), "hex");
-}
-
-/** A node without its circumstances, those of its bodies included. What a user named so stays. */
-function bareNode(node: NodeDocument): unknown {
-  const fields = Object.entries(node).filter(([name]) => !CIRCUMSTANCES.has(name));
-  return Object.fromEntries(
-    fields.map(([name, value]) => {
-      if (name === "config") return [name, bareConfig(value as NodeDocument["config"])];
-      return [name, name === "onError" ? bareOutcome(value) : (value as unknown)];
-    }),
-  );
-}
-
-function bareConfig(config: NodeDocument["config"]): unknown {
-  return Object.fromEntries(
-    Object.entries(config)
-      .filter(([name]) => !CONFIG_CIRCUMSTANCES.has(name))
-      .map(([name, value]: [string, unknown]) => {
-        if (name === "cases" && Array.isArray(value)) return [name, value.map(bareOutcome)];
-        return [name, name === "body" || name === "else" ? bareOutcome({ [name]: value }) : value];
-      }),
-  );
-}
-
-/** A case, a handler or a body: its nodes bare, all else as it is. */
-function bareOutcome(outcome: unknown): unknown {
-  if (typeof outcome !== "object" || outcome === null) return outcome;
-  return Object.fromEntries(
-    Object.entries(outcome).map(([name, value]: [string, unknown]) => {
-      if (name === "body" && Array.isArray(value)) return [name, (value as readonly NodeDocument[]).map(bareNode)];
-      return [name, name === "else" ? bareOutcome(value) : value];
-    }),
-  );
-}
-
-/** Texts of a field, wherever it stands. */
-function namesIn(value: unknown, field: string): readonly string[] {
-  const found = new Set<string>();
-  JSON.stringify(value, (name, inner: unknown) => {
-    if (name === field && typeof inner === "string") found.add(inner);
-    return inner;
-  });
-  return [...found];
-}
-
 async function loadModules(
   document: PlanDocument,
   options: BindOptions,
 ): Promise<ReadonlyMap<string, Readonly<Record<string, unknown>>>> {
   const files = [
-    ...new Set([
-      ...namesIn(document.nodes.map(bareNode), "module"),
-      ...Object.values(document.tools).map(({ module }) => module),
-    ]),
+    ...new Set([...modulesOf(document.nodes), ...Object.values(document.tools).map(({ module }) => module)]),
   ];
   const loaded = files.map(async (file) => [file, await options.importModule(file)] as const);
   return new Map(await Promise.all(loaded));
