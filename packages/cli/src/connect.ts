@@ -119,10 +119,15 @@ function assertOptions(options: HostOptions): void {
 /** The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. */
 async function connectRemote(dir: string, busy: KernelError, isLast: boolean): Promise<ErgOs | undefined> {
   const path = controlSocketPath(resolve(dir));
-  let socket: Socket;
+  let socket: Socket | undefined;
+  let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
   try {
     socket = await dial(path);
+    greeted = await WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID);
   } catch (cause) {
+    socket?.destroy();
+    // A host that answers and will not talk to us says why; one that breaks off is closing.
+    if (isKernelError(cause) && cause.code !== "ECONNRESET") throw cause;
     if (!isLast) return undefined;
     // The owner holds the lock but does not answer: starting, closing, or a program that embeds us silently.
     throw new KernelError("EBUSY", `${busy.message.replace(/^\[EBUSY\] /, "")}; its control socket does not answer`, {
@@ -130,7 +135,7 @@ async function connectRemote(dir: string, busy: KernelError, isLast: boolean): P
       cause,
     });
   }
-  const { client, welcome } = await WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID);
+  const { client, welcome } = greeted;
   return toErgOs(client.toOs(welcome.pid), {
     isRemote: true,
     resumed: [],

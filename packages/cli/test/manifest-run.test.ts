@@ -364,6 +364,27 @@ describe("a restart in the middle", () => {
     expect(lines("calls").filter((line) => line === "once").length).toBe(1);
   });
 
+  test("gives each unnamed call its own record, inside of steps and beside them", async () => {
+    steps(`export const times = async (_i: unknown, ctx: any) => {
+  const inside = await ctx.step("a", async () => { await ctx.sleep(30); return ctx.now(); });
+  const beside = await ctx.now();
+  note("now " + beside);
+  note("hold");
+  if (!existsSync(process.env.HOLD ?? "")) await new Promise((_r, fail) => ctx.signal.addEventListener("abort", () => fail(ctx.signal.reason)));
+  const before = performance.now();
+  await ctx.sleep(80);
+  return { isLater: beside >= inside, beside, slept: performance.now() - before };
+};`);
+    const result = (await interrupted(
+      "  nodes: [{ name: a, kind: function, module: ./steps.ts, export: times }]\n",
+      "hold",
+      go,
+    )) as { isLater: boolean; beside: number; slept: number };
+    expect(result.isLater).toBe(true);
+    expect(new Set(lines("calls").filter((line) => line.startsWith("now"))).size).toBe(1);
+    expect(result.slept).toBeGreaterThanOrEqual(70);
+  });
+
   test("notices an edit that changes a result, and no other", async () => {
     file("tool.ts", "export default () => 'v1';");
     steps(`export const count = () => { note('count'); return 1; };\n${hold}`);

@@ -243,6 +243,15 @@ describe("types", () => {
   });
 
   test("what may be right is not complained about", () => {
+    const recovered = `    - { name: r, kind: expression, value: "'t' ~ 1 // 0", output_schema: { type: string }, on_error: { value: "[1, 2]" } }\n`;
+    expect(
+      told(
+        `${recovered}    - { name: m, kind: map, items: r, body: { kind: expression, value: item } }\n${node("b", "r.err")}`,
+      ),
+    ).toEqual([]);
+    const either =
+      "{ type: object, properties: { a: { type: string } }, anyOf: [{ type: object, properties: { b: { type: string } } }] }";
+    expect(told(`    - { name: o, kind: llm, prompt: x, output_schema: ${either} }\n${node("b", "o.b")}`)).toEqual([]);
     const map = (items: string): string =>
       `    - { name: m, kind: map, items: "${items}", body: { kind: expression, value: item.id } }\n`;
     for (const items of [

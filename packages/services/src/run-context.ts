@@ -3,6 +3,7 @@
 // Everything that may differ between two runs (a model's answer, the time, chance, the outcome of a step) is
 // taken through it, recorded in the journal, and the same again after a resumption.
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import {
   KernelError,
   assertValid,
@@ -19,6 +20,16 @@ import {
   takeOutcome,
   toErrorRecord,
 } from "@ergos/kernel";
+
+/**
+ * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
+ * holds no state of its own, only what belongs to the call that asks.
+ */
+const RUNNING_STEP = new AsyncLocalStorage<{
+  readonly process: ProcessContext;
+  readonly place: string;
+  readonly counters: Map<string, number>;
+}>();
 
 /** What attempts of a part have done, whatever stands inside of it. */
 interface Memo {
@@ -160,7 +171,7 @@ export class RunContext<Input = unknown> {
     let value: T;
     try {
       this.signal.throwIfAborted();
-      value = await work();
+      value = await RUNNING_STEP.run({ process, place, counters: new Map() }, work);
     } catch (error) {
       await os.call("stepRetract", { place });
       throw error;
@@ -245,12 +256,18 @@ export class RunContext<Input = unknown> {
     return this.#scope.place === "" ? name : `${this.#scope.place}/${name}`;
   }
 
-  /** Places of calls without a name are numbered in the order of the program. */
+  /**
+   * Places of calls without a name are numbered in the order of the program; those made inside of a step, which
+   * a resumed run does not make again, by themselves.
+   */
   #nextPlace(kind: string): string {
-    const counters = (this.#scope.counters ??= new Map());
+    const step = RUNNING_STEP.getStore();
+    const inside = step?.process === this.#scope.process ? step : undefined;
+    const counters = inside?.counters ?? (this.#scope.counters ??= new Map<string, number>());
     const number = (counters.get(kind) ?? 0) + 1;
     counters.set(kind, number);
-    return this.#placeOf(/^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`);
+    const name = /^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`;
+    return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
   }
 }
 

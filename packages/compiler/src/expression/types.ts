@@ -99,7 +99,7 @@ export function typeOfText(text: string, schemaOf: SchemaOf): Schema | undefined
 }
 
 function below(schema: Schema | undefined, key: unknown): Schema | undefined {
-  if (schema === undefined) return undefined;
+  if (schema === undefined || schema.anyOf !== undefined) return undefined;
   if (typeof key === "number") return schema.items;
   const { properties } = schema;
   return properties !== undefined && Object.hasOwn(properties, String(key)) ? properties[String(key)] : undefined;

@@ -230,7 +230,8 @@ export class ExpressionCompiler {
     let at: Schema | undefined = schema;
     let walked = reference.name;
     for (const part of reference.path) {
-      if (at === undefined) return;
+      // What only one of several forms declares may still be there.
+      if (at === undefined || at.anyOf !== undefined) return;
       const word = typeWord(at);
       const isScalar =
         word !== undefined &&

@@ -433,19 +433,20 @@ function outputOf(source: SourceMap): Known {
   const schema = get(source, "output_schema");
   // What is wrong with it is reported where the node is compiled.
   const known = readSchema(schema, "", new Diagnostics());
-  if (known !== undefined && textOf(get(source, "kind")) !== "map") return { schema: known };
   const kind = textOf(get(source, "kind"));
   // What takes the place of a failure may be anything.
   const isCertain = get(source, "on_error")?.kind !== "map";
-  if (isCertain && kind === "map") return { schema: { type: "array" } };
-  if (isCertain && kind === "llm" && schema === undefined) return { schema: { type: "string" } };
+  if (!isCertain) return {};
+  if (known !== undefined) return { schema: known };
+  if (kind === "map") return { schema: { type: "array" } };
+  if (kind === "llm" && schema === undefined) return { schema: { type: "string" } };
   const value = textOf(get(source, "value"));
-  if (isCertain && kind === "expression" && value !== undefined && !value.includes("{{")) {
+  if (kind === "expression" && value !== undefined && !value.includes("{{")) {
     const type = typeOfText(value, () => undefined);
     return type === undefined ? {} : { schema: type };
   }
   const list = get(source, "expressions");
-  if (list?.kind !== "map" || !isCertain) return {};
+  if (list?.kind !== "map") return {};
   return {
     schema: {
       type: "object",
