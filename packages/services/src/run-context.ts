@@ -78,8 +78,6 @@ export class RunContext<Input = unknown> {
   readonly #signal: AbortSignal | undefined;
   /** Which attempt this is, from 1. */
   readonly attempt: number;
-  /** Attempts here and in the parts around, as `2.1.1`: names what has no name of its own. */
-  readonly #trail: string;
   /** A later attempt anywhere in the part that is retried has a greater one. */
   readonly #generation: number;
   /** Instant of the monotonic clock at which the attempt is over, in milliseconds. */
@@ -88,10 +86,15 @@ export class RunContext<Input = unknown> {
   constructor(scope: Scope, attempt: number, signal?: AbortSignal, deadline?: number) {
     this.#scope = scope;
     this.#signal = signal;
-    this.#trail = scope.trail === undefined ? String(attempt) : `${scope.trail}.${attempt}`;
     this.#generation = scope.memo === undefined ? 0 : scope.memo.next++;
     this.attempt = attempt;
     this.deadline = deadline;
+  }
+
+  /** Attempts here and in the parts around, as `2.1.1`: names what has no name of its own. */
+  get #trail(): string {
+    const { trail } = this.#scope;
+    return trail === undefined ? String(this.attempt) : `${trail}.${this.attempt}`;
   }
 
   get runId(): RunId {
