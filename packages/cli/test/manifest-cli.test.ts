@@ -165,6 +165,16 @@ test("a text that looks like a number stays a text where the schema says so", ()
   expect(json(["run", typed, "-i", "id=007", "-i", "n=7"])).toMatchObject({ result: { id: "007", n: 7 } });
 });
 
+test("an input that the schema does not have is most likely a slip", () => {
+  const source = manifest(
+    "  input_schema: { type: object, properties: { number: { type: integer, default: 1 } } }\n  nodes: [{ name: a, kind: expression, value: input.number }]\n",
+  );
+  expect(ergos(["run", source, "-i", "nubmer=3"])).toMatchObject({
+    status: 0,
+    stderr: 'the input_schema has no "nubmer"; did you mean number?\n',
+  });
+});
+
 test("files are written, invoked, told, found and searched", () => {
   expect(ergos(["write", "/home/a.md", "first line\nneedle here"]).status).toBe(0);
   expect(ergos(["write", "/home/b.md"], { input: "piped Needle" }).status).toBe(0);

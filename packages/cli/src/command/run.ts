@@ -1,7 +1,8 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
 import { setTimeout as delay } from "node:timers/promises";
-import { type Pid, type ProcessSummary, type ProgramSource, RESOURCES } from "@ergos/kernel";
+import { nearest } from "@ergos/compiler/names";
+import { type Pid, type ProcessSummary, type ProgramSource, RESOURCES, type Schema } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -45,7 +46,9 @@ export const runCommand: Command = {
       cwd: process.cwd(),
       ...(pipeline === undefined ? {} : { export: pipeline }),
     };
-    const input = readInput(invocation, await textFields(source));
+    const schema = await inputSchemaOf(source);
+    const input = readInput(invocation, schema);
+    warnOfUnknown(input, schema, invocation.out);
     await using os = await openHost(invocation);
     const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
     const pid =
@@ -276,7 +279,10 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
   };
 }
 
-function readInput(invocation: Invocation, texts: ReadonlySet<string>): Readonly<Record<string, unknown>> {
+function readInput(invocation: Invocation, schema: Schema | undefined): Readonly<Record<string, unknown>> {
+  // What the schema calls a text is one, whatever it looks like.
+  const fields = Object.entries(schema?.properties ?? {});
+  const texts = new Set(fields.flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
   const json = textOption(invocation, "input-json");
   return { ...(json === undefined ? {} : asObject(json)), ...readPairs(listOption(invocation, "input"), texts) };
 }
@@ -291,12 +297,24 @@ function asObject(json: string): Record<string, unknown> {
   throw new UsageError("--input-json takes a JSON object");
 }
 
-/** Fields of a manifest's input that are texts, whatever they look like. */
-async function textFields(source: ProgramSource): Promise<ReadonlySet<string>> {
-  if (!isManifestFile(source.module ?? "")) return new Set();
+/** What a manifest says of its input; undefined for a program that says nothing. */
+async function inputSchemaOf(source: ProgramSource): Promise<Schema | undefined> {
+  if (!isManifestFile(source.module ?? "")) return undefined;
   const { pipelineOf } = await import("../manifest-file.ts");
-  const { properties = {} } = pipelineOf(source).inputSchema ?? {};
-  return new Set(Object.entries(properties).flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
+  return pipelineOf(source).inputSchema;
+}
+
+/** A name that the schema does not have is most likely a slip; the schema alone may refuse it. */
+function warnOfUnknown(input: object, schema: Schema | undefined, out: Output): void {
+  const declared = schema?.properties;
+  // Where the schema says what becomes of other names, that is enough.
+  if (declared === undefined || schema?.additionalProperties !== undefined) return;
+  for (const name of Object.keys(input)) {
+    if (Object.hasOwn(declared, name)) continue;
+    const match = nearest(name, Object.keys(declared));
+    const advice = match === undefined ? `it has ${Object.keys(declared).join(", ")}` : `did you mean ${match}?`;
+    out.error(out.style("yellow", `the input_schema has no ${JSON.stringify(name)}; ${advice}`));
+  }
 }
 
 function readBudget(invocation: Invocation): Readonly<Record<string, number>> | undefined {
