@@ -87,7 +87,8 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
     if (options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined)
       watchdog = startWatchdog({ limitMs: options.watchdogMs, reportFile });
-    const mounter: { mount: (mounts: readonly MountSpec[]) => Promise<void> } = { mount: () => Promise.resolve() };
+    // Programs are loaded through the kernel, whose mounts they ask for.
+    let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
     kernel = await Kernel.boot({
       store,
@@ -96,12 +97,12 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       ...modelsOf(options),
       tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
-      loader: moduleLoader((mounts) => mounter.mount(mounts)),
+      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module)),
       user: options.user ?? userInfo().username,
     });
     const booted = kernel;
-    mounter.mount = (mounts) => mountAll(booted, mounts);
-    await mountAll(kernel, options.mounts ?? []);
+    folders = new FolderMounts(kernel);
+    await folders.mount(options.mounts ?? []);
     if (dir !== undefined && options.serve !== false) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
       await socket?.close();
@@ -143,28 +144,68 @@ async function openStores(dir: string | undefined): Promise<{ store: Metastore; 
 }
 
 /** Loads a program, and mounts what it asks for with the input of the process. */
-function moduleLoader(mount: (mounts: readonly MountSpec[]) => Promise<void>): ProgramLoader {
+function moduleLoader(mount: (mounts: readonly MountSpec[], module: string) => Promise<void>): ProgramLoader {
   return async (source, input) => {
     const { program, mounts } = await loadProgram(source);
-    await mount(mounts(input));
+    await mount(mounts(input), source.module ?? "");
     return program;
   };
 }
 
-async function mountAll(kernel: Kernel, mounts: readonly MountSpec[]): Promise<void> {
-  for (const mount of mounts) {
-    const path = resolve(mount.path);
-    const writable = mount.writable === true;
-    const there = kernel.mountAt(mount.at);
-    if (there?.source === path && there.readOnly === !writable) continue;
-    // What nobody uses any more makes room.
-    const isUsed = kernel.host.processes.all.some((process) => process.pid !== kernel.os.pid && process.isAlive);
-    if (there !== undefined && !isUsed) await kernel.unmount(mount.at);
-    else if (there !== undefined)
-      throw new KernelError("EBUSY", `${mount.at} is already ${there.source}; unmount it, or mount ${path} elsewhere`, {
-        path: mount.at,
-      });
-    kernel.mount(mount.at, await openFolder({ path, writable }));
+/**
+ * The folders of a host: those that it was given, which stay, and those that programs asked for, which make
+ * room when their runs are over. One caller at a time: two that want one place must not both find it free.
+ */
+class FolderMounts {
+  readonly #kernel: Kernel;
+  /** Who asked for a mount, and the newest process of that moment: its run is a later one. */
+  readonly #asked = new Map<string, { readonly module: string; readonly after: number }>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+  }
+
+  /** @throws {EBUSY} something else is mounted there, and may still be needed */
+  mount(mounts: readonly MountSpec[], module?: string): Promise<void> {
+    const mounting = this.#last.then(() => this.#mountAll(mounts, module));
+    this.#last = mounting.catch(() => undefined);
+    return mounting;
+  }
+
+  async #mountAll(mounts: readonly MountSpec[], module: string | undefined): Promise<void> {
+    for (const mount of mounts) {
+      const path = resolve(mount.path);
+      const writable = mount.writable === true;
+      const there = this.#kernel.mountAt(mount.at);
+      if (there?.source !== path || there.readOnly === writable) {
+        if (there !== undefined && !this.#isOver(mount.at))
+          throw new KernelError(
+            "EBUSY",
+            `${mount.at} is already ${there.source}; wait for the runs that read it, or mount ${path} elsewhere`,
+            { path: mount.at },
+          );
+        const driver = await openFolder({ path, writable });
+        if (there !== undefined) await this.#kernel.unmount(mount.at);
+        this.#kernel.mount(mount.at, driver);
+      }
+      if (module !== undefined) this.#asked.set(mount.at, { module, after: this.#newestPid });
+    }
+  }
+
+  /** Whether the run that a mount was made for has begun, and nothing that might read it goes on. */
+  #isOver(at: string): boolean {
+    const asked = this.#asked.get(at);
+    if (asked === undefined) return false;
+    const { all, owner } = { all: this.#kernel.host.processes.all, owner: this.#kernel.os.pid };
+    const hasBegun = all.some(
+      ({ pid, identity }) => pid > asked.after && identity.program.source?.module === asked.module,
+    );
+    return hasBegun && !all.some((process) => process.pid !== owner && process.isAlive);
+  }
+
+  get #newestPid(): number {
+    return this.#kernel.host.processes.all.reduce((newest, { pid }) => Math.max(newest, pid), 0);
   }
 }
 

@@ -438,6 +438,25 @@ describe("a restart in the middle", () => {
     // The run before is over: its mount makes room.
     expect(await os.run({ ...manifest(spec), cwd: join(dir, "two") }, { input: { dir: "data" } })).toBe("from two");
   });
+
+  test("never reads another run's folder, when two ask for one place at once", async () => {
+    file("one/data/x", "from one");
+    file("two/data/x", "from two");
+    const source = manifest(`  mounts: [{ at: /srv/d, path: "{{ input.dir }}" }]
+  nodes: [{ name: a, kind: tool, tool: read_file, arguments: { path: /srv/d/x } }]
+`);
+    await using os = await connect();
+    for (let round = 0; round < 10; round++) {
+      const both = await Promise.allSettled(
+        ["one", "two"].map((cwd) => os.run({ ...source, cwd: join(dir, cwd) }, { input: { dir: "data" } })),
+      );
+      for (const [at, outcome] of both.entries()) {
+        if (outcome.status === "fulfilled") expect(outcome.value).toBe(at === 0 ? "from one" : "from two");
+        else expect(String(outcome.reason)).toContain("EBUSY");
+      }
+      expect(both.some(({ status }) => status === "fulfilled")).toBe(true);
+    }
+  });
 });
 
 describe("what is over is over", () => {

@@ -97,6 +97,9 @@ export interface ModelProvider {
   open(model: string): Model;
 }
 
+/** Models of providers that stay open. */
+const OPENED_MAX = 1000;
+
 /** The models of a host: those it was given, and those that its providers open when they are named. */
 export class ModelTable {
   readonly #models: Map<string, Model>;
@@ -128,7 +131,8 @@ export class ModelTable {
     if (known !== undefined) return known;
     const slash = name.indexOf("/");
     const model = slash <= 0 ? undefined : this.#providers.get(name.slice(0, slash))?.open(name.slice(slash + 1));
-    if (model !== undefined) this.#models.set(name, model);
+    // Names come from programs too: what is opened once more later costs little, a table without bound much.
+    if (model !== undefined && this.#models.size < OPENED_MAX) this.#models.set(name, model);
     return model;
   }
 }
