@@ -259,6 +259,23 @@ describe("models and tools", () => {
     );
   });
 
+  test("a tool that acted and returned what cannot be recorded has failed, and is not said to have done nothing", async () => {
+    file(
+      "tool.ts",
+      `import { appendFileSync } from "node:fs";
+export default () => { appendFileSync(${JSON.stringify(join(dir, "calls"))}, "acted\\n"); const a: any = {}; a.a = a; return a; };`,
+    );
+    await using os = await connect({ dir: join(dir, "data"), serve: false });
+    const pid = await os.spawn(
+      manifest("  tools: { act: { module: ./tool.ts } }\n  nodes: [{ name: a, kind: tool, tool: act, retry: 3 }]\n"),
+    );
+
+    expect((await os.wait(pid)).error?.message).toMatch(/EINVAL/);
+    expect(lines("calls")).toEqual(["acted"]);
+    const events = await os.fs.readText(`/proc/runs/sample-${pid}/events`);
+    expect(events).not.toContain("release");
+  });
+
   test("a budgeted call is cut at what was reserved for it", async () => {
     let bound: number | undefined;
     const model = createOfflineModel({

@@ -56,18 +56,25 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
   const started = host.platform.clock.monotonic();
   const state = caller.state;
   caller.become({ name: "waiting", channel: `tool ${tool.name}` });
+  let hasActed = false;
   try {
     const value = await tool.call(args, {
       os: host.osOf(caller),
       signal: call.signal ?? caller.signal,
       idempotencyKey: key,
     });
+    hasActed = acts;
     const ms = Math.round(host.platform.clock.monotonic() - started);
     const receipt = await journal?.end(place, { value }, { ms }).done;
     if (acts) await receipt?.flushed;
     caller.usage.steps++;
     return value;
   } catch (error) {
+    // A result that cannot be recorded does not undo what was done: the failure is the outcome.
+    if (hasActed && caller.isAlive && !caller.isEnding) {
+      await journal?.end(place, { error: toErrorRecord(error) }).done;
+      throw error;
+    }
     journal?.retract(place);
     if (acts && caller.isAlive && !caller.isEnding)
       await journal?.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) });
