@@ -7,6 +7,7 @@ import { describe, expect, test } from "vitest";
 import { CLI_FILE, cliReference } from "./cli-reference.ts";
 import { EXPRESSION_FILE, expressionReference } from "./expression-reference.ts";
 import { MANIFEST_FILE, manifestReference } from "./manifest-reference.ts";
+import { RIGHTS_FILE, rightsReference } from "./rights-reference.ts";
 import { REFERENCE_FILE, syscallReference } from "./syscall-reference.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -226,6 +227,10 @@ describe("documentation", () => {
 
   test("the reference of the system calls is what the table says", () => {
     expect(readFileSync(REFERENCE_FILE, "utf8")).toBe(syscallReference());
+  });
+
+  test("the reference of rights is what their tables say", () => {
+    expect(readFileSync(RIGHTS_FILE, "utf8")).toBe(rightsReference());
   });
 
   test("the reference of expressions lists what the language has", () => {

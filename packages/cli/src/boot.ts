@@ -1,6 +1,6 @@
 // The composition root: the only file that names drivers. It uses nothing that another privileged caller lacks.
 
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -11,9 +11,11 @@ import {
   type Model,
   type ObjectStore,
   type Os,
+  type PriceList,
   type Program,
   type ProgramLoader,
   type Tool,
+  describe,
 } from "@ergos/kernel";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
@@ -57,6 +59,8 @@ export interface HostOptions {
   /** Tools beside those over files. */
   readonly tools?: readonly Tool<Os>[];
   readonly programs?: readonly Program[];
+  /** Prices by the name of a model or a glob, in dollars per million tokens; those of `prices.json` otherwise. */
+  readonly prices?: PriceList;
   readonly mounts?: readonly MountSpec[];
   readonly user?: string;
   /** Answer other commands over the control socket (default true with a directory). */
@@ -97,6 +101,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       ...modelsOf(options),
       tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
+      prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
       loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module)),
       user: options.user ?? userInfo().username,
     });
@@ -206,6 +211,20 @@ class FolderMounts {
 
   get #newestPid(): number {
     return this.#kernel.host.processes.all.reduce((newest, { pid }) => Math.max(newest, pid), 0);
+  }
+}
+
+/**
+ * Prices that the user has written down; none when there is no file.
+ * @throws {EINVAL} it is no JSON
+ */
+function readPrices(file: string): PriceList {
+  if (!existsSync(file)) return {};
+  try {
+    // The kernel checks its form.
+    return JSON.parse(readFileSync(file, "utf8")) as PriceList;
+  } catch (cause) {
+    throw new KernelError("EINVAL", `${file} is no JSON: ${describe(cause)}`, { path: file, cause });
   }
 }
 

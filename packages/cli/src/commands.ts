@@ -36,6 +36,38 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
   stat: { summary: "tell what a path is", load: async () => (await import("./command/file.ts")).statCommand },
   glob: { summary: "find files by their paths", load: async () => (await import("./command/search.ts")).globCommand },
   grep: { summary: "find lines in files", load: async () => (await import("./command/search.ts")).grepCommand },
+  budget: {
+    summary: "show what a process may spend and has spent, or add to it",
+    load: async () => (await import("./command/budget.ts")).budgetCommand,
+  },
+  usage: {
+    summary: "sum up what model and tool calls were charged",
+    load: async () => (await import("./command/budget.ts")).usageCommand,
+  },
+  caps: {
+    summary: "show what a process may do, and by which grants",
+    load: async () => (await import("./command/rights.ts")).capsCommand,
+  },
+  why: {
+    summary: "tell whether a process may do something, and why",
+    load: async () => (await import("./command/rights.ts")).whyCommand,
+  },
+  grant: {
+    summary: "add grants to a running process, or narrow it",
+    load: async () => (await import("./command/rights.ts")).grantCommand,
+  },
+  revoke: {
+    summary: "take grants back at once",
+    load: async () => (await import("./command/rights.ts")).revokeCommand,
+  },
+  asks: {
+    summary: "list questions that wait for a person",
+    load: async () => (await import("./command/rights.ts")).asksCommand,
+  },
+  answer: {
+    summary: "answer a question of a process",
+    load: async () => (await import("./command/rights.ts")).answerCommand,
+  },
   top: {
     summary: "show processes and what they use, live",
     load: async () => (await import("./command/top.ts")).topCommand,

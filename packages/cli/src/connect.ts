@@ -91,6 +91,7 @@ const OPTIONS: Schema = {
     watchdogMs: { type: "number", minimum: 0 },
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
     tools: { type: "array", items: { type: "object", required: ["name", "call"] } },
+    prices: { type: "object" },
     programs: { type: "array", items: { type: "object", required: ["name", "run"] } },
     mounts: {
       type: "array",

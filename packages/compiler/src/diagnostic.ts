@@ -32,6 +32,8 @@ export const DIAGNOSTICS = {
   E501: ["error", "a module does not exist"],
   E502: ["error", "a module has no such export"],
   E601: ["error", "a schema is not valid"],
+  E602: ["error", "a grant is not valid"],
+  E603: ["error", "a node needs what the grants do not allow"],
   W201: ["warning", "a model or tool call has no timeout"],
   W202: ["warning", "nothing uses the output of a node"],
   W203: ["warning", "a secret stands in the manifest"],

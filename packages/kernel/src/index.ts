@@ -16,8 +16,23 @@ export * from "./base/json.ts";
 export * from "./base/limits.ts";
 export * from "./base/path.ts";
 export * from "./base/schema.ts";
-export { type Amounts, RESOURCES, type Resource } from "./budget/account.ts";
-export { Capability, type Grant, formatGrant, parseGrant } from "./cap/capability.ts";
+export { type UsageEntry, type UsageKey, type UsageRow, USAGE_KEYS, usageEntries } from "./budget/ledger.ts";
+export { LIMITS_SCHEMA, ON_LIMIT, type OnLimit, type ProcessLimits } from "./budget/limits.ts";
+export { type Price, type PriceList, PriceTable } from "./budget/price.ts";
+export { RATE_RESOURCES, RATE_SCOPES, type RateLimit, SlidingWindow, TokenBucket } from "./budget/rate.ts";
+export {
+  type Amounts,
+  RESOURCES,
+  RESOURCE_UNITS,
+  type Resource,
+  formatAmount,
+  parseAmount,
+  toMicros,
+} from "./budget/resource.ts";
+export { Capability, type Decision, type Explanation, type LayerReason } from "./cap/capability.ts";
+export { type Condition, type Effect, type Grant, formatGrant, parseGrant } from "./cap/grant.ts";
+export { PROFILES, RIGHTS, parseGrants } from "./cap/rights.ts";
+export { type Answer, type Ask, VERDICTS } from "./proc/ask-table.ts";
 export type { EventFilter } from "./ipc/event-bus.ts";
 export { formatRecord } from "./journal/format.ts";
 export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/record.ts";

@@ -11,6 +11,11 @@ import { KernelError } from "./base/errno.ts";
 import { PID_OWNER, type Pid, type RunId } from "./base/id.ts";
 import { toPath } from "./base/path.ts";
 import { AccountTree } from "./budget/account.ts";
+import type { ProcessLimits } from "./budget/limits.ts";
+import { type PriceList, PriceTable } from "./budget/price.ts";
+import { RateTable } from "./budget/rate.ts";
+import { LayerTable } from "./cap/layer-table.ts";
+import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { ProcessTable } from "./proc/process-table.ts";
@@ -35,6 +40,8 @@ export interface KernelParts {
   readonly providers?: readonly ModelProvider[];
   /** Name of the model that a request without one means; the first of `models` unless given. */
   readonly defaultModel?: string;
+  /** Prices that replace what the models say of themselves. */
+  readonly prices?: PriceList;
   readonly tools?: readonly Tool<Os>[];
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
@@ -59,6 +66,8 @@ export class Kernel implements AsyncDisposable {
     const bus = new EventBus(store, platform.clock);
     const committer = new Committer(store, bus, platform.clock);
     const accounts = new AccountTree(store);
+    const layers = new LayerTable(store, committer);
+    const asks = new AskTable(store, committer);
     const fs = new FileSystem(store, objects, platform, committer);
     const runner: { run: (process: Process, program: Program) => unknown } = {
       run: () => Promise.reject(new KernelError("EBUSY", "the kernel is still booting")),
@@ -69,17 +78,20 @@ export class Kernel implements AsyncDisposable {
       platform,
       committer,
       accounts,
+      layers,
       bus,
       runner: {
         run: (process, program) => runner.run(process, program),
         release: (process) => {
           for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
           process.files = undefined;
+          void asks.withdraw(process.pid).catch(() => undefined);
         },
       },
     });
     await fs.boot();
     await accounts.boot();
+    await asks.boot();
     const owner = await processes.boot(parts.user ?? "owner");
     const host: Host = {
       version: KERNEL_VERSION,
@@ -91,7 +103,11 @@ export class Kernel implements AsyncDisposable {
       bus,
       fs,
       accounts,
+      rates: new RateTable(platform.clock),
+      prices: new PriceTable(parts.prices),
       processes,
+      layers,
+      asks,
       owner,
       models: new ModelTable(parts.models ?? [], parts.providers ?? [], parts.defaultModel),
       tools: new Map((parts.tools ?? []).map((tool) => [tool.name, tool])),
@@ -222,6 +238,10 @@ class Context implements ProcessContext {
 
   get isResumed(): boolean {
     return this.#process.isResumed;
+  }
+
+  get limits(): ProcessLimits | undefined {
+    return this.#process.limits;
   }
 
   get isObserved(): boolean {

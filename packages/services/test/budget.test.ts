@@ -51,7 +51,7 @@ describe("budgets", () => {
     });
     const exit = await at.os.wait(await at.os.spawn(parent, { budget: { tokensOut: 100 } }));
 
-    expect(exit.result).toMatchObject({ done: 4, budget: { tokensOut: { allocation: 100, used: 8 } } });
+    expect(exit.result).toMatchObject({ done: 16, budget: { tokensOut: { allocation: 100, used: 32 } } });
     await at.close();
   });
 

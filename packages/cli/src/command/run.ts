@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { nearest } from "@ergos/compiler/names";
-import { type Pid, type ProcessSummary, type ProgramSource, RESOURCES, type Schema } from "@ergos/kernel";
+import { ON_LIMIT, type OnLimit, type Pid, type ProcessSummary, type ProgramSource, type Schema } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -16,6 +16,9 @@ import {
   textOption,
 } from "../command.ts";
 import { type ErgOs, connectHost } from "../connect.ts";
+import { readAmounts } from "./budget.ts";
+import { askText } from "./rights.ts";
+
 import { findProcess } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
 import { type Output, formatCount, formatMs } from "../terminal.ts";
@@ -28,15 +31,24 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--budget resource=amount]...",
-  examples: ["ergos run examples/digest", "ergos run ./agent.ts --input topic=locks", "ergos run ./agent.ts --resume"],
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]...",
+  examples: [
+    "ergos run examples/digest",
+    "ergos run ./agent.ts --input topic=locks",
+    "ergos run ./agent.ts --resume",
+    "ergos run ./agent.ts --limit cost=0.50 --limit calls=20 --on-limit ask",
+    "ergos run ./agent.ts --cap llm --cap fs.read:/srv/** --cap 'ask tool.call:send_mail'",
+  ],
   options: {
     pipeline: { type: "string" },
     input: { type: "string", multiple: true, short: "i" },
     "input-json": { type: "string" },
     name: { type: "string" },
     resume: { type: "boolean" },
+    limit: { type: "string", multiple: true },
     budget: { type: "string", multiple: true },
+    "on-limit": { type: "string" },
+    cap: { type: "string", multiple: true },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
@@ -64,9 +76,9 @@ export const runCommand: Command = {
 export const resumeCommand: Command = {
   name: "resume",
   summary: "run a process on that its host left behind, or try a failed one again",
-  usage: "[pid|run]... [--force]",
-  examples: ["ergos resume", "ergos resume 7", "ergos resume digest-7 --force"],
-  options: { force: { type: "boolean" } },
+  usage: "[pid|run]... [--force] [--limit resource=amount]...",
+  examples: ["ergos resume", "ergos resume 7", "ergos resume digest-7 --force", "ergos resume 7 --limit cost=0.50"],
+  options: { force: { type: "boolean" }, limit: { type: "string", multiple: true } },
   run: async (invocation) => {
     await using os = await openHost(invocation);
     const chosen =
@@ -77,13 +89,20 @@ export const resumeCommand: Command = {
       invocation.out.answer([], () => "nothing to resume: no process sleeps here");
       return EXIT_OK;
     }
+    const added = readAmounts(listOption(invocation, "limit"));
     let status = EXIT_OK;
     for (const process of chosen) {
       if (process.state === "running" || process.state === "waiting")
         invocation.out.line(`${process.runId} is running already`);
       else if (process.state === "zombie" && process.code === 0)
         invocation.out.line(`${process.runId} has completed; nothing is left to do`);
-      else await os.resume(process.pid, { again: process.state === "zombie", force: isSet(invocation, "force") });
+      else {
+        await os.resume(process.pid, {
+          again: process.state === "zombie",
+          force: isSet(invocation, "force"),
+          ...(added === undefined ? {} : { budget: added }),
+        });
+      }
     }
     for (const process of chosen) status = Math.max(status, await follow(os, process.pid, invocation.out));
     return status;
@@ -136,13 +155,22 @@ async function openHost(invocation: Invocation): Promise<ErgOs> {
 
 async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, input: unknown): Promise<Pid> {
   const name = textOption(invocation, "name");
-  const budget = readBudget(invocation);
+  const budget = readAmounts([...listOption(invocation, "limit"), ...listOption(invocation, "budget")]);
+  const onLimit = textOption(invocation, "on-limit");
+  if (onLimit !== undefined && !isOnLimit(onLimit))
+    throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
+  const caps = listOption(invocation, "cap");
   return os.spawn(source, {
     input,
     ...(name === undefined ? {} : { name }),
     ...(budget === undefined ? {} : { budget }),
+    ...(onLimit === undefined ? {} : { limits: { onLimit } }),
+    // A run may always record its own steps.
+    ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),
   });
 }
+
+const isOnLimit = (text: string): text is OnLimit => ON_LIMIT.some((policy) => policy === text);
 
 async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pid> {
   if (process.state === "sleeping") {
@@ -169,6 +197,7 @@ async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, 
   const started = performance.now();
   const interrupt = onInterrupt(os, pid, out);
   const display = out.isTerminal ? showProgress(os, pid, out, started) : undefined;
+  const tellWaiting = showWaiting(os, pid, out);
   try {
     const exit = await os.wait(pid);
     // What is printed has left this host: it must not be lost by a crash that follows.
@@ -186,8 +215,34 @@ async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, 
     return exit.code === 0 ? EXIT_OK : exit.signal === undefined ? EXIT_FAILED : exit.code;
   } finally {
     display?.();
+    tellWaiting();
     interrupt();
   }
+}
+
+/** Milliseconds between two looks at whether anything waits for a person. */
+const WAITING_POLL_MS = 250;
+
+/** Says once for each what waits for a person: a question, or a budget that is used up. */
+function showWaiting(os: ErgOs, pid: Pid, out: Output): () => void {
+  const told = new Set<string>();
+  const tell = (key: string, text: string): void => {
+    if (told.has(key)) return;
+    told.add(key);
+    out.error(text);
+  };
+  const look = async (): Promise<void> => {
+    for (const ask of await os.call("asks", {})) tell(`ask ${ask.id}`, askText(ask, out));
+    const [process] = await os.ps({ pids: [pid] });
+    const { channel } = process ?? {};
+    if (channel?.startsWith("budget of") === true)
+      tell(
+        channel,
+        `${process?.runId ?? pid} waits: its ${channel} is used up. Add to it with: ergos budget ${pid} --add ${channel.slice(10)}=N`,
+      );
+  };
+  const poll = poller(look, WAITING_POLL_MS);
+  return () => poll.stop();
 }
 
 function report(
@@ -237,7 +292,6 @@ export function errorText(
 function showProgress(os: ErgOs, pid: Pid, out: Output, started: number): () => void {
   const frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏";
   let turn = 0;
-  let isBusy = false;
   const draw = async (): Promise<void> => {
     const process = (await os.ps({ pids: [pid] }))[0];
     if (process === undefined) return;
@@ -251,14 +305,21 @@ function showProgress(os: ErgOs, pid: Pid, out: Output, started: number): () => 
       `${frames[turn++ % frames.length] ?? ""} ${process.runId}  ${part}  ${formatCount(usage.steps)} steps  ${tokens} tokens  ${formatMs(performance.now() - started)}`,
     );
   };
+  const poll = poller(draw, 100);
+  return () => poll.stop();
+}
+
+/** Does something again and again, never twice at the same time. */
+function poller(work: () => Promise<void>, everyMs: number): { readonly stop: () => void } {
+  let isBusy = false;
   const timer = setInterval(() => {
     if (isBusy) return;
     isBusy = true;
-    void draw()
+    void work()
       .catch(() => undefined)
       .finally(() => (isBusy = false));
-  }, 100);
-  return () => clearInterval(timer);
+  }, everyMs);
+  return { stop: () => clearInterval(timer) };
 }
 
 /** Ctrl-C stops this host, not the run: it sleeps until somebody resumes it. A second one does not wait. */
@@ -315,19 +376,4 @@ function warnOfUnknown(input: object, schema: Schema | undefined, out: Output): 
     const advice = match === undefined ? `it has ${Object.keys(declared).join(", ")}` : `did you mean ${match}?`;
     out.error(out.style("yellow", `the input_schema has no ${JSON.stringify(name)}; ${advice}`));
   }
-}
-
-function readBudget(invocation: Invocation): Readonly<Record<string, number>> | undefined {
-  const pairs = listOption(invocation, "budget");
-  if (pairs.length === 0) return undefined;
-  return Object.fromEntries(
-    pairs.map((pair) => {
-      const [name = "", amount = ""] = pair.split("=");
-      if (name === "" || !/^\d+$/.test(amount))
-        throw new UsageError(`--budget takes resource=amount such as tokensOut=10000, found ${JSON.stringify(pair)}`);
-      if (!RESOURCES.some((known) => known === name))
-        throw new UsageError(`no resource ${JSON.stringify(name)}; a budget holds ${RESOURCES.join(", ")}`);
-      return [name, Number(amount)];
-    }),
-  );
 }

@@ -12,6 +12,7 @@ import { readSource } from "../source/reader.ts";
 import { type SourceMap, type SourceValue, get, kindName, placeOf, textOf } from "../source/value.ts";
 import { type MountTemplate, PLAN_FORMAT, type PlanDocument, type ToolSpec } from "./document.ts";
 import type { Known, NameScope } from "./expressions.ts";
+import { checkCaps, compileCaps, compileLimits } from "./bounds.ts";
 import { lint, reportSecrets } from "./lint.ts";
 import { AMBIENT, NodeCompiler } from "./node-compiler.ts";
 
@@ -138,7 +139,10 @@ function compilePipeline(
   const mounts = get(spec, "mounts");
   const description = textOf(get(metadata, "description"));
   const concurrency = get(spec, "concurrency");
-  return {
+  const capsAt = get(spec, "caps");
+  const caps = compileCaps(capsAt, diagnostics);
+  const bounds = compileLimits(get(spec, "limits"), diagnostics);
+  const plan: PlanDocument = {
     format: PLAN_FORMAT,
     name: textOf(get(metadata, "name")) ?? "",
     ...(description === undefined ? {} : { description }),
@@ -151,10 +155,14 @@ function compilePipeline(
         ? mounts.items.flatMap((item, at) => compileMount(item, compiler, outer, `spec.mounts[${at}]`))
         : [],
     tools,
+    ...(caps === undefined ? {} : { caps }),
+    ...(bounds === undefined ? {} : { bounds }),
     nodes,
     ...(output === undefined ? {} : { output }),
     ...(epilogue === undefined ? {} : { epilogue }),
   };
+  if (capsAt !== undefined && !diagnostics.hasErrors) checkCaps(plan, capsAt, diagnostics);
+  return plan;
 }
 
 function compileMount(

@@ -1,6 +1,7 @@
 // The plan as data: what a manifest compiles to, what `ergos plan --json` prints, what a host binds to code.
 
 import type { Schema } from "@ergos/kernel";
+import type { BoundsDocument } from "./bounds.ts";
 import type { NodeKind } from "../schema/pipeline-fields.ts";
 
 export const PLAN_FORMAT = 1;
@@ -120,6 +121,9 @@ export interface PlanDocument {
   readonly concurrency: number;
   readonly mounts: readonly MountTemplate[];
   readonly tools: Readonly<Record<string, ToolSpec>>;
+  /** Grants that its processes are narrowed to; absent: what who starts it may. */
+  readonly caps?: readonly string[];
+  readonly bounds?: BoundsDocument;
   readonly nodes: readonly NodeDocument[];
   readonly output?: ValueSpec;
   readonly epilogue?: string;

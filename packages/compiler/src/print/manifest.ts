@@ -35,12 +35,36 @@ export function toManifest(plan: PlanDocument, pathOf: (module: string) => strin
                 }),
               ]),
             ),
+      caps: plan.caps?.slice(1),
+      limits: plan.bounds === undefined ? undefined : limitsOf(plan.bounds),
       nodes: plan.nodes.map((node) => nodeOf(node, pathOf)),
       output: plan.output === undefined ? undefined : expressionsOf(plan.output),
       epilogue: plan.epilogue,
     }),
   };
   return stringify(document, { lineWidth: 0, aliasDuplicateObjects: false });
+}
+
+function limitsOf({ budget, limits }: NonNullable<PlanDocument["bounds"]>): Json {
+  return present({
+    maxTotalTokens: budget.tokens,
+    maxInputTokens: budget.tokensIn,
+    maxOutputTokens: budget.tokensOut,
+    maxLlmCalls: budget.modelCalls,
+    maxToolCalls: budget.toolCalls,
+    maxCostUsd: budget.costMicros === undefined ? undefined : budget.costMicros / 1_000_000,
+    maxSpawns: budget.spawns,
+    maxBytesWritten: budget.bytesWritten,
+    maxDurationMs: limits.wallMs,
+    maxCallMs: limits.callMs,
+    maxChildren: limits.children,
+    maxContextTokens: limits.contextTokens,
+    maxConcurrentCalls: limits.concurrentCalls,
+    warningThreshold: limits.warnAt,
+    onLimit: limits.onLimit,
+    downgradeTo: limits.downgrade,
+    rates: limits.rates?.map(({ windowMs, ...rate }) => ({ ...rate, window: duration(windowMs) })),
+  });
 }
 
 const exportOf = (name: string): string | undefined => (name === "default" ? undefined : name);

@@ -1,5 +1,6 @@
 // The fields of `kind: Pipeline`.
 
+import { ON_LIMIT, RATE_RESOURCES, RATE_SCOPES } from "@ergos/kernel";
 import type { Field, FieldType, Fields, ObjectSpec } from "./field.ts";
 
 export const API_VERSION = "ergos/v1";
@@ -12,6 +13,7 @@ const expressions: FieldType = { type: "expressions" };
 const template: FieldType = { type: "template" };
 const duration: FieldType = { type: "duration" };
 const count: FieldType = { type: "integer", minimum: 1 };
+const amount: FieldType = { type: "integer", minimum: 0 };
 const names: FieldType = { type: "list", items: text, single: true };
 const schema: FieldType = { type: "schema" };
 
@@ -340,6 +342,76 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       on_unknown: onUnknown,
     },
   },
+  limits: {
+    doc: "What a run may spend. 0 means nothing, an absent field no limit.",
+    fields: {
+      maxTotalTokens: { type: amount, doc: "Model tokens in and out." },
+      maxInputTokens: { type: amount, doc: "Model tokens of requests." },
+      maxOutputTokens: { type: amount, doc: "Model tokens of answers." },
+      maxLlmCalls: { type: amount, doc: "Calls of models." },
+      maxToolCalls: { type: amount, doc: "Calls of tools." },
+      maxCostUsd: {
+        type: { type: "number", minimum: 0 },
+        doc: "Dollars. A model whose price nobody knows is then refused.",
+        example: "0.50",
+      },
+      maxSpawns: { type: amount, doc: "Processes that it starts." },
+      maxBytesWritten: { type: amount, doc: "Bytes written to files." },
+      maxDurationMs: {
+        type: duration,
+        doc: "Time for which it runs, counted while a host runs it; it fails then with ETIMEDOUT.",
+        example: "10m",
+      },
+      maxCallMs: { type: duration, doc: "Time of one model or tool call." },
+      maxChildren: { type: amount, doc: "Living child processes at the same time." },
+      maxContextTokens: { type: amount, doc: "Tokens of one request, estimated at four bytes each." },
+      maxConcurrentCalls: { type: count, doc: "Model and tool calls at the same time." },
+      warningThreshold: {
+        type: { type: "number", minimum: 0, maximum: 1 },
+        doc: "Share of a limit from which a warning is logged.",
+        otherwise: "0.8",
+      },
+      onLimit: {
+        type: { type: "enum", values: ON_LIMIT },
+        doc: "What happens to a call that does not fit: it fails (EDQUOT), the run waits until somebody adds to its budget (`suspend`), its node is skipped, a cheaper model of `downgradeTo` is asked, a person is asked for more (`ask`), or the parent process is (`request`).",
+        otherwise: "fail",
+      },
+      downgradeTo: { type: names, doc: "Models to ask in turn with `onLimit: downgrade`." },
+      rates: {
+        type: { type: "list", items: { type: "object", name: "rate" } },
+        doc: "How much in how much time.",
+      },
+    },
+  },
+  rate: {
+    doc: "How much of something in how much time.",
+    fields: {
+      resource: {
+        type: { type: "enum", values: RATE_RESOURCES },
+        doc: "What is counted.",
+        otherwise: "modelCalls",
+      },
+      per: {
+        type: { type: "enum", values: RATE_SCOPES },
+        doc: "What has a window of its own.",
+        otherwise: "process",
+      },
+      only: { type: text, doc: "Only models or tools whose name fits this glob." },
+      max: { type: count, required: true, doc: "How much.", example: "60" },
+      window: { type: duration, required: true, doc: "In how much time.", example: "1m" },
+      kind: {
+        type: { type: "enum", values: ["window", "bucket"] },
+        doc: "No stretch of the window's length holds more (`window`), or refilled evenly (`bucket`).",
+        otherwise: "window",
+      },
+      burst: { type: count, doc: "What a bucket holds.", otherwise: "max" },
+      onLimit: {
+        type: { type: "enum", values: ["wait", "fail"] },
+        doc: "A call beyond it waits, or fails with EAGAIN.",
+        otherwise: "wait",
+      },
+    },
+  },
   metadata: {
     doc: "What identifies the manifest.",
     fields: {
@@ -367,6 +439,18 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       tools: {
         type: { type: "map", values: { type: "object", name: "tool" } },
         doc: "Tools of modules, for `tool` nodes.",
+      },
+      caps: {
+        type: names,
+        doc: "Grants and profiles that runs are narrowed to, whoever starts them: `llm`, `tool:NAME`, `fs.read:/srv/**`, `ask tool.call:send`, `deny net.connect`. Runs may always record their own steps.",
+        otherwise: "all that who starts it may do",
+        example: "[llm, tool:read_file, fs.read:/srv/**]",
+      },
+      limits: {
+        type: { type: "object", name: "limits" },
+        doc: "What a run may spend, and what happens then. Held before each call, over restarts too.",
+        otherwise: "no limits of its own",
+        example: "{ maxCostUsd: 0.50, maxLlmCalls: 20 }",
       },
       nodes: {
         type: { type: "list", items: { type: "node" }, minItems: 1 },

@@ -4,6 +4,7 @@
 
 import { KernelError, type Model, type ModelProvider } from "@ergos/kernel";
 import { type StreamingModel, toModel } from "./language-model.ts";
+import { knownPrice } from "./prices.ts";
 
 export { type LanguageModelOptions, type StreamingModel, toModel } from "./language-model.ts";
 
@@ -72,7 +73,7 @@ export function createOpenAiProvider(options: OpenAiOptions = {}): ModelProvider
 /** One model of a server. */
 export function createOpenAiModel(model: string, options: OpenAiOptions = {}): Model {
   const { name = "openai", baseUrl = OPENAI_URL, apiKey, prices = {}, effect } = options;
-  const price = prices[model];
+  const price = prices[model] ?? knownPrice(name, model);
   return toModel(() => openLanguageModel(model, name, baseUrl, apiKey), {
     name: `${name}/${model}`,
     description: `${model} at ${new URL(baseUrl).host}`,

@@ -51,14 +51,13 @@ export interface LanguageModelOptions {
   readonly description: string;
   /** What a call does to the world; model providers keep no idempotency keys, so `once` unless given. */
   readonly effect?: Model["effect"];
-  /** Micro-dollars per million tokens; unknown prices count as nothing. */
+  /** Micro-dollars per million tokens; absent when nobody knows. */
   readonly price?: Model["price"];
   readonly health?: Model["health"];
   /** Names of the provider's own options, passed on with every request. */
   readonly providerOptions?: ProviderOptions;
 }
 
-const FREE: Model["price"] = { input: 0, output: 0 };
 /** Where a server does not tell its usage, a token is taken for so many characters. */
 const CHARACTERS_PER_TOKEN = 4;
 
@@ -69,7 +68,7 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
     name: options.name,
     description: options.description,
     effect: options.effect ?? "once",
-    price: options.price ?? FREE,
+    price: options.price,
     health: options.health ?? (() => Promise.resolve({ ok: true, detail: "not asked" })),
     infer: async (request, { signal, onText }) => {
       signal.throwIfAborted();

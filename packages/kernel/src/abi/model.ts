@@ -52,6 +52,9 @@ export const MODEL_REQUEST_SCHEMA: Schema = {
   additionalProperties: false,
 };
 
+export const TIERS = ["strategic", "tactical", "operational"] as const;
+export type Tier = (typeof TIERS)[number];
+
 export interface ModelUsage {
   readonly inputTokens: number;
   readonly outputTokens: number;
@@ -71,8 +74,10 @@ export interface Model {
    * leaves the host, and the same key has no second effect. `once`: it must not be repeated unknowingly.
    */
   readonly effect: "pure" | "idempotent" | "once";
-  /** Micro-dollars per million tokens. */
-  readonly price: { readonly input: number; readonly output: number };
+  /** Micro-dollars per million tokens; absent where nobody knows, and then no budget of money can hold it. */
+  readonly price?: { readonly input: number; readonly output: number } | undefined;
+  /** What it is good enough for: budgets may differ by it. Operational unless given. */
+  readonly tier?: Tier | undefined;
   /** Whether the model answers now; the sentence is shown by `doctor`. */
   health(): Promise<{ readonly ok: boolean; readonly detail: string }>;
   /** Answers, or rejects with the signal's reason soon after it aborts. */

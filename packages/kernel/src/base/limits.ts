@@ -47,6 +47,8 @@ export const LIMITS = {
   eventRetention: 100_000,
   /** Grants in one capability. */
   grantsMax: 1024,
+  /** Questions of one process that nobody has answered. */
+  asksMax: 256,
   /** Times a host may die while it resumes a process before that process is quarantined. */
   resumeDeathsMax: 3,
   /** Compare-and-set races lost before EAGAIN. */

@@ -6,15 +6,13 @@
 // B3  An account stays open while its process or anything that uses it lives, and then returns what is left
 //     to its parent, in the commit of the exit that was the last.
 // B4  A reservation whose call nobody saw end (a crash, a kill) counts as spent: nobody knows better.
+// B5  What is reserved for calls under way is more than they will use: whoever finds too little left waits
+//     for them before it is refused.
 
 import type { Batch, Entry, Metastore } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, type Seq, SEQ_ZERO, toPid } from "../base/id.ts";
-
-/** Tokens, micro-dollars and counts; safe non-negative integers. */
-export const RESOURCES = ["tokensIn", "tokensOut", "costMicros", "modelCalls"] as const;
-export type Resource = (typeof RESOURCES)[number];
-export type Amounts = Readonly<Partial<Record<Resource, number>>>;
+import { type Amounts, RESOURCES, type Resource, addAmounts, formatAmount, resourcesOf } from "./resource.ts";
 
 type Add = NonNullable<Batch["adds"]>[number];
 
@@ -42,13 +40,48 @@ const NO_DEPARTURE: Departure = { chain: [], above: [] };
 
 interface Account {
   readonly parent: Pid | undefined;
-  readonly allocation: Amounts;
+  allocation: Amounts;
+  /** For each resource that it or an ancestor limits, the nearest account that does. */
+  readonly carriers: Readonly<Partial<Record<Resource, Pid>>>;
   /** Living processes that spend from it, and open accounts below it. */
   users: number;
+  /** Calls under way whose reservation is an upper bound. */
+  underWay: number;
+  /** Told when something comes back to it. */
+  readonly waiters: Set<() => void>;
+  /** Resources of which a warning was told. */
+  readonly warned: Set<Resource>;
 }
 
+/** A resource of which too little is left. */
+export interface Shortage {
+  readonly resource: Resource;
+  /** The account that does not hold it. */
+  readonly account: Pid;
+  readonly allocation: number;
+  readonly used: number;
+  readonly wanted: number;
+}
+
+/** What calls really use is known afterwards; of everything else the amount is certain. */
+const ESTIMATED: ReadonlySet<Resource> = new Set([
+  "tokens",
+  "tokensIn",
+  "tokensOut",
+  "strategicTokens",
+  "tacticalTokens",
+  "operationalTokens",
+  "costMicros",
+]);
+
 const FORMAT = 1;
+const recordOf = (pid: Pid, parent: Pid | undefined, allocation: Amounts): NonNullable<Batch["puts"]>[number] => ({
+  key: accountKey(pid),
+  value: JSON.stringify({ v: FORMAT, ...(parent === undefined ? {} : { parent }), allocation }),
+});
 const NO_CHANGE: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
+const pidOf = ({ key }: { readonly key: string }): Pid => toPid(Number(key.slice(2)));
+const leftKey = (pid: Pid): string => `al/${pid}`;
 const accountKey = (pid: Pid): string => `A/${pid}`;
 const usedKey = (pid: number, resource: Resource): string => `a/${pid}/${resource}`;
 
@@ -62,13 +95,16 @@ export class AccountTree {
 
   /** Reads the open accounts; who uses them is told by `join`, and `takeAbandoned` takes the rest. */
   async boot(): Promise<void> {
+    const entries: Entry[] = [];
     for (let from = "A/"; ;) {
       const page = await this.#store.scan({ from, to: "A0" }, { limit: 1000 });
-      for (const entry of page) this.#load(entry);
+      entries.push(...page);
       const last = page.at(-1);
       if (last === undefined) break;
       from = `${last.key}\u0001`;
     }
+    // A parent is older than its children.
+    for (const entry of entries.sort((one, two) => pidOf(one) - pidOf(two))) this.#load(entry);
     for (const { parent } of this.#accounts.values()) this.join(parent);
   }
 
@@ -77,16 +113,32 @@ export class AccountTree {
     const record = JSON.parse(String(value)) as { v: number; parent?: number; allocation: Amounts };
     if (record.v !== FORMAT)
       throw new KernelError("EVERSION", `an account has format ${record.v}, this program reads ${FORMAT}`);
-    this.#accounts.set(toPid(Number(key.slice(2))), {
-      parent: record.parent === undefined ? undefined : toPid(record.parent),
-      allocation: record.allocation,
+    this.#add(pidOf({ key }), record.parent === undefined ? undefined : toPid(record.parent), record.allocation);
+  }
+
+  #add(pid: Pid, parent: Pid | undefined, allocation: Amounts): void {
+    const above = parent === undefined ? undefined : this.#accounts.get(parent);
+    const carriers: Partial<Record<Resource, Pid>> = { ...above?.carriers };
+    for (const resource of resourcesOf(allocation)) carriers[resource] = pid;
+    const account: Account = {
+      parent,
+      allocation,
+      carriers,
       users: 0,
-    });
+      underWay: 0,
+      waiters: new Set(),
+      warned: new Set(),
+    };
+    this.#accounts.set(pid, account);
   }
 
   /** Takes the accounts that nothing living uses: what a host left behind that died. */
   takeAbandoned(): readonly Departure[] {
     return [...this.#accounts].flatMap(([pid, { users }]) => (users === 0 ? [this.#departureFrom(pid)] : []));
+  }
+
+  parentOf(account: Pid): Pid | undefined {
+    return this.#accounts.get(account)?.parent;
   }
 
   isOpen(account: Pid): boolean {
@@ -102,10 +154,43 @@ export class AccountTree {
   /** Opens an account below another; the operations belong into the commit of the spawn. */
   open(pid: Pid, parent: Pid | undefined, allocation: Amounts): AccountChange {
     const adds = this.#moves(parent, allocation);
-    this.#accounts.set(pid, { parent, allocation, users: 0 });
+    this.#add(pid, parent, allocation);
     this.join(parent);
-    const record = { v: FORMAT, ...(parent === undefined ? {} : { parent }), allocation };
-    return { ...NO_CHANGE, adds, puts: [{ key: accountKey(pid), value: JSON.stringify(record) }] };
+    return { ...NO_CHANGE, adds, puts: [recordOf(pid, parent, allocation)], deletes: [leftKey(pid)] };
+  }
+
+  /**
+   * Adds to what an open account has, out of the account above it. The operations belong into one commit,
+   * `applied` behind it.
+   * @throws {EINVAL} the account does not limit a resource: there is nothing to add to
+   */
+  allocate(pid: Pid, amounts: Amounts): AccountChange & { readonly applied: () => void } {
+    const account = this.#accounts.get(pid);
+    if (account === undefined)
+      throw new KernelError(
+        "EINVAL",
+        `process ${pid} has no account of its own; see /proc/${pid}/budget for whose it spends from`,
+        { pid },
+      );
+    for (const resource of resourcesOf(amounts)) {
+      if (account.allocation[resource] === undefined)
+        throw new KernelError(
+          "EINVAL",
+          `the budget of process ${pid} does not limit ${resource}: there is nothing to add to`,
+          { pid },
+        );
+    }
+    const allocation = addAmounts(account.allocation, amounts);
+    return {
+      ...NO_CHANGE,
+      adds: this.#moves(account.parent, amounts),
+      puts: [recordOf(pid, account.parent, allocation)],
+      applied: () => {
+        account.allocation = allocation;
+        account.warned.clear();
+        wake(account);
+      },
+    };
   }
 
   /** Undoes `open` in memory after its commit was refused. */
@@ -143,45 +228,143 @@ export class AccountTree {
   async closing({ chain, above }: Departure): Promise<AccountChange> {
     const checks: { key: string; version: Seq }[] = [];
     const deletes: string[] = [];
+    const puts: { key: string; value: string }[] = [];
     let refund: Partial<Record<Resource, number>> = {};
     for (const at of chain) {
       const allocation = this.#accounts.get(at)?.allocation ?? {};
-      const left: Partial<Record<Resource, number>> = {};
-      for (const resource of RESOURCES) {
+      const left: Partial<Record<Resource, number>> = { ...refund };
+      const rest: Partial<Record<Resource, number>> = {};
+      for (const resource of resourcesOf(allocation)) {
         const entry = await this.#store.get(usedKey(at, resource));
         if (entry !== undefined) deletes.push(entry.key);
-        const allocated = allocation[resource];
-        // What this account does not limit is the business of one above it.
-        if (allocated === undefined) left[resource] = refund[resource] ?? 0;
-        else {
-          checks.push({ key: usedKey(at, resource), version: entry?.version ?? SEQ_ZERO });
-          left[resource] = allocated - (Number(entry?.value ?? 0) - (refund[resource] ?? 0));
-        }
+        checks.push({ key: usedKey(at, resource), version: entry?.version ?? SEQ_ZERO });
+        rest[resource] = (allocation[resource] ?? 0) - (Number(entry?.value ?? 0) - (refund[resource] ?? 0));
+        left[resource] = rest[resource];
       }
+      puts.push({ key: leftKey(at), value: JSON.stringify(rest) });
       deletes.push(accountKey(at));
       refund = left;
     }
     const heir = above.find((account) => this.#accounts.has(account));
-    return { checks, puts: [], adds: this.#moves(heir, refund, -1), deletes };
+    return { checks, puts, adds: this.#moves(heir, refund, -1), deletes };
+  }
+
+  /** What a closed account had left: what its process may have if it is tried again. */
+  async leftOf(pid: Pid): Promise<Amounts> {
+    const entry = await this.#store.get(leftKey(pid));
+    // Written by `closing` only.
+    return entry === undefined ? {} : (JSON.parse(String(entry.value)) as Amounts);
   }
 
   /** Forgets the closed accounts, once their commit has succeeded. */
-  finish({ chain }: Departure): void {
+  finish({ chain, above }: Departure): void {
     for (const account of chain) this.#accounts.delete(account);
+    for (const account of above) {
+      const found = this.#accounts.get(account);
+      if (found !== undefined && chain.length > 0) wake(found);
+    }
   }
 
-  /** Sets amounts aside; the adds belong into the commit of the intent. */
+  /** The account that limits a resource for who spends from `account`, if one does. */
+  carrierOf(account: Pid | undefined, resource: Resource): Pid | undefined {
+    return account === undefined ? undefined : this.#accounts.get(account)?.carriers[resource];
+  }
+
+  /** Sets amounts aside; the adds belong into the commit of the intent, `begin` behind it. */
   reserve(
     account: Pid | undefined,
     amounts: Amounts,
   ): { readonly reservation: Reservation; readonly adds: readonly Add[] } {
-    if (account === undefined) return { reservation: { amounts, carriers: {} }, adds: [] };
+    const known = account === undefined ? undefined : this.#accounts.get(account);
+    if (known === undefined) return { reservation: { amounts, carriers: {} }, adds: [] };
     const carriers: Partial<Record<Resource, number>> = {};
-    for (const resource of RESOURCES) {
-      const carrier = amounts[resource] === undefined ? undefined : this.#carrierOf(account, resource);
+    for (const resource of resourcesOf(amounts)) {
+      const carrier = known.carriers[resource];
       if (carrier !== undefined) carriers[resource] = carrier;
     }
     return { reservation: { amounts, carriers }, adds: this.#moves(account, amounts) };
+  }
+
+  /** Counts a reserved call as under way (B5). */
+  begin(reservation: Reservation): void {
+    for (const account of this.#estimatedOf(reservation)) account.underWay++;
+  }
+
+  /** Counts it as over, however it ended: what it did not use is there for others. */
+  end(reservation: Reservation): void {
+    for (const account of this.#estimatedOf(reservation)) {
+      account.underWay--;
+      wake(account);
+    }
+  }
+
+  #estimatedOf({ carriers }: Reservation): ReadonlySet<Account> {
+    const found = new Set<Account>();
+    for (const [resource, carrier] of Object.entries(carriers)) {
+      const account = this.#accounts.get(toPid(carrier));
+      // The keys of a reservation are resources.
+      if (account !== undefined && ESTIMATED.has(resource as Resource)) found.add(account);
+    }
+    return found;
+  }
+
+  /** Whether calls are under way that may give something back to an account. */
+  mayFree(account: Pid): boolean {
+    return (this.#accounts.get(account)?.underWay ?? 0) > 0;
+  }
+
+  /** Calls `tell` when something comes back to an account or is added to it; returns what ends that. */
+  onFreed(account: Pid, tell: () => void): () => void {
+    const found = this.#accounts.get(account);
+    found?.waiters.add(tell);
+    return () => void found?.waiters.delete(tell);
+  }
+
+  /** The first resource of which too little is left; nothing when it would fit now. */
+  async shortage(account: Pid | undefined, amounts: Amounts): Promise<Shortage | undefined> {
+    for (const resource of resourcesOf(amounts)) {
+      const carrier = this.carrierOf(account, resource);
+      const allocation = carrier === undefined ? undefined : this.#accounts.get(carrier)?.allocation[resource];
+      if (carrier === undefined || allocation === undefined) continue;
+      const used = await this.#usedOf(carrier, resource);
+      const wanted = amounts[resource] ?? 0;
+      if (used + wanted > allocation) return { resource, account: carrier, allocation, used, wanted };
+    }
+    return undefined;
+  }
+
+  /** What to tell of a commit that a budget has refused: which resource, and how much is left. */
+  async refusal(
+    error: unknown,
+    account: Pid | undefined,
+    amounts: Amounts,
+    syscall: string,
+    pid: Pid,
+  ): Promise<unknown> {
+    if (!isKernelError(error) || error.code !== "EDQUOT") return error;
+    const shortage = await this.shortage(account, amounts);
+    return shortage === undefined ? error : exhausted(shortage, syscall, pid, error);
+  }
+
+  /** Resources of a settled call that have passed the share of warning for the first time. */
+  async warnings({ carriers }: Reservation, warnAt: number): Promise<readonly Omit<Shortage, "wanted">[]> {
+    const found: Omit<Shortage, "wanted">[] = [];
+    for (const [name, carrier] of Object.entries(carriers)) {
+      // The keys of a reservation are resources.
+      const resource = name as Resource;
+      const account = this.#accounts.get(toPid(carrier));
+      const allocation = account?.allocation[resource];
+      if (account === undefined || allocation === undefined || account.warned.has(resource)) continue;
+      const used = await this.#usedOf(toPid(carrier), resource);
+      if (used < allocation * warnAt || account.warned.has(resource)) continue;
+      account.warned.add(resource);
+      found.push({ resource, account: toPid(carrier), allocation, used });
+    }
+    return found;
+  }
+
+  async #usedOf(account: Pid, resource: Resource): Promise<number> {
+    return Number((await this.#store.get(usedKey(account, resource)))?.value ?? 0);
   }
 
   /** Replaces a reservation by what was really used; what exceeds it is not charged to the budget. */
@@ -201,21 +384,23 @@ export class AccountTree {
     Readonly<Record<string, { readonly allocation: number; readonly used: number; readonly account: number }>>
   > {
     const out: Record<string, { allocation: number; used: number; account: number }> = {};
+    const carriers = account === undefined ? undefined : this.#accounts.get(account)?.carriers;
     for (const resource of RESOURCES) {
-      const carrier = this.#carrierOf(account, resource);
+      const carrier = carriers?.[resource];
       const allocation = carrier === undefined ? undefined : this.#accounts.get(carrier)?.allocation[resource];
       if (carrier === undefined || allocation === undefined) continue;
-      const used = Number((await this.#store.get(usedKey(carrier, resource)))?.value ?? 0);
-      out[resource] = { allocation, used, account: carrier };
+      out[resource] = { allocation, used: await this.#usedOf(carrier, resource), account: carrier };
     }
     return out;
   }
 
   #moves(account: Pid | undefined, amounts: Amounts, sign: 1 | -1 = 1): Add[] {
     const adds: Add[] = [];
-    for (const resource of RESOURCES) {
+    const carriers = account === undefined ? undefined : this.#accounts.get(account)?.carriers;
+    if (carriers === undefined) return adds;
+    for (const resource of resourcesOf(amounts)) {
       const amount = amounts[resource];
-      const carrier = amount === undefined || amount === 0 ? undefined : this.#carrierOf(account, resource);
+      const carrier = amount === undefined || amount === 0 ? undefined : carriers[resource];
       if (amount === undefined || carrier === undefined) continue;
       const max = this.#accounts.get(carrier)?.allocation[resource] ?? 0;
       adds.push({ key: usedKey(carrier, resource), delta: sign * amount, max });
@@ -225,7 +410,7 @@ export class AccountTree {
 
   #corrections(reservation: Reservation, delta: (resource: Resource, reserved: number) => number): Add[] {
     const adds: Add[] = [];
-    for (const resource of RESOURCES) {
+    for (const resource of resourcesOf(reservation.carriers)) {
       const carrier = reservation.carriers[resource];
       const change = delta(resource, reservation.amounts[resource] ?? 0);
       if (carrier === undefined || change === 0) continue;
@@ -233,36 +418,20 @@ export class AccountTree {
     }
     return adds;
   }
-
-  #carrierOf(account: Pid | undefined, resource: Resource): Pid | undefined {
-    for (let at = account; at !== undefined; at = this.#accounts.get(at)?.parent) {
-      if (this.#accounts.get(at)?.allocation[resource] !== undefined) return at;
-    }
-    return undefined;
-  }
 }
 
-/** @throws {EINVAL} an amount is not a safe non-negative integer, or its resource does not exist */
-export function assertAmounts(amounts: Amounts): void {
-  for (const [resource, amount] of Object.entries(amounts)) {
-    if (!RESOURCES.some((known) => known === resource)) {
-      throw new KernelError("EINVAL", `${resource} is no resource; known are ${RESOURCES.join(", ")}`);
-    }
-    if (!Number.isSafeInteger(amount) || amount < 0) {
-      throw new KernelError(
-        "EINVAL",
-        `${resource} must be a whole number of at least 0, found ${amount}; 0 means nothing, leave it out for no limit`,
-      );
-    }
-  }
+function wake(account: Account): void {
+  for (const tell of account.waiters) tell();
 }
 
-/** Says whose budget refused, instead of which counter. */
-export function refusedBudget(error: unknown, syscall: string, pid: Pid): unknown {
-  if (!isKernelError(error) || error.code !== "EDQUOT") return error;
+/** The refusal of a budget, with its figures. */
+export function exhausted(shortage: Shortage, syscall: string, pid: Pid, cause?: unknown): KernelError {
+  const { resource, account, allocation, used, wanted } = shortage;
+  const whose =
+    account === pid ? `the budget of process ${pid}` : `the budget that process ${pid} spends from (of ${account})`;
   return new KernelError(
     "EDQUOT",
-    `the budget of process ${pid} or of an ancestor does not hold this; see /proc/${pid}/budget`,
-    { syscall, pid, cause: error },
+    `${whose} does not hold this: ${formatAmount(resource, wanted)} wanted, ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} left; add to it with: ergos budget ${account} --add ${resource}=N`,
+    { syscall, pid, ...(cause === undefined ? {} : { cause }) },
   );
 }

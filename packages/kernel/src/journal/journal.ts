@@ -15,7 +15,7 @@ import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type Amounts, RESOURCES, type Reservation } from "../budget/account.ts";
+import type { Reservation } from "../budget/account.ts";
 import type { Committer } from "../ipc/committer.ts";
 import {
   type CallUsage,
@@ -44,11 +44,17 @@ export interface Replay {
   readonly steps: number;
   /** Resumptions in a row after which the host died before a step was done. */
   readonly deaths: number;
-  /** What calls have reserved whose end nobody saw. */
-  readonly standing: Amounts;
   /** The revision under which the process last ran. */
   readonly revision: string;
-  readonly usage: { tokensIn: number; tokensOut: number; costMicros: number; modelCalls: number };
+  readonly usage: {
+    tokensIn: number;
+    tokensOut: number;
+    costMicros: number;
+    modelCalls: number;
+    toolCalls: number;
+  };
+  /** Milliseconds for which its lives are known to have run. */
+  readonly ranMs: number;
 }
 
 interface StepDetails {
@@ -58,6 +64,8 @@ interface StepDetails {
   readonly kept?: boolean;
   /** Counters that settle with the outcome. */
   readonly adds?: Batch["adds"];
+  /** Records of other logs that belong into the same commit. */
+  readonly appends?: NonNullable<Batch["appends"]>;
 }
 
 export class Journal {
@@ -87,8 +95,13 @@ export class Journal {
     const usage = noUse();
     let deaths = 0;
     let revision = "";
+    let ranMs = 0;
+    let last: number | undefined;
     for await (const record of this.records()) {
-      if (record.t === "start" || record.t === "resume") revision = record.revision;
+      if (record.t === "start" || record.t === "resume") ({ revision } = record);
+      // A life ends with its last record.
+      else if (last !== undefined) ranMs += Math.max(0, record.at - last);
+      last = record.at;
       if (record.t === "resume") deaths++;
       else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
@@ -107,7 +120,7 @@ export class Journal {
     }
     this.#recorded = recorded;
     this.#intents = intents;
-    return { steps: recorded.size, usage, deaths, revision, standing: sumOf(intents) };
+    return { steps: recorded.size, usage, deaths, revision, ranMs };
   }
 
   /** What the process has done and used so far, without taking anything of it. */
@@ -152,6 +165,11 @@ export class Journal {
     return recorded.ref === undefined ? recorded : this.#fetch(recorded.ref);
   }
 
+  /** Whether an earlier life left an outcome at a place: taking it does nothing anew. */
+  isRecorded(place: string): boolean {
+    return this.#recorded?.has(place) === true;
+  }
+
   /** Drops loaded outcomes that no longer count and returns their places, which the caller records. */
   outdate(isOutdated: (place: string) => boolean): readonly string[] {
     const places = [...(this.#recorded?.keys() ?? [])].filter(isOutdated);
@@ -168,9 +186,13 @@ export class Journal {
     this.#intents = undefined;
   }
 
-  /** Takes the unanswered intent of an earlier life at a place: it is settled or released once. */
-  takeIntent(place: string): Intent | undefined {
+  /**
+   * Takes the unanswered intent of an earlier life at a place, if it is that of the same call: it is settled or
+   * released once. That of another call stays spent.
+   */
+  takeIntent(place: string, keyOf: () => string): Intent | undefined {
     const intent = this.#intents?.get(place);
+    if (intent === undefined || intent.key !== keyOf()) return undefined;
     this.#intents?.delete(place);
     return intent;
   }
@@ -201,12 +223,12 @@ export class Journal {
       { json, ...(outcome.error === undefined ? {} : { error: outcome.error }) },
       more,
     );
-    return { isLarge: false, done: this.#append(record, more.adds) };
+    return { isLarge: false, done: this.#append(record, more.adds, more.appends) };
   }
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
-    return this.#append(encodeStep(at, place, { ref }, more), more.adds);
+    return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.appends);
   }
 
   /** Records an intent with its reservation and waits until it is flushed (J3). */
@@ -229,9 +251,9 @@ export class Journal {
     this.#taken = undefined;
   }
 
-  #append(value: string, adds?: Batch["adds"]): Promise<Receipt> {
+  #append(value: string, adds?: Batch["adds"], more?: NonNullable<Batch["appends"]>): Promise<Receipt> {
     if (this.#closed) return Promise.reject(this.#gone());
-    const appends = [{ log: this.log, value }];
+    const appends = more === undefined ? [{ log: this.log, value }] : [{ log: this.log, value }, ...more];
     return this.#committer.commit(adds === undefined || adds.length === 0 ? { appends } : { appends, adds });
   }
 
@@ -247,25 +269,18 @@ export class Journal {
 
 type Used = { -readonly [Key in keyof Replay["usage"]]: number };
 
-const noUse = (): Used => ({ tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0 });
+const noUse = (): Used => ({ tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, toolCalls: 0 });
 
 function addUse(usage: Used, use: CallUsage | undefined): void {
   if (use === undefined) return;
   usage.tokensIn += use.tokensIn;
   usage.tokensOut += use.tokensOut;
   usage.costMicros += use.costMicros;
-  usage.modelCalls++;
+  if (use.tool === undefined) usage.modelCalls++;
+  else usage.toolCalls++;
 }
 
 function deleteFailures(recorded: Map<string, Recorded>): void {
   for (const [place, outcome] of recorded)
     if (outcome.error !== undefined && outcome.kept !== true) recorded.delete(place);
-}
-
-function sumOf(intents: ReadonlyMap<string, Intent>): Amounts {
-  const sum: Partial<Record<(typeof RESOURCES)[number], number>> = {};
-  for (const { reservation } of intents.values()) {
-    for (const resource of RESOURCES) sum[resource] = (sum[resource] ?? 0) + (reservation.amounts[resource] ?? 0);
-  }
-  return sum;
 }

@@ -14,9 +14,11 @@ export interface Outcome {
   readonly error?: ErrorRecord;
 }
 
-/** What a model call used, beside its outcome. */
+/** What a model or tool call used, beside its outcome. */
 export interface CallUsage {
-  readonly model: string;
+  /** One of both. */
+  readonly model?: string;
+  readonly tool?: string;
   readonly tokensIn: number;
   readonly tokensOut: number;
   readonly costMicros: number;

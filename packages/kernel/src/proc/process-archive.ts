@@ -4,7 +4,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { ContentId, Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { Capability } from "../cap/capability.ts";
+import type { LayerTable } from "../cap/layer-table.ts";
 import type { Committer } from "../ipc/committer.ts";
 import { Journal } from "../journal/journal.ts";
 import { type Exit, Process } from "./process.ts";
@@ -14,8 +14,10 @@ export class ProcessArchive {
   readonly #store: Metastore;
   readonly #objects: ObjectStore;
   readonly #committer: Committer;
+  readonly #layers: LayerTable;
 
-  constructor(store: Metastore, objects: ObjectStore, committer: Committer) {
+  constructor(store: Metastore, objects: ObjectStore, committer: Committer, layers: LayerTable) {
+    this.#layers = layers;
     this.#store = store;
     this.#objects = objects;
     this.#committer = committer;
@@ -39,6 +41,12 @@ export class ProcessArchive {
     return { exit: rest, resultRef };
   }
 
+  /** Ids of the layers of a process of the past; nothing when it left no record. */
+  async layersOf(pid: Pid): Promise<readonly string[] | undefined> {
+    const entry = await this.#store.get(processKey(pid));
+    return entry === undefined ? undefined : decodeProcess(entry).caps;
+  }
+
   /** A process of the past or of another life of this host. */
   async recall(pid: Pid): Promise<Process | undefined> {
     const entry = await this.#store.get(processKey(pid));
@@ -58,12 +66,10 @@ export class ProcessArchive {
 
   async #revive(record: ProcessRecord): Promise<Process> {
     const input = record.inputRef === undefined ? record.input : await this.#readJson(record.inputRef);
-    const process = new Process(
-      record.identity,
-      Capability.fromLayers(record.layers),
-      this.createJournal(record.identity.pid),
-      input,
-    );
+    const { pid } = record.identity;
+    const capability =
+      record.caps === undefined ? this.#layers.adopt(pid, record.layers ?? []) : await this.#layers.load(record.caps);
+    const process = new Process(record.identity, capability, this.createJournal(pid), input);
     process.inputRef = record.inputRef;
     process.ended = record.ended;
     if (record.usage !== undefined) Object.assign(process.usage, record.usage);

@@ -3,15 +3,18 @@
 import type { Entry } from "../abi/metastore.ts";
 import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
-import type { Grant } from "../cap/capability.ts";
+import type { Grant } from "../cap/grant.ts";
 import type { Exit, Process, ProcessIdentity, Usage } from "./process.ts";
 
-const PROCESS_FORMAT = 1;
+/** Format 1 held the grants themselves in `layers`. */
+const PROCESS_FORMAT = 2;
 
 export interface ProcessRecord {
   readonly v: number;
   readonly identity: ProcessIdentity;
-  readonly layers: readonly (readonly Grant[])[];
+  /** Ids of its layers, outermost first. */
+  readonly caps?: readonly string[];
+  readonly layers?: readonly (readonly Grant[])[];
   readonly input?: unknown;
   readonly inputRef?: ContentId;
   readonly ended?: number;
@@ -26,6 +29,8 @@ export const liveKey = (pid: Pid): string => `l/${String(pid).padStart(10, "0")}
 export const pidOfKey = (key: string): Pid => toPid(Number(key.slice(2)));
 
 export interface RecordExtra {
+  /** What the identity will be once the commit has succeeded. */
+  readonly identity?: ProcessIdentity | undefined;
   readonly exit?: Exit;
   readonly resultRef?: ContentId;
   readonly quarantined?: ErrorRecord;
@@ -34,8 +39,8 @@ export interface RecordExtra {
 export function encodeProcess(process: Process, extra: RecordExtra = {}): string {
   const record: ProcessRecord = {
     v: PROCESS_FORMAT,
-    identity: process.identity,
-    layers: process.capability.layers,
+    identity: extra.identity ?? process.identity,
+    caps: process.capability.layers.map(({ id }) => id),
     ...(process.inputRef === undefined
       ? process.input === undefined
         ? {}
@@ -52,7 +57,7 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}): string
 export function decodeProcess(entry: Entry): ProcessRecord {
   // Written by `encodeProcess` only.
   const record = JSON.parse(String(entry.value)) as ProcessRecord;
-  if (record.v !== PROCESS_FORMAT) {
+  if (!(record.v >= 1 && record.v <= PROCESS_FORMAT)) {
     throw new KernelError(
       "EVERSION",
       `process ${entry.key} has format ${record.v}, this program reads ${PROCESS_FORMAT}; use a newer ErgOS`,

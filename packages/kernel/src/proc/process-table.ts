@@ -15,8 +15,13 @@ import { KernelError, describe, isKernelError, toErrorRecord } from "../base/err
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type AccountTree, type Amounts, assertAmounts, refusedBudget } from "../budget/account.ts";
-import { Capability, type Grant } from "../cap/capability.ts";
+import type { AccountChange, AccountTree } from "../budget/account.ts";
+import { type ProcessLimits, assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
+import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
+import { Capability } from "../cap/capability.ts";
+import type { Grant } from "../cap/grant.ts";
+import type { LayerTable } from "../cap/layer-table.ts";
+import type { Layer } from "../cap/layer.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
@@ -38,6 +43,8 @@ export interface SpawnOptions {
   readonly grants?: readonly Grant[];
   /** Moved out of the parent's account. */
   readonly budget?: Amounts;
+  /** What bounds it beside its budget. */
+  readonly limits?: ProcessLimits;
   /** Without a journal the process is faster and ends with its host. */
   readonly durable?: boolean;
 }
@@ -55,6 +62,7 @@ export interface ProcessTableParts {
   readonly platform: Platform;
   readonly committer: Committer;
   readonly accounts: AccountTree;
+  readonly layers: LayerTable;
   readonly bus: EventBus;
   readonly runner: ProcessRunner;
 }
@@ -67,6 +75,7 @@ export class ProcessTable {
   readonly #platform: Platform;
   readonly #committer: Committer;
   readonly #accounts: AccountTree;
+  readonly #layers: LayerTable;
   readonly #bus: EventBus;
   readonly #runner: ProcessRunner;
   readonly #archive: ProcessArchive;
@@ -76,6 +85,7 @@ export class ProcessTable {
   #nextPid = PID_OWNER + 1;
   #reservedPid = PID_OWNER + 1;
   #orphans = 0;
+  #allocations: Promise<unknown> = Promise.resolve();
   /** The host is ending: nothing new starts. */
   #isClosing = false;
 
@@ -84,9 +94,14 @@ export class ProcessTable {
     this.#platform = parts.platform;
     this.#committer = parts.committer;
     this.#accounts = parts.accounts;
+    this.#layers = parts.layers;
     this.#bus = parts.bus;
     this.#runner = parts.runner;
-    this.#archive = new ProcessArchive(parts.store, parts.objects, parts.committer);
+    this.#archive = new ProcessArchive(parts.store, parts.objects, parts.committer, parts.layers);
+    parts.layers.setGranters({
+      live: (pid) => this.#processes.get(pid),
+      layersOf: (pid) => this.#archive.layersOf(pid),
+    });
     this.#revisions = new Revisions(parts.store);
     this.resumption = new Resumption({
       platform: parts.platform,
@@ -168,16 +183,20 @@ export class ProcessTable {
     const inputJson = encodeJson(options.input, "the input of a process");
     const name = options.name ?? program.name;
     if (name === "") throw new KernelError("EINVAL", "a process needs a name", { syscall: "spawn" });
-    const allocation = options.budget ?? {};
+    const allocation = leastAmounts(program.budget, options.budget);
     assertAmounts(allocation);
+    const own = mergeLimits(program.limits, options.limits);
+    assertLimits(own);
+    const limits = inheritLimits(parent.limits, own);
     const durable = options.durable !== false;
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
     const pid = toPid(this.#nextPid++);
-    const hasAccount = Object.keys(allocation).length > 0;
+    const hasAccount = resourcesOf(allocation).length > 0;
     const above = parent.account;
     const account = hasAccount ? pid : above;
+    const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
     const identity: ProcessIdentity = {
       pid,
       ppid: parent.pid,
@@ -192,8 +211,11 @@ export class ProcessTable {
       },
       ...(account === undefined ? {} : { account }),
       ...(hasAccount ? { budget: allocation } : {}),
+      ...(limits === undefined ? {} : { limits }),
     };
-    const capability = options.grants === undefined ? parent.capability : parent.capability.narrow(options.grants);
+    let { capability } = parent;
+    if (program.grants !== undefined) capability = capability.with(this.#layers.create(`${pid}.0`, program.grants));
+    if (options.grants !== undefined) capability = capability.with(this.#layers.create(String(pid), options.grants));
     const process = new Process(
       identity,
       capability,
@@ -201,7 +223,11 @@ export class ProcessTable {
       options.input,
     );
     process.inputRef = inputRef;
-    const change = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
+    const opened = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
+    const change =
+      spawning.length === 0
+        ? opened
+        : { ...NO_ACCOUNT, ...opened, adds: mergeAdds([...spawning, ...(opened?.adds ?? [])]) };
     this.#accounts.join(account);
     // A child from now on: whoever ends the branch ends it too.
     this.#add(process);
@@ -213,15 +239,58 @@ export class ProcessTable {
       this.#children.get(parent.pid)?.delete(pid);
       if (hasAccount) this.#accounts.undo(pid);
       else this.#accounts.depart(account);
-      throw refusedBudget(error, "spawn", parent.pid);
+      throw await this.#accounts.refusal(error, above, addAmounts(allocation, { spawns: 1 }), "spawn", parent.pid);
     }
     if (!process.isEnding) this.#start(process, program);
     return process;
   }
 
+  /**
+   * Adds to the budget of a process, out of the account above its own.
+   * @throws {EINVAL} it has no budget of its own, or does not limit a resource · {EDQUOT} too little is left above
+   */
+  async allocate(pid: Pid, amounts: Amounts): Promise<void> {
+    assertAmounts(amounts);
+    // One after the other: each writes the whole account.
+    const turn = this.#allocations.then(() => this.#allocate(pid, amounts));
+    this.#allocations = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #allocate(pid: Pid, amounts: Amounts): Promise<void> {
+    const process = this.#processes.get(pid);
+    const { applied, adds, puts } = this.#accounts.allocate(pid, amounts);
+    const identity =
+      process === undefined
+        ? undefined
+        : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
+    const isRecorded = process?.journal !== undefined && !process.isEnding;
+    const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
+    const data = { account: pid, amounts };
+    try {
+      await this.#committer.commit({ adds, puts: [...puts, ...record] }, [{ name: "budget.allocated", pid, data }]);
+    } catch (error) {
+      throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
+    }
+    applied();
+    if (process !== undefined && identity !== undefined) process.identity = identity;
+  }
+
   #assertMaySpawn(parent: Process): void {
     if (!parent.isAlive || parent.isEnding || parent.isDoomed || this.#isClosing) {
       throw new KernelError("ESRCH", `the parent ${parent.pid} has ended`, { syscall: "spawn", pid: parent.pid });
+    }
+    const bound = parent.limits?.children;
+    const living = bound === undefined ? 0 : this.#livingChildren(parent.pid);
+    if (bound !== undefined && living >= bound) {
+      throw new KernelError(
+        "EAGAIN",
+        `process ${parent.pid} has ${living} living children, which is its limit; wait for one to end`,
+        {
+          syscall: "spawn",
+          pid: parent.pid,
+        },
+      );
     }
     if (this.#processes.size - this.#zombies.length >= LIMITS.processesMax) {
       throw new KernelError(
@@ -232,11 +301,11 @@ export class ProcessTable {
     }
   }
 
-  #commitSpawn(
-    process: Process,
-    program: Program,
-    account: ReturnType<AccountTree["open"]> | undefined,
-  ): Promise<unknown> {
+  #livingChildren(pid: Pid): number {
+    return this.childrenOf(pid).filter((child) => this.#processes.get(child)?.hasEnded === false).length;
+  }
+
+  #commitSpawn(process: Process, program: Program, account: AccountChange | undefined): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
     const { revision } = program;
     this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
@@ -248,6 +317,7 @@ export class ProcessTable {
             { key: liveKey(pid), value: "" },
             { key: PID_KEY, value: String(this.#reservedPid) },
             ...this.#revisions.putsOf(program),
+            ...this.#layers.putsOf(process.capability),
             ...(account?.puts ?? []),
           ],
           ...(account === undefined ? {} : { adds: account.adds }),
@@ -260,11 +330,38 @@ export class ProcessTable {
         },
         [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
       )
-      .then(() => this.#revisions.markStored(program));
+      .then(() => {
+        this.#revisions.markStored(program);
+        this.#layers.markStored(process.capability);
+      });
+  }
+
+  /** Puts a layer between a process and what is below it, at once; who has a record has it changed. */
+  async narrow(process: Process, layer: Layer): Promise<void> {
+    const depth = process.capability.layers.length;
+    const branch = this.#branchOf(process);
+    for (const one of branch) {
+      const { layers } = one.capability;
+      one.capability = Capability.withLayers([...layers.slice(0, depth), layer, ...layers.slice(depth)]);
+    }
+    const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding);
+    await this.#committer.commit({
+      puts: [
+        ...this.#layers.putsOf(process.capability),
+        ...recorded.map((one) => ({ key: processKey(one.pid), value: encodeProcess(one) })),
+      ],
+    });
+    layer.isStored = true;
+  }
+
+  /** A process and everything below it that is not over. */
+  #branchOf(process: Process): readonly Process[] {
+    const below = this.childrenOf(process.pid).flatMap((pid) => this.#processes.get(pid) ?? []);
+    return [process, ...below.filter((child) => !child.hasEnded).flatMap((child) => this.#branchOf(child))];
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
-  #commitVolatileSpawn(account: ReturnType<AccountTree["open"]> | undefined): Promise<Receipt> {
+  #commitVolatileSpawn(account: AccountChange | undefined): Promise<Receipt> {
     this.#reservedPid = this.#nextPid + PID_BLOCK;
     const puts = [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])];
     return this.#committer.commit(account === undefined ? { puts } : { puts, adds: account.adds });
@@ -414,7 +511,7 @@ export class ProcessTable {
             {
               checks: change.checks,
               adds: change.adds,
-              puts: [{ key: processKey(pid), value: encodeProcess(process, extra) }],
+              puts: [{ key: processKey(pid), value: encodeProcess(process, extra) }, ...change.puts],
               deletes: [liveKey(pid), ...change.deletes],
               appends: [{ log: journalLog(pid), value: exitRecord }],
             },
@@ -462,6 +559,7 @@ export class ProcessTable {
     }
     process.program = program;
     process.become({ name: "running" });
+    this.#limitTime(process);
     let running: unknown;
     try {
       running = this.#runner.run(process, program);
@@ -475,6 +573,44 @@ export class ProcessTable {
       )
       // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
       .catch(() => undefined);
+  }
+
+  /** Ends a process that has run for as long as it may, with what is below it. */
+  #limitTime(process: Process): void {
+    const wallMs = process.limits?.wallMs;
+    if (wallMs === undefined) return;
+    const error = new KernelError(
+      "ETIMEDOUT",
+      `process ${process.pid} has run for the ${wallMs} ms that its limits give it`,
+      {
+        pid: process.pid,
+      },
+    );
+    const timer = this.#platform.setTimer(
+      Math.max(0, wallMs - process.ranMs),
+      () => void this.#timeUp(process, error).catch(() => undefined),
+      { idle: true },
+    );
+    void process.done.then(() => timer.cancel());
+  }
+
+  async #timeUp(process: Process, error: KernelError): Promise<void> {
+    const { pid } = process;
+    if (process.program === undefined || process.isEnding) return;
+    const wallMs = process.limits?.wallMs ?? 0;
+    const data = { resource: "wallMs", wanted: wallMs, used: wallMs, allocation: wallMs, account: pid };
+    this.#bus.publish({ name: "resource.exceeded", pid, data });
+    const children = this.childrenOf(pid).flatMap((child) => this.#processes.get(child) ?? []);
+    await Promise.all(children.filter((child) => !child.hasEnded).map((child) => this.kill(child, "TERM")));
+    process.abort(error);
+    const grace = Promise.withResolvers<void>();
+    const timer = this.#platform.setTimer(LIMITS.cancelGraceMs, grace.resolve);
+    await Promise.race([process.done, grace.promise]);
+    timer.cancel();
+    if (process.hasEnded || process.isEnding) return;
+    process.isAbandoned = true;
+    this.#orphans++;
+    await this.exit(process, { code: 1, error: toErrorRecord(error) });
   }
 
   #finished(process: Process, exit: Exit): Promise<void> {
@@ -518,6 +654,28 @@ export class ProcessTable {
       if (parent !== undefined) this.#children.get(parent)?.delete(gone.pid);
     }
   }
+}
+
+const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
+
+/** A program's own budget and what it is started with: the smaller amount of each. */
+function leastAmounts(one: Amounts | undefined, other: Amounts | undefined): Amounts {
+  const least: Record<string, number> = { ...one, ...other };
+  for (const resource of resourcesOf(one ?? {})) {
+    const [a, b] = [one?.[resource], other?.[resource]];
+    if (a !== undefined && b !== undefined) least[resource] = Math.min(a, b);
+  }
+  return least;
+}
+
+/** A counter stands in one commit once. */
+function mergeAdds(adds: AccountChange["adds"]): AccountChange["adds"] {
+  const merged = new Map<string, AccountChange["adds"][number]>();
+  for (const add of adds) {
+    const known = merged.get(add.key);
+    merged.set(add.key, known === undefined ? add : { ...known, delta: known.delta + add.delta });
+  }
+  return [...merged.values()];
 }
 
 /** A result that is no JSON fails the process. */

@@ -6,7 +6,8 @@
 
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
 import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
-import type { Amounts } from "../budget/account.ts";
+import type { ProcessLimits } from "../budget/limits.ts";
+import type { Amounts } from "../budget/resource.ts";
 import type { Capability } from "../cap/capability.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Inode } from "../vfs/inode.ts";
@@ -39,6 +40,7 @@ export interface Usage {
   tokensOut: number;
   costMicros: number;
   modelCalls: number;
+  toolCalls: number;
   steps: number;
   /** Steps whose recorded outcome was used instead of doing them again. */
   replayed: number;
@@ -48,6 +50,8 @@ export interface OpenFile {
   readonly inode: Inode;
   readonly path: VfsPath;
   readonly rights: ReadonlySet<"read" | "write">;
+  /** Version of the rights under which it was opened: after a change they are looked at again. */
+  readonly checkedAt: number;
 }
 
 export interface Progress {
@@ -67,14 +71,27 @@ export interface ProcessIdentity {
   /** The account that it spends from: its own if it has a budget, else an ancestor's; absent without any. */
   readonly account?: Pid;
   readonly budget?: Amounts;
+  readonly limits?: ProcessLimits;
+  /** The group that it was started in. */
+  readonly group?: string;
 }
 
 export class Process {
-  readonly identity: ProcessIdentity;
-  readonly capability: Capability;
+  /** Changes only where its budget is added to. */
+  identity: ProcessIdentity;
+  /** Replaced only by a narrower one. */
+  capability: Capability;
   readonly journal: Journal | undefined;
   readonly input: unknown;
-  readonly usage: Usage = { tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, steps: 0, replayed: 0 };
+  readonly usage: Usage = {
+    tokensIn: 0,
+    tokensOut: 0,
+    costMicros: 0,
+    modelCalls: 0,
+    toolCalls: 0,
+    steps: 0,
+    replayed: 0,
+  };
   /** The process as the target of its own calls. */
   readonly self: { readonly resource: string };
   /** The account that it spends from now: a retried process may have to find another than it began with. */
@@ -88,11 +105,15 @@ export class Process {
   ending: Promise<void> | undefined;
   /** Where its input is, when it is too large for its record. */
   inputRef: ContentId | undefined;
+  /** Milliseconds for which its earlier lives ran. */
+  ranMs = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
   /** Set when code outlives its process: it ignored its signal. */
   isAbandoned = false;
   files: Map<Fd, OpenFile> | undefined;
+  /** Its calls under way, where their number is limited. */
+  gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
   #state: ProcessState = { name: "new" };
   #controller: AbortController | undefined;
@@ -106,6 +127,10 @@ export class Process {
     this.capability = capability;
     this.journal = journal;
     this.input = input;
+  }
+
+  get limits(): ProcessLimits | undefined {
+    return this.identity.limits;
   }
 
   get pid(): Pid {

@@ -3,6 +3,9 @@
 import type { KernelError } from "../base/errno.ts";
 import type { Pid, RunId } from "../base/id.ts";
 import type { Tool } from "../abi/tool.ts";
+import type { ProcessLimits } from "../budget/limits.ts";
+import type { Amounts } from "../budget/resource.ts";
+import type { Grant } from "../cap/grant.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Os } from "../syscall/os.ts";
 
@@ -26,6 +29,12 @@ export interface Program {
   readonly definitions?: Readonly<Record<string, string>>;
   /** Which recorded places no longer count, given the definitions of the revision that recorded them. */
   outdated?(previous: Readonly<Record<string, string>>): (place: string) => boolean;
+  /** What its processes are narrowed to, whoever starts them. */
+  readonly grants?: readonly Grant[];
+  /** What its processes may spend at most, whoever starts them. */
+  readonly budget?: Amounts;
+  /** What bounds its processes beside that. */
+  readonly limits?: ProcessLimits;
   /** Tools that only its processes have. */
   readonly tools?: readonly Tool<Os>[];
   /**
@@ -52,6 +61,8 @@ export interface ProcessContext {
   readonly durable: boolean;
   /** Whether an earlier life left outcomes: only then is it worth asking for them. */
   readonly isResumed: boolean;
+  /** What bounds the process beside its budget. */
+  readonly limits: ProcessLimits | undefined;
   /** Whether anybody listens to events now. */
   readonly isObserved: boolean;
   /** Tells everything that runs in this process to end, because the program has failed. */

@@ -9,7 +9,8 @@ import type { Platform } from "../abi/platform.ts";
 import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type AccountTree, type Amounts, refusedBudget } from "../budget/account.ts";
+import type { AccountTree } from "../budget/account.ts";
+import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Committer } from "../ipc/committer.ts";
 import { encodeRecord } from "../journal/record.ts";
 import { encodeProcess, liveKey, processKey } from "./process-record.ts";
@@ -48,7 +49,7 @@ export class Resumption {
   }
 
   /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
-  async resume(process: Process, program: Program, again: boolean): Promise<void> {
+  async resume(process: Process, program: Program, again: boolean, added: Amounts = {}): Promise<void> {
     const { journal } = process;
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
@@ -61,8 +62,9 @@ export class Resumption {
       return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
     }
     Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
+    process.ranMs = replay.ranMs;
     this.#assertClaimed(process);
-    await this.#commitResume(process, program, { again, outdated, log: journal.log, standing: replay.standing });
+    await this.#commitResume(process, program, { again, outdated, log: journal.log, added });
     this.#assertClaimed(process);
     process.isResumed = true;
     this.#start(process, program);
@@ -78,16 +80,16 @@ export class Resumption {
     });
   }
 
-  #commitResume(
+  async #commitResume(
     process: Process,
     program: Program,
     how: {
       readonly again: boolean;
       readonly outdated: readonly string[];
       readonly log: string;
-      readonly standing: Amounts;
+      readonly added: Amounts;
     },
-  ): Promise<unknown> {
+  ): Promise<void> {
     const { pid, name, budget } = process.identity;
     const at = this.#committer.now();
     const records = [
@@ -97,11 +99,14 @@ export class Resumption {
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
     const above = process.account;
-    const left = budget === undefined ? undefined : remaining(budget, process, how.standing);
+    const left = await this.#leftOf(process, how);
     const account = how.again && left !== undefined ? this.#accounts.open(pid, above, left) : undefined;
-    if (account !== undefined) process.account = pid;
+    if (account !== undefined) {
+      process.account = pid;
+      process.identity = { ...process.identity, budget: addAmounts(budget ?? {}, how.added) };
+    }
     if (how.again) this.#accounts.join(process.account);
-    return this.#committer
+    await this.#committer
       .commit(
         {
           puts: [
@@ -110,19 +115,35 @@ export class Resumption {
             ...this.#revisions.putsOf(program),
             ...(account?.puts ?? []),
           ],
-          ...(account === undefined ? {} : { adds: account.adds }),
+          ...(account === undefined ? {} : { adds: account.adds, deletes: account.deletes }),
           appends: records.map((value) => ({ log: how.log, value })),
         },
         [{ name: "process.resumed", pid, data: { name, program: program.name } }],
       )
       .then(
         () => this.#revisions.markStored(program),
-        (error: unknown) => {
+        async (error: unknown) => {
+          const refusal = await this.#accounts.refusal(error, above, left ?? {}, "resume", pid);
           if (account !== undefined) this.#accounts.undo(pid);
           else if (how.again) this.#accounts.depart(process.account);
-          throw refusedBudget(error, "resume", pid);
+          throw refusal;
         },
       );
+  }
+
+  /** What a process that is tried again has of its budget, with what is added now. */
+  async #leftOf(
+    { pid, identity }: Process,
+    { again, added }: { readonly again: boolean; readonly added: Amounts },
+  ): Promise<Amounts | undefined> {
+    if (!again) return undefined;
+    if (identity.budget === undefined) {
+      if (resourcesOf(added).length === 0) return undefined;
+      throw new KernelError("EINVAL", `process ${pid} has no budget of its own: there is nothing to add to`, { pid });
+    }
+    const left = await this.#accounts.leftOf(pid);
+    const zero = Object.fromEntries(resourcesOf(identity.budget).map((resource) => [resource, 0]));
+    return addAmounts({ ...zero, ...left }, added);
   }
 
   /**
@@ -183,24 +204,4 @@ export class Resumption {
     );
     process.become({ name: "quarantined", error });
   }
-}
-
-/** What a budget still holds after what the journal says was used, or reserved by a call that nobody saw end. */
-function remaining(budget: Amounts, { usage }: Process, standing: Amounts): Amounts {
-  const left = (amount: number | undefined, used: number): number | undefined =>
-    amount === undefined ? undefined : Math.max(0, amount - used);
-  const [tokensIn, tokensOut] = [
-    left(budget.tokensIn, usage.tokensIn + (standing.tokensIn ?? 0)),
-    left(budget.tokensOut, usage.tokensOut + (standing.tokensOut ?? 0)),
-  ];
-  const [costMicros, modelCalls] = [
-    left(budget.costMicros, usage.costMicros + (standing.costMicros ?? 0)),
-    left(budget.modelCalls, usage.modelCalls + (standing.modelCalls ?? 0)),
-  ];
-  return {
-    ...(tokensIn === undefined ? {} : { tokensIn }),
-    ...(tokensOut === undefined ? {} : { tokensOut }),
-    ...(costMicros === undefined ? {} : { costMicros }),
-    ...(modelCalls === undefined ? {} : { modelCalls }),
-  };
 }

@@ -13,8 +13,12 @@ import { toPath } from "../base/path.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { RowCall, VirtualNode } from "../vfs/provider.ts";
+import { type Amounts, resourcesOf } from "../budget/resource.ts";
+import type { Explanation } from "../cap/capability.ts";
+import { type Admission, type Need, type Open, admit, denialOf, needsOf, settle, settleEdited } from "./admission.ts";
 import type { Host } from "./host.ts";
 import type { Row, Target } from "./row.ts";
+import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 
 type AnyRow = Row<unknown, unknown>;
@@ -73,41 +77,95 @@ export class Dispatcher {
     return this.#call(caller, name, args) as SyscallResult<Name>;
   }
 
-  #call(caller: Process, name: SyscallName, args: unknown): unknown {
+  #call(caller: Process, name: SyscallName, args: unknown, isEdited = false): unknown {
     const row = SYSCALLS[name] as unknown as AnyRow;
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
-    if (!caller.isAlive)
-      throw new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, {
-        syscall: name,
-        pid: caller.pid,
-      });
-    if (caller.state.name === "stopped") return caller.continued().then(() => this.#call(caller, name, args));
+    if (!caller.isAlive) throw hasEnded(caller, name);
+    if (caller.state.name === "stopped") return caller.continued().then(() => this.#call(caller, name, args, isEdited));
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
       return target.then(
-        (found) => this.#checked(caller, name, row, args, found),
+        (found) => this.#checked(caller, name, row, args, found, isEdited),
         (error: unknown) => this.#unresolved(caller, name, args, error),
       );
     }
-    return this.#checked(caller, name, row, args, target);
+    return this.#checked(caller, name, row, args, target, isEdited);
   }
 
-  #checked(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
+  #checked(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target, isEdited: boolean): unknown {
     const { located } = target;
     const stands = located?.kind === "virtual" ? rowOf(name, located.node, args) : undefined;
     if (stands !== undefined && isSyscallName(stands.row)) {
       assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
-      return this.#call(caller, stands.row, stands.args);
+      return this.#call(caller, stands.row, stands.args, isEdited);
     }
     if (!caller.capability.isAll) {
-      for (const hop of located?.hops ?? []) this.#require(caller, name, "fs.stat", hop);
-      this.#require(caller, name, row.right, target.resource);
-      if (target.second !== undefined) {
-        for (const hop of target.second.located.hops) this.#require(caller, name, "fs.stat", hop);
-        this.#require(caller, name, target.second.right, target.second.located.path);
+      const admission = this.#admissionOf(caller, name, row, args, target);
+      const open = admit(admission, this.#deny(admission));
+      if (open !== undefined && !isRecorded(caller, args)) return this.#settled(admission, open, row, target, isEdited);
+    }
+    return this.#act(caller, name, row, args, target);
+  }
+
+  #admissionOf(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): Admission {
+    const needs = needsOf(row.right, row.alsoNeeds?.(args) ?? [], target);
+    return { caller, name, args, needs, conditions: row.conditions?.(args) ?? args };
+  }
+
+  async #settled(admission: Admission, open: Open, row: AnyRow, target: Target, isEdited: boolean): Promise<unknown> {
+    const { caller, args } = admission;
+    // Made of a name of the table.
+    const name = admission.name as SyscallName;
+    const deny = this.#deny(admission);
+    if (isEdited) await settleEdited(this.#host, admission, open, deny);
+    else {
+      const { edited } = await settle(this.#host, admission, open, deny);
+      if (edited !== undefined) {
+        assertValid(row.schema, withoutSignal(edited), `what a person made of the arguments of ${name}`);
+        return this.#call(caller, name, edited, true);
       }
     }
+    if (!caller.isAlive) throw hasEnded(caller, name);
+    return this.#act(caller, name, row, args, target);
+  }
+
+  #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
+    if (row.spends !== undefined && caller.account !== undefined) {
+      const amounts = row.spends(args);
+      const { accounts } = this.#host;
+      if (resourcesOf(amounts).some((resource) => accounts.carrierOf(caller.account, resource) !== undefined))
+        return this.#spending(caller, name, row, args, target, amounts);
+    }
+    return this.#perform(caller, name, row, args, target);
+  }
+
+  async #spending(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    amounts: Amounts,
+  ): Promise<unknown> {
+    const { accounts, committer } = this.#host;
+    const reservation = await reserve(this.#host, caller, {
+      syscall: name,
+      key: `${name} ${target.resource}`,
+      amounts,
+      signal: caller.signal,
+      commit: (_reservation, adds) => committer.commit({ adds }),
+    });
+    accounts.end(reservation);
+    try {
+      return await this.#perform(caller, name, row, args, target);
+    } catch (error) {
+      if (caller.isAlive && !caller.isEnding) await committer.commit({ adds: accounts.release(reservation) });
+      throw error;
+    }
+  }
+
+  #perform(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
     if (this.#interceptors !== undefined || this.#audit !== undefined)
       return this.#observed(caller, name, row, args, target);
     if (row.external === true) return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target));
@@ -125,29 +183,28 @@ export class Dispatcher {
       error.code !== "EINVAL" &&
       error.code !== "ENAMETOOLONG"
     ) {
-      this.#require(caller, name, "fs.stat", toPath(at));
+      const needs = [{ right: "fs.stat", resource: toPath(at) }];
+      const admission: Admission = { caller, name, args, needs, conditions: args };
+      admit(admission, this.#deny(admission));
     }
     throw error;
   }
 
-  #require(caller: Process, name: SyscallName, right: string, resource: string): void {
-    if (caller.capability.allows(right, resource)) return;
-    const missing = `${right}:${resource}`;
-    this.#host.bus.publish({
-      name: "capability.denied",
-      pid: caller.pid,
-      data: { right, resource, syscall: name, missing },
-    });
-    this.#audit?.({ name, pid: caller.pid, right, resource, outcome: "denied" });
-    throw new KernelError(
-      "EACCES",
-      `process ${caller.pid} (${caller.identity.name}) may not ${name} ${resource}; it needs the grant ${missing}`,
-      {
-        syscall: name,
-        path: resource,
+  /** Tells of a denial, and makes the error. */
+  #deny(admission: Admission): (need: Need, explanation: Explanation) => KernelError {
+    return (need, explanation) => {
+      const { caller } = admission;
+      const name = admission.name as SyscallName;
+      const { right, resource } = need;
+      const missing = `${right}:${resource}`;
+      this.#host.bus.publish({
+        name: "capability.denied",
         pid: caller.pid,
-      },
-    );
+        data: { right, resource, syscall: name, missing },
+      });
+      this.#audit?.({ name, pid: caller.pid, right, resource, outcome: "denied" });
+      return denialOf(admission, need, explanation);
+    };
   }
 
   async #observed(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): Promise<unknown> {
@@ -175,3 +232,18 @@ function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | u
     return node.write((args as { bytes: Uint8Array }).bytes);
   return undefined;
 }
+
+/** Whether an earlier life of the process has done this: its outcome is returned, and nothing happens anew. */
+function isRecorded(caller: Process, args: unknown): boolean {
+  const { place } = args as { place?: unknown };
+  return typeof place === "string" && caller.journal?.isRecorded(place) === true;
+}
+
+/** What a schema of the table describes; signals stay in the host. */
+function withoutSignal(args: unknown): unknown {
+  const { signal: _signal, ...rest } = args as { readonly signal?: unknown };
+  return rest;
+}
+
+const hasEnded = (caller: Process, name: string): KernelError =>
+  new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall: name, pid: caller.pid });

@@ -5,6 +5,10 @@ import type { ModelTable } from "../abi/model.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { AccountTree } from "../budget/account.ts";
+import type { PriceTable } from "../budget/price.ts";
+import type { RateTable } from "../budget/rate.ts";
+import type { LayerTable } from "../cap/layer-table.ts";
+import type { AskTable } from "../proc/ask-table.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
@@ -28,7 +32,11 @@ export interface Host {
   readonly bus: EventBus;
   readonly fs: FileSystem;
   readonly accounts: AccountTree;
+  readonly rates: RateTable;
+  readonly prices: PriceTable;
   readonly processes: ProcessTable;
+  readonly layers: LayerTable;
+  readonly asks: AskTable;
   readonly owner: Process;
   readonly models: ModelTable;
   /** Tools that every process may call by name, if it holds the right. */

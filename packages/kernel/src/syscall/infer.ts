@@ -3,12 +3,12 @@
 import type { Model, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type Amounts, type Reservation, refusedBudget } from "../budget/account.ts";
+import type { Reservation } from "../budget/account.ts";
+import { type Amounts, tokenAmounts } from "../budget/resource.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-
-const MILLION = 1_000_000;
+import { charged, enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface InferCall {
   readonly place: string;
@@ -21,27 +21,15 @@ export interface InferCall {
 }
 
 export async function infer(host: Host, caller: Process, call: InferCall, name: string): Promise<ModelResponse> {
-  const { place, request } = call;
-  const signal = call.signal ?? caller.signal;
-  const model = host.models.get(name);
-  if (model === undefined) {
-    const known = host.models.names.join(", ") || "none";
-    throw new KernelError(
-      "ENODEV",
-      `no model ${JSON.stringify(name)}; this host has: ${known}. A model of a provider is named provider/model and needs the key of its provider in the environment, as OPENAI_API_KEY`,
-      {
-        path: `/dev/model/${name}`,
-        pid: caller.pid,
-      },
-    );
-  }
-  const { maxOutputTokens } = request;
+  const { place } = call;
+  const { maxOutputTokens } = call.request;
   if (maxOutputTokens !== undefined && (!Number.isSafeInteger(maxOutputTokens) || maxOutputTokens < 1)) {
     throw new KernelError("EINVAL", `maxOutputTokens must be a whole number of at least 1, found ${maxOutputTokens}`, {
       syscall: "infer",
       pid: caller.pid,
     });
   }
+  modelOf(host, caller, name);
   const { journal } = caller;
   const before = journal === undefined ? undefined : await journal.begin(place);
   if (before !== undefined) {
@@ -50,13 +38,51 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
     // Recorded below, by this function.
     return before.value as ModelResponse;
   }
+  const { downgrade, onLimit } = caller.limits ?? {};
+  const names = onLimit === "downgrade" ? [name, ...(downgrade ?? [])] : [name];
+  try {
+    for (const [at, candidate] of names.entries()) {
+      // A model that the process may not use is no way down.
+      if (at > 0 && !caller.capability.allows("model.infer", candidate)) continue;
+      try {
+        return await askModel(host, caller, call, modelOf(host, caller, candidate));
+      } catch (error) {
+        if (at === names.length - 1 || !isKernelError(error) || error.code !== "EDQUOT") throw error;
+      }
+    }
+    throw new KernelError("EDQUOT", `the budget of process ${caller.pid} holds none of ${names.join(", ")}`, {
+      syscall: "infer",
+      pid: caller.pid,
+    });
+  } catch (error) {
+    journal?.retract(place);
+    throw error;
+  }
+}
+
+/** @throws {ENODEV} this host has no such model */
+function modelOf(host: Host, caller: Process, name: string): Model {
+  const model = host.models.get(name);
+  if (model !== undefined) return model;
+  const known = host.models.names.join(", ") || "none";
+  throw new KernelError(
+    "ENODEV",
+    `no model ${JSON.stringify(name)}; this host has: ${known}. A model of a provider is named provider/model and needs the key of its provider in the environment, as OPENAI_API_KEY`,
+    { path: `/dev/model/${name}`, pid: caller.pid },
+  );
+}
+
+async function askModel(host: Host, caller: Process, call: InferCall, model: Model): Promise<ModelResponse> {
+  const { place, request, onText } = call;
+  const { name } = model;
+  const { journal } = caller;
+  const signal = call.signal ?? caller.signal;
   // The request is part of the key: after a change of the program the same place is another call. Made when
   // it is needed: a call that stays in this host and leaves no record has no use for one.
   let made: string | undefined;
   const keyOf = (): string =>
     (made ??= `${host.id}/${caller.identity.runId}/${place}#${host.platform.hash(JSON.stringify([name, request])).slice(0, 16)}`);
-  const unanswered = journal?.takeIntent(place);
-  const prior = unanswered !== undefined && unanswered.key === keyOf() ? unanswered : undefined;
+  const prior = journal?.takeIntent(place, keyOf);
   if (prior !== undefined && model.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
@@ -64,38 +90,55 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
       { pid: caller.pid },
     );
   }
-  const reservation = prior?.reservation ?? (await reserve(host, caller, place, keyOf, model, request));
-  // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
-  if (model.effect !== "pure" && journal === undefined) await host.store.flush();
-  const state = caller.state;
-  caller.become({ name: "waiting", channel: `model ${name}` });
-  const started = host.platform.clock.monotonic();
+  const bound = upperBound(host, caller, model, request);
+  const leave = await enter(caller, signal);
+  let reservation: Reservation | undefined;
+  let isSettled = false;
   try {
-    const { onText } = call;
-    // What was reserved is what the model may use: an answer is cut there, never charged beyond.
-    const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
-    const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
-    const response = await model.infer(bounded, {
-      signal,
-      get idempotencyKey() {
-        return keyOf();
-      },
-      ...(onText === undefined ? {} : { onText }),
-    });
-    await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
-    return response;
+    if (caller.limits?.rates !== undefined)
+      await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
+    reservation = prior?.reservation ?? (await reserveCall(host, caller, place, keyOf, model, bound, signal));
+    if (prior !== undefined) host.accounts.begin(prior.reservation);
+    // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
+    if (model.effect !== "pure" && journal === undefined) await host.store.flush();
+    const state = caller.state;
+    caller.become({ name: "waiting", channel: `model ${name}` });
+    const started = host.platform.clock.monotonic();
+    try {
+      // What was reserved is what the model may use: an answer is cut there, never charged beyond.
+      const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
+      const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
+      const response = await withinTime(host, caller, `model ${name}`, signal, (limited) =>
+        model.infer(bounded, {
+          signal: limited,
+          get idempotencyKey() {
+            return keyOf();
+          },
+          ...(onText === undefined ? {} : { onText }),
+        }),
+      );
+      await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
+      isSettled = true;
+      return response;
+    } finally {
+      if (caller.state.name === "waiting") caller.become(state);
+    }
   } catch (error) {
-    await giveBack(host, caller, place, reservation, error);
+    if (!isSettled) await giveBack(host, caller, place, reservation, error);
     throw toKernelError(error, "EIO", { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid });
   } finally {
-    if (caller.state.name === "waiting") caller.become(state);
+    if (reservation !== undefined) host.accounts.end(reservation);
+    leave();
   }
 }
 
 const boundOf = (request: ModelRequest): number => request.maxOutputTokens ?? LIMITS.defaultOutputTokensMax;
 
-/** A true upper bound: a token is at least one byte of UTF-8, and output is clamped by the request. */
-function upperBound(model: Model, request: ModelRequest): Amounts {
+/**
+ * A true upper bound: a token is at least one byte of UTF-8, and output is clamped by the request.
+ * @throws {E2BIG} the request is larger than the process's context
+ */
+function upperBound(host: Host, caller: Process, model: Model, request: ModelRequest): Amounts {
   let units = 0;
   for (const message of request.messages) units += message.content.length + 8;
   // A schema is sent along, and counts.
@@ -103,36 +146,70 @@ function upperBound(model: Model, request: ModelRequest): Amounts {
   // Three bytes hold any UTF-16 unit.
   const tokensIn = units * 3;
   const tokensOut = boundOf(request);
-  return { tokensIn, tokensOut, costMicros: costOf(model, tokensIn, tokensOut), modelCalls: 1 };
+  const context = caller.limits?.contextTokens;
+  if (context !== undefined) assertContext(request, context, caller);
+  const costMicros = host.prices.costOf(model, tokensIn, tokensOut);
+  if (costMicros === undefined && host.accounts.carrierOf(caller.account, "costMicros") !== undefined) {
+    throw new KernelError(
+      "EDQUOT",
+      `nobody knows what ${model.name} costs, so a budget of money cannot hold it; give its price in prices.json of the data directory, or limit tokens instead`,
+      { syscall: "infer", pid: caller.pid, path: `/dev/model/${model.name}` },
+    );
+  }
+  return {
+    ...tokenAmounts(tokensIn, tokensOut, host.prices.tierOf(model)),
+    ...(costMicros === undefined ? {} : { costMicros }),
+    modelCalls: 1,
+  };
 }
 
-const costOf = (model: Model, tokensIn: number, tokensOut: number): number =>
-  Math.ceil((tokensIn * model.price.input + tokensOut * model.price.output) / MILLION);
+/** Tokens of a request as they are estimated: about four bytes each. */
+function assertContext(request: ModelRequest, max: number, caller: Process): void {
+  let bytes = 0;
+  for (const message of request.messages) bytes += utf8Length(message.content);
+  const tokens = Math.ceil(bytes / 4);
+  if (tokens <= max) return;
+  throw new KernelError(
+    "E2BIG",
+    `the request has about ${tokens} tokens; process ${caller.pid} has a context of ${max}. Send less, or raise contextTokens`,
+    { syscall: "infer", pid: caller.pid },
+  );
+}
+
+function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit >= 0x80) bytes += unit >= 0x800 && (unit < 0xd800 || unit > 0xdfff) ? 2 : 1;
+  }
+  return bytes;
+}
 
 /** Reserves and, where the call has an effect or spends a budget, records the intent (journal, J3). */
-async function reserve(
+async function reserveCall(
   host: Host,
   caller: Process,
   place: string,
   keyOf: () => string,
   model: Model,
-  request: ModelRequest,
+  amounts: Amounts,
+  signal: AbortSignal,
 ): Promise<Reservation | undefined> {
-  const bound = upperBound(model, request);
-  const { reservation, adds } = host.accounts.reserve(caller.account, bound);
-  if (adds.length === 0 && model.effect === "pure") return undefined;
-  try {
-    if (caller.journal !== undefined) await caller.journal.intend(place, keyOf(), reservation, adds);
-    else if (adds.length > 0) await host.committer.commit({ adds });
-    return reservation;
-  } catch (error) {
-    if (isKernelError(error) && error.code === "EDQUOT") {
-      const data = { resource: "model call", wanted: bound.tokensIn ?? 0, allocation: 0, account: caller.pid };
-      host.bus.publish({ name: "resource.exceeded", pid: caller.pid, data });
-    }
-    caller.journal?.retract(place);
-    throw refusedBudget(error, "infer", caller.pid);
-  }
+  const { journal } = caller;
+  if (caller.account === undefined && model.effect === "pure") return undefined;
+  return reserve(host, caller, {
+    syscall: "infer",
+    get key() {
+      return keyOf();
+    },
+    amounts,
+    signal,
+    commit: async (reservation, adds) => {
+      if (adds.length === 0 && model.effect === "pure") return;
+      if (journal !== undefined) await journal.intend(place, keyOf(), reservation, adds);
+      else if (adds.length > 0) await host.committer.commit({ adds });
+    },
+  });
 }
 
 async function settle(
@@ -146,27 +223,40 @@ async function settle(
 ): Promise<void> {
   const tokensIn = count(response.usage.inputTokens);
   const tokensOut = count(response.usage.outputTokens);
-  const costMicros = costOf(model, tokensIn, tokensOut);
-  const use: CallUsage = { model: model.name, tokensIn, tokensOut, costMicros };
-  const adds =
-    reservation === undefined
-      ? []
-      : host.accounts.settle(reservation, { tokensIn, tokensOut, costMicros, modelCalls: 1 });
+  const tier = host.prices.tierOf(model);
+  const costMicros = host.prices.costOf(model, tokensIn, tokensOut);
+  const actual: Amounts = {
+    ...tokenAmounts(tokensIn, tokensOut, tier),
+    ...(costMicros === undefined ? {} : { costMicros }),
+    modelCalls: 1,
+  };
+  const { used, over } = charged(reservation, actual);
+  const use: CallUsage = { model: model.name, tokensIn, tokensOut, costMicros: costMicros ?? 0 };
+  const adds = reservation === undefined ? [] : host.accounts.settle(reservation, actual);
+  const appends = [usageAppend(host, caller, { place, model: model.name, tier: tier ?? "operational", used, ...over })];
   let { seq } = host.store;
   if (caller.journal !== undefined) {
-    const receipt = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds }).done;
+    const receipt = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds, appends })
+      .done;
     if (reservation !== undefined) await receipt.flushed;
     seq = receipt.seq;
-  } else if (adds.length > 0 && !caller.isEnding) await host.committer.commit({ adds });
+  } else if (!caller.isEnding) await host.committer.commit({ adds, appends });
   caller.usage.tokensIn += tokensIn;
   caller.usage.tokensOut += tokensOut;
-  caller.usage.costMicros += costMicros;
+  caller.usage.costMicros += costMicros ?? 0;
   caller.usage.modelCalls++;
   caller.usage.steps++;
   if (host.bus.hasSubscribers) {
-    const data = { place, model: model.name, inputTokens: tokensIn, outputTokens: tokensOut, costMicros };
+    const data = {
+      place,
+      model: model.name,
+      inputTokens: tokensIn,
+      outputTokens: tokensOut,
+      costMicros: costMicros ?? 0,
+    };
     host.bus.publish({ name: "model.called", pid: caller.pid, data }, seq);
   }
+  if (reservation !== undefined) await warn(host, caller, reservation);
 }
 
 async function giveBack(
@@ -176,7 +266,6 @@ async function giveBack(
   reservation: Reservation | undefined,
   error: unknown,
 ): Promise<void> {
-  caller.journal?.retract(place);
   // What is still reserved when the process ends counts as spent (B4).
   if (reservation === undefined || !caller.isAlive || caller.isEnding) return;
   const adds = host.accounts.release(reservation);

@@ -1,5 +1,8 @@
 // The shape of a row of the syscall table.
 
+import { KernelError } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import type { Amounts } from "../budget/resource.ts";
 import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Process } from "../proc/process.ts";
@@ -24,6 +27,12 @@ export interface Row<Args, Result> {
   readonly schema: Schema;
   /** Absent: the caller itself is the target, as `/proc/<pid>`. */
   readonly target?: (host: Host, caller: Process, args: Args) => Target | Promise<Target>;
+  /** Rights on the same target that the arguments call for. */
+  readonly alsoNeeds?: (args: Args) => readonly string[];
+  /** What of a budget the call itself uses, whatever comes of it; taken before the act, back if it fails. */
+  readonly spends?: (args: Args) => Amounts;
+  /** What the conditions of grants look at; the arguments themselves unless given. */
+  readonly conditions?: (args: Args) => unknown;
   readonly handle: (host: Host, caller: Process, args: Args, target: Target) => Result;
 }
 
@@ -36,6 +45,12 @@ export const integer: Schema = { type: "integer", minimum: 0 };
 export const flag: Schema = { type: "boolean" };
 export const pid: Schema = { type: "integer", minimum: 1, description: "process id" };
 export const bytes: Schema = { format: "bytes", description: "raw bytes" };
+export const place: Schema = {
+  type: "string",
+  minLength: 1,
+  maxLength: 1024,
+  description: "path of the step in its program",
+};
 export const anything: Schema = { description: "any JSON value" };
 
 export const args = (properties: Readonly<Record<string, Schema>>, required: readonly string[] = []): Schema => ({
@@ -66,4 +81,20 @@ export function locatedOf(target: Target): Located {
   return target.located;
 }
 
-export const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;
+const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;
+
+/** A row about a process: rights are checked on its directory. */
+export const onProcess = (_host: Host, _caller: Process, a: { readonly pid: Pid }): Target => ({
+  resource: procPath(a.pid),
+});
+
+/** @throws {ESRCH} there is and was no such process */
+export async function processOf(host: Host, number: Pid, syscall: string): Promise<Process> {
+  const process = await host.processes.recall(number);
+  if (process === undefined)
+    throw new KernelError("ESRCH", `process ${number} does not exist; \`ergos ps\` lists them`, {
+      syscall,
+      pid: number,
+    });
+  return process;
+}

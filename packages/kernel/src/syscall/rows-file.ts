@@ -48,6 +48,11 @@ function handleOf(caller: Process, fd: Fd, right: "read" | "write"): OpenFile {
     throw new KernelError("EBADF", `handle ${fd} is not open in process ${caller.pid}`, { pid: caller.pid });
   if (!file.rights.has(right))
     throw new KernelError("EBADF", `handle ${fd} was not opened for ${right}`, { path: file.path, pid: caller.pid });
+  const { capability } = caller;
+  // Rights that were revoked, or have expired, are gone for open handles too.
+  const isKnown = capability.version === file.checkedAt || capability.isAll;
+  if (!isKnown && capability.decide(`fs.${right}`, file.path, {}).effect === "deny")
+    throw mayNot(caller, `fs.${right}`, file.path);
   return file;
 }
 
@@ -91,6 +96,7 @@ export const FILE_ROWS = {
     summary: "replaces content, or a range of it from `offset`",
     schema: args({ path, bytes, ...writeOptions }, ["path", "bytes"]),
     target: pathTarget(),
+    spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     handle: (host, caller, a, target) => host.fs.write(locatedOf(target), a.bytes, a, writerOf(caller)),
   }),
   append: row<At & WriteOptions & { readonly bytes: Uint8Array }, Promise<WriteResult>>({
@@ -99,6 +105,7 @@ export const FILE_ROWS = {
     summary: "adds bytes at the end",
     schema: args({ path, bytes, create: createModes, durability: writeOptions.durability }, ["path", "bytes"]),
     target: pathTarget(),
+    spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     handle: (host, caller, a, target) => {
       const located = locatedOf(target);
       if (located.kind === "foreign")
@@ -190,6 +197,7 @@ export const FILE_ROWS = {
       "rights",
     ]),
     target: pathTarget(),
+    alsoNeeds: (a) => a.rights.map((right) => `fs.${right}`),
     handle: (host, caller, a, target) => {
       const located = locatedOf(target);
       if (located.kind === "missing") throw missing(located.path);
@@ -200,9 +208,6 @@ export const FILE_ROWS = {
       }
       if (located.kind !== "inode")
         throw new KernelError("ENOTSUP", "only files of the zone have handles; use the path", { path: located.path });
-      for (const right of a.rights) {
-        if (!caller.capability.allows(`fs.${right}`, located.path)) throw mayNot(caller, `fs.${right}`, located.path);
-      }
       caller.files ??= new Map();
       if (caller.files.size >= LIMITS.openFilesMax)
         throw new KernelError("EMFILE", `a process holds at most ${LIMITS.openFilesMax} handles; close some`, {
@@ -210,7 +215,11 @@ export const FILE_ROWS = {
         });
       const fd = caller.takeFd();
       host.fs.hold(located.inode);
-      caller.files.set(fd, { inode: located.inode, path: located.path, rights: new Set(a.rights) });
+      const { capability } = caller;
+      // What depends on more than the rights themselves, such as the time, is looked at with each use.
+      const isFixed = a.rights.every((right) => capability.isFixed(`fs.${right}`, located.path));
+      const checkedAt = isFixed ? capability.version : -1;
+      caller.files.set(fd, { inode: located.inode, path: located.path, rights: new Set(a.rights), checkedAt });
       return fd;
     },
   }),
@@ -244,6 +253,7 @@ export const FILE_ROWS = {
       "fd",
       "bytes",
     ]),
+    spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     handle: (host, caller, a) => {
       const file = handleOf(caller, a.fd, "write");
       return host.fs.writeInode(file.inode, a.bytes, a, writerOf(caller), file.path);

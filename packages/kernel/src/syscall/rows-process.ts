@@ -4,14 +4,17 @@ import { EVENTS, EVENT_CLASSES, type KernelEvent } from "../abi/event.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type Amounts, RESOURCES } from "../budget/account.ts";
-import { type Grant, parseGrant } from "../cap/capability.ts";
+import { LIMITS_SCHEMA, type ProcessLimits } from "../budget/limits.ts";
+import { type Amounts, assertAmounts } from "../budget/resource.ts";
+import type { Grant } from "../cap/grant.ts";
+import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
 import { type ProcessSummary, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
-import { anything, args, flag, integer, pid, procPath, row, text } from "./row.ts";
+import { amounts } from "./rows-budget.ts";
+import { anything, args, flag, integer, onProcess, pid, processOf, row, text } from "./row.ts";
 
 export interface SpawnArgs {
   /** A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is. */
@@ -20,21 +23,8 @@ export interface SpawnArgs {
   readonly input?: unknown;
   readonly grants?: readonly string[];
   readonly budget?: Amounts;
+  readonly limits?: ProcessLimits;
   readonly durable?: boolean;
-}
-
-const onProcess = (_host: Host, _caller: Process, a: { readonly pid: Pid }): { resource: string } => ({
-  resource: procPath(a.pid),
-});
-
-async function processOf(host: Host, number: Pid, syscall: string): Promise<Process> {
-  const process = await host.processes.recall(number);
-  if (process === undefined)
-    throw new KernelError("ESRCH", `process ${number} does not exist; \`ergos ps\` lists them`, {
-      syscall,
-      pid: number,
-    });
-  return process;
 }
 
 async function programOf(host: Host, caller: Process, program: SpawnArgs["program"], input: unknown): Promise<Program> {
@@ -73,12 +63,6 @@ const TALLIED_MAX = 100;
 const DEFAULT_HISTORY = 200;
 
 const stringMap = { type: "object", properties: {}, additionalProperties: true } as const;
-const amounts = {
-  type: "object",
-  properties: Object.fromEntries(RESOURCES.map((name) => [name, integer])),
-  additionalProperties: false,
-} as const;
-
 export const PROCESS_ROWS = {
   spawn: row<SpawnArgs, Promise<Pid>>({
     right: "proc.spawn",
@@ -91,6 +75,7 @@ export const PROCESS_ROWS = {
         input: anything,
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
         budget: amounts,
+        limits: LIMITS_SCHEMA,
         durable: flag,
       },
       ["program"],
@@ -104,7 +89,7 @@ export const PROCESS_ROWS = {
     handle: async (host, caller, a) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
-      const grants: readonly Grant[] | undefined = a.grants?.map(parseGrant);
+      const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
       const program = await programOf(host, caller, a.program, a.input);
       const input = program.accept === undefined ? a.input : program.accept(a.input);
       const process = await host.processes.spawn(caller, program, {
@@ -112,22 +97,30 @@ export const PROCESS_ROWS = {
         ...(input === undefined ? {} : { input }),
         ...(grants === undefined ? {} : { grants }),
         ...(a.budget === undefined ? {} : { budget: a.budget }),
+        ...(a.limits === undefined ? {} : { limits: a.limits }),
         ...(a.durable === undefined ? {} : { durable: a.durable }),
       });
       return process.pid;
     },
   }),
   resume: row<
-    { readonly pid: Pid; readonly program?: Program; readonly again?: boolean; readonly force?: boolean },
+    {
+      readonly pid: Pid;
+      readonly program?: Program;
+      readonly again?: boolean;
+      readonly force?: boolean;
+      /** Added to its budget. */
+      readonly budget?: Amounts;
+    },
     Promise<void>
   >({
     right: "proc.signal",
     kind: "mutation",
     summary:
       "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
-    schema: args({ pid, again: flag, force: flag }, ["pid"]),
+    schema: args({ pid, again: flag, force: flag, budget: amounts }, ["pid"]),
     target: onProcess,
-    handle: async (host, caller, a) => {
+    handle: async (host, caller, a, target) => {
       // The program will run with the rights of the process, not with the caller's.
       if (a.program !== undefined && !caller.capability.allows("kernel.module", a.program.name)) {
         throw new KernelError(
@@ -147,10 +140,19 @@ export const PROCESS_ROWS = {
         );
       }
       const again = a.again === true && process.state.name === "zombie";
+      assertAmounts(a.budget ?? {});
+      if (a.budget !== undefined && !caller.capability.allows("budget.allocate", target.resource)) {
+        throw new KernelError(
+          "EACCES",
+          `process ${caller.pid} may not add to the budget of process ${a.pid}; it needs the grant budget.allocate:${target.resource}`,
+          { syscall: "resume", pid: caller.pid },
+        );
+      }
+      if (a.budget !== undefined && !again) await host.processes.allocate(a.pid, a.budget);
       const claim = host.processes.claim(process, again);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
-        await host.processes.resumption.resume(claim.process, program, again);
+        await host.processes.resumption.resume(claim.process, program, again, a.budget);
       } catch (error) {
         claim.undo();
         throw error;

@@ -5,25 +5,18 @@ import { orAborted } from "../base/abort.ts";
 import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { RESOURCES } from "../budget/account.ts";
 import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
-import { anything, args, flag, integer, procPath, row, text } from "./row.ts";
+import { anything, args, flag, integer, place, row, text } from "./row.ts";
 
 export interface Placed {
   /** Path of the step in its program, unique in the process. */
   readonly place: string;
 }
 
-const place = {
-  type: "string",
-  minLength: 1,
-  maxLength: 1024,
-  description: "path of the step in its program",
-} as const;
 const onUnknown = { type: "string", enum: ["fail", "repeat"] } as const;
 const self = (_host: Host, caller: Process): { readonly resource: string } => caller.self;
 
@@ -139,6 +132,7 @@ export const WORK_ROWS = {
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
     schema: args({ place, request: MODEL_REQUEST_SCHEMA, onUnknown }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.defaultName }),
+    conditions: ({ request }) => request,
     handle: (host, caller, a, target) => infer(host, caller, a, target.resource),
   }),
   call: row<ToolCall, Promise<unknown>>({
@@ -147,6 +141,7 @@ export const WORK_ROWS = {
     summary: "calls a tool with arguments; a recorded result is not asked for again",
     schema: args({ place, tool: text, arguments: { type: "object" }, onUnknown }, ["place", "tool"]),
     target: (_host, _caller, { tool }) => ({ resource: tool }),
+    conditions: (a) => a.arguments ?? {},
     handle: (host, caller, a) => callTool(host, caller, a),
   }),
   now: row<Placed, Promise<number>>({
@@ -234,14 +229,6 @@ export const WORK_ROWS = {
       if (host.bus.hasSubscribers) host.bus.publish({ name: a.name, pid: caller.pid, data: a.data });
     },
   }),
-  usage: row<{ readonly pid: Process["pid"] }, ReturnType<Host["accounts"]["usage"]>>({
-    right: "budget.read",
-    kind: "query",
-    summary: "allocation and use of a process's budget, resource by resource",
-    schema: args({ pid: { type: "integer", minimum: 1 } }, ["pid"]),
-    target: (_host, _caller, a) => ({ resource: procPath(a.pid) }),
-    handle: (host, _caller, a) => host.processes.recall(a.pid).then((process) => usageOf(host, process)),
-  }),
   flush: row<Record<string, never>, Promise<void>>({
     right: "proc.step",
     kind: "query",
@@ -252,21 +239,6 @@ export const WORK_ROWS = {
     handle: () => Promise.resolve(),
   }),
 } as const;
-
-/** Allocation and use of a process's account; of one that is closed, what the process itself had and used. */
-export async function usageOf(host: Host, process: Process | undefined): ReturnType<Host["accounts"]["usage"]> {
-  const open = await host.accounts.usage(process?.account);
-  const budget = process?.identity.budget;
-  if (process === undefined || budget === undefined || Object.keys(open).length > 0) return open;
-  return Object.fromEntries(
-    RESOURCES.flatMap((resource) => {
-      const allocation = budget[resource];
-      return allocation === undefined
-        ? []
-        : [[resource, { allocation, used: process.usage[resource], account: process.pid }]];
-    }),
-  );
-}
 
 const ignore = (): void => undefined;
 

@@ -3,8 +3,10 @@
 import type { Located } from "../vfs/namespace.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Row, anything, args, locatedOf, path, pathTarget, row } from "./row.ts";
+import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
+import { RIGHT_ROWS } from "./rows-rights.ts";
 import { WORK_ROWS } from "./rows-work.ts";
 
 const EXEC_ROWS = {
@@ -21,7 +23,14 @@ const EXEC_ROWS = {
   }),
 } as const;
 
-export const SYSCALLS = { ...FILE_ROWS, ...PROCESS_ROWS, ...WORK_ROWS, ...EXEC_ROWS } as const;
+export const SYSCALLS = {
+  ...FILE_ROWS,
+  ...PROCESS_ROWS,
+  ...WORK_ROWS,
+  ...RIGHT_ROWS,
+  ...BUDGET_ROWS,
+  ...EXEC_ROWS,
+} as const;
 
 export type SyscallName = keyof typeof SYSCALLS;
 export type SyscallArgs<Name extends SyscallName> =

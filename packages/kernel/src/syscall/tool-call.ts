@@ -1,10 +1,14 @@
 // A tool call: checked, recorded, and never done twice unknowingly.
 
+import type { Batch } from "../abi/metastore.ts";
+import type { Tool } from "../abi/tool.ts";
 import { KernelError, fromErrorRecord, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import type { Os } from "./os.ts";
+import { enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface ToolCall {
   readonly place: string;
@@ -14,9 +18,6 @@ export interface ToolCall {
   /** What to do when the host died during the call: `fail` (default) is EUNKNOWN, `repeat` may act twice. */
   readonly onUnknown?: "fail" | "repeat";
 }
-
-/** Tools spend nothing that is counted yet; their intents are recorded all the same (journal, J3). */
-const NOTHING: Reservation = { amounts: {}, carriers: {} };
 
 export async function callTool(host: Host, caller: Process, call: ToolCall): Promise<unknown> {
   const { place } = call;
@@ -38,10 +39,11 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
     if (before.error !== undefined) throw fromErrorRecord(before.error);
     return before.value;
   }
+  const signal = call.signal ?? caller.signal;
   const digest = host.platform.hash(JSON.stringify([tool.name, args])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
-  const isUnanswered = journal?.takeIntent(place)?.key === key;
-  if (isUnanswered && tool.effect === "once" && call.onUnknown !== "repeat") {
+  const prior = journal?.takeIntent(place, () => key);
+  if (prior !== undefined && tool.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
       `the host ended during the call of tool ${tool.name} at ${place}; it may have acted. Look, then resume a failed run to call again, or kill it`,
@@ -49,25 +51,79 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
     );
   }
   const acts = tool.effect !== "pure";
-  if (acts && !isUnanswered) {
-    if (journal === undefined) await host.store.flush();
-    else await journal.intend(place, key, NOTHING, []);
+  const leave = await enter(caller, signal);
+  try {
+    if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
+    const reservation = prior?.reservation ?? (await reserveCall(host, caller, { place, key, acts, signal }));
+    return await act(host, caller, tool, { place, args, key, acts, signal, reservation });
+  } catch (error) {
+    journal?.retract(place);
+    throw error;
+  } finally {
+    leave();
   }
+}
+
+/** Reserves the call and records the intent of one that acts (journal, J3). */
+async function reserveCall(
+  host: Host,
+  caller: Process,
+  {
+    place,
+    key,
+    acts,
+    signal,
+  }: { readonly place: string; readonly key: string; readonly acts: boolean; readonly signal: AbortSignal },
+): Promise<Reservation> {
+  const { journal } = caller;
+  const commit = async (reservation: Reservation, adds: NonNullable<Batch["adds"]>): Promise<void> => {
+    if (acts && journal !== undefined) await journal.intend(place, key, reservation, adds);
+    else {
+      if (adds.length > 0) await host.committer.commit({ adds });
+      if (acts) await host.store.flush();
+    }
+  };
+  const reservation = await reserve(host, caller, { syscall: "call", key, amounts: { toolCalls: 1 }, signal, commit });
+  // What is certain is no reservation that others wait for.
+  host.accounts.end(reservation);
+  return reservation;
+}
+
+async function act(
+  host: Host,
+  caller: Process,
+  tool: Tool<Os>,
+  call: {
+    readonly place: string;
+    readonly args: Readonly<Record<string, unknown>>;
+    readonly key: string;
+    readonly acts: boolean;
+    readonly signal: AbortSignal;
+    readonly reservation: Reservation;
+  },
+): Promise<unknown> {
+  const { place, args, key, acts, signal, reservation } = call;
+  const { journal } = caller;
   const started = host.platform.clock.monotonic();
   const state = caller.state;
   caller.become({ name: "waiting", channel: `tool ${tool.name}` });
   let hasActed = false;
   try {
-    const value = await tool.call(args, {
-      os: host.osOf(caller),
-      signal: call.signal ?? caller.signal,
-      idempotencyKey: key,
-    });
+    const value = await withinTime(host, caller, `tool ${tool.name}`, signal, (limited) =>
+      tool.call(args, { os: host.osOf(caller), signal: limited, idempotencyKey: key }),
+    );
     hasActed = acts;
     const ms = Math.round(host.platform.clock.monotonic() - started);
-    const receipt = await journal?.end(place, { value }, { ms }).done;
-    if (acts) await receipt?.flushed;
+    const appends = [usageAppend(host, caller, { place, tool: tool.name, used: { toolCalls: 1 } })];
+    if (journal === undefined) await host.committer.commit({ appends });
+    else {
+      const use = { tool: tool.name, tokensIn: 0, tokensOut: 0, costMicros: 0 };
+      const receipt = await journal.end(place, { value }, { ms, use, appends }).done;
+      if (acts) await receipt.flushed;
+    }
     caller.usage.steps++;
+    caller.usage.toolCalls++;
+    await warn(host, caller, reservation);
     return value;
   } catch (error) {
     // A result that cannot be recorded does not undo what was done: the failure is the outcome.
@@ -75,9 +131,12 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
       await journal?.end(place, { error: toErrorRecord(error) }).done;
       throw error;
     }
-    journal?.retract(place);
-    if (acts && caller.isAlive && !caller.isEnding)
-      await journal?.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) });
+    if (caller.isAlive && !caller.isEnding) {
+      const adds = host.accounts.release(reservation);
+      const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
+      if (acts && journal !== undefined) await journal.note(record, adds);
+      else if (adds.length > 0) await host.committer.commit({ adds });
+    }
     throw toKernelError(error, "EFAILED", { syscall: "call", path: `/lib/tools/${tool.name}`, pid: caller.pid });
   } finally {
     if (caller.state.name === "waiting") caller.become(state);

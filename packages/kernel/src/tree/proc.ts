@@ -3,13 +3,13 @@
 import type { DirEntry } from "../abi/file.ts";
 import { type Pid, toPid } from "../base/id.ts";
 import type { JsonValue } from "../base/json.ts";
-import { formatGrant } from "../cap/capability.ts";
+import { formatGrant } from "../cap/grant.ts";
 import { formatRecord } from "../journal/format.ts";
 import { pidOfRunId } from "../proc/process-record.ts";
 import { SIGNALS, type Process } from "../proc/process.ts";
 import { summarise } from "../proc/summary.ts";
 import type { Host } from "../syscall/host.ts";
-import { usageOf } from "../syscall/rows-work.ts";
+import { usageOf } from "../syscall/rows-budget.ts";
 import { type Provider, type RowCall, type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
 import type { VfsPath } from "../base/path.ts";
 
@@ -65,8 +65,8 @@ function processNode(host: Host, process: Process): VirtualNode {
         text: () =>
           process.capability.isAll
             ? "all rights\n"
-            : process.capability.layers.map((layer) => `${layer.map(formatGrant).join("\n")}\n`).join("---\n"),
-        json: () => asJson(process.capability.layers.map((layer) => layer.map(formatGrant))),
+            : process.capability.grants.map((layer) => `${layer.map(formatGrant).join("\n")}\n`).join("---\n"),
+        json: () => asJson(process.capability.grants.map((layer) => layer.map(formatGrant))),
       },
       budget: jsonFile(async () => asJson(await usageOf(host, process)), {
         description: "allocation and use, resource by resource",

@@ -10,6 +10,7 @@ import {
   type Schema,
   type Tool,
   assertValid,
+  parseGrants,
 } from "@ergos/kernel";
 import { type PlanNode, createPlan } from "../plan/plan.ts";
 import { planProgram } from "../plan/runner.ts";
@@ -79,6 +80,8 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
   const program: Program = {
     ...planProgram(plan, options.source),
     tools,
+    ...(document.caps === undefined ? {} : { grants: parseGrants(document.caps) }),
+    ...document.bounds,
     accept: (input) => acceptInput(inputSchema, input, document.name),
   };
   return {

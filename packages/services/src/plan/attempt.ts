@@ -20,10 +20,21 @@ const DEFAULT_MAX_DELAY_MS = 60_000;
 /** Runs the work; its value, or a promise of it when it waits for anything. */
 export function runWork(work: Work): unknown {
   work.scope.process.platform.entered?.(work.scope.process.pid);
+  if (work.scope.process.limits?.onLimit === "skip") return skipping(work);
   // The plain case costs no promise of ours.
   if (work.retry === undefined && work.timeoutMs === undefined)
     return work.run(new RunContext(work.scope, 1, work.signal));
   return runAttempts(work);
+}
+
+/** Where the limits say so, what the budget does not hold is not done, and that is no failure. */
+async function skipping(work: Work): Promise<unknown> {
+  try {
+    return await runAttempts(work);
+  } catch (error) {
+    if (isKernelError(error) && error.code === "EDQUOT") throw new Skipped(error.message);
+    throw error;
+  }
 }
 
 async function runAttempts(plain: Work): Promise<unknown> {

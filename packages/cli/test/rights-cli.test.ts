@@ -1,0 +1,121 @@
+// Rights, questions and budgets as a user meets them on the command line.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { beforeEach, expect, test } from "vitest";
+import { type Answer, BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
+
+const directory = useDirectory();
+let cwd: string;
+beforeEach(() => {
+  cwd = directory.path;
+});
+
+const ergos = (args: readonly string[]): Answer => runErgos(args, { cwd });
+const json = (args: readonly string[]): unknown => JSON.parse(ergos([...args, "--json"]).stdout) as unknown;
+const manifest = (spec: string): void =>
+  writeFileSync(
+    join(cwd, "p.yaml"),
+    `apiVersion: ergos/v1\nkind: Pipeline\nmetadata: { name: sample, description: a sample }\nspec:\n${spec}`,
+  );
+const CALLS = `  nodes:
+    - { name: a, kind: llm, prompt: "say hello" }
+    - { name: b, kind: llm, prompt: "say {{ a }}" }
+    - { name: c, kind: llm, prompt: "say {{ b }}" }
+`;
+const until = async (look: () => boolean): Promise<void> => {
+  for (let tries = 0; tries < 60 && !look(); tries++) await delay(100);
+};
+
+test("a run waits for a person and for budget, and other commands let it go on", async () => {
+  manifest(`  caps: [llm, "ask tool.call:write_file", "fs.*:/srv/**"]
+  limits: { maxLlmCalls: 2, onLimit: suspend }
+${CALLS}    - { name: w, kind: tool, tool: write_file, arguments: { path: /srv/a, content: "{{ a }}" } }
+`);
+  const run = spawn(process.execPath, [BIN, "run", "p.yaml"], { cwd, env: environment() });
+  let told = "";
+  run.stderr.on("data", (chunk: Buffer) => (told += String(chunk)));
+  await until(() => told.includes("ergos answer 1 allow|deny") && told.includes("ergos budget 2 --add modelCalls=N"));
+
+  expect(json(["asks"])).toMatchObject([{ id: 1, pid: 2, right: "tool.call", resource: "write_file" }]);
+  expect(ergos(["answer", "1", "allow"])).toMatchObject({ status: 0 });
+  expect(ergos(["answer", "1", "allow"])).toMatchObject({ status: 1 });
+  expect(ergos(["budget", "2"]).stdout).toMatch(/modelCalls +2 +2 .*100 %/);
+  expect(ergos(["budget", "2", "--add", "calls=1"])).toMatchObject({ status: 0 });
+  const [status] = (await once(run, "close")) as [number];
+
+  expect(status).toBe(0);
+  expect(ergos(["cat", "/srv/a"]).stdout).toContain("offline model");
+  expect(json(["usage", "--by", "run,tool"])).toMatchObject([
+    { key: { run: "sample-2", tool: "-" }, used: { modelCalls: 3 } },
+    { key: { run: "sample-2", tool: "write_file" }, used: { toolCalls: 1 } },
+  ]);
+}, 20_000);
+
+test("a run that used up its budget goes on with more, and keeps what it has done", () => {
+  manifest(CALLS);
+
+  const failed = ergos(["run", "p.yaml", "--limit", "calls=2"]);
+  const again = ergos(["resume", "2", "--limit", "calls=1"]);
+
+  expect(failed).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("1 modelCalls wanted, 0 modelCalls of 2") as unknown,
+  });
+  expect(again.stdout).toMatch(/completed .*\(2 kept from before\), 3 model calls/);
+  expect(ergos(["run", "p.yaml", "--limit", "cost=-1"])).toMatchObject({ status: 2 });
+  expect(ergos(["run", "p.yaml", "--limit", "coins=1"])).toMatchObject({ status: 2 });
+});
+
+test("caps narrow a run, and what is denied says which grant is missing and why", () => {
+  mkdirSync(join(cwd, "sub"));
+  manifest(`  nodes: [{ name: w, kind: tool, tool: write_file, arguments: { path: /etc/a, content: x } }]\n`);
+
+  const denied = ergos(["run", "p.yaml", "--cap", "tool:write_file", "--cap", "fs.write:/srv/**"]);
+
+  expect(denied.status).toBe(1);
+  expect(denied.stderr).toContain("needs the grant fs.write:/etc/a");
+  expect(ergos(["why", "2", "fs.write", "/etc/a"])).toMatchObject({
+    status: 1,
+    stdout: expect.stringContaining("may not fs.write /etc/a") as unknown,
+  });
+  expect(ergos(["why", "2", "fs.write", "/srv/a"])).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining("fs.write:/srv/** (2:") as unknown,
+  });
+  expect(json(["caps", "2"])).toMatchObject([{ layer: "2" }]);
+  expect(ergos(["run", "p.yaml", "--cap", "fs.wirte"])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("fs.write") as unknown,
+  });
+});
+
+test("caps and limits of a manifest are enforced, and checked before it runs", () => {
+  manifest(`  caps: [tool:read_file]\n${CALLS}`);
+  expect(ergos(["validate", "p.yaml"])).toMatchObject({
+    status: 1,
+    stdout: expect.stringContaining("E603") as unknown,
+  });
+
+  manifest(`  limits: { maxTotalTokens: 10, maxDurationMs: 1m, onLimit: fail }\n${CALLS}`);
+  const run = ergos(["run", "p.yaml"]);
+
+  expect(run).toMatchObject({ status: 1, stderr: expect.stringContaining("EDQUOT") as unknown });
+  expect(ergos(["plan", "p.yaml", "--yaml"]).stdout).toContain("maxTotalTokens: 10");
+});
+
+test("prices of the user replace those of the models, and bad ones are told", () => {
+  manifest(CALLS);
+  mkdirSync(join(cwd, ".ergos"), { mode: 0o700 });
+  writeFileSync(join(cwd, ".ergos/prices.json"), JSON.stringify({ offline: { input: 1_000_000, output: 1_000_000 } }));
+
+  const run = ergos(["run", "p.yaml", "--limit", "cost=0.01"]);
+  writeFileSync(join(cwd, ".ergos/prices.json"), "{ no json");
+  const bad = ergos(["ps"]);
+
+  expect(run.stderr).toMatch(/\$\d+\.\d\d wanted, \$0\.01 of \$0\.01 left/);
+  expect(bad).toMatchObject({ status: 1, stderr: expect.stringContaining("prices.json is no JSON") as unknown });
+});

@@ -1,0 +1,223 @@
+// The layers of a host and their stored form: `cap/<layer>`, and `use/<rule>` for counted uses.
+//
+// L1  Revocation takes effect before its commit, a grant after it: what nobody has recorded gives nothing.
+// L2  Changes of layers take turns: a record is always the whole of its layer.
+
+import type { Batch, Metastore } from "../abi/metastore.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { type Pid, toPid } from "../base/id.ts";
+import type { Committer } from "../ipc/committer.ts";
+import { Capability, assertNumber } from "./capability.ts";
+import { type Grant, formatGrant, parseGrant } from "./grant.ts";
+import { type CapabilityClock, type Granter, Layer, type Rule } from "./layer.ts";
+
+const FORMAT = 1;
+
+interface LayerRecord {
+  readonly v: number;
+  readonly next: number;
+  readonly rules: readonly { readonly id: string; readonly grant: string; readonly by?: number }[];
+}
+
+type Puts = NonNullable<Batch["puts"]>;
+
+const layerKey = (id: string): string => `cap/${id}`;
+const useKey = (rule: string): string => `use/${rule}`;
+
+/** Finds who gave a grant: the living process, or what the store remembers of one. */
+export interface Granters {
+  live(pid: Pid): Granter | undefined;
+  /** Layers of a process of the past; nothing when it left no record. */
+  layersOf(pid: Pid): Promise<readonly string[] | undefined>;
+}
+
+export class LayerTable {
+  readonly #store: Metastore;
+  readonly #committer: Committer;
+  readonly #clock: CapabilityClock;
+  /** Layers live as long as somebody holds them. */
+  readonly #layers = new Map<string, WeakRef<Layer>>();
+  #purgeAt = 1024;
+  #turn: Promise<unknown> = Promise.resolve();
+  #granters: Granters = { live: () => undefined, layersOf: () => Promise.resolve(undefined) };
+
+  constructor(store: Metastore, committer: Committer) {
+    this.#store = store;
+    this.#committer = committer;
+    this.#clock = { version: 0, now: () => committer.now() };
+  }
+
+  setGranters(granters: Granters): void {
+    this.#granters = granters;
+  }
+
+  /** Makes the layer of a process that is being spawned. */
+  create(id: string, grants: readonly Grant[]): Layer {
+    assertNumber(grants.length);
+    const layer = new Layer(id, this.#clock);
+    for (const grant of grants) layer.add(grant);
+    this.#remember(layer);
+    return layer;
+  }
+
+  /** Records of layers that the store does not have yet: they belong into the commit of who holds them. */
+  putsOf(capability: Capability): Puts {
+    return capability.layers
+      .filter((layer) => !layer.isStored)
+      .map((layer) => ({ key: layerKey(layer.id), value: encode(layer) }));
+  }
+
+  markStored(capability: Capability): void {
+    for (const layer of capability.layers) layer.isStored = true;
+  }
+
+  /** The capability of a process of an earlier life. */
+  async load(ids: readonly string[]): Promise<Capability> {
+    const layers: Layer[] = [];
+    for (const id of ids) layers.push(await this.#load(id));
+    return Capability.withLayers(layers);
+  }
+
+  /** The capability of a record that holds its grants itself, as format 1 did. */
+  adopt(pid: Pid, layers: readonly (readonly Grant[])[]): Capability {
+    return Capability.withLayers(
+      layers.map((grants, at) => this.find(`${pid}.${at}`) ?? this.create(`${pid}.${at}`, grants)),
+    );
+  }
+
+  find(id: string): Layer | undefined {
+    return this.#layers.get(id)?.deref();
+  }
+
+  async #load(id: string): Promise<Layer> {
+    const known = this.find(id);
+    if (known !== undefined) return known;
+    const entry = await this.#store.get(layerKey(id));
+    // Two may have asked at the same time.
+    const meanwhile = this.find(id);
+    if (meanwhile !== undefined) return meanwhile;
+    const layer = new Layer(id, this.#clock);
+    layer.isStored = true;
+    this.#remember(layer);
+    // Without its record nobody knows what it allowed: nothing.
+    if (entry === undefined) return layer;
+    const record = decode(String(entry.value));
+    layer.next = record.next;
+    for (const { id: rule, grant, by } of record.rules) {
+      const granter = by === undefined ? undefined : await this.#granterOf(toPid(by));
+      layer.add(parseGrant(grant), granter, rule);
+    }
+    return layer;
+  }
+
+  /** Who gave a grant in an earlier life: alive again, or with the rights that it had last. */
+  async #granterOf(pid: Pid): Promise<Granter> {
+    const ids = await this.#granters.layersOf(pid);
+    const last = ids === undefined ? Capability.none : await this.load(ids);
+    const { live } = this.#granters;
+    return {
+      pid,
+      get capability() {
+        return live(pid)?.capability ?? last;
+      },
+    };
+  }
+
+  /**
+   * Adds grants to a layer. They give nothing that the granter may not do, and nothing beyond the layers
+   * around.
+   */
+  grant(layer: Layer, grants: readonly Grant[], granter: Granter | undefined): Promise<readonly string[]> {
+    return this.#inTurn(async () => {
+      assertNumber(layer.rules.length + grants.length);
+      // Only what narrows is there before it is recorded (L1).
+      const added = grants.map((grant) => ({
+        grant,
+        id: layer.takeId(),
+        granter: grant.effect === "deny" ? undefined : granter,
+      }));
+      for (const { grant, id } of added) if (grant.effect === "deny") layer.add(grant, undefined, id);
+      const record = encode(
+        layer,
+        added.filter(({ grant }) => grant.effect !== "deny"),
+      );
+      await this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: record }] });
+      layer.isStored = true;
+      for (const { grant, id, granter: by } of added) if (grant.effect !== "deny") layer.add(grant, by, id);
+      return added.map(({ id }) => id);
+    });
+  }
+
+  /**
+   * Takes a grant back, from everybody who has it by this layer.
+   * @throws {ENOENT} there is no such grant
+   */
+  async revoke(id: string): Promise<void> {
+    const layerId = id.slice(0, Math.max(0, id.lastIndexOf(":")));
+    const layer =
+      this.find(layerId) ??
+      ((await this.#store.get(layerKey(layerId))) === undefined ? undefined : await this.#load(layerId));
+    if (layer?.get(id) === undefined)
+      throw new KernelError("ENOENT", `there is no grant ${JSON.stringify(id)}; \`ergos caps <pid>\` lists them`);
+    layer.remove(id);
+    await this.#inTurn(() => this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: encode(layer) }] }));
+  }
+
+  /**
+   * Takes one use of each rule, in one commit; nothing is taken when one is used up.
+   * @returns whether all could be taken
+   */
+  async take(rules: readonly Rule[]): Promise<boolean> {
+    try {
+      await this.#committer.commit({
+        adds: rules.map(({ id, grant }) => ({ key: useKey(id), delta: 1, max: grant.uses ?? 0 })),
+      });
+      return true;
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "EDQUOT") throw error;
+      for (const rule of rules) {
+        const used = Number((await this.#store.get(useKey(rule.id)))?.value ?? 0);
+        if (used >= (rule.grant.uses ?? 0)) this.find(rule.id.slice(0, rule.id.lastIndexOf(":")))?.spend(rule);
+      }
+      return false;
+    }
+  }
+
+  #remember(layer: Layer): void {
+    if (this.#layers.size >= this.#purgeAt) {
+      for (const [id, ref] of this.#layers) if (ref.deref() === undefined) this.#layers.delete(id);
+      this.#purgeAt = Math.max(1024, this.#layers.size * 2);
+    }
+    this.#layers.set(layer.id, new WeakRef(layer));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work, work);
+    this.#turn = turn;
+    return turn;
+  }
+}
+
+function encode(layer: Layer, added: readonly Pick<Rule, "id" | "grant" | "granter">[] = []): string {
+  const record: LayerRecord = {
+    v: FORMAT,
+    next: layer.next,
+    rules: [...layer.rules, ...added].map(({ id, grant, granter }) => ({
+      id,
+      grant: formatGrant(grant),
+      ...(granter === undefined ? {} : { by: granter.pid }),
+    })),
+  };
+  return JSON.stringify(record);
+}
+
+function decode(text: string): LayerRecord {
+  // Written by `encode` only.
+  const record = JSON.parse(text) as LayerRecord;
+  if (record.v !== FORMAT)
+    throw new KernelError(
+      "EVERSION",
+      `a capability has format ${record.v}, this program reads ${FORMAT}; use a newer ErgOS`,
+    );
+  return record;
+}

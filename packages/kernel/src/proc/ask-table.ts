@@ -1,0 +1,225 @@
+// Questions of processes to a person: may it do this, what shall it do, may it spend more.
+//
+// Q1  A question is recorded before its process waits, and its answer before the process goes on: both outlive
+//     the host. A process that is resumed and asks the same again gets the same question, or its answer.
+// Q2  An answer to a call that has no place in its process counts once.
+// Q3  The questions of a process end with it.
+
+import type { Metastore } from "../abi/metastore.ts";
+import { orAborted } from "../base/abort.ts";
+import { KernelError } from "../base/errno.ts";
+import { type Pid, type RunId, toPid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Process } from "./process.ts";
+import type { Committer } from "../ipc/committer.ts";
+
+const FORMAT = 1;
+const NEXT_KEY = "sys/ask";
+const askKey = (id: number): string => `ask/${String(id).padStart(10, "0")}`;
+
+export const VERDICTS = ["allow", "deny", "edit", "reply"] as const;
+
+export interface Answer {
+  /** `edit` allows the call with `value` over its arguments; `reply` answers a question with `value`. */
+  readonly verdict: (typeof VERDICTS)[number];
+  readonly value?: unknown;
+  /** Who answered, and why. */
+  readonly by: string;
+  readonly why?: string;
+  readonly at: number;
+}
+
+/** What a process asks. */
+export interface Question {
+  /** The same for the same question of one process. */
+  readonly key: string;
+  readonly kind: "right" | "question" | "budget";
+  /** One sentence for the person. */
+  readonly text: string;
+  readonly call?: string;
+  readonly right?: string;
+  readonly resource?: string;
+  /** Arguments of the call, or what an answer may be: JSON. */
+  readonly args?: unknown;
+  /** The answer holds for as long as the process lives: its key names a place that is used once. */
+  readonly isLasting: boolean;
+}
+
+export interface Ask extends Question {
+  readonly id: number;
+  readonly pid: Pid;
+  readonly runId: RunId;
+  readonly at: number;
+  readonly answer?: Answer;
+}
+
+interface Waiting {
+  readonly ask: Ask;
+  readonly answered: PromiseWithResolvers<Answer>;
+}
+
+export class AskTable {
+  readonly #store: Metastore;
+  readonly #committer: Committer;
+  readonly #asks = new Map<number, Ask>();
+  /** Ids by process and key. */
+  readonly #byKey = new Map<string, number>();
+  readonly #waiting = new Map<number, Waiting>();
+  #next = 1;
+
+  constructor(store: Metastore, committer: Committer) {
+    this.#store = store;
+    this.#committer = committer;
+  }
+
+  async boot(): Promise<void> {
+    this.#next = Number((await this.#store.get(NEXT_KEY))?.value ?? 1);
+    for (let from = "ask/"; ;) {
+      const page = await this.#store.scan({ from, to: "ask0" }, { limit: 1000 });
+      for (const { value } of page) this.#remember(decode(String(value)));
+      const last = page.at(-1);
+      if (last === undefined) return;
+      from = `${last.key}0`;
+    }
+  }
+
+  /** Questions that nobody has answered, oldest first. */
+  get pending(): readonly Ask[] {
+    return [...this.#asks.values()].filter(({ answer }) => answer === undefined);
+  }
+
+  get(id: number): Ask | undefined {
+    return this.#asks.get(id);
+  }
+
+  /**
+   * Asks, and waits for the answer.
+   * @throws {EAGAIN} the process has as many open questions as it may
+   */
+  async raise(process: Process, question: Question, signal: AbortSignal = process.signal): Promise<Answer> {
+    signal.throwIfAborted();
+    const known = this.#byKey.get(keyOf(process.pid, question.key));
+    const ask = known === undefined ? await this.#record(process, question) : this.#asks.get(known);
+    const answer = ask?.answer ?? (ask === undefined ? undefined : await this.#wait(process, ask, signal));
+    if (ask === undefined || answer === undefined)
+      throw new KernelError("ECANCELED", "the question was withdrawn", { pid: process.pid });
+    if (!question.isLasting) await this.#forget([ask]);
+    return answer;
+  }
+
+  async #record(process: Process, question: Question): Promise<Ask> {
+    const open = this.pending.filter(({ pid }) => pid === process.pid).length;
+    if (open >= LIMITS.asksMax)
+      throw new KernelError(
+        "EAGAIN",
+        `process ${process.pid} has ${open} open questions, which is its limit; answer some`,
+        {
+          pid: process.pid,
+        },
+      );
+    const ask: Ask = {
+      ...question,
+      id: this.#next++,
+      pid: process.pid,
+      runId: process.identity.runId,
+      at: this.#committer.now(),
+    };
+    // Known before it is recorded: the same question again joins it.
+    this.#remember(ask);
+    try {
+      await this.#committer.commit(
+        {
+          puts: [
+            { key: askKey(ask.id), value: encode(ask) },
+            { key: NEXT_KEY, value: String(this.#next) },
+          ],
+        },
+        [{ name: "ask.raised", pid: process.pid, data: { id: ask.id, kind: ask.kind, text: ask.text } }],
+      );
+    } catch (error) {
+      this.#drop(ask);
+      throw error;
+    }
+    return ask;
+  }
+
+  async #wait(process: Process, ask: Ask, signal: AbortSignal): Promise<Answer> {
+    let waiting = this.#waiting.get(ask.id);
+    if (waiting === undefined)
+      this.#waiting.set(ask.id, (waiting = { ask, answered: Promise.withResolvers<Answer>() }));
+    // The answer may have come while the question was recorded.
+    const { answer } = this.#asks.get(ask.id) ?? ask;
+    if (answer !== undefined) return answer;
+    const before = process.state;
+    process.become({ name: "waiting", channel: `ask ${ask.id}` });
+    try {
+      return await orAborted(waiting.answered.promise, signal);
+    } finally {
+      if (process.state.name === "waiting") process.become(before);
+    }
+  }
+
+  /**
+   * Records an answer; its process goes on, now or when it is resumed.
+   * @throws {ENOENT} {EEXIST} {EINVAL}
+   */
+  async answer(id: number, answer: Answer): Promise<void> {
+    const ask = this.#asks.get(id);
+    if (ask === undefined)
+      throw new KernelError("ENOENT", `there is no question ${id}; \`ergos asks\` lists those that are open`);
+    if (ask.answer !== undefined)
+      throw new KernelError("EEXIST", `question ${id} was answered with ${ask.answer.verdict} by ${ask.answer.by}`);
+    const isReply = answer.verdict === "reply";
+    if (isReply !== (ask.kind === "question") && answer.verdict !== "deny")
+      throw new KernelError(
+        "EINVAL",
+        `question ${id} takes ${ask.kind === "question" ? "reply or deny" : "allow, deny or edit"}, found ${answer.verdict}`,
+      );
+    const answered: Ask = { ...ask, answer };
+    // Nobody answers twice: the second finds this one.
+    this.#asks.set(id, answered);
+    try {
+      await this.#committer.commit({ puts: [{ key: askKey(id), value: encode(answered) }] }, [
+        { name: "ask.answered", pid: ask.pid, data: { id, verdict: answer.verdict, by: answer.by } },
+      ]);
+    } catch (error) {
+      this.#asks.set(id, ask);
+      throw error;
+    }
+    this.#waiting.get(id)?.answered.resolve(answer);
+    this.#waiting.delete(id);
+  }
+
+  /** Forgets the questions of a process that has ended. */
+  async withdraw(pid: Pid): Promise<void> {
+    const gone = [...this.#asks.values()].filter((ask) => ask.pid === pid);
+    if (gone.length > 0) await this.#forget(gone);
+  }
+
+  async #forget(asks: readonly Ask[]): Promise<void> {
+    for (const ask of asks) this.#drop(ask);
+    await this.#committer.commit({ deletes: asks.map(({ id }) => askKey(id)) });
+  }
+
+  #remember(ask: Ask): void {
+    this.#asks.set(ask.id, ask);
+    this.#byKey.set(keyOf(ask.pid, ask.key), ask.id);
+  }
+
+  #drop({ id, pid, key }: Ask): void {
+    this.#asks.delete(id);
+    this.#byKey.delete(keyOf(pid, key));
+    this.#waiting.delete(id);
+  }
+}
+
+const keyOf = (pid: Pid, key: string): string => `${pid} ${key}`;
+
+const encode = (ask: Ask): string => JSON.stringify({ v: FORMAT, ...ask });
+
+function decode(text: string): Ask {
+  // Written by `encode` only.
+  const { v, ...ask } = JSON.parse(text) as Ask & { readonly v: number };
+  if (v !== FORMAT) throw new KernelError("EVERSION", `a question has format ${v}, this program reads ${FORMAT}`);
+  return { ...ask, pid: toPid(ask.pid) };
+}

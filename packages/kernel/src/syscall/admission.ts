@@ -1,0 +1,161 @@
+// Whether a call may go on: what its caller's rights say, what a person says, and what is left of counted uses.
+//
+// A1  Everything that is denied is refused before anybody is asked and before any use is taken.
+// A2  What a person has allowed is looked at again: a right that was revoked meanwhile stays revoked.
+// A3  A call whose outcome is recorded already acts no more: nobody is asked, and no use is taken.
+
+import type { Decision, Explanation } from "../cap/capability.ts";
+import { KernelError } from "../base/errno.ts";
+import type { Rule } from "../cap/layer.ts";
+import type { Process } from "../proc/process.ts";
+import type { Host } from "./host.ts";
+import type { Target } from "./row.ts";
+
+export interface Need {
+  readonly right: string;
+  readonly resource: string;
+}
+
+/** A call of a process with narrowed rights. */
+export interface Admission {
+  readonly caller: Process;
+  readonly name: string;
+  readonly args: unknown;
+  readonly needs: readonly Need[];
+  /** What conditions of grants look at. */
+  readonly conditions: unknown;
+}
+
+/** What must still happen before an admitted call: questions to ask, uses to take. */
+export interface Open {
+  readonly asked: readonly Need[];
+  readonly counted: readonly Rule[];
+}
+
+type Deny = (need: Need, explanation: Explanation) => KernelError;
+
+/** The rights that a call needs, on its targets and on each link that led to them. */
+export function needsOf(right: string, more: readonly string[], target: Target): readonly Need[] {
+  const { located, resource, second } = target;
+  return [
+    ...(located?.hops ?? []).map((hop) => ({ right: "fs.stat", resource: hop })),
+    { right, resource },
+    ...more.map((other) => ({ right: other, resource })),
+    ...(second === undefined
+      ? []
+      : [
+          ...second.located.hops.map((hop) => ({ right: "fs.stat", resource: hop })),
+          { right: second.right, resource: second.located.path },
+        ]),
+  ];
+}
+
+/**
+ * Looks at every need of a call.
+ * @returns what is open still, or nothing when the call may go on
+ */
+export function admit(admission: Admission, deny: Deny): Open | undefined {
+  const { caller, needs, conditions } = admission;
+  let asked: Need[] | undefined;
+  let counted: Rule[] | undefined;
+  for (const need of needs) {
+    const decision: Decision = caller.capability.decide(need.right, need.resource, conditions);
+    if (decision.effect === "deny") throw deny(need, caller.capability.explain(need.right, need.resource, conditions));
+    if (decision.effect === "ask") (asked ??= []).push(need);
+    if (decision.counted.length > 0) (counted ??= []).push(...decision.counted);
+  }
+  return asked === undefined && counted === undefined ? undefined : { asked: asked ?? [], counted: counted ?? [] };
+}
+
+/**
+ * Asks for what must be asked, and takes the uses.
+ * @returns arguments that a person put in the place of the call's, if one did
+ */
+export async function settle(
+  host: Host,
+  admission: Admission,
+  open: Open,
+  deny: Deny,
+): Promise<{ readonly edited?: unknown }> {
+  const answered = new Set<string>();
+  for (let next: Open | undefined = open; next !== undefined; next = admit(admission, deny)) {
+    const need = next.asked.find(({ right, resource }) => !answered.has(`${right} ${resource}`));
+    if (need !== undefined) {
+      const edited = await askFor(host, admission, need);
+      if (edited !== undefined) return { edited };
+      answered.add(`${need.right} ${need.resource}`);
+      continue;
+    }
+    if (next.counted.length === 0 || (await host.layers.take([...new Set(next.counted)]))) return {};
+  }
+  return {};
+}
+
+/** Takes the uses of a call that a person has edited and so allowed. */
+export async function settleEdited(host: Host, admission: Admission, open: Open, deny: Deny): Promise<void> {
+  for (let next: Open | undefined = open; next !== undefined; next = admit(admission, deny)) {
+    if (next.counted.length === 0 || (await host.layers.take([...new Set(next.counted)]))) return;
+  }
+}
+
+async function askFor(host: Host, { caller, name, args }: Admission, need: Need): Promise<unknown> {
+  const { place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
+  const preview = previewOf(shown);
+  const digest = host.platform.hash(JSON.stringify([name, need.right, need.resource, preview])).slice(0, 16);
+  const isPlaced = typeof place === "string";
+  const answer = await host.asks.raise(
+    caller,
+    {
+      key: isPlaced ? `${name} ${place} ${digest}` : `${name} ${digest}`,
+      kind: "right",
+      text: `${caller.identity.runId} asks: may it ${name} ${need.resource}?`,
+      call: name,
+      right: need.right,
+      resource: need.resource,
+      args: preview,
+      isLasting: isPlaced,
+    },
+    signal instanceof AbortSignal ? signal : caller.signal,
+  );
+  if (answer.verdict === "allow") return undefined;
+  if (answer.verdict === "edit") return { ...(args as object), ...(answer.value as object) };
+  throw new KernelError(
+    "EACCES",
+    `${answer.by} did not allow process ${caller.pid} (${caller.identity.name}) to ${name} ${need.resource}${answer.why === undefined ? "" : `: ${answer.why}`}`,
+    { syscall: name, path: need.resource, pid: caller.pid },
+  );
+}
+
+const PREVIEW_MAX = 4096;
+
+/** Arguments as a person can judge them: JSON, bytes as text, cut where they are long. */
+function previewOf(args: object): unknown {
+  const json = JSON.stringify(args, (_key, value: unknown) => {
+    if (value instanceof Uint8Array) return cut(new TextDecoder().decode(value.subarray(0, PREVIEW_MAX + 1)));
+    return typeof value === "string" ? cut(value) : value;
+  });
+  return json.length <= 4 * PREVIEW_MAX ? (JSON.parse(json) as unknown) : { shown: cut(json) };
+}
+
+const cut = (text: string): string => (text.length <= PREVIEW_MAX ? text : `${text.slice(0, PREVIEW_MAX)}…`);
+
+/** Which grant is missing, or what is in the way. */
+export function denialOf({ caller, name }: Admission, need: Need, explanation: Explanation): KernelError {
+  const { resource } = need;
+  const details = { syscall: name, path: resource, pid: caller.pid };
+  const who = `process ${caller.pid} (${caller.identity.name}) may not ${name} ${resource}`;
+  const forbidding = explanation.layers.find((layer) => layer.effect === "deny");
+  if (forbidding?.grant !== undefined)
+    return new KernelError(
+      "EACCES",
+      `${who}; the grant \`${forbidding.grant}\` (${forbidding.id ?? ""}) forbids it`,
+      details,
+    );
+  const holder = forbidding?.layer.split(".")[0] ?? "";
+  const where =
+    holder === "" || holder === "0" || holder === String(caller.pid)
+      ? ""
+      : `, which process ${holder} above it lacks too`;
+  const near = forbidding?.near === undefined ? "" : `; ${forbidding.near.join("; ")}`;
+  return new KernelError("EACCES", `${who}; it needs the grant ${need.right}:${resource}${where}${near}`, details);
+}

@@ -1,0 +1,221 @@
+// Rows about rights: what a process may do and why, grants at run time, and questions to people.
+
+import { KernelError, fromErrorRecord } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Explanation } from "../cap/capability.ts";
+import { formatGrant } from "../cap/grant.ts";
+import { parseGrants } from "../cap/rights.ts";
+import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
+import type { Process } from "../proc/process.ts";
+import type { Host } from "./host.ts";
+import { anything, args, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
+
+export interface CapabilityLayer {
+  /** The process that was narrowed by it; `<pid>.0` is what its program declares. */
+  readonly layer: string;
+  readonly grants: readonly { readonly id: string; readonly grant: string; readonly by?: Pid }[];
+}
+
+const grants = { type: "array", items: text, maxItems: LIMITS.grantsMax, minItems: 1 } as const;
+
+export const RIGHT_ROWS = {
+  caps: row<{ readonly pid: Pid }, Promise<readonly CapabilityLayer[]>>({
+    right: "cap.read",
+    kind: "query",
+    summary: "the grants of a process, one layer for each ancestor that narrowed them; none is every right",
+    schema: args({ pid }, ["pid"]),
+    target: onProcess,
+    handle: async (host, _caller, a) => {
+      const { capability } = await processOf(host, a.pid, "caps");
+      return capability.layers.map((layer) => ({
+        layer: layer.id,
+        grants: layer.rules.map(({ id, grant, granter }) => ({
+          id,
+          grant: formatGrant(grant),
+          ...(granter === undefined ? {} : { by: granter.pid }),
+        })),
+      }));
+    },
+  }),
+  why: row<
+    { readonly pid: Pid; readonly right: string; readonly resource: string; readonly arguments?: unknown },
+    Promise<Explanation>
+  >({
+    right: "cap.read",
+    kind: "query",
+    summary: "whether a process may do something, and what each layer of its rights says to it",
+    schema: args({ pid, right: text, resource: text, arguments: { type: "object" } }, ["pid", "right", "resource"]),
+    target: onProcess,
+    handle: async (host, _caller, a) => {
+      const { capability } = await processOf(host, a.pid, "why");
+      return capability.explain(a.right, a.resource, a.arguments ?? {});
+    },
+  }),
+  grant: row<{ readonly pid: Pid; readonly grants: readonly string[] }, Promise<readonly string[]>>({
+    right: "cap.grant",
+    kind: "mutation",
+    summary:
+      "adds grants to a running process and what is below it, never beyond what the caller and its ancestors may do",
+    schema: args({ pid, grants }, ["pid", "grants"]),
+    target: onProcess,
+    handle: async (host, caller, a) => {
+      const added = parseGrants(a.grants);
+      const process = await processOf(host, a.pid, "grant");
+      assertRunning(process);
+      const own = process.capability.layers.find(({ id }) => id === String(process.pid));
+      if (own !== undefined) return host.layers.grant(own, added, caller.capability.isAll ? undefined : caller);
+      if (added.some(({ effect }) => effect === "allow")) {
+        throw new KernelError(
+          "EINVAL",
+          `process ${a.pid} was not narrowed: it may do all that its parent may, and a grant adds nothing; deny or ask narrow it`,
+          { syscall: "grant", pid: a.pid },
+        );
+      }
+      const layer = host.layers.create(String(process.pid), [
+        { effect: "allow", right: "*", resource: "**" },
+        ...added,
+      ]);
+      await host.processes.narrow(process, layer);
+      return layer.rules.slice(1).map(({ id }) => id);
+    },
+  }),
+  revoke: row<{ readonly id: string }, Promise<void>>({
+    right: "cap.revoke",
+    kind: "mutation",
+    summary: "takes a grant back from a process and from everything that has it by that process, at once",
+    schema: args({ id: { type: "string", minLength: 3, maxLength: 64 } }, ["id"]),
+    target: (_host, _caller, { id }) => ({ resource: `/proc/${/^\d+/.exec(id)?.[0] ?? "0"}` }),
+    handle: (host, _caller, { id }) => host.layers.revoke(id),
+  }),
+  ask: row<
+    {
+      readonly place: string;
+      readonly question: string;
+      readonly choices?: readonly string[];
+      readonly signal?: AbortSignal;
+    },
+    Promise<unknown>
+  >({
+    right: "ask.raise",
+    kind: "mutation",
+    summary: "asks a person and waits, over restarts too; the answer is recorded",
+    schema: args(
+      {
+        place,
+        question: { type: "string", minLength: 1, maxLength: 4096 },
+        choices: { type: "array", items: text, maxItems: 100 },
+      },
+      ["place", "question"],
+    ),
+    target: (_host, caller) => caller.self,
+    handle: ask,
+  }),
+  asks: row<Record<string, never>, readonly Ask[]>({
+    right: "ask.read",
+    kind: "query",
+    summary: "questions that wait for a person, oldest first",
+    schema: args({}),
+    target: () => ({ resource: "/sys/asks" }),
+    handle: (host) => host.asks.pending,
+  }),
+  answer: row<
+    {
+      readonly id: number;
+      readonly verdict: Answer["verdict"];
+      readonly value?: unknown;
+      readonly why?: string;
+    },
+    Promise<void>
+  >({
+    right: "ask.answer",
+    kind: "mutation",
+    summary: "answers a question: allow, deny, edit the arguments, or reply with a value",
+    schema: args({ id: integer, verdict: { type: "string", enum: VERDICTS }, value: anything, why: text }, [
+      "id",
+      "verdict",
+    ]),
+    target: (_host, _caller, { id }) => ({ resource: `/sys/asks/${id}` }),
+    handle: async (host, caller, a) => {
+      const asked = host.asks.get(a.id);
+      if (asked?.pid === caller.pid && !caller.capability.isAll)
+        throw new KernelError(
+          "EPERM",
+          `process ${caller.pid} asked question ${a.id} itself; somebody else answers it`,
+          {
+            syscall: "answer",
+            pid: caller.pid,
+          },
+        );
+      if (a.verdict === "edit" && (typeof a.value !== "object" || a.value === null || Array.isArray(a.value)))
+        throw new KernelError("EINVAL", "edit takes the arguments to replace, as an object", { syscall: "answer" });
+      const choices = asked?.kind === "question" ? choicesOf(asked) : [];
+      if (a.verdict === "reply" && choices.length > 0 && !choices.some((choice) => choice === a.value))
+        throw new KernelError("EINVAL", `question ${a.id} takes one of ${choices.join(", ")}`, { syscall: "answer" });
+      await host.asks.answer(a.id, {
+        verdict: a.verdict,
+        by: caller.identity.user,
+        at: host.committer.now(),
+        ...(a.value === undefined ? {} : { value: a.value }),
+        ...(a.why === undefined ? {} : { why: a.why }),
+      });
+    },
+  }),
+} as const;
+
+const choicesOf = (asked: Ask): readonly unknown[] => {
+  const { choices } = (asked.args ?? {}) as { readonly choices?: readonly unknown[] };
+  return choices ?? [];
+};
+
+async function ask(
+  host: Host,
+  caller: Process,
+  a: {
+    readonly place: string;
+    readonly question: string;
+    readonly choices?: readonly string[];
+    readonly signal?: AbortSignal;
+  },
+): Promise<unknown> {
+  const { journal } = caller;
+  const before = await journal?.begin(a.place);
+  if (before !== undefined) {
+    caller.usage.replayed++;
+    if (before.error !== undefined) throw fromErrorRecord(before.error);
+    return before.value;
+  }
+  try {
+    const answer = await host.asks.raise(
+      caller,
+      {
+        key: `ask ${a.place}`,
+        kind: "question",
+        text: a.question,
+        ...(a.choices === undefined ? {} : { args: { choices: a.choices } }),
+        isLasting: true,
+      },
+      a.signal,
+    );
+    if (answer.verdict === "deny")
+      throw new KernelError(
+        "ECANCELED",
+        `${answer.by} did not answer ${JSON.stringify(a.question)}${answer.why === undefined ? "" : `: ${answer.why}`}`,
+        {
+          syscall: "ask",
+          pid: caller.pid,
+        },
+      );
+    await journal?.end(a.place, { value: answer.value }).done;
+    caller.usage.steps++;
+    return answer.value;
+  } catch (error) {
+    journal?.retract(a.place);
+    throw error;
+  }
+}
+
+function assertRunning(process: Process): void {
+  if (process.isAlive && !process.isEnding) return;
+  throw new KernelError("ESRCH", `process ${process.pid} has ended`, { syscall: "grant", pid: process.pid });
+}

@@ -1,0 +1,335 @@
+// Spending: what a call needs is reserved before it, and where the budget does not hold it the policy decides.
+//
+// W1  A reservation and the intent that it is for are one commit; nothing acts before it.
+// W2  A budget is exhausted only when no call under way can give anything back to it.
+
+import type { Batch } from "../abi/metastore.ts";
+import { linkSignal, orAborted } from "../base/abort.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { type Reservation, type Shortage, exhausted } from "../budget/account.ts";
+import { DEFAULT_WARN_AT } from "../budget/limits.ts";
+import { USAGE_LOG, type UsageEntry, encodeUsage } from "../budget/ledger.ts";
+import type { HeldRate, RateLimit } from "../budget/rate.ts";
+import { type Amounts, type Resource, formatAmount, resourcesOf } from "../budget/resource.ts";
+import { compileGlob } from "../base/glob.ts";
+import type { Process } from "../proc/process.ts";
+import type { Host } from "./host.ts";
+
+type Adds = NonNullable<Batch["adds"]>;
+
+export interface Spending {
+  /** The call, for messages. */
+  readonly syscall: string;
+  /** The same for the same call after a restart. */
+  readonly key: string;
+  readonly amounts: Amounts;
+  readonly signal: AbortSignal;
+  /** Commits the reservation with what it is for. */
+  readonly commit: (reservation: Reservation, adds: Adds) => Promise<unknown>;
+}
+
+/**
+ * Reserves what a call needs, waiting where the policy says so.
+ * @throws {EDQUOT} the budget does not hold it
+ */
+export async function reserve(host: Host, caller: Process, spending: Spending): Promise<Reservation> {
+  const { amounts, syscall, commit, signal } = spending;
+  for (;;) {
+    signal.throwIfAborted();
+    const { reservation, adds } = host.accounts.reserve(caller.account, amounts);
+    try {
+      // Counted before the commit: who is refused meanwhile waits for this one.
+      host.accounts.begin(reservation);
+      await commit(reservation, adds);
+      return reservation;
+    } catch (error) {
+      host.accounts.end(reservation);
+      if (!isKernelError(error) || error.code !== "EDQUOT") throw error;
+      const shortage = await host.accounts.shortage(caller.account, amounts);
+      // What was missing has come back meanwhile.
+      if (shortage === undefined) continue;
+      if (host.accounts.mayFree(shortage.account)) await freed(host, caller, shortage, spending, "settlement");
+      else await trap(host, caller, shortage, spending, exhausted(shortage, syscall, caller.pid, error));
+    }
+  }
+}
+
+/** Waits until something comes back to the account that is short. */
+async function freed(
+  host: Host,
+  caller: Process,
+  { account, resource }: Shortage,
+  { amounts, signal }: Spending,
+  what: "settlement" | "budget",
+): Promise<void> {
+  const wake = Promise.withResolvers<void>();
+  const stop = host.accounts.onFreed(account, wake.resolve);
+  const before = caller.state;
+  caller.become({ name: "waiting", channel: `${what} of ${resource}` });
+  try {
+    // It may have come back before anybody listened.
+    const isShort = (await host.accounts.shortage(caller.account, amounts)) !== undefined;
+    if (isShort && (what === "budget" || host.accounts.mayFree(account))) await orAborted(wake.promise, signal);
+  } finally {
+    stop();
+    if (caller.state.name === "waiting") caller.become(before);
+  }
+}
+
+/** What happens when a budget is exhausted: returns when it is worth another try, else throws the refusal. */
+async function trap(
+  host: Host,
+  caller: Process,
+  shortage: Shortage,
+  spending: Spending,
+  refusal: KernelError,
+): Promise<void> {
+  const { resource, account, allocation, used, wanted } = shortage;
+  host.bus.publish({
+    name: "resource.exceeded",
+    pid: caller.pid,
+    data: { resource, wanted, used, allocation, account },
+  });
+  const policy = caller.limits?.onLimit ?? "fail";
+  switch (policy) {
+    case "suspend":
+      return freed(host, caller, shortage, spending, "budget");
+    case "ask":
+      return askForBudget(host, caller, shortage, spending, refusal);
+    case "request":
+      return requestBudget(host, caller, { [resource]: lackOf(shortage) }, spending, refusal);
+    case "fail":
+    case "skip":
+    case "downgrade":
+      throw refusal;
+    default:
+      policy satisfies never;
+  }
+}
+
+const lackOf = ({ used, wanted, allocation }: Shortage): number => Math.max(1, used + wanted - allocation);
+
+/** Asks a person to add to the budget. */
+async function askForBudget(
+  host: Host,
+  caller: Process,
+  shortage: Shortage,
+  spending: Spending,
+  refusal: KernelError,
+): Promise<void> {
+  const { resource, account, allocation } = shortage;
+  const lack = lackOf(shortage);
+  const answer = await host.asks.raise(
+    caller,
+    {
+      key: `budget ${account} ${resource} ${allocation}`,
+      kind: "budget",
+      text: `${caller.identity.runId} has used up ${formatAmount(resource, allocation)}; may it have ${formatAmount(resource, lack)} more?`,
+      call: spending.syscall,
+      resource: `/proc/${account}/budget`,
+      args: { [resource]: lack },
+      isLasting: false,
+    },
+    spending.signal,
+  );
+  if (answer.verdict === "deny") throw refusal;
+  const more = answer.verdict === "edit" ? (answer.value as Amounts) : { [resource]: lack };
+  await host.processes.allocate(account, more);
+}
+
+/**
+ * Asks the parent for more: its policy grants it out of its own budget, asks a person, or refuses.
+ * @throws {EDQUOT} it is refused
+ */
+export async function requestBudget(
+  host: Host,
+  caller: Process,
+  amounts: Amounts,
+  spending: Pick<Spending, "key" | "signal" | "syscall">,
+  refusal?: KernelError,
+): Promise<void> {
+  const { account } = caller;
+  const { ppid } = caller.identity;
+  const parent = ppid === undefined ? undefined : host.processes.get(ppid);
+  const why = refusal ?? new KernelError("EDQUOT", `process ${caller.pid} has no more budget`, { pid: caller.pid });
+  if (account !== caller.pid)
+    throw new KernelError(
+      "EDQUOT",
+      `process ${caller.pid} spends from the budget of ${account ?? "nobody"}; that one asks`,
+      {
+        pid: caller.pid,
+        cause: why,
+      },
+    );
+  switch (parent?.limits?.onRequest ?? "refuse") {
+    case "grant":
+      return host.processes.allocate(account, amounts);
+    case "ask": {
+      const [[resource, lack] = ["costMicros", 0]] = Object.entries(amounts);
+      const answer = await host.asks.raise(
+        caller,
+        {
+          key: `request ${spending.key}`,
+          kind: "budget",
+          // A resource, as the amounts were checked.
+          text: `${caller.identity.runId} asks its parent for ${formatAmount(resource as Resource, lack)} more`,
+          call: spending.syscall,
+          resource: `/proc/${account}/budget`,
+          args: amounts,
+          isLasting: false,
+        },
+        spending.signal,
+      );
+      if (answer.verdict === "deny") throw why;
+      return host.processes.allocate(account, answer.verdict === "edit" ? (answer.value as Amounts) : amounts);
+    }
+    case "refuse":
+      throw new KernelError("EDQUOT", `${why.message.replace(/^\[EDQUOT\] /, "")}; its parent grants no more`, {
+        pid: caller.pid,
+        cause: why,
+      });
+  }
+}
+
+/** Tells of budgets that are nearly used up, once each. */
+export async function warn(host: Host, caller: Process, reservation: Reservation): Promise<void> {
+  const warnAt = caller.limits?.warnAt ?? DEFAULT_WARN_AT;
+  for (const { resource, account, allocation, used } of await host.accounts.warnings(reservation, warnAt)) {
+    const ratio = allocation === 0 ? 1 : used / allocation;
+    const data = { resource, used, allocation, account, ratio };
+    host.bus.publish({ name: "resource.warning", pid: caller.pid, data });
+    const text = `${formatAmount(resource, used)} of ${formatAmount(resource, allocation)} used (${Math.round(ratio * 100)} %)`;
+    if (caller.isAlive && !caller.isEnding)
+      await caller.journal?.note({ t: "log", at: host.committer.now(), level: "warn", text });
+  }
+}
+
+/** Waits until every rate has room for a call, or refuses it. */
+export async function passRates(
+  host: Host,
+  caller: Process,
+  call: { readonly model?: string; readonly tool?: string; readonly tokens: number; readonly signal: AbortSignal },
+): Promise<void> {
+  const rates = caller.limits?.rates;
+  if (rates === undefined) return;
+  const held = rates.flatMap((rate) => heldBy(rate, caller, call) ?? []);
+  while (held.length > 0) {
+    const { waitMs, rate } = host.rates.take(held);
+    if (rate === undefined) return;
+    if (rate.onLimit === "fail") {
+      throw new KernelError(
+        "EAGAIN",
+        `the rate of ${rate.max} ${rate.resource} in ${rate.windowMs} ms per ${rate.per} is used up; try again in ${waitMs} ms`,
+        { pid: caller.pid, retryAfterMs: waitMs },
+      );
+    }
+    const before = caller.state;
+    caller.become({ name: "waiting", channel: `rate of ${rate.resource} per ${rate.per}` });
+    const wake = Promise.withResolvers<void>();
+    const timer = host.platform.setTimer(waitMs, wake.resolve);
+    try {
+      await orAborted(wake.promise, call.signal);
+    } finally {
+      timer.cancel();
+      if (caller.state.name === "waiting") caller.become(before);
+    }
+  }
+}
+
+function heldBy(
+  rate: RateLimit,
+  caller: Process,
+  call: { readonly model?: string; readonly tool?: string; readonly tokens: number },
+): (HeldRate & { readonly amount: number }) | undefined {
+  const name = rate.resource === "toolCalls" ? call.tool : call.model;
+  if (name === undefined || (rate.only !== undefined && !compileGlob(rate.only)(name))) return undefined;
+  const scope = { process: String(caller.pid), user: caller.identity.user, model: call.model, tool: call.tool }[
+    rate.per
+  ];
+  if (scope === undefined) return undefined;
+  const key = JSON.stringify([rate.per, scope, rate]);
+  return { rate, key, amount: rate.resource === "tokens" ? call.tokens : 1 };
+}
+
+/** At most so many calls of a process at the same time: waits for its turn, and returns what ends it. */
+export async function enter(caller: Process, signal: AbortSignal): Promise<() => void> {
+  const max = caller.limits?.concurrentCalls;
+  if (max === undefined) return () => undefined;
+  const gate = (caller.gate ??= { inside: 0, waiting: [] });
+  while (gate.inside >= max) {
+    const turn = Promise.withResolvers<void>();
+    gate.waiting.push(turn.resolve);
+    try {
+      await orAborted(turn.promise, signal);
+    } catch (error) {
+      const at = gate.waiting.indexOf(turn.resolve);
+      if (at >= 0) gate.waiting.splice(at, 1);
+      else gate.waiting.shift()?.();
+      throw error;
+    }
+  }
+  gate.inside++;
+  return () => {
+    gate.inside--;
+    gate.waiting.shift()?.();
+  };
+}
+
+/** Runs a call under the time that the process's limits give one. */
+export async function withinTime<T>(
+  host: Host,
+  caller: Process,
+  what: string,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => T | Promise<T>,
+): Promise<T> {
+  const ms = caller.limits?.callMs;
+  if (ms === undefined) return work(signal);
+  const controller = new AbortController();
+  const unlink = linkSignal(signal, controller);
+  const late = new KernelError(
+    "ETIMEDOUT",
+    `${what} took longer than the ${ms} ms that process ${caller.pid} gives a call`,
+    {
+      pid: caller.pid,
+    },
+  );
+  const timer = host.platform.setTimer(ms, () => controller.abort(late));
+  try {
+    // One that does not heed its signal is not waited for.
+    return await orAborted(Promise.resolve(work(controller.signal)), controller.signal);
+  } finally {
+    timer.cancel();
+    unlink();
+  }
+}
+
+/** What is charged of a call, and what it used beyond its reservation. */
+export function charged(
+  reservation: Reservation | undefined,
+  actual: Amounts,
+): { readonly used: Amounts; readonly over: { readonly over?: Amounts } } {
+  const carriers = reservation?.carriers;
+  if (reservation === undefined || carriers === undefined) return { used: actual, over: {} };
+  const used: Partial<Record<Resource, number>> = {};
+  const over: Partial<Record<Resource, number>> = {};
+  for (const resource of resourcesOf(actual)) {
+    const amount = actual[resource] ?? 0;
+    const bound = carriers[resource] === undefined ? amount : (reservation.amounts[resource] ?? 0);
+    used[resource] = Math.min(amount, bound);
+    if (amount > bound) over[resource] = amount - bound;
+  }
+  return { used, over: Object.keys(over).length === 0 ? {} : { over } };
+}
+
+/** The entry of a call in the ledger, for the commit that settles it. */
+export function usageAppend(
+  host: Host,
+  caller: Process,
+  entry: Omit<UsageEntry, "at" | "pid" | "run" | "user">,
+): { readonly log: string; readonly value: string } {
+  const { runId: run, user, group } = caller.identity;
+  const at = host.committer.now();
+  const value = encodeUsage({ at, pid: caller.pid, run, user, ...(group === undefined ? {} : { group }), ...entry });
+  return { log: USAGE_LOG, value };
+}
