@@ -27,7 +27,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 const KERNEL_LAYERS: readonly (readonly string[])[] = [
   ["base"],
   ["abi"],
-  ["vfs", "ipc", "cap", "budget", "journal"],
+  ["vfs", "ipc", "cap", "budget", "journal", "audit"],
   ["proc"],
   ["syscall"],
   ["tree"],

@@ -19,6 +19,7 @@ import {
 } from "@ergos/kernel";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
+import { openKeys } from "@ergos/drivers/keys";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { providersOf } from "@ergos/drivers/model-openai";
@@ -104,6 +105,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
       loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module)),
       user: options.user ?? userInfo().username,
+      signer: openKeys(dir === undefined ? undefined : join(dir, "keys")),
     });
     const booted = kernel;
     folders = new FolderMounts(kernel);

@@ -60,6 +60,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "take grants back at once",
     load: async () => (await import("./command/rights.ts")).revokeCommand,
   },
+  audit: {
+    summary: "show, verify, export, redact or trim the record of every change and denial",
+    load: async () => (await import("./command/audit.ts")).auditCommand,
+  },
   asks: {
     summary: "list questions that wait for a person",
     load: async () => (await import("./command/rights.ts")).asksCommand,

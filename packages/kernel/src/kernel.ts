@@ -4,12 +4,14 @@
 import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
 import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
+import type { Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
 import { KernelError } from "./base/errno.ts";
 import { PID_OWNER, type Pid, type RunId } from "./base/id.ts";
 import { toPath } from "./base/path.ts";
+import { AuditTrail } from "./audit/trail.ts";
 import { AccountTree } from "./budget/account.ts";
 import type { ProcessLimits } from "./budget/limits.ts";
 import { type PriceList, PriceTable } from "./budget/price.ts";
@@ -46,6 +48,8 @@ export interface KernelParts {
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
   readonly loader?: ProgramLoader;
+  /** Signs heads of the audit chain, and passes; without it nothing is signed. */
+  readonly signer?: Signer;
   /** Name of the owner of the data. */
   readonly user?: string;
 }
@@ -68,6 +72,7 @@ export class Kernel implements AsyncDisposable {
     const accounts = new AccountTree(store);
     const layers = new LayerTable(store, committer);
     const asks = new AskTable(store, committer);
+    const audit = new AuditTrail(store, committer, platform, parts.signer);
     const fs = new FileSystem(store, objects, platform, committer);
     const runner: { run: (process: Process, program: Program) => unknown } = {
       run: () => Promise.reject(new KernelError("EBUSY", "the kernel is still booting")),
@@ -92,6 +97,7 @@ export class Kernel implements AsyncDisposable {
     await fs.boot();
     await accounts.boot();
     await asks.boot();
+    await audit.boot();
     const owner = await processes.boot(parts.user ?? "owner");
     const host: Host = {
       version: KERNEL_VERSION,
@@ -108,6 +114,8 @@ export class Kernel implements AsyncDisposable {
       processes,
       layers,
       asks,
+      audit,
+      signer: parts.signer,
       owner,
       models: new ModelTable(parts.models ?? [], parts.providers ?? [], parts.defaultModel),
       tools: new Map((parts.tools ?? []).map((tool) => [tool.name, tool])),
@@ -180,6 +188,7 @@ export class Kernel implements AsyncDisposable {
   async #close(): Promise<void> {
     try {
       await this.host.processes.suspendAll();
+      await this.host.audit.close();
     } finally {
       for (const mount of this.host.fs.namespace.mounts) if (mount.kind === "driver") await mount.driver.close();
       await this.host.store.close();

@@ -6,7 +6,7 @@
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
-import type { Committer } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 import { Capability, assertNumber } from "./capability.ts";
 import { type Grant, formatGrant, parseGrant } from "./grant.ts";
 import { type CapabilityClock, type Granter, Layer, type Rule } from "./layer.ts";
@@ -127,7 +127,12 @@ export class LayerTable {
    * Adds grants to a layer. They give nothing that the granter may not do, and nothing beyond the layers
    * around.
    */
-  grant(layer: Layer, grants: readonly Grant[], granter: Granter | undefined): Promise<readonly string[]> {
+  grant(
+    layer: Layer,
+    grants: readonly Grant[],
+    granter: Granter | undefined,
+    rider?: Rider,
+  ): Promise<readonly string[]> {
     return this.#inTurn(async () => {
       assertNumber(layer.rules.length + grants.length);
       // Only what narrows is there before it is recorded (L1).
@@ -141,7 +146,7 @@ export class LayerTable {
         layer,
         added.filter(({ grant }) => grant.effect !== "deny"),
       );
-      await this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: record }] });
+      await this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: record }] }, undefined, rider);
       layer.isStored = true;
       for (const { grant, id, granter: by } of added) if (grant.effect !== "deny") layer.add(grant, by, id);
       return added.map(({ id }) => id);
@@ -152,7 +157,7 @@ export class LayerTable {
    * Takes a grant back, from everybody who has it by this layer.
    * @throws {ENOENT} there is no such grant
    */
-  async revoke(id: string): Promise<void> {
+  async revoke(id: string, rider?: Rider): Promise<void> {
     const layerId = id.slice(0, Math.max(0, id.lastIndexOf(":")));
     const layer =
       this.find(layerId) ??
@@ -160,7 +165,9 @@ export class LayerTable {
     if (layer?.get(id) === undefined)
       throw new KernelError("ENOENT", `there is no grant ${JSON.stringify(id)}; \`ergos caps <pid>\` lists them`);
     layer.remove(id);
-    await this.#inTurn(() => this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: encode(layer) }] }));
+    await this.#inTurn(() =>
+      this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: encode(layer) }] }, undefined, rider),
+    );
   }
 
   /**

@@ -9,6 +9,14 @@ import { type Seq, toSeq } from "../base/id.ts";
 /** Commits between two retention passes over the event log. */
 const TRIM_EVERY = 4096;
 
+/** What goes along with the commit of an effect, in the first that its call makes. */
+export interface Rider {
+  /** The batch with what rides along; the same batch when that has been taken already. */
+  board(batch: Batch): Batch;
+  /** The commit was refused: nothing has ridden along. */
+  left(): void;
+}
+
 export class Committer {
   readonly #store: Metastore;
   readonly #bus: EventBus;
@@ -38,9 +46,13 @@ export class Committer {
   }
 
   /** Commits a change with the records of its events, then tells who listens. */
-  commit(batch: Batch, events?: readonly PendingEvent[]): Promise<Receipt> {
-    if (events === undefined || events.length === 0) return this.#store.commit(batch);
-    return this.#store.commit(this.#withEvents(batch, events)).then((receipt) => {
+  commit(batch: Batch, events?: readonly PendingEvent[], rider?: Rider): Promise<Receipt> {
+    const full = rider === undefined ? batch : rider.board(batch);
+    const hasEvents = events !== undefined && events.length > 0;
+    const committing = this.#store.commit(hasEvents ? this.#withEvents(full, events) : full);
+    if (rider !== undefined && full !== batch) committing.catch(() => rider.left());
+    if (!hasEvents) return committing;
+    return committing.then((receipt) => {
       for (const event of events) this.#bus.publish(event, receipt.seq);
       return receipt;
     });

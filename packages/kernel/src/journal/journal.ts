@@ -16,7 +16,7 @@ import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
-import type { Committer } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 import {
   type CallUsage,
   type JournalRecord,
@@ -66,6 +66,7 @@ interface StepDetails {
   readonly adds?: Batch["adds"];
   /** Records of other logs that belong into the same commit. */
   readonly appends?: NonNullable<Batch["appends"]>;
+  readonly rider?: Rider | undefined;
 }
 
 export class Journal {
@@ -223,24 +224,30 @@ export class Journal {
       { json, ...(outcome.error === undefined ? {} : { error: outcome.error }) },
       more,
     );
-    return { isLarge: false, done: this.#append(record, more.adds, more.appends) };
+    return { isLarge: false, done: this.#append(record, more.adds, more.rider, more.appends) };
   }
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
-    return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.appends);
+    return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.rider, more.appends);
   }
 
   /** Records an intent with its reservation and waits until it is flushed (J3). */
-  async intend(place: string, key: string, reservation: Reservation, adds: NonNullable<Batch["adds"]>): Promise<void> {
+  async intend(
+    place: string,
+    key: string,
+    reservation: Reservation,
+    adds: NonNullable<Batch["adds"]>,
+    rider?: Rider,
+  ): Promise<void> {
     const record = encodeRecord({ t: "intent", at: this.#committer.now(), p: place, key, reserved: reservation });
-    const receipt = await this.#append(record, adds);
+    const receipt = await this.#append(record, adds, rider);
     await receipt.flushed;
   }
 
   /** Appends any other record. */
-  note(record: JournalRecord, adds?: Batch["adds"]): Promise<Receipt> {
-    return this.#append(encodeRecord(record), adds);
+  note(record: JournalRecord, adds?: Batch["adds"], rider?: Rider): Promise<Receipt> {
+    return this.#append(encodeRecord(record), adds, rider);
   }
 
   /** No more records: what an abandoned computation still reports is discarded. */
@@ -251,10 +258,11 @@ export class Journal {
     this.#taken = undefined;
   }
 
-  #append(value: string, adds?: Batch["adds"], more?: NonNullable<Batch["appends"]>): Promise<Receipt> {
+  #append(value: string, adds?: Batch["adds"], rider?: Rider, more?: NonNullable<Batch["appends"]>): Promise<Receipt> {
     if (this.#closed) return Promise.reject(this.#gone());
     const appends = more === undefined ? [{ log: this.log, value }] : [{ log: this.log, value }, ...more];
-    return this.#committer.commit(adds === undefined || adds.length === 0 ? { appends } : { appends, adds });
+    const batch = adds === undefined || adds.length === 0 ? { appends } : { appends, adds };
+    return this.#committer.commit(batch, undefined, rider);
   }
 
   async #fetch(ref: ContentId): Promise<Outcome> {

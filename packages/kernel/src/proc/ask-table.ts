@@ -11,7 +11,7 @@ import { KernelError } from "../base/errno.ts";
 import { type Pid, type RunId, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Process } from "./process.ts";
-import type { Committer } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 
 const FORMAT = 1;
 const NEXT_KEY = "sys/ask";
@@ -163,7 +163,7 @@ export class AskTable {
    * Records an answer; its process goes on, now or when it is resumed.
    * @throws {ENOENT} {EEXIST} {EINVAL}
    */
-  async answer(id: number, answer: Answer): Promise<void> {
+  async answer(id: number, answer: Answer, rider?: Rider): Promise<void> {
     const ask = this.#asks.get(id);
     if (ask === undefined)
       throw new KernelError("ENOENT", `there is no question ${id}; \`ergos asks\` lists those that are open`);
@@ -179,9 +179,11 @@ export class AskTable {
     // Nobody answers twice: the second finds this one.
     this.#asks.set(id, answered);
     try {
-      await this.#committer.commit({ puts: [{ key: askKey(id), value: encode(answered) }] }, [
-        { name: "ask.answered", pid: ask.pid, data: { id, verdict: answer.verdict, by: answer.by } },
-      ]);
+      await this.#committer.commit(
+        { puts: [{ key: askKey(id), value: encode(answered) }] },
+        [{ name: "ask.answered", pid: ask.pid, data: { id, verdict: answer.verdict, by: answer.by } }],
+        rider,
+      );
     } catch (error) {
       this.#asks.set(id, ask);
       throw error;

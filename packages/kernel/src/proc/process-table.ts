@@ -22,7 +22,7 @@ import { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
-import type { Committer } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { ProcessArchive } from "./process-archive.ts";
@@ -47,6 +47,8 @@ export interface SpawnOptions {
   readonly limits?: ProcessLimits;
   /** Without a journal the process is faster and ends with its host. */
   readonly durable?: boolean;
+  /** Goes along with the commit of the spawn. */
+  readonly rider?: Rider | undefined;
 }
 
 /** What the table needs of the kernel to run a program. */
@@ -232,8 +234,8 @@ export class ProcessTable {
     // A child from now on: whoever ends the branch ends it too.
     this.#add(process);
     try {
-      if (durable) await this.#commitSpawn(process, program, change);
-      else if (change !== undefined || pid >= this.#reservedPid) await this.#commitVolatileSpawn(change);
+      if (durable) await this.#commitSpawn(process, program, change, options.rider);
+      else if (change !== undefined || pid >= this.#reservedPid) await this.#commitVolatileSpawn(change, options.rider);
     } catch (error) {
       this.#processes.delete(pid);
       this.#children.get(parent.pid)?.delete(pid);
@@ -249,15 +251,15 @@ export class ProcessTable {
    * Adds to the budget of a process, out of the account above its own.
    * @throws {EINVAL} it has no budget of its own, or does not limit a resource · {EDQUOT} too little is left above
    */
-  async allocate(pid: Pid, amounts: Amounts): Promise<void> {
+  async allocate(pid: Pid, amounts: Amounts, rider?: Rider): Promise<void> {
     assertAmounts(amounts);
     // One after the other: each writes the whole account.
-    const turn = this.#allocations.then(() => this.#allocate(pid, amounts));
+    const turn = this.#allocations.then(() => this.#allocate(pid, amounts, rider));
     this.#allocations = turn.catch(() => undefined);
     return turn;
   }
 
-  async #allocate(pid: Pid, amounts: Amounts): Promise<void> {
+  async #allocate(pid: Pid, amounts: Amounts, rider: Rider | undefined): Promise<void> {
     const process = this.#processes.get(pid);
     const { applied, adds, puts } = this.#accounts.allocate(pid, amounts);
     const identity =
@@ -268,7 +270,11 @@ export class ProcessTable {
     const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
     const data = { account: pid, amounts };
     try {
-      await this.#committer.commit({ adds, puts: [...puts, ...record] }, [{ name: "budget.allocated", pid, data }]);
+      await this.#committer.commit(
+        { adds, puts: [...puts, ...record] },
+        [{ name: "budget.allocated", pid, data }],
+        rider,
+      );
     } catch (error) {
       throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
     }
@@ -305,7 +311,12 @@ export class ProcessTable {
     return this.childrenOf(pid).filter((child) => this.#processes.get(child)?.hasEnded === false).length;
   }
 
-  #commitSpawn(process: Process, program: Program, account: AccountChange | undefined): Promise<unknown> {
+  #commitSpawn(
+    process: Process,
+    program: Program,
+    account: AccountChange | undefined,
+    rider: Rider | undefined,
+  ): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
     const { revision } = program;
     this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
@@ -329,6 +340,7 @@ export class ProcessTable {
           ],
         },
         [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
+        rider,
       )
       .then(() => {
         this.#revisions.markStored(program);
@@ -337,7 +349,7 @@ export class ProcessTable {
   }
 
   /** Puts a layer between a process and what is below it, at once; who has a record has it changed. */
-  async narrow(process: Process, layer: Layer): Promise<void> {
+  async narrow(process: Process, layer: Layer, rider?: Rider): Promise<void> {
     const depth = process.capability.layers.length;
     const branch = this.#branchOf(process);
     for (const one of branch) {
@@ -345,12 +357,16 @@ export class ProcessTable {
       one.capability = Capability.withLayers([...layers.slice(0, depth), layer, ...layers.slice(depth)]);
     }
     const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding);
-    await this.#committer.commit({
-      puts: [
-        ...this.#layers.putsOf(process.capability),
-        ...recorded.map((one) => ({ key: processKey(one.pid), value: encodeProcess(one) })),
-      ],
-    });
+    await this.#committer.commit(
+      {
+        puts: [
+          ...this.#layers.putsOf(process.capability),
+          ...recorded.map((one) => ({ key: processKey(one.pid), value: encodeProcess(one) })),
+        ],
+      },
+      undefined,
+      rider,
+    );
     layer.isStored = true;
   }
 
@@ -361,10 +377,10 @@ export class ProcessTable {
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
-  #commitVolatileSpawn(account: AccountChange | undefined): Promise<Receipt> {
+  #commitVolatileSpawn(account: AccountChange | undefined, rider: Rider | undefined): Promise<Receipt> {
     this.#reservedPid = this.#nextPid + PID_BLOCK;
     const puts = [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])];
-    return this.#committer.commit(account === undefined ? { puts } : { puts, adds: account.adds });
+    return this.#committer.commit(account === undefined ? { puts } : { puts, adds: account.adds }, undefined, rider);
   }
 
   /**
@@ -408,7 +424,7 @@ export class ProcessTable {
   }
 
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */
-  async kill(process: Process, signal: Signal): Promise<void> {
+  async kill(process: Process, signal: Signal, rider?: Rider): Promise<void> {
     const { pid, name, program } = process.identity;
     if (pid === PID_OWNER)
       throw new KernelError("EPERM", "the owner's process cannot be signalled; stop the host instead", {
@@ -438,14 +454,14 @@ export class ProcessTable {
         await Promise.all(
           children.filter((child) => child.state.name !== "zombie").map((child) => this.kill(child, signal)),
         );
-        return this.#end(process, signal);
+        return this.#end(process, signal, rider);
       }
       default:
         signal satisfies never;
     }
   }
 
-  async #end(process: Process, signal: Signal): Promise<void> {
+  async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
     const wasRunning = process.program !== undefined;
     if (process.state.name === "stopped") process.become({ name: "running" });
     process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
@@ -461,12 +477,12 @@ export class ProcessTable {
       process.isAbandoned = true;
       this.#orphans++;
     }
-    await this.exit(process, { code: 128 + SIGNALS[signal], signal });
+    await this.exit(process, { code: 128 + SIGNALS[signal], signal }, rider);
   }
 
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
-  exit(process: Process, exit: Exit): Promise<void> {
-    process.ending ??= this.#exit(process, exit);
+  exit(process: Process, exit: Exit, rider?: Rider): Promise<void> {
+    process.ending ??= this.#exit(process, exit, rider);
     return process.ending;
   }
 
@@ -482,7 +498,7 @@ export class ProcessTable {
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
   }
 
-  async #exit(process: Process, wanted: Exit): Promise<void> {
+  async #exit(process: Process, wanted: Exit, rider: Rider | undefined): Promise<void> {
     process.ended = this.#committer.now();
     const { exit, json } = checkResult(process, wanted);
     if (process.journal === undefined && process.account === undefined && !this.#bus.hasSubscribers) {
@@ -490,14 +506,19 @@ export class ProcessTable {
       return this.#settle(process, exit);
     }
     try {
-      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json));
+      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider);
     } finally {
       this.#settle(process, exit);
     }
   }
 
   /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
-  async #commitExit(process: Process, exit: Exit, extra: Parameters<typeof encodeProcess>[1]): Promise<void> {
+  async #commitExit(
+    process: Process,
+    exit: Exit,
+    extra: Parameters<typeof encodeProcess>[1],
+    rider: Rider | undefined,
+  ): Promise<void> {
     const { pid } = process.identity;
     const { result: _result, ...rest } = exit;
     const departure = this.#accounts.depart(process.account);
@@ -516,8 +537,9 @@ export class ProcessTable {
               appends: [{ log: journalLog(pid), value: exitRecord }],
             },
             events,
+            rider,
           );
-        } else if (departure.chain.length > 0) await this.#committer.commit(change, events);
+        } else if (departure.chain.length > 0) await this.#committer.commit(change, events, rider);
         else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
         this.#accounts.finish(departure);
         return;

@@ -11,7 +11,7 @@ import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { AccountTree } from "../budget/account.ts";
 import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
-import type { Committer } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord } from "../journal/record.ts";
 import { encodeProcess, liveKey, processKey } from "./process-record.ts";
 import type { Process } from "./process.ts";
@@ -49,7 +49,7 @@ export class Resumption {
   }
 
   /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
-  async resume(process: Process, program: Program, again: boolean, added: Amounts = {}): Promise<void> {
+  async resume(process: Process, program: Program, again: boolean, added: Amounts = {}, rider?: Rider): Promise<void> {
     const { journal } = process;
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
@@ -64,7 +64,7 @@ export class Resumption {
     Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
     process.ranMs = replay.ranMs;
     this.#assertClaimed(process);
-    await this.#commitResume(process, program, { again, outdated, log: journal.log, added });
+    await this.#commitResume(process, program, { again, outdated, log: journal.log, added, rider });
     this.#assertClaimed(process);
     process.isResumed = true;
     this.#start(process, program);
@@ -88,6 +88,7 @@ export class Resumption {
       readonly outdated: readonly string[];
       readonly log: string;
       readonly added: Amounts;
+      readonly rider: Rider | undefined;
     },
   ): Promise<void> {
     const { pid, name, budget } = process.identity;
@@ -119,6 +120,7 @@ export class Resumption {
           appends: records.map((value) => ({ log: how.log, value })),
         },
         [{ name: "process.resumed", pid, data: { name, program: program.name } }],
+        how.rider,
       )
       .then(
         () => this.#revisions.markStored(program),

@@ -14,6 +14,7 @@ import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import { type Amounts, resourcesOf } from "../budget/resource.ts";
+import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { type Admission, type Need, type Open, admit, denialOf, needsOf, settle, settleEdited } from "./admission.ts";
 import type { Host } from "./host.ts";
@@ -166,10 +167,46 @@ export class Dispatcher {
   }
 
   #perform(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
+    const draft =
+      row.kind === "mutation" && row.audit !== "none" ? this.#draft(caller, name, row, args, target) : undefined;
     if (this.#interceptors !== undefined || this.#audit !== undefined)
-      return this.#observed(caller, name, row, args, target);
+      return this.#observed(caller, name, row, args, target, draft);
     if (row.external === true) return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target));
-    return row.handle(this.#host, caller, args, target);
+    if (draft === undefined) return row.handle(this.#host, caller, args, target);
+    try {
+      const result = row.handle(this.#host, caller, args, target, draft);
+      if (!(result instanceof Promise)) {
+        draft.done();
+        return result;
+      }
+      return result.then(
+        (value) => {
+          draft.done();
+          return value as unknown;
+        },
+        (error: unknown) => {
+          draft.failed(error);
+          throw error;
+        },
+      );
+    } catch (error) {
+      draft.failed(error);
+      throw error;
+    }
+  }
+
+  #draft(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): AuditDraft {
+    const { pid } = caller;
+    const { user } = caller.identity;
+    if (row.audit === "place") {
+      const { place } = args as { readonly place?: string };
+      return this.#host.audit.draft({ pid, user, call: name, ...(place === undefined ? {} : { on: place }) });
+    }
+    const { right, audited } = row;
+    const { resource, second } = target;
+    const shown = shorten(audited === undefined ? args : audited(args));
+    const to = second === undefined ? {} : { to: second.located.path };
+    return this.#host.audit.draft({ pid, user, call: name, payload: { right, resource, args: { ...shown, ...to } } });
   }
 
   /** A path that does not resolve says why only to those who may stat it. */
@@ -203,22 +240,33 @@ export class Dispatcher {
         data: { right, resource, syscall: name, missing },
       });
       this.#audit?.({ name, pid: caller.pid, right, resource, outcome: "denied" });
+      const { user } = caller.identity;
+      this.#host.audit.denied({ pid: caller.pid, user, call: name, payload: { right, resource } }, "EACCES");
       return denialOf(admission, need, explanation);
     };
   }
 
-  async #observed(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): Promise<unknown> {
+  async #observed(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    draft: AuditDraft | undefined,
+  ): Promise<unknown> {
     const info: SyscallInfo = { name, caller, right: row.right, resource: target.resource };
     try {
       let payload = args;
       for (const { pre } of this.#interceptors ?? []) payload = (await pre?.(info, payload)) ?? payload;
       if (row.external === true) await this.#host.store.flush();
-      const result = await row.handle(this.#host, caller, payload, target);
+      const result = await row.handle(this.#host, caller, payload, target, draft);
+      draft?.done();
       for (const { post } of this.#interceptors ?? []) post?.(info, result);
       if (row.kind === "mutation")
         this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "ok" });
       return result;
     } catch (error) {
+      draft?.failed(error);
       this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "failed", error });
       throw error;
     }
@@ -247,3 +295,17 @@ function withoutSignal(args: unknown): unknown {
 
 const hasEnded = (caller: Process, name: string): KernelError =>
   new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall: name, pid: caller.pid });
+
+const SHOWN_MAX = 256;
+
+/** Arguments as the audit holds them: scalars and short texts; of everything else that it was there. */
+function shorten(args: unknown): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(args as object).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
+    if (value === undefined || name === "signal" || name === "path") return [];
+    if (typeof value === "string") return [[name, value.length <= SHOWN_MAX ? value : `${value.slice(0, SHOWN_MAX)}…`]];
+    if (typeof value !== "object" || value === null) return [[name, value]];
+    const json = JSON.stringify(value);
+    return [[name, json.length <= 4 * SHOWN_MAX ? value : `${json.length} characters of JSON`]];
+  });
+  return Object.fromEntries(entries);
+}

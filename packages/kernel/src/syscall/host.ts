@@ -4,6 +4,8 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { ModelTable } from "../abi/model.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
+import type { Signer } from "../abi/signer.ts";
+import type { AuditTrail } from "../audit/trail.ts";
 import type { AccountTree } from "../budget/account.ts";
 import type { PriceTable } from "../budget/price.ts";
 import type { RateTable } from "../budget/rate.ts";
@@ -37,6 +39,8 @@ export interface Host {
   readonly processes: ProcessTable;
   readonly layers: LayerTable;
   readonly asks: AskTable;
+  readonly audit: AuditTrail;
+  readonly signer: Signer | undefined;
   readonly owner: Process;
   readonly models: ModelTable;
   /** Tools that every process may call by name, if it holds the right. */

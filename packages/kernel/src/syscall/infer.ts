@@ -5,6 +5,7 @@ import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelErr
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
 import { type Amounts, tokenAmounts } from "../budget/resource.ts";
+import type { Rider } from "../ipc/committer.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -20,7 +21,13 @@ export interface InferCall {
   readonly onText?: (piece: string) => void;
 }
 
-export async function infer(host: Host, caller: Process, call: InferCall, name: string): Promise<ModelResponse> {
+export async function infer(
+  host: Host,
+  caller: Process,
+  call: InferCall,
+  name: string,
+  rider?: Rider,
+): Promise<ModelResponse> {
   const { place } = call;
   const { maxOutputTokens } = call.request;
   if (maxOutputTokens !== undefined && (!Number.isSafeInteger(maxOutputTokens) || maxOutputTokens < 1)) {
@@ -45,7 +52,7 @@ export async function infer(host: Host, caller: Process, call: InferCall, name: 
       // A model that the process may not use is no way down.
       if (at > 0 && !caller.capability.allows("model.infer", candidate)) continue;
       try {
-        return await askModel(host, caller, call, modelOf(host, caller, candidate));
+        return await askModel(host, caller, call, modelOf(host, caller, candidate), rider);
       } catch (error) {
         if (at === names.length - 1 || !isKernelError(error) || error.code !== "EDQUOT") throw error;
       }
@@ -72,7 +79,13 @@ function modelOf(host: Host, caller: Process, name: string): Model {
   );
 }
 
-async function askModel(host: Host, caller: Process, call: InferCall, model: Model): Promise<ModelResponse> {
+async function askModel(
+  host: Host,
+  caller: Process,
+  call: InferCall,
+  model: Model,
+  rider: Rider | undefined,
+): Promise<ModelResponse> {
   const { place, request, onText } = call;
   const { name } = model;
   const { journal } = caller;
@@ -97,7 +110,7 @@ async function askModel(host: Host, caller: Process, call: InferCall, model: Mod
   try {
     if (caller.limits?.rates !== undefined)
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
-    reservation = prior?.reservation ?? (await reserveCall(host, caller, place, keyOf, model, bound, signal));
+    reservation = prior?.reservation ?? (await reserveCall(host, caller, place, keyOf, model, bound, signal, rider));
     if (prior !== undefined) host.accounts.begin(prior.reservation);
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
@@ -117,7 +130,7 @@ async function askModel(host: Host, caller: Process, call: InferCall, model: Mod
           ...(onText === undefined ? {} : { onText }),
         }),
       );
-      await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started);
+      await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
       isSettled = true;
       return response;
     } finally {
@@ -194,6 +207,7 @@ async function reserveCall(
   model: Model,
   amounts: Amounts,
   signal: AbortSignal,
+  rider: Rider | undefined,
 ): Promise<Reservation | undefined> {
   const { journal } = caller;
   if (caller.account === undefined && model.effect === "pure") return undefined;
@@ -206,8 +220,8 @@ async function reserveCall(
     signal,
     commit: async (reservation, adds) => {
       if (adds.length === 0 && model.effect === "pure") return;
-      if (journal !== undefined) await journal.intend(place, keyOf(), reservation, adds);
-      else if (adds.length > 0) await host.committer.commit({ adds });
+      if (journal !== undefined) await journal.intend(place, keyOf(), reservation, adds, rider);
+      else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
     },
   });
 }
@@ -220,6 +234,7 @@ async function settle(
   reservation: Reservation | undefined,
   response: ModelResponse,
   ms: number,
+  rider: Rider | undefined,
 ): Promise<void> {
   const tokensIn = count(response.usage.inputTokens);
   const tokensOut = count(response.usage.outputTokens);
@@ -240,7 +255,7 @@ async function settle(
       .done;
     if (reservation !== undefined) await receipt.flushed;
     seq = receipt.seq;
-  } else if (!caller.isEnding) await host.committer.commit({ adds, appends });
+  } else if (!caller.isEnding) await host.committer.commit({ adds, appends }, undefined, rider);
   caller.usage.tokensIn += tokensIn;
   caller.usage.tokensOut += tokensOut;
   caller.usage.costMicros += costMicros ?? 0;

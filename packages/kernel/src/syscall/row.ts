@@ -1,5 +1,6 @@
 // The shape of a row of the syscall table.
 
+import type { AuditDraft } from "../audit/trail.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Amounts } from "../budget/resource.ts";
@@ -33,7 +34,14 @@ export interface Row<Args, Result> {
   readonly spends?: (args: Args) => Amounts;
   /** What the conditions of grants look at; the arguments themselves unless given. */
   readonly conditions?: (args: Args) => unknown;
-  readonly handle: (host: Host, caller: Process, args: Args, target: Target) => Result;
+  /**
+   * What the audit record of a mutation holds of it: right, resource and these arguments (`full`, the default), the
+   * place of the step (`place`), or no record at all for what only the caller's memory knows (`none`).
+   */
+  readonly audit?: "full" | "place" | "none";
+  /** What of the arguments the record holds; short scalars unless given. */
+  readonly audited?: (args: Args) => Readonly<Record<string, unknown>>;
+  readonly handle: (host: Host, caller: Process, args: Args, target: Target, draft?: AuditDraft) => Result;
 }
 
 /** Keeps the types of a row's arguments and result. */

@@ -32,7 +32,7 @@ export const BUDGET_ROWS = {
     summary: "adds to the budget of a running process, out of the one above it; who waits for it goes on",
     schema: args({ pid, budget: amounts }, ["pid", "budget"]),
     target: onProcess,
-    handle: (host, _caller, a) => host.processes.allocate(a.pid, a.budget),
+    handle: (host, _caller, a, _target, draft) => host.processes.allocate(a.pid, a.budget, draft),
   }),
   requestBudget: row<{ readonly budget: Amounts; readonly why?: string; readonly signal?: AbortSignal }, Promise<void>>(
     {

@@ -9,7 +9,9 @@ import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
+import type { Rider } from "../ipc/committer.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
+import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
 import type { Host } from "./host.ts";
@@ -20,10 +22,21 @@ export interface At {
 }
 type Range = { readonly offset?: number; readonly length?: number };
 
-const writerOf = (caller: Process): { pid: Process["pid"]; user: string } => ({
+const writerOf = (caller: Process, rider?: Rider): Writer => ({
   pid: caller.pid,
   user: caller.identity.user,
+  rider,
 });
+
+/** Of content the audit holds how much it was. */
+const sizeOf = ({
+  bytes: content,
+  path: _path,
+  ...rest
+}: {
+  readonly bytes: Uint8Array;
+  readonly path?: string;
+}): Readonly<Record<string, unknown>> => ({ ...rest, bytes: content.length });
 
 function twoPaths(right: string, follow: boolean) {
   return async (
@@ -97,7 +110,8 @@ export const FILE_ROWS = {
     schema: args({ path, bytes, ...writeOptions }, ["path", "bytes"]),
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
-    handle: (host, caller, a, target) => host.fs.write(locatedOf(target), a.bytes, a, writerOf(caller)),
+    audited: sizeOf,
+    handle: (host, caller, a, target, draft) => host.fs.write(locatedOf(target), a.bytes, a, writerOf(caller, draft)),
   }),
   append: row<At & WriteOptions & { readonly bytes: Uint8Array }, Promise<WriteResult>>({
     right: "fs.write",
@@ -106,13 +120,14 @@ export const FILE_ROWS = {
     schema: args({ path, bytes, create: createModes, durability: writeOptions.durability }, ["path", "bytes"]),
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
-    handle: (host, caller, a, target) => {
+    audited: sizeOf,
+    handle: (host, caller, a, target, draft) => {
       const located = locatedOf(target);
       if (located.kind === "foreign")
         throw new KernelError("ENOTSUP", "append is not supported on this mount; write with an offset", {
           path: located.path,
         });
-      return host.fs.write(located, a.bytes, { ...a, append: true }, writerOf(caller));
+      return host.fs.write(located, a.bytes, { ...a, append: true }, writerOf(caller, draft));
     },
   }),
   truncate: row<At & { readonly size: number }, Promise<WriteResult>>({
@@ -121,13 +136,13 @@ export const FILE_ROWS = {
     summary: "cuts a file off, or fills it with zeros up to a size",
     schema: args({ path, size: { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } }, ["path", "size"]),
     target: pathTarget(),
-    handle: (host, caller, a, target) => {
+    handle: (host, caller, a, target, draft) => {
       if (!Number.isSafeInteger(a.size) || a.size < 0 || a.size > LIMITS.ioBytesMax) {
         throw new KernelError("EINVAL", `the size must be a whole number up to ${LIMITS.ioBytesMax}, found ${a.size}`, {
           path: a.path,
         });
       }
-      return host.fs.truncate(locatedOf(target), a.size, writerOf(caller));
+      return host.fs.truncate(locatedOf(target), a.size, writerOf(caller, draft));
     },
   }),
   setattr: row<
@@ -148,10 +163,11 @@ export const FILE_ROWS = {
       ["path"],
     ),
     target: pathTarget(false),
-    handle: async (host, caller, a, target) => {
+    handle: async (host, caller, a, target, draft) => {
       const located = locatedOf(target);
-      if (a.type === undefined) return host.fs.setAttributes(located, pickAttributes(a), writerOf(caller));
-      await host.fs.create(located, toNewEntry(a.type, a.target, located.path), writerOf(caller));
+      const writer = writerOf(caller, draft);
+      if (a.type === undefined) return host.fs.setAttributes(located, pickAttributes(a), writer);
+      await host.fs.create(located, toNewEntry(a.type, a.target, located.path), writer);
     },
   }),
   rename: row<{ readonly from: string; readonly to: string }, Promise<void>>({
@@ -160,10 +176,10 @@ export const FILE_ROWS = {
     summary: "moves an entry; a file that is there already is replaced",
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.write", false),
-    handle: async (host, caller, _a, target) => {
+    handle: async (host, caller, _a, target, draft) => {
       const [from, to] = [locatedOf(target), second(target)];
       if (!caller.capability.isAll) await assertNoGain(host, caller, from, to.path);
-      return host.fs.rename(from, to, writerOf(caller));
+      return host.fs.rename(from, to, writerOf(caller, draft));
     },
   }),
   copy: row<{ readonly from: string; readonly to: string }, Promise<WriteResult>>({
@@ -172,7 +188,8 @@ export const FILE_ROWS = {
     summary: "copies content into another file",
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.write", true),
-    handle: (host, caller, _a, target) => host.fs.copy(locatedOf(target), second(target), writerOf(caller)),
+    handle: (host, caller, _a, target, draft) =>
+      host.fs.copy(locatedOf(target), second(target), writerOf(caller, draft)),
   }),
   unlink: row<At & { readonly recursive?: boolean }, Promise<void>>({
     right: "fs.write",
@@ -180,12 +197,12 @@ export const FILE_ROWS = {
     summary: "removes a name; with `recursive` also what is below",
     schema: args({ path, recursive: flag }, ["path"]),
     target: pathTarget(false),
-    handle: (host, caller, a, target) => {
+    handle: (host, caller, a, target, draft) => {
       const assertMay = (at: VfsPath): void => {
         if (!caller.capability.allows("fs.write", at)) throw mayNot(caller, "fs.write", at);
       };
       const options = { recursive: a.recursive === true, ...(caller.capability.isAll ? {} : { assertMay }) };
-      return host.fs.unlink(locatedOf(target), options, writerOf(caller));
+      return host.fs.unlink(locatedOf(target), options, writerOf(caller, draft));
     },
   }),
   open: row<At & { readonly rights: readonly ("read" | "write")[] }, Fd>({
@@ -227,6 +244,7 @@ export const FILE_ROWS = {
     right: "fs.handle",
     kind: "mutation",
     summary: "releases a handle; closing twice does nothing",
+    audit: "none",
     schema: args({ fd: integer }, ["fd"]),
     handle: async (host, caller, { fd }) => {
       const file = caller.files?.get(fd);
@@ -254,9 +272,11 @@ export const FILE_ROWS = {
       "bytes",
     ]),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
-    handle: (host, caller, a) => {
+    audited: sizeOf,
+    handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
-      return host.fs.writeInode(file.inode, a.bytes, a, writerOf(caller), file.path);
+      draft?.add({ path: file.path });
+      return host.fs.writeInode(file.inode, a.bytes, a, writerOf(caller, draft), file.path);
     },
   }),
   watch: row<

@@ -86,7 +86,8 @@ export const PROCESS_ROWS = {
           ? program
           : (program.name ?? ("module" in program ? program.module : undefined) ?? ""),
     }),
-    handle: async (host, caller, a) => {
+    audited: ({ program: _program, input: _input, ...rest }) => rest,
+    handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
       const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
@@ -99,6 +100,7 @@ export const PROCESS_ROWS = {
         ...(a.budget === undefined ? {} : { budget: a.budget }),
         ...(a.limits === undefined ? {} : { limits: a.limits }),
         ...(a.durable === undefined ? {} : { durable: a.durable }),
+        rider: draft,
       });
       return process.pid;
     },
@@ -120,7 +122,8 @@ export const PROCESS_ROWS = {
       "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
     schema: args({ pid, again: flag, force: flag, budget: amounts }, ["pid"]),
     target: onProcess,
-    handle: async (host, caller, a, target) => {
+    audited: ({ program: _program, ...rest }) => rest,
+    handle: async (host, caller, a, target, draft) => {
       // The program will run with the rights of the process, not with the caller's.
       if (a.program !== undefined && !caller.capability.allows("kernel.module", a.program.name)) {
         throw new KernelError(
@@ -152,7 +155,7 @@ export const PROCESS_ROWS = {
       const claim = host.processes.claim(process, again);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
-        await host.processes.resumption.resume(claim.process, program, again, a.budget);
+        await host.processes.resumption.resume(claim.process, program, again, a.budget, draft);
       } catch (error) {
         claim.undo();
         throw error;
@@ -165,9 +168,9 @@ export const PROCESS_ROWS = {
     summary: "sends a signal; TERM, INT and KILL end the branch bottom-up",
     schema: args({ pid, signal: { type: "string", enum: Object.keys(SIGNALS) } }, ["pid"]),
     target: onProcess,
-    handle: async (host, _caller, a) => {
+    handle: async (host, _caller, a, _target, draft) => {
       const process = await processOf(host, a.pid, "kill");
-      return host.processes.kill(process, a.signal ?? "TERM");
+      return host.processes.kill(process, a.signal ?? "TERM", draft);
     },
   }),
   wait: row<{ readonly pid: Pid }, Promise<Exit>>({

@@ -59,12 +59,12 @@ export const RIGHT_ROWS = {
       "adds grants to a running process and what is below it, never beyond what the caller and its ancestors may do",
     schema: args({ pid, grants }, ["pid", "grants"]),
     target: onProcess,
-    handle: async (host, caller, a) => {
+    handle: async (host, caller, a, _target, draft) => {
       const added = parseGrants(a.grants);
       const process = await processOf(host, a.pid, "grant");
       assertRunning(process);
       const own = process.capability.layers.find(({ id }) => id === String(process.pid));
-      if (own !== undefined) return host.layers.grant(own, added, caller.capability.isAll ? undefined : caller);
+      if (own !== undefined) return host.layers.grant(own, added, caller.capability.isAll ? undefined : caller, draft);
       if (added.some(({ effect }) => effect === "allow")) {
         throw new KernelError(
           "EINVAL",
@@ -76,7 +76,7 @@ export const RIGHT_ROWS = {
         { effect: "allow", right: "*", resource: "**" },
         ...added,
       ]);
-      await host.processes.narrow(process, layer);
+      await host.processes.narrow(process, layer, draft);
       return layer.rules.slice(1).map(({ id }) => id);
     },
   }),
@@ -86,7 +86,7 @@ export const RIGHT_ROWS = {
     summary: "takes a grant back from a process and from everything that has it by that process, at once",
     schema: args({ id: { type: "string", minLength: 3, maxLength: 64 } }, ["id"]),
     target: (_host, _caller, { id }) => ({ resource: `/proc/${/^\d+/.exec(id)?.[0] ?? "0"}` }),
-    handle: (host, _caller, { id }) => host.layers.revoke(id),
+    handle: (host, _caller, { id }, _target, draft) => host.layers.revoke(id, draft),
   }),
   ask: row<
     {
@@ -136,7 +136,7 @@ export const RIGHT_ROWS = {
       "verdict",
     ]),
     target: (_host, _caller, { id }) => ({ resource: `/sys/asks/${id}` }),
-    handle: async (host, caller, a) => {
+    handle: async (host, caller, a, _target, draft) => {
       const asked = host.asks.get(a.id);
       if (asked?.pid === caller.pid && !caller.capability.isAll)
         throw new KernelError(
@@ -152,13 +152,17 @@ export const RIGHT_ROWS = {
       const choices = asked?.kind === "question" ? choicesOf(asked) : [];
       if (a.verdict === "reply" && choices.length > 0 && !choices.some((choice) => choice === a.value))
         throw new KernelError("EINVAL", `question ${a.id} takes one of ${choices.join(", ")}`, { syscall: "answer" });
-      await host.asks.answer(a.id, {
-        verdict: a.verdict,
-        by: caller.identity.user,
-        at: host.committer.now(),
-        ...(a.value === undefined ? {} : { value: a.value }),
-        ...(a.why === undefined ? {} : { why: a.why }),
-      });
+      await host.asks.answer(
+        a.id,
+        {
+          verdict: a.verdict,
+          by: caller.identity.user,
+          at: host.committer.now(),
+          ...(a.value === undefined ? {} : { value: a.value }),
+          ...(a.why === undefined ? {} : { why: a.why }),
+        },
+        draft,
+      );
     },
   }),
 } as const;

@@ -5,6 +5,7 @@ import { orAborted } from "../base/abort.ts";
 import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import type { Rider } from "../ipc/committer.ts";
 import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -21,7 +22,12 @@ const onUnknown = { type: "string", enum: ["fail", "repeat"] } as const;
 const self = (_host: Host, caller: Process): { readonly resource: string } => caller.self;
 
 /** Records a value the first time and returns the recorded one ever after. */
-async function recorded<T>(caller: Process, at: string, make: () => T | Promise<T>): Promise<T> {
+async function recorded<T>(
+  caller: Process,
+  at: string,
+  rider: Rider | undefined,
+  make: () => T | Promise<T>,
+): Promise<T> {
   const { journal } = caller;
   if (journal === undefined) return make();
   const before = await journal.begin(at);
@@ -29,7 +35,7 @@ async function recorded<T>(caller: Process, at: string, make: () => T | Promise<
   if (before !== undefined) return before.value as T;
   try {
     const value = await make();
-    await journal.end(at, { value }).done;
+    await journal.end(at, { value }, { rider }).done;
     caller.usage.steps++;
     return value;
   } catch (error) {
@@ -42,6 +48,7 @@ export const WORK_ROWS = {
   stepBegin: row<Placed, Outcome | undefined | Promise<Outcome | undefined>>({
     right: "proc.step",
     kind: "mutation",
+    audit: "none",
     summary: "takes a step's place: its recorded outcome, or nothing when it is to be done now",
     schema: args({ place }, ["place"]),
     target: self,
@@ -64,6 +71,7 @@ export const WORK_ROWS = {
   >({
     right: "proc.step",
     kind: "mutation",
+    audit: "place",
     summary: "records the outcome of a step; `detached` does not wait for the commit where order is enough",
     schema: args(
       {
@@ -77,7 +85,7 @@ export const WORK_ROWS = {
       ["place"],
     ),
     target: self,
-    handle: (host, caller, a) => {
+    handle: (host, caller, a, _target, draft) => {
       caller.usage.steps++;
       const { journal } = caller;
       if (journal === undefined) {
@@ -88,6 +96,7 @@ export const WORK_ROWS = {
       const { isLarge, done } = journal.end(a.place, outcome, {
         ...(a.ms === undefined ? {} : { ms: a.ms }),
         ...(a.kept === undefined ? {} : { kept: a.kept }),
+        rider: draft,
       });
       if (a.detached === true && !isLarge && !host.bus.hasSubscribers) {
         // A store that refuses this has poisoned itself: the exit of the process says so.
@@ -103,6 +112,7 @@ export const WORK_ROWS = {
   stepRetract: row<Placed, void>({
     right: "proc.step",
     kind: "mutation",
+    audit: "none",
     summary: "gives a place back because its attempt failed and another follows",
     schema: args({ place }, ["place"]),
     target: self,
@@ -111,10 +121,11 @@ export const WORK_ROWS = {
   stepSkip: row<Placed & { readonly why: string }, void>({
     right: "proc.step",
     kind: "mutation",
+    audit: "place",
     summary: "records that a step is not done, and why; does not wait for the commit",
     schema: args({ place, why: text }, ["place", "why"]),
     target: self,
-    handle: (host, caller, a) => {
+    handle: (host, caller, a, _target, draft) => {
       const { pid, journal } = caller;
       const tell = (seq?: Seq): void => {
         if (host.bus.hasSubscribers) {
@@ -123,7 +134,7 @@ export const WORK_ROWS = {
       };
       if (journal === undefined) return tell();
       const record = { t: "skip", at: host.committer.now(), p: a.place, why: a.why } as const;
-      journal.note(record).then(({ seq }) => tell(seq), ignore);
+      journal.note(record, undefined, draft).then(({ seq }) => tell(seq), ignore);
     },
   }),
   infer: row<InferCall, Promise<ModelResponse>>({
@@ -133,7 +144,8 @@ export const WORK_ROWS = {
     schema: args({ place, request: MODEL_REQUEST_SCHEMA, onUnknown }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.defaultName }),
     conditions: ({ request }) => request,
-    handle: (host, caller, a, target) => infer(host, caller, a, target.resource),
+    audited: ({ place: at, request }) => ({ place: at, messages: request.messages.length }),
+    handle: (host, caller, a, target, draft) => infer(host, caller, a, target.resource, draft),
   }),
   call: row<ToolCall, Promise<unknown>>({
     right: "tool.call",
@@ -142,24 +154,27 @@ export const WORK_ROWS = {
     schema: args({ place, tool: text, arguments: { type: "object" }, onUnknown }, ["place", "tool"]),
     target: (_host, _caller, { tool }) => ({ resource: tool }),
     conditions: (a) => a.arguments ?? {},
-    handle: (host, caller, a) => callTool(host, caller, a),
+    audited: (a) => ({ place: a.place, arguments: Object.keys(a.arguments ?? {}) }),
+    handle: (host, caller, a, _target, draft) => callTool(host, caller, a, draft),
   }),
   now: row<Placed, Promise<number>>({
     right: "proc.step",
     kind: "mutation",
+    audit: "place",
     summary: "wall-clock milliseconds, the same ones after a resumption",
     schema: args({ place }, ["place"]),
     target: self,
-    handle: (host, caller, a) => recorded(caller, a.place, () => host.platform.clock.now()),
+    handle: (host, caller, a, _target, draft) => recorded(caller, a.place, draft, () => host.platform.clock.now()),
   }),
   random: row<Placed, Promise<number>>({
     right: "proc.step",
     kind: "mutation",
+    audit: "place",
     summary: "a number from 0 up to 1, the same one after a resumption",
     schema: args({ place }, ["place"]),
     target: self,
-    handle: (host, caller, a) =>
-      recorded(caller, a.place, () => {
+    handle: (host, caller, a, _target, draft) =>
+      recorded(caller, a.place, draft, () => {
         const [a0 = 0, b0 = 0, c0 = 0, d0 = 0, e0 = 0, f0 = 0] = host.platform.random(6);
         return (((a0 * 256 + b0) * 256 + c0) * 256 ** 3 + ((d0 * 256 + e0) * 256 + f0)) / 256 ** 6;
       }),
@@ -167,11 +182,12 @@ export const WORK_ROWS = {
   sleepUntil: row<Placed & { readonly until: number; readonly signal?: AbortSignal }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
+    audit: "place",
     summary: "waits until an instant of the wall clock",
     schema: args({ place, until: integer }, ["place", "until"]),
     target: self,
-    handle: (host, caller, a) =>
-      recorded(caller, a.place, async () => {
+    handle: (host, caller, a, _target, draft) =>
+      recorded(caller, a.place, draft, async () => {
         const before = caller.state;
         caller.become({ name: "waiting", channel: `timer ${new Date(a.until).toISOString()}` });
         await sleepUntil(host, a.signal ?? caller.signal, a.until);
@@ -181,6 +197,7 @@ export const WORK_ROWS = {
   log: row<{ readonly text: string; readonly level?: string }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
+    audit: "place",
     summary: "writes a line to the process's log",
     schema: args(
       {
@@ -190,10 +207,14 @@ export const WORK_ROWS = {
       ["text"],
     ),
     target: self,
-    handle: async (host, caller, a) => {
+    handle: async (host, caller, a, _target, draft) => {
       const line = a.text.length > LIMITS.logLineMax ? `${a.text.slice(0, LIMITS.logLineMax)}…` : a.text;
       const level = a.level ?? "info";
-      const receipt = await caller.journal?.note({ t: "log", at: host.committer.now(), level, text: line });
+      const receipt = await caller.journal?.note(
+        { t: "log", at: host.committer.now(), level, text: line },
+        undefined,
+        draft,
+      );
       if (host.bus.hasSubscribers)
         host.bus.publish({ name: "process.log", pid: caller.pid, data: { level, text: line } }, receipt?.seq);
     },
@@ -201,6 +222,7 @@ export const WORK_ROWS = {
   progress: row<{ readonly done: number; readonly total: number; readonly label?: string }, void>({
     right: "proc.step",
     kind: "mutation",
+    audit: "none",
     summary: "tells how far the process has come",
     schema: args({ done: integer, total: integer, label: text }, ["done", "total"]),
     target: self,
@@ -219,6 +241,7 @@ export const WORK_ROWS = {
   >({
     right: "proc.step",
     kind: "mutation",
+    audit: "none",
     summary: "tells who listens about an attempt of a node",
     schema: args(
       { name: { type: "string", enum: ["node.started", "node.retried", "node.cancelled"] }, data: { type: "object" } },

@@ -3,6 +3,7 @@
 import type { Located } from "../vfs/namespace.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Row, anything, args, locatedOf, path, pathTarget, row } from "./row.ts";
+import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
@@ -29,6 +30,7 @@ export const SYSCALLS = {
   ...WORK_ROWS,
   ...RIGHT_ROWS,
   ...BUDGET_ROWS,
+  ...AUDIT_ROWS,
   ...EXEC_ROWS,
 } as const;
 

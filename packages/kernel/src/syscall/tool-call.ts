@@ -5,6 +5,7 @@ import type { Tool } from "../abi/tool.ts";
 import { KernelError, fromErrorRecord, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Reservation } from "../budget/account.ts";
+import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import type { Os } from "./os.ts";
@@ -19,7 +20,7 @@ export interface ToolCall {
   readonly onUnknown?: "fail" | "repeat";
 }
 
-export async function callTool(host: Host, caller: Process, call: ToolCall): Promise<unknown> {
+export async function callTool(host: Host, caller: Process, call: ToolCall, rider?: Rider): Promise<unknown> {
   const { place } = call;
   const args = call.arguments ?? {};
   const tool = caller.program?.tools?.find(({ name }) => name === call.tool) ?? host.tools.get(call.tool);
@@ -54,8 +55,8 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
   const leave = await enter(caller, signal);
   try {
     if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
-    const reservation = prior?.reservation ?? (await reserveCall(host, caller, { place, key, acts, signal }));
-    return await act(host, caller, tool, { place, args, key, acts, signal, reservation });
+    const reservation = prior?.reservation ?? (await reserveCall(host, caller, { place, key, acts, signal, rider }));
+    return await act(host, caller, tool, { place, args, key, acts, signal, rider, reservation });
   } catch (error) {
     journal?.retract(place);
     throw error;
@@ -64,22 +65,26 @@ export async function callTool(host: Host, caller: Process, call: ToolCall): Pro
   }
 }
 
+interface MadeCall {
+  readonly place: string;
+  readonly key: string;
+  /** Whether it has an effect on the world. */
+  readonly acts: boolean;
+  readonly signal: AbortSignal;
+  readonly rider: Rider | undefined;
+}
+
 /** Reserves the call and records the intent of one that acts (journal, J3). */
 async function reserveCall(
   host: Host,
   caller: Process,
-  {
-    place,
-    key,
-    acts,
-    signal,
-  }: { readonly place: string; readonly key: string; readonly acts: boolean; readonly signal: AbortSignal },
+  { place, key, acts, signal, rider }: MadeCall,
 ): Promise<Reservation> {
   const { journal } = caller;
   const commit = async (reservation: Reservation, adds: NonNullable<Batch["adds"]>): Promise<void> => {
-    if (acts && journal !== undefined) await journal.intend(place, key, reservation, adds);
+    if (acts && journal !== undefined) await journal.intend(place, key, reservation, adds, rider);
     else {
-      if (adds.length > 0) await host.committer.commit({ adds });
+      if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
       if (acts) await host.store.flush();
     }
   };
@@ -93,16 +98,9 @@ async function act(
   host: Host,
   caller: Process,
   tool: Tool<Os>,
-  call: {
-    readonly place: string;
-    readonly args: Readonly<Record<string, unknown>>;
-    readonly key: string;
-    readonly acts: boolean;
-    readonly signal: AbortSignal;
-    readonly reservation: Reservation;
-  },
+  call: MadeCall & { readonly args: Readonly<Record<string, unknown>>; readonly reservation: Reservation },
 ): Promise<unknown> {
-  const { place, args, key, acts, signal, reservation } = call;
+  const { place, args, key, acts, signal, rider, reservation } = call;
   const { journal } = caller;
   const started = host.platform.clock.monotonic();
   const state = caller.state;
@@ -115,10 +113,10 @@ async function act(
     hasActed = acts;
     const ms = Math.round(host.platform.clock.monotonic() - started);
     const appends = [usageAppend(host, caller, { place, tool: tool.name, used: { toolCalls: 1 } })];
-    if (journal === undefined) await host.committer.commit({ appends });
+    if (journal === undefined) await host.committer.commit({ appends }, undefined, rider);
     else {
       const use = { tool: tool.name, tokensIn: 0, tokensOut: 0, costMicros: 0 };
-      const receipt = await journal.end(place, { value }, { ms, use, appends }).done;
+      const receipt = await journal.end(place, { value }, { ms, use, appends, rider }).done;
       if (acts) await receipt.flushed;
     }
     caller.usage.steps++;

@@ -257,6 +257,7 @@ export class FileSystem {
             puts: [{ key: inodeKey(inode.ino), value: encodeInode(attributes, inode.generation) }],
           },
           [{ name: "file.metadata", pid: writer.pid, data: { path, type: attributes.type } }],
+          writer.rider,
         );
         inode.attributes = attributes;
         inode.recordVersion = receipt.seq;

@@ -11,7 +11,7 @@ import { KernelError } from "../base/errno.ts";
 import { INO_ROOT, type Ino, PID_OWNER, type Pid, SEQ_ZERO, toIno } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
-import type { Committer } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
 import { type Extent, encodeExtent, extentKey, loadExtents } from "./extent.ts";
 import {
@@ -44,6 +44,8 @@ export interface NewEntry {
 export interface Writer {
   readonly pid: Pid;
   readonly user: string;
+  /** Goes along with the commit of the change. */
+  readonly rider?: Rider | undefined;
 }
 
 export class InodeStore {
@@ -121,7 +123,7 @@ export class InodeStore {
     for (const extent of content.puts)
       puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
     // Whoever looks from now on gets these objects, and whoever changes them waits for the commit.
-    const committing = this.#committer.commit({ checks, puts, adds }, events);
+    const committing = this.#committer.commit({ checks, puts, adds }, events, writer.rider);
     for (const inode of made) {
       this.#namespace.adopt(inode);
       void inTurn(inode, () => committing.then(() => undefined)).catch(() => undefined);
@@ -173,6 +175,7 @@ export class InodeStore {
         deletes: change.deletes.map((offset) => extentKey(inode.ino, offset)),
       },
       [{ name: "file.written", pid: writer.pid, data: { path, size: change.size, type: attributes.type } }],
+      writer.rider,
     );
     inode.attributes = attributes;
     inode.extents = change.extents;
@@ -214,6 +217,7 @@ export class InodeStore {
           adds: [{ key: childCountKey(parent.ino), delta: -1, max: COUNT_MAX }],
         },
         [{ name: isDirectoryNode ? "directory.deleted" : "file.deleted", pid: writer.pid, data: { path } }],
+        writer.rider,
       );
       inode.linked = false;
       if (inode.handles === 0) this.#namespace.drop(inode);
@@ -288,6 +292,7 @@ export class InodeStore {
           data: { path: to.path, oldPath: fromPath, type: inode.attributes.type },
         },
       ],
+      writer.rider,
     );
     if (target !== undefined) {
       target.linked = false;

@@ -1,0 +1,260 @@
+// The audit trail: one record for each call that changes something, and for each denial.
+//
+// U1  A record is in the commit of its effect; what failed, or left no commit, has a commit of its own.
+// U2  Equal denials within a second are two records at most: the first, and one with the count of the others.
+// U3  Every record is sealed, at the latest when the host closes or starts again: its hash is in a chain whose
+//     heads are signed. What was altered, removed, added or moved behind a seal is found.
+// U4  A payload may be removed, a record may not: who removes one is a record too.
+
+import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Platform, Timer } from "../abi/platform.ts";
+import type { Signer } from "../abi/signer.ts";
+import { isKernelError } from "../base/errno.ts";
+import { SEQ_ZERO, type Seq } from "../base/id.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import {
+  AUDIT_FORMAT,
+  AUDIT_LOG,
+  type AuditPayload,
+  type AuditRecord,
+  GENESIS,
+  LAST_SEAL_KEY,
+  LEAF_LENGTH,
+  SEAL_LOG,
+  type Seal,
+  encodePayload,
+  headText,
+  payloadKey,
+  signedText,
+} from "./record.ts";
+
+const EPOCH_KEY = "sys/epoch";
+/** Records after which a seal is made, and how long a record waits for one. */
+const SEAL_EVERY = 256;
+const SEAL_AFTER_MS = 1000;
+/** Equal denials within this time are one record. */
+const COLLAPSE_MS = 1000;
+const COLLAPSED_MAX = 1000;
+const SALT_BYTES = 16;
+
+/** Who did what, as the trail is told. */
+export interface Act {
+  readonly pid: number;
+  readonly user: string;
+  readonly call: string;
+  /** A place of the process's own, which may stand in the clear. */
+  readonly on?: string;
+  readonly payload?: AuditPayload;
+}
+
+/** The record of a call under way: it goes into the first commit that the call makes. */
+export class AuditDraft implements Rider {
+  readonly #trail: AuditTrail;
+  #act: Act;
+  #isAboard = false;
+
+  constructor(trail: AuditTrail, act: Act) {
+    this.#trail = trail;
+    this.#act = act;
+  }
+
+  /** Adds to what the record is about, before a commit. */
+  add(args: Readonly<Record<string, unknown>>): void {
+    const { payload } = this.#act;
+    if (payload === undefined) return;
+    this.#act = { ...this.#act, payload: { ...payload, args: { ...(payload.args as object | undefined), ...args } } };
+  }
+
+  board(batch: Batch): Batch {
+    if (this.#isAboard) return batch;
+    this.#isAboard = true;
+    return this.#trail.into(batch, this.#act, { outcome: "ok" });
+  }
+
+  left(): void {
+    this.#isAboard = false;
+  }
+
+  /** The call has succeeded: without a commit of its own it gets one. */
+  done(): void {
+    if (!this.#isAboard) this.#trail.write(this.#act, { outcome: "ok" });
+  }
+
+  /** The call has failed: an effect that it had is recorded already. */
+  failed(error: unknown): void {
+    if (!this.#isAboard) this.#trail.write(this.#act, { outcome: "failed", code: codeOf(error) });
+  }
+}
+
+const codeOf = (error: unknown): string => (isKernelError(error) ? error.code : "EFAILED");
+
+interface Denial {
+  readonly act: Act;
+  readonly code: string;
+  count: number;
+}
+
+export class AuditTrail {
+  readonly #store: Metastore;
+  readonly #committer: Committer;
+  readonly #platform: Platform;
+  readonly #signer: Signer | undefined;
+  readonly #denials = new Map<string, Denial>();
+  #epoch = 0;
+  #next = 1;
+  /** Random bytes for salts, taken in blocks. */
+  #salts: Uint8Array = new Uint8Array(0);
+  #saltAt = 0;
+  /** Position and head of the newest seal. */
+  #sealed: Seq = SEQ_ZERO;
+  #head = GENESIS;
+  #unsealed = 0;
+  #timer: Timer | undefined;
+  #sealing: Promise<void> = Promise.resolve();
+  #pending = new Set<Promise<unknown>>();
+
+  constructor(store: Metastore, committer: Committer, platform: Platform, signer: Signer | undefined) {
+    this.#store = store;
+    this.#committer = committer;
+    this.#platform = platform;
+    this.#signer = signer;
+  }
+
+  /** Takes the trail over from the life before, and seals what that left unsealed. */
+  async boot(): Promise<void> {
+    this.#epoch = Number((await this.#store.get(EPOCH_KEY))?.value ?? 0) + 1;
+    await this.#committer.commit({ puts: [{ key: EPOCH_KEY, value: String(this.#epoch) }] });
+    const last = await this.#lastSeal();
+    if (last !== undefined) [this.#sealed, this.#head] = [last.through, last.head];
+    await this.seal();
+  }
+
+  async #lastSeal(): Promise<Seal | undefined> {
+    const at = await this.#store.get(LAST_SEAL_KEY);
+    // Written by `#sealOnce` only.
+    return at === undefined ? undefined : (JSON.parse(String(at.value)) as Seal);
+  }
+
+  draft(act: Act): AuditDraft {
+    return new AuditDraft(this, act);
+  }
+
+  /** A batch with a record in it. */
+  into(batch: Batch, act: Act, what: Pick<AuditRecord, "outcome" | "code" | "count">): Batch {
+    const id = `${this.#epoch}-${this.#next++}`;
+    let text = `{"id":"${id}","at":${this.#committer.now()},"pid":${act.pid},"user":${JSON.stringify(act.user)},"call":"${act.call}","outcome":"${what.outcome}"`;
+    if (what.code !== undefined) text += `,"code":"${what.code}"`;
+    if (what.count !== undefined) text += `,"count":${what.count}`;
+    if (act.on !== undefined) text += `,"on":${JSON.stringify(act.on)}`;
+    let { puts } = batch;
+    if (act.payload !== undefined) {
+      const payload = encodePayload(this.#salt(), act.payload);
+      text += `,"hash":"${this.#platform.hash(payload)}"`;
+      puts = [...(puts ?? []), { key: payloadKey(id), value: payload }];
+    }
+    this.#schedule();
+    const appends = [...(batch.appends ?? []), { log: AUDIT_LOG, value: `${text}}` }];
+    return puts === undefined ? { ...batch, appends } : { ...batch, appends, puts };
+  }
+
+  /** Writes a record in a commit of its own. */
+  write(act: Act, what: Pick<AuditRecord, "outcome" | "code" | "count">): void {
+    // A store that refuses it has poisoned itself and says so to everybody.
+    const writing = this.#committer.commit(this.into({}, act, what)).catch(() => undefined);
+    this.#pending.add(writing);
+    void writing.then(() => this.#pending.delete(writing));
+  }
+
+  /** Records a denial, or counts it if the same was denied a moment ago. */
+  denied(act: Act, code: string): void {
+    const key = JSON.stringify([act.pid, act.call, act.payload?.right, act.payload?.resource]);
+    const known = this.#denials.get(key);
+    if (known !== undefined) {
+      known.count++;
+      return;
+    }
+    this.write(act, { outcome: "denied", code });
+    if (this.#denials.size >= COLLAPSED_MAX) this.#tellDenials();
+    this.#denials.set(key, { act, code, count: 0 });
+    this.#platform.setTimer(COLLAPSE_MS, () => this.#tellDenial(key), { idle: true });
+  }
+
+  #tellDenial(key: string): void {
+    const denial = this.#denials.get(key);
+    this.#denials.delete(key);
+    if (denial !== undefined && denial.count > 0)
+      this.write(denial.act, { outcome: "denied", code: denial.code, count: denial.count });
+  }
+
+  #tellDenials(): void {
+    for (const key of this.#denials.keys()) this.#tellDenial(key);
+  }
+
+  #salt(): string {
+    if (this.#saltAt >= this.#salts.length) [this.#salts, this.#saltAt] = [this.#platform.random(SALT_BYTES * 64), 0];
+    const bytes = this.#salts.subarray(this.#saltAt, (this.#saltAt += SALT_BYTES));
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  #schedule(): void {
+    if (++this.#unsealed >= SEAL_EVERY) {
+      this.#unsealed = 0;
+      this.#platform.defer(() => void this.seal().catch(() => undefined));
+    }
+    this.#timer ??= this.#platform.setTimer(
+      SEAL_AFTER_MS,
+      () => {
+        this.#timer = undefined;
+        void this.seal().catch(() => undefined);
+      },
+      { idle: true },
+    );
+  }
+
+  /** Seals all records that are committed; one after the other. */
+  seal(): Promise<void> {
+    this.#sealing = this.#sealing.then(
+      () => this.#sealAll(),
+      () => this.#sealAll(),
+    );
+    return this.#sealing;
+  }
+
+  async #sealAll(): Promise<void> {
+    for (;;) {
+      const page = await this.#store.readLog(AUDIT_LOG, { after: this.#sealed, limit: SEAL_EVERY });
+      const last = page.at(-1);
+      if (last === undefined) return;
+      const leaves = page.map(({ value }) => leafOf(this.#platform, String(value))).join("");
+      const part = {
+        at: this.#committer.now(),
+        after: this.#sealed,
+        through: last.seq,
+        count: page.length,
+        leaves,
+        prev: this.#head,
+      };
+      const head = this.#platform.hash(headText(part));
+      const signature =
+        this.#signer === undefined ? {} : { key: this.#signer.keyId, signature: this.#signer.sign(signedText(head)) };
+      const seal: Seal = { v: AUDIT_FORMAT, ...part, head, ...signature };
+      const { leaves: _leaves, ...short } = seal;
+      await this.#committer.commit({
+        appends: [{ log: SEAL_LOG, value: JSON.stringify(seal) }],
+        puts: [{ key: LAST_SEAL_KEY, value: JSON.stringify(short) }],
+      });
+      [this.#sealed, this.#head] = [last.seq, head];
+    }
+  }
+
+  /** Writes and seals everything that is left. */
+  async close(): Promise<void> {
+    this.#timer?.cancel();
+    this.#tellDenials();
+    await Promise.all(this.#pending);
+    await this.seal();
+  }
+}
+
+/** The hash of a record, as it stands in a seal. */
+export const leafOf = (platform: Platform, record: string): string => platform.hash(record).slice(0, LEAF_LENGTH);

@@ -1,0 +1,263 @@
+// Verification of the audit trail: the first record that is not as it was sealed, by name.
+
+import type { LogEntry, Metastore } from "../abi/metastore.ts";
+import type { Platform } from "../abi/platform.ts";
+import type { Signer } from "../abi/signer.ts";
+import { SEQ_ZERO, type Seq } from "../base/id.ts";
+import {
+  AUDIT_LOG,
+  type AuditPayload,
+  type AuditRecord,
+  GENESIS,
+  LAST_SEAL_KEY,
+  LEAF_LENGTH,
+  SEAL_LOG,
+  type Seal,
+  decodePayload,
+  headText,
+  payloadKey,
+  signedText,
+} from "./record.ts";
+import { leafOf } from "./trail.ts";
+
+export interface AuditFault {
+  readonly what:
+    | "altered"
+    | "missing"
+    | "added"
+    | "reordered"
+    | "seal altered"
+    | "seal missing"
+    | "signature"
+    | "payload altered"
+    | "payload missing";
+  /** The record or seal, as `<epoch>-<number>` where it can be read, else its place in the log. */
+  readonly record: string;
+  readonly detail: string;
+}
+
+export interface AuditReport {
+  readonly records: number;
+  readonly seals: number;
+  /** Seals that carry a signature of a key of this host. */
+  readonly signed: number;
+  /** Records since the last seal, which nothing vouches for yet. */
+  readonly unsealed: number;
+  /** Payloads that were removed on somebody's word. */
+  readonly redacted: number;
+  readonly fault?: AuditFault;
+}
+
+export interface ShownRecord extends AuditRecord {
+  readonly seq: Seq;
+  readonly payload?: AuditPayload;
+}
+
+async function* pages(store: Metastore, log: string): AsyncGenerator<LogEntry, void, undefined> {
+  for (let after = SEQ_ZERO; ;) {
+    const page = await store.readLog(log, { after, limit: 1000 });
+    yield* page;
+    const last = page.at(-1);
+    if (last === undefined) return;
+    after = last.seq;
+  }
+}
+
+/** Records with what they were about, oldest first. */
+export async function* auditRecords(
+  store: Metastore,
+  after: Seq = SEQ_ZERO,
+): AsyncGenerator<ShownRecord, void, undefined> {
+  for await (const { seq, value } of pages(store, AUDIT_LOG)) {
+    if (seq <= after) continue;
+    const record = parseRecord(String(value));
+    if (record === undefined) continue;
+    const entry = record.hash === undefined ? undefined : await store.get(payloadKey(record.id));
+    const payload = entry === undefined ? {} : { payload: decodePayload(String(entry.value)) };
+    yield { ...record, seq, ...payload };
+  }
+}
+
+/** Holds the whole trail against its seals. */
+export async function verifyAudit(
+  store: Metastore,
+  platform: Platform,
+  signer: Signer | undefined,
+): Promise<AuditReport> {
+  const found = { records: 0, seals: 0, signed: 0, unsealed: 0, redacted: 0 };
+  const records = pages(store, AUDIT_LOG);
+  let ahead = await records.next();
+  let head: string | undefined;
+  const { redactions, trims } = await removals(store);
+  for await (const entry of pages(store, SEAL_LOG)) {
+    const name = `seal ${found.seals + 1}`;
+    const seal = parseSeal(String(entry.value));
+    const fault = seal === undefined ? broken(name) : sealFault(seal, head, trims, name, platform, signer);
+    if (seal === undefined || fault !== undefined) return { ...found, ...(fault === undefined ? {} : { fault }) };
+    found.seals++;
+    if (seal.signature !== undefined) found.signed++;
+    ({ head } = seal);
+    const within: { readonly text: string; readonly seq: Seq }[] = [];
+    for (; ahead.done !== true && ahead.value.seq <= seal.through; ahead = await records.next())
+      within.push({ text: String(ahead.value.value), seq: ahead.value.seq });
+    const wrong = recordFault(within, seal, platform);
+    if (wrong !== undefined) return { ...found, fault: wrong };
+    for (const { text } of within) {
+      const lost = await payloadFault(text, store, platform, redactions);
+      if (lost === "redacted") found.redacted++;
+      else if (lost !== undefined) return { ...found, fault: lost };
+      found.records++;
+    }
+  }
+  const last = await store.get(LAST_SEAL_KEY);
+  if (last !== undefined && (JSON.parse(String(last.value)) as Seal).head !== head) {
+    return {
+      ...found,
+      fault: {
+        what: "seal missing",
+        record: `seal ${found.seals + 1}`,
+        detail: "seals at the end of the chain are gone",
+      },
+    };
+  }
+  for (; ahead.done !== true; ahead = await records.next()) {
+    const lost = await payloadFault(String(ahead.value.value), store, platform, redactions);
+    if (lost === "redacted") found.redacted++;
+    else if (lost !== undefined) return { ...found, fault: lost };
+    found.records++;
+    found.unsealed++;
+  }
+  return found;
+}
+
+/** A seal against the one before it, and against itself. */
+function sealFault(
+  seal: Seal,
+  before: string | undefined,
+  trims: ReadonlySet<string>,
+  name: string,
+  platform: Platform,
+  signer: Signer | undefined,
+): AuditFault | undefined {
+  if (platform.hash(headText(seal)) !== seal.head || seal.leaves.length !== seal.count * LEAF_LENGTH)
+    return { what: "seal altered", record: name, detail: "its head is not the hash of what it holds" };
+  // The first that is kept follows the genesis, or one that has been trimmed with its records.
+  if (before !== undefined && seal.prev !== before)
+    return { what: "seal missing", record: name, detail: "it does not follow the seal before it" };
+  if (before === undefined && seal.prev !== GENESIS && !trims.has(seal.prev))
+    return {
+      what: "seal missing",
+      record: name,
+      detail: "what was before it is gone, and no record tells who removed it",
+    };
+  if (seal.signature === undefined || seal.key === undefined) {
+    return signer === undefined
+      ? undefined
+      : { what: "signature", record: name, detail: "it is not signed, and this host signs its seals" };
+  }
+  if (signer !== undefined && !signer.verify(signedText(seal.head), seal.signature, seal.key))
+    return { what: "signature", record: name, detail: `its signature is not of key ${seal.key} of this host` };
+  return undefined;
+}
+
+/** The first record that differs from its seal. */
+function recordFault(
+  records: readonly { readonly text: string; readonly seq: Seq }[],
+  seal: Seal,
+  platform: Platform,
+): AuditFault | undefined {
+  const sealed = Array.from({ length: seal.count }, (_, at) =>
+    seal.leaves.slice(at * LEAF_LENGTH, (at + 1) * LEAF_LENGTH),
+  );
+  const found = records.map(({ text }) => leafOf(platform, text));
+  const at = sealed.findIndex((leaf, index) => leaf !== found[index]);
+  if (at < 0) {
+    const extra = records[sealed.length];
+    return extra === undefined ? undefined : { what: "added", record: nameOf(extra), detail: "no seal knows it" };
+  }
+  const here = records[at];
+  const name = here === undefined ? `record ${at + 1} behind position ${seal.after}` : nameOf(here);
+  const isKnown = (leaf: string | undefined): boolean => leaf !== undefined && sealed.includes(leaf);
+  if (records.length < sealed.length && (here === undefined || isKnown(found[at])))
+    return {
+      what: "missing",
+      record: `record ${at + 1} behind position ${seal.after}`,
+      detail: here === undefined ? "nothing is in its place" : `${name} is in its place`,
+    };
+  if (records.length > sealed.length && !isKnown(found[at]))
+    return { what: "added", record: name, detail: "no seal knows it" };
+  if (isKnown(found[at])) return { what: "reordered", record: name, detail: `it stands in the place of another` };
+  return { what: "altered", record: name, detail: "it is not as it was sealed" };
+}
+
+/** A payload that is not what its record vouches for; `redacted` when it was removed on somebody's word. */
+async function payloadFault(
+  text: string,
+  store: Metastore,
+  platform: Platform,
+  redactions: ReadonlySet<string>,
+): Promise<AuditFault | "redacted" | undefined> {
+  const record = parseRecord(text);
+  if (record?.hash === undefined) return undefined;
+  const entry = await store.get(payloadKey(record.id));
+  if (entry === undefined) {
+    return redactions.has(record.id)
+      ? "redacted"
+      : { what: "payload missing", record: record.id, detail: "it is gone, and no record tells who removed it" };
+  }
+  if (platform.hash(String(entry.value)) === record.hash) return undefined;
+  return { what: "payload altered", record: record.id, detail: "it is not what its record vouches for" };
+}
+
+/** What was removed on somebody's word: payloads by their records, and seals by the head of the last. */
+async function removals(
+  store: Metastore,
+): Promise<{ readonly redactions: ReadonlySet<string>; readonly trims: ReadonlySet<string> }> {
+  const redactions = new Set<string>();
+  const trims = new Set<string>();
+  for await (const record of auditRecords(store)) {
+    if (record.outcome !== "ok") continue;
+    const args = (record.payload?.args ?? {}) as { readonly ids?: readonly string[]; readonly head?: string };
+    if (record.call === "auditRedact") for (const id of args.ids ?? []) redactions.add(id);
+    if (record.call === "auditTrim" && args.head !== undefined) trims.add(args.head);
+  }
+  return { redactions, trims };
+}
+
+/** The newest seal before an instant, and its place in the log: where the trail may be cut. */
+export async function sealBefore(
+  store: Metastore,
+  before: number,
+): Promise<{ readonly seal: Seal; readonly at: Seq } | undefined> {
+  let found: { readonly seal: Seal; readonly at: Seq } | undefined;
+  for await (const { seq, value } of pages(store, SEAL_LOG)) {
+    const seal = parseSeal(String(value));
+    if (seal === undefined || seal.at >= before) break;
+    found = { seal, at: seq };
+  }
+  return found;
+}
+
+const nameOf = ({ text, seq }: { readonly text: string; readonly seq: Seq }): string =>
+  parseRecord(text)?.id ?? `the record at position ${seq}`;
+
+const broken = (name: string): AuditFault => ({ what: "seal altered", record: name, detail: "it cannot be read" });
+
+function parseRecord(text: string): AuditRecord | undefined {
+  return parse<AuditRecord>(text, "id");
+}
+
+function parseSeal(text: string): Seal | undefined {
+  return parse<Seal>(text, "leaves");
+}
+
+/** What somebody may have altered is no error of ours. */
+function parse<T>(text: string, field: string): T | undefined {
+  try {
+    const value = JSON.parse(text) as unknown;
+    // Its other fields are held against its hash.
+    return typeof value === "object" && value !== null && field in value ? (value as T) : undefined;
+  } catch {
+    return undefined;
+  }
+}

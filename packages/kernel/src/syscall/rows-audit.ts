@@ -1,0 +1,96 @@
+// Rows about the audit trail.
+
+import { AUDIT_LOG, SEAL_LOG, decodePayload, payloadKey } from "../audit/record.ts";
+import { type AuditReport, type ShownRecord, auditRecords, sealBefore, verifyAudit } from "../audit/verify.ts";
+import { KernelError } from "../base/errno.ts";
+import { type Seq, toSeq } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import { args, integer, row, text } from "./row.ts";
+
+const onAudit = (): { readonly resource: string } => ({ resource: "/sys/audit" });
+/** Records of one page, unless asked for others. */
+const DEFAULT_PAGE = 200;
+/** Payloads that one call removes. */
+const REDACTED_MAX = 1000;
+
+export const AUDIT_ROWS = {
+  auditLog: row<{ readonly after?: number; readonly limit?: number }, Promise<readonly ShownRecord[]>>({
+    right: "audit.read",
+    kind: "query",
+    summary: "records of the audit trail behind a position, oldest first; without one, the newest",
+    schema: args({ after: integer, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } }),
+    target: onAudit,
+    handle: async (host, _caller, { after, limit = DEFAULT_PAGE }) => {
+      const found: ShownRecord[] = [];
+      for await (const record of auditRecords(host.store, toSeq(after ?? 0))) {
+        found.push(record);
+        if (found.length <= limit) continue;
+        if (after !== undefined) return found.slice(0, limit);
+        found.shift();
+      }
+      return found;
+    },
+  }),
+  auditVerify: row<Record<string, never>, Promise<AuditReport>>({
+    right: "audit.read",
+    kind: "query",
+    summary: "holds every record against its seal; names the first that was altered, removed, added or moved",
+    schema: args({}),
+    target: onAudit,
+    handle: async (host) => {
+      await host.audit.seal();
+      return verifyAudit(host.store, host.platform, host.signer);
+    },
+  }),
+  auditRedact: row<{ readonly ids: readonly string[]; readonly why: string }, Promise<number>>({
+    right: "audit.redact",
+    kind: "mutation",
+    summary: "removes what records were about, not the records; who did it, and why, is a record too",
+    schema: args({ ids: { type: "array", items: text, minItems: 1, maxItems: REDACTED_MAX }, why: text }, [
+      "ids",
+      "why",
+    ]),
+    target: onAudit,
+    audited: ({ why }) => ({ why }),
+    handle: async (host, _caller, { ids }, _target, draft) => {
+      const entries = await Promise.all(ids.map((id) => host.store.get(payloadKey(id))));
+      const found = ids.filter((_id, at) => entries[at] !== undefined);
+      if (entries.some((entry) => entry !== undefined && decodePayload(String(entry.value)).right === "audit.redact"))
+        throw new KernelError("EPERM", "what was removed, and by whom, cannot be removed itself", {
+          syscall: "auditRedact",
+        });
+      if (found.length === 0)
+        throw new KernelError("ENOENT", "none of these records has anything to remove", { syscall: "auditRedact" });
+      draft?.add({ ids: found });
+      await host.committer.commit({ deletes: found.map(payloadKey) }, undefined, draft);
+      return found.length;
+    },
+  }),
+  auditTrim: row<{ readonly before: number; readonly why: string }, Promise<{ readonly through: Seq } | undefined>>({
+    right: "audit.redact",
+    kind: "mutation",
+    summary: "forgets records that were sealed before an instant; the chain goes on from the last of them",
+    schema: args({ before: integer, why: text }, ["before", "why"]),
+    target: onAudit,
+    handle: async (host, _caller, { before }, _target, draft) => {
+      const found = await sealBefore(host.store, before);
+      if (found === undefined) return undefined;
+      const { through, head } = found.seal;
+      const deletes: string[] = [];
+      for await (const record of auditRecords(host.store)) {
+        if (record.seq > through) break;
+        if (record.payload !== undefined) deletes.push(payloadKey(record.id));
+      }
+      draft?.add({ through, head });
+      const trims = [
+        { log: AUDIT_LOG, through },
+        { log: SEAL_LOG, through: found.at },
+      ];
+      // The record of it and the cut are one commit; what the removed records were about goes behind it.
+      await host.committer.commit({ trims }, undefined, draft);
+      for (let at = 0; at < deletes.length; at += 1000)
+        await host.committer.commit({ deletes: deletes.slice(at, at + 1000) });
+      return { through };
+    },
+  }),
+} as const;
