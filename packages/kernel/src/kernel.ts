@@ -25,7 +25,8 @@ import type { Process } from "./proc/process.ts";
 import type { ProcessContext, Program } from "./proc/program.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
-import { type Os, bindOs } from "./syscall/os.ts";
+import { type Os, bindOs, makeOs } from "./syscall/os.ts";
+import { NESTED } from "./syscall/row.ts";
 import { devProvider } from "./tree/dev.ts";
 import { procProvider } from "./tree/proc.ts";
 import { pipelinesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
@@ -115,11 +116,18 @@ export class Kernel implements AsyncDisposable {
       layers,
       asks,
       audit,
+      budgetAsks: new Map(),
       signer: parts.signer,
       owner,
       models: new ModelTable(parts.models ?? [], parts.providers ?? [], parts.defaultModel),
       tools: new Map((parts.tools ?? []).map((tool) => [tool.name, tool])),
-      osOf: (process) => kernel.osOf(process.pid),
+      osOf: (process) => {
+        const os = kernel.osOf(process.pid);
+        // The arguments of each call are marked.
+        const nested = (name: string, args: object): unknown =>
+          os.call(name as never, { ...args, [NESTED]: true } as never);
+        return makeOs(process.pid, nested as Os["call"]);
+      },
       programs: new Map((parts.programs ?? []).map((program) => [program.name, program])),
       loader: parts.loader,
     };

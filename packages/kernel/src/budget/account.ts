@@ -108,12 +108,9 @@ export class AccountTree {
     for (const { parent } of this.#accounts.values()) this.join(parent);
   }
 
-  #load({ key, value }: Entry): void {
-    // Written by `open` only.
-    const record = JSON.parse(String(value)) as { v: number; parent?: number; allocation: Amounts };
-    if (record.v !== FORMAT)
-      throw new KernelError("EVERSION", `an account has format ${record.v}, this program reads ${FORMAT}`);
-    this.#add(pidOf({ key }), record.parent === undefined ? undefined : toPid(record.parent), record.allocation);
+  #load(entry: Entry): void {
+    const record = decode(entry);
+    this.#add(pidOf(entry), record.parent === undefined ? undefined : toPid(record.parent), record.allocation);
   }
 
   #add(pid: Pid, parent: Pid | undefined, allocation: Amounts): void {
@@ -164,9 +161,10 @@ export class AccountTree {
    * `applied` behind it.
    * @throws {EINVAL} the account does not limit a resource: there is nothing to add to
    */
-  allocate(pid: Pid, amounts: Amounts): AccountChange & { readonly applied: () => void } {
+  async allocate(pid: Pid, amounts: Amounts): Promise<AccountChange & { readonly applied: () => void }> {
+    const entry = await this.#store.get(accountKey(pid));
     const account = this.#accounts.get(pid);
-    if (account === undefined)
+    if (account === undefined || entry === undefined)
       throw new KernelError(
         "EINVAL",
         `process ${pid} has no account of its own; see /proc/${pid}/budget for whose it spends from`,
@@ -183,6 +181,8 @@ export class AccountTree {
     const allocation = addAmounts(account.allocation, amounts);
     return {
       ...NO_CHANGE,
+      // An exit that closes it meanwhile has the last word.
+      checks: [{ key: accountKey(pid), version: entry.version }],
       adds: this.#moves(account.parent, amounts),
       puts: [recordOf(pid, account.parent, allocation)],
       applied: () => {
@@ -193,12 +193,11 @@ export class AccountTree {
     };
   }
 
-  /** Undoes `open` in memory after its commit was refused. */
-  undo(pid: Pid): void {
-    const account = this.#accounts.get(pid);
+  /** Undoes `open` in memory after its commit was refused; what is left without users then is to be closed. */
+  undo(pid: Pid): Departure {
+    const parent = this.#accounts.get(pid)?.parent;
     this.#accounts.delete(pid);
-    const parent = account?.parent === undefined ? undefined : this.#accounts.get(account.parent);
-    if (parent !== undefined) parent.users--;
+    return this.depart(parent);
   }
 
   /**
@@ -231,7 +230,10 @@ export class AccountTree {
     const puts: { key: string; value: string }[] = [];
     let refund: Partial<Record<Resource, number>> = {};
     for (const at of chain) {
-      const allocation = this.#accounts.get(at)?.allocation ?? {};
+      const record = await this.#store.get(accountKey(at));
+      // What was added to it a moment ago counts too.
+      const allocation = record === undefined ? {} : decode(record).allocation;
+      checks.push({ key: accountKey(at), version: record?.version ?? SEQ_ZERO });
       const left: Partial<Record<Resource, number>> = { ...refund };
       const rest: Partial<Record<Resource, number>> = {};
       for (const resource of resourcesOf(allocation)) {
@@ -285,16 +287,27 @@ export class AccountTree {
     return { reservation: { amounts, carriers }, adds: this.#moves(account, amounts) };
   }
 
-  /** Counts a reserved call as under way (B5). */
-  begin(reservation: Reservation): void {
-    for (const account of this.#estimatedOf(reservation)) account.underWay++;
+  /** Counts a reserved call as under way (B5); returns what counts it as over. */
+  begin(reservation: Reservation): () => void {
+    const accounts = this.#estimatedOf(reservation);
+    for (const account of accounts) account.underWay++;
+    let isOver = false;
+    // However it ends, what it did not use is there for others.
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      for (const account of accounts) {
+        account.underWay--;
+        wake(account);
+      }
+    };
   }
 
-  /** Counts it as over, however it ended: what it did not use is there for others. */
-  end(reservation: Reservation): void {
-    for (const account of this.#estimatedOf(reservation)) {
-      account.underWay--;
-      wake(account);
+  /** Tells who waits that a reservation was given back. */
+  freed({ carriers }: Reservation): void {
+    for (const carrier of new Set(Object.values(carriers))) {
+      const account = this.#accounts.get(toPid(carrier));
+      if (account !== undefined) wake(account);
     }
   }
 
@@ -418,6 +431,14 @@ export class AccountTree {
     }
     return adds;
   }
+}
+
+function decode({ value }: Entry): { readonly parent?: number; readonly allocation: Amounts } {
+  // Written by `open` and `allocate` only.
+  const record = JSON.parse(String(value)) as { v: number; parent?: number; allocation: Amounts };
+  if (record.v !== FORMAT)
+    throw new KernelError("EVERSION", `an account has format ${record.v}, this program reads ${FORMAT}`);
+  return record;
 }
 
 function wake(account: Account): void {

@@ -113,7 +113,11 @@ export class LayerTable {
   /** Who gave a grant in an earlier life: alive again, or with the rights that it had last. */
   async #granterOf(pid: Pid): Promise<Granter> {
     const ids = await this.#granters.layersOf(pid);
-    const last = ids === undefined ? Capability.none : await this.load(ids);
+    return this.#granter(pid, ids === undefined ? Capability.none : await this.load(ids));
+  }
+
+  /** Whoever has the pid now, or the rights that it had last. */
+  #granter(pid: Pid, last: Capability): Granter {
     const { live } = this.#granters;
     return {
       pid,
@@ -127,12 +131,8 @@ export class LayerTable {
    * Adds grants to a layer. They give nothing that the granter may not do, and nothing beyond the layers
    * around.
    */
-  grant(
-    layer: Layer,
-    grants: readonly Grant[],
-    granter: Granter | undefined,
-    rider?: Rider,
-  ): Promise<readonly string[]> {
+  grant(layer: Layer, grants: readonly Grant[], by: Granter | undefined, rider?: Rider): Promise<readonly string[]> {
+    const granter = by === undefined ? undefined : this.#granter(by.pid, by.capability);
     return this.#inTurn(async () => {
       assertNumber(layer.rules.length + grants.length);
       // Only what narrows is there before it is recorded (L1).
@@ -148,7 +148,7 @@ export class LayerTable {
       );
       await this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: record }] }, undefined, rider);
       layer.isStored = true;
-      for (const { grant, id, granter: by } of added) if (grant.effect !== "deny") layer.add(grant, by, id);
+      for (const { grant, id, granter: from } of added) if (grant.effect !== "deny") layer.add(grant, from, id);
       return added.map(({ id }) => id);
     });
   }

@@ -2,7 +2,8 @@
 //
 // Q1  A question is recorded before its process waits, and its answer before the process goes on: both outlive
 //     the host. A process that is resumed and asks the same again gets the same question, or its answer.
-// Q2  An answer to a call that has no place in its process counts once.
+// Q2  An answer counts for one call: who asks the same at the same time asks again. That to a call with a place
+//     is kept until the call has its outcome, any other until it is taken.
 // Q3  The questions of a process end with it.
 
 import type { Metastore } from "../abi/metastore.ts";
@@ -41,7 +42,7 @@ export interface Question {
   readonly resource?: string;
   /** Arguments of the call, or what an answer may be: JSON. */
   readonly args?: unknown;
-  /** The answer holds for as long as the process lives: its key names a place that is used once. */
+  /** The answer is kept until `consume`: its key names a place, at which a resumed process asks again. */
   readonly isLasting: boolean;
 }
 
@@ -62,8 +63,8 @@ export class AskTable {
   readonly #store: Metastore;
   readonly #committer: Committer;
   readonly #asks = new Map<number, Ask>();
-  /** Ids by process and key. */
-  readonly #byKey = new Map<string, number>();
+  /** Questions of earlier lives and attempts that nobody waits for now, by process and key. */
+  readonly #orphans = new Map<string, number>();
   readonly #waiting = new Map<number, Waiting>();
   #next = 1;
 
@@ -76,7 +77,11 @@ export class AskTable {
     this.#next = Number((await this.#store.get(NEXT_KEY))?.value ?? 1);
     for (let from = "ask/"; ;) {
       const page = await this.#store.scan({ from, to: "ask0" }, { limit: 1000 });
-      for (const { value } of page) this.#remember(decode(String(value)));
+      for (const { value } of page) {
+        const ask = decode(String(value));
+        this.#asks.set(ask.id, ask);
+        this.#orphans.set(keyOf(ask.pid, ask.key), ask.id);
+      }
       const last = page.at(-1);
       if (last === undefined) return;
       from = `${last.key}0`;
@@ -96,15 +101,34 @@ export class AskTable {
    * Asks, and waits for the answer.
    * @throws {EAGAIN} the process has as many open questions as it may
    */
-  async raise(process: Process, question: Question, signal: AbortSignal = process.signal): Promise<Answer> {
+  async raise(
+    process: Process,
+    question: Question,
+    signal: AbortSignal = process.signal,
+  ): Promise<Answer & { readonly id: number }> {
     signal.throwIfAborted();
-    const known = this.#byKey.get(keyOf(process.pid, question.key));
-    const ask = known === undefined ? await this.#record(process, question) : this.#asks.get(known);
-    const answer = ask?.answer ?? (ask === undefined ? undefined : await this.#wait(process, ask, signal));
-    if (ask === undefined || answer === undefined)
-      throw new KernelError("ECANCELED", "the question was withdrawn", { pid: process.pid });
-    if (!question.isLasting) await this.#forget([ask]);
-    return answer;
+    const key = keyOf(process.pid, question.key);
+    const known = this.#orphans.get(key);
+    this.#orphans.delete(key);
+    const ask = (known === undefined ? undefined : this.#asks.get(known)) ?? (await this.#record(process, question));
+    try {
+      const answer = ask.answer ?? (await this.#wait(process, ask, signal));
+      if (!question.isLasting) await this.consume(ask.id);
+      return { ...answer, id: ask.id };
+    } catch (error) {
+      // The host that closes keeps the question for the next life; so does another attempt at the same place.
+      if (this.#asks.has(ask.id)) {
+        if (question.isLasting || process.isAbandoned) this.#orphans.set(key, ask.id);
+        else await this.#forget([ask]);
+      }
+      throw error;
+    }
+  }
+
+  /** Forgets an answer that has been acted on. */
+  async consume(id: number): Promise<void> {
+    const ask = this.#asks.get(id);
+    if (ask !== undefined) await this.#forget([ask]);
   }
 
   async #record(process: Process, question: Question): Promise<Ask> {
@@ -124,8 +148,7 @@ export class AskTable {
       runId: process.identity.runId,
       at: this.#committer.now(),
     };
-    // Known before it is recorded: the same question again joins it.
-    this.#remember(ask);
+    this.#asks.set(ask.id, ask);
     try {
       await this.#committer.commit(
         {
@@ -203,14 +226,9 @@ export class AskTable {
     await this.#committer.commit({ deletes: asks.map(({ id }) => askKey(id)) });
   }
 
-  #remember(ask: Ask): void {
-    this.#asks.set(ask.id, ask);
-    this.#byKey.set(keyOf(ask.pid, ask.key), ask.id);
-  }
-
   #drop({ id, pid, key }: Ask): void {
     this.#asks.delete(id);
-    this.#byKey.delete(keyOf(pid, key));
+    if (this.#orphans.get(keyOf(pid, key)) === id) this.#orphans.delete(keyOf(pid, key));
     this.#waiting.delete(id);
   }
 }

@@ -49,9 +49,15 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}): string
     ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
     ...(extra.exit === undefined ? {} : { exit: extra.exit }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
-    ...(extra.quarantined === undefined ? {} : { quarantined: extra.quarantined }),
+    ...quarantineOf(process, extra),
   };
   return JSON.stringify(record);
+}
+
+/** Why it is kept, where it is or will be. */
+function quarantineOf({ state }: Process, { quarantined }: RecordExtra): Pick<ProcessRecord, "quarantined"> {
+  const error = quarantined ?? (state.name === "quarantined" ? state.error : undefined);
+  return error === undefined ? {} : { quarantined: error };
 }
 
 export function decodeProcess(entry: Entry): ProcessRecord {

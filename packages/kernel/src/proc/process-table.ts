@@ -15,7 +15,7 @@ import { KernelError, describe, isKernelError, toErrorRecord } from "../base/err
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { AccountChange, AccountTree } from "../budget/account.ts";
+import type { AccountChange, AccountTree, Departure } from "../budget/account.ts";
 import { type ProcessLimits, assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
 import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import { Capability } from "../cap/capability.ts";
@@ -111,6 +111,8 @@ export class ProcessTable {
       accounts: parts.accounts,
       revisions: this.#revisions,
       recall: (pid) => this.recall(pid),
+      live: (pid) => this.#processes.get(pid),
+      close: (departure) => this.#close(departure),
       start: (process, program) => this.#start(process, program),
     });
   }
@@ -166,10 +168,7 @@ export class ProcessTable {
       from = `${last.key}0`;
     }
     // Accounts of processes that left no record, or whose last user ended while the host died.
-    for (const departure of this.#accounts.takeAbandoned()) {
-      await this.#committer.commit(await this.#accounts.closing(departure));
-      this.#accounts.finish(departure);
-    }
+    for (const departure of this.#accounts.takeAbandoned()) await this.#close(departure);
     return owner;
   }
 
@@ -239,9 +238,15 @@ export class ProcessTable {
     } catch (error) {
       this.#processes.delete(pid);
       this.#children.get(parent.pid)?.delete(pid);
-      if (hasAccount) this.#accounts.undo(pid);
-      else this.#accounts.depart(account);
-      throw await this.#accounts.refusal(error, above, addAmounts(allocation, { spawns: 1 }), "spawn", parent.pid);
+      const refusal = await this.#accounts.refusal(
+        error,
+        above,
+        addAmounts(allocation, { spawns: 1 }),
+        "spawn",
+        parent.pid,
+      );
+      await this.#close(hasAccount ? this.#accounts.undo(pid) : this.#accounts.depart(account));
+      throw refusal;
     }
     if (!process.isEnding) this.#start(process, program);
     return process;
@@ -260,26 +265,40 @@ export class ProcessTable {
   }
 
   async #allocate(pid: Pid, amounts: Amounts, rider: Rider | undefined): Promise<void> {
-    const process = this.#processes.get(pid);
-    const { applied, adds, puts } = this.#accounts.allocate(pid, amounts);
-    const identity =
-      process === undefined
-        ? undefined
-        : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
-    const isRecorded = process?.journal !== undefined && !process.isEnding;
-    const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
-    const data = { account: pid, amounts };
-    try {
-      await this.#committer.commit(
-        { adds, puts: [...puts, ...record] },
-        [{ name: "budget.allocated", pid, data }],
-        rider,
-      );
-    } catch (error) {
-      throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
+    for (let tries = 1; ; tries++) {
+      const { applied, checks, adds, puts } = await this.#accounts.allocate(pid, amounts);
+      const process = this.#processes.get(pid);
+      const identity =
+        process === undefined
+          ? undefined
+          : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
+      const isRecorded = process?.journal !== undefined && !process.isEnding && !process.hasEnded;
+      const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
+      const event = { name: "budget.allocated", pid, data: { account: pid, amounts } } as const;
+      try {
+        await this.#committer.commit({ checks, adds, puts: [...puts, ...record] }, [event], rider);
+      } catch (error) {
+        // The account was closed meanwhile, which the next look at it finds.
+        if (isKernelError(error) && error.code === "EAGAIN" && tries < LIMITS.casRetriesMax) continue;
+        throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
+      }
+      applied();
+      if (process !== undefined && identity !== undefined) process.identity = identity;
+      return;
     }
-    applied();
-    if (process !== undefined && identity !== undefined) process.identity = identity;
+  }
+
+  /** Closes accounts that nobody uses any more, where no exit does it. */
+  async #close(departure: Departure): Promise<void> {
+    if (departure.chain.length === 0) return;
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#committer.commit(await this.#accounts.closing(departure));
+        return this.#accounts.finish(departure);
+      } catch (error) {
+        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
+      }
+    }
   }
 
   #assertMaySpawn(parent: Process): void {
@@ -356,7 +375,7 @@ export class ProcessTable {
       const { layers } = one.capability;
       one.capability = Capability.withLayers([...layers.slice(0, depth), layer, ...layers.slice(depth)]);
     }
-    const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding);
+    const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding && !one.hasEnded);
     await this.#committer.commit(
       {
         puts: [
@@ -370,10 +389,17 @@ export class ProcessTable {
     layer.isStored = true;
   }
 
-  /** A process and everything below it that is not over. */
+  /** Whether a process is another, or was started by it or by something below it. */
+  isWithin(pid: Pid, above: Pid): boolean {
+    for (let at: Pid | undefined = pid; at !== undefined; at = this.#processes.get(at)?.identity.ppid)
+      if (at === above) return true;
+    return false;
+  }
+
+  /** A process and everything below it; what has ended may be tried again. */
   #branchOf(process: Process): readonly Process[] {
     const below = this.childrenOf(process.pid).flatMap((pid) => this.#processes.get(pid) ?? []);
-    return [process, ...below.filter((child) => !child.hasEnded).flatMap((child) => this.#branchOf(child))];
+    return [process, ...below.flatMap((child) => this.#branchOf(child))];
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
@@ -444,7 +470,7 @@ export class ProcessTable {
           });
         return process.become({ name: "stopped" });
       case "CONT":
-        if (process.state.name === "stopped") process.become({ name: "running" });
+        if (process.state.name === "stopped") process.become({ name: "running" }, true);
         return;
       case "TERM":
       case "INT":
@@ -463,7 +489,7 @@ export class ProcessTable {
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
     const wasRunning = process.program !== undefined;
-    if (process.state.name === "stopped") process.become({ name: "running" });
+    if (process.state.name === "stopped") process.become({ name: "running" }, true);
     process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
     if (wasRunning && signal !== "KILL") {
       const grace = Promise.withResolvers<void>();
@@ -544,9 +570,7 @@ export class ProcessTable {
         this.#accounts.finish(departure);
         return;
       } catch (error) {
-        // EDQUOT: the account that gets the rest back was closed by another exit; the next one above gets it.
-        const isLost = isKernelError(error) && (error.code === "EAGAIN" || error.code === "EDQUOT");
-        if (!isLost || tries >= LIMITS.casRetriesMax) throw error;
+        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
         await new Promise<void>((resolve) => this.#platform.defer(resolve));
       }
     }
@@ -677,6 +701,10 @@ export class ProcessTable {
     }
   }
 }
+
+/** EDQUOT: the account that gets the rest back was closed by another exit; the next one above gets it. */
+const isLostRace = (error: unknown): boolean =>
+  isKernelError(error) && (error.code === "EAGAIN" || error.code === "EDQUOT");
 
 const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
 

@@ -166,8 +166,11 @@ export class Process {
     return this.#done.promise;
   }
 
-  become(state: ProcessState): void {
+  /** A stopped process goes on, or ends, on somebody's word: a call that ends meanwhile changes nothing (P3). */
+  become(state: ProcessState, isContinued = false): void {
     if (this.#state.name === "zombie") return;
+    const isCall = state.name === "running" || state.name === "waiting";
+    if (this.#state.name === "stopped" && isCall && !isContinued) return;
     this.#state = state;
     if (state.name === "zombie") this.#done?.resolve(state.exit);
     if (state.name !== "stopped") {

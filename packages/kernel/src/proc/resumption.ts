@@ -9,8 +9,9 @@ import type { Platform } from "../abi/platform.ts";
 import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { AccountTree } from "../budget/account.ts";
+import type { AccountTree, Departure } from "../budget/account.ts";
 import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
+import { Capability } from "../cap/capability.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord } from "../journal/record.ts";
 import { encodeProcess, liveKey, processKey } from "./process-record.ts";
@@ -28,6 +29,8 @@ export interface ResumptionParts {
   readonly accounts: AccountTree;
   readonly revisions: Revisions;
   readonly recall: (pid: Pid) => Promise<Process | undefined>;
+  readonly live: (pid: Pid) => Process | undefined;
+  readonly close: (departure: Departure) => Promise<void>;
   readonly start: (process: Process, program: Program) => void;
 }
 
@@ -37,6 +40,8 @@ export class Resumption {
   readonly #accounts: AccountTree;
   readonly #revisions: Revisions;
   readonly #recall: ResumptionParts["recall"];
+  readonly #live: ResumptionParts["live"];
+  readonly #close: ResumptionParts["close"];
   readonly #start: ResumptionParts["start"];
 
   constructor(parts: ResumptionParts) {
@@ -45,6 +50,8 @@ export class Resumption {
     this.#accounts = parts.accounts;
     this.#revisions = parts.revisions;
     this.#recall = parts.recall;
+    this.#live = parts.live;
+    this.#close = parts.close;
     this.#start = parts.start;
   }
 
@@ -56,7 +63,10 @@ export class Resumption {
     const { replay, outdated } = await this.#revisions.load(journal, program);
     if (again) {
       journal.forgetFailures();
-      await this.#findAccount(process);
+      process.capability = await this.#rightsOf(process);
+      // Children that live on have kept its account open.
+      if (process.identity.budget !== undefined && this.#accounts.isOpen(process.pid)) process.account = process.pid;
+      else await this.#findAccount(process);
     }
     if (replay.deaths >= LIMITS.resumeDeathsMax && !again) {
       return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
@@ -100,8 +110,12 @@ export class Resumption {
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
     const above = process.account;
-    const left = await this.#leftOf(process, how);
-    const account = how.again && left !== undefined ? this.#accounts.open(pid, above, left) : undefined;
+    const isOpen = above === pid;
+    const added = how.again && isOpen && resourcesOf(how.added).length > 0;
+    const increase = added ? await this.#accounts.allocate(pid, how.added) : undefined;
+    const left = isOpen ? undefined : await this.#leftOf(process, how);
+    const opened = left === undefined ? undefined : this.#accounts.open(pid, above, left);
+    const account = increase ?? opened;
     if (account !== undefined) {
       process.account = pid;
       process.identity = { ...process.identity, budget: addAmounts(budget ?? {}, how.added) };
@@ -116,21 +130,36 @@ export class Resumption {
             ...this.#revisions.putsOf(program),
             ...(account?.puts ?? []),
           ],
-          ...(account === undefined ? {} : { adds: account.adds, deletes: account.deletes }),
+          ...(account === undefined ? {} : { checks: account.checks, adds: account.adds, deletes: account.deletes }),
           appends: records.map((value) => ({ log: how.log, value })),
         },
         [{ name: "process.resumed", pid, data: { name, program: program.name } }],
         how.rider,
       )
       .then(
-        () => this.#revisions.markStored(program),
+        () => {
+          this.#revisions.markStored(program);
+          increase?.applied();
+        },
         async (error: unknown) => {
           const refusal = await this.#accounts.refusal(error, above, left ?? {}, "resume", pid);
-          if (account !== undefined) this.#accounts.undo(pid);
-          else if (how.again) this.#accounts.depart(process.account);
+          if (opened !== undefined) await this.#close(this.#accounts.undo(pid));
+          else if (how.again) await this.#close(this.#accounts.depart(process.account));
           throw refusal;
         },
       );
+  }
+
+  /** Its own layers behind those that its ancestors have now: what they lost meanwhile it has lost too. */
+  async #rightsOf(process: Process): Promise<Capability> {
+    const { pid, ppid } = process.identity;
+    if (ppid === undefined) return process.capability;
+    const parent = this.#live(ppid) ?? (await this.#recall(ppid));
+    if (parent === undefined) return process.capability;
+    const isLive = parent.isAlive && this.#live(ppid) === parent;
+    const above = isLive ? parent.capability : await this.#rightsOf(parent);
+    const own = process.capability.layers.filter(({ id }) => id === String(pid) || id.startsWith(`${pid}.`));
+    return Capability.withLayers([...above.layers, ...own]);
   }
 
   /** What a process that is tried again has of its budget, with what is added now. */

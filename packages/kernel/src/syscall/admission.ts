@@ -3,6 +3,7 @@
 // A1  Everything that is denied is refused before anybody is asked and before any use is taken.
 // A2  What a person has allowed is looked at again: a right that was revoked meanwhile stays revoked.
 // A3  A call whose outcome is recorded already acts no more: nobody is asked, and no use is taken.
+// A4  What is acted on is what was looked at: while somebody is asked, the arguments are ours alone.
 
 import type { Decision, Explanation } from "../cap/capability.ts";
 import { KernelError } from "../base/errno.ts";
@@ -24,6 +25,8 @@ export interface Admission {
   readonly needs: readonly Need[];
   /** What conditions of grants look at. */
   readonly conditions: unknown;
+  /** The place of a call that is recorded under one. */
+  readonly place?: string;
 }
 
 /** What must still happen before an admitted call: questions to ask, uses to take. */
@@ -35,12 +38,12 @@ export interface Open {
 type Deny = (need: Need, explanation: Explanation) => KernelError;
 
 /** The rights that a call needs, on its targets and on each link that led to them. */
-export function needsOf(right: string, more: readonly string[], target: Target): readonly Need[] {
+export function needsOf(right: string, more: readonly Need[], target: Target): readonly Need[] {
   const { located, resource, second } = target;
   return [
     ...(located?.hops ?? []).map((hop) => ({ right: "fs.stat", resource: hop })),
     { right, resource },
-    ...more.map((other) => ({ right: other, resource })),
+    ...more,
     ...(second === undefined
       ? []
       : [
@@ -69,26 +72,29 @@ export function admit(admission: Admission, deny: Deny): Open | undefined {
 
 /**
  * Asks for what must be asked, and takes the uses.
- * @returns arguments that a person put in the place of the call's, if one did
+ * @returns arguments that a person put in the place of the call's, if one did, and the answers to forget once the
+ *   call has its outcome
  */
 export async function settle(
   host: Host,
   admission: Admission,
   open: Open,
   deny: Deny,
-): Promise<{ readonly edited?: unknown }> {
+): Promise<{ readonly edited?: unknown; readonly answers: readonly number[] }> {
   const answered = new Set<string>();
+  const answers: number[] = [];
   for (let next: Open | undefined = open; next !== undefined; next = admit(admission, deny)) {
     const need = next.asked.find(({ right, resource }) => !answered.has(`${right} ${resource}`));
     if (need !== undefined) {
-      const edited = await askFor(host, admission, need);
-      if (edited !== undefined) return { edited };
+      const { edited, answer } = await askFor(host, admission, need);
+      answers.push(answer);
+      if (edited !== undefined) return { edited, answers };
       answered.add(`${need.right} ${need.resource}`);
       continue;
     }
-    if (next.counted.length === 0 || (await host.layers.take([...new Set(next.counted)]))) return {};
+    if (next.counted.length === 0 || (await host.layers.take([...new Set(next.counted)]))) break;
   }
-  return {};
+  return { answers };
 }
 
 /** Takes the uses of a call that a person has edited and so allowed. */
@@ -98,32 +104,64 @@ export async function settleEdited(host: Host, admission: Admission, open: Open,
   }
 }
 
-async function askFor(host: Host, { caller, name, args }: Admission, need: Need): Promise<unknown> {
-  const { place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
-  const preview = previewOf(shown);
-  const digest = host.platform.hash(JSON.stringify([name, need.right, need.resource, preview])).slice(0, 16);
-  const isPlaced = typeof place === "string";
+async function askFor(
+  host: Host,
+  { caller, name, args, place }: Admission,
+  need: Need,
+): Promise<{ readonly edited?: unknown; readonly answer: number }> {
+  const { place: _place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
+  const digest = digestOf(host, [name, need.right, need.resource, shown]);
   const answer = await host.asks.raise(
     caller,
     {
-      key: isPlaced ? `${name} ${place} ${digest}` : `${name} ${digest}`,
+      key: place === undefined ? `${name} ${digest}` : `${name} ${place} ${digest}`,
       kind: "right",
       text: `${caller.identity.runId} asks: may it ${name} ${need.resource}?`,
       call: name,
       right: need.right,
       resource: need.resource,
-      args: preview,
-      isLasting: isPlaced,
+      args: previewOf(shown),
+      // Without a journal nothing is recorded under a place.
+      isLasting: place !== undefined && caller.journal !== undefined,
     },
     signal instanceof AbortSignal ? signal : caller.signal,
   );
-  if (answer.verdict === "allow") return undefined;
-  if (answer.verdict === "edit") return { ...(args as object), ...(answer.value as object) };
+  if (answer.verdict === "allow") return { answer: answer.id };
+  if (answer.verdict === "edit")
+    return { edited: { ...(args as object), ...(answer.value as object) }, answer: answer.id };
+  await host.asks.consume(answer.id);
   throw new KernelError(
     "EACCES",
     `${answer.by} did not allow process ${caller.pid} (${caller.identity.name}) to ${name} ${need.resource}${answer.why === undefined ? "" : `: ${answer.why}`}`,
     { syscall: name, path: need.resource, pid: caller.pid },
   );
+}
+
+/** Names a call with all its arguments: contents too. */
+function digestOf(host: Host, call: readonly unknown[]): string {
+  const json = JSON.stringify(call, (_key, value: unknown) =>
+    value instanceof Uint8Array ? { bytes: host.platform.hash(value) } : value,
+  );
+  return host.platform.hash(json).slice(0, 16);
+}
+
+const COPIED_DEPTH_MAX = 100;
+
+/**
+ * A copy of arguments that nobody else holds. Programs, signals and other objects with behaviour stay as they are.
+ * @throws {EINVAL} they are nested too deeply, or in themselves
+ */
+export function ownCopy(value: unknown, depth = 0): unknown {
+  if (value instanceof Uint8Array) return value.slice();
+  if (typeof value !== "object" || value === null) return value;
+  if (depth > COPIED_DEPTH_MAX) throw new KernelError("EINVAL", "the arguments are nested too deeply");
+  if (Array.isArray(value)) return value.map((item) => ownCopy(item, depth + 1));
+  if (Object.getPrototypeOf(value) !== Object.prototype && Object.getPrototypeOf(value) !== null) return value;
+  const copy: Record<PropertyKey, unknown> = {};
+  for (const key of Reflect.ownKeys(value)) {
+    if (key !== "__proto__") copy[key] = ownCopy((value as Record<PropertyKey, unknown>)[key], depth + 1);
+  }
+  return copy;
 }
 
 const PREVIEW_MAX = 4096;

@@ -16,7 +16,17 @@ import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import { type Amounts, resourcesOf } from "../budget/resource.ts";
 import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
-import { type Admission, type Need, type Open, admit, denialOf, needsOf, settle, settleEdited } from "./admission.ts";
+import {
+  type Admission,
+  type Need,
+  type Open,
+  admit,
+  denialOf,
+  needsOf,
+  ownCopy,
+  settle,
+  settleEdited,
+} from "./admission.ts";
 import type { Host } from "./host.ts";
 import type { Row, Target } from "./row.ts";
 import { reserve } from "./spend.ts";
@@ -104,14 +114,30 @@ export class Dispatcher {
     if (!caller.capability.isAll) {
       const admission = this.#admissionOf(caller, name, row, args, target);
       const open = admit(admission, this.#deny(admission));
-      if (open !== undefined && !isRecorded(caller, args)) return this.#settled(admission, open, row, target, isEdited);
+      const { place } = admission;
+      // What an earlier life has done is returned, and nothing happens anew (A3).
+      const isDone = place !== undefined && caller.journal?.isRecorded(place) === true;
+      if (open !== undefined && !isDone) {
+        const own = ownCopy(args);
+        return this.#settled({ ...admission, args: own }, open, row, target, isEdited);
+      }
     }
     return this.#act(caller, name, row, args, target);
   }
 
   #admissionOf(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): Admission {
-    const needs = needsOf(row.right, row.alsoNeeds?.(args) ?? [], target);
-    return { caller, name, args, needs, conditions: row.conditions?.(args) ?? args };
+    const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
+    const { place } = args as { readonly place?: unknown };
+    // Only a row that is recorded under a place has one.
+    const isPlaced = typeof place === "string" && row.schema.properties?.["place"] !== undefined;
+    return {
+      caller,
+      name,
+      args,
+      needs,
+      conditions: row.conditions?.(args) ?? args,
+      ...(isPlaced ? { place } : {}),
+    };
   }
 
   async #settled(admission: Admission, open: Open, row: AnyRow, target: Target, isEdited: boolean): Promise<unknown> {
@@ -119,21 +145,28 @@ export class Dispatcher {
     // Made of a name of the table.
     const name = admission.name as SyscallName;
     const deny = this.#deny(admission);
-    if (isEdited) await settleEdited(this.#host, admission, open, deny);
-    else {
-      const { edited } = await settle(this.#host, admission, open, deny);
-      if (edited !== undefined) {
-        assertValid(row.schema, withoutSignal(edited), `what a person made of the arguments of ${name}`);
-        return this.#call(caller, name, edited, true);
+    let answers: readonly number[] = [];
+    try {
+      if (isEdited) await settleEdited(this.#host, admission, open, deny);
+      else {
+        const settled = await settle(this.#host, admission, open, deny);
+        ({ answers } = settled);
+        if (settled.edited !== undefined) {
+          assertValid(row.schema, withoutSignal(settled.edited), `what a person made of the arguments of ${name}`);
+          return await this.#call(caller, name, settled.edited, true);
+        }
       }
+      if (!caller.isAlive) throw hasEnded(caller, name);
+      return await this.#act(caller, name, row, args, target);
+    } finally {
+      // The call has its outcome; of one that the host's end has cut off, the answer is kept.
+      if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id);
     }
-    if (!caller.isAlive) throw hasEnded(caller, name);
-    return this.#act(caller, name, row, args, target);
   }
 
   #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
     if (row.spends !== undefined && caller.account !== undefined) {
-      const amounts = row.spends(args);
+      const amounts = row.spends(args, target);
       const { accounts } = this.#host;
       if (resourcesOf(amounts).some((resource) => accounts.carrierOf(caller.account, resource) !== undefined))
         return this.#spending(caller, name, row, args, target, amounts);
@@ -150,18 +183,21 @@ export class Dispatcher {
     amounts: Amounts,
   ): Promise<unknown> {
     const { accounts, committer } = this.#host;
-    const reservation = await reserve(this.#host, caller, {
+    const { reservation, end } = await reserve(this.#host, caller, {
       syscall: name,
       key: `${name} ${target.resource}`,
       amounts,
       signal: caller.signal,
       commit: (_reservation, adds) => committer.commit({ adds }),
     });
-    accounts.end(reservation);
+    end();
     try {
       return await this.#perform(caller, name, row, args, target);
     } catch (error) {
-      if (caller.isAlive && !caller.isEnding) await committer.commit({ adds: accounts.release(reservation) });
+      if (caller.isAlive && !caller.isEnding) {
+        await committer.commit({ adds: accounts.release(reservation) });
+        accounts.freed(reservation);
+      }
       throw error;
     }
   }
@@ -279,12 +315,6 @@ function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | u
   if ((name === "write" || name === "append") && node.write !== undefined)
     return node.write((args as { bytes: Uint8Array }).bytes);
   return undefined;
-}
-
-/** Whether an earlier life of the process has done this: its outcome is returned, and nothing happens anew. */
-function isRecorded(caller: Process, args: unknown): boolean {
-  const { place } = args as { place?: unknown };
-  return typeof place === "string" && caller.journal?.isRecorded(place) === true;
 }
 
 /** What a schema of the table describes; signals stay in the host. */

@@ -40,12 +40,14 @@ export interface Host {
   readonly layers: LayerTable;
   readonly asks: AskTable;
   readonly audit: AuditTrail;
+  /** Questions about budgets under way, by account and resource; whether more was granted. */
+  readonly budgetAsks: Map<string, Promise<boolean>>;
   readonly signer: Signer | undefined;
   readonly owner: Process;
   readonly models: ModelTable;
   /** Tools that every process may call by name, if it holds the right. */
   readonly tools: ReadonlyMap<string, Tool<Os>>;
-  /** The calls of a process, for tools that act on its behalf. */
+  /** The calls of a process, for tools that act on its behalf: parts of the call of the tool. */
   readonly osOf: (process: Process) => Os;
   readonly programs: ReadonlyMap<string, Program>;
   readonly loader: ProgramLoader | undefined;

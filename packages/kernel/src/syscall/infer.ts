@@ -1,5 +1,6 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
+import type { Receipt } from "../abi/metastore.ts";
 import type { Model, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -9,7 +10,8 @@ import type { Rider } from "../ipc/committer.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { charged, enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import { isNested } from "./row.ts";
+import { type Held, charged, enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface InferCall {
   readonly place: string;
@@ -50,7 +52,8 @@ export async function infer(
   try {
     for (const [at, candidate] of names.entries()) {
       // A model that the process may not use is no way down.
-      if (at > 0 && !caller.capability.allows("model.infer", candidate)) continue;
+      const decision = at === 0 ? undefined : caller.capability.decide("model.infer", candidate, call.request);
+      if (decision !== undefined && (decision.effect !== "allow" || decision.counted.length > 0)) continue;
       try {
         return await askModel(host, caller, call, modelOf(host, caller, candidate), rider);
       } catch (error) {
@@ -104,14 +107,18 @@ async function askModel(
     );
   }
   const bound = upperBound(host, caller, model, request);
-  const leave = await enter(caller, signal);
-  let reservation: Reservation | undefined;
-  let isSettled = false;
+  const leave = await enter(caller, signal, isNested(call));
+  let held: Held | undefined;
+  // Whoever has answered is paid, whatever becomes of the answer.
+  let hasAnswered = false;
   try {
     if (caller.limits?.rates !== undefined)
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
-    reservation = prior?.reservation ?? (await reserveCall(host, caller, place, keyOf, model, bound, signal, rider));
-    if (prior !== undefined) host.accounts.begin(prior.reservation);
+    held =
+      prior === undefined
+        ? await reserveCall(host, caller, place, keyOf, model, bound, signal, rider)
+        : { reservation: prior.reservation, end: host.accounts.begin(prior.reservation) };
+    const reservation = held?.reservation;
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
     const state = caller.state;
@@ -130,17 +137,17 @@ async function askModel(
           ...(onText === undefined ? {} : { onText }),
         }),
       );
+      hasAnswered = true;
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
-      isSettled = true;
       return response;
     } finally {
       if (caller.state.name === "waiting") caller.become(state);
     }
   } catch (error) {
-    if (!isSettled) await giveBack(host, caller, place, reservation, error);
+    if (!hasAnswered) await giveBack(host, caller, place, held?.reservation, error);
     throw toKernelError(error, "EIO", { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid });
   } finally {
-    if (reservation !== undefined) host.accounts.end(reservation);
+    held?.end();
     leave();
   }
 }
@@ -208,7 +215,7 @@ async function reserveCall(
   amounts: Amounts,
   signal: AbortSignal,
   rider: Rider | undefined,
-): Promise<Reservation | undefined> {
+): Promise<Held | undefined> {
   const { journal } = caller;
   if (caller.account === undefined && model.effect === "pure") return undefined;
   return reserve(host, caller, {
@@ -250,11 +257,20 @@ async function settle(
   const adds = reservation === undefined ? [] : host.accounts.settle(reservation, actual);
   const appends = [usageAppend(host, caller, { place, model: model.name, tier: tier ?? "operational", used, ...over })];
   let { seq } = host.store;
+  let unrecorded: { readonly error: unknown } | undefined;
   if (caller.journal !== undefined) {
-    const receipt = await caller.journal.end(place, { value: response }, { ms: Math.round(ms), use, adds, appends })
-      .done;
+    const more = { ms: Math.round(ms), use, adds, appends, rider };
+    const { journal } = caller;
+    let receipt: Receipt;
+    try {
+      receipt = await journal.end(place, { value: response }, more).done;
+    } catch (error) {
+      // An answer that cannot be recorded, as one that is too large, is an outcome all the same.
+      unrecorded = { error };
+      receipt = await journal.end(place, { error: toErrorRecord(error) }, more).done;
+    }
     if (reservation !== undefined) await receipt.flushed;
-    seq = receipt.seq;
+    ({ seq } = receipt);
   } else if (!caller.isEnding) await host.committer.commit({ adds, appends }, undefined, rider);
   caller.usage.tokensIn += tokensIn;
   caller.usage.tokensOut += tokensOut;
@@ -272,6 +288,7 @@ async function settle(
     host.bus.publish({ name: "model.called", pid: caller.pid, data }, seq);
   }
   if (reservation !== undefined) await warn(host, caller, reservation);
+  if (unrecorded !== undefined) throw unrecorded.error;
 }
 
 async function giveBack(
@@ -287,6 +304,7 @@ async function giveBack(
   if (caller.journal !== undefined)
     await caller.journal.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) }, adds);
   else if (adds.length > 0) await host.committer.commit({ adds });
+  host.accounts.freed(reservation);
 }
 
 /** A driver may report nonsense; the ledger takes only whole numbers. */

@@ -8,6 +8,7 @@ import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Process } from "../proc/process.ts";
 import type { Located } from "../vfs/namespace.ts";
+import type { Need } from "./admission.ts";
 import type { Host } from "./host.ts";
 
 /** What a call acts on: the canonical name that rights are checked against, and what was found there. */
@@ -28,10 +29,10 @@ export interface Row<Args, Result> {
   readonly schema: Schema;
   /** Absent: the caller itself is the target, as `/proc/<pid>`. */
   readonly target?: (host: Host, caller: Process, args: Args) => Target | Promise<Target>;
-  /** Rights on the same target that the arguments call for. */
-  readonly alsoNeeds?: (args: Args) => readonly string[];
+  /** Rights beside its own that a call needs. */
+  readonly alsoNeeds?: (args: Args, caller: Process, target: Target) => readonly Need[];
   /** What of a budget the call itself uses, whatever comes of it; taken before the act, back if it fails. */
-  readonly spends?: (args: Args) => Amounts;
+  readonly spends?: (args: Args, target: Target) => Amounts;
   /** What the conditions of grants look at; the arguments themselves unless given. */
   readonly conditions?: (args: Args) => unknown;
   /**
@@ -46,6 +47,10 @@ export interface Row<Args, Result> {
 
 /** Keeps the types of a row's arguments and result. */
 export const row = <Args, Result>(definition: Row<Args, Result>): Row<Args, Result> => definition;
+
+/** Marks the arguments of a call that is made inside of a tool: a symbol does not come over the wire. */
+export const NESTED: unique symbol = Symbol("nested");
+export const isNested = (args: object): boolean => NESTED in args;
 
 export const text: Schema = { type: "string" };
 export const path: Schema = { type: "string", format: "path", minLength: 1, maxLength: 4096 };

@@ -32,7 +32,10 @@ export const BUDGET_ROWS = {
     summary: "adds to the budget of a running process, out of the one above it; who waits for it goes on",
     schema: args({ pid, budget: amounts }, ["pid", "budget"]),
     target: onProcess,
-    handle: (host, _caller, a, _target, draft) => host.processes.allocate(a.pid, a.budget, draft),
+    handle: async (host, caller, a, _target, draft) => {
+      assertMayAllocate(host, caller, a.pid, "allocate");
+      return host.processes.allocate(a.pid, a.budget, draft);
+    },
   }),
   requestBudget: row<{ readonly budget: Amounts; readonly why?: string; readonly signal?: AbortSignal }, Promise<void>>(
     {
@@ -66,6 +69,19 @@ export const BUDGET_ROWS = {
     handle: (host, _caller, a) => usageReport(host.store, a.by ?? ["model"], a.since),
   }),
 } as const;
+
+/**
+ * A process moves budget to what is below it; what it spends from itself is added to by others.
+ * @throws {EPERM}
+ */
+export function assertMayAllocate(host: Host, caller: Process, to: Pid, syscall: string): void {
+  if (caller.capability.isAll || (to !== caller.pid && host.processes.isWithin(to, caller.pid))) return;
+  throw new KernelError(
+    "EPERM",
+    `process ${caller.pid} adds only to the budgets of processes that it has started; for its own it asks with requestBudget`,
+    { syscall, pid: caller.pid },
+  );
+}
 
 /** Allocation and use of a process's account; of one that is closed, what the process itself had and has left. */
 export async function usageOf(host: Host, process: Process | undefined): Promise<BudgetUsage> {

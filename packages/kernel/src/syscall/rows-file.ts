@@ -14,6 +14,7 @@ import { toNewEntry } from "../vfs/filesystem.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
+import type { Need } from "./admission.ts";
 import type { Host } from "./host.ts";
 import { type Target, args, bytes, integer, locate, locatedOf, path, pathTarget, row, text, flag } from "./row.ts";
 
@@ -27,6 +28,10 @@ const writerOf = (caller: Process, rider?: Rider): Writer => ({
   user: caller.identity.user,
   rider,
 });
+
+/** Bytes of a file of the zone; of a mounted one nobody knows before it is read. */
+const sizeAt = (located: Located | undefined): number =>
+  located?.kind === "inode" ? located.inode.attributes.size : 0;
 
 /** Of content the audit holds how much it was. */
 const sizeOf = ({
@@ -54,6 +59,18 @@ const second = (target: Target): NonNullable<Target["second"]>["located"] => {
   return target.second.located;
 };
 
+/**
+ * What was checked when a handle was opened holds until rights change; what depends on more, such as the time or a
+ * number of uses, is looked at with each call.
+ */
+const handleNeeds =
+  (right: "read" | "write") =>
+  ({ fd }: { readonly fd: Fd }, { files, capability }: Process): readonly Need[] => {
+    const file = files?.get(fd);
+    if (file === undefined || file.checkedAt === capability.version) return [];
+    return [{ right: `fs.${right}`, resource: file.path }];
+  };
+
 /** A handle was checked when it was opened; its calls act on the caller itself. */
 function handleOf(caller: Process, fd: Fd, right: "read" | "write"): OpenFile {
   const file = caller.files?.get(fd);
@@ -61,11 +78,6 @@ function handleOf(caller: Process, fd: Fd, right: "read" | "write"): OpenFile {
     throw new KernelError("EBADF", `handle ${fd} is not open in process ${caller.pid}`, { pid: caller.pid });
   if (!file.rights.has(right))
     throw new KernelError("EBADF", `handle ${fd} was not opened for ${right}`, { path: file.path, pid: caller.pid });
-  const { capability } = caller;
-  // Rights that were revoked, or have expired, are gone for open handles too.
-  const isKnown = capability.version === file.checkedAt || capability.isAll;
-  if (!isKnown && capability.decide(`fs.${right}`, file.path, {}).effect === "deny")
-    throw mayNot(caller, `fs.${right}`, file.path);
   return file;
 }
 
@@ -136,6 +148,8 @@ export const FILE_ROWS = {
     summary: "cuts a file off, or fills it with zeros up to a size",
     schema: args({ path, size: { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } }, ["path", "size"]),
     target: pathTarget(),
+    // What it grows by; cutting off writes nothing.
+    spends: ({ size }, { located }) => ({ bytesWritten: Math.max(0, size - sizeAt(located)) }),
     handle: (host, caller, a, target, draft) => {
       if (!Number.isSafeInteger(a.size) || a.size < 0 || a.size > LIMITS.ioBytesMax) {
         throw new KernelError("EINVAL", `the size must be a whole number up to ${LIMITS.ioBytesMax}, found ${a.size}`, {
@@ -188,6 +202,7 @@ export const FILE_ROWS = {
     summary: "copies content into another file",
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.write", true),
+    spends: (_a, { located }) => ({ bytesWritten: sizeAt(located) }),
     handle: (host, caller, _a, target, draft) =>
       host.fs.copy(locatedOf(target), second(target), writerOf(caller, draft)),
   }),
@@ -214,7 +229,7 @@ export const FILE_ROWS = {
       "rights",
     ]),
     target: pathTarget(),
-    alsoNeeds: (a) => a.rights.map((right) => `fs.${right}`),
+    alsoNeeds: (a, _caller, { resource }) => a.rights.map((right) => ({ right: `fs.${right}`, resource })),
     handle: (host, caller, a, target) => {
       const located = locatedOf(target);
       if (located.kind === "missing") throw missing(located.path);
@@ -258,6 +273,7 @@ export const FILE_ROWS = {
     kind: "query",
     summary: "content through a handle, also after the name is gone",
     schema: args({ fd: integer, offset: integer, length: integer }, ["fd"]),
+    alsoNeeds: handleNeeds("read"),
     handle: (host, caller, a) => {
       const file = handleOf(caller, a.fd, "read");
       return host.fs.readInode(file.inode, a, file.path);
@@ -271,6 +287,7 @@ export const FILE_ROWS = {
       "fd",
       "bytes",
     ]),
+    alsoNeeds: handleNeeds("write"),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,
     handle: (host, caller, a, _target, draft) => {

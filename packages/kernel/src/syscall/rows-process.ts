@@ -13,7 +13,7 @@ import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.t
 import type { Program, ProgramSource } from "../proc/program.ts";
 import { type ProcessSummary, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
-import { amounts } from "./rows-budget.ts";
+import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { anything, args, flag, integer, onProcess, pid, processOf, row, text } from "./row.ts";
 
 export interface SpawnArgs {
@@ -151,6 +151,7 @@ export const PROCESS_ROWS = {
           { syscall: "resume", pid: caller.pid },
         );
       }
+      if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
       if (a.budget !== undefined && !again) await host.processes.allocate(a.pid, a.budget);
       const claim = host.processes.claim(process, again);
       try {

@@ -1,7 +1,7 @@
 // Rows about rights: what a process may do and why, grants at run time, and questions to people.
 
 import { KernelError, fromErrorRecord } from "../base/errno.ts";
-import type { Pid } from "../base/id.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { formatGrant } from "../cap/grant.ts";
@@ -64,7 +64,7 @@ export const RIGHT_ROWS = {
       const process = await processOf(host, a.pid, "grant");
       assertRunning(process);
       const own = process.capability.layers.find(({ id }) => id === String(process.pid));
-      if (own !== undefined) return host.layers.grant(own, added, caller.capability.isAll ? undefined : caller, draft);
+      if (own !== undefined) return host.layers.grant(own, added, caller.pid === PID_OWNER ? undefined : caller, draft);
       if (added.some(({ effect }) => effect === "allow")) {
         throw new KernelError(
           "EINVAL",
@@ -86,7 +86,16 @@ export const RIGHT_ROWS = {
     summary: "takes a grant back from a process and from everything that has it by that process, at once",
     schema: args({ id: { type: "string", minLength: 3, maxLength: 64 } }, ["id"]),
     target: (_host, _caller, { id }) => ({ resource: `/proc/${/^\d+/.exec(id)?.[0] ?? "0"}` }),
-    handle: (host, _caller, { id }, _target, draft) => host.layers.revoke(id, draft),
+    handle: (host, caller, { id }, _target, draft) => {
+      const layer = caller.capability.layers.find((one) => one.get(id) !== undefined);
+      // To take back what narrows oneself would be to widen.
+      if (layer !== undefined && layer.get(id)?.grant.effect !== "allow")
+        throw new KernelError("EPERM", `process ${caller.pid} is narrowed by ${id} itself; somebody else revokes it`, {
+          syscall: "revoke",
+          pid: caller.pid,
+        });
+      return host.layers.revoke(id, draft);
+    },
   }),
   ask: row<
     {
@@ -138,15 +147,7 @@ export const RIGHT_ROWS = {
     target: (_host, _caller, { id }) => ({ resource: `/sys/asks/${id}` }),
     handle: async (host, caller, a, _target, draft) => {
       const asked = host.asks.get(a.id);
-      if (asked?.pid === caller.pid && !caller.capability.isAll)
-        throw new KernelError(
-          "EPERM",
-          `process ${caller.pid} asked question ${a.id} itself; somebody else answers it`,
-          {
-            syscall: "answer",
-            pid: caller.pid,
-          },
-        );
+      if (asked !== undefined && !caller.capability.isAll && a.verdict !== "deny") assertMayAnswer(host, caller, asked);
       if (a.verdict === "edit" && (typeof a.value !== "object" || a.value === null || Array.isArray(a.value)))
         throw new KernelError("EINVAL", "edit takes the arguments to replace, as an object", { syscall: "answer" });
       const choices = asked?.kind === "question" ? choicesOf(asked) : [];
@@ -166,6 +167,26 @@ export const RIGHT_ROWS = {
     },
   }),
 } as const;
+
+/**
+ * Who allows something may do it itself without asking; nobody answers for itself or for what it comes from.
+ * @throws {EPERM}
+ */
+function assertMayAnswer(host: Host, caller: Process, asked: Ask): void {
+  const { right, resource } = asked;
+  const isOwn = host.processes.isWithin(caller.pid, asked.pid);
+  const isFree =
+    right === undefined ||
+    resource === undefined ||
+    caller.capability.decide(right, resource, asked.args).effect === "allow";
+  const spends = asked.kind === "budget" && !host.processes.isWithin(asked.pid, caller.pid);
+  if (!isOwn && isFree && !spends) return;
+  throw new KernelError(
+    "EPERM",
+    `process ${caller.pid} cannot answer question ${asked.id}: ${isOwn ? "it is its own" : "it may not do it itself"}; somebody else answers`,
+    { syscall: "answer", pid: caller.pid },
+  );
+}
 
 const choicesOf = (asked: Ask): readonly unknown[] => {
   const { choices } = (asked.args ?? {}) as { readonly choices?: readonly unknown[] };
@@ -211,6 +232,7 @@ async function ask(
         },
       );
     await journal?.end(a.place, { value: answer.value }).done;
+    await host.asks.consume(answer.id);
     caller.usage.steps++;
     return answer.value;
   } catch (error) {

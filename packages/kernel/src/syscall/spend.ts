@@ -28,22 +28,28 @@ export interface Spending {
   readonly commit: (reservation: Reservation, adds: Adds) => Promise<unknown>;
 }
 
+/** What is reserved for a call under way, and what counts it as over. */
+export interface Held {
+  readonly reservation: Reservation;
+  readonly end: () => void;
+}
+
 /**
  * Reserves what a call needs, waiting where the policy says so.
  * @throws {EDQUOT} the budget does not hold it
  */
-export async function reserve(host: Host, caller: Process, spending: Spending): Promise<Reservation> {
+export async function reserve(host: Host, caller: Process, spending: Spending): Promise<Held> {
   const { amounts, syscall, commit, signal } = spending;
   for (;;) {
     signal.throwIfAborted();
     const { reservation, adds } = host.accounts.reserve(caller.account, amounts);
+    // Counted before the commit: who is refused meanwhile waits for this one.
+    const end = host.accounts.begin(reservation);
     try {
-      // Counted before the commit: who is refused meanwhile waits for this one.
-      host.accounts.begin(reservation);
       await commit(reservation, adds);
-      return reservation;
+      return { reservation, end };
     } catch (error) {
-      host.accounts.end(reservation);
+      end();
       if (!isKernelError(error) || error.code !== "EDQUOT") throw error;
       const shortage = await host.accounts.shortage(caller.account, amounts);
       // What was missing has come back meanwhile.
@@ -97,6 +103,7 @@ async function trap(
     case "ask":
       return askForBudget(host, caller, shortage, spending, refusal);
     case "request":
+      if (account !== caller.pid) throw refusal;
       return requestBudget(host, caller, { [resource]: lackOf(shortage) }, spending, refusal);
     case "fail":
     case "skip":
@@ -109,7 +116,7 @@ async function trap(
 
 const lackOf = ({ used, wanted, allocation }: Shortage): number => Math.max(1, used + wanted - allocation);
 
-/** Asks a person to add to the budget. */
+/** Asks a person to add to the budget. Of several calls that are short of the same one asks, for all. */
 async function askForBudget(
   host: Host,
   caller: Process,
@@ -117,6 +124,23 @@ async function askForBudget(
   spending: Spending,
   refusal: KernelError,
 ): Promise<void> {
+  const { resource, account } = shortage;
+  const key = `${account} ${resource}`;
+  const asking = host.budgetAsks.get(key) ?? askOnce(host, caller, shortage, spending);
+  host.budgetAsks.set(key, asking);
+  const forget = (): void => {
+    if (host.budgetAsks.get(key) === asking) host.budgetAsks.delete(key);
+  };
+  asking.then(forget, forget);
+  // Who asked may have been told to end: the next asks again.
+  const isGranted = await orAborted(asking, spending.signal).catch((error: unknown) => {
+    if (spending.signal.aborted || !isKernelError(error) || error.code !== "ECANCELED") throw error;
+    return true;
+  });
+  if (!isGranted) throw refusal;
+}
+
+async function askOnce(host: Host, caller: Process, shortage: Shortage, spending: Spending): Promise<boolean> {
   const { resource, account, allocation } = shortage;
   const lack = lackOf(shortage);
   const answer = await host.asks.raise(
@@ -132,9 +156,10 @@ async function askForBudget(
     },
     spending.signal,
   );
-  if (answer.verdict === "deny") throw refusal;
-  const more = answer.verdict === "edit" ? (answer.value as Amounts) : { [resource]: lack };
-  await host.processes.allocate(account, more);
+  if (answer.verdict === "deny") return false;
+  // A person may give another amount.
+  await host.processes.allocate(account, answer.verdict === "edit" ? (answer.value as Amounts) : { [resource]: lack });
+  return true;
 }
 
 /**
@@ -252,9 +277,10 @@ function heldBy(
 }
 
 /** At most so many calls of a process at the same time: waits for its turn, and returns what ends it. */
-export async function enter(caller: Process, signal: AbortSignal): Promise<() => void> {
+export async function enter(caller: Process, signal: AbortSignal, isNested: boolean): Promise<() => void> {
   const max = caller.limits?.concurrentCalls;
-  if (max === undefined) return () => undefined;
+  // A call that a tool makes is part of the tool's.
+  if (max === undefined || isNested) return () => undefined;
   const gate = (caller.gate ??= { inside: 0, waiting: [] });
   while (gate.inside >= max) {
     const turn = Promise.withResolvers<void>();

@@ -9,6 +9,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import type { Os } from "./os.ts";
+import { isNested } from "./row.ts";
 import { enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface ToolCall {
@@ -52,7 +53,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     );
   }
   const acts = tool.effect !== "pure";
-  const leave = await enter(caller, signal);
+  const leave = await enter(caller, signal, isNested(call));
   try {
     if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
     const reservation = prior?.reservation ?? (await reserveCall(host, caller, { place, key, acts, signal, rider }));
@@ -88,9 +89,10 @@ async function reserveCall(
       if (acts) await host.store.flush();
     }
   };
-  const reservation = await reserve(host, caller, { syscall: "call", key, amounts: { toolCalls: 1 }, signal, commit });
+  const spending = { syscall: "call", key, amounts: { toolCalls: 1 }, signal, commit };
+  const { reservation, end } = await reserve(host, caller, spending);
   // What is certain is no reservation that others wait for.
-  host.accounts.end(reservation);
+  end();
   return reservation;
 }
 
@@ -134,6 +136,7 @@ async function act(
       const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
       if (acts && journal !== undefined) await journal.note(record, adds);
       else if (adds.length > 0) await host.committer.commit({ adds });
+      host.accounts.freed(reservation);
     }
     throw toKernelError(error, "EFAILED", { syscall: "call", path: `/lib/tools/${tool.name}`, pid: caller.pid });
   } finally {
