@@ -44,6 +44,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "sum up what model and tool calls were charged",
     load: async () => (await import("./command/budget.ts")).usageCommand,
   },
+  group: {
+    summary: "list, make, change, freeze, thaw or remove groups of processes",
+    load: async () => (await import("./command/group.ts")).groupCommand,
+  },
   caps: {
     summary: "show what a process may do, and by which grants",
     load: async () => (await import("./command/rights.ts")).capsCommand,

@@ -113,6 +113,7 @@ export class Kernel implements AsyncDisposable {
       rates: new RateTable(platform.clock),
       prices: new PriceTable(parts.prices),
       processes,
+      groups: processes.groups,
       layers,
       asks,
       audit,

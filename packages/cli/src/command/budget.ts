@@ -53,7 +53,7 @@ export const budgetCommand: Command = {
   },
 };
 
-const amountText = (resource: string, amount: number): string =>
+export const amountText = (resource: string, amount: number): string =>
   resource === "costMicros" ? formatAmount(resource, amount) : formatCount(amount);
 
 function bar(ratio: number, out: Output): string {

@@ -31,7 +31,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]...",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -49,6 +49,7 @@ export const runCommand: Command = {
     budget: { type: "string", multiple: true },
     "on-limit": { type: "string" },
     cap: { type: "string", multiple: true },
+    group: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
@@ -160,11 +161,13 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
   if (onLimit !== undefined && !isOnLimit(onLimit))
     throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
   const caps = listOption(invocation, "cap");
+  const group = textOption(invocation, "group");
   return os.spawn(source, {
     input,
     ...(name === undefined ? {} : { name }),
     ...(budget === undefined ? {} : { budget }),
     ...(onLimit === undefined ? {} : { limits: { onLimit } }),
+    ...(group === undefined ? {} : { group }),
     // A run may always record its own steps.
     ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),
   });

@@ -134,6 +134,12 @@ export class AccountTree {
     return [...this.#accounts].flatMap(([pid, { users }]) => (users === 0 ? [this.#departureFrom(pid)] : []));
   }
 
+  /** Whether an account is another, or spends from it. */
+  isBelow(account: Pid | undefined, above: Pid): boolean {
+    for (let at = account; at !== undefined; at = this.#accounts.get(at)?.parent) if (at === above) return true;
+    return false;
+  }
+
   parentOf(account: Pid): Pid | undefined {
     return this.#accounts.get(account)?.parent;
   }

@@ -37,6 +37,7 @@ export const RIGHTS = {
   "usage.read": "/sys/usage",
   "group.read": "/sys/groups/<path>",
   "group.manage": "/sys/groups/<path>",
+  "group.join": "/sys/groups/<path>: start processes in it",
   "cap.read": "/proc/<pid>",
   "cap.grant": "/proc/<pid>",
   "cap.revoke": "/proc/<pid>",

@@ -15,7 +15,7 @@ import { KernelError, describe, isKernelError, toErrorRecord } from "../base/err
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { AccountChange, AccountTree, Departure } from "../budget/account.ts";
+import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type ProcessLimits, assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
 import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import { Capability } from "../cap/capability.ts";
@@ -25,6 +25,8 @@ import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
+import { Allocations, NO_ACCOUNT, addPuts, isLostRace, leastAmounts, mergeAdds } from "./allocation.ts";
+import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
@@ -47,6 +49,8 @@ export interface SpawnOptions {
   readonly limits?: ProcessLimits;
   /** Without a journal the process is faster and ends with its host. */
   readonly durable?: boolean;
+  /** Path of the group that it is started in; its parent's unless given. */
+  readonly group?: string;
   /** Goes along with the commit of the spawn. */
   readonly rider?: Rider | undefined;
 }
@@ -81,13 +85,15 @@ export class ProcessTable {
   readonly #bus: EventBus;
   readonly #runner: ProcessRunner;
   readonly #archive: ProcessArchive;
+  /** Adds to budgets, and closes those that nobody uses. */
+  readonly allocations: Allocations;
+  readonly groups: GroupTable;
   readonly #revisions: Revisions;
   /** Brings processes of earlier lives back. */
   readonly resumption: Resumption;
   #nextPid = PID_OWNER + 1;
   #reservedPid = PID_OWNER + 1;
   #orphans = 0;
-  #allocations: Promise<unknown> = Promise.resolve();
   /** The host is ending: nothing new starts. */
   #isClosing = false;
 
@@ -105,6 +111,19 @@ export class ProcessTable {
       layersOf: (pid) => this.#archive.layersOf(pid),
     });
     this.#revisions = new Revisions(parts.store);
+    this.allocations = new Allocations(parts.accounts, parts.committer, (pid) => this.#processes.get(pid));
+    this.groups = new GroupTable({
+      store: parts.store,
+      committer: parts.committer,
+      accounts: parts.accounts,
+      allocations: this.allocations,
+      processes: () => this.#processes.values(),
+      takeNumber: () => {
+        const number = toPid(this.#nextPid++);
+        this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
+        return { number, put: { key: PID_KEY, value: String(this.#reservedPid) } };
+      },
+    });
     this.resumption = new Resumption({
       platform: parts.platform,
       committer: parts.committer,
@@ -112,7 +131,7 @@ export class ProcessTable {
       revisions: this.#revisions,
       recall: (pid) => this.recall(pid),
       live: (pid) => this.#processes.get(pid),
-      close: (departure) => this.#close(departure),
+      close: (departure) => this.allocations.close(departure),
       start: (process, program) => this.#start(process, program),
     });
   }
@@ -167,8 +186,9 @@ export class ProcessTable {
       if (last === undefined) break;
       from = `${last.key}0`;
     }
+    await this.groups.boot();
     // Accounts of processes that left no record, or whose last user ended while the host died.
-    for (const departure of this.#accounts.takeAbandoned()) await this.#close(departure);
+    for (const departure of this.#accounts.takeAbandoned()) await this.allocations.close(departure);
     return owner;
   }
 
@@ -193,9 +213,12 @@ export class ProcessTable {
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
+    const group = options.group ?? parent.identity.group;
+    if (group !== undefined) this.groups.assertRoom(group, parent);
     const pid = toPid(this.#nextPid++);
     const hasAccount = resourcesOf(allocation).length > 0;
-    const above = parent.account;
+    // A group that is named is where its budget comes from; one that is inherited has it in its parent's already.
+    const above = options.group === undefined ? parent.account : this.groups.accountOf(options.group);
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
     const identity: ProcessIdentity = {
@@ -213,6 +236,7 @@ export class ProcessTable {
       ...(account === undefined ? {} : { account }),
       ...(hasAccount ? { budget: allocation } : {}),
       ...(limits === undefined ? {} : { limits }),
+      ...(group === undefined ? {} : { group }),
     };
     let { capability } = parent;
     if (program.grants !== undefined) capability = capability.with(this.#layers.create(`${pid}.0`, program.grants));
@@ -225,10 +249,12 @@ export class ProcessTable {
     );
     process.inputRef = inputRef;
     const opened = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
-    const change =
+    const moved =
       spawning.length === 0
         ? opened
         : { ...NO_ACCOUNT, ...opened, adds: mergeAdds([...spawning, ...(opened?.adds ?? [])]) };
+    const counted = this.groups.started(group);
+    const change = addPuts(moved, counted.puts);
     this.#accounts.join(account);
     // A child from now on: whoever ends the branch ends it too.
     this.#add(process);
@@ -238,6 +264,7 @@ export class ProcessTable {
     } catch (error) {
       this.#processes.delete(pid);
       this.#children.get(parent.pid)?.delete(pid);
+      counted.undo();
       const refusal = await this.#accounts.refusal(
         error,
         above,
@@ -245,60 +272,11 @@ export class ProcessTable {
         "spawn",
         parent.pid,
       );
-      await this.#close(hasAccount ? this.#accounts.undo(pid) : this.#accounts.depart(account));
+      await this.allocations.close(hasAccount ? this.#accounts.undo(pid) : this.#accounts.depart(account));
       throw refusal;
     }
     if (!process.isEnding) this.#start(process, program);
     return process;
-  }
-
-  /**
-   * Adds to the budget of a process, out of the account above its own.
-   * @throws {EINVAL} it has no budget of its own, or does not limit a resource · {EDQUOT} too little is left above
-   */
-  async allocate(pid: Pid, amounts: Amounts, rider?: Rider): Promise<void> {
-    assertAmounts(amounts);
-    // One after the other: each writes the whole account.
-    const turn = this.#allocations.then(() => this.#allocate(pid, amounts, rider));
-    this.#allocations = turn.catch(() => undefined);
-    return turn;
-  }
-
-  async #allocate(pid: Pid, amounts: Amounts, rider: Rider | undefined): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      const { applied, checks, adds, puts } = await this.#accounts.allocate(pid, amounts);
-      const process = this.#processes.get(pid);
-      const identity =
-        process === undefined
-          ? undefined
-          : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
-      const isRecorded = process?.journal !== undefined && !process.isEnding && !process.hasEnded;
-      const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
-      const event = { name: "budget.allocated", pid, data: { account: pid, amounts } } as const;
-      try {
-        await this.#committer.commit({ checks, adds, puts: [...puts, ...record] }, [event], rider);
-      } catch (error) {
-        // The account was closed meanwhile, which the next look at it finds.
-        if (isKernelError(error) && error.code === "EAGAIN" && tries < LIMITS.casRetriesMax) continue;
-        throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
-      }
-      applied();
-      if (process !== undefined && identity !== undefined) process.identity = identity;
-      return;
-    }
-  }
-
-  /** Closes accounts that nobody uses any more, where no exit does it. */
-  async #close(departure: Departure): Promise<void> {
-    if (departure.chain.length === 0) return;
-    for (let tries = 1; ; tries++) {
-      try {
-        await this.#committer.commit(await this.#accounts.closing(departure));
-        return this.#accounts.finish(departure);
-      } catch (error) {
-        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
-      }
-    }
   }
 
   #assertMaySpawn(parent: Process): void {
@@ -468,6 +446,8 @@ export class ProcessTable {
             syscall: "kill",
             pid,
           });
+        if (process.state.name === "frozen")
+          throw new KernelError("EBUSY", `process ${pid} is frozen with its group`, { syscall: "kill", pid });
         return process.become({ name: "stopped" });
       case "CONT":
         if (process.state.name === "stopped") process.become({ name: "running" }, true);
@@ -489,7 +469,7 @@ export class ProcessTable {
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
     const wasRunning = process.program !== undefined;
-    if (process.state.name === "stopped") process.become({ name: "running" }, true);
+    if (process.isHeld) process.become({ name: "running" }, true);
     process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
     if (wasRunning && signal !== "KILL") {
       const grace = Promise.withResolvers<void>();
@@ -605,6 +585,7 @@ export class ProcessTable {
     }
     process.program = program;
     process.become({ name: "running" });
+    if (this.groups.isFrozen(process.identity.group)) process.freeze();
     this.#limitTime(process);
     let running: unknown;
     try {
@@ -700,32 +681,6 @@ export class ProcessTable {
       if (parent !== undefined) this.#children.get(parent)?.delete(gone.pid);
     }
   }
-}
-
-/** EDQUOT: the account that gets the rest back was closed by another exit; the next one above gets it. */
-const isLostRace = (error: unknown): boolean =>
-  isKernelError(error) && (error.code === "EAGAIN" || error.code === "EDQUOT");
-
-const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
-
-/** A program's own budget and what it is started with: the smaller amount of each. */
-function leastAmounts(one: Amounts | undefined, other: Amounts | undefined): Amounts {
-  const least: Record<string, number> = { ...one, ...other };
-  for (const resource of resourcesOf(one ?? {})) {
-    const [a, b] = [one?.[resource], other?.[resource]];
-    if (a !== undefined && b !== undefined) least[resource] = Math.min(a, b);
-  }
-  return least;
-}
-
-/** A counter stands in one commit once. */
-function mergeAdds(adds: AccountChange["adds"]): AccountChange["adds"] {
-  const merged = new Map<string, AccountChange["adds"][number]>();
-  for (const add of adds) {
-    const known = merged.get(add.key);
-    merged.set(add.key, known === undefined ? add : { ...known, delta: known.delta + add.delta });
-  }
-  return [...merged.values()];
 }
 
 /** A result that is no JSON fails the process. */

@@ -31,6 +31,7 @@ export type ProcessState =
   | { readonly name: "running" }
   | { readonly name: "waiting"; readonly channel: string }
   | { readonly name: "stopped" }
+  | { readonly name: "frozen" }
   | { readonly name: "sleeping" }
   | { readonly name: "quarantined"; readonly error: ErrorRecord }
   | { readonly name: "zombie"; readonly exit: Exit };
@@ -116,6 +117,7 @@ export class Process {
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
   #state: ProcessState = { name: "new" };
+  #wasStopped = false;
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
   #continued: PromiseWithResolvers<void> | undefined;
@@ -170,13 +172,30 @@ export class Process {
   become(state: ProcessState, isContinued = false): void {
     if (this.#state.name === "zombie") return;
     const isCall = state.name === "running" || state.name === "waiting";
-    if (this.#state.name === "stopped" && isCall && !isContinued) return;
+    if (this.isHeld && isCall && !isContinued) return;
     this.#state = state;
     if (state.name === "zombie") this.#done?.resolve(state.exit);
-    if (state.name !== "stopped") {
+    if (!this.isHeld) {
       this.#continued?.resolve();
       this.#continued = undefined;
     }
+  }
+
+  /** Whether its calls wait: somebody has stopped it, or its group is frozen. */
+  get isHeld(): boolean {
+    return this.#state.name === "stopped" || this.#state.name === "frozen";
+  }
+
+  /** Holds a process that runs; what was stopped before is stopped again after a thaw. */
+  freeze(): void {
+    if (this.program === undefined || this.#state.name === "frozen") return;
+    this.#wasStopped = this.#state.name === "stopped";
+    this.become({ name: "frozen" });
+  }
+
+  thaw(): void {
+    if (this.#state.name !== "frozen") return;
+    this.become(this.#wasStopped ? { name: "stopped" } : { name: "running" }, true);
   }
 
   /** Tells the program to end. */

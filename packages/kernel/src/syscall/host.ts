@@ -13,6 +13,7 @@ import type { LayerTable } from "../cap/layer-table.ts";
 import type { AskTable } from "../proc/ask-table.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
+import type { GroupTable } from "../proc/group-table.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
@@ -37,6 +38,7 @@ export interface Host {
   readonly rates: RateTable;
   readonly prices: PriceTable;
   readonly processes: ProcessTable;
+  readonly groups: GroupTable;
   readonly layers: LayerTable;
   readonly asks: AskTable;
   readonly audit: AuditTrail;

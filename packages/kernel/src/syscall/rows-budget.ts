@@ -34,7 +34,7 @@ export const BUDGET_ROWS = {
     target: onProcess,
     handle: async (host, caller, a, _target, draft) => {
       assertMayAllocate(host, caller, a.pid, "allocate");
-      return host.processes.allocate(a.pid, a.budget, draft);
+      return host.processes.allocations.add(a.pid, a.budget, draft);
     },
   }),
   requestBudget: row<{ readonly budget: Amounts; readonly why?: string; readonly signal?: AbortSignal }, Promise<void>>(

@@ -24,6 +24,8 @@ export interface SpawnArgs {
   readonly grants?: readonly string[];
   readonly budget?: Amounts;
   readonly limits?: ProcessLimits;
+  /** Path of the group that it is started in. */
+  readonly group?: string;
   readonly durable?: boolean;
 }
 
@@ -76,6 +78,7 @@ export const PROCESS_ROWS = {
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
         budget: amounts,
         limits: LIMITS_SCHEMA,
+        group: text,
         durable: flag,
       },
       ["program"],
@@ -86,6 +89,7 @@ export const PROCESS_ROWS = {
           ? program
           : (program.name ?? ("module" in program ? program.module : undefined) ?? ""),
     }),
+    alsoNeeds: ({ group }) => (group === undefined ? [] : [{ right: "group.join", resource: `/sys/groups/${group}` }]),
     audited: ({ program: _program, input: _input, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
@@ -99,6 +103,7 @@ export const PROCESS_ROWS = {
         ...(grants === undefined ? {} : { grants }),
         ...(a.budget === undefined ? {} : { budget: a.budget }),
         ...(a.limits === undefined ? {} : { limits: a.limits }),
+        ...(a.group === undefined ? {} : { group: a.group }),
         ...(a.durable === undefined ? {} : { durable: a.durable }),
         rider: draft,
       });
@@ -152,7 +157,7 @@ export const PROCESS_ROWS = {
         );
       }
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
-      if (a.budget !== undefined && !again) await host.processes.allocate(a.pid, a.budget);
+      if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget);
       const claim = host.processes.claim(process, again);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));

@@ -158,7 +158,10 @@ async function askOnce(host: Host, caller: Process, shortage: Shortage, spending
   );
   if (answer.verdict === "deny") return false;
   // A person may give another amount.
-  await host.processes.allocate(account, answer.verdict === "edit" ? (answer.value as Amounts) : { [resource]: lack });
+  await host.processes.allocations.add(
+    account,
+    answer.verdict === "edit" ? (answer.value as Amounts) : { [resource]: lack },
+  );
   return true;
 }
 
@@ -188,7 +191,7 @@ export async function requestBudget(
     );
   switch (parent?.limits?.onRequest ?? "refuse") {
     case "grant":
-      return host.processes.allocate(account, amounts);
+      return host.processes.allocations.add(account, amounts);
     case "ask": {
       const [[resource, lack] = ["costMicros", 0]] = Object.entries(amounts);
       const answer = await host.asks.raise(
@@ -206,7 +209,7 @@ export async function requestBudget(
         spending.signal,
       );
       if (answer.verdict === "deny") throw why;
-      return host.processes.allocate(account, answer.verdict === "edit" ? (answer.value as Amounts) : amounts);
+      return host.processes.allocations.add(account, answer.verdict === "edit" ? (answer.value as Amounts) : amounts);
     }
     case "refuse":
       throw new KernelError("EDQUOT", `${why.message.replace(/^\[EDQUOT\] /, "")}; its parent grants no more`, {

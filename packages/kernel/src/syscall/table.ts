@@ -6,6 +6,7 @@ import { type Row, anything, args, locatedOf, path, pathTarget, row } from "./ro
 import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
+import { GROUP_ROWS } from "./rows-group.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
 import { WORK_ROWS } from "./rows-work.ts";
@@ -31,6 +32,7 @@ export const SYSCALLS = {
   ...RIGHT_ROWS,
   ...BUDGET_ROWS,
   ...AUDIT_ROWS,
+  ...GROUP_ROWS,
   ...EXEC_ROWS,
 } as const;
 

@@ -5,6 +5,7 @@ import { ERRNO } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { EVENTS } from "../abi/event.ts";
 import type { JsonValue } from "../base/json.ts";
+import { summariseGroup } from "../syscall/rows-group.ts";
 import type { Host } from "../syscall/host.ts";
 import { SYSCALLS } from "../syscall/table.ts";
 import { type Provider, collection, directory, jsonFile } from "../vfs/provider.ts";
@@ -35,6 +36,21 @@ export function sysProvider(host: Host): Provider {
         waiting: host.processes.all.filter((process) => process.state.name === "waiting").length,
         orphans: host.processes.orphans,
       })),
+      groups: collection(
+        () => host.groups.all.map(({ path }): DirEntry => ({ name: path.replaceAll("/", "%2F"), type: "file" })),
+        (name) => {
+          const group = host.groups.find(name.replaceAll("%2F", "/"));
+          if (group === undefined) return undefined;
+          return jsonFile(async () => JSON.parse(JSON.stringify(await summariseGroup(host, group))) as JsonValue, {
+            entityType: "group",
+            status: group.isFrozen ? "frozen" : "running",
+          });
+        },
+        { description: "groups of processes; %2F stands between the names of a nested one" },
+      ),
+      asks: jsonFile(() => JSON.parse(JSON.stringify(host.asks.pending)) as JsonValue, {
+        description: "questions that wait for a person",
+      }),
       store: jsonFile(() => ({ seq: host.store.seq, durability: host.store.features.durability })),
     }),
   };

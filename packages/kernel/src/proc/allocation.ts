@@ -1,0 +1,105 @@
+// Budgets of running processes: what is added to them, and what is closed when nobody uses it any more.
+
+import { isKernelError } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { AccountChange, AccountTree, Departure } from "../budget/account.ts";
+import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import { encodeProcess, processKey } from "./process-record.ts";
+import type { Process } from "./process.ts";
+
+export class Allocations {
+  readonly #accounts: AccountTree;
+  readonly #committer: Committer;
+  readonly #live: (pid: Pid) => Process | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(accounts: AccountTree, committer: Committer, live: (pid: Pid) => Process | undefined) {
+    this.#accounts = accounts;
+    this.#committer = committer;
+    this.#live = live;
+  }
+
+  /**
+   * Adds to an account, out of the one above it; the record of its process goes along.
+   * @throws {EINVAL} it is no account of its own, or does not limit a resource · {EDQUOT} too little is left above
+   */
+  async add(pid: Pid, amounts: Amounts, rider?: Rider): Promise<void> {
+    assertAmounts(amounts);
+    // One after the other: each writes the whole account.
+    const turn = this.#turn.then(() => this.#add(pid, amounts, rider));
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #add(pid: Pid, amounts: Amounts, rider: Rider | undefined): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const { applied, checks, adds, puts } = await this.#accounts.allocate(pid, amounts);
+      const process = this.#live(pid);
+      const identity =
+        process === undefined
+          ? undefined
+          : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
+      const isRecorded = process?.journal !== undefined && !process.isEnding && !process.hasEnded;
+      const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
+      const event = { name: "budget.allocated", pid, data: { account: pid, amounts } } as const;
+      try {
+        await this.#committer.commit({ checks, adds, puts: [...puts, ...record] }, [event], rider);
+      } catch (error) {
+        // The account was closed meanwhile, which the next look at it finds.
+        if (isKernelError(error) && error.code === "EAGAIN" && tries < LIMITS.casRetriesMax) continue;
+        throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
+      }
+      applied();
+      if (process !== undefined && identity !== undefined) process.identity = identity;
+      return;
+    }
+  }
+
+  /** Closes accounts that nobody uses any more, where no exit does it. */
+  async close(departure: Departure): Promise<void> {
+    if (departure.chain.length === 0) return;
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#committer.commit(await this.#accounts.closing(departure));
+        return this.#accounts.finish(departure);
+      } catch (error) {
+        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
+      }
+    }
+  }
+}
+
+/** EDQUOT: the account that gets the rest back was closed by another exit; the next one above gets it. */
+export const isLostRace = (error: unknown): boolean =>
+  isKernelError(error) && (error.code === "EAGAIN" || error.code === "EDQUOT");
+
+export const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
+
+/** A program's own budget and what it is started with: the smaller amount of each. */
+export function leastAmounts(one: Amounts | undefined, other: Amounts | undefined): Amounts {
+  const least: Record<string, number> = { ...one, ...other };
+  for (const resource of resourcesOf(one ?? {})) {
+    const [a, b] = [one?.[resource], other?.[resource]];
+    if (a !== undefined && b !== undefined) least[resource] = Math.min(a, b);
+  }
+  return least;
+}
+
+/** A counter stands in one commit once. */
+export function mergeAdds(adds: AccountChange["adds"]): AccountChange["adds"] {
+  const merged = new Map<string, AccountChange["adds"][number]>();
+  for (const add of adds) {
+    const known = merged.get(add.key);
+    merged.set(add.key, known === undefined ? add : { ...known, delta: known.delta + add.delta });
+  }
+  return [...merged.values()];
+}
+
+/** A change with more records in its commit. */
+export function addPuts(change: AccountChange | undefined, puts: AccountChange["puts"]): AccountChange | undefined {
+  if (puts.length === 0) return change;
+  const base = change ?? NO_ACCOUNT;
+  return { ...base, puts: [...base.puts, ...puts] };
+}

@@ -1,0 +1,295 @@
+// Groups: processes under one budget, weight and limits, that are frozen and thawed together. They nest by their
+// paths, as `research/night`.
+//
+// G1  A group's budget is an account between that of the group around it and those of its processes.
+// G2  A process stays in the group that it was started in; a child is in its parent's unless told otherwise.
+// G3  Who spends from an account starts processes only in groups below it: a group is no way out of a budget.
+
+import type { Metastore } from "../abi/metastore.ts";
+import { KernelError } from "../base/errno.ts";
+import { type Pid, toPid } from "../base/id.ts";
+import type { AccountTree } from "../budget/account.ts";
+import { type Amounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import type { Allocations } from "./allocation.ts";
+import type { Process } from "./process.ts";
+
+const FORMAT = 1;
+const groupKey = (path: string): string => `grp/${path}`;
+const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
+const DEPTH_MAX = 8;
+
+export interface GroupSettings {
+  /** Share beside its siblings where something is scheduled, from 1 to 10,000 (default 100). */
+  readonly weight?: number;
+  /** Living processes in it and below it. */
+  readonly processes?: number;
+  /** Processes that may be started in it and below it while it exists. */
+  readonly spawns?: number;
+}
+
+export interface Group extends GroupSettings {
+  readonly path: string;
+  /** Number of its account, if it has a budget. */
+  readonly account?: Pid;
+  readonly budget?: Amounts;
+  readonly isFrozen: boolean;
+  /** Processes started in it and below it so far. */
+  readonly started: number;
+}
+
+export interface GroupTableParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly accounts: AccountTree;
+  readonly allocations: Allocations;
+  /** Processes of this host. */
+  readonly processes: () => Iterable<Process>;
+  /** A number of its own for an account, and what records that it is taken. */
+  readonly takeNumber: () => { readonly number: Pid; readonly put: { readonly key: string; readonly value: string } };
+}
+
+export class GroupTable {
+  readonly #parts: GroupTableParts;
+  readonly #groups = new Map<string, Group>();
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(parts: GroupTableParts) {
+    this.#parts = parts;
+  }
+
+  async boot(): Promise<void> {
+    for (let from = "grp/"; ;) {
+      const page = await this.#parts.store.scan({ from, to: "grp0" }, { limit: 1000 });
+      for (const { value } of page) {
+        const group = decode(String(value));
+        this.#groups.set(group.path, group);
+        this.#parts.accounts.join(group.account);
+      }
+      const last = page.at(-1);
+      if (last === undefined) return;
+      from = `${last.key}\u0001`;
+    }
+  }
+
+  get all(): readonly Group[] {
+    return [...this.#groups.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+  }
+
+  /** @throws {ENOENT} there is no such group */
+  get(path: string): Group {
+    const group = this.#groups.get(path);
+    if (group === undefined)
+      throw new KernelError("ENOENT", `there is no group ${JSON.stringify(path)}; \`ergos group list\` shows them`, {
+        path: `/sys/groups/${path}`,
+      });
+    return group;
+  }
+
+  find(path: string): Group | undefined {
+    return this.#groups.get(path);
+  }
+
+  /** A group and those around it, innermost first. */
+  #lineOf(path: string): readonly Group[] {
+    const line: Group[] = [];
+    for (let at = path; at !== ""; at = parentOf(at)) {
+      const group = this.#groups.get(at);
+      if (group !== undefined) line.push(group);
+    }
+    return line;
+  }
+
+  /** The nearest account of a group and those around it. */
+  accountOf(path: string): Pid | undefined {
+    return this.#lineOf(path).find(({ account }) => account !== undefined)?.account;
+  }
+
+  isFrozen(path: string | undefined): boolean {
+    return path !== undefined && this.#lineOf(path).some(({ isFrozen }) => isFrozen);
+  }
+
+  /** Living processes in a group and below it. */
+  members(path: string): readonly Process[] {
+    return Array.from(this.#parts.processes()).filter(
+      (process) => !process.hasEnded && isBelow(process.identity.group, path),
+    );
+  }
+
+  /**
+   * Refuses a process that a group has no room for.
+   * @throws {EAGAIN} {EBUSY} {EPERM}
+   */
+  assertRoom(path: string, parent: Process): void {
+    const { accounts } = this.#parts;
+    this.get(path);
+    const account = this.accountOf(path);
+    if (parent.account !== undefined && !accounts.isBelow(account, parent.account)) {
+      throw new KernelError(
+        "EPERM",
+        `process ${parent.pid} spends from a budget that group ${path} is not below; it starts processes in groups below its own`,
+        { syscall: "spawn", pid: parent.pid },
+      );
+    }
+    for (const group of this.#lineOf(path)) {
+      if (group.isFrozen)
+        throw new KernelError("EBUSY", `group ${group.path} is frozen; nothing starts in it until it is thawed`, {
+          syscall: "spawn",
+          pid: parent.pid,
+        });
+      const living = group.processes === undefined ? 0 : this.members(group.path).length;
+      if (group.processes !== undefined && living >= group.processes)
+        throw new KernelError("EAGAIN", `group ${group.path} has ${living} living processes, which is its limit`, {
+          syscall: "spawn",
+          pid: parent.pid,
+        });
+      if (group.spawns !== undefined && group.started >= group.spawns)
+        throw new KernelError(
+          "EDQUOT",
+          `group ${group.path} has started ${group.started} processes, which is its limit`,
+          {
+            syscall: "spawn",
+            pid: parent.pid,
+          },
+        );
+    }
+  }
+
+  /** Counts a process as started; the puts belong into the commit of the spawn. */
+  started(path: string | undefined): { readonly puts: readonly { key: string; value: string }[]; undo(): void } {
+    const line = path === undefined ? [] : this.#lineOf(path);
+    const counted = line.filter(({ spawns }) => spawns !== undefined);
+    const next = counted.map((group) => ({ ...group, started: group.started + 1 }));
+    for (const group of next) this.#groups.set(group.path, group);
+    return {
+      puts: next.map((group) => ({ key: groupKey(group.path), value: encode(group) })),
+      undo: () => {
+        for (const { path: at } of next) {
+          const group = this.#groups.get(at);
+          if (group !== undefined) this.#groups.set(at, { ...group, started: group.started - 1 });
+        }
+      },
+    };
+  }
+
+  /**
+   * Makes a group, or changes what it has. A budget is added to it.
+   * @throws {EINVAL} {ENOENT} the group around it does not exist · {EDQUOT} too little is left around it
+   */
+  set(path: string, settings: GroupSettings & { readonly budget?: Amounts }, rider?: Rider): Promise<void> {
+    return this.#inTurn(() => this.#set(path, settings, rider));
+  }
+
+  async #set(
+    path: string,
+    { budget, ...settings }: GroupSettings & { readonly budget?: Amounts },
+    rider: Rider | undefined,
+  ): Promise<void> {
+    assertPath(path);
+    assertSettings(settings);
+    assertAmounts(budget ?? {});
+    const around = parentOf(path);
+    if (around !== "") this.get(around);
+    const known = this.#groups.get(path);
+    if (known !== undefined) {
+      if (budget !== undefined && known.account === undefined)
+        throw new KernelError("EINVAL", `group ${path} was made without a budget; there is nothing to add to`, {
+          path: `/sys/groups/${path}`,
+        });
+      if (budget !== undefined && known.account !== undefined)
+        await this.#parts.allocations.add(known.account, budget, rider);
+      return this.#write({ ...known, ...settings }, {}, rider);
+    }
+    const { accounts } = this.#parts;
+    if (budget === undefined || resourcesOf(budget).length === 0)
+      return this.#write({ path, ...settings, isFrozen: false, started: 0 }, {}, rider);
+    const { number, put } = this.#parts.takeNumber();
+    const above = around === "" ? undefined : this.accountOf(around);
+    const change = accounts.open(number, above, budget);
+    // The group itself keeps its account open.
+    accounts.join(number);
+    try {
+      const group: Group = { path, ...settings, account: number, budget, isFrozen: false, started: 0 };
+      await this.#write(group, { ...change, puts: [...change.puts, put] }, rider);
+    } catch (error) {
+      const refusal = await accounts.refusal(error, above, budget, "group", number);
+      await this.#parts.allocations.close(accounts.undo(number));
+      throw refusal;
+    }
+  }
+
+  async #write(group: Group, more: Parameters<Committer["commit"]>[0], rider?: Rider): Promise<void> {
+    const puts = [...(more.puts ?? []), { key: groupKey(group.path), value: encode(group) }];
+    await this.#parts.committer.commit({ ...more, puts }, [], rider);
+    this.#groups.set(group.path, group);
+  }
+
+  /**
+   * Forgets an empty group; what its budget has left returns.
+   * @throws {ENOTEMPTY} processes live in it, or groups are below it
+   */
+  remove(path: string, rider?: Rider): Promise<void> {
+    return this.#inTurn(async () => {
+      const group = this.get(path);
+      const living = this.members(path).length;
+      const below = this.all.filter((one) => one.path !== path && isBelow(one.path, path)).length;
+      if (living + below > 0)
+        throw new KernelError("ENOTEMPTY", `group ${path} holds ${living} living processes and ${below} groups`, {
+          path: `/sys/groups/${path}`,
+        });
+      await this.#parts.committer.commit({ deletes: [groupKey(path)] }, [], rider);
+      this.#groups.delete(path);
+      await this.#parts.allocations.close(this.#parts.accounts.depart(group.account));
+    });
+  }
+
+  /** Stops everything in a group, or lets it go on; what comes back later finds it so. */
+  freeze(path: string, isFrozen: boolean, rider?: Rider): Promise<void> {
+    return this.#inTurn(async () => {
+      const group = this.get(path);
+      await this.#write({ ...group, isFrozen }, {}, rider);
+      for (const process of this.members(path)) {
+        if (isFrozen) process.freeze();
+        else if (!this.isFrozen(process.identity.group)) process.thaw();
+      }
+    });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work, work);
+    this.#turn = turn;
+    return turn;
+  }
+}
+
+const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+
+const isBelow = (path: string | undefined, above: string): boolean =>
+  path !== undefined && (path === above || path.startsWith(`${above}/`));
+
+function assertPath(path: string): void {
+  const names = path.split("/");
+  if (names.length > DEPTH_MAX || !names.every((name) => NAME.test(name) && name !== ".."))
+    throw new KernelError(
+      "EINVAL",
+      `${JSON.stringify(path)} is no path of a group; as research/night: names of letters, digits, _ . and -, at most ${DEPTH_MAX} deep`,
+    );
+}
+
+function assertSettings({ weight, processes, spawns }: GroupSettings): void {
+  const isCount = (value: number | undefined): boolean =>
+    value === undefined || (Number.isSafeInteger(value) && value >= 0);
+  if (!isCount(processes) || !isCount(spawns))
+    throw new KernelError("EINVAL", "processes and spawns of a group are whole numbers of at least 0");
+  if (weight !== undefined && !(Number.isSafeInteger(weight) && weight >= 1 && weight <= 10_000))
+    throw new KernelError("EINVAL", `the weight of a group is a whole number from 1 to 10000, found ${weight}`);
+}
+
+const encode = (group: Group): string => JSON.stringify({ v: FORMAT, ...group });
+
+function decode(text: string): Group {
+  // Written by `encode` only.
+  const { v, account, ...group } = JSON.parse(text) as Group & { readonly v: number };
+  if (v !== FORMAT) throw new KernelError("EVERSION", `a group has format ${v}, this program reads ${FORMAT}`);
+  return { ...group, ...(account === undefined ? {} : { account: toPid(account) }) };
+}
