@@ -19,7 +19,7 @@ import {
 } from "@ergos/kernel";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
-import { openKeys } from "@ergos/drivers/keys";
+import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { providersOf } from "@ergos/drivers/model-openai";
@@ -35,6 +35,7 @@ import { FILE_TOOLS } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { loadProgram } from "./module-program.ts";
 
+export { attenuatePass, describePass, openKeys, sealPass } from "@ergos/drivers/keys";
 export { createOpenAiModel, createOpenAiProvider, toModel } from "@ergos/drivers/model-openai";
 export { createOfflineModel, networkFilesystemOf, readOwner };
 
@@ -57,6 +58,8 @@ export interface HostOptions {
    * whose keys are in the environment, and the default is ERGOS_MODEL, a model of OpenAI, or the offline one.
    */
   readonly models?: readonly Model[];
+  /** A pass to act under instead of as the owner: its rights are those of this connection. */
+  readonly pass?: string;
   /** Tools beside those over files. */
   readonly tools?: readonly Tool<Os>[];
   readonly programs?: readonly Program[];
@@ -92,6 +95,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
     if (options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined)
       watchdog = startWatchdog({ limitMs: options.watchdogMs, reportFile });
+    const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
@@ -105,7 +109,8 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
       loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module)),
       user: options.user ?? userInfo().username,
-      signer: openKeys(dir === undefined ? undefined : join(dir, "keys")),
+      signer: keys,
+      passes: (issuer) => createPassAuthority(keys, issuer),
     });
     const booted = kernel;
     folders = new FolderMounts(kernel);

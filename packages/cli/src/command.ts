@@ -34,7 +34,9 @@ export const EXIT_USAGE = 2;
 export async function openDirectory(invocation: Invocation, serve = false): Promise<ErgOs> {
   // Loaded when it is needed: commands about manifests start without a store.
   const { connect } = await import("./connect.ts");
-  return connect({ dir: invocation.dir, resume: false, serve });
+  const { ERGOS_PASS: pass } = process.env;
+  const seat = pass === undefined || pass === "" ? {} : { pass };
+  return connect({ dir: invocation.dir, resume: false, serve, ...seat });
 }
 
 /** The positional argument at a place. */

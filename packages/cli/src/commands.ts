@@ -64,6 +64,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "take grants back at once",
     load: async () => (await import("./command/rights.ts")).revokeCommand,
   },
+  pass: {
+    summary: "issue, narrow, seal, show or revoke passes, or rotate the keys that sign them",
+    load: async () => (await import("./command/pass.ts")).passCommand,
+  },
   audit: {
     summary: "show, verify, export, redact or trim the record of every change and denial",
     load: async () => (await import("./command/audit.ts")).auditCommand,

@@ -1,6 +1,7 @@
 // `connect()`: one interface, whether this process owns the data directory or another one does.
 
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { type Socket, createConnection } from "node:net";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,7 +17,7 @@ import {
   isKernelError,
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
-import { controlSocketPath } from "@ergos/server";
+import { controlSocketPath, ownerPassPath } from "@ergos/server";
 import { type Plan, type RunContext, toProgram } from "@ergos/services";
 import { type BootedHost, type HostOptions, bootHost } from "./boot.ts";
 
@@ -68,13 +69,21 @@ export async function connectHost(
       host = await bootHost(options);
     } catch (error) {
       if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
-      const os = await connectRemote(options.dir, error, performance.now() > until);
+      const os = await connectRemote(options, options.dir, error, performance.now() > until);
       if (os !== undefined) return { os, host: undefined };
       await delay(HANDOVER_POLL_MS);
     }
   }
-  const resumed = resume ? await resumeAll(host.kernel.os) : [];
-  return { os: toErgOs(host.kernel.os, { isRemote: false, resumed, close: host.close }), host };
+  const { kernel, close } = host;
+  try {
+    // Whoever shows a pass has its rights, here as over the socket.
+    const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
+    const resumed = resume ? await resumeAll(os) : [];
+    return { os: toErgOs(os, { isRemote: false, resumed, close }), host };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** A host that starts or closes holds the directory a moment before and after it answers. */
@@ -85,6 +94,7 @@ const OPTIONS: Schema = {
   type: "object",
   properties: {
     dir: { type: "string", minLength: 1 },
+    pass: { type: "string", minLength: 1 },
     user: { type: "string", minLength: 1 },
     serve: { type: "boolean" },
     resume: { type: "boolean" },
@@ -118,13 +128,19 @@ function assertOptions(options: HostOptions): void {
 }
 
 /** The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. */
-async function connectRemote(dir: string, busy: KernelError, isLast: boolean): Promise<ErgOs | undefined> {
+async function connectRemote(
+  options: HostOptions,
+  dir: string,
+  busy: KernelError,
+  isLast: boolean,
+): Promise<ErgOs | undefined> {
   const path = controlSocketPath(resolve(dir));
   let socket: Socket | undefined;
   let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
   try {
     socket = await dial(path);
-    greeted = await WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID);
+    const pass = options.pass ?? readOwnerPass(resolve(dir));
+    greeted = await WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID, pass);
   } catch (cause) {
     socket?.destroy();
     // A host that answers and will not talk to us says why; one that breaks off is closing.
@@ -145,6 +161,16 @@ async function connectRemote(dir: string, busy: KernelError, isLast: boolean): P
       return client.closed;
     },
   });
+}
+
+/** The pass of the owner of a running host; only its owner can read it. */
+function readOwnerPass(dir: string): string | undefined {
+  try {
+    return readFileSync(ownerPassPath(dir), "utf8").trim();
+  } catch {
+    // The host says what it wants.
+    return undefined;
+  }
 }
 
 function dial(path: string): Promise<Socket> {

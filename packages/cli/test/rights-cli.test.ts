@@ -14,7 +14,8 @@ beforeEach(() => {
   cwd = directory.path;
 });
 
-const ergos = (args: readonly string[]): Answer => runErgos(args, { cwd });
+const ergos = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Answer =>
+  runErgos(args, { cwd, env });
 const json = (args: readonly string[]): unknown => JSON.parse(ergos([...args, "--json"]).stdout) as unknown;
 const manifest = (spec: string): void =>
   writeFileSync(
@@ -118,4 +119,70 @@ test("prices of the user replace those of the models, and bad ones are told", ()
 
   expect(run.stderr).toMatch(/\$\d+\.\d\d wanted, \$0\.01 of \$0\.01 left/);
   expect(bad).toMatchObject({ status: 1, stderr: expect.stringContaining("prices.json is no JSON") as unknown });
+});
+
+test("a pass carries some rights to somebody else, who narrows it further", () => {
+  ergos(["write", "/srv/a", "public"]);
+  ergos(["write", "/etc/a", "secret"]);
+  const { pass, id } = json([
+    "pass",
+    "issue",
+    "--cap",
+    "read",
+    "--cap",
+    "fs.write:/srv/**",
+    "--ttl",
+    "1h",
+    "--user",
+    "jane",
+  ]) as {
+    pass: string;
+    id: string;
+  };
+  const narrow = ergos(["pass", "narrow", "--cap", "fs.read:/srv/**", "--cap", "fs.stat"], {
+    ERGOS_PASS: pass,
+  }).stdout.trim();
+
+  expect(ergos(["cat", "/etc/a"], { ERGOS_PASS: pass })).toMatchObject({ status: 0, stdout: "secret" });
+  expect(ergos(["cat", "/srv/a"], { ERGOS_PASS: narrow })).toMatchObject({ status: 0, stdout: "public" });
+  expect(ergos(["cat", "/etc/a"], { ERGOS_PASS: narrow })).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("EACCES") as unknown,
+  });
+  expect(ergos(["pass", "show"], { ERGOS_PASS: narrow }).stdout).toContain('"sub": "jane"');
+  expect(ergos(["pass", "revoke", id])).toMatchObject({ status: 0 });
+  expect(ergos(["cat", "/srv/a"], { ERGOS_PASS: narrow })).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("was revoked") as unknown,
+  });
+  expect(ergos(["pass", "issue", "--cap", "fs.wirte"])).toMatchObject({ status: 1 });
+  expect(ergos(["pass", "issue"])).toMatchObject({ status: 2 });
+});
+
+test("what was changed and denied is in the audit trail, which verifies", () => {
+  ergos(["write", "/srv/a", "x"]);
+  manifest("  nodes: [{ name: w, kind: tool, tool: write_file, arguments: { path: /etc/a, content: x } }]\n");
+  ergos(["run", "p.yaml", "--cap", "tool:write_file"]);
+
+  expect(ergos(["audit", "log"]).stdout).toMatch(/denied EACCES +\/etc\/a/);
+  expect(ergos(["audit", "verify"])).toMatchObject({ status: 0, stdout: expect.stringContaining("whole") as unknown });
+  const first = ergos(["audit", "export"]).stdout.split("\n")[0] ?? "";
+  const { id } = JSON.parse(first) as { id: string };
+  expect(ergos(["audit", "redact", "--id", id, "--why", "test"])).toMatchObject({ status: 0 });
+  expect(ergos(["audit", "redact", "--id", id])).toMatchObject({ status: 2 });
+  expect(ergos(["audit", "verify"]).stdout).toContain("1 redacted");
+});
+
+test("a group holds its runs to one budget", () => {
+  manifest(CALLS);
+  ergos(["group", "set", "research", "--limit", "calls=4"]);
+
+  expect(ergos(["run", "p.yaml", "--group", "research"])).toMatchObject({ status: 0 });
+  expect(ergos(["run", "p.yaml", "--group", "research"])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("0 modelCalls of 4") as unknown,
+  });
+  expect(ergos(["group", "list"]).stdout).toMatch(/research .*modelCalls 4\/4/);
+  expect(ergos(["group", "remove", "research"])).toMatchObject({ status: 0 });
+  expect(ergos(["run", "p.yaml", "--group", "absent"])).toMatchObject({ status: 1 });
 });

@@ -4,6 +4,7 @@
 import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
 import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
+import type { PassAuthority } from "./abi/pass.ts";
 import type { Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
@@ -20,6 +21,7 @@ import { LayerTable } from "./cap/layer-table.ts";
 import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
+import { SeatTable } from "./proc/seat-table.ts";
 import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
 import type { ProcessContext, Program } from "./proc/program.ts";
@@ -33,6 +35,9 @@ import { pipelinesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
 import { FileSystem } from "./vfs/filesystem.ts";
 
 export const KERNEL_VERSION = "0.1.0";
+
+/** An owner's pass ends with its host; at the latest after ten years. */
+const OWNER_PASS_MS = 3660 * 86_400_000;
 
 export interface KernelParts {
   readonly store: Metastore;
@@ -51,6 +56,8 @@ export interface KernelParts {
   readonly loader?: ProgramLoader;
   /** Signs heads of the audit chain, and passes; without it nothing is signed. */
   readonly signer?: Signer;
+  /** Makes the authority over passes of the data directory of this name; without it there are none. */
+  readonly passes?: (issuer: string) => PassAuthority;
   /** Name of the owner of the data. */
   readonly user?: string;
 }
@@ -100,9 +107,16 @@ export class Kernel implements AsyncDisposable {
     await asks.boot();
     await audit.boot();
     const owner = await processes.boot(parts.user ?? "owner");
+    const id = await directoryId(store, platform);
+    const passes = parts.passes?.(id);
+    const seats = new SeatTable({ store, committer, layers, processes, passes });
+    await seats.boot();
     const host: Host = {
       version: KERNEL_VERSION,
-      id: await directoryId(store, platform),
+      id,
+      audience: `ergos:${id}`,
+      passes,
+      seats,
       platform,
       store,
       objects,
@@ -125,8 +139,7 @@ export class Kernel implements AsyncDisposable {
       osOf: (process) => {
         const os = kernel.osOf(process.pid);
         // The arguments of each call are marked.
-        const nested = (name: string, args: object): unknown =>
-          os.call(name as never, { ...args, [NESTED]: true } as never);
+        const nested = (name: string, args: object): unknown => os.call(name as never, { ...args, [NESTED]: true });
         return makeOs(process.pid, nested as Os["call"]);
       },
       programs: new Map((parts.programs ?? []).map((program) => [program.name, program])),
@@ -163,6 +176,29 @@ export class Kernel implements AsyncDisposable {
     const os = bindOs(this.dispatcher, process);
     if (pid === PID_OWNER) this.#os.set(pid, os);
     return os;
+  }
+
+  /**
+   * The calls of whoever holds a pass, and what ends them.
+   * @throws {EACCES} there is no pass, or it is not valid here and now
+   */
+  async login(
+    pass: string | undefined,
+  ): Promise<{ readonly os: Os; readonly flush: () => Promise<void>; readonly leave: () => Promise<void> }> {
+    const { process, leave } = await this.host.seats.take(pass, [this.host.audience, this.#sessionAudience]);
+    return { os: this.osOf(process.pid), flush: () => this.host.store.flush(), leave };
+  }
+
+  /** A pass of the owner's, for this life of the host alone; nothing without an authority over passes. */
+  ownerPass(): string | undefined {
+    const now = this.host.committer.now();
+    const { owner, passes } = this.host;
+    const request = { subject: owner.identity.user, pid: PID_OWNER, audience: this.#sessionAudience, grants: ["*"] };
+    return passes?.issue({ ...request, issued: now, notBefore: now, expires: now + OWNER_PASS_MS }).pass;
+  }
+
+  get #sessionAudience(): string {
+    return `${this.host.audience}#${this.host.audit.epoch}`;
   }
 
   /** Mounts a foreign tree, such as a folder of the machine. */

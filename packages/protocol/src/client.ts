@@ -53,15 +53,16 @@ export class WireClient {
 
   /**
    * Greets a host.
-   * @throws {EVERSION} the host speaks no version that this client knows · {EPROTO} it speaks something else
+   * @throws {EACCES} it does not take the pass · {EVERSION} the host speaks no version that this client knows · {EPROTO} it speaks something else
    */
   static async greet(
     transport: Transport,
     client: string,
     makeRequestId: () => string,
+    pass?: string,
   ): Promise<{ readonly client: WireClient; readonly welcome: Welcome }> {
     const wire = new WireClient(transport, makeRequestId);
-    wire.#send({ t: "hello", versions: WIRE_VERSIONS, client });
+    wire.#send({ t: "hello", versions: WIRE_VERSIONS, client, ...(pass === undefined ? {} : { pass }) });
     return { client: wire, welcome: await wire.#welcome.promise };
   }
 

@@ -10,7 +10,7 @@ export const INITIAL_CREDIT = 256;
 export const CALLS_MAX = 256;
 
 export type ClientMessage =
-  | { readonly t: "hello"; readonly versions: readonly number[]; readonly client: string }
+  | { readonly t: "hello"; readonly versions: readonly number[]; readonly client: string; readonly pass?: string }
   /** `rid` names a mutation, so that a repetition after a lost reply returns the first outcome. */
   | {
       readonly t: "call";
@@ -44,6 +44,7 @@ const CLIENT_SCHEMAS: Readonly<Record<ClientMessage["t"], Schema>> = {
     properties: {
       versions: { type: "array", items: { type: "integer" }, maxItems: 64 },
       client: { type: "string", maxLength: 256 },
+      pass: { type: "string", maxLength: 32_768 },
     },
     required: ["versions", "client"],
   },

@@ -1,7 +1,7 @@
 // The control socket: a Unix socket in the data directory that only its owner can open.
 
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, realpathSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -52,7 +52,7 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
   const open = new Map<Socket, Session>();
   const server = createServer((socket) => {
     const session = new Session(
-      kernel.os,
+      (pass) => kernel.login(pass),
       {
         write: (parts) => {
           socket.cork();
@@ -77,6 +77,7 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
   });
   await listen(server, path);
   chmodSync(path, 0o600);
+  writeOwnerPass(kernel, dir);
   const close = async (): Promise<void> => {
     // Who is in the middle of something (a command of several calls) ends it, and an answer on its way gets
     // out; who waits for something does not hold the host up.
@@ -93,8 +94,21 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
     }
     await new Promise<void>((resolve) => server.close(() => resolve()));
     rmSync(path, { force: true });
+    rmSync(ownerPassPath(dir), { force: true });
   };
   return { path, close, [Symbol.asyncDispose]: close };
+}
+
+/** Where a running host keeps the pass of its owner, readable by nobody else. */
+export const ownerPassPath = (dir: string): string => join(dir, "owner.pass");
+
+function writeOwnerPass(kernel: Kernel, dir: string): void {
+  const pass = kernel.ownerPass();
+  if (pass === undefined) return;
+  const path = ownerPassPath(dir);
+  // Made anew, so that nobody has it open from before.
+  rmSync(path, { force: true });
+  writeFileSync(path, `${pass}\n`, { mode: 0o600, flag: "wx" });
 }
 
 function listen(server: Server, path: string): Promise<void> {

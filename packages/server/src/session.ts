@@ -6,6 +6,7 @@
 // W4  A mutation repeated with the same request id is answered with the first outcome, not done again.
 //     Calls that only wait (`wait`) are not counted: the call that ends them must get through.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
+// W6  A client acts as whom its pass stands for; without one that is valid it gets no further than hello.
 
 import {
   KernelError,
@@ -64,8 +65,21 @@ interface Stream {
   readonly abort: AbortController;
 }
 
+/** Whom a pass stands for, and what ends that. */
+export type Login = (pass: string | undefined) => Promise<{
+  readonly os: Os;
+  /** Settles when all that was committed so far survives a loss of power; needs no right of the client's. */
+  readonly flush: () => Promise<void>;
+  readonly leave: () => Promise<void>;
+}>;
+
 export class Session {
-  readonly #os: Os;
+  readonly #login: Login;
+  /** The calls of whom the client has shown to be. */
+  #seat: Awaited<ReturnType<Login>> | undefined;
+  /** What came while a pass was looked at. */
+  #early: Uint8Array[] | undefined;
+  readonly #waiting: [ClientMessage, Uint8Array | undefined][] = [];
   readonly #peer: Peer;
   readonly #requests: Requests;
   readonly #hostVersion: string;
@@ -74,15 +88,14 @@ export class Session {
   #underWay = 0;
   readonly #answers = new Set<Promise<void>>();
   #isPaused = false;
-  #greeted = false;
   #isClosed = false;
   /** Handles that the client has opened; they are closed with it. */
   readonly #handles = new Set<number>();
   /** Answers with bytes are made one after the other, each when the last has gone. */
   #bytesTurn: Promise<unknown> = Promise.resolve();
 
-  constructor(os: Os, peer: Peer, requests: Requests, hostVersion: string) {
-    this.#os = os;
+  constructor(login: Login, peer: Peer, requests: Requests, hostVersion: string) {
+    this.#login = login;
     this.#peer = peer;
     this.#requests = requests;
     this.#hostVersion = hostVersion;
@@ -90,12 +103,26 @@ export class Session {
 
   receive(chunk: Uint8Array): void {
     if (this.#isClosed) return;
-    try {
-      for (const { message, bytes } of this.#reader.push(chunk)) this.#handle(parseClientMessage(message), bytes);
-    } catch (error) {
-      this.#send({ t: "bye", error: toErrorRecord(error, "EPROTO") });
-      this.close();
+    if (this.#early !== undefined) {
+      this.#early.push(chunk);
+      return;
     }
+    try {
+      const frames = this.#reader.push(chunk);
+      for (const { message, bytes } of frames) this.#handle(parseClientMessage(message), bytes);
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  #refuse(error: unknown): void {
+    this.#send({ t: "bye", error: toErrorRecord(error, "EPROTO") });
+    this.close();
+  }
+
+  get #os(): Os {
+    if (this.#seat === undefined) throw protocolError("the first message must be hello");
+    return this.#seat.os;
   }
 
   /** Settles when every call so far is answered. */
@@ -111,14 +138,18 @@ export class Session {
       stream.wake?.();
     }
     for (const fd of this.#handles) Promise.resolve(this.#os.call("close", { fd: toFd(fd) })).catch(() => undefined);
+    void this.#seat?.leave().catch(() => undefined);
     this.#peer.close();
   }
 
   #handle(message: ClientMessage, bytes: Uint8Array | undefined): void {
-    if (!this.#greeted && message.t !== "hello") throw protocolError("the first message must be hello");
+    if (this.#early !== undefined) {
+      this.#waiting.push([message, bytes]);
+      return;
+    }
+    if (message.t === "hello") return this.#greet(message.versions, message.pass);
+    if (this.#seat === undefined) throw protocolError("the first message must be hello");
     switch (message.t) {
-      case "hello":
-        return this.#greet(message.versions);
       case "call":
         return this.#call(message, bytes);
       case "credit": {
@@ -137,7 +168,7 @@ export class Session {
     }
   }
 
-  #greet(versions: readonly number[]): void {
+  #greet(versions: readonly number[], pass: string | undefined): void {
     const version = WIRE_VERSIONS.findLast((ours) => versions.includes(ours));
     if (version === undefined) {
       throw new KernelError(
@@ -145,8 +176,34 @@ export class Session {
         `the client speaks wire versions ${versions.join(", ")}, this host ${WIRE_VERSIONS.join(", ")}; use the same ErgOS on both sides`,
       );
     }
-    this.#greeted = true;
-    this.#send({ t: "welcome", version, pid: this.#os.pid, host: { version: this.#hostVersion, pid: process.pid } });
+    if (this.#seat !== undefined) throw protocolError("a second hello");
+    this.#early = [];
+    this.#login(pass).then(
+      (seat) => {
+        if (this.#isClosed) {
+          void seat.leave();
+          return;
+        }
+        this.#seat = seat;
+        const host = { version: this.#hostVersion, pid: process.pid };
+        this.#send({ t: "welcome", version, pid: seat.os.pid, host });
+        this.#goOn();
+      },
+      (error: unknown) => this.#refuse(error),
+    );
+  }
+
+  /** Handles what came while the pass was looked at. */
+  #goOn(): void {
+    const [chunks, messages] = [this.#early ?? [], this.#waiting.splice(0)];
+    this.#early = undefined;
+    try {
+      for (const [message, bytes] of messages) this.#handle(message, bytes);
+    } catch (error) {
+      this.#refuse(error);
+      return;
+    }
+    for (const chunk of chunks) this.receive(chunk);
   }
 
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
@@ -185,7 +242,7 @@ export class Session {
     if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
     const value = await (row.kind === "mutation" && rid !== undefined ? this.#requests.once(rid, call) : call());
     if (name === "open") this.#keepHandle(Number(value));
-    await this.#os.flush();
+    await this.#seat?.flush();
     if (name === "close") this.#handles.delete(Number(args["fd"]));
     this.#send({ t: "result", id, value });
   }
@@ -200,7 +257,7 @@ export class Session {
     const answer = async (): Promise<void> => {
       if (this.#isClosed) return;
       const value = await call();
-      await this.#os.flush();
+      await this.#seat?.flush();
       this.#send({ t: "result", id, isBytes: true }, value instanceof Uint8Array ? value : new Uint8Array(0));
       await this.#peer.drained();
     };
@@ -233,7 +290,7 @@ export class Session {
         }
         if (stream.abort.signal.aborted) break;
         stream.credit--;
-        await this.#os.flush();
+        await this.#seat?.flush();
         this.#send({ t: "item", id, value });
       }
       this.#send({ t: "end", id });

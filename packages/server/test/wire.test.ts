@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { type Socket, createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type KernelEvent, toSeq } from "@ergos/kernel";
 import { type ErgOs, connect, program } from "ergos";
 import { FrameReader, encodeFrame } from "@ergos/protocol";
-import { controlSocketPath } from "@ergos/server";
+import { controlSocketPath, ownerPassPath } from "@ergos/server";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 let dir: string;
@@ -64,7 +64,12 @@ async function dial(): Promise<{
   };
 }
 
-const hello = { t: "hello", versions: [1], client: "test" };
+const hello = () => ({
+  t: "hello",
+  versions: [1],
+  client: "test",
+  pass: readFileSync(ownerPassPath(dir), "utf8").trim(),
+});
 
 describe("the control socket", () => {
   test("only the owner can open it", () => {
@@ -80,6 +85,29 @@ describe("the control socket", () => {
     await expect(remote.fs.read("/home/absent")).rejects.toMatchObject({ code: "ENOENT", path: "/home/absent" });
     await using handle = await remote.fs.open("/home/a", ["read"]);
     expect((await handle.read()).length).toBe(3);
+  });
+
+  test("nobody gets in without a pass, and whoever shows one acts with its rights alone", async () => {
+    await host.fs.writeFile("/srv/a", "public");
+    await host.fs.writeFile("/etc/a", "secret");
+    const { pass, id } = (await host.call("issuePass", { grants: ["fs.read:/srv/**", "fs.stat"], user: "jane" })) as {
+      pass: string;
+      id: string;
+    };
+    const client = await dial();
+    client.send({ t: "hello", versions: [1], client: "test" });
+    client.send({ t: "call", id: 1, name: "read", args: { path: "/etc/a" } });
+    expect(await client.next()).toMatchObject({ t: "bye", error: { code: "EACCES" } });
+    const jane = await connect({ dir, pass });
+
+    expect(await jane.fs.readText("/srv/a")).toBe("public");
+    await expect(jane.fs.read("/etc/a")).rejects.toMatchObject({ code: "EACCES" });
+    await expect(jane.spawn("add")).rejects.toMatchObject({ code: "EACCES" });
+    expect((await host.ps({ pids: [jane.pid] }))[0]).toMatchObject({ user: "jane", state: "running" });
+    expect(statSync(ownerPassPath(dir)).mode & 0o077).toBe(0);
+    await host.call("revokePass", { id });
+    await expect(connect({ dir, pass })).rejects.toThrow(/was revoked/);
+    await jane.close();
   });
 
   test("a process waited for through it can be killed through it", async () => {
@@ -166,11 +194,11 @@ describe("bad clients", () => {
     expect(await early.next()).toMatchObject({ t: "bye", error: { code: "EPROTO" } });
 
     const future = await dial();
-    future.send({ ...hello, versions: [7] });
+    future.send({ ...hello(), versions: [7] });
     expect(await future.next()).toMatchObject({ t: "bye", error: { code: "EVERSION" } });
 
     const client = await dial();
-    client.send(hello);
+    client.send(hello());
     expect(await client.next()).toMatchObject({ t: "welcome", version: 1, pid: 1 });
     client.send({ t: "call", id: 1, name: "teleport", args: {} });
     expect(await client.next()).toMatchObject({ t: "error", id: 1, error: { code: "ENOSYS" } });
@@ -181,7 +209,7 @@ describe("bad clients", () => {
 
   test("a mutation repeated with its request id is done once", async () => {
     const client = await dial();
-    client.send(hello);
+    client.send(hello());
     await client.next();
     client.send(
       { t: "call", id: 1, name: "append", args: { path: "/home/log", create: "maybe" }, rid: "r1" },
@@ -202,7 +230,7 @@ describe("bad clients", () => {
   test("a stream sends no more than its credit", async () => {
     for (let at = 0; at < 400; at++) await host.fs.writeFile("/home/hot", String(at));
     const client = await dial();
-    client.send(hello);
+    client.send(hello());
     await client.next();
     client.send({ t: "call", id: 1, name: "watch", args: { glob: "/home/**", after: 0 } });
     let items = 0;
@@ -228,7 +256,7 @@ describe("bad clients", () => {
   test("a client that does not read its answers does not fill the host's memory", async () => {
     await host.fs.writeFile("/home/large", Buffer.alloc(4 * 1024 * 1024, 1));
     const client = await dial();
-    client.send(hello);
+    client.send(hello());
     await client.next();
     client.socket.pause();
     const before = process.memoryUsage().rss;

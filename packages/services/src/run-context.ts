@@ -191,8 +191,9 @@ export class RunContext<Input = unknown> {
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     // Callers without types hear what is wrong; a request that looks right pays nothing.
     if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
-    return this.#once(place, () =>
-      Promise.resolve(this.os.call("infer", { place, request: full, signal: this.signal, ...options })),
+    // A refusal is a rejection, whenever it is made.
+    return this.#once(place, async () =>
+      this.os.call("infer", { place, request: full, signal: this.signal, ...options }),
     );
   }
 
@@ -221,8 +222,8 @@ export class RunContext<Input = unknown> {
     options: CallOptions = {},
   ): Promise<unknown> {
     const place = this.#placeOf(name);
-    return this.#once(place, () =>
-      Promise.resolve(this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options })),
+    return this.#once(place, async () =>
+      this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options }),
     );
   }
 

@@ -118,3 +118,5 @@ export function openKeys(dir?: string): KeyRing {
   if (dir !== undefined) chmodSync(dir, 0o700);
   return new Keys(dir);
 }
+
+export { attenuatePass, createPassAuthority, describePass, sealPass, type Narrowing } from "./pass.ts";

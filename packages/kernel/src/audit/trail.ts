@@ -135,6 +135,11 @@ export class AuditTrail {
     return at === undefined ? undefined : (JSON.parse(String(at.value)) as Seal);
   }
 
+  /** Which start of the host this is, from 1. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
   draft(act: Act): AuditDraft {
     return new AuditDraft(this, act);
   }

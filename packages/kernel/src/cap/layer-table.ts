@@ -85,6 +85,12 @@ export class LayerTable {
     );
   }
 
+  /** The layer of a block of a pass: the one that there is, or was, or a new one. */
+  async ofPass(id: string, grants: readonly Grant[]): Promise<Layer> {
+    const isKnown = this.find(id) !== undefined || (await this.#store.get(layerKey(id))) !== undefined;
+    return isKnown ? this.#load(id) : (this.find(id) ?? this.create(id, grants));
+  }
+
   find(id: string): Layer | undefined {
     return this.#layers.get(id)?.deref();
   }

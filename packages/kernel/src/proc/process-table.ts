@@ -387,6 +387,28 @@ export class ProcessTable {
     return this.#committer.commit(account === undefined ? { puts } : { puts, adds: account.adds }, undefined, rider);
   }
 
+  /** A process without a program: whoever acts through it is outside. It leaves no record and ends with its host. */
+  seat(parent: Process, user: string, capability: Capability): Process {
+    const pid = toPid(this.#nextPid++);
+    const identity: ProcessIdentity = {
+      pid,
+      ppid: parent.pid,
+      runId: makeRunId("seat", pid),
+      name: "seat",
+      user,
+      created: this.#committer.now(),
+      program: { name: "seat", revision: "" },
+      ...(parent.account === undefined ? {} : { account: parent.account }),
+      ...(parent.limits === undefined ? {} : { limits: parent.limits }),
+      ...(parent.identity.group === undefined ? {} : { group: parent.identity.group }),
+    };
+    const process = new Process(identity, capability, undefined, undefined);
+    this.#accounts.join(process.account);
+    process.become({ name: "running" });
+    this.#add(process);
+    return process;
+  }
+
   /**
    * Takes a process that sleeps, or with `again` one that has failed, so that nobody else resumes it (T5).
    * @throws {EBUSY} it is in another state

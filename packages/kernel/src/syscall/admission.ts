@@ -189,11 +189,16 @@ export function denialOf({ caller, name }: Admission, need: Need, explanation: E
       `${who}; the grant \`${forbidding.grant}\` (${forbidding.id ?? ""}) forbids it`,
       details,
     );
-  const holder = forbidding?.layer.split(".")[0] ?? "";
-  const where =
-    holder === "" || holder === "0" || holder === String(caller.pid)
-      ? ""
-      : `, which process ${holder} above it lacks too`;
+  const where = whoseLayer(forbidding?.layer ?? "", caller.pid);
   const near = forbidding?.near === undefined ? "" : `; ${forbidding.near.join("; ")}`;
   return new KernelError("EACCES", `${who}; it needs the grant ${need.right}:${resource}${where}${near}`, details);
+}
+
+/** Who else lacks it, where it is not the process alone. */
+function whoseLayer(layer: string, pid: Process["pid"]): string {
+  const [holder = ""] = layer.split(".");
+  if (holder.startsWith("pass-")) return ", which its pass does not give";
+  return holder === "" || holder === "0" || holder === String(pid)
+    ? ""
+    : `, which process ${holder} above it lacks too`;
 }

@@ -4,6 +4,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { ModelTable } from "../abi/model.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
+import type { PassAuthority } from "../abi/pass.ts";
 import type { Signer } from "../abi/signer.ts";
 import type { AuditTrail } from "../audit/trail.ts";
 import type { AccountTree } from "../budget/account.ts";
@@ -14,6 +15,7 @@ import type { AskTable } from "../proc/ask-table.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
 import type { GroupTable } from "../proc/group-table.ts";
+import type { SeatTable } from "../proc/seat-table.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
@@ -41,6 +43,10 @@ export interface Host {
   readonly groups: GroupTable;
   readonly layers: LayerTable;
   readonly asks: AskTable;
+  readonly seats: SeatTable;
+  readonly passes: PassAuthority | undefined;
+  /** Whom passes are for: this data directory. */
+  readonly audience: string;
   readonly audit: AuditTrail;
   /** Questions about budgets under way, by account and resource; whether more was granted. */
   readonly budgetAsks: Map<string, Promise<boolean>>;

@@ -7,6 +7,7 @@ import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
+import { PASS_ROWS } from "./rows-pass.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
 import { WORK_ROWS } from "./rows-work.ts";
@@ -33,6 +34,7 @@ export const SYSCALLS = {
   ...BUDGET_ROWS,
   ...AUDIT_ROWS,
   ...GROUP_ROWS,
+  ...PASS_ROWS,
   ...EXEC_ROWS,
 } as const;
 

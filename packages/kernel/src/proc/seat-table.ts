@@ -1,0 +1,98 @@
+// Seats: processes without a program, one for each connection from outside, with the rights of its pass.
+//
+// V1  A pass gives what its blocks, one after the other, and the process that issued it all allow.
+// V2  A pass that is revoked, or that was narrowed from one, is refused at once; its seats end.
+
+import type { Metastore } from "../abi/metastore.ts";
+import type { PassAuthority, PassClaims } from "../abi/pass.ts";
+import { KernelError } from "../base/errno.ts";
+import { PID_OWNER, toPid } from "../base/id.ts";
+import type { Capability } from "../cap/capability.ts";
+import type { LayerTable } from "../cap/layer-table.ts";
+import { parseGrants } from "../cap/rights.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import type { ProcessTable } from "./process-table.ts";
+import type { Process } from "./process.ts";
+
+const revokedKey = (id: string): string => `passrev/${id}`;
+
+export interface SeatParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly layers: LayerTable;
+  readonly processes: ProcessTable;
+  readonly passes: PassAuthority | undefined;
+}
+
+export class SeatTable {
+  readonly #parts: SeatParts;
+  readonly #revoked = new Set<string>();
+  /** Seats by the ids of their passes. */
+  readonly #seats = new Map<Process, readonly string[]>();
+
+  constructor(parts: SeatParts) {
+    this.#parts = parts;
+  }
+
+  async boot(): Promise<void> {
+    for (let from = "passrev/"; ;) {
+      const page = await this.#parts.store.scan({ from, to: "passrev0" }, { limit: 1000 });
+      for (const { key } of page) this.#revoked.add(key.slice("passrev/".length));
+      const last = page.at(-1);
+      if (last === undefined) return;
+      from = `${last.key}\u0001`;
+    }
+  }
+
+  /**
+   * The process that the holder of a pass acts as: the owner's, or a seat of its own, which `leave` ends.
+   * @throws {EACCES} there is no pass, or it is not valid here and now
+   */
+  async take(
+    pass: string | undefined,
+    audiences: readonly string[],
+  ): Promise<{ readonly process: Process; readonly leave: () => Promise<void> }> {
+    const { passes, committer, processes } = this.#parts;
+    if (pass === undefined || passes === undefined)
+      throw new KernelError("EACCES", "this host wants a pass; the owner's is in owner.pass of the data directory");
+    const claims = passes.verify(pass, audiences, committer.now());
+    const gone = claims.ids.find((id) => this.#revoked.has(id));
+    if (gone !== undefined) throw new KernelError("EACCES", `the pass was revoked (${gone})`);
+    const issuer = processes.get(toPid(claims.pid));
+    if (issuer === undefined || !issuer.isAlive)
+      throw new KernelError("EACCES", `the pass was issued by process ${claims.pid}, which has ended`);
+    const owner = processes.get(PID_OWNER);
+    const isOwners = claims.layers.every((grants) => grants.length === 1 && grants[0] === "*");
+    if (issuer === owner && isOwners) return { process: issuer, leave: () => Promise.resolve() };
+    const capability = await this.#capabilityOf(claims, issuer.capability);
+    const process = processes.seat(issuer, claims.subject, capability);
+    this.#seats.set(process, claims.ids);
+    const leave = async (): Promise<void> => {
+      this.#seats.delete(process);
+      if (process.isAlive) await processes.exit(process, { code: 0 });
+    };
+    return { process, leave };
+  }
+
+  /** The layers of a pass are the same for all its seats, so that counted uses are counted together. */
+  async #capabilityOf({ ids, layers, expires }: PassClaims, base: Capability): Promise<Capability> {
+    let capability = base;
+    for (const [at, texts] of layers.entries()) {
+      const grants = parseGrants(texts).map((grant) => ({
+        ...grant,
+        expires: Math.min(grant.expires ?? expires, expires),
+      }));
+      capability = capability.with(await this.#parts.layers.ofPass(`pass-${ids[at] ?? ""}`, grants));
+    }
+    return capability;
+  }
+
+  /** Refuses a pass from now on, and ends its seats. */
+  async revoke(id: string, rider?: Rider): Promise<void> {
+    this.#revoked.add(id);
+    await this.#parts.committer.commit({ puts: [{ key: revokedKey(id), value: "" }] }, [], rider);
+    for (const [process, ids] of this.#seats) {
+      if (ids.includes(id)) await this.#parts.processes.kill(process, "KILL");
+    }
+  }
+}

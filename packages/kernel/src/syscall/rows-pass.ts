@@ -1,0 +1,78 @@
+// Rows about passes: capabilities that are carried out of the host, and brought back into it.
+
+import { KernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
+import { parseGrants } from "../cap/rights.ts";
+import type { Host } from "./host.ts";
+import { args, integer, row, text } from "./row.ts";
+
+/** A pass without an end of its own is valid for an hour. */
+const DEFAULT_TTL_MS = 3_600_000;
+const TTL_MAX_MS = 366 * 86_400_000;
+
+export const PASS_ROWS = {
+  issuePass: row<
+    {
+      readonly grants: readonly string[];
+      readonly user?: string;
+      readonly ttlMs?: number;
+      readonly notBefore?: number;
+    },
+    { readonly pass: string; readonly id: string; readonly expires: number }
+  >({
+    right: "pass.issue",
+    kind: "mutation",
+    summary: "signs a pass with some of the caller's rights, to be used from outside of this host",
+    schema: args(
+      {
+        grants: { type: "array", items: text, minItems: 1, maxItems: LIMITS.grantsMax },
+        user: { type: "string", minLength: 1, maxLength: 256 },
+        ttlMs: { type: "integer", minimum: 1000, maximum: TTL_MAX_MS },
+        notBefore: integer,
+      },
+      ["grants"],
+    ),
+    target: (host) => ({ resource: host.audience }),
+    handle: (host, caller, { grants, user, ttlMs = DEFAULT_TTL_MS, notBefore }, _target, draft) => {
+      parseGrants(grants);
+      // Somebody else's name is the owner's to give.
+      if (user !== undefined && user !== caller.identity.user && !caller.capability.isAll)
+        throw new KernelError(
+          "EPERM",
+          `process ${caller.pid} issues passes in the name of ${caller.identity.user} alone`,
+          {
+            syscall: "issuePass",
+            pid: caller.pid,
+          },
+        );
+      const issued = host.committer.now();
+      const from = notBefore ?? issued;
+      const expires = from + ttlMs;
+      const { pass, id } = passesOf(host).issue({
+        subject: user ?? caller.identity.user,
+        pid: caller.pid,
+        audience: host.audience,
+        grants,
+        issued,
+        notBefore: from,
+        expires,
+      });
+      draft?.add({ id });
+      return { pass, id, expires };
+    },
+  }),
+  revokePass: row<{ readonly id: string }, Promise<void>>({
+    right: "cap.revoke",
+    kind: "mutation",
+    summary: "refuses a pass from now on, and what was narrowed from it; ends the sessions that use it",
+    schema: args({ id: { type: "string", minLength: 1, maxLength: 64 } }, ["id"]),
+    target: (_host, _caller, { id }) => ({ resource: `/sys/passes/${id}` }),
+    handle: (host, _caller, { id }, _target, draft) => host.seats.revoke(id, draft),
+  }),
+} as const;
+
+function passesOf(host: Host): NonNullable<Host["passes"]> {
+  if (host.passes === undefined)
+    throw new KernelError("ENOTSUP", "this host has no keys: it issues and takes no passes");
+  return host.passes;
+}
