@@ -47,8 +47,10 @@ interface Account {
   users: number;
   /** Calls under way whose reservation is an upper bound. */
   underWay: number;
-  /** Told when something comes back to it. */
+  /** Wait for calls under way to give something back. */
   readonly waiters: Set<() => void>;
+  /** Wait for somebody to add to it. */
+  readonly suspended: Set<() => void>;
   /** Resources of which a warning was told. */
   readonly warned: Set<Resource>;
 }
@@ -124,6 +126,7 @@ export class AccountTree {
       users: 0,
       underWay: 0,
       waiters: new Set(),
+      suspended: new Set(),
       warned: new Set(),
     };
     this.#accounts.set(pid, account);
@@ -294,18 +297,26 @@ export class AccountTree {
   }
 
   /** Counts a reserved call as under way (B5); returns what counts it as over. */
-  begin(reservation: Reservation): () => void {
+  begin(reservation: Reservation): { readonly end: () => void; readonly refused: () => void } {
     const accounts = this.#estimatedOf(reservation);
     for (const account of accounts) account.underWay++;
     let isOver = false;
-    // However it ends, what it did not use is there for others.
-    return () => {
+    const leave = (then: (account: Account) => void): void => {
       if (isOver) return;
       isOver = true;
       for (const account of accounts) {
         account.underWay--;
-        wake(account);
+        then(account);
       }
+    };
+    return {
+      // However it ends, what it did not use is there for others.
+      end: () => leave(wake),
+      // It was not made: nothing came back. Who waited for it alone must know that nothing will.
+      refused: () =>
+        leave((account) => {
+          if (account.underWay === 0) for (const tell of account.waiters) tell();
+        }),
     };
   }
 
@@ -332,11 +343,15 @@ export class AccountTree {
     return (this.#accounts.get(account)?.underWay ?? 0) > 0;
   }
 
-  /** Calls `tell` when something comes back to an account or is added to it; returns what ends that. */
-  onFreed(account: Pid, tell: () => void): () => void {
+  /**
+   * Calls `tell` when something comes back to an account or is added to it; returns what ends that. Who waits for
+   * calls under way is told too when there are none any more.
+   */
+  onFreed(account: Pid, tell: () => void, waitsFor: "settlement" | "budget"): () => void {
     const found = this.#accounts.get(account);
-    found?.waiters.add(tell);
-    return () => void found?.waiters.delete(tell);
+    const set = waitsFor === "budget" ? found?.suspended : found?.waiters;
+    set?.add(tell);
+    return () => void set?.delete(tell);
   }
 
   /** The first resource of which too little is left; nothing when it would fit now. */
@@ -449,6 +464,7 @@ function decode({ value }: Entry): { readonly parent?: number; readonly allocati
 
 function wake(account: Account): void {
   for (const tell of account.waiters) tell();
+  for (const tell of account.suspended) tell();
 }
 
 /** The refusal of a budget, with its figures. */

@@ -114,10 +114,11 @@ async function askModel(
   try {
     if (caller.limits?.rates !== undefined)
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
+    // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
     held =
-      prior === undefined
+      prior === undefined || model.effect === "once"
         ? await reserveCall(host, caller, place, keyOf, model, bound, signal, rider)
-        : { reservation: prior.reservation, end: host.accounts.begin(prior.reservation) };
+        : { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
     const reservation = held?.reservation;
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();

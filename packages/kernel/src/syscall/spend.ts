@@ -6,6 +6,7 @@
 import type { Batch } from "../abi/metastore.ts";
 import { linkSignal, orAborted } from "../base/abort.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
 import { type Reservation, type Shortage, exhausted } from "../budget/account.ts";
 import { DEFAULT_WARN_AT } from "../budget/limits.ts";
 import { USAGE_LOG, type UsageEntry, encodeUsage } from "../budget/ledger.ts";
@@ -40,20 +41,23 @@ export interface Held {
  */
 export async function reserve(host: Host, caller: Process, spending: Spending): Promise<Held> {
   const { amounts, syscall, commit, signal } = spending;
-  for (;;) {
+  for (let races = 0; ;) {
     signal.throwIfAborted();
     const { reservation, adds } = host.accounts.reserve(caller.account, amounts);
     // Counted before the commit: who is refused meanwhile waits for this one.
-    const end = host.accounts.begin(reservation);
+    const { end, refused } = host.accounts.begin(reservation);
     try {
       await commit(reservation, adds);
       return { reservation, end };
     } catch (error) {
-      end();
+      refused();
       if (!isKernelError(error) || error.code !== "EDQUOT") throw error;
       const shortage = await host.accounts.shortage(caller.account, amounts);
-      // What was missing has come back meanwhile.
-      if (shortage === undefined) continue;
+      if (shortage === undefined) {
+        // What was missing has come back meanwhile.
+        if (++races > LIMITS.casRetriesMax) throw error;
+        continue;
+      }
       if (host.accounts.mayFree(shortage.account)) await freed(host, caller, shortage, spending, "settlement");
       else await trap(host, caller, shortage, spending, exhausted(shortage, syscall, caller.pid, error));
     }
@@ -69,7 +73,7 @@ async function freed(
   what: "settlement" | "budget",
 ): Promise<void> {
   const wake = Promise.withResolvers<void>();
-  const stop = host.accounts.onFreed(account, wake.resolve);
+  const stop = host.accounts.onFreed(account, wake.resolve, what);
   const before = caller.state;
   caller.become({ name: "waiting", channel: `${what} of ${resource}` });
   try {

@@ -56,7 +56,10 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   const leave = await enter(caller, signal, isNested(call));
   try {
     if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
-    const reservation = prior?.reservation ?? (await reserveCall(host, caller, { place, key, acts, signal, rider }));
+    // What may be done twice is reserved for twice; what the first had reserved stays spent.
+    const reservation =
+      (tool.effect === "once" ? undefined : prior?.reservation) ??
+      (await reserveCall(host, caller, { place, key, acts, signal, rider }));
     return await act(host, caller, tool, { place, args, key, acts, signal, rider, reservation });
   } catch (error) {
     journal?.retract(place);
