@@ -19,7 +19,7 @@ import {
 } from "@ergos/kernel";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
-import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
+import { createPassAuthority, openAnchor, openKeys } from "@ergos/drivers/keys";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { providersOf } from "@ergos/drivers/model-openai";
@@ -110,6 +110,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module)),
       user: options.user ?? userInfo().username,
       signer: keys,
+      ...(dir === undefined ? {} : { anchor: openAnchor(join(dir, "keys", "audit.head")) }),
       passes: (issuer) => createPassAuthority(keys, issuer),
     });
     const booted = kernel;

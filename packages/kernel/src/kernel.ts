@@ -5,7 +5,7 @@ import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
 import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
 import type { PassAuthority } from "./abi/pass.ts";
-import type { Signer } from "./abi/signer.ts";
+import type { AuditAnchor, Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
@@ -39,6 +39,18 @@ export const KERNEL_VERSION = "0.1.0";
 /** An owner's pass ends with its host; at the latest after ten years. */
 const OWNER_PASS_MS = 3660 * 86_400_000;
 
+/** What the holder of a pass gets. */
+export interface Login {
+  readonly os: Os;
+  /** The same for the same pass. */
+  readonly identity: string;
+  /** Settles when it is taken away again. */
+  readonly ended: Promise<void>;
+  /** Settles when all that was committed so far survives a loss of power; needs no right of its own. */
+  readonly flush: () => Promise<void>;
+  readonly leave: () => Promise<void>;
+}
+
 export interface KernelParts {
   readonly store: Metastore;
   readonly objects: ObjectStore;
@@ -56,6 +68,8 @@ export interface KernelParts {
   readonly loader?: ProgramLoader;
   /** Signs heads of the audit chain, and passes; without it nothing is signed. */
   readonly signer?: Signer;
+  /** Where the newest head of the audit chain is kept beside the store. */
+  readonly anchor?: AuditAnchor;
   /** Makes the authority over passes of the data directory of this name; without it there are none. */
   readonly passes?: (issuer: string) => PassAuthority;
   /** Name of the owner of the data. */
@@ -80,7 +94,7 @@ export class Kernel implements AsyncDisposable {
     const accounts = new AccountTree(store);
     const layers = new LayerTable(store, committer);
     const asks = new AskTable(store, committer);
-    const audit = new AuditTrail(store, committer, platform, parts.signer);
+    const audit = new AuditTrail({ store, committer, platform, signer: parts.signer, anchor: parts.anchor });
     const fs = new FileSystem(store, objects, platform, committer);
     const runner: { run: (process: Process, program: Program) => unknown } = {
       run: () => Promise.reject(new KernelError("EBUSY", "the kernel is still booting")),
@@ -115,6 +129,7 @@ export class Kernel implements AsyncDisposable {
       version: KERNEL_VERSION,
       id,
       audience: `ergos:${id}`,
+      sessionAudience: `ergos:${id}#${audit.epoch}`,
       passes,
       seats,
       platform,
@@ -131,6 +146,7 @@ export class Kernel implements AsyncDisposable {
       layers,
       asks,
       audit,
+      anchor: parts.anchor,
       budgetAsks: new Map(),
       signer: parts.signer,
       owner,
@@ -182,23 +198,19 @@ export class Kernel implements AsyncDisposable {
    * The calls of whoever holds a pass, and what ends them.
    * @throws {EACCES} there is no pass, or it is not valid here and now
    */
-  async login(
-    pass: string | undefined,
-  ): Promise<{ readonly os: Os; readonly flush: () => Promise<void>; readonly leave: () => Promise<void> }> {
-    const { process, leave } = await this.host.seats.take(pass, [this.host.audience, this.#sessionAudience]);
-    return { os: this.osOf(process.pid), flush: () => this.host.store.flush(), leave };
+  async login(pass: string | undefined): Promise<Login> {
+    const { audience, sessionAudience, seats, store } = this.host;
+    const { process, identity, ended, leave } = await seats.take(pass, [audience, sessionAudience]);
+    return { os: this.osOf(process.pid), identity, ended, leave, flush: () => store.flush() };
   }
 
   /** A pass of the owner's, for this life of the host alone; nothing without an authority over passes. */
   ownerPass(): string | undefined {
     const now = this.host.committer.now();
-    const { owner, passes } = this.host;
-    const request = { subject: owner.identity.user, pid: PID_OWNER, audience: this.#sessionAudience, grants: ["*"] };
-    return passes?.issue({ ...request, issued: now, notBefore: now, expires: now + OWNER_PASS_MS }).pass;
-  }
-
-  get #sessionAudience(): string {
-    return `${this.host.audience}#${this.host.audit.epoch}`;
+    const { owner, passes, seats, sessionAudience: audience } = this.host;
+    const request = { subject: owner.identity.user, pid: PID_OWNER, audience, grants: ["*"] };
+    const times = { issued: now, notBefore: now, expires: now + OWNER_PASS_MS };
+    return passes === undefined ? undefined : seats.issueOwners(passes, { ...request, ...times });
   }
 
   /** Mounts a foreign tree, such as a folder of the machine. */

@@ -50,7 +50,7 @@ async function sealed(records: number): Promise<{ store: MemoryMetastore; ids: r
   return { store, ids };
 }
 
-const verify = (store: Metastore): Promise<AuditReport> => verifyAudit(store, platform, signer);
+const verify = (store: Metastore): Promise<AuditReport> => verifyAudit(store, platform, { signer });
 
 describe("what is recorded", () => {
   test("each call that changes something is one record, in the commit of its effect; reads are none", async () => {
@@ -225,7 +225,7 @@ describe("what was done to a trail is found, and named", () => {
     expect((await verify(tampered(store, "audit.seals", (entries) => entries.slice(1)))).fault).toMatchObject({
       what: "seal missing",
     });
-    expect((await verifyAudit(store, platform, openKeys())).fault).toMatchObject({
+    expect((await verifyAudit(store, platform, { signer: openKeys() })).fault).toMatchObject({
       what: "signature",
       record: "seal 1",
     });

@@ -8,8 +8,10 @@
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
 // W6  A client acts as whom its pass stands for; without one that is valid it gets no further than hello.
 
+import { hash } from "node:crypto";
 import {
   KernelError,
+  type Login,
   type Os,
   SYSCALLS,
   type SyscallName,
@@ -65,18 +67,13 @@ interface Stream {
   readonly abort: AbortController;
 }
 
-/** Whom a pass stands for, and what ends that. */
-export type Login = (pass: string | undefined) => Promise<{
-  readonly os: Os;
-  /** Settles when all that was committed so far survives a loss of power; needs no right of the client's. */
-  readonly flush: () => Promise<void>;
-  readonly leave: () => Promise<void>;
-}>;
+/** Whom a pass stands for. */
+export type Authenticate = (pass: string | undefined) => Promise<Login>;
 
 export class Session {
-  readonly #login: Login;
+  readonly #login: Authenticate;
   /** The calls of whom the client has shown to be. */
-  #seat: Awaited<ReturnType<Login>> | undefined;
+  #seat: Login | undefined;
   /** What came while a pass was looked at. */
   #early: Uint8Array[] | undefined;
   readonly #waiting: [ClientMessage, Uint8Array | undefined][] = [];
@@ -94,7 +91,7 @@ export class Session {
   /** Answers with bytes are made one after the other, each when the last has gone. */
   #bytesTurn: Promise<unknown> = Promise.resolve();
 
-  constructor(login: Login, peer: Peer, requests: Requests, hostVersion: string) {
+  constructor(login: Authenticate, peer: Peer, requests: Requests, hostVersion: string) {
     this.#login = login;
     this.#peer = peer;
     this.#requests = requests;
@@ -137,7 +134,7 @@ export class Session {
       stream.abort.abort();
       stream.wake?.();
     }
-    for (const fd of this.#handles) Promise.resolve(this.#os.call("close", { fd: toFd(fd) })).catch(() => undefined);
+    for (const fd of this.#handles) this.#release(fd);
     void this.#seat?.leave().catch(() => undefined);
     this.#peer.close();
   }
@@ -185,6 +182,9 @@ export class Session {
           return;
         }
         this.#seat = seat;
+        void seat.ended.then(() =>
+          this.#refuse(new KernelError("EACCES", "the pass was taken back, or its issuer has ended")),
+        );
         const host = { version: this.#hostVersion, pid: process.pid };
         this.#send({ t: "welcome", version, pid: seat.os.pid, host });
         this.#goOn();
@@ -240,16 +240,32 @@ export class Session {
     // The schema has vouched for the arguments.
     const call = async (): Promise<unknown> => this.#os.call(name, full as never);
     if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
-    const value = await (row.kind === "mutation" && rid !== undefined ? this.#requests.once(rid, call) : call());
+    const value = await (row.kind === "mutation" && rid !== undefined
+      ? this.#requests.once(this.#requestKey(rid, name, full), call)
+      : call());
     if (name === "open") this.#keepHandle(Number(value));
     await this.#seat?.flush();
     if (name === "close") this.#handles.delete(Number(args["fd"]));
     this.#send({ t: "result", id, value });
   }
 
+  /** What one client has asked is never answered to another, nor another question. */
+  #requestKey(rid: string, name: string, args: Readonly<Record<string, unknown>>): string {
+    const json = JSON.stringify(args, (_key, value: unknown) =>
+      value instanceof Uint8Array ? hash("sha256", value, "hex") : value,
+    );
+    return hash("sha256", JSON.stringify([this.#seat?.identity, rid, name, json]), "hex");
+  }
+
   #keepHandle(fd: number): void {
-    if (this.#isClosed) Promise.resolve(this.#os.call("close", { fd: toFd(fd) })).catch(() => undefined);
+    if (this.#isClosed) this.#release(fd);
     else this.#handles.add(fd);
+  }
+
+  /** Closes a handle; that of a seat which is gone has gone with it. */
+  #release(fd: number): void {
+    const close = async (): Promise<void> => this.#os.call("close", { fd: toFd(fd) });
+    close().catch(() => undefined);
   }
 
   /** A client that does not read its answers gets no more of them made (W2). */

@@ -13,9 +13,18 @@ import {
   sign,
   verify,
 } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { KernelError, type Signer, describe } from "@ergos/kernel";
+import { type AuditAnchor, KernelError, type Signer, describe } from "@ergos/kernel";
 
 export interface KeyRing extends Signer {
   /** Public keys by their ids, as JWK (RFC 8037). */
@@ -120,3 +129,22 @@ export function openKeys(dir?: string): KeyRing {
 }
 
 export { attenuatePass, createPassAuthority, describePass, sealPass, type Narrowing } from "./pass.ts";
+
+/** A file of the owner's for the newest head of the audit chain. */
+export function openAnchor(file: string): AuditAnchor {
+  return {
+    read: () => {
+      try {
+        return readFileSync(file, "utf8").trim();
+      } catch {
+        // There is none before the first orderly end of a host.
+        return undefined;
+      }
+    },
+    write: (head) => {
+      const next = `${file}.next`;
+      writeFileSync(next, `${head}\n`, { mode: 0o600 });
+      renameSync(next, file);
+    },
+  };
+}

@@ -15,7 +15,14 @@ import {
   sign,
   verify,
 } from "node:crypto";
-import { KernelError, type PassAuthority, type PassClaims, type PassRequest, parseGrants } from "@ergos/kernel";
+import {
+  KernelError,
+  type PassAuthority,
+  type PassClaims,
+  type PassRequest,
+  describe,
+  parseGrants,
+} from "@ergos/kernel";
 import type { KeyRing } from "./index.ts";
 
 const BLOCKS_MAX = 16;
@@ -129,6 +136,7 @@ function verifyChain(
   assertSigned(text, key, "its first block");
   if (payload.iss !== issuer) throw refuse("is of another host");
   const chain: Block[] = [payload];
+  const names = [nameOf(text)];
   let holder = keyOf(payload);
   let before = text;
   for (const [at, next] of rest.entries()) {
@@ -138,10 +146,14 @@ function verifyChain(
     chain.push(block);
     holder = keyOf(block);
     before = `${before}~${next}`;
+    names.push(nameOf(before));
   }
   assertHeld(proof, holder, before);
+  const aud = [...new Set(chain.flatMap((block) => block.aud ?? []))];
   const claims: PassClaims = {
     ids: chain.map(({ jti }) => jti),
+    names,
+    audience: aud,
     subject: payload.sub,
     pid: payload.pid,
     layers: chain.map(({ grants }) => grants),
@@ -149,10 +161,12 @@ function verifyChain(
   };
   return {
     claims,
-    aud: [...new Set(chain.flatMap(({ aud }) => aud ?? []))],
+    aud,
     nbf: Math.max(...chain.map(({ nbf }) => (nbf ?? 0) * 1000)),
   };
 }
+
+const nameOf = (blocks: string): string => hash("sha256", blocks, "hex").slice(0, 32);
 
 function split(pass: string): { readonly blocks: readonly string[]; readonly proof: string } {
   const parts = pass.trim().split("~");
@@ -215,6 +229,7 @@ function parseBlock<T extends Block>(
   } catch {
     throw refuse("cannot be read");
   }
+  if (!isObject(header) || !isObject(payload)) throw refuse("cannot be read");
   if (header["alg"] !== "EdDSA" || header["typ"] !== type) throw refuse("is of another kind");
   const isTime = (value: unknown): boolean => value === undefined || Number.isSafeInteger(value);
   const isSound =
@@ -224,10 +239,19 @@ function parseBlock<T extends Block>(
     payload.grants.every((grant) => typeof grant === "string") &&
     isTime(payload.nbf) &&
     isTime(payload.exp) &&
-    typeof payload.cnf === "object";
+    isObject(payload.cnf) &&
+    isObject(payload.cnf.jwk) &&
+    (payload.aud === undefined || typeof payload.aud === "string");
   if (!isSound || (type === FIRST && payload.exp === undefined)) throw refuse("lacks what a pass must say");
+  try {
+    parseGrants(payload.grants);
+  } catch (error) {
+    throw refuse(`allows what nobody knows: ${describe(error)}`);
+  }
   return { header, payload };
 }
+
+const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
 
 const refuse = (why: string): KernelError => new KernelError("EACCES", `the pass ${why}`);
 

@@ -4,12 +4,15 @@
 export interface PassClaims {
   /** Ids of its blocks, the host's first: revoking one revokes the pass. */
   readonly ids: readonly string[];
+  /** Names each block together with all before it: nobody makes another block of the same name. */
+  readonly names: readonly string[];
   /** The user that it was issued for. */
   readonly subject: string;
   /** The process that issued it: what that may not do the pass does not allow. */
   readonly pid: number;
   /** Grants of each block, which narrow one another. */
   readonly layers: readonly (readonly string[])[];
+  readonly audience: readonly string[];
   /** Wall-clock milliseconds at which the first of its blocks expires. */
   readonly expires: number;
 }

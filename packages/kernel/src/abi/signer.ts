@@ -1,5 +1,11 @@
 // Signatures of a host: heads of the audit chain, and passes.
 
+/** Keeps the newest head of the audit chain outside of the store, where a store that was set back does not reach. */
+export interface AuditAnchor {
+  read(): string | undefined;
+  write(head: string): void;
+}
+
 export interface Signer {
   /** Names the key that signs now: its public part can be found by it. */
   readonly keyId: string;

@@ -9,7 +9,7 @@ import type { Seq } from "../base/id.ts";
 
 export const AUDIT_LOG = "audit";
 export const SEAL_LOG = "audit.seals";
-/** The newest seal, without its leaves. */
+/** Position and head of the newest seal, and where those before it begin. */
 export const LAST_SEAL_KEY = "sys/audit-seal";
 export const AUDIT_FORMAT = 1;
 /** Hexadecimal digits of a record's hash in a seal. */
@@ -48,9 +48,31 @@ export interface AuditPayload {
 /** The stored form of a payload: its salt, a space, and its JSON; the hash is over all of it. */
 export const encodePayload = (salt: string, payload: AuditPayload): string => `${salt} ${JSON.stringify(payload)}`;
 
-export function decodePayload(text: string): AuditPayload {
-  // Written by `encodePayload` only.
-  return JSON.parse(text.slice(text.indexOf(" ") + 1)) as AuditPayload;
+/** What a stored payload says; nothing when somebody has damaged it. */
+export const decodePayload = (text: string): AuditPayload | undefined =>
+  parseObject<AuditPayload>(text.slice(text.indexOf(" ") + 1), "right");
+
+/** A JSON object with a field, or nothing: what somebody may have altered is no error of ours. */
+export function parseObject<T>(text: string, field: string): T | undefined {
+  try {
+    const value = JSON.parse(text) as unknown;
+    // Its other fields are held against a hash.
+    return typeof value === "object" && value !== null && field in value ? (value as T) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export interface LastSeal {
+  readonly through: Seq;
+  readonly head: string;
+  readonly recent: readonly Seq[];
+}
+
+export function parseLastSeal(text: string): LastSeal | undefined {
+  const last = parseObject<LastSeal>(text, "head");
+  const isSound = Number.isSafeInteger(last?.through) && typeof last?.head === "string" && Array.isArray(last.recent);
+  return isSound ? last : undefined;
 }
 
 export interface Seal {

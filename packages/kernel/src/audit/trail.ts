@@ -8,7 +8,7 @@
 
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { Platform, Timer } from "../abi/platform.ts";
-import type { Signer } from "../abi/signer.ts";
+import type { AuditAnchor, Signer } from "../abi/signer.ts";
 import { isKernelError } from "../base/errno.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -24,6 +24,7 @@ import {
   type Seal,
   encodePayload,
   headText,
+  parseLastSeal,
   payloadKey,
   signedText,
 } from "./record.ts";
@@ -32,6 +33,8 @@ const EPOCH_KEY = "sys/epoch";
 /** Records after which a seal is made, and how long a record waits for one. */
 const SEAL_EVERY = 256;
 const SEAL_AFTER_MS = 1000;
+/** Beginnings of the newest seals that are remembered. */
+const RECENT_MAX = 64;
 /** Equal denials within this time are one record. */
 const COLLAPSE_MS = 1000;
 const COLLAPSED_MAX = 1000;
@@ -94,7 +97,22 @@ interface Denial {
   count: number;
 }
 
+export interface AuditParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly platform: Platform;
+  readonly signer: Signer | undefined;
+  readonly anchor: AuditAnchor | undefined;
+}
+
+/** Seals between two looks at whether the newest head can be kept outside of the store. */
+const ANCHOR_EVERY = 64;
+
 export class AuditTrail {
+  readonly #anchor: AuditAnchor | undefined;
+  #unanchored = 0;
+  /** Positions behind which the newest seals begin, oldest first: where a look at the newest records starts. */
+  #recent: Seq[] = [];
   readonly #store: Metastore;
   readonly #committer: Committer;
   readonly #platform: Platform;
@@ -113,26 +131,42 @@ export class AuditTrail {
   #sealing: Promise<void> = Promise.resolve();
   #pending = new Set<Promise<unknown>>();
 
-  constructor(store: Metastore, committer: Committer, platform: Platform, signer: Signer | undefined) {
-    this.#store = store;
-    this.#committer = committer;
-    this.#platform = platform;
-    this.#signer = signer;
+  constructor(parts: AuditParts) {
+    this.#store = parts.store;
+    this.#committer = parts.committer;
+    this.#platform = parts.platform;
+    this.#signer = parts.signer;
+    this.#anchor = parts.anchor;
+  }
+
+  /** The head of the newest seal. */
+  get head(): string {
+    return this.#head;
   }
 
   /** Takes the trail over from the life before, and seals what that left unsealed. */
   async boot(): Promise<void> {
     this.#epoch = Number((await this.#store.get(EPOCH_KEY))?.value ?? 0) + 1;
-    await this.#committer.commit({ puts: [{ key: EPOCH_KEY, value: String(this.#epoch) }] });
-    const last = await this.#lastSeal();
-    if (last !== undefined) [this.#sealed, this.#head] = [last.through, last.head];
+    const at = await this.#store.get(LAST_SEAL_KEY);
+    const last = at === undefined ? undefined : parseLastSeal(String(at.value));
+    if (last !== undefined) [this.#sealed, this.#head, this.#recent] = [last.through, last.head, [...last.recent]];
+    // From the first start on it is there. Where somebody has removed or damaged it the chain goes on from a head
+    // that is none: verification names the place.
+    else if (this.#epoch > 1) this.#head = this.#platform.hash(`ergos audit lost ${this.#epoch}`);
+    const first = JSON.stringify({ through: SEQ_ZERO, head: GENESIS, recent: [] });
+    await this.#committer.commit({
+      puts: [
+        { key: EPOCH_KEY, value: String(this.#epoch) },
+        ...(this.#epoch === 1 ? [{ key: LAST_SEAL_KEY, value: first }] : []),
+      ],
+    });
     await this.seal();
   }
 
-  async #lastSeal(): Promise<Seal | undefined> {
-    const at = await this.#store.get(LAST_SEAL_KEY);
-    // Written by `#sealOnce` only.
-    return at === undefined ? undefined : (JSON.parse(String(at.value)) as Seal);
+  /** A position at which at least so many of the newest records lie behind, if that many are known of. */
+  startOf(records: number): Seq {
+    const back = Math.ceil(records / SEAL_EVERY) + 1;
+    return this.#recent.at(-back) ?? SEQ_ZERO;
   }
 
   /** Which start of the host this is, from 1. */
@@ -243,13 +277,23 @@ export class AuditTrail {
       const signature =
         this.#signer === undefined ? {} : { key: this.#signer.keyId, signature: this.#signer.sign(signedText(head)) };
       const seal: Seal = { v: AUDIT_FORMAT, ...part, head, ...signature };
-      const { leaves: _leaves, ...short } = seal;
+      const recent = [...this.#recent.slice(1 - RECENT_MAX), this.#sealed];
       await this.#committer.commit({
         appends: [{ log: SEAL_LOG, value: JSON.stringify(seal) }],
-        puts: [{ key: LAST_SEAL_KEY, value: JSON.stringify(short) }],
+        puts: [{ key: LAST_SEAL_KEY, value: JSON.stringify({ through: last.seq, head, recent }) }],
       });
-      [this.#sealed, this.#head] = [last.seq, head];
+      [this.#sealed, this.#head, this.#recent] = [last.seq, head, recent];
+      if (++this.#unanchored >= ANCHOR_EVERY) await this.#anchorHead();
     }
+  }
+
+  /** What is kept outside must not be lost by a loss of power that the anchor survives. */
+  async #anchorHead(): Promise<void> {
+    this.#unanchored = 0;
+    if (this.#anchor === undefined || this.#head === GENESIS) return;
+    const head = this.#head;
+    await this.#store.flush();
+    this.#anchor.write(head);
   }
 
   /** Writes and seals everything that is left. */
@@ -258,6 +302,7 @@ export class AuditTrail {
     this.#tellDenials();
     await Promise.all(this.#pending);
     await this.seal();
+    await this.#anchorHead();
   }
 }
 

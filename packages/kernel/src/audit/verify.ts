@@ -15,6 +15,8 @@ import {
   type Seal,
   decodePayload,
   headText,
+  parseLastSeal,
+  parseObject,
   payloadKey,
   signedText,
 } from "./record.ts";
@@ -53,37 +55,50 @@ export interface ShownRecord extends AuditRecord {
   readonly payload?: AuditPayload;
 }
 
-async function* pages(store: Metastore, log: string): AsyncGenerator<LogEntry, void, undefined> {
-  for (let after = SEQ_ZERO; ;) {
-    const page = await store.readLog(log, { after, limit: 1000 });
+async function* pages(store: Metastore, log: string, after: Seq = SEQ_ZERO): AsyncGenerator<LogEntry, void, undefined> {
+  for (let from = after; ;) {
+    const page = await store.readLog(log, { after: from, limit: 1000 });
     yield* page;
     const last = page.at(-1);
     if (last === undefined) return;
-    after = last.seq;
+    from = last.seq;
   }
 }
 
-/** Records with what they were about, oldest first. */
+/** Records behind a position, oldest first. */
 export async function* auditRecords(
   store: Metastore,
   after: Seq = SEQ_ZERO,
 ): AsyncGenerator<ShownRecord, void, undefined> {
-  for await (const { seq, value } of pages(store, AUDIT_LOG)) {
-    if (seq <= after) continue;
+  for await (const { seq, value } of pages(store, AUDIT_LOG, after)) {
     const record = parseRecord(String(value));
-    if (record === undefined) continue;
-    const entry = record.hash === undefined ? undefined : await store.get(payloadKey(record.id));
-    const payload = entry === undefined ? {} : { payload: decodePayload(String(entry.value)) };
-    yield { ...record, seq, ...payload };
+    if (record !== undefined) yield { ...record, seq };
   }
+}
+
+/** A record with what it was about, if that is still there. */
+export async function withPayload(store: Metastore, record: ShownRecord): Promise<ShownRecord> {
+  const entry = record.hash === undefined ? undefined : await store.get(payloadKey(record.id));
+  const payload = entry === undefined ? undefined : decodePayload(String(entry.value));
+  return payload === undefined ? record : { ...record, payload };
+}
+
+/** What a trail is held against, beside itself. */
+export interface AuditWitness {
+  readonly signer?: Signer | undefined;
+  /** Head of the newest seal as the running host knows it. */
+  readonly head?: string;
+  /** A head that was kept outside of the store. */
+  readonly anchored?: string | undefined;
 }
 
 /** Holds the whole trail against its seals. */
 export async function verifyAudit(
   store: Metastore,
   platform: Platform,
-  signer: Signer | undefined,
+  { signer, head: known, anchored }: AuditWitness,
 ): Promise<AuditReport> {
+  const heads = new Set<string>();
   const found = { records: 0, seals: 0, signed: 0, unsealed: 0, redacted: 0 };
   const records = pages(store, AUDIT_LOG);
   let ahead = await records.next();
@@ -97,6 +112,7 @@ export async function verifyAudit(
     found.seals++;
     if (seal.signature !== undefined) found.signed++;
     ({ head } = seal);
+    heads.add(head);
     const within: { readonly text: string; readonly seq: Seq }[] = [];
     for (; ahead.done !== true && ahead.value.seq <= seal.through; ahead = await records.next())
       within.push({ text: String(ahead.value.value), seq: ahead.value.seq });
@@ -109,17 +125,9 @@ export async function verifyAudit(
       found.records++;
     }
   }
-  const last = await store.get(LAST_SEAL_KEY);
-  if (last !== undefined && (JSON.parse(String(last.value)) as Seal).head !== head) {
-    return {
-      ...found,
-      fault: {
-        what: "seal missing",
-        record: `seal ${found.seals + 1}`,
-        detail: "seals at the end of the chain are gone",
-      },
-    };
-  }
+  const missing = await missingSeals(store, head, { known, anchored, heads, trims });
+  if (missing !== undefined)
+    return { ...found, fault: { what: "seal missing", record: `seal ${found.seals + 1}`, detail: missing } };
   for (; ahead.done !== true; ahead = await records.next()) {
     const lost = await payloadFault(String(ahead.value.value), store, platform, redactions);
     if (lost === "redacted") found.redacted++;
@@ -128,6 +136,28 @@ export async function verifyAudit(
     found.unsealed++;
   }
   return found;
+}
+
+/** What shows that seals at the end of the chain, or all of it, are gone. */
+async function missingSeals(
+  store: Metastore,
+  head: string | undefined,
+  what: {
+    readonly known: string | undefined;
+    readonly anchored: string | undefined;
+    readonly heads: ReadonlySet<string>;
+    readonly trims: ReadonlySet<string>;
+  },
+): Promise<string | undefined> {
+  const { known, anchored, heads, trims } = what;
+  const entry = await store.get(LAST_SEAL_KEY);
+  const last = entry === undefined ? undefined : parseLastSeal(String(entry.value));
+  if (entry !== undefined && last === undefined) return "what the store knows of the newest seal cannot be read";
+  if ((last?.head ?? "") !== (head ?? GENESIS)) return "seals at the end of the chain are gone, or what the store knows of the newest is";
+  if (known !== undefined && known !== (head ?? GENESIS)) return "the running host has made another newest seal";
+  if (anchored !== undefined && !heads.has(anchored) && !trims.has(anchored))
+    return "a head that was kept outside of the store is not in the chain: the store was set back";
+  return undefined;
 }
 
 /** A seal against the one before it, and against itself. */
@@ -215,8 +245,9 @@ async function removals(
 ): Promise<{ readonly redactions: ReadonlySet<string>; readonly trims: ReadonlySet<string> }> {
   const redactions = new Set<string>();
   const trims = new Set<string>();
-  for await (const record of auditRecords(store)) {
-    if (record.outcome !== "ok") continue;
+  for await (const bare of auditRecords(store)) {
+    if (bare.outcome !== "ok" || (bare.call !== "auditRedact" && bare.call !== "auditTrim")) continue;
+    const record = await withPayload(store, bare);
     const args = (record.payload?.args ?? {}) as { readonly ids?: readonly string[]; readonly head?: string };
     if (record.call === "auditRedact") for (const id of args.ids ?? []) redactions.add(id);
     if (record.call === "auditTrim" && args.head !== undefined) trims.add(args.head);
@@ -243,21 +274,8 @@ const nameOf = ({ text, seq }: { readonly text: string; readonly seq: Seq }): st
 
 const broken = (name: string): AuditFault => ({ what: "seal altered", record: name, detail: "it cannot be read" });
 
-function parseRecord(text: string): AuditRecord | undefined {
-  return parse<AuditRecord>(text, "id");
-}
-
-function parseSeal(text: string): Seal | undefined {
-  return parse<Seal>(text, "leaves");
-}
-
-/** What somebody may have altered is no error of ours. */
-function parse<T>(text: string, field: string): T | undefined {
-  try {
-    const value = JSON.parse(text) as unknown;
-    // Its other fields are held against its hash.
-    return typeof value === "object" && value !== null && field in value ? (value as T) : undefined;
-  } catch {
-    return undefined;
-  }
-}
+const parseRecord = (text: string): AuditRecord | undefined => parseObject<AuditRecord>(text, "id");
+const parseSeal = (text: string): Seal | undefined => {
+  const seal = parseObject<Seal>(text, "leaves");
+  return typeof seal?.leaves === "string" ? seal : undefined;
+};

@@ -91,6 +91,19 @@ export class LayerTable {
     return isKnown ? this.#load(id) : (this.find(id) ?? this.create(id, grants));
   }
 
+  /** Takes everything back that layers give whose id begins so, those in the store too. */
+  async empty(prefix: string, rider?: Rider): Promise<void> {
+    const ids = new Set([...this.#layers.keys()].filter((id) => id.startsWith(prefix)));
+    const end = `${layerKey(prefix)}\uD7FF`;
+    for (const { key } of await this.#store.scan({ from: layerKey(prefix), to: end }, { limit: 1000 }))
+      ids.add(key.slice(layerKey("").length));
+    const layers: Layer[] = [];
+    for (const id of ids) layers.push(await this.#load(id));
+    for (const layer of layers) for (const { id } of layer.rules) layer.remove(id);
+    const puts = layers.map((layer) => ({ key: layerKey(layer.id), value: encode(layer) }));
+    await this.#inTurn(() => this.#committer.commit({ puts }, undefined, rider));
+  }
+
   find(id: string): Layer | undefined {
     return this.#layers.get(id)?.deref();
   }

@@ -97,9 +97,9 @@ export function mergeAdds(adds: AccountChange["adds"]): AccountChange["adds"] {
   return [...merged.values()];
 }
 
-/** A change with more records in its commit. */
-export function addPuts(change: AccountChange | undefined, puts: AccountChange["puts"]): AccountChange | undefined {
-  if (puts.length === 0) return change;
+/** A change with more counters in its commit. */
+export function withAdds(change: AccountChange | undefined, adds: AccountChange["adds"]): AccountChange | undefined {
+  if (adds.length === 0) return change;
   const base = change ?? NO_ACCOUNT;
-  return { ...base, puts: [...base.puts, ...puts] };
+  return { ...base, adds: [...base.adds, ...adds] };
 }

@@ -8,7 +8,7 @@
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
-import type { AccountTree } from "../budget/account.ts";
+import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type Amounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Allocations } from "./allocation.ts";
@@ -16,6 +16,7 @@ import type { Process } from "./process.ts";
 
 const FORMAT = 1;
 const groupKey = (path: string): string => `grp/${path}`;
+const startedKey = (path: string): string => `grps/${path}`;
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 const DEPTH_MAX = 8;
 
@@ -28,12 +29,15 @@ export interface GroupSettings {
   readonly spawns?: number;
 }
 
-export interface Group extends GroupSettings {
+interface GroupRecord extends GroupSettings {
   readonly path: string;
   /** Number of its account, if it has a budget. */
   readonly account?: Pid;
   readonly budget?: Amounts;
   readonly isFrozen: boolean;
+}
+
+export interface Group extends GroupRecord {
   /** Processes started in it and below it so far. */
   readonly started: number;
 }
@@ -51,7 +55,9 @@ export interface GroupTableParts {
 
 export class GroupTable {
   readonly #parts: GroupTableParts;
-  readonly #groups = new Map<string, Group>();
+  readonly #groups = new Map<string, GroupRecord>();
+  /** Processes started in each group so far. */
+  readonly #started = new Map<string, number>();
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(parts: GroupTableParts) {
@@ -64,6 +70,7 @@ export class GroupTable {
       for (const { value } of page) {
         const group = decode(String(value));
         this.#groups.set(group.path, group);
+        this.#started.set(group.path, Number((await this.#parts.store.get(startedKey(group.path)))?.value ?? 0));
         this.#parts.accounts.join(group.account);
       }
       const last = page.at(-1);
@@ -73,11 +80,12 @@ export class GroupTable {
   }
 
   get all(): readonly Group[] {
-    return [...this.#groups.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+    const groups = [...this.#groups.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+    return groups.map((group) => ({ ...group, started: this.#startedIn(group.path) }));
   }
 
   /** @throws {ENOENT} there is no such group */
-  get(path: string): Group {
+  get(path: string): GroupRecord {
     const group = this.#groups.get(path);
     if (group === undefined)
       throw new KernelError("ENOENT", `there is no group ${JSON.stringify(path)}; \`ergos group list\` shows them`, {
@@ -87,12 +95,13 @@ export class GroupTable {
   }
 
   find(path: string): Group | undefined {
-    return this.#groups.get(path);
+    const group = this.#groups.get(path);
+    return group === undefined ? undefined : { ...group, started: this.#startedIn(path) };
   }
 
   /** A group and those around it, innermost first. */
-  #lineOf(path: string): readonly Group[] {
-    const line: Group[] = [];
+  #lineOf(path: string): readonly GroupRecord[] {
+    const line: GroupRecord[] = [];
     for (let at = path; at !== ""; at = parentOf(at)) {
       const group = this.#groups.get(at);
       if (group !== undefined) line.push(group);
@@ -143,33 +152,33 @@ export class GroupTable {
           syscall: "spawn",
           pid: parent.pid,
         });
-      if (group.spawns !== undefined && group.started >= group.spawns)
-        throw new KernelError(
-          "EDQUOT",
-          `group ${group.path} has started ${group.started} processes, which is its limit`,
-          {
-            syscall: "spawn",
-            pid: parent.pid,
-          },
-        );
+      const started = this.#startedIn(group.path);
+      if (group.spawns !== undefined && started >= group.spawns)
+        throw new KernelError("EDQUOT", `group ${group.path} has started ${started} processes, which is its limit`, {
+          syscall: "spawn",
+          pid: parent.pid,
+        });
     }
   }
 
-  /** Counts a process as started; the puts belong into the commit of the spawn. */
-  started(path: string | undefined): { readonly puts: readonly { key: string; value: string }[]; undo(): void } {
+  /** Counts a process as started; the counters belong into the commit of the spawn. */
+  started(path: string | undefined): { readonly adds: AccountChange["adds"]; undo(): void } {
     const line = path === undefined ? [] : this.#lineOf(path);
-    const counted = line.filter(({ spawns }) => spawns !== undefined);
-    const next = counted.map((group) => ({ ...group, started: group.started + 1 }));
-    for (const group of next) this.#groups.set(group.path, group);
+    for (const group of line) this.#started.set(group.path, this.#startedIn(group.path) + 1);
     return {
-      puts: next.map((group) => ({ key: groupKey(group.path), value: encode(group) })),
+      adds: line.map((group) => ({
+        key: startedKey(group.path),
+        delta: 1,
+        max: group.spawns ?? Number.MAX_SAFE_INTEGER,
+      })),
       undo: () => {
-        for (const { path: at } of next) {
-          const group = this.#groups.get(at);
-          if (group !== undefined) this.#groups.set(at, { ...group, started: group.started - 1 });
-        }
+        for (const group of line) this.#started.set(group.path, this.#startedIn(group.path) - 1);
       },
     };
+  }
+
+  #startedIn(path: string): number {
+    return this.#started.get(path) ?? 0;
   }
 
   /**
@@ -202,14 +211,14 @@ export class GroupTable {
     }
     const { accounts } = this.#parts;
     if (budget === undefined || resourcesOf(budget).length === 0)
-      return this.#write({ path, ...settings, isFrozen: false, started: 0 }, {}, rider);
+      return this.#write({ path, ...settings, isFrozen: false }, {}, rider);
     const { number, put } = this.#parts.takeNumber();
     const above = around === "" ? undefined : this.accountOf(around);
     const change = accounts.open(number, above, budget);
     // The group itself keeps its account open.
     accounts.join(number);
     try {
-      const group: Group = { path, ...settings, account: number, budget, isFrozen: false, started: 0 };
+      const group: GroupRecord = { path, ...settings, account: number, budget, isFrozen: false };
       await this.#write(group, { ...change, puts: [...change.puts, put] }, rider);
     } catch (error) {
       const refusal = await accounts.refusal(error, above, budget, "group", number);
@@ -218,10 +227,18 @@ export class GroupTable {
     }
   }
 
-  async #write(group: Group, more: Parameters<Committer["commit"]>[0], rider?: Rider): Promise<void> {
+  async #write(group: GroupRecord, more: Parameters<Committer["commit"]>[0], rider?: Rider): Promise<void> {
     const puts = [...(more.puts ?? []), { key: groupKey(group.path), value: encode(group) }];
-    await this.#parts.committer.commit({ ...more, puts }, [], rider);
+    const before = this.#groups.get(group.path);
+    // At once: nothing starts in a group that is being frozen.
     this.#groups.set(group.path, group);
+    try {
+      await this.#parts.committer.commit({ ...more, puts }, [], rider);
+    } catch (error) {
+      if (before === undefined) this.#groups.delete(group.path);
+      else this.#groups.set(group.path, before);
+      throw error;
+    }
   }
 
   /**
@@ -237,8 +254,9 @@ export class GroupTable {
         throw new KernelError("ENOTEMPTY", `group ${path} holds ${living} living processes and ${below} groups`, {
           path: `/sys/groups/${path}`,
         });
-      await this.#parts.committer.commit({ deletes: [groupKey(path)] }, [], rider);
+      await this.#parts.committer.commit({ deletes: [groupKey(path), startedKey(path)] }, [], rider);
       this.#groups.delete(path);
+      this.#started.delete(path);
       await this.#parts.allocations.close(this.#parts.accounts.depart(group.account));
     });
   }
@@ -285,11 +303,11 @@ function assertSettings({ weight, processes, spawns }: GroupSettings): void {
     throw new KernelError("EINVAL", `the weight of a group is a whole number from 1 to 10000, found ${weight}`);
 }
 
-const encode = (group: Group): string => JSON.stringify({ v: FORMAT, ...group });
+const encode = (group: GroupRecord): string => JSON.stringify({ v: FORMAT, ...group });
 
-function decode(text: string): Group {
+function decode(text: string): GroupRecord {
   // Written by `encode` only.
-  const { v, account, ...group } = JSON.parse(text) as Group & { readonly v: number };
+  const { v, account, ...group } = JSON.parse(text) as GroupRecord & { readonly v: number };
   if (v !== FORMAT) throw new KernelError("EVERSION", `a group has format ${v}, this program reads ${FORMAT}`);
   return { ...group, ...(account === undefined ? {} : { account: toPid(account) }) };
 }

@@ -25,7 +25,7 @@ import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
-import { Allocations, NO_ACCOUNT, addPuts, isLostRace, leastAmounts, mergeAdds } from "./allocation.ts";
+import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
@@ -149,6 +149,12 @@ export class ProcessTable {
     return this.#processes.get(pid);
   }
 
+  get #ownerProcess(): Process {
+    const owner = this.#processes.get(PID_OWNER);
+    if (owner === undefined) throw new KernelError("EBUSY", "the kernel is still booting");
+    return owner;
+  }
+
   childrenOf(pid: Pid): readonly Pid[] {
     return [...(this.#children.get(pid) ?? [])];
   }
@@ -254,7 +260,7 @@ export class ProcessTable {
         ? opened
         : { ...NO_ACCOUNT, ...opened, adds: mergeAdds([...spawning, ...(opened?.adds ?? [])]) };
     const counted = this.groups.started(group);
-    const change = addPuts(moved, counted.puts);
+    const change = withAdds(moved, counted.adds);
     this.#accounts.join(account);
     // A child from now on: whoever ends the branch ends it too.
     this.#add(process);
@@ -388,7 +394,9 @@ export class ProcessTable {
   }
 
   /** A process without a program: whoever acts through it is outside. It leaves no record and ends with its host. */
-  seat(parent: Process, user: string, capability: Capability): Process {
+  async seat(parent: Process, user: string, capability: Capability): Promise<Process> {
+    this.#assertMaySpawn(parent);
+    if (parent.identity.group !== undefined) this.groups.assertRoom(parent.identity.group, parent);
     const pid = toPid(this.#nextPid++);
     const identity: ProcessIdentity = {
       pid,
@@ -406,6 +414,8 @@ export class ProcessTable {
     this.#accounts.join(process.account);
     process.become({ name: "running" });
     this.#add(process);
+    // Its number is used up, over restarts too.
+    if (pid >= this.#reservedPid) await this.#commitVolatileSpawn(undefined, undefined);
     return process;
   }
 
@@ -416,6 +426,9 @@ export class ProcessTable {
   claim(process: Process, again: boolean): { readonly process: Process; readonly undo: () => void } {
     const { pid, state } = process;
     const current = this.#processes.get(pid) ?? process;
+    const { group } = process.identity;
+    if (again && group !== undefined && this.groups.find(group) !== undefined)
+      this.groups.assertRoom(group, this.#ownerProcess);
     if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
       const fresh = new Process(process.identity, process.capability, this.#archive.createJournal(pid), process.input);
       fresh.inputRef = process.inputRef;

@@ -188,7 +188,8 @@ export class Process {
 
   /** Holds a process that runs; what was stopped before is stopped again after a thaw. */
   freeze(): void {
-    if (this.program === undefined || this.#state.name === "frozen") return;
+    const { name } = this.#state;
+    if (name === "frozen" || name === "sleeping" || name === "quarantined" || name === "zombie") return;
     this.#wasStopped = this.#state.name === "stopped";
     this.become({ name: "frozen" });
   }

@@ -215,8 +215,8 @@ export class Resumption {
   }
 
   /** Lets a quarantined process be resumed again, on somebody's word. */
-  async pardon(process: Process): Promise<void> {
-    await process.journal?.note({ t: "alive", at: this.#committer.now() });
+  async pardon(process: Process, rider?: Rider): Promise<void> {
+    await process.journal?.note({ t: "alive", at: this.#committer.now() }, undefined, rider);
     process.become({ name: "sleeping" });
   }
 

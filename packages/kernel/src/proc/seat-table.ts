@@ -4,7 +4,7 @@
 // V2  A pass that is revoked, or that was narrowed from one, is refused at once; its seats end.
 
 import type { Metastore } from "../abi/metastore.ts";
-import type { PassAuthority, PassClaims } from "../abi/pass.ts";
+import type { PassAuthority, PassClaims, PassRequest } from "../abi/pass.ts";
 import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, toPid } from "../base/id.ts";
 import type { Capability } from "../cap/capability.ts";
@@ -24,9 +24,23 @@ export interface SeatParts {
   readonly passes: PassAuthority | undefined;
 }
 
+/** Whom a pass stands for. */
+export interface Seat {
+  readonly process: Process;
+  /** The same for the same pass: what one client has asked is no business of another. */
+  readonly identity: string;
+  /** Settles when the seat is taken away. */
+  readonly ended: Promise<void>;
+  leave(): Promise<void>;
+}
+
+/** The owner's process ends with its host. */
+const NEVER = new Promise<void>(() => undefined);
+
 export class SeatTable {
   readonly #parts: SeatParts;
   readonly #revoked = new Set<string>();
+  readonly #ownerPasses = new Set<string>();
   /** Seats by the ids of their passes. */
   readonly #seats = new Map<Process, readonly string[]>();
 
@@ -48,10 +62,7 @@ export class SeatTable {
    * The process that the holder of a pass acts as: the owner's, or a seat of its own, which `leave` ends.
    * @throws {EACCES} there is no pass, or it is not valid here and now
    */
-  async take(
-    pass: string | undefined,
-    audiences: readonly string[],
-  ): Promise<{ readonly process: Process; readonly leave: () => Promise<void> }> {
+  async take(pass: string | undefined, audiences: readonly string[]): Promise<Seat> {
     const { passes, committer, processes } = this.#parts;
     if (pass === undefined || passes === undefined)
       throw new KernelError("EACCES", "this host wants a pass; the owner's is in owner.pass of the data directory");
@@ -61,38 +72,58 @@ export class SeatTable {
     const issuer = processes.get(toPid(claims.pid));
     if (issuer === undefined || !issuer.isAlive)
       throw new KernelError("EACCES", `the pass was issued by process ${claims.pid}, which has ended`);
-    const owner = processes.get(PID_OWNER);
-    const isOwners = claims.layers.every((grants) => grants.length === 1 && grants[0] === "*");
-    if (issuer === owner && isOwners) return { process: issuer, leave: () => Promise.resolve() };
+    if (claims.pid === PID_OWNER && claims.ids.length === 1 && this.#ownerPasses.has(claims.ids[0] ?? ""))
+      return { process: issuer, identity: "owner", ended: NEVER, leave: () => Promise.resolve() };
     const capability = await this.#capabilityOf(claims, issuer.capability);
-    const process = processes.seat(issuer, claims.subject, capability);
+    const process = await processes.seat(issuer, claims.subject, capability);
+    // Nothing waits from here on: what was revoked or ended meanwhile has the last word.
+    if (!issuer.isAlive || issuer.isEnding || claims.ids.some((id) => this.#revoked.has(id))) {
+      await processes.exit(process, { code: 1 });
+      throw new KernelError("EACCES", "the pass was revoked, or its issuer has ended");
+    }
     this.#seats.set(process, claims.ids);
-    const leave = async (): Promise<void> => {
-      this.#seats.delete(process);
-      if (process.isAlive) await processes.exit(process, { code: 0 });
-    };
-    return { process, leave };
+    const ended = process.done.then(() => void this.#seats.delete(process));
+    // Seats end with whoever they have their rights from.
+    void issuer.done.then(() => this.#end(process));
+    return { process, identity: claims.names.join(" "), ended, leave: () => this.#end(process) };
+  }
+
+  /** A pass of the owner's own, that stands for the owner and not for a seat. */
+  issueOwners(passes: PassAuthority, request: PassRequest): string {
+    const { pass, id } = passes.issue(request);
+    this.#ownerPasses.add(id);
+    return pass;
+  }
+
+  async #end(process: Process): Promise<void> {
+    if (process.isAlive && !process.isEnding) await this.#parts.processes.exit(process, { code: 0 });
   }
 
   /** The layers of a pass are the same for all its seats, so that counted uses are counted together. */
-  async #capabilityOf({ ids, layers, expires }: PassClaims, base: Capability): Promise<Capability> {
+  async #capabilityOf({ ids, names, layers, expires }: PassClaims, base: Capability): Promise<Capability> {
     let capability = base;
     for (const [at, texts] of layers.entries()) {
       const grants = parseGrants(texts).map((grant) => ({
         ...grant,
         expires: Math.min(grant.expires ?? expires, expires),
       }));
-      capability = capability.with(await this.#parts.layers.ofPass(`pass-${ids[at] ?? ""}`, grants));
+      capability = capability.with(
+        await this.#parts.layers.ofPass(`${layerOf(ids[at] ?? "")}${names[at] ?? ""}`, grants),
+      );
     }
     return capability;
   }
 
-  /** Refuses a pass from now on, and ends its seats. */
+  /** Refuses a pass from now on, ends its seats, and takes from everything else what it has by it. */
   async revoke(id: string, rider?: Rider): Promise<void> {
     this.#revoked.add(id);
     await this.#parts.committer.commit({ puts: [{ key: revokedKey(id), value: "" }] }, [], rider);
+    await this.#parts.layers.empty(layerOf(id));
     for (const [process, ids] of this.#seats) {
-      if (ids.includes(id)) await this.#parts.processes.kill(process, "KILL");
+      if (ids.includes(id) && process.isAlive) await this.#parts.processes.kill(process, "KILL");
     }
   }
 }
+
+/** Layers of blocks with this id begin so; the rest of a layer's id names the block itself. */
+const layerOf = (id: string): string => `pass-${id}.`;

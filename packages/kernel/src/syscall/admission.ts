@@ -130,6 +130,8 @@ async function askFor(
   if (answer.verdict === "edit")
     return { edited: { ...(args as object), ...(answer.value as object) }, answer: answer.id };
   await host.asks.consume(answer.id);
+  const { user } = caller.identity;
+  host.audit.denied({ pid: caller.pid, user, call: name, payload: need }, "EACCES");
   throw new KernelError(
     "EACCES",
     `${answer.by} did not allow process ${caller.pid} (${caller.identity.name}) to ${name} ${need.resource}${answer.why === undefined ? "" : `: ${answer.why}`}`,

@@ -165,52 +165,11 @@ export class Dispatcher {
   }
 
   #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
-    if (row.spends !== undefined && caller.account !== undefined) {
-      const amounts = row.spends(args, target);
-      const { accounts } = this.#host;
-      if (resourcesOf(amounts).some((resource) => accounts.carrierOf(caller.account, resource) !== undefined))
-        return this.#spending(caller, name, row, args, target, amounts);
-    }
-    return this.#perform(caller, name, row, args, target);
-  }
-
-  async #spending(
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    args: unknown,
-    target: Target,
-    amounts: Amounts,
-  ): Promise<unknown> {
-    const { accounts, committer } = this.#host;
-    const { reservation, end } = await reserve(this.#host, caller, {
-      syscall: name,
-      key: `${name} ${target.resource}`,
-      amounts,
-      signal: caller.signal,
-      commit: (_reservation, adds) => committer.commit({ adds }),
-    });
-    end();
+    const isRecorded = row.kind === "mutation" && row.audit !== "none";
+    const draft = isRecorded ? this.#draft(caller, name, row, args, target) : undefined;
+    if (draft === undefined) return this.#spendAndPerform(caller, name, row, args, target, undefined);
     try {
-      return await this.#perform(caller, name, row, args, target);
-    } catch (error) {
-      if (caller.isAlive && !caller.isEnding) {
-        await committer.commit({ adds: accounts.release(reservation) });
-        accounts.freed(reservation);
-      }
-      throw error;
-    }
-  }
-
-  #perform(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
-    const draft =
-      row.kind === "mutation" && row.audit !== "none" ? this.#draft(caller, name, row, args, target) : undefined;
-    if (this.#interceptors !== undefined || this.#audit !== undefined)
-      return this.#observed(caller, name, row, args, target, draft);
-    if (row.external === true) return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target));
-    if (draft === undefined) return row.handle(this.#host, caller, args, target);
-    try {
-      const result = row.handle(this.#host, caller, args, target, draft);
+      const result = this.#spendAndPerform(caller, name, row, args, target, draft);
       if (!(result instanceof Promise)) {
         draft.done();
         return result;
@@ -229,6 +188,67 @@ export class Dispatcher {
       draft.failed(error);
       throw error;
     }
+  }
+
+  #spendAndPerform(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    draft: AuditDraft | undefined,
+  ): unknown {
+    if (row.spends !== undefined && caller.account !== undefined) {
+      const amounts = row.spends(args, target);
+      const { accounts } = this.#host;
+      if (resourcesOf(amounts).some((resource) => accounts.carrierOf(caller.account, resource) !== undefined))
+        return this.#spending(caller, name, row, args, target, amounts, draft);
+    }
+    return this.#perform(caller, name, row, args, target, draft);
+  }
+
+  async #spending(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    amounts: Amounts,
+    draft: AuditDraft | undefined,
+  ): Promise<unknown> {
+    const { accounts, committer } = this.#host;
+    const { reservation, end } = await reserve(this.#host, caller, {
+      syscall: name,
+      key: `${name} ${target.resource}`,
+      amounts,
+      signal: caller.signal,
+      commit: (_reservation, adds) => committer.commit({ adds }),
+    });
+    end();
+    try {
+      return await this.#perform(caller, name, row, args, target, draft);
+    } catch (error) {
+      if (caller.isAlive && !caller.isEnding) {
+        await committer.commit({ adds: accounts.release(reservation) });
+        accounts.freed(reservation);
+      }
+      throw error;
+    }
+  }
+
+  #perform(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    draft: AuditDraft | undefined,
+  ): unknown {
+    if (this.#interceptors !== undefined || this.#audit !== undefined)
+      return this.#observed(caller, name, row, args, target, draft);
+    if (row.external === true)
+      return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target, draft));
+    return row.handle(this.#host, caller, args, target, draft);
   }
 
   #draft(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): AuditDraft {
@@ -296,13 +316,11 @@ export class Dispatcher {
       for (const { pre } of this.#interceptors ?? []) payload = (await pre?.(info, payload)) ?? payload;
       if (row.external === true) await this.#host.store.flush();
       const result = await row.handle(this.#host, caller, payload, target, draft);
-      draft?.done();
       for (const { post } of this.#interceptors ?? []) post?.(info, result);
       if (row.kind === "mutation")
         this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "ok" });
       return result;
     } catch (error) {
-      draft?.failed(error);
       this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "failed", error });
       throw error;
     }

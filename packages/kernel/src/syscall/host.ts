@@ -5,7 +5,7 @@ import type { ModelTable } from "../abi/model.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { PassAuthority } from "../abi/pass.ts";
-import type { Signer } from "../abi/signer.ts";
+import type { AuditAnchor, Signer } from "../abi/signer.ts";
 import type { AuditTrail } from "../audit/trail.ts";
 import type { AccountTree } from "../budget/account.ts";
 import type { PriceTable } from "../budget/price.ts";
@@ -47,7 +47,10 @@ export interface Host {
   readonly passes: PassAuthority | undefined;
   /** Whom passes are for: this data directory. */
   readonly audience: string;
+  /** This start of it alone: for passes of processes that no later one knows. */
+  readonly sessionAudience: string;
   readonly audit: AuditTrail;
+  readonly anchor: AuditAnchor | undefined;
   /** Questions about budgets under way, by account and resource; whether more was granted. */
   readonly budgetAsks: Map<string, Promise<boolean>>;
   readonly signer: Signer | undefined;

@@ -1,7 +1,14 @@
 // Rows about the audit trail.
 
 import { AUDIT_LOG, SEAL_LOG, decodePayload, payloadKey } from "../audit/record.ts";
-import { type AuditReport, type ShownRecord, auditRecords, sealBefore, verifyAudit } from "../audit/verify.ts";
+import {
+  type AuditReport,
+  type ShownRecord,
+  auditRecords,
+  sealBefore,
+  verifyAudit,
+  withPayload,
+} from "../audit/verify.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Seq, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -22,13 +29,13 @@ export const AUDIT_ROWS = {
     target: onAudit,
     handle: async (host, _caller, { after, limit = DEFAULT_PAGE }) => {
       const found: ShownRecord[] = [];
-      for await (const record of auditRecords(host.store, toSeq(after ?? 0))) {
+      const from = after === undefined ? host.audit.startOf(limit) : toSeq(after);
+      for await (const record of auditRecords(host.store, from)) {
+        if (after !== undefined && found.length >= limit) break;
         found.push(record);
-        if (found.length <= limit) continue;
-        if (after !== undefined) return found.slice(0, limit);
-        found.shift();
+        if (found.length > limit) found.shift();
       }
-      return found;
+      return Promise.all(found.map((record) => withPayload(host.store, record)));
     },
   }),
   auditVerify: row<Record<string, never>, Promise<AuditReport>>({
@@ -39,7 +46,8 @@ export const AUDIT_ROWS = {
     target: onAudit,
     handle: async (host) => {
       await host.audit.seal();
-      return verifyAudit(host.store, host.platform, host.signer);
+      const { signer, audit, anchor } = host;
+      return verifyAudit(host.store, host.platform, { signer, head: audit.head, anchored: anchor?.read() });
     },
   }),
   auditRedact: row<{ readonly ids: readonly string[]; readonly why: string }, Promise<number>>({
@@ -55,7 +63,7 @@ export const AUDIT_ROWS = {
     handle: async (host, _caller, { ids }, _target, draft) => {
       const entries = await Promise.all(ids.map((id) => host.store.get(payloadKey(id))));
       const found = ids.filter((_id, at) => entries[at] !== undefined);
-      if (entries.some((entry) => entry !== undefined && decodePayload(String(entry.value)).right === "audit.redact"))
+      if (entries.some((entry) => entry !== undefined && decodePayload(String(entry.value))?.right === "audit.redact"))
         throw new KernelError("EPERM", "what was removed, and by whom, cannot be removed itself", {
           syscall: "auditRedact",
         });
@@ -79,7 +87,7 @@ export const AUDIT_ROWS = {
       const deletes: string[] = [];
       for await (const record of auditRecords(host.store)) {
         if (record.seq > through) break;
-        if (record.payload !== undefined) deletes.push(payloadKey(record.id));
+        if (record.hash !== undefined) deletes.push(payloadKey(record.id));
       }
       draft?.add({ through, head });
       const trims = [

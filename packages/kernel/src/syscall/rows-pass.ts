@@ -1,6 +1,7 @@
 // Rows about passes: capabilities that are carried out of the host, and brought back into it.
 
 import { KernelError } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { Host } from "./host.ts";
@@ -51,7 +52,8 @@ export const PASS_ROWS = {
       const { pass, id } = passesOf(host).issue({
         subject: user ?? caller.identity.user,
         pid: caller.pid,
-        audience: host.audience,
+        // A process that leaves no record is unknown to the next start of the host, and so is its number.
+        audience: caller.journal === undefined && caller.pid !== PID_OWNER ? host.sessionAudience : host.audience,
         grants,
         issued,
         notBefore: from,

@@ -139,7 +139,7 @@ export const PROCESS_ROWS = {
       }
       const process = await processOf(host, a.pid, "resume");
       const isKept = process.state.name === "quarantined" || process.state.name === "sleeping";
-      if (isKept && a.force === true) await host.processes.resumption.pardon(process);
+      if (isKept && a.force === true) await host.processes.resumption.pardon(process, draft);
       else if (process.state.name === "quarantined") {
         throw new KernelError(
           "EQUARANTINE",
@@ -157,9 +157,9 @@ export const PROCESS_ROWS = {
         );
       }
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
-      if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget);
       const claim = host.processes.claim(process, again);
       try {
+        if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
         await host.processes.resumption.resume(claim.process, program, again, a.budget, draft);
       } catch (error) {
