@@ -201,14 +201,24 @@ function toModelError(error: unknown, name: string): KernelError {
       return new KernelError(known, `${name} cannot be reached: ${cause instanceof Error ? cause.message : why}`, {
         path,
         cause: error,
+        // Only a connection that never was has asked for nothing.
+        mayHaveActed: known !== "ECONNREFUSED",
       });
     cause = inner;
   }
   // The provider package says so of a stream that ended before its last part.
   if (error instanceof Error && error.name === "AI_InvalidResponseDataError" && data === undefined)
-    return new KernelError("ECONNRESET", `${name} ended its answer before it was complete`, { path, cause: error });
+    return new KernelError("ECONNRESET", `${name} ended its answer before it was complete`, {
+      path,
+      cause: error,
+      mayHaveActed: true,
+    });
   // Neither a refusal nor the network: what came is not what the wire format says.
-  return new KernelError("EPROTO", `${name} answers with what is no answer: ${why}`, { path, cause: error });
+  return new KernelError("EPROTO", `${name} answers with what is no answer: ${why}`, {
+    path,
+    cause: error,
+    mayHaveActed: true,
+  });
 }
 
 function adviceFor(code: Errno): string {

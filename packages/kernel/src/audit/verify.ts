@@ -153,7 +153,8 @@ async function missingSeals(
   const entry = await store.get(LAST_SEAL_KEY);
   const last = entry === undefined ? undefined : parseLastSeal(String(entry.value));
   if (entry !== undefined && last === undefined) return "what the store knows of the newest seal cannot be read";
-  if ((last?.head ?? "") !== (head ?? GENESIS)) return "seals at the end of the chain are gone, or what the store knows of the newest is";
+  if ((last?.head ?? "") !== (head ?? GENESIS))
+    return "seals at the end of the chain are gone, or what the store knows of the newest is";
   if (known !== undefined && known !== (head ?? GENESIS)) return "the running host has made another newest seal";
   if (anchored !== undefined && !heads.has(anchored) && !trims.has(anchored))
     return "a head that was kept outside of the store is not in the chain: the store was set back";

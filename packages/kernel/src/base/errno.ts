@@ -85,6 +85,8 @@ export interface ErrorDetails {
   readonly cause?: unknown;
   /** How long whoever refused asks to wait before another try. */
   readonly retryAfterMs?: number;
+  /** What was asked for may have been done, and may have to be paid for: only its answer is missing. */
+  readonly mayHaveActed?: boolean;
   /** Ties together the records of one request across processes. */
   readonly correlationId?: string;
 }
@@ -111,6 +113,7 @@ export class KernelError extends Error {
   readonly pid: number | undefined;
   readonly correlationId: string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly mayHaveActed: boolean;
   readonly [BRAND] = true;
 
   constructor(code: Errno, message: string, details: ErrorDetails = {}) {
@@ -122,6 +125,7 @@ export class KernelError extends Error {
     this.pid = details.pid;
     this.correlationId = details.correlationId;
     this.retryAfterMs = details.retryAfterMs;
+    this.mayHaveActed = details.mayHaveActed === true;
   }
 }
 

@@ -22,6 +22,8 @@ export interface UsageEntry {
   readonly tier?: string;
   /** What was settled: what the budget was charged. */
   readonly used: Amounts;
+  /** Nobody saw the end of the call: `used` is what was reserved for it. */
+  readonly isUnknown?: boolean;
   /** What a provider reported beyond what was reserved; it was not charged. */
   readonly over?: Amounts;
 }

@@ -15,6 +15,8 @@ function summary(record: JournalRecord): string {
       return `resume  ${record.revision.slice(0, 12)}`;
     case "intent":
       return `intent  ${record.p}`;
+    case "lost":
+      return `lost    ${record.p}: ${record.error.message}`;
     case "release":
       return `release ${record.p}: ${record.error.message}`;
     case "step": {

@@ -111,7 +111,7 @@ export class Journal {
         addUse(usage, record.use);
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved });
-      } else if (record.t === "release") {
+      } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
       } else if (record.t === "retry") {
         deleteFailures(recorded);
@@ -246,8 +246,13 @@ export class Journal {
   }
 
   /** Appends any other record. */
-  note(record: JournalRecord, adds?: Batch["adds"], rider?: Rider): Promise<Receipt> {
-    return this.#append(encodeRecord(record), adds, rider);
+  note(
+    record: JournalRecord,
+    adds?: Batch["adds"],
+    rider?: Rider,
+    appends?: NonNullable<Batch["appends"]>,
+  ): Promise<Receipt> {
+    return this.#append(encodeRecord(record), adds, rider, appends);
   }
 
   /** No more records: what an abandoned computation still reports is discarded. */

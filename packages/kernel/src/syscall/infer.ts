@@ -111,6 +111,7 @@ async function askModel(
   let held: Held | undefined;
   // Whoever has answered is paid, whatever becomes of the answer.
   let hasAnswered = false;
+  let wasAsked = false;
   try {
     if (caller.limits?.rates !== undefined)
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
@@ -129,6 +130,7 @@ async function askModel(
       // What was reserved is what the model may use: an answer is cut there, never charged beyond.
       const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
       const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
+      wasAsked = model.effect !== "pure";
       const response = await withinTime(host, caller, `model ${name}`, signal, (limited) =>
         model.infer(bounded, {
           signal: limited,
@@ -145,7 +147,9 @@ async function askModel(
       if (caller.state.name === "waiting") caller.become(state);
     }
   } catch (error) {
-    if (!hasAnswered) await giveBack(host, caller, place, held?.reservation, error);
+    const isUnknown = wasAsked && (signal.aborted || (isKernelError(error) && error.mayHaveActed));
+    if (!hasAnswered && isUnknown) await lose(host, caller, place, model, held?.reservation, error);
+    else if (!hasAnswered) await giveBack(host, caller, place, held?.reservation, error);
     throw toKernelError(error, "EIO", { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid });
   } finally {
     held?.end();
@@ -290,6 +294,24 @@ async function settle(
   }
   if (reservation !== undefined) await warn(host, caller, reservation);
   if (unrecorded !== undefined) throw unrecorded.error;
+}
+
+/** A call that may have to be paid for without an answer: what was reserved for it is spent. */
+async function lose(
+  host: Host,
+  caller: Process,
+  place: string,
+  model: Model,
+  reservation: Reservation | undefined,
+  error: unknown,
+): Promise<void> {
+  if (reservation === undefined || !caller.isAlive || caller.isEnding) return;
+  const tier = host.prices.tierOf(model) ?? "operational";
+  const entry = { place, model: model.name, tier, used: reservation.amounts, isUnknown: true };
+  const appends = [usageAppend(host, caller, entry)];
+  const record = { t: "lost", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
+  if (caller.journal !== undefined) await caller.journal.note(record, undefined, undefined, appends);
+  else await host.committer.commit({ appends });
 }
 
 async function giveBack(

@@ -325,6 +325,7 @@ export async function withinTime<T>(
     `${what} took longer than the ${ms} ms that process ${caller.pid} gives a call`,
     {
       pid: caller.pid,
+      mayHaveActed: true,
     },
   );
   const timer = host.platform.setTimer(ms, () => controller.abort(late));
