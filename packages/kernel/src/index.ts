@@ -8,6 +8,7 @@ export * from "./abi/model.ts";
 export * from "./abi/object-store.ts";
 export * from "./abi/platform.ts";
 export * from "./abi/pass.ts";
+export * from "./abi/secret.ts";
 export * from "./abi/signer.ts";
 export * from "./abi/tool.ts";
 export type { AuditPayload, AuditRecord } from "./audit/record.ts";

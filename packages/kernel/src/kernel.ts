@@ -5,6 +5,7 @@ import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
 import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
 import type { PassAuthority } from "./abi/pass.ts";
+import type { SecretStore } from "./abi/secret.ts";
 import type { AuditAnchor, Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
@@ -18,6 +19,7 @@ import type { ProcessLimits } from "./budget/limits.ts";
 import { type PriceList, PriceTable } from "./budget/price.ts";
 import { RateTable } from "./budget/rate.ts";
 import { LayerTable } from "./cap/layer-table.ts";
+import { Vault } from "./cap/vault.ts";
 import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
@@ -66,6 +68,8 @@ export interface KernelParts {
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
   readonly loader?: ProgramLoader;
+  /** Where secrets are, the first that has one decides. */
+  readonly secrets?: readonly SecretStore[];
   /** Signs heads of the audit chain, and passes; without it nothing is signed. */
   readonly signer?: Signer;
   /** Where the newest head of the audit chain is kept beside the store. */
@@ -91,6 +95,8 @@ export class Kernel implements AsyncDisposable {
     const { store, objects, platform } = parts;
     const bus = new EventBus(store, platform.clock);
     const committer = new Committer(store, bus, platform.clock);
+    const vault = new Vault(parts.secrets);
+    committer.setMasker(vault);
     const accounts = new AccountTree(store);
     const layers = new LayerTable(store, committer);
     const asks = new AskTable(store, committer);
@@ -140,6 +146,7 @@ export class Kernel implements AsyncDisposable {
       fs,
       accounts,
       rates: new RateTable(platform.clock),
+      vault,
       prices: new PriceTable(parts.prices),
       processes,
       groups: processes.groups,

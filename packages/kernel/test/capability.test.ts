@@ -43,6 +43,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   auditVerify: {},
   auditRedact: { ids: ["1-1"], why: "test" },
   auditTrim: { before: 0, why: "test" },
+  secret: { name: "KEY" },
   issuePass: { grants: ["fs.read"] },
   revokePass: { id: "x" },
   groups: {},

@@ -187,12 +187,15 @@ export class AuditTrail {
     if (act.on !== undefined) text += `,"on":${JSON.stringify(act.on)}`;
     let { puts } = batch;
     if (act.payload !== undefined) {
-      const payload = encodePayload(this.#salt(), act.payload);
+      // Before it is hashed: what is stored is what the hash is of.
+      const plain = encodePayload(this.#salt(), act.payload);
+      const payload = this.#committer.masker?.mask(plain) ?? plain;
       text += `,"hash":"${this.#platform.hash(payload)}"`;
       puts = [...(puts ?? []), { key: payloadKey(id), value: payload }];
     }
     this.#schedule();
-    const appends = [...(batch.appends ?? []), { log: AUDIT_LOG, value: `${text}}` }];
+    const value = this.#committer.masker?.mask(`${text}}`) ?? `${text}}`;
+    const appends = [...(batch.appends ?? []), { log: AUDIT_LOG, value }];
     return puts === undefined ? { ...batch, appends } : { ...batch, appends, puts };
   }
 

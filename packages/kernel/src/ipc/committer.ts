@@ -2,7 +2,7 @@
 
 import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { Clock } from "../abi/platform.ts";
-import { EVENT_LOG, type EventBus, type PendingEvent, encodeEvent } from "./event-bus.ts";
+import { EVENT_LOG, type EventBus, type Masker, type PendingEvent, encodeEvent } from "./event-bus.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type Seq, toSeq } from "../base/id.ts";
 
@@ -17,10 +17,26 @@ export interface Rider {
   left(): void;
 }
 
+/** Content of files is their writer's business. */
+const isContent = (key: string): boolean => key.startsWith("x/");
+
+function masked(batch: Batch, masker: Masker): Batch {
+  const hide = <T>(value: T): T | string => (typeof value === "string" ? masker.mask(value) : value);
+  const { puts, appends } = batch;
+  return {
+    ...batch,
+    ...(puts === undefined
+      ? {}
+      : { puts: puts.map((put) => (isContent(put.key) ? put : { key: put.key, value: hide(put.value) })) }),
+    ...(appends === undefined ? {} : { appends: appends.map(({ log, value }) => ({ log, value: hide(value) })) }),
+  };
+}
+
 export class Committer {
   readonly #store: Metastore;
   readonly #bus: EventBus;
   readonly #clock: Clock;
+  #masker: Masker | undefined;
   #lastInstant = 0;
   #trimmedAt = 0;
 
@@ -28,6 +44,16 @@ export class Committer {
     this.#store = store;
     this.#bus = bus;
     this.#clock = clock;
+  }
+
+  /** Masks secrets in everything that is recorded from now on; nothing is done while there are none. */
+  setMasker(masker: Masker): void {
+    this.#masker = masker;
+    this.#bus.setMasker(masker);
+  }
+
+  get masker(): Masker | undefined {
+    return this.#masker;
   }
 
   get store(): Metastore {
@@ -46,7 +72,8 @@ export class Committer {
   }
 
   /** Commits a change with the records of its events, then tells who listens. */
-  commit(batch: Batch, events?: readonly PendingEvent[], rider?: Rider): Promise<Receipt> {
+  commit(bare: Batch, events?: readonly PendingEvent[], rider?: Rider): Promise<Receipt> {
+    const batch = this.#masker?.isEmpty === false ? masked(bare, this.#masker) : bare;
     const full = rider === undefined ? batch : rider.board(batch);
     const hasEvents = events !== undefined && events.length > 0;
     const committing = this.#store.commit(hasEvents ? this.#withEvents(full, events) : full);
@@ -61,7 +88,10 @@ export class Committer {
   #withEvents(batch: Batch, events: readonly PendingEvent[]): Batch {
     const at = this.now();
     const appends = [...(batch.appends ?? [])];
-    for (const event of events) appends.push({ log: EVENT_LOG, value: encodeEvent(event, at) });
+    for (const event of events) {
+      const text = encodeEvent(event, at);
+      appends.push({ log: EVENT_LOG, value: this.#masker?.mask(text) ?? text });
+    }
     const oldest = this.#store.seq - LIMITS.eventRetention;
     if (oldest < this.#trimmedAt + TRIM_EVERY) return { ...batch, appends };
     this.#trimmedAt = oldest;

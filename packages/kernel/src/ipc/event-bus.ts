@@ -34,6 +34,13 @@ export interface PendingEvent {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
+/** Takes secrets out of what is recorded or told. */
+export interface Masker {
+  readonly isEmpty: boolean;
+  mask(text: string): string;
+  maskData<T>(value: T): T;
+}
+
 interface Subscriber {
   readonly accepts: (event: KernelEvent) => boolean;
   readonly deliver: (event: KernelEvent) => void;
@@ -50,6 +57,7 @@ export class EventBus {
   readonly #store: Metastore;
   readonly #clock: Clock;
   readonly #subscribers = new Set<Subscriber>();
+  #masker: Masker | undefined;
   #published = 0;
   #dropped = 0;
 
@@ -67,10 +75,16 @@ export class EventBus {
     return { published: this.#published, dropped: this.#dropped, subscribers: this.#subscribers.size };
   }
 
+  /** Masks secrets in what is told from now on. */
+  setMasker(masker: Masker): void {
+    this.#masker = masker;
+  }
+
   publish(event: PendingEvent, seq: Seq = this.#store.seq): void {
     this.#published++;
     if (this.#subscribers.size === 0) return;
-    const full: KernelEvent = { name: event.name, seq, at: this.#clock.now(), pid: event.pid, data: event.data };
+    const data = this.#masker?.maskData(event.data) ?? event.data;
+    const full: KernelEvent = { name: event.name, seq, at: this.#clock.now(), pid: event.pid, data };
     for (const subscriber of this.#subscribers) if (subscriber.accepts(full)) subscriber.deliver(full);
   }
 

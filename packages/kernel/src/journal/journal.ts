@@ -228,7 +228,8 @@ export class Journal {
   }
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
-    const ref = await this.#objects.put(new TextEncoder().encode(json));
+    const text = this.#committer.masker?.mask(json) ?? json;
+    const ref = await this.#objects.put(new TextEncoder().encode(text));
     return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.rider, more.appends);
   }
 

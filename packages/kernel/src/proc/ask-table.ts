@@ -141,8 +141,9 @@ export class AskTable {
           pid: process.pid,
         },
       );
+    const masker = this.#committer.masker;
     const ask: Ask = {
-      ...question,
+      ...(masker?.maskData({ ...question }) ?? question),
       id: this.#next++,
       pid: process.pid,
       runId: process.identity.runId,

@@ -684,7 +684,8 @@ export class ProcessTable {
   #failureOf(process: Process, error: unknown): Exit {
     if (process.isAborted && isKernelError(error) && error.code === "ECANCELED")
       return { code: 128 + SIGNALS.TERM, signal: "TERM" };
-    return { code: 1, error: toErrorRecord(error) };
+    const record = toErrorRecord(error);
+    return { code: 1, error: this.#committer.masker?.maskData(record) ?? record };
   }
 
   #add(process: Process): void {

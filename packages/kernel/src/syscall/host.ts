@@ -11,6 +11,7 @@ import type { AccountTree } from "../budget/account.ts";
 import type { PriceTable } from "../budget/price.ts";
 import type { RateTable } from "../budget/rate.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
+import type { Vault } from "../cap/vault.ts";
 import type { AskTable } from "../proc/ask-table.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
@@ -38,6 +39,7 @@ export interface Host {
   readonly fs: FileSystem;
   readonly accounts: AccountTree;
   readonly rates: RateTable;
+  readonly vault: Vault;
   readonly prices: PriceTable;
   readonly processes: ProcessTable;
   readonly groups: GroupTable;

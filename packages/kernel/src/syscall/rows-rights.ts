@@ -120,6 +120,15 @@ export const RIGHT_ROWS = {
     target: (_host, caller) => caller.self,
     handle: ask,
   }),
+  secret: row<{ readonly name: string }, Promise<string>>({
+    right: "secret.read",
+    // Who reads one is in the audit trail; its value is nowhere, and is asked for again after a restart.
+    kind: "mutation",
+    summary: "the value of a secret: masked wherever anything is recorded or told from then on",
+    schema: args({ name: { type: "string", minLength: 1, maxLength: 128 } }, ["name"]),
+    target: (_host, _caller, { name }) => ({ resource: name }),
+    handle: (host, _caller, { name }) => host.vault.get(name),
+  }),
   asks: row<Record<string, never>, readonly Ask[]>({
     right: "ask.read",
     kind: "query",

@@ -1,0 +1,146 @@
+// `@ergos/drivers/secrets`: secrets of the environment, in memory, and in a file that is encrypted.
+//
+// The file is JSON: `{ v, salt, secrets: { name: { iv, data, tag } } }`, each value under AES-256-GCM with the name as
+// associated data, so that values cannot change places. The key comes by scrypt from a passphrase, or is read from a
+// key file that is made for the owner alone.
+
+import { createCipheriv, createDecipheriv, randomBytes, scryptSync } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { KernelError, type SecretStore, describe } from "@ergos/kernel";
+
+const FORMAT = 1;
+const NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
+
+/** Secrets of the environment: any variable, by its name. */
+export function environmentSecrets(environment: Readonly<Record<string, string | undefined>>): SecretStore {
+  return {
+    name: "environment",
+    get: (name) => environment[name],
+    names: () => Object.keys(environment).filter((name) => /(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$/.test(name)),
+  };
+}
+
+export function memorySecrets(values: Readonly<Record<string, string>>): SecretStore {
+  const secrets = new Map(Object.entries(values));
+  return { name: "memory", get: (name) => secrets.get(name), names: () => [...secrets.keys()] };
+}
+
+export interface FileSecrets extends SecretStore {
+  set(name: string, value: string): void;
+  /** @returns whether it was there */
+  remove(name: string): boolean;
+  get(name: string): string | undefined;
+  names(): readonly string[];
+}
+
+interface Sealed {
+  readonly iv: string;
+  readonly data: string;
+  readonly tag: string;
+}
+
+interface SecretFile {
+  readonly v: number;
+  readonly salt: string;
+  readonly secrets: Readonly<Record<string, Sealed>>;
+}
+
+export interface FileSecretOptions {
+  readonly file: string;
+  /** What the key is derived from; without it the key is in `keyFile`. */
+  readonly passphrase?: string;
+  /** Read, or made for the owner alone. */
+  readonly keyFile?: string;
+}
+
+/**
+ * Secrets in an encrypted file. Values are decrypted when they are asked for.
+ * @throws {EPERM} others may read the key file · {ECORRUPT} the file is none, or the key is another
+ */
+export function fileSecrets({ file, passphrase, keyFile }: FileSecretOptions): FileSecrets {
+  let content = readSecrets(file);
+  const key = keyOf(content.salt, passphrase, keyFile);
+  const write = (secrets: SecretFile["secrets"]): void => {
+    content = { ...content, secrets };
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(`${file}.next`, JSON.stringify(content), { mode: 0o600 });
+    renameSync(`${file}.next`, file);
+  };
+  return {
+    name: "file",
+    names: () => Object.keys(content.secrets).sort(),
+    get: (name) => {
+      const sealed = Object.hasOwn(content.secrets, name) ? content.secrets[name] : undefined;
+      return sealed === undefined ? undefined : open(sealed, name, key, file);
+    },
+    set: (name, value) => {
+      if (!NAME.test(name))
+        throw new KernelError("EINVAL", `${JSON.stringify(name)} is no name of a secret; letters, digits, _ . and -`);
+      write({ ...content.secrets, [name]: seal(value, name, key) });
+    },
+    remove: (name) => {
+      const { [name]: gone, ...rest } = content.secrets;
+      if (gone !== undefined) write(rest);
+      return gone !== undefined;
+    },
+  };
+}
+
+function readSecrets(file: string): SecretFile {
+  if (!existsSync(file)) return { v: FORMAT, salt: randomBytes(16).toString("base64"), secrets: {} };
+  let content: SecretFile;
+  try {
+    // Its fields are looked at below.
+    content = JSON.parse(readFileSync(file, "utf8")) as SecretFile;
+  } catch (cause) {
+    throw new KernelError("ECORRUPT", `${file} is no file of secrets: ${describe(cause)}`, { path: file, cause });
+  }
+  if (content.v !== FORMAT)
+    throw new KernelError("EVERSION", `${file} has format ${content.v}, this program reads ${FORMAT}`, { path: file });
+  if (typeof content.salt !== "string" || typeof content.secrets !== "object")
+    throw new KernelError("ECORRUPT", `${file} is no file of secrets`, { path: file });
+  return content;
+}
+
+function keyOf(salt: string, passphrase: string | undefined, keyFile: string | undefined): Buffer {
+  if (passphrase !== undefined) return scryptSync(passphrase, Buffer.from(salt, "base64"), 32);
+  if (keyFile === undefined) throw new KernelError("EINVAL", "a file of secrets needs a passphrase or a key file");
+  if (!existsSync(keyFile)) {
+    mkdirSync(dirname(keyFile), { recursive: true, mode: 0o700 });
+    writeFileSync(keyFile, randomBytes(32), { mode: 0o600, flag: "wx" });
+  }
+  if ((statSync(keyFile).mode & 0o077) !== 0)
+    throw new KernelError("EPERM", `others may read ${keyFile}; give it mode 0600 and change the secrets`, {
+      path: keyFile,
+    });
+  const key = readFileSync(keyFile);
+  if (key.length !== 32) throw new KernelError("ECORRUPT", `${keyFile} is no key`, { path: keyFile });
+  return key;
+}
+
+function seal(value: string, name: string, key: Buffer): Sealed {
+  const iv = randomBytes(12);
+  const cipher = createCipheriv("aes-256-gcm", key, iv);
+  cipher.setAAD(Buffer.from(name));
+  const data = Buffer.concat([cipher.update(value, "utf8"), cipher.final()]);
+  return { iv: iv.toString("base64"), data: data.toString("base64"), tag: cipher.getAuthTag().toString("base64") };
+}
+
+function open({ iv, data, tag }: Sealed, name: string, key: Buffer, file: string): string {
+  try {
+    const decipher = createDecipheriv("aes-256-gcm", key, Buffer.from(iv, "base64"), { authTagLength: 16 });
+    decipher.setAAD(Buffer.from(name));
+    decipher.setAuthTag(Buffer.from(tag, "base64"));
+    return Buffer.concat([decipher.update(Buffer.from(data, "base64")), decipher.final()]).toString("utf8");
+  } catch (cause) {
+    throw new KernelError(
+      "ECORRUPT",
+      `the secret ${name} in ${file} cannot be opened: the key is another, or somebody has altered it`,
+      {
+        path: file,
+        cause,
+      },
+    );
+  }
+}
