@@ -14,11 +14,13 @@ import {
   type PriceList,
   type Program,
   type ProgramLoader,
+  type SecretStore,
   type Tool,
   describe,
 } from "@ergos/kernel";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
+import { type FileSecrets, environmentSecrets, fileSecrets } from "@ergos/drivers/secrets";
 import { createPassAuthority, openAnchor, openKeys } from "@ergos/drivers/keys";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
@@ -41,6 +43,9 @@ export { createOfflineModel, networkFilesystemOf, readOwner };
 
 /** Asked when a key of OpenAI is set and nobody names a model. */
 const DEFAULT_OPENAI_MODEL = "gpt-4.1-mini";
+
+/** Values of the environment that are at least this long are masked although nobody has read them. */
+const MASKED_LENGTH_MIN = 16;
 
 export interface MountSpec {
   /** Path in the namespace. */
@@ -99,20 +104,32 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
+    const { stores: secrets, environment } = secretsOf(dir);
     kernel = await Kernel.boot({
       store,
       objects,
       platform,
-      ...modelsOf(options),
+      secrets,
+      ...modelsOf(options, environment, async (name) => {
+        if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
+        return kernel.host.vault.get(name);
+      }),
       tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
-      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module)),
+      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), environment),
       user: options.user ?? userInfo().username,
       signer: keys,
       ...(dir === undefined ? {} : { anchor: openAnchor(join(dir, "keys", "audit.head")) }),
       passes: (issuer) => createPassAuthority(keys, issuer),
     });
+    // What the environment and the file hold is masked from the beginning, whoever reads it.
+    for (const one of secrets)
+      for (const name of await one.names()) {
+        const value = await one.get(name);
+        // A short value may be a word like any other; it is masked once somebody reads it as a secret.
+        if (value !== undefined && value.length >= MASKED_LENGTH_MIN) kernel.host.vault.learn(value);
+      }
     const booted = kernel;
     folders = new FolderMounts(kernel);
     await folders.mount(options.mounts ?? []);
@@ -131,17 +148,44 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
 }
 
 /** Models that were given; else those of the environment, with the offline stand-in when there is no key. */
-function modelsOf({ models }: HostOptions): Pick<KernelParts, "models" | "providers" | "defaultModel"> {
+function modelsOf(
+  { models }: HostOptions,
+  env: Environment,
+  keyOf: (name: string) => Promise<string>,
+): Pick<KernelParts, "models" | "providers" | "defaultModel"> {
   if (models !== undefined) return { models };
-  const { env } = process;
   const hasServer = (env["OPENAI_API_KEY"] ?? "") !== "" || (env["OPENAI_BASE_URL"] ?? "") !== "";
   const chosen =
     env["ERGOS_MODEL"] ?? (hasServer ? `openai/${env["OPENAI_MODEL"] ?? DEFAULT_OPENAI_MODEL}` : undefined);
   return {
     models: [createOfflineModel()],
-    providers: providersOf(env),
+    providers: providersOf(env, keyOf),
     ...(chosen === undefined || chosen === "" ? {} : { defaultModel: chosen }),
   };
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where the encrypted secrets of a data directory are, and what opens them. */
+export function openSecrets(dir: string): FileSecrets {
+  const { ERGOS_SECRETS_PASSPHRASE: passphrase } = process.env;
+  const hasPassphrase = passphrase !== undefined && passphrase !== "";
+  return fileSecrets({
+    file: join(dir, "secrets.json"),
+    ...(hasPassphrase ? { passphrase } : { keyFile: join(dir, "keys", "secrets.key") }),
+  });
+}
+
+/** Secrets of the environment and of the data directory; the real environment wins. */
+function secretsOf(dir: string | undefined): {
+  readonly stores: readonly SecretStore[];
+  readonly environment: Environment;
+} {
+  const real = environmentSecrets(process.env);
+  if (dir === undefined || !existsSync(join(dir, "secrets.json"))) return { stores: [real], environment: process.env };
+  const kept = openSecrets(dir);
+  const values = Object.fromEntries(kept.names().map((name) => [name, kept.get(name)]));
+  return { stores: [real, kept], environment: { ...values, ...process.env } };
 }
 
 async function openStores(dir: string | undefined): Promise<{ store: Metastore; objects: ObjectStore }> {
@@ -157,9 +201,12 @@ async function openStores(dir: string | undefined): Promise<{ store: Metastore; 
 }
 
 /** Loads a program, and mounts what it asks for with the input of the process. */
-function moduleLoader(mount: (mounts: readonly MountSpec[], module: string) => Promise<void>): ProgramLoader {
+function moduleLoader(
+  mount: (mounts: readonly MountSpec[], module: string) => Promise<void>,
+  environment: Environment,
+): ProgramLoader {
   return async (source, input) => {
-    const { program, mounts } = await loadProgram(source);
+    const { program, mounts } = await loadProgram(source, environment);
     await mount(mounts(input), source.module ?? "");
     return program;
   };

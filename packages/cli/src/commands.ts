@@ -68,6 +68,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "issue, narrow, seal, show or revoke passes, or rotate the keys that sign them",
     load: async () => (await import("./command/pass.ts")).passCommand,
   },
+  secret: {
+    summary: "keep secrets of the data directory, encrypted",
+    load: async () => (await import("./command/secret.ts")).secretCommand,
+  },
   audit: {
     summary: "show, verify, export, redact or trim the record of every change and denial",
     load: async () => (await import("./command/audit.ts")).auditCommand,

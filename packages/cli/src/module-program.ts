@@ -73,11 +73,17 @@ export interface LoadedProgram {
 }
 
 /** The program that a source names: a module's export, or a pipeline of a manifest. */
-export function loadProgram(source: ProgramSource): Promise<LoadedProgram> {
-  return isManifestFile(source.module ?? "") ? loadManifest(source) : loadModule(source);
+export function loadProgram(
+  source: ProgramSource,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): Promise<LoadedProgram> {
+  return isManifestFile(source.module ?? "") ? loadManifest(source, environment) : loadModule(source);
 }
 
-async function loadManifest(source: ProgramSource): Promise<LoadedProgram> {
+async function loadManifest(
+  source: ProgramSource,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<LoadedProgram> {
   // The compiler is loaded with the first manifest: programs in code start without it.
   const [{ pipelineOf }, { bindManifest }] = await Promise.all([
     import("./manifest-file.ts"),
@@ -88,7 +94,7 @@ async function loadManifest(source: ProgramSource): Promise<LoadedProgram> {
   const { program, mounts, epilogue } = await bindManifest(document, {
     importModule: (file) => importModule(file) as Promise<Readonly<Record<string, unknown>>>,
     contentOf,
-    environment: process.env,
+    environment,
     cwd,
     source,
   });

@@ -8,13 +8,15 @@ import { knownPrice } from "./prices.ts";
 
 export { type LanguageModelOptions, type StreamingModel, toModel } from "./language-model.ts";
 
+export type ApiKey = string | (() => Promise<string>);
+
 export interface OpenAiOptions {
   /** First part of `provider/model`; `openai` unless given. */
   readonly name?: string;
   /** Base URL with its version, as `https://api.openai.com/v1`. */
   readonly baseUrl?: string;
-  /** Sent as a bearer token; local servers need none. */
-  readonly apiKey?: string;
+  /** Sent as a bearer token, or what fetches it with the first call; local servers need none. */
+  readonly apiKey?: ApiKey;
   /** Models that are listed; any other name may be asked for too. */
   readonly known?: readonly string[];
   /** Micro-dollars per million tokens, by model. */
@@ -45,14 +47,21 @@ const SERVERS: readonly {
 ];
 const OLLAMA_URL = "http://127.0.0.1:11434";
 
-/** Providers whose keys are in the environment, and Ollama on this machine. */
-export function providersOf(environment: Readonly<Record<string, string | undefined>>): readonly ModelProvider[] {
+/**
+ * Providers whose keys are in the environment, and Ollama on this machine. With `keyOf` a key is fetched by its name
+ * when it is needed, and never held before.
+ */
+export function providersOf(
+  environment: Readonly<Record<string, string | undefined>>,
+  keyOf?: (name: string) => Promise<string>,
+): readonly ModelProvider[] {
   const keyed = SERVERS.flatMap(({ name, key, url, urlName }) => {
     const apiKey = environment[key];
     const baseUrl = (urlName === undefined ? undefined : environment[urlName]) ?? url;
     // A server of one's own may need no key.
     if ((apiKey === undefined || apiKey === "") && baseUrl === url) return [];
-    return [createOpenAiProvider({ name, baseUrl, ...(apiKey === undefined || apiKey === "" ? {} : { apiKey }) })];
+    if (apiKey === undefined || apiKey === "") return [createOpenAiProvider({ name, baseUrl })];
+    return [createOpenAiProvider({ name, baseUrl, apiKey: keyOf === undefined ? apiKey : () => keyOf(key) })];
   });
   const host = environment["OLLAMA_HOST"] ?? OLLAMA_URL;
   const base = /^https?:\/\//.test(host) ? host : `http://${host}`;
@@ -89,7 +98,7 @@ async function openLanguageModel(
   model: string,
   name: string,
   baseUrl: string,
-  apiKey: string | undefined,
+  apiKey: ApiKey | undefined,
 ): Promise<StreamingModel> {
   const library = await import("@ai-sdk/openai-compatible").catch((cause: unknown) => {
     throw new KernelError(
@@ -98,13 +107,14 @@ async function openLanguageModel(
       { cause },
     );
   });
+  const key = typeof apiKey === "function" ? await apiKey() : apiKey;
   return library
     .createOpenAICompatible({
       name,
       baseURL: baseUrl,
       includeUsage: true,
       supportsStructuredOutputs: true,
-      ...(apiKey === undefined ? {} : { apiKey }),
+      ...(key === undefined ? {} : { apiKey: key }),
     })
     .chatModel(model);
 }
@@ -112,12 +122,13 @@ async function openLanguageModel(
 /** Whether a server lists its models to this key. */
 async function checkServer(
   baseUrl: string,
-  apiKey: string | undefined,
+  apiKey: ApiKey | undefined,
 ): Promise<{ readonly ok: boolean; readonly detail: string }> {
   const { host } = new URL(baseUrl);
   try {
+    const key = typeof apiKey === "function" ? await apiKey() : apiKey;
     const answer = await fetch(`${baseUrl.replace(/\/$/, "")}/models`, {
-      headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` },
+      headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
       signal: AbortSignal.timeout(HEALTH_MS),
     });
     await answer.body?.cancel();

@@ -59,28 +59,30 @@ export interface FileSecretOptions {
  * @throws {EPERM} others may read the key file · {ECORRUPT} the file is none, or the key is another
  */
 export function fileSecrets({ file, passphrase, keyFile }: FileSecretOptions): FileSecrets {
-  let content = readSecrets(file);
-  const key = keyOf(content.salt, passphrase, keyFile);
+  const first = readSecrets(file);
+  const key = keyOf(first.salt, passphrase, keyFile);
+  // Looked at each time: another process may have changed it.
+  const read = (): SecretFile => (existsSync(file) ? readSecrets(file) : first);
   const write = (secrets: SecretFile["secrets"]): void => {
-    content = { ...content, secrets };
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(`${file}.next`, JSON.stringify(content), { mode: 0o600 });
+    writeFileSync(`${file}.next`, JSON.stringify({ ...first, secrets }), { mode: 0o600 });
     renameSync(`${file}.next`, file);
   };
   return {
     name: "file",
-    names: () => Object.keys(content.secrets).sort(),
+    names: () => Object.keys(read().secrets).sort(),
     get: (name) => {
+      const content = read();
       const sealed = Object.hasOwn(content.secrets, name) ? content.secrets[name] : undefined;
       return sealed === undefined ? undefined : open(sealed, name, key, file);
     },
     set: (name, value) => {
       if (!NAME.test(name))
         throw new KernelError("EINVAL", `${JSON.stringify(name)} is no name of a secret; letters, digits, _ . and -`);
-      write({ ...content.secrets, [name]: seal(value, name, key) });
+      write({ ...read().secrets, [name]: seal(value, name, key) });
     },
     remove: (name) => {
-      const { [name]: gone, ...rest } = content.secrets;
+      const { [name]: gone, ...rest } = read().secrets;
       if (gone !== undefined) write(rest);
       return gone !== undefined;
     },
