@@ -34,8 +34,14 @@ export async function startModelServer(chance: Chance, maxOutput: number): Promi
       const luck = chance.next();
       const tokens = 1 + Math.floor(chance.next() * Math.min(max, maxOutput));
       setTimeout(() => {
-        if (luck < 0.05) return void request.socket.destroy();
-        if (luck < 0.1) return void response.writeHead(luck < 0.07 ? 500 : 429, { "retry-after": "0" }).end("{}");
+        if (luck < 0.05) {
+          request.socket.destroy();
+          return;
+        }
+        if (luck < 0.1) {
+          response.writeHead(luck < 0.07 ? 500 : 429, { "retry-after": "0" }).end("{}");
+          return;
+        }
         given.set(worker, (given.get(worker) ?? 0) + tokens);
         const usage = { prompt_tokens: 5, completion_tokens: tokens, total_tokens: 5 + tokens };
         const base = { id: "c", created: 1, model: "chaos" };
@@ -45,7 +51,10 @@ export async function startModelServer(chance: Chance, maxOutput: number): Promi
           response.write(
             `data: ${JSON.stringify({ ...base, object: "chat.completion.chunk", choices: [choice] })}\n\n`,
           );
-          if (luck < 0.13) return void request.socket.destroy();
+          if (luck < 0.13) {
+            request.socket.destroy();
+            return;
+          }
           const last = { index: 0, delta: {}, finish_reason: "stop" };
           response.end(
             `data: ${JSON.stringify({ ...base, object: "chat.completion.chunk", choices: [last], usage })}\n\ndata: [DONE]\n\n`,

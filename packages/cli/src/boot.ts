@@ -25,6 +25,7 @@ import { createPassAuthority, openAnchor, openKeys } from "@ergos/drivers/keys";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { providersOf } from "@ergos/drivers/model-openai";
+import { createNet } from "@ergos/drivers/net";
 import {
   type Watchdog,
   type WatchdogReport,
@@ -110,6 +111,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       objects,
       platform,
       secrets,
+      net: createNet(),
       ...modelsOf(options, environment, async (name) => {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);

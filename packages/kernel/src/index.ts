@@ -5,6 +5,7 @@ export * from "./abi/event.ts";
 export * from "./abi/file.ts";
 export * from "./abi/metastore.ts";
 export * from "./abi/model.ts";
+export * from "./abi/net.ts";
 export * from "./abi/object-store.ts";
 export * from "./abi/platform.ts";
 export * from "./abi/pass.ts";
@@ -46,6 +47,7 @@ export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "
 export type { ProcessContext, Program, ProgramSource } from "./proc/program.ts";
 export type { ProcessSummary } from "./proc/summary.ts";
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
+export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
 export { type Files, type Handle, type Os, makeOs } from "./syscall/os.ts";
 export { type SpawnArgs, parsePid } from "./syscall/rows-process.ts";

@@ -8,6 +8,7 @@ import type { PassAuthority } from "./abi/pass.ts";
 import type { SecretStore } from "./abi/secret.ts";
 import type { AuditAnchor, Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
+import type { NetDriver } from "./abi/net.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
 import { KernelError } from "./base/errno.ts";
@@ -68,6 +69,8 @@ export interface KernelParts {
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
   readonly loader?: ProgramLoader;
+  /** The way out of this host for `fetch`; without it there is none. */
+  readonly net?: NetDriver;
   /** Where secrets are, the first that has one decides. */
   readonly secrets?: readonly SecretStore[];
   /** Signs heads of the audit chain, and passes; without it nothing is signed. */
@@ -147,6 +150,7 @@ export class Kernel implements AsyncDisposable {
       accounts,
       rates: new RateTable(platform.clock),
       vault,
+      net: parts.net,
       prices: new PriceTable(parts.prices),
       processes,
       groups: processes.groups,

@@ -2,6 +2,7 @@
 
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { createNet } from "@ergos/drivers/net";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import { Kernel, type KernelParts, type Os, type Program, type ProcessContext } from "@ergos/kernel";
 
@@ -11,6 +12,7 @@ export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
     objects: new MemoryObjectStore(),
     platform: createNodePlatform(),
     models: [createOfflineModel()],
+    net: createNet(),
     ...parts,
   });
 }

@@ -5,6 +5,8 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
+  type FetchAnswer,
+  type FetchCall,
   KernelError,
   assertValid,
   describe,
@@ -225,6 +227,15 @@ export class RunContext<Input = unknown> {
     return this.#once(place, async () =>
       this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options }),
     );
+  }
+
+  /**
+   * Makes a request over http; its answer is recorded and the request not repeated.
+   * @throws {EACCES} the process may not reach the host, or one that it is redirected to
+   */
+  fetch(name: string, url: string, options: Omit<FetchCall, "place" | "url" | "signal"> = {}): Promise<FetchAnswer> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("fetch", { place, url, signal: this.signal, ...options }));
   }
 
   /** Wall-clock milliseconds; recorded. */

@@ -74,6 +74,7 @@ const ESTIMATED: ReadonlySet<Resource> = new Set([
   "tacticalTokens",
   "operationalTokens",
   "costMicros",
+  "netBytes",
 ]);
 
 const FORMAT = 1;

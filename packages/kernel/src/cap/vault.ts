@@ -35,8 +35,9 @@ export class Vault {
   }
 
   async names(): Promise<readonly string[]> {
-    const all = await Promise.all(this.#stores.map((store) => store.names()));
-    return [...new Set(all.flat())].sort();
+    const all = new Set<string>();
+    for (const store of this.#stores) for (const name of await store.names()) all.add(name);
+    return [...all].sort();
   }
 
   /** Masks a value from now on. */

@@ -2,6 +2,7 @@
 
 import type { Metastore } from "../abi/metastore.ts";
 import type { ModelTable } from "../abi/model.ts";
+import type { NetDriver } from "../abi/net.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { PassAuthority } from "../abi/pass.ts";
@@ -40,6 +41,7 @@ export interface Host {
   readonly accounts: AccountTree;
   readonly rates: RateTable;
   readonly vault: Vault;
+  readonly net: NetDriver | undefined;
   readonly prices: PriceTable;
   readonly processes: ProcessTable;
   readonly groups: GroupTable;

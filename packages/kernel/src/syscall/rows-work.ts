@@ -10,6 +10,7 @@ import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
+import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
 import { anything, args, flag, integer, place, row, text } from "./row.ts";
 
@@ -156,6 +157,27 @@ export const WORK_ROWS = {
     conditions: (a) => a.arguments ?? {},
     audited: (a) => ({ place: a.place, arguments: Object.keys(a.arguments ?? {}) }),
     handle: (host, caller, a, _target, draft) => callTool(host, caller, a, draft),
+  }),
+  fetch: row<FetchCall, Promise<FetchAnswer>>({
+    right: "net.connect",
+    kind: "mutation",
+    summary:
+      "makes a request over http; every host on the way needs the right, and a recorded answer is not asked for again",
+    schema: args(
+      {
+        place,
+        url: { type: "string", minLength: 1, maxLength: 8192 },
+        method: { type: "string", enum: ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] },
+        headers: { type: "object", additionalProperties: text },
+        body: text,
+        maxBytes: { type: "integer", minimum: 0, maximum: LIMITS.outcomeBytesMax },
+        onUnknown,
+      },
+      ["place", "url"],
+    ),
+    target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    audited: ({ place: at, method, url }) => ({ place: at, method: method ?? "GET", url }),
+    handle: (host, caller, a, _target, draft) => fetchUrl(host, caller, a, draft),
   }),
   now: row<Placed, Promise<number>>({
     right: "proc.step",

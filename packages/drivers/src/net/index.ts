@@ -1,0 +1,70 @@
+// `@ergos/drivers/net`: the network by Node's own fetch.
+
+import { type Errno, KernelError, type NetDriver, describe } from "@ergos/kernel";
+
+const CODES: Readonly<Record<string, Errno>> = {
+  ECONNREFUSED: "ECONNREFUSED",
+  ENOTFOUND: "ECONNREFUSED",
+  EAI_AGAIN: "ECONNREFUSED",
+  EHOSTUNREACH: "ECONNREFUSED",
+  ENETUNREACH: "ECONNREFUSED",
+  UND_ERR_CONNECT_TIMEOUT: "ETIMEDOUT",
+  UND_ERR_HEADERS_TIMEOUT: "ETIMEDOUT",
+  UND_ERR_BODY_TIMEOUT: "ETIMEDOUT",
+  ETIMEDOUT: "ETIMEDOUT",
+};
+
+export function createNet(): NetDriver {
+  return {
+    locate: (text, base) => {
+      const url = URL.parse(text, base);
+      if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
+        throw new KernelError("EINVAL", `${JSON.stringify(text.slice(0, 200))} is no address of http or https`);
+      if (url.username !== "" || url.password !== "")
+        throw new KernelError("EINVAL", "an address holds no name and password; send them as a header");
+      url.hash = "";
+      // `host` leaves out the port of the scheme, and is in its one form: lower case, punycode, plain numbers.
+      return { url: url.href, host: url.host.replace(/\.$/, "") };
+    },
+    send: async ({ url, method, headers, body }, { signal, maxBytes }) => {
+      try {
+        const response = await fetch(url, {
+          method,
+          headers,
+          signal,
+          redirect: "manual",
+          ...(body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> }),
+        });
+        return {
+          status: response.status,
+          headers: Object.fromEntries(response.headers),
+          body: await read(response, maxBytes),
+        };
+      } catch (error) {
+        if (error instanceof KernelError) throw error;
+        if (signal.aborted) throw signal.reason;
+        const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+        const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
+        const known = CODES[code] ?? "ECONNRESET";
+        throw new KernelError(known, `${new URL(url).host} cannot be reached: ${describe(cause)}`, {
+          cause: error,
+          mayHaveActed: known !== "ECONNREFUSED",
+        });
+      }
+    },
+  };
+}
+
+async function read(response: Response, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length;
+    if (size > maxBytes)
+      throw new KernelError("EFBIG", `the answer has more than the ${maxBytes} bytes that were allowed`, {
+        mayHaveActed: true,
+      });
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

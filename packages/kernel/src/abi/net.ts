@@ -1,0 +1,29 @@
+// The network, as far as a process may use it: one request, one answer, no redirect followed.
+
+export interface NetRequest {
+  readonly url: string;
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+}
+
+export interface NetResponse {
+  readonly status: number;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+}
+
+export interface NetDriver {
+  /**
+   * The address in its one form and what rights are checked against: the host, with its port where that is not the
+   * scheme's own.
+   * @throws {EINVAL} it is no address of http or https, or holds a name and password
+   */
+  locate(url: string, base?: string): { readonly url: string; readonly host: string };
+  /**
+   * Makes one request. A redirect is an answer like any other.
+   * @throws {EFBIG} the answer is larger than `maxBytes` · {ECONNREFUSED} {ECONNRESET} {ETIMEDOUT}
+   */
+  send(request: NetRequest, options: { readonly signal: AbortSignal; readonly maxBytes: number }): Promise<NetResponse>;
+}
