@@ -112,6 +112,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       platform,
       secrets,
       net: createNet(),
+      ...(dir === undefined ? {} : await policyOf(join(dir, "policy.yaml"))),
       ...modelsOf(options, environment, async (name) => {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
@@ -269,6 +270,21 @@ class FolderMounts {
   get #newestPid(): number {
     return this.#kernel.host.processes.all.reduce((newest, { pid }) => Math.max(newest, pid), 0);
   }
+}
+
+/** The policy of a data directory; one that cannot be read allows nobody but the owner anything, and says where. */
+async function policyOf(file: string): Promise<Pick<KernelParts, "governance">> {
+  if (!existsSync(file)) return {};
+  // Loaded with the first policy: a host without one starts without the compiler.
+  const [{ compilePolicy, fileHost, formatDiagnostic }, { denyAll, governPolicy }] = await Promise.all([
+    import("@ergos/compiler"),
+    import("@ergos/services/governance"),
+  ]);
+  const text = readFileSync(file, "utf8");
+  const { policy, diagnostics } = compilePolicy(text, { file, host: fileHost(file, process.env) });
+  if (policy !== undefined) return { governance: governPolicy(policy) };
+  const [first] = diagnostics;
+  return { governance: denyAll(first === undefined ? `${file} holds no policy` : formatDiagnostic(first)) };
 }
 
 /**

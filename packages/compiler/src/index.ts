@@ -28,3 +28,4 @@ export { toMermaid, toSvg } from "./print/graph.ts";
 export { toManifest } from "./print/manifest.ts";
 export { type Explanation, explain, explainablePaths } from "./schema/explain.ts";
 export { manifestJsonSchema } from "./schema/json-schema.ts";
+export { type PolicyCompilation, type PolicyDocument, TUPLE, compilePolicy } from "./policy/compile.ts";

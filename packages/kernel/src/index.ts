@@ -3,6 +3,7 @@
 export { type Effects, decide, measure } from "./abi/decide.ts";
 export * from "./abi/event.ts";
 export * from "./abi/file.ts";
+export * from "./abi/governance.ts";
 export * from "./abi/metastore.ts";
 export * from "./abi/model.ts";
 export * from "./abi/net.ts";

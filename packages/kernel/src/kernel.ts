@@ -8,6 +8,7 @@ import type { PassAuthority } from "./abi/pass.ts";
 import type { SecretStore } from "./abi/secret.ts";
 import type { AuditAnchor, Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
+import type { Governance } from "./abi/governance.ts";
 import type { NetDriver } from "./abi/net.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
@@ -69,6 +70,8 @@ export interface KernelParts {
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
   readonly loader?: ProgramLoader;
+  /** A policy over users beside the rights of processes; without it these alone decide. */
+  readonly governance?: Governance;
   /** The way out of this host for `fetch`; without it there is none. */
   readonly net?: NetDriver;
   /** Where secrets are, the first that has one decides. */
@@ -151,6 +154,7 @@ export class Kernel implements AsyncDisposable {
       rates: new RateTable(platform.clock),
       vault,
       net: parts.net,
+      governance: parts.governance,
       prices: new PriceTable(parts.prices),
       processes,
       groups: processes.groups,

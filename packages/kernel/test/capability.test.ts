@@ -44,6 +44,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   auditRedact: { ids: ["1-1"], why: "test" },
   auditTrim: { before: 0, why: "test" },
   fetch: { place: "f", url: "http://127.0.0.1:1/" },
+  policy: {},
   secret: { name: "KEY" },
   issuePass: { grants: ["fs.read"] },
   revokePass: { id: "x" },

@@ -5,6 +5,7 @@ import type { CompilerHost } from "../host.ts";
 import { dirname, resolve } from "node:path";
 import { MANIFEST_LIMITS } from "../limits.ts";
 import { suggest } from "../nearest.ts";
+import { readPolicy } from "../policy/compile.ts";
 import { Checker } from "../schema/check.ts";
 import { readSchema } from "../schema/json-schema-check.ts";
 import { API_VERSION } from "../schema/pipeline-fields.ts";
@@ -60,6 +61,10 @@ function compileDocument(
     diagnostics.report("E201", placeOf(source, ""), `expected a manifest, found ${kindName(source)}`);
     return undefined;
   }
+  if (textOf(get(source, "kind")) === "Policy") {
+    readPolicy(source, diagnostics);
+    return undefined;
+  }
   if (!isPipeline(source, diagnostics)) return undefined;
   reportSecrets(source, "", diagnostics);
   const checker = new Checker(diagnostics);
@@ -89,7 +94,7 @@ function isPipeline(source: SourceMap, diagnostics: Diagnostics): boolean {
       "E201",
       placeOf(kind, "kind"),
       `${JSON.stringify(textOf(kind) ?? kindName(kind))} is no kind of manifest that is known`,
-      suggest(textOf(kind) ?? "", ["Pipeline"]),
+      suggest(textOf(kind) ?? "", ["Pipeline", "Policy"]),
     );
     return false;
   }

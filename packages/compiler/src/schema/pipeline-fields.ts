@@ -466,6 +466,85 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       epilogue: { type: template, doc: "Lines for people after a run of `ergos run`; `output` is in scope." },
     },
   },
+  policy: {
+    doc: "A policy: who may do what, beside the rights of processes. It can only refuse or ask.",
+    fields: {
+      apiVersion: { type: { type: "enum", values: [API_VERSION] }, required: true, doc: "Version of the manifest." },
+      kind: { type: { type: "enum", values: ["Policy"] }, required: true, doc: "Kind of the manifest." },
+      metadata: { type: { type: "object", name: "metadata" }, required: true, doc: "What identifies the manifest." },
+      spec: { type: { type: "object", name: "policy_spec" }, required: true, doc: "What the policy says." },
+    },
+  },
+  policy_spec: {
+    doc: "What a policy says. A rule that denies wins over one that asks, and that over what allows: a rule, a role of the user, or a relation.",
+    fields: {
+      default: {
+        type: { type: "enum", values: ["allow", "deny"] },
+        doc: "What happens to a call that nothing is said about.",
+        otherwise: "deny",
+      },
+      roles: { type: { type: "map", values: names }, doc: "Grants and profiles by the name of a role." },
+      users: { type: { type: "map", values: names }, doc: "Roles by user; `*` is everybody." },
+      rules: {
+        type: { type: "list", items: { type: "object", name: "policy_rule" } },
+        doc: "Rules over attributes of a call.",
+      },
+      relations: {
+        type: { type: "object", name: "policy_relations" },
+        doc: "Who is related to what, and which calls that allows.",
+      },
+    },
+  },
+  policy_rule: {
+    doc: "A rule.",
+    fields: {
+      effect: { type: { type: "enum", values: ["allow", "ask", "deny"] }, required: true, doc: "What it does." },
+      grant: {
+        type: text,
+        required: true,
+        doc: "Right and resource that it is about, or a profile.",
+        example: "fs.*:/home/**",
+      },
+      when: {
+        type: expression,
+        doc: "Only when this is true; `user`, `resource`, `right`, `call`, `args`, `group`, `process`, `hour` (UTC) are in scope.",
+        example: "not resource.startswith('/home/' ~ user ~ '/')",
+      },
+      reason: { type: text, doc: "What is said to whoever is refused or asked." },
+    },
+  },
+  policy_relations: {
+    doc: "Relations of users and objects.",
+    fields: {
+      tuples: {
+        type: names,
+        doc: "`object#relation@user`, or `object#relation@object#relation` for all who are in that.",
+        example: "[doc:/srv/a#viewer@jane, team:eng#member@jane]",
+      },
+      rewrites: {
+        type: { type: "map", values: names },
+        doc: "What a relation follows from: other relations to the same object, or `parent.viewer`: the relation to what the object has as `parent`.",
+        example: "{ viewer: [editor, parent.viewer] }",
+      },
+      checks: {
+        type: { type: "list", items: { type: "object", name: "relation_check" } },
+        doc: "Which calls a relation allows.",
+      },
+    },
+  },
+  relation_check: {
+    doc: "A call that a relation allows.",
+    fields: {
+      grant: { type: text, required: true, doc: "Right and resource that it is about." },
+      object: {
+        type: expression,
+        required: true,
+        doc: "Names the object.",
+        example: "'doc:' ~ resource",
+      },
+      relation: { type: text, required: true, doc: "The relation that the user must be in to it." },
+    },
+  },
   pipeline: {
     doc: "A pipeline: nodes, and the edges that follow from what they read.",
     fields: {

@@ -104,10 +104,12 @@ export async function settleEdited(host: Host, admission: Admission, open: Open,
   }
 }
 
-async function askFor(
+/** Asks a person for one need of a call. */
+export async function askFor(
   host: Host,
   { caller, name, args, place }: Admission,
   need: Need,
+  reason?: string,
 ): Promise<{ readonly edited?: unknown; readonly answer: number }> {
   const { place: _place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
   const digest = digestOf(host, [name, need.right, need.resource, shown]);
@@ -116,7 +118,7 @@ async function askFor(
     {
       key: place === undefined ? `${name} ${digest}` : `${name} ${place} ${digest}`,
       kind: "right",
-      text: `${caller.identity.runId} asks: may it ${name} ${need.resource}?`,
+      text: `${caller.identity.runId} asks: may it ${name} ${need.resource}?${reason === undefined ? "" : ` (${reason})`}`,
       call: name,
       right: need.right,
       resource: need.resource,

@@ -14,6 +14,7 @@ import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import { type Amounts, resourcesOf } from "../budget/resource.ts";
+import type { Governance } from "../abi/governance.ts";
 import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
 import {
@@ -21,6 +22,7 @@ import {
   type Need,
   type Open,
   admit,
+  askFor,
   denialOf,
   needsOf,
   ownCopy,
@@ -111,6 +113,80 @@ export class Dispatcher {
       assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
       return this.#call(caller, stands.row, stands.args, isEdited);
     }
+    const { governance } = this.#host;
+    // What a process does to itself alone is nobody's policy; the owner has made it.
+    if (governance !== undefined && caller.pid !== PID_OWNER && target.resource !== caller.self.resource && !isEdited)
+      return this.#governed(governance, caller, name, row, args, target);
+    return this.#admitted(caller, name, row, args, target, isEdited);
+  }
+
+  /** Asks the policy for each need of a call, and goes on with what is left of it. */
+  async #governed(
+    governance: Governance,
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    given: unknown,
+    target: Target,
+  ): Promise<unknown> {
+    // What is decided about is what is done (A4).
+    const args = ownCopy(given);
+    const admission = this.#admissionOf(caller, name, row, args, target);
+    const { user, group, name: process } = caller.identity;
+    const answers: number[] = [];
+    try {
+      for (const need of admission.needs) {
+        const request = {
+          user,
+          pid: caller.pid,
+          process,
+          call: name,
+          ...need,
+          args: admission.conditions,
+          at: this.#host.committer.now(),
+        };
+        const { effect, reason } = await governance.authorize(group === undefined ? request : { ...request, group });
+        if (effect === "deny") throw this.#refused(admission, need, `policy ${governance.name}: ${reason}`);
+        if (
+          effect === "allow" ||
+          (admission.place !== undefined && caller.journal?.isRecorded(admission.place) === true)
+        )
+          continue;
+        const { edited, answer } = await askFor(this.#host, admission, need, reason);
+        answers.push(answer);
+        if (edited === undefined) continue;
+        assertValid(row.schema, withoutSignal(edited), `what a person made of the arguments of ${name}`);
+        return await this.#call(caller, name, edited, true);
+      }
+      if (!caller.isAlive) throw hasEnded(caller, name);
+      return await this.#admitted(caller, name, row, args, target, false);
+    } finally {
+      if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id);
+    }
+  }
+
+  #refused(admission: Admission, need: Need, why: string): KernelError {
+    const { caller, name } = admission;
+    this.#deny(admission)(need, { effect: "deny", layers: [] });
+    return new KernelError(
+      "EACCES",
+      `process ${caller.pid} (${caller.identity.name}) may not ${name} ${need.resource}; ${why}`,
+      {
+        syscall: name,
+        path: need.resource,
+        pid: caller.pid,
+      },
+    );
+  }
+
+  #admitted(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    isEdited: boolean,
+  ): unknown {
     if (!caller.capability.isAll) {
       const admission = this.#admissionOf(caller, name, row, args, target);
       const open = admit(admission, this.#deny(admission));

@@ -2,6 +2,7 @@
 
 import type { Metastore } from "../abi/metastore.ts";
 import type { ModelTable } from "../abi/model.ts";
+import type { Governance } from "../abi/governance.ts";
 import type { NetDriver } from "../abi/net.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -41,6 +42,7 @@ export interface Host {
   readonly accounts: AccountTree;
   readonly rates: RateTable;
   readonly vault: Vault;
+  readonly governance: Governance | undefined;
   readonly net: NetDriver | undefined;
   readonly prices: PriceTable;
   readonly processes: ProcessTable;

@@ -52,6 +52,21 @@ export const RIGHT_ROWS = {
       return capability.explain(a.right, a.resource, a.arguments ?? {});
     },
   }),
+  policy: row<
+    { readonly user?: string },
+    { readonly name: string; readonly user: string; readonly permissions: readonly string[] }
+  >({
+    right: "cap.read",
+    kind: "query",
+    summary: "the policy of this host, and what it says of a user",
+    schema: args({ user: { type: "string", minLength: 1, maxLength: 256 } }),
+    target: () => ({ resource: "/sys/policy" }),
+    handle: ({ governance }, caller, { user = caller.identity.user }) => ({
+      name: governance?.name ?? "allow-all",
+      user,
+      permissions: governance?.permissions(user) ?? ["*"],
+    }),
+  }),
   grant: row<{ readonly pid: Pid; readonly grants: readonly string[] }, Promise<readonly string[]>>({
     right: "cap.grant",
     kind: "mutation",
