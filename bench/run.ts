@@ -7,6 +7,7 @@ import { compilerBenches } from "./compiler.ts";
 import { durableBenches } from "./durable.ts";
 import type { Result } from "./measure.ts";
 import { arePeersInstalled, peerBenches } from "./peers.ts";
+import { rightBenches } from "./rights.ts";
 import { startBench } from "./start.ts";
 import { vfsBenches } from "./vfs.ts";
 import { volatileBenches } from "./volatile.ts";
@@ -20,6 +21,7 @@ const benches = [
   ...volatileBenches,
   ...vfsBenches,
   ...durableBenches,
+  ...rightBenches,
   startBench,
   ...compilerBenches,
   ...(withPeers ? peerBenches : []),

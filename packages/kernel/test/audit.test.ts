@@ -121,6 +121,23 @@ describe("what is recorded", () => {
     await kernel.close();
   });
 
+  test("step ends of one turn that nobody waits for are one record with their number; nothing else is", async () => {
+    const kernel = await bootKernel({ signer });
+    const os = await processWith(kernel, ["self", "fs.write"]);
+    const before = (await all(kernel)).length;
+
+    for (let at = 0; at < 100; at++) void os.call("stepEnd", { place: `s${at}`, value: at, detached: true });
+    await os.fs.writeFile("/srv/a", "x");
+    await Promise.resolve(os.call("write", { path: "/srv/a", bytes: new Uint8Array(1), detached: true } as never));
+
+    expect((await all(kernel)).slice(before).map(({ call, on, count }) => [call, on, count])).toEqual([
+      ["stepEnd", "s0", 100],
+      ["write", undefined, undefined],
+      ["write", undefined, undefined],
+    ]);
+    await kernel.close();
+  });
+
   test("a host that died seals at its next start what it had left", async () => {
     const store = new MemoryMetastore();
     const objects = new MemoryObjectStore();

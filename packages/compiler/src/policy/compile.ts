@@ -9,7 +9,7 @@ import { Checker } from "../schema/check.ts";
 import { readSource } from "../source/reader.ts";
 import { type SourceMap, type SourceValue, get, kindName, placeOf, textOf } from "../source/value.ts";
 
-export interface PolicyRule {
+interface PolicyRule {
   readonly effect: "allow" | "ask" | "deny";
   /** Right and resource, as in a grant. */
   readonly grant: string;
@@ -18,7 +18,7 @@ export interface PolicyRule {
 }
 
 /** Who is in a relation to the object of a call may make it. */
-export interface RelationCheck {
+interface RelationCheck {
   readonly grant: string;
   /** An expression that names the object, from `right`, `resource`, `args`. */
   readonly object: string;

@@ -30,7 +30,7 @@ export interface AuditRecord {
   readonly outcome: "ok" | "denied" | "failed";
   /** Errno of what failed or was denied. */
   readonly code?: string;
-  /** How often the same was denied since the record of its first time. */
+  /** How often the same was denied since the record of its first time; how many steps ended in one turn. */
   readonly count?: number;
   /** What it was about, where that may stand in the clear: a place of the process's own. */
   readonly on?: string;

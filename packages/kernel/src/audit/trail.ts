@@ -1,6 +1,7 @@
 // The audit trail: one record for each call that changes something, and for each denial.
 //
 // U1  A record is in the commit of its effect; what failed, or left no commit, has a commit of its own.
+//     Steps of a process that end in one turn and that nobody waits for are one record, with their number.
 // U2  Equal denials within a second are two records at most: the first, and one with the count of the others.
 // U3  Every record is sealed, at the latest when the host closes or starts again: its hash is in a chain whose
 //     heads are signed. What was altered, removed, added or moved behind a seal is found.
@@ -118,6 +119,8 @@ export class AuditTrail {
   readonly #platform: Platform;
   readonly #signer: Signer | undefined;
   readonly #denials = new Map<string, Denial>();
+  /** What is counted in this turn, by process and call. */
+  readonly #turn = new Map<string, { count: number }>();
   #epoch = 0;
   #next = 1;
   /** Random bytes for salts, taken in blocks. */
@@ -205,6 +208,25 @@ export class AuditTrail {
     const writing = this.#committer.commit(this.into({}, act, what)).catch(() => undefined);
     this.#pending.add(writing);
     void writing.then(() => this.#pending.delete(writing));
+  }
+
+  /**
+   * Counts something that a process does many times in a turn and that nobody waits for: one record, with the first
+   * place and their number, in the same turn and so in the same group of commits as what it is about.
+   */
+  collapse(act: Act): void {
+    const key = `${act.pid} ${act.call}`;
+    const known = this.#turn.get(key);
+    if (known !== undefined) {
+      known.count++;
+      return;
+    }
+    const mine = { count: 1 };
+    this.#turn.set(key, mine);
+    void Promise.resolve().then(() => {
+      this.#turn.delete(key);
+      this.write(act, mine.count === 1 ? { outcome: "ok" } : { outcome: "ok", count: mine.count });
+    });
   }
 
   /** Records a denial, or counts it if the same was denied a moment ago. */

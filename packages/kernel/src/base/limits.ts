@@ -46,7 +46,7 @@ export const LIMITS = {
   /** Events kept for replay; older positions are ESTALE. */
   eventRetention: 100_000,
   /** Grants in one capability. */
-  grantsMax: 1024,
+  grantsMax: 16_384,
   /** Questions of one process that nobody has answered. */
   asksMax: 256,
   /** Times a host may die while it resumes a process before that process is quarantined. */

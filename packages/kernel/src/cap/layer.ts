@@ -35,28 +35,39 @@ export interface Rule {
 /** Rules of one right up to which looking at each is faster than an index. */
 const SCANNED_MAX = 16;
 
+interface StemIndex {
+  readonly stems: ReadonlyMap<string, readonly Rule[]>;
+  /** Numbers of segments that stems have. */
+  readonly depths: ReadonlySet<number>;
+}
+
 /** Rules for one right, found by the part of their glob that holds no wildcard. */
 class Bucket {
   readonly rules: Rule[] = [];
-  #byStem: Map<string, Rule[]> | undefined;
+  #index: StemIndex | undefined;
 
   matching(resource: string, into: Rule[]): void {
     if (this.rules.length <= SCANNED_MAX) {
       for (const rule of this.rules) if (rule.matches(resource)) into.push(rule);
       return;
     }
-    this.#byStem ??= Map.groupBy(this.rules, (rule) => stemOf(rule.grant.resource));
-    const index = this.#byStem;
+    const { stems, depths } = (this.#index ??= indexOf(this.rules));
     const visit = (stem: string): void => {
-      for (const rule of index.get(stem) ?? []) if (rule.matches(resource)) into.push(rule);
+      const rules = stems.get(stem);
+      if (rules !== undefined) for (const rule of rules) if (rule.matches(resource)) into.push(rule);
     };
-    visit("");
-    for (let at = resource.indexOf("/", 1); at > 0; at = resource.indexOf("/", at + 1)) visit(resource.slice(0, at));
-    visit(resource);
+    if (depths.has(0)) visit("");
+    // Only prefixes as deep as some stem is are worth making.
+    let depth = 1;
+    for (let at = resource.indexOf("/", 1); at > 0; at = resource.indexOf("/", at + 1)) {
+      if (depths.has(depth)) visit(resource.slice(0, at));
+      depth++;
+    }
+    if (depths.has(depth)) visit(resource);
   }
 
   changed(): void {
-    this.#byStem = undefined;
+    this.#index = undefined;
   }
 }
 
@@ -137,4 +148,10 @@ function stemOf(glob: string): string {
   if (wild < 0) return glob;
   const slash = glob.lastIndexOf("/", wild);
   return slash <= 0 ? "" : glob.slice(0, slash);
+}
+
+function indexOf(rules: readonly Rule[]): StemIndex {
+  const stems = Map.groupBy(rules, (rule) => stemOf(rule.grant.resource));
+  const depthOf = (stem: string): number => (stem === "" ? 0 : stem.split("/").length - (stem.startsWith("/") ? 1 : 0));
+  return { stems, depths: new Set(Array.from(stems.keys(), depthOf)) };
 }

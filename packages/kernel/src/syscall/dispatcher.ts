@@ -242,6 +242,12 @@ export class Dispatcher {
 
   #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
     const isRecorded = row.kind === "mutation" && row.audit !== "none";
+    if (isRecorded && isDetached(row, args)) {
+      const result = this.#spendAndPerform(caller, name, row, args, target, undefined);
+      const { place: on } = args as { readonly place: string };
+      this.#host.audit.collapse({ pid: caller.pid, user: caller.identity.user, call: name, on });
+      return result;
+    }
     const draft = isRecorded ? this.#draft(caller, name, row, args, target) : undefined;
     if (draft === undefined) return this.#spendAndPerform(caller, name, row, args, target, undefined);
     try {
@@ -419,6 +425,12 @@ function withoutSignal(args: unknown): unknown {
 
 const hasEnded = (caller: Process, name: string): KernelError =>
   new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall: name, pid: caller.pid });
+
+/** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */
+const isDetached = (row: AnyRow, args: unknown): boolean =>
+  row.audit === "place" &&
+  row.schema.properties?.["detached"] !== undefined &&
+  (args as { readonly detached?: unknown }).detached === true;
 
 const SHOWN_MAX = 256;
 
