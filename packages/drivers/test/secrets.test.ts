@@ -121,3 +121,59 @@ test("a secret that was read stands nowhere that anything is recorded or told", 
   await expect(kernel.os.call("secret", { name: "ABSENT" })).rejects.toMatchObject({ code: "ENOENT" });
   await kernel.close();
 });
+
+test("masking changes texts of users alone: numbers, names and the kernel's own fields stay", async () => {
+  const store = new MemoryMetastore();
+  const objects = new MemoryObjectStore();
+  const program: Program = {
+    name: "program",
+    revision: "1",
+    kind: "function",
+    run: async ({ os }) => {
+      for (const name of ["NUMBER", "WORD"]) await os.call("secret", { name });
+      await os.call("stepEnd", { place: "a", value: { 123456: 123456, size: 1234567, program: "a program" } });
+      await os.fs.writeFile("/srv/large", new Uint8Array(123_456));
+      return { count: 123456 };
+    },
+  };
+  const parts = { store, objects, platform: createNodePlatform(), programs: [program] };
+  const kernel = await Kernel.boot({ ...parts, secrets: [memorySecrets({ NUMBER: "123456", WORD: "program" })] });
+  kernel.host.bus.observe({}, () => undefined);
+  const pid = await kernel.os.spawn("program");
+  expect((await kernel.os.wait(pid)).result).toEqual({ count: 123456 });
+  const next = await Kernel.boot(parts);
+
+  expect((await next.os.fs.read("/srv/large")).length).toBe(123_456);
+  expect((await next.os.ps({ all: true })).find((one) => one.pid === pid)).toMatchObject({ code: 0 });
+  const recorded: string[] = [];
+  for (const { appends } of await store.tail(0 as never, { limit: 1000 }))
+    recorded.push(...appends.flatMap(({ log, value }) => (log === `j/${pid}` ? [String(value)] : [])));
+  expect(
+    recorded.map((line) => JSON.parse(line) as { p?: string; value?: unknown }).find(({ p }) => p === "a")?.value,
+  ).toEqual({
+    123456: 123456,
+    size: 1234567,
+    program: "a ***",
+  });
+  await next.close();
+});
+
+test("a secret is masked in the forms in which addresses and headers carry it", async () => {
+  const value = "pa ss/wo?rd-0123456789";
+  const kernel = await Kernel.boot({
+    store: new MemoryMetastore(),
+    objects: new MemoryObjectStore(),
+    platform: createNodePlatform(),
+    secrets: [memorySecrets({ KEY: value })],
+  });
+  await kernel.os.call("secret", { name: "KEY" });
+  const { vault } = kernel.host;
+
+  for (const user of ["", "a", "ab", "abc"]) {
+    const header = Buffer.from(`${user}:${value}`).toString("base64");
+    expect(vault.maskText(`Basic ${header}`)).toContain("***");
+  }
+  expect(vault.maskText(new URL(`http://x/?key=${encodeURIComponent(value)}`).href)).not.toContain("0123456789");
+  expect(vault.maskText(new URL(`http://x/a?key=${value}`).href)).not.toContain("0123456789");
+  await kernel.close();
+});

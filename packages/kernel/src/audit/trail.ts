@@ -187,18 +187,17 @@ export class AuditTrail {
     let text = `{"id":"${id}","at":${this.#committer.now()},"pid":${act.pid},"user":${JSON.stringify(act.user)},"call":"${act.call}","outcome":"${what.outcome}"`;
     if (what.code !== undefined) text += `,"code":"${what.code}"`;
     if (what.count !== undefined) text += `,"count":${what.count}`;
-    if (act.on !== undefined) text += `,"on":${JSON.stringify(act.on)}`;
+    if (act.on !== undefined) text += `,"on":${JSON.stringify(this.#committer.masker?.maskText(act.on) ?? act.on)}`;
     let { puts } = batch;
     if (act.payload !== undefined) {
       // Before it is hashed: what is stored is what the hash is of.
-      const plain = encodePayload(this.#salt(), act.payload);
-      const payload = this.#committer.masker?.mask(plain) ?? plain;
+      const plain = this.#committer.masker?.maskData(act.payload) ?? act.payload;
+      const payload = encodePayload(this.#salt(), plain);
       text += `,"hash":"${this.#platform.hash(payload)}"`;
       puts = [...(puts ?? []), { key: payloadKey(id), value: payload }];
     }
     this.#schedule();
-    const value = this.#committer.masker?.mask(`${text}}`) ?? `${text}}`;
-    const appends = [...(batch.appends ?? []), { log: AUDIT_LOG, value }];
+    const appends = [...(batch.appends ?? []), { log: AUDIT_LOG, value: `${text}}` }];
     return puts === undefined ? { ...batch, appends } : { ...batch, appends, puts };
   }
 

@@ -1,7 +1,7 @@
 // The secrets of a host: found in its stores, in their order, and masked wherever something is recorded or told.
 //
 // X1  A value that was handed out stands in no journal, process record, ledger, audit record, event, question, log
-//     or error: each of those passes through `mask`. Files are their writer's business.
+//     or error. Only texts of users are masked, never the kernel's own fields. Files are their writer's business.
 
 import type { SecretStore } from "../abi/secret.ts";
 import { KernelError } from "../base/errno.ts";
@@ -14,6 +14,8 @@ export class Vault {
   readonly #stores: readonly SecretStore[];
   /** Values in the forms in which they may stand in a text, longest first. */
   #forms: readonly string[] = [];
+  /** The same as they stand inside of JSON. */
+  #quoted: readonly string[] = [];
 
   constructor(stores: readonly SecretStore[] = []) {
     this.#stores = stores;
@@ -40,18 +42,12 @@ export class Vault {
     return [...all].sort();
   }
 
-  /** Masks a value from now on. */
+  /** Masks a value from now on, also in the forms in which addresses and headers carry it. */
   learn(value: string): void {
     if (value.length < SECRET_LENGTH_MIN || this.#forms.includes(value)) return;
-    const quoted = JSON.stringify(value).slice(1, -1);
-    const forms = new Set([
-      ...this.#forms,
-      value,
-      quoted,
-      JSON.stringify(quoted).slice(1, -1),
-      encodeURIComponent(value),
-    ]);
+    const forms = new Set([...this.#forms, value, encodeURIComponent(value), encodeURI(value), ...base64Forms(value)]);
     this.#forms = [...forms].sort((a, b) => b.length - a.length);
+    this.#quoted = this.#forms.map((form) => JSON.stringify(form).slice(1, -1));
   }
 
   /** Whether there is anything to mask. */
@@ -59,19 +55,48 @@ export class Vault {
     return this.#forms.length === 0;
   }
 
-  /** The text without secrets. */
-  mask(text: string): string {
+  /** A text without secrets; not for JSON, whose numbers and names are no secrets. */
+  maskText(text: string): string {
     let masked = text;
     for (const form of this.#forms) if (masked.includes(form)) masked = masked.replaceAll(form, MASK);
     return masked;
   }
 
-  /** A value of plain data without secrets; the same value when it holds none. */
+  /** JSON whose texts hold no secrets; names and numbers in it stay as they are. */
+  maskJson(json: string): string {
+    if (!this.#quoted.some((form) => json.includes(form))) return json;
+    return JSON.stringify(this.#walk(JSON.parse(json)));
+  }
+
+  /** Plain data whose texts hold no secrets; the same data when they hold none. */
   maskData<T>(value: T): T {
     if (this.#forms.length === 0) return value;
-    const text = JSON.stringify(value);
-    if (text === undefined || !this.#forms.some((form) => text.includes(form))) return value;
     // Of the same form, with other texts.
-    return JSON.parse(this.mask(text)) as T;
+    return this.#walk(value) as T;
   }
+
+  #walk(value: unknown): unknown {
+    if (typeof value === "string") return this.maskText(value);
+    if (Array.isArray(value)) return value.map((item) => this.#walk(item));
+    if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, this.#walk(inner)]));
+  }
+}
+
+const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/** Shorter pieces of base64 would mask ordinary text. */
+const BASE64_LENGTH_MIN = 10;
+
+/** What of a value stands in base64 wherever in a text it begins. */
+function base64Forms(value: string): readonly string[] {
+  const bytes = new TextEncoder().encode(value);
+  return [0, 1, 2].flatMap((offset) => {
+    let text = "";
+    // Whole groups of three bytes, beginning where a group begins.
+    for (let at = (3 - offset) % 3; at + 2 < bytes.length; at += 3) {
+      const bits = ((bytes[at] ?? 0) << 16) | ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
+      for (const shift of [18, 12, 6, 0]) text += ALPHABET.charAt((bits >> shift) & 63);
+    }
+    return text.length < BASE64_LENGTH_MIN ? [] : [text, text.replaceAll("+", "-").replaceAll("/", "_")];
+  });
 }

@@ -17,21 +17,6 @@ export interface Rider {
   left(): void;
 }
 
-/** Content of files is their writer's business. */
-const isContent = (key: string): boolean => key.startsWith("x/");
-
-function masked(batch: Batch, masker: Masker): Batch {
-  const hide = <T>(value: T): T | string => (typeof value === "string" ? masker.mask(value) : value);
-  const { puts, appends } = batch;
-  return {
-    ...batch,
-    ...(puts === undefined
-      ? {}
-      : { puts: puts.map((put) => (isContent(put.key) ? put : { key: put.key, value: hide(put.value) })) }),
-    ...(appends === undefined ? {} : { appends: appends.map(({ log, value }) => ({ log, value: hide(value) })) }),
-  };
-}
-
 export class Committer {
   readonly #store: Metastore;
   readonly #bus: EventBus;
@@ -46,7 +31,7 @@ export class Committer {
     this.#clock = clock;
   }
 
-  /** Masks secrets in everything that is recorded from now on; nothing is done while there are none. */
+  /** Masks secrets in events, and for whoever records texts of users. */
   setMasker(masker: Masker): void {
     this.#masker = masker;
     this.#bus.setMasker(masker);
@@ -72,8 +57,7 @@ export class Committer {
   }
 
   /** Commits a change with the records of its events, then tells who listens. */
-  commit(bare: Batch, events?: readonly PendingEvent[], rider?: Rider): Promise<Receipt> {
-    const batch = this.#masker?.isEmpty === false ? masked(bare, this.#masker) : bare;
+  commit(batch: Batch, events?: readonly PendingEvent[], rider?: Rider): Promise<Receipt> {
     const full = rider === undefined ? batch : rider.board(batch);
     const hasEvents = events !== undefined && events.length > 0;
     const committing = this.#store.commit(hasEvents ? this.#withEvents(full, events) : full);
@@ -89,8 +73,8 @@ export class Committer {
     const at = this.now();
     const appends = [...(batch.appends ?? [])];
     for (const event of events) {
-      const text = encodeEvent(event, at);
-      appends.push({ log: EVENT_LOG, value: this.#masker?.mask(text) ?? text });
+      const data = this.#masker?.maskData(event.data) ?? event.data;
+      appends.push({ log: EVENT_LOG, value: encodeEvent({ ...event, data }, at) });
     }
     const oldest = this.#store.seq - LIMITS.eventRetention;
     if (oldest < this.#trimmedAt + TRIM_EVERY) return { ...batch, appends };

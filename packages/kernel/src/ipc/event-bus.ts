@@ -37,7 +37,8 @@ export interface PendingEvent {
 /** Takes secrets out of what is recorded or told. */
 export interface Masker {
   readonly isEmpty: boolean;
-  mask(text: string): string;
+  maskText(text: string): string;
+  maskJson(json: string): string;
   maskData<T>(value: T): T;
 }
 

@@ -214,22 +214,19 @@ export class Journal {
     more: StepDetails = {},
   ): { readonly isLarge: boolean; readonly done: Promise<Receipt> } {
     const at = this.#committer.now();
-    const json = outcome.error === undefined ? encodeJson(outcome.value, `the result of ${place}`) : undefined;
+    const { masker } = this.#committer;
+    const plain = outcome.error === undefined ? encodeJson(outcome.value, `the result of ${place}`) : undefined;
+    const json = plain === undefined ? undefined : (masker?.maskJson(plain) ?? plain);
+    const error = outcome.error === undefined ? undefined : (masker?.maskData(outcome.error) ?? outcome.error);
     if (json !== undefined && json.length > LIMITS.inlineOutcomeMax) {
       return { isLarge: true, done: this.#endLarge(place, json, at, more) };
     }
-    const record = encodeStep(
-      at,
-      place,
-      { json, ...(outcome.error === undefined ? {} : { error: outcome.error }) },
-      more,
-    );
+    const record = encodeStep(at, place, { json, ...(error === undefined ? {} : { error }) }, more);
     return { isLarge: false, done: this.#append(record, more.adds, more.rider, more.appends) };
   }
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
-    const text = this.#committer.masker?.mask(json) ?? json;
-    const ref = await this.#objects.put(new TextEncoder().encode(text));
+    const ref = await this.#objects.put(new TextEncoder().encode(json));
     return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.rider, more.appends);
   }
 
@@ -246,6 +243,17 @@ export class Journal {
     await receipt.flushed;
   }
 
+  /** Texts of users without secrets; everything else in a record is the kernel's. */
+  #masked(record: JournalRecord): JournalRecord {
+    const { masker } = this.#committer;
+    if (masker === undefined || masker.isEmpty) return record;
+    if (record.t === "log") return { ...record, text: masker.maskText(record.text) };
+    if (record.t === "skip") return { ...record, why: masker.maskText(record.why) };
+    return "error" in record && record.error !== undefined
+      ? { ...record, error: masker.maskData(record.error) }
+      : record;
+  }
+
   /** Appends any other record. */
   note(
     record: JournalRecord,
@@ -253,7 +261,7 @@ export class Journal {
     rider?: Rider,
     appends?: NonNullable<Batch["appends"]>,
   ): Promise<Receipt> {
-    return this.#append(encodeRecord(record), adds, rider, appends);
+    return this.#append(encodeRecord(this.#masked(record)), adds, rider, appends);
   }
 
   /** No more records: what an abandoned computation still reports is discarded. */

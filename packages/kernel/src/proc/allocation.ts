@@ -42,7 +42,9 @@ export class Allocations {
           ? undefined
           : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
       const isRecorded = process?.journal !== undefined && !process.isEnding && !process.hasEnded;
-      const record = isRecorded ? [{ key: processKey(pid), value: encodeProcess(process, { identity }) }] : [];
+      const record = isRecorded
+        ? [{ key: processKey(pid), value: encodeProcess(process, { identity }, this.#committer.masker) }]
+        : [];
       const event = { name: "budget.allocated", pid, data: { account: pid, amounts } } as const;
       try {
         await this.#committer.commit({ checks, adds, puts: [...puts, ...record] }, [event], rider);

@@ -30,13 +30,13 @@ export class ProcessArchive {
   /** Puts a large input into the object store; a small one stands in the record. */
   async storeInput(json: string | undefined): Promise<ContentId | undefined> {
     if (json === undefined || json.length <= LIMITS.inlineOutcomeMax) return undefined;
-    return this.#objects.put(new TextEncoder().encode(this.#committer.masker?.mask(json) ?? json));
+    return this.#objects.put(new TextEncoder().encode(this.#committer.masker?.maskJson(json) ?? json));
   }
 
   /** What the record holds of an exit: a small result, or where a large one is. */
   async storeExit(process: Process, exit: Exit, json: string | undefined): Promise<RecordExtra> {
     if (json === undefined || json.length <= LIMITS.inlineOutcomeMax || process.journal === undefined) return { exit };
-    const resultRef = await this.#objects.put(new TextEncoder().encode(this.#committer.masker?.mask(json) ?? json));
+    const resultRef = await this.#objects.put(new TextEncoder().encode(this.#committer.masker?.maskJson(json) ?? json));
     const { result: _result, ...rest } = exit;
     return { exit: rest, resultRef };
   }

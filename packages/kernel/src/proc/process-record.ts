@@ -3,6 +3,7 @@
 import type { Entry } from "../abi/metastore.ts";
 import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
+import type { Masker } from "../ipc/event-bus.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { Exit, Process, ProcessIdentity, Usage } from "./process.ts";
 
@@ -36,7 +37,8 @@ export interface RecordExtra {
   readonly quarantined?: ErrorRecord;
 }
 
-export function encodeProcess(process: Process, extra: RecordExtra = {}): string {
+export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?: Masker): string {
+  const hide = <T>(value: T): T => masker?.maskData(value) ?? value;
   const record: ProcessRecord = {
     v: PROCESS_FORMAT,
     identity: extra.identity ?? process.identity,
@@ -44,10 +46,10 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}): string
     ...(process.inputRef === undefined
       ? process.input === undefined
         ? {}
-        : { input: process.input }
+        : { input: hide(process.input) }
       : { inputRef: process.inputRef }),
     ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
-    ...(extra.exit === undefined ? {} : { exit: extra.exit }),
+    ...(extra.exit === undefined ? {} : { exit: hide(extra.exit) }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
     ...quarantineOf(process, extra),
   };

@@ -327,7 +327,7 @@ export class ProcessTable {
       .commit(
         {
           puts: [
-            { key: processKey(pid), value: encodeProcess(process) },
+            { key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) },
             { key: liveKey(pid), value: "" },
             { key: PID_KEY, value: String(this.#reservedPid) },
             ...this.#revisions.putsOf(program),
@@ -364,7 +364,10 @@ export class ProcessTable {
       {
         puts: [
           ...this.#layers.putsOf(process.capability),
-          ...recorded.map((one) => ({ key: processKey(one.pid), value: encodeProcess(one) })),
+          ...recorded.map((one) => ({
+            key: processKey(one.pid),
+            value: encodeProcess(one, {}, this.#committer.masker),
+          })),
         ],
       },
       undefined,
@@ -573,7 +576,10 @@ export class ProcessTable {
             {
               checks: change.checks,
               adds: change.adds,
-              puts: [{ key: processKey(pid), value: encodeProcess(process, extra) }, ...change.puts],
+              puts: [
+                { key: processKey(pid), value: encodeProcess(process, extra, this.#committer.masker) },
+                ...change.puts,
+              ],
               deletes: [liveKey(pid), ...change.deletes],
               appends: [{ log: journalLog(pid), value: exitRecord }],
             },

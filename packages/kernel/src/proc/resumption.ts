@@ -125,7 +125,7 @@ export class Resumption {
       .commit(
         {
           puts: [
-            { key: processKey(pid), value: encodeProcess(process) },
+            { key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) },
             { key: liveKey(pid), value: "" },
             ...this.#revisions.putsOf(program),
             ...(account?.puts ?? []),
@@ -230,7 +230,9 @@ export class Resumption {
       ),
     );
     await this.#committer.commit(
-      { puts: [{ key: processKey(pid), value: encodeProcess(process, { quarantined: error }) }] },
+      {
+        puts: [{ key: processKey(pid), value: encodeProcess(process, { quarantined: error }, this.#committer.masker) }],
+      },
       [{ name: "process.quarantined", pid, data: { name, program: program.name, error } }],
     );
     process.become({ name: "quarantined", error });

@@ -209,7 +209,7 @@ export const PROCESS_ROWS = {
       // What sleeps was brought back without its journal; what it has done stands there.
       const asleep = found.filter(({ state, usage }) => state.name === "sleeping" && usage.steps === 0);
       for (const process of asleep.slice(0, TALLIED_MAX)) Object.assign(process.usage, await process.journal?.tally());
-      return found.sort((one, two) => one.pid - two.pid).map(summarise);
+      return host.vault.maskData(found.sort((one, two) => one.pid - two.pid).map(summarise));
     },
   }),
   subscribe: row<EventFilter, AsyncGenerator<KernelEvent, void, undefined>>({

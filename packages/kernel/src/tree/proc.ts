@@ -15,6 +15,8 @@ import type { VfsPath } from "../base/path.ts";
 
 /** Summaries hold only JSON. */
 const asJson = (value: unknown): JsonValue => JSON.parse(JSON.stringify(value ?? null)) as JsonValue;
+/** What a program was given, or calls itself, without secrets. */
+const shown = (host: Host, value: unknown): JsonValue => asJson(host.vault.maskData(value));
 const toDirectories = (names: readonly string[]): readonly DirEntry[] =>
   names.map((name) => ({ name, type: "directory" }));
 const signalSchema = { type: "string", enum: Object.keys(SIGNALS) } as const;
@@ -55,8 +57,8 @@ function processNode(host: Host, process: Process): VirtualNode {
   const { pid } = process;
   return directory(
     {
-      status: statusFile(process),
-      cmdline: jsonFile(() => asJson({ program: process.identity.program, input: process.input }), {
+      status: statusFile(host, process),
+      cmdline: jsonFile(() => shown(host, { program: process.identity.program, input: process.input }), {
         description: "program and input",
       }),
       caps: {
@@ -72,7 +74,7 @@ function processNode(host: Host, process: Process): VirtualNode {
         description: "allocation and use, resource by resource",
       }),
       usage: jsonFile(() => asJson(process.usage), { description: "what the process has used" }),
-      result: jsonFile(() => asJson(process.state.name === "zombie" ? process.state.exit : null), {
+      result: jsonFile(() => shown(host, process.state.name === "zombie" ? process.state.exit : null), {
         description: "its exit, null before",
       }),
       log: { type: "file", description: "lines that the process logged", text: () => logText(process) },
@@ -103,12 +105,12 @@ function processNode(host: Host, process: Process): VirtualNode {
 
 function runNode(host: Host, process: Process): VirtualNode {
   const node = processNode(host, process);
-  const status = statusFile(process);
+  const status = statusFile(host, process);
   const own: Readonly<Record<string, VirtualNode>> = {
     status,
-    info: jsonFile(() => asJson({ ...process.identity, input: process.input })),
+    info: jsonFile(() => shown(host, { ...process.identity, input: process.input })),
     events: { type: "file", description: "what happened, from the journal", text: () => eventsText(process) },
-    result: jsonFile(() => asJson(process.state.name === "zombie" ? (process.state.exit.result ?? null) : null)),
+    result: jsonFile(() => shown(host, process.state.name === "zombie" ? (process.state.exit.result ?? null) : null)),
     cancel: {
       type: "file",
       description: "exec it to cancel the run",
@@ -124,11 +126,11 @@ function runNode(host: Host, process: Process): VirtualNode {
   });
 }
 
-const statusFile = (process: Process): VirtualNode => ({
+const statusFile = (host: Host, process: Process): VirtualNode => ({
   type: "file",
   description: "identity, state, progress and use",
-  json: () => asJson(summarise(process)),
-  text: () => statusText(process),
+  json: () => shown(host, summarise(process)),
+  text: () => host.vault.maskText(statusText(process)),
 });
 
 function statusText(process: Process): string {
