@@ -1,8 +1,11 @@
 import { type Server, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { createNet } from "@ergos/drivers/net";
+import { type Amounts, type NetDriver, type NetRequest, type NetResponse } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
+import { bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
 
 let servers: Server[];
 beforeEach(() => {
@@ -56,7 +59,9 @@ test("a redirect to another host needs the right for that, and takes no credenti
   const run = async (path: string, grants: readonly string[]) =>
     kernel.os.wait(await kernel.os.spawn(reader, { input: { path }, grants: ["self", ...grants] }));
 
-  expect((await run("/", [`net.connect:${first}`])).error?.message).toContain(`redirects to ${other}`);
+  expect((await run("/", [`net.connect:${first}`])).error?.message).toContain(
+    `${other}; http://${first}/ redirects there`,
+  );
   expect((await run("/", ["net.connect:127.0.0.1:*"])).result).toMatchObject({
     status: 200,
     body: "there",
@@ -114,4 +119,155 @@ test.each([
 
   expect(exit.error?.message).toContain(`needs the grant net.connect:${host};`.slice(0, -1));
   await kernel.close();
+});
+
+type Answer = (request: NetRequest, signal: AbortSignal) => NetResponse | Promise<NetResponse>;
+type Call = Parameters<RunContext["fetch"]>[2] & { readonly url: string };
+
+const answer = (status: number, headers: Readonly<Record<string, string>> = {}, size = 0): NetResponse => ({
+  status,
+  headers,
+  body: new Uint8Array(size).fill(255),
+});
+/** Node's own network, with answers that no server would give on demand. */
+const netThat = (send: Answer): NetDriver => ({
+  ...createNet(),
+  send: async (request, { signal }) => send(request, signal),
+});
+
+/** Calls in a process with a budget, one after the other at one place: their codes, and what was used in the end. */
+async function called(net: NetDriver, calls: readonly Call[], grants?: readonly string[]) {
+  const kernel = await bootKernel({ net });
+  const { program: open, context } = openProgram();
+  const budget: Amounts = { netBytes: 1_000_000_000 };
+  const pid = await kernel.os.spawn(open, grants === undefined ? { budget } : { budget, grants });
+  const { os } = await context;
+  const codes: string[] = [];
+  const messages: string[] = [];
+  for (const call of calls) {
+    await (async () => os.call("fetch", { place: "f", ...call }))().then(
+      () => codes.push("ok"),
+      (error: { readonly code: string; readonly message: string }) => {
+        codes.push(error.code);
+        messages.push(error.message);
+      },
+    );
+  }
+  const used = (await kernel.os.call("usage", { pid }))["netBytes"]?.used;
+  await kernel.close();
+  return { codes, used, messages };
+}
+
+test.each<[string, Omit<Call, "url"> & { readonly url?: string }]>([
+  ["a value with a line break", { headers: { authorization: "Bearer secret-token\nx" } }],
+  ["a name with a blank", { headers: { "a b": "c" } }],
+  ["a body that has no place", { method: "GET", body: "secret-token" }],
+  ["a header that the connection sets", { headers: { Host: "internal.example" } }],
+  ["a port that is not for http", { url: "http://127.0.0.1:6000/" }],
+])("%s is refused before anything is reserved", async (_what, call) => {
+  const { codes, used, messages } = await called(createNet(), [{ url: "http://127.0.0.1:1/", ...call }]);
+
+  expect([codes, used]).toEqual([["EINVAL"], 0]);
+  expect(messages.join()).not.toContain("secret-token");
+});
+
+test("what a server has acted on is charged and is the outcome, whatever becomes of its answer", async () => {
+  let sent = 0;
+  const moved = netThat(({ url }) => {
+    sent++;
+    return url.includes("good") ? answer(307, { location: "http://evil.example/" }, 5000) : answer(200);
+  });
+  const post = { url: "http://good.example/", method: "POST", body: "x".repeat(100), maxBytes: 6000 } as const;
+  expect(await called(moved, [post, post], ["self", "net.connect:good.example"])).toMatchObject({
+    codes: ["EACCES", "EACCES"],
+    used: 5100,
+  });
+  expect(sent).toBe(1);
+
+  const large = netThat(() => answer(200, {}, 50 * 1024 * 1024));
+  const { codes, used } = await called(large, [{ url: "http://good.example/", method: "POST", maxBytes: 60_000_000 }]);
+  expect([codes, used]).toEqual([["E2BIG"], 50 * 1024 * 1024]);
+}, 30_000);
+
+test("a body that is sent again is charged again, within what was reserved", async () => {
+  let left = 3;
+  const net = netThat(() => (left-- > 0 ? answer(307, { location: "/next" }) : answer(200)));
+  const post = { url: "http://a.example/", method: "POST", body: "x".repeat(1000) } as const;
+
+  expect(await called(net, [{ ...post, maxBytes: 5000 }])).toMatchObject({ codes: ["ok"], used: 4000 });
+  left = 3;
+  expect(await called(net, [{ ...post, maxBytes: 1500 }])).toMatchObject({ codes: ["EFBIG"], used: 2000 });
+});
+
+test.each<[string, NetResponse, Call, Partial<NetRequest>]>([
+  [
+    "another scheme is told no credentials",
+    answer(302, { location: "http://a.example/" }),
+    { url: "https://a.example/", headers: { Authorization: "Bearer x", Accept: "text/html" } },
+    { url: "http://a.example/", method: "GET", headers: { accept: "text/html" } },
+  ],
+  [
+    "another host is told no key of any name",
+    answer(307, { location: "http://b.example/" }),
+    { url: "http://a.example/", headers: { "X-Api-Key": "k", Cookie: "c" } },
+    { url: "http://b.example/", method: "GET", headers: {} },
+  ],
+  [
+    "what is about the body goes with it",
+    answer(303, { location: "/b" }),
+    {
+      url: "http://a.example/",
+      method: "POST",
+      body: "{}",
+      headers: { "content-type": "application/json", "x-a": "b" },
+    },
+    { url: "http://a.example/b", method: "GET", headers: { "x-a": "b" } },
+  ],
+  [
+    "HEAD stays HEAD",
+    answer(303, { location: "/b" }),
+    { url: "http://a.example/", method: "HEAD" },
+    { url: "http://a.example/b", method: "HEAD", headers: {} },
+  ],
+])("after a redirect %s", async (_what, first, call, second) => {
+  const seen: NetRequest[] = [];
+  const { codes } = await called(
+    netThat((request) => (seen.push(request) === 1 ? first : answer(200))),
+    [call],
+  );
+
+  expect(codes).toEqual(["ok"]);
+  expect(seen[1]).toEqual(second);
+});
+
+/** What the next life reads. */
+class LastingStore extends MemoryMetastore {
+  override close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+test("a request that changes nothing is reserved for once, also when the host ended during it", async () => {
+  let asked = 0;
+  const net = netThat((_request, signal) =>
+    asked++ === 0
+      ? new Promise<NetResponse>((_answered, failed) => {
+          signal.addEventListener("abort", () => failed(new Error("aborted")));
+        })
+      : answer(200, {}, 5),
+  );
+  const parts = { net, store: new LastingStore(), objects: new MemoryObjectStore() };
+  const reader = program("reader", async (_input: unknown, ctx: RunContext) =>
+    ctx.fetch("page", "http://a.example/", { maxBytes: 1000 }).then(({ status }) => status),
+  );
+  const one = await bootKernel({ ...parts, programs: [reader] });
+  const pid = await one.os.spawn(reader, { budget: { netBytes: 1500 } });
+  while (asked === 0) await new Promise((go) => setTimeout(go, 1));
+  await one.close();
+  const two = await bootKernel({ ...parts, programs: [reader] });
+  await two.os.resume(pid, {});
+
+  expect(await two.os.wait(pid)).toMatchObject({ result: 200 });
+  expect(await two.os.call("usage", { pid })).toMatchObject({ netBytes: { used: 5 } });
+  await two.close();
 });

@@ -1,6 +1,7 @@
 import { compilePolicy, fileHost } from "@ergos/compiler";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
-import type { Governance, Kernel, Os } from "@ergos/kernel";
+import { createNet } from "@ergos/drivers/net";
+import type { Ask, Governance, Kernel, KernelEvent, Os, Program } from "@ergos/kernel";
 import { Relations, denyAll, governPolicy } from "@ergos/services/governance";
 import { describe, expect, test } from "vitest";
 import { bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
@@ -17,15 +18,28 @@ function policy(spec: string): Governance {
   return governPolicy(found);
 }
 
-const boot = (governance: Governance): Promise<Kernel> =>
-  bootKernel({ governance, passes: (issuer) => createPassAuthority(keys, issuer) });
+const boot = (governance: Governance, more: Parameters<typeof bootKernel>[0] = {}): Promise<Kernel> =>
+  bootKernel({ governance, passes: (issuer) => createPassAuthority(keys, issuer), ...more });
+
+/** What is asked now, or soon. */
+async function asked(kernel: Kernel): Promise<readonly Ask[]> {
+  for (;;) {
+    const asks = await kernel.os.call("asks", {});
+    if (asks.length > 0) return asks;
+    await new Promise((go) => setTimeout(go, 1));
+  }
+}
+
+const denied = { code: "EACCES" };
+const echo: Program = { name: "echo", revision: "1", kind: "function", run: () => "ran" };
 
 /** The calls of a user who may do everything as far as rights go. */
-async function as(kernel: Kernel, user: string): Promise<Os> {
-  const { pass } = await kernel.os.call("issuePass", {
-    grants: ["fs.*", "self", "proc.*", "cap.read", "kernel.module"],
-    user,
-  });
+async function as(
+  kernel: Kernel,
+  user: string,
+  grants = ["fs.*", "self", "proc.*", "cap.read", "kernel.module", "net.connect", "budget.*"],
+): Promise<Os> {
+  const { pass } = await kernel.os.call("issuePass", { grants, user });
   return (await kernel.login(pass)).os;
 }
 
@@ -63,7 +77,6 @@ describe("a policy", () => {
     await kernel.os.fs.link("/srv/door", "/home/jane/diary");
     await kernel.os.fs.writeFile("/srv/open", "x");
     const joe = await as(kernel, "joe");
-    const denied = { code: "EACCES" };
 
     for (const path of [
       "/home/jane/diary",
@@ -107,12 +120,8 @@ describe("a policy", () => {
     );
     const joe = await as(kernel, "joe");
     const write = joe.fs.writeFile("/srv/a", "x");
-    let asks = await kernel.os.call("asks", {});
-    while (asks.length === 0) {
-      await new Promise((go) => setTimeout(go, 1));
-      asks = await kernel.os.call("asks", {});
-    }
-    expect(asks[0]?.text).toContain("(production)");
+    const asks = await asked(kernel);
+    expect(asks[0]?.text).toContain("(policy house: production)");
     await kernel.os.call("answer", { id: asks[0]?.id ?? 0, verdict: "allow" });
     await write;
 
@@ -136,6 +145,118 @@ describe("a policy", () => {
     for (const path of ["/srv/folder/a", "/srv/b"]) expect(await jane.fs.readText(path)).toBe("x");
     await expect(jane.fs.read("/srv/c")).rejects.toMatchObject({ code: "EACCES" });
     await expect(joe.fs.read("/srv/folder/a")).rejects.toMatchObject({ code: "EACCES" });
+    await kernel.close();
+  });
+
+  test("decides about what a call comes upon, too: modules, redirects, what lies below, and names in events", async () => {
+    const kernel = await boot(
+      policy(`  default: allow
+  rules:
+    - { effect: deny, grant: "kernel.module:/m.mjs" }
+    - { effect: deny, grant: "proc.spawn:/proc/**" }
+    - { effect: deny, grant: "net.connect:evil.example" }
+    - { effect: deny, grant: "fs.*:/srv/a/locked/**" }
+    - { effect: deny, grant: budget.allocate }
+`),
+      {
+        loader: () => Promise.resolve(echo),
+        net: {
+          ...createNet(),
+          send: () =>
+            Promise.resolve({ status: 302, headers: { location: "http://evil.example/" }, body: new Uint8Array() }),
+        },
+      },
+    );
+    await kernel.os.fs.writeFile("/srv/a/locked/x", "x");
+    const joe = await as(kernel, "joe");
+
+    await expect(joe.call("spawn", { program: { name: "p", module: "/m.mjs" } })).rejects.toMatchObject(denied);
+    // A program named like the caller itself is not the caller.
+    await expect(joe.spawn({ ...echo, name: `/proc/${joe.pid}` })).rejects.toMatchObject(denied);
+    await expect(joe.call("fetch", { place: "a", url: "http://good.example/" })).rejects.toThrow(/redirects there/);
+    await expect(joe.fs.rename("/srv/a", "/srv/c")).rejects.toMatchObject(denied);
+    await expect(joe.fs.unlink("/srv/a", { recursive: true })).rejects.toMatchObject(denied);
+    const pid = await joe.spawn(
+      { ...echo, run: () => Promise.reject(new TypeError("fails")) },
+      { budget: { toolCalls: 1 } },
+    );
+    await joe.wait(pid);
+    await expect(joe.resume(pid, { again: true, budget: { toolCalls: 5 } })).rejects.toMatchObject(denied);
+    const stop = new AbortController();
+    const seen: KernelEvent[] = [];
+    const events = await joe.call("watch", { glob: "/srv/**", signal: stop.signal });
+    const watching = (async () => {
+      for await (const event of events) {
+        seen.push(event);
+        if (event.data["path"] === "/srv/end") stop.abort();
+      }
+    })().catch(() => undefined);
+    await kernel.os.fs.writeFile("/srv/a/locked/y", "x");
+    await kernel.os.fs.writeFile("/srv/end", "x");
+    await watching;
+    expect(seen.map(({ data }) => data["path"])).toEqual(["/srv/end"]);
+    await kernel.close();
+  });
+
+  test("is asked again for each use of a handle, and explained", async () => {
+    let effect: "allow" | "deny" = "allow";
+    const kernel = await boot({
+      name: "changing",
+      authorize: () => ({ effect, reason: "so it is" }),
+      permissions: () => [],
+    });
+    await kernel.os.fs.writeFile("/srv/a", "x");
+    const joe = await as(kernel, "joe");
+    const fd = await joe.call("open", { path: "/srv/a", rights: ["read"] });
+    await joe.call("readHandle", { fd });
+    effect = "deny";
+
+    await expect(joe.call("readHandle", { fd })).rejects.toMatchObject(denied);
+    const about = { pid: joe.pid, right: "fs.read", resource: "/srv/a" };
+    expect(await kernel.os.call("why", about)).toMatchObject({ effect: "deny", policy: "policy changing: so it is" });
+    // What a process does to itself is nobody's policy.
+    expect(await joe.call("caps", { pid: joe.pid })).not.toEqual([]);
+    await kernel.close();
+  });
+
+  test("asks nobody for what is denied elsewhere, and judges what a person made of the arguments", async () => {
+    const kernel = await boot(
+      policy(`  default: allow
+  rules:
+    - { effect: ask, grant: "fs.write:/srv/**" }
+    - { effect: ask, grant: "fs.read:/srv/**" }
+    - { effect: deny, grant: "fs.write:/locked/**" }
+`),
+    );
+    await kernel.os.fs.writeFile("/srv/a", "x");
+    const joe = await as(kernel, "joe");
+
+    await expect(joe.fs.copy("/srv/a", "/locked/a")).rejects.toMatchObject(denied);
+    await expect((await as(kernel, "joe", ["fs.stat", "self"])).fs.read("/srv/a")).rejects.toMatchObject(denied);
+    expect(await kernel.os.call("asks", {})).toEqual([]);
+    const write = joe.fs.writeFile("/srv/b", "x");
+    const [ask] = await asked(kernel);
+    await kernel.os.call("answer", { id: ask?.id ?? 0, verdict: "edit", value: { path: "/locked/b" } });
+    await expect(write).rejects.toMatchObject(denied);
+    await kernel.close();
+  });
+
+  test("and rights that both ask, ask once", async () => {
+    const kernel = await boot(policy("  default: allow\n  rules: [{ effect: ask, grant: fs.write }]\n"));
+    const joe = await as(kernel, "joe", ["self", "ask fs.write"]);
+    const write = joe.fs.writeFile("/srv/b", "x");
+    const [ask] = await asked(kernel);
+    await kernel.os.call("answer", { id: ask?.id ?? 0, verdict: "allow" });
+    await write;
+    await kernel.close();
+  });
+
+  test("knows users by their own names alone", async () => {
+    const kernel = await boot(policy("  default: allow\n"));
+    const user = await as(kernel, "constructor");
+
+    await user.fs.writeFile("/srv/a", "x");
+    expect(await kernel.os.call("policy", { user: "constructor" })).toMatchObject({ permissions: [] });
     await kernel.close();
   });
 

@@ -14,6 +14,27 @@ const CODES: Readonly<Record<string, Errno>> = {
   ETIMEDOUT: "ETIMEDOUT",
 };
 
+/** What would let a request say that it goes elsewhere, or is longer or shorter than it is. */
+const OWN_HEADERS = new Set([
+  "connection",
+  "content-length",
+  "expect",
+  "host",
+  "keep-alive",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+function isHeader(name: string, value: string): boolean {
+  try {
+    return new Headers([[name, value]]).has(name);
+  } catch {
+    return false;
+  }
+}
+
 export function createNet(): NetDriver {
   return {
     locate: (text, base) => {
@@ -24,7 +45,25 @@ export function createNet(): NetDriver {
         throw new KernelError("EINVAL", "an address holds no name and password; send them as a header");
       url.hash = "";
       // `host` leaves out the port of the scheme, and is in its one form: lower case, punycode, plain numbers.
-      return { url: url.href, host: url.host.replace(/\.$/, "") };
+      return { url: url.href, host: url.host.replace(/\.+(?=(:\d+)?$)/, ""), origin: url.origin };
+    },
+    check: ({ method, headers, body }) => {
+      if (body !== undefined && (method === "GET" || method === "HEAD"))
+        throw new KernelError("EINVAL", `a ${method} has no body`, { syscall: "fetch" });
+      for (const [name, value] of Object.entries(headers)) {
+        if (OWN_HEADERS.has(name.toLowerCase()))
+          throw new KernelError("EINVAL", `the header ${name} is set by the connection; leave it out`, {
+            syscall: "fetch",
+          });
+        if (!isHeader(name, value))
+          throw new KernelError(
+            "EINVAL",
+            `${JSON.stringify(name.slice(0, 64))} is no header, or its value holds what none can`,
+            {
+              syscall: "fetch",
+            },
+          );
+      }
     },
     send: async ({ url, method, headers, body }, { signal, maxBytes }) => {
       try {
@@ -44,6 +83,9 @@ export function createNet(): NetDriver {
         if (error instanceof KernelError) throw error;
         if (signal.aborted) throw signal.reason;
         const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+        // A port that browsers do not speak to; nothing was sent.
+        if (cause instanceof Error && cause.message === "bad port")
+          throw new KernelError("EINVAL", `${new URL(url).host} has a port that is not for http`, { syscall: "fetch" });
         const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
         const known = CODES[code] ?? "ECONNRESET";
         throw new KernelError(known, `${new URL(url).host} cannot be reached: ${describe(cause)}`, {

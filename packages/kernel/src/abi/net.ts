@@ -20,7 +20,15 @@ export interface NetDriver {
    * scheme's own.
    * @throws {EINVAL} it is no address of http or https, or holds a name and password
    */
-  locate(url: string, base?: string): { readonly url: string; readonly host: string };
+  locate(
+    url: string,
+    base?: string,
+  ): { readonly url: string; readonly host: string; /** Scheme, host and port. */ readonly origin: string };
+  /**
+   * Looks at a request before anything is reserved for it; the message names no value of it.
+   * @throws {EINVAL} a header that no request has, or that the connection sets; a body where there can be none
+   */
+  check(request: NetRequest): void;
   /**
    * Makes one request. A redirect is an answer like any other.
    * @throws {EFBIG} the answer is larger than `maxBytes` · {ECONNREFUSED} {ECONNRESET} {ETIMEDOUT}

@@ -4,6 +4,7 @@
 //     or error. Only texts of users are masked, never the kernel's own fields. Files are their writer's business.
 
 import type { SecretStore } from "../abi/secret.ts";
+import { toBase64 } from "../base/base64.ts";
 import { KernelError } from "../base/errno.ts";
 
 const MASK = "***";
@@ -83,7 +84,6 @@ export class Vault {
   }
 }
 
-const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /** Shorter pieces of base64 would mask ordinary text. */
 const BASE64_LENGTH_MIN = 10;
 
@@ -91,12 +91,10 @@ const BASE64_LENGTH_MIN = 10;
 function base64Forms(value: string): readonly string[] {
   const bytes = new TextEncoder().encode(value);
   return [0, 1, 2].flatMap((offset) => {
-    let text = "";
     // Whole groups of three bytes, beginning where a group begins.
-    for (let at = (3 - offset) % 3; at + 2 < bytes.length; at += 3) {
-      const bits = ((bytes[at] ?? 0) << 16) | ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
-      for (const shift of [18, 12, 6, 0]) text += ALPHABET.charAt((bits >> shift) & 63);
-    }
+    const from = (3 - offset) % 3;
+    const groups = Math.floor((bytes.length - from) / 3);
+    const text = groups <= 0 ? "" : toBase64(bytes.subarray(from, from + groups * 3));
     return text.length < BASE64_LENGTH_MIN ? [] : [text, text.replaceAll("+", "-").replaceAll("/", "_")];
   });
 }

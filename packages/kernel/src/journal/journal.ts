@@ -225,6 +225,13 @@ export class Journal {
     return { isLarge: false, done: this.#append(record, more.adds, more.rider, more.appends) };
   }
 
+  /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */
+  async fail(place: string, error: ErrorRecord, more: StepDetails = {}): Promise<void> {
+    await this.end(place, { error }, more).done;
+    (this.#recorded ??= new Map()).set(place, { error });
+    this.retract(place);
+  }
+
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
     return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.rider, more.appends);

@@ -1,7 +1,7 @@
 // Whether a call may go on: what its caller's rights say, what a person says, and what is left of counted uses.
 //
-// A1  Everything that is denied is refused before anybody is asked and before any use is taken.
-// A2  What a person has allowed is looked at again: a right that was revoked meanwhile stays revoked.
+// A1  Everything that is denied, by rights or by the policy, is refused before anybody is asked and any use is taken.
+// A2  What a person has allowed or changed is looked at again: a right that was revoked meanwhile stays revoked.
 // A3  A call whose outcome is recorded already acts no more: nobody is asked, and no use is taken.
 // A4  What is acted on is what was looked at: while somebody is asked, the arguments are ours alone.
 
@@ -10,21 +10,21 @@ import { KernelError } from "../base/errno.ts";
 import type { Rule } from "../cap/layer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { type Need, refused, verdictOf } from "./policy.ts";
 import type { Target } from "./row.ts";
 
-export interface Need {
-  readonly right: string;
-  readonly resource: string;
-}
-
-/** A call of a process with narrowed rights. */
+/** A call of a process that may not do everything. */
 export interface Admission {
   readonly caller: Process;
   readonly name: string;
   readonly args: unknown;
   readonly needs: readonly Need[];
+  /** Those that the policy is asked about. */
+  readonly governed: readonly Need[];
   /** What conditions of grants look at. */
   readonly conditions: unknown;
+  /** Whether its outcome is recorded already. */
+  readonly isDone: boolean;
   /** The place of a call that is recorded under one. */
   readonly place?: string;
 }
@@ -71,45 +71,63 @@ export function admit(admission: Admission, deny: Deny): Open | undefined {
 }
 
 /**
- * Asks for what must be asked, and takes the uses.
- * @returns arguments that a person put in the place of the call's, if one did, and the answers to forget once the
- *   call has its outcome
+ * Hears the policy, asks for what must be asked, and takes the uses.
+ * @param isAllowed whether a person has allowed the call already: nobody is asked again
+ * @param answers of people, to forget once the call has its outcome: filled as they come
+ * @returns arguments that a person put in the place of the call's, if one did
  */
 export async function settle(
   host: Host,
   admission: Admission,
-  open: Open,
   deny: Deny,
-): Promise<{ readonly edited?: unknown; readonly answers: readonly number[] }> {
+  isAllowed: boolean,
+  answers: number[],
+): Promise<unknown> {
   const answered = new Set<string>();
-  const answers: number[] = [];
-  for (let next: Open | undefined = open; next !== undefined; next = admit(admission, deny)) {
-    const need = next.asked.find(({ right, resource }) => !answered.has(`${right} ${resource}`));
-    if (need !== undefined) {
-      const { edited, answer } = await askFor(host, admission, need);
-      answers.push(answer);
-      if (edited !== undefined) return { edited, answers };
-      answered.add(`${need.right} ${need.resource}`);
+  for (;;) {
+    const reasons = await policyAsks(host, admission);
+    // Last, so that nothing comes between this look and the act.
+    const open = admit(admission, deny);
+    const need =
+      isAllowed || admission.isDone
+        ? undefined
+        : admission.needs.find(
+            (one) => (open?.asked.includes(one) === true || reasons.has(one)) && !answered.has(nameOf(one)),
+          );
+    if (need === undefined) {
+      const counted = [...new Set(open?.counted)];
+      if (admission.isDone || counted.length === 0 || (await host.layers.take(counted))) return undefined;
       continue;
     }
-    if (next.counted.length === 0 || (await host.layers.take([...new Set(next.counted)]))) break;
+    const { edited, answer } = await askFor(host, admission, need, reasons.get(need));
+    answers.push(answer);
+    if (edited !== undefined) return edited;
+    answered.add(nameOf(need));
   }
-  return { answers };
 }
 
-/** Takes the uses of a call that a person has edited and so allowed. */
-export async function settleEdited(host: Host, admission: Admission, open: Open, deny: Deny): Promise<void> {
-  for (let next: Open | undefined = open; next !== undefined; next = admit(admission, deny)) {
-    if (next.counted.length === 0 || (await host.layers.take([...new Set(next.counted)]))) return;
+const nameOf = ({ right, resource }: Need): string => `${right} ${resource}`;
+
+/**
+ * The needs that the policy wants a person to be asked for, with its reasons.
+ * @throws {EACCES} it denies one
+ */
+async function policyAsks(host: Host, { caller, name, governed, conditions }: Admission): Promise<Map<Need, string>> {
+  const reasons = new Map<Need, string>();
+  for (const need of governed) {
+    const { effect, reason } = await verdictOf(host, caller, name, need, conditions);
+    if (effect === "deny") throw refused(host, caller, name, need, reason);
+    if (effect === "ask") reasons.set(need, reason);
   }
+  return reasons;
 }
 
 /** Asks a person for one need of a call. */
-export async function askFor(
+async function askFor(
   host: Host,
   { caller, name, args, place }: Admission,
   need: Need,
-  reason?: string,
+  reason: string | undefined,
 ): Promise<{ readonly edited?: unknown; readonly answer: number }> {
   const { place: _place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
   const digest = digestOf(host, [name, need.right, need.resource, shown]);

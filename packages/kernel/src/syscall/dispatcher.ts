@@ -14,22 +14,11 @@ import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import { type Amounts, resourcesOf } from "../budget/resource.ts";
-import type { Governance } from "../abi/governance.ts";
 import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
-import {
-  type Admission,
-  type Need,
-  type Open,
-  admit,
-  askFor,
-  denialOf,
-  needsOf,
-  ownCopy,
-  settle,
-  settleEdited,
-} from "./admission.ts";
+import { type Admission, admit, denialOf, needsOf, ownCopy, settle } from "./admission.ts";
 import type { Host } from "./host.ts";
+import { type Need, assertMay, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { Row, Target } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
@@ -113,124 +102,51 @@ export class Dispatcher {
       assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
       return this.#call(caller, stands.row, stands.args, isEdited);
     }
-    const { governance } = this.#host;
-    // What a process does to itself alone is nobody's policy; the owner has made it.
-    if (governance !== undefined && caller.pid !== PID_OWNER && target.resource !== caller.self.resource && !isEdited)
-      return this.#governed(governance, caller, name, row, args, target);
-    return this.#admitted(caller, name, row, args, target, isEdited);
+    const isHeard = isGoverned(this.#host, caller) && (target !== caller.self || row.alsoNeeds !== undefined);
+    if (caller.capability.isAll && !isHeard) return this.#act(caller, name, row, args, target);
+    const admission = this.#admissionOf(caller, name, row, args, target, isHeard);
+    const open = admit(admission, this.#deny(admission));
+    if (admission.governed.length === 0 && (open === undefined || admission.isDone))
+      return this.#act(caller, name, row, args, target);
+    const own = ownCopy(args);
+    return this.#settled({ ...admission, args: own }, row, target, isEdited);
   }
 
-  /** Asks the policy for each need of a call, and goes on with what is left of it. */
-  async #governed(
-    governance: Governance,
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    given: unknown,
-    target: Target,
-  ): Promise<unknown> {
-    // What is decided about is what is done (A4).
-    const args = ownCopy(given);
-    const admission = this.#admissionOf(caller, name, row, args, target);
-    const { user, group, name: process } = caller.identity;
-    const answers: number[] = [];
-    try {
-      for (const need of admission.needs) {
-        const request = {
-          user,
-          pid: caller.pid,
-          process,
-          call: name,
-          ...need,
-          args: admission.conditions,
-          at: this.#host.committer.now(),
-        };
-        const { effect, reason } = await governance.authorize(group === undefined ? request : { ...request, group });
-        if (effect === "deny") throw this.#refused(admission, need, `policy ${governance.name}: ${reason}`);
-        if (
-          effect === "allow" ||
-          (admission.place !== undefined && caller.journal?.isRecorded(admission.place) === true)
-        )
-          continue;
-        const { edited, answer } = await askFor(this.#host, admission, need, reason);
-        answers.push(answer);
-        if (edited === undefined) continue;
-        assertValid(row.schema, withoutSignal(edited), `what a person made of the arguments of ${name}`);
-        return await this.#call(caller, name, edited, true);
-      }
-      if (!caller.isAlive) throw hasEnded(caller, name);
-      return await this.#admitted(caller, name, row, args, target, false);
-    } finally {
-      if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id);
-    }
-  }
-
-  #refused(admission: Admission, need: Need, why: string): KernelError {
-    const { caller, name } = admission;
-    this.#deny(admission)(need, { effect: "deny", layers: [] });
-    return new KernelError(
-      "EACCES",
-      `process ${caller.pid} (${caller.identity.name}) may not ${name} ${need.resource}; ${why}`,
-      {
-        syscall: name,
-        path: need.resource,
-        pid: caller.pid,
-      },
-    );
-  }
-
-  #admitted(
+  #admissionOf(
     caller: Process,
     name: SyscallName,
     row: AnyRow,
     args: unknown,
     target: Target,
-    isEdited: boolean,
-  ): unknown {
-    if (!caller.capability.isAll) {
-      const admission = this.#admissionOf(caller, name, row, args, target);
-      const open = admit(admission, this.#deny(admission));
-      const { place } = admission;
-      // What an earlier life has done is returned, and nothing happens anew (A3).
-      const isDone = place !== undefined && caller.journal?.isRecorded(place) === true;
-      if (open !== undefined && !isDone) {
-        const own = ownCopy(args);
-        return this.#settled({ ...admission, args: own }, open, row, target, isEdited);
-      }
-    }
-    return this.#act(caller, name, row, args, target);
-  }
-
-  #admissionOf(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): Admission {
+    isHeard: boolean,
+  ): Admission {
     const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
     const { place } = args as { readonly place?: unknown };
     // Only a row that is recorded under a place has one.
     const isPlaced = typeof place === "string" && row.schema.properties?.["place"] !== undefined;
+    const isDone = isPlaced && caller.journal?.isRecorded(place) === true;
     return {
       caller,
       name,
       args,
       needs,
+      governed: isHeard ? needs.slice(target === caller.self ? 1 : 0) : [],
       conditions: row.conditions?.(args) ?? args,
+      isDone,
       ...(isPlaced ? { place } : {}),
     };
   }
 
-  async #settled(admission: Admission, open: Open, row: AnyRow, target: Target, isEdited: boolean): Promise<unknown> {
+  async #settled(admission: Admission, row: AnyRow, target: Target, isEdited: boolean): Promise<unknown> {
     const { caller, args } = admission;
     // Made of a name of the table.
     const name = admission.name as SyscallName;
-    const deny = this.#deny(admission);
-    let answers: readonly number[] = [];
+    const answers: number[] = [];
     try {
-      if (isEdited) await settleEdited(this.#host, admission, open, deny);
-      else {
-        const settled = await settle(this.#host, admission, open, deny);
-        ({ answers } = settled);
-        if (settled.edited !== undefined) {
-          assertValid(row.schema, withoutSignal(settled.edited), `what a person made of the arguments of ${name}`);
-          return await this.#call(caller, name, settled.edited, true);
-        }
+      const edited = await settle(this.#host, admission, this.#deny(admission), isEdited, answers);
+      if (edited !== undefined) {
+        assertValid(row.schema, withoutSignal(edited), `what a person made of the arguments of ${name}`);
+        return await this.#call(caller, name, edited, true);
       }
       if (!caller.isAlive) throw hasEnded(caller, name);
       return await this.#act(caller, name, row, args, target);
@@ -348,19 +264,17 @@ export class Dispatcher {
   }
 
   /** A path that does not resolve says why only to those who may stat it. */
-  #unresolved(caller: Process, name: SyscallName, args: unknown, error: unknown): never {
+  async #unresolved(caller: Process, name: SyscallName, args: unknown, error: unknown): Promise<never> {
     const { path, from } = args as { path?: unknown; from?: unknown };
     const at = path ?? from;
     if (
-      !caller.capability.isAll &&
+      !isFree(this.#host, caller) &&
       typeof at === "string" &&
       isKernelError(error) &&
       error.code !== "EINVAL" &&
       error.code !== "ENAMETOOLONG"
     ) {
-      const needs = [{ right: "fs.stat", resource: toPath(at) }];
-      const admission: Admission = { caller, name, args, needs, conditions: args };
-      admit(admission, this.#deny(admission));
+      await assertMay(this.#host, caller, name, { right: "fs.stat", resource: toPath(at) }, args);
     }
     throw error;
   }
@@ -371,15 +285,8 @@ export class Dispatcher {
       const { caller } = admission;
       const name = admission.name as SyscallName;
       const { right, resource } = need;
-      const missing = `${right}:${resource}`;
-      this.#host.bus.publish({
-        name: "capability.denied",
-        pid: caller.pid,
-        data: { right, resource, syscall: name, missing },
-      });
+      tellDenial(this.#host, caller, name, need);
       this.#audit?.({ name, pid: caller.pid, right, resource, outcome: "denied" });
-      const { user } = caller.identity;
-      this.#host.audit.denied({ pid: caller.pid, user, call: name, payload: { right, resource } }, "EACCES");
       return denialOf(admission, need, explanation);
     };
   }

@@ -10,6 +10,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
 import { type Held, charged, enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
@@ -52,8 +53,8 @@ export async function infer(
   try {
     for (const [at, candidate] of names.entries()) {
       // A model that the process may not use is no way down.
-      const decision = at === 0 ? undefined : caller.capability.decide("model.infer", candidate, call.request);
-      if (decision !== undefined && (decision.effect !== "allow" || decision.counted.length > 0)) continue;
+      const need = { right: "model.infer", resource: candidate };
+      if (at > 0 && (await obstacleTo(host, caller, "infer", need, call.request)) !== undefined) continue;
       try {
         return await askModel(host, caller, call, modelOf(host, caller, candidate), rider);
       } catch (error) {

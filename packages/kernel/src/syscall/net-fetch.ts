@@ -1,13 +1,17 @@
 // A request over the network: checked hop by hop, recorded, charged by its bytes.
 //
-// N1  Each host that a redirect leads to needs the right as the first did; headers that carry a name stay at home.
+// N1  Each host that a redirect leads to needs the right as the first did; another origin is told no names.
 // N2  A request that changes something is not repeated unknowingly.
 
-import type { NetResponse } from "../abi/net.ts";
+import type { Batch } from "../abi/metastore.ts";
+import type { NetRequest, NetResponse } from "../abi/net.ts";
+import { toBase64 } from "../base/base64.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import type { Reservation } from "../budget/account.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { obstacleTo, refused } from "./policy.ts";
 import { charged, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface FetchCall {
@@ -35,19 +39,37 @@ export interface FetchAnswer {
 
 const DEFAULT_MAX_BYTES = 4 * 1024 * 1024;
 const REDIRECTS_MAX = 10;
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
-/** What is not told to another host. */
-const PERSONAL = new Set(["authorization", "cookie", "proxy-authorization"]);
+/** What another origin is told; everything else may name somebody. */
+const FORWARDED = new Set([
+  "accept",
+  "accept-encoding",
+  "accept-language",
+  "content-type",
+  "idempotency-key",
+  "range",
+  "user-agent",
+]);
+/** What is about a body, and goes with it. */
+const ABOUT_BODY = new Set(["content-type", "content-encoding", "content-language", "idempotency-key"]);
 
 export function netOf(host: Host): NonNullable<Host["net"]> {
   if (host.net === undefined) throw new KernelError("ENOTSUP", "this host has no network", { syscall: "fetch" });
   return host.net;
 }
 
+/** How far a request has come. */
+interface Trip {
+  /** Sent and received, in bodies. */
+  bytes: number;
+  /** Whether a server has answered on the way: it may have acted. */
+  hasAnswered: boolean;
+}
+
 export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rider?: Rider): Promise<FetchAnswer> {
   const { place } = call;
   const { journal } = caller;
-  const method = (call.method ?? "GET").toUpperCase();
   const before = await journal?.begin(place);
   if (before !== undefined) {
     caller.usage.replayed++;
@@ -55,115 +77,170 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
     // Recorded below, by this function.
     return before.value as FetchAnswer;
   }
-  const isSafe = SAFE.has(method);
-  const signal = call.signal ?? caller.signal;
-  const digest = host.platform.hash(JSON.stringify([method, call.url, call.headers, call.body])).slice(0, 16);
+  try {
+    return await request(host, caller, call, rider);
+  } catch (error) {
+    journal?.retract(place);
+    throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
+  }
+}
+
+async function request(host: Host, caller: Process, call: FetchCall, rider: Rider | undefined): Promise<FetchAnswer> {
+  const { place, maxBytes = DEFAULT_MAX_BYTES, signal = caller.signal } = call;
+  const { journal } = caller;
+  const digest = host.platform.hash(JSON.stringify([call.method, call.url, call.headers, call.body])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
-  if (journal?.takeIntent(place, () => key) !== undefined && !isSafe && call.onUnknown !== "repeat") {
+  const first = firstRequest(host, call, key);
+  const isSafe = SAFE.has(first.method);
+  const prior = journal?.takeIntent(place, () => key);
+  if (prior !== undefined && !isSafe && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
-      `the host ended during ${method} ${call.url} at ${place}; it may have acted. Look, then resume a failed run to call again, or kill it`,
+      `the host ended during ${first.method} ${call.url} at ${place}; it may have acted. Look, then resume a failed run to call again, or kill it`,
       { syscall: "fetch", pid: caller.pid },
     );
   }
-  const maxBytes = call.maxBytes ?? DEFAULT_MAX_BYTES;
-  const body = call.body === undefined ? undefined : new TextEncoder().encode(call.body);
-  const amounts = { netBytes: maxBytes + (body?.length ?? 0) };
-  const { reservation, end } = await reserve(host, caller, {
-    syscall: "fetch",
-    key,
-    amounts,
-    signal,
-    commit: async (reserved, adds) => {
-      if (journal !== undefined) await journal.intend(place, key, reserved, adds, rider);
-      else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
-    },
-  });
+  const { reservation, end } =
+    prior !== undefined && isSafe
+      ? { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end }
+      : await reserve(host, caller, {
+          syscall: "fetch",
+          key,
+          amounts: { netBytes: maxBytes + (first.body?.length ?? 0) },
+          signal,
+          commit: async (reserved, adds) => {
+            if (journal !== undefined) await journal.intend(place, key, reserved, adds, rider);
+            else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
+          },
+        });
   const started = host.platform.clock.monotonic();
   const state = caller.state;
+  const trip: Trip = { bytes: 0, hasAnswered: false };
+  let billed: Required<Pick<Batch, "adds" | "appends">> | undefined;
+  let isRecorded = false;
+  const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes));
   try {
     if (journal === undefined) await host.store.flush();
     caller.become({ name: "waiting", channel: `fetch ${call.url}`.slice(0, 200) });
-    const { answer, bytes } = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
-      follow(host, caller, { ...call, method, body, key, maxBytes, signal: limited }),
+    const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
+      follow(host, caller, { first, from: call.url, maxBytes, signal: limited }, trip),
     );
-    const used = { netBytes: bytes + (body?.length ?? 0) };
-    const adds = host.accounts.settle(reservation, used);
-    const entry = charged(reservation, used);
-    const appends = [usageAppend(host, caller, { place, tool: "fetch", used: entry.used, ...entry.over })];
     const ms = Math.round(host.platform.clock.monotonic() - started);
-    if (journal === undefined) await host.committer.commit({ adds, appends }, undefined, rider);
-    else await (await journal.end(place, { value: answer }, { ms, adds, appends, rider }).done).flushed;
+    if (journal === undefined) await host.committer.commit(bill(), undefined, rider);
+    else {
+      await (
+        await journal.end(place, { value: answer }, { ms, ...bill(), rider }).done
+      ).flushed;
+    }
+    isRecorded = true;
     caller.usage.steps++;
     await warn(host, caller, reservation);
     return answer;
   } catch (error) {
     const isUnknown = signal.aborted || (isKernelError(error) && error.mayHaveActed);
-    journal?.retract(place);
     // What may have been sent and answered is spent (B4).
-    if (!isUnknown && caller.isAlive && !caller.isEnding) {
-      const adds = host.accounts.release(reservation);
-      const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
-      if (journal !== undefined) await journal.note(record, adds);
-      else if (adds.length > 0) await host.committer.commit({ adds });
-      host.accounts.freed(reservation);
-    }
-    throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
+    if (isRecorded || isUnknown || !caller.isAlive || caller.isEnding) throw error;
+    const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
+    const { adds, appends } = trip.hasAnswered ? bill() : { adds: host.accounts.release(reservation), appends: [] };
+    if (journal === undefined) await host.committer.commit({ adds, appends });
+    // A server that has acted has done so, whatever became of its answer: the failure is the outcome (N2).
+    else if (trip.hasAnswered && !isSafe) await journal.fail(place, record.error, { adds, appends });
+    else await journal.note(record, adds, undefined, appends);
+    host.accounts.freed(reservation);
+    throw error;
   } finally {
     if (caller.state.name === "waiting") caller.become(state);
     end();
   }
 }
 
+/** What was used, as the account and the ledger have it. */
+function billOf(
+  host: Host,
+  caller: Process,
+  place: string,
+  reservation: Reservation,
+  netBytes: number,
+): Required<Pick<Batch, "adds" | "appends">> {
+  const used = { netBytes };
+  const entry = charged(reservation, used);
+  return {
+    adds: host.accounts.settle(reservation, used),
+    appends: [usageAppend(host, caller, { place, tool: "fetch", used: entry.used, ...entry.over })],
+  };
+}
+
+/** @throws {EINVAL} no such request can be made */
+function firstRequest(host: Host, call: FetchCall, key: string): NetRequest {
+  const net = netOf(host);
+  const method = call.method ?? "GET";
+  const headers = lowerCase(call.headers ?? {});
+  const isKeyed = !SAFE.has(method) && headers["idempotency-key"] === undefined;
+  const request: NetRequest = {
+    url: net.locate(call.url).url,
+    method,
+    headers: isKeyed ? { ...headers, "idempotency-key": host.platform.hash(key).slice(0, 32) } : headers,
+    ...(call.body === undefined ? {} : { body: new TextEncoder().encode(call.body) }),
+  };
+  net.check(request);
+  return request;
+}
+
 /** Makes the request, and those that its answers redirect to, each under the right for its host (N1). */
 async function follow(
   host: Host,
   caller: Process,
-  call: Omit<FetchCall, "body"> & {
-    readonly method: string;
-    readonly body: Uint8Array | undefined;
-    readonly key: string;
+  {
+    first,
+    from,
+    maxBytes,
+    signal,
+  }: {
+    readonly first: NetRequest;
+    readonly from: string;
     readonly maxBytes: number;
     readonly signal: AbortSignal;
   },
-): Promise<{ readonly answer: FetchAnswer; readonly bytes: number }> {
+  trip: Trip,
+): Promise<FetchAnswer> {
   const net = netOf(host);
-  const first = net.locate(call.url);
-  let { url, host: at } = first;
-  let { method, body } = call;
-  let headers: Readonly<Record<string, string>> = lowerCase(call.headers ?? {});
-  if (!SAFE.has(method) && headers["idempotency-key"] === undefined)
-    headers = { ...headers, "idempotency-key": host.platform.hash(call.key).slice(0, 32) };
-  let bytes = 0;
+  const most = maxBytes + (first.body?.length ?? 0);
+  let next = first;
+  let at = net.locate(first.url);
   for (let hops = 0; ; hops++) {
-    const left = call.maxBytes - bytes;
-    const response = await net.send(
-      { url, method, headers, ...(body === undefined ? {} : { body }) },
-      { signal: call.signal, maxBytes: left },
-    );
-    bytes += response.body.length;
+    const sent = next.body?.length ?? 0;
+    if (trip.bytes + sent > most)
+      throw new KernelError("EFBIG", `${from} redirects a body of ${sent} bytes beyond the ${most} that were allowed`);
+    trip.bytes += sent;
+    const response = await net.send(next, { signal, maxBytes: most - trip.bytes });
+    trip.hasAnswered = true;
+    trip.bytes += response.body.length;
     const { location } = response.headers;
-    if (response.status < 300 || response.status > 399 || location === undefined)
-      return { answer: answerOf(response, url), bytes };
+    if (!REDIRECTS.has(response.status) || location === undefined) return answerOf(response, next.url);
     if (hops >= REDIRECTS_MAX)
-      throw new KernelError("ELOOP", `${call.url} redirects more than ${REDIRECTS_MAX} times`, { syscall: "fetch" });
-    const next = net.locate(location, url);
-    if (next.host !== at) {
-      assertMay(caller, next.host, call.url);
-      headers = Object.fromEntries(Object.entries(headers).filter(([name]) => !PERSONAL.has(name)));
+      throw new KernelError("ELOOP", `${from} redirects more than ${REDIRECTS_MAX} times`, { syscall: "fetch" });
+    const to = net.locate(location, next.url);
+    if (to.host !== at.host) {
+      const need = { right: "net.connect", resource: to.host };
+      const why = await obstacleTo(host, caller, "fetch", need);
+      if (why !== undefined) throw refused(host, caller, "fetch", need, `${from} redirects there; ${why}`);
     }
-    if (response.status === 303 || (response.status < 303 && method === "POST")) [method, body] = ["GET", undefined];
-    ({ url, host: at } = next);
+    next = redirected(next, response.status, to.url, to.origin === at.origin);
+    at = to;
   }
 }
 
-function assertMay(caller: Process, to: string, from: string): void {
-  if (caller.capability.allows("net.connect", to)) return;
-  throw new KernelError(
-    "EACCES",
-    `${from} redirects to ${to}, which process ${caller.pid} (${caller.identity.name}) may not reach; it needs the grant net.connect:${to}`,
-    { syscall: "fetch", path: to, pid: caller.pid },
+/** The request that follows a redirect. */
+function redirected(request: NetRequest, status: number, url: string, isHome: boolean): NetRequest {
+  const { method } = request;
+  const losesBody = (status === 303 && method !== "HEAD") || (status < 303 && method === "POST");
+  const headers = Object.fromEntries(
+    Object.entries(request.headers).filter(
+      ([name]) => (isHome || FORWARDED.has(name)) && !(losesBody && ABOUT_BODY.has(name)),
+    ),
   );
+  if (losesBody) return { url, method: "GET", headers };
+  return { ...request, url, headers };
 }
 
 function answerOf({ status, headers, body }: NetResponse, url: string): FetchAnswer {
@@ -172,20 +249,6 @@ function answerOf({ status, headers, body }: NetResponse, url: string): FetchAns
   } catch {
     return { status, headers, url, body: toBase64(body), isBase64: true };
   }
-}
-
-const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-function toBase64(bytes: Uint8Array): string {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 3) {
-    const [one = 0, two, three] = [bytes[at], bytes[at + 1], bytes[at + 2]];
-    const bits = (one << 16) | ((two ?? 0) << 8) | (three ?? 0);
-    text += DIGITS.charAt(bits >> 18) + DIGITS.charAt((bits >> 12) & 63);
-    text += two === undefined ? "=" : DIGITS.charAt((bits >> 6) & 63);
-    text += three === undefined ? "=" : DIGITS.charAt(bits & 63);
-  }
-  return text;
 }
 
 const lowerCase = (headers: Readonly<Record<string, string>>): Record<string, string> =>

@@ -8,7 +8,7 @@ import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Process } from "../proc/process.ts";
 import type { Located } from "../vfs/namespace.ts";
-import type { Need } from "./admission.ts";
+import type { Need } from "./policy.ts";
 import type { Host } from "./host.ts";
 
 /** What a call acts on: the canonical name that rights are checked against, and what was found there. */
@@ -97,9 +97,8 @@ export function locatedOf(target: Target): Located {
 const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;
 
 /** A row about a process: rights are checked on its directory. */
-export const onProcess = (_host: Host, _caller: Process, a: { readonly pid: Pid }): Target => ({
-  resource: procPath(a.pid),
-});
+export const onProcess = (_host: Host, caller: Process, a: { readonly pid: Pid }): Target =>
+  a.pid === caller.pid ? caller.self : { resource: procPath(a.pid) };
 
 /** @throws {ESRCH} there is and was no such process */
 export async function processOf(host: Host, number: Pid, syscall: string): Promise<Process> {

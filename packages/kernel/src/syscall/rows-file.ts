@@ -14,7 +14,7 @@ import { toNewEntry } from "../vfs/filesystem.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
-import type { Need } from "./admission.ts";
+import { type Need, assertMay, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
 import type { Host } from "./host.ts";
 import { type Target, args, bytes, integer, locate, locatedOf, path, pathTarget, row, text, flag } from "./row.ts";
 
@@ -192,7 +192,7 @@ export const FILE_ROWS = {
     target: twoPaths("fs.write", false),
     handle: async (host, caller, _a, target, draft) => {
       const [from, to] = [locatedOf(target), second(target)];
-      if (!caller.capability.isAll) await assertNoGain(host, caller, from, to.path);
+      if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
       return host.fs.rename(from, to, writerOf(caller, draft));
     },
   }),
@@ -213,10 +213,9 @@ export const FILE_ROWS = {
     schema: args({ path, recursive: flag }, ["path"]),
     target: pathTarget(false),
     handle: (host, caller, a, target, draft) => {
-      const assertMay = (at: VfsPath): void => {
-        if (!caller.capability.allows("fs.write", at)) throw mayNot(caller, "fs.write", at);
-      };
-      const options = { recursive: a.recursive === true, ...(caller.capability.isAll ? {} : { assertMay }) };
+      const mayRemove = (at: VfsPath): Promise<void> =>
+        assertMay(host, caller, "unlink", { right: "fs.write", resource: at });
+      const options = { recursive: a.recursive === true, ...(isFree(host, caller) ? {} : { assertMay: mayRemove }) };
       return host.fs.unlink(locatedOf(target), options, writerOf(caller, draft));
     },
   }),
@@ -248,8 +247,9 @@ export const FILE_ROWS = {
       const fd = caller.takeFd();
       host.fs.hold(located.inode);
       const { capability } = caller;
-      // What depends on more than the rights themselves, such as the time, is looked at with each use.
-      const isFixed = a.rights.every((right) => capability.isFixed(`fs.${right}`, located.path));
+      // What depends on more than the rights themselves, such as the time or a policy, is looked at with each use.
+      const isFixed =
+        !isGoverned(host, caller) && a.rights.every((right) => capability.isFixed(`fs.${right}`, located.path));
       const checkedAt = isFixed ? capability.version : -1;
       caller.files.set(fd, { inode: located.inode, path: located.path, rights: new Set(a.rights), checkedAt });
       return fd;
@@ -306,7 +306,7 @@ export const FILE_ROWS = {
     schema: args({ glob: { type: "string", format: "glob", maxLength: 4096 }, after: integer }, ["glob"]),
     target: (_host, _caller, { glob }) => ({ resource: toGlobPath(glob) }),
     handle: (host, caller, a) =>
-      visibleTo(caller, host.bus.subscribe({ classes: ["fs"], ...a, glob: toGlobPath(a.glob) })),
+      visibleTo(host, caller, host.bus.subscribe({ classes: ["fs"], ...a, glob: toGlobPath(a.glob) })),
   }),
 } as const;
 
@@ -326,12 +326,6 @@ function toGlobPath(glob: string): VfsPath {
   return normal;
 }
 
-const mayNot = (caller: Process, right: string, at: string): KernelError =>
-  new KernelError("EACCES", `process ${caller.pid} (${caller.identity.name}) needs the grant ${right}:${at}`, {
-    path: at,
-    pid: caller.pid,
-  });
-
 const FILE_RIGHTS = ["fs.stat", "fs.list", "fs.read", "fs.write", "fs.exec"] as const;
 
 /** A move must not give the mover a right on anything that it did not have where it was. */
@@ -345,8 +339,9 @@ async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsP
         { path: from.path },
       );
     for (const right of FILE_RIGHTS) {
-      if (caller.capability.allows(right, next) && !caller.capability.allows(right, old))
-        throw mayNot(caller, right, old);
+      const why = await obstacleTo(host, caller, "rename", { right, resource: old });
+      if (why !== undefined && (await obstacleTo(host, caller, "rename", { right, resource: next })) === undefined)
+        throw refused(host, caller, "rename", { right, resource: old }, why);
     }
     const entry = await locate(host, caller, old, false);
     if (entry.kind !== "inode" || entry.inode.attributes.type !== "directory") return;
@@ -358,17 +353,20 @@ async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsP
 
 /** A watcher sees only what it may stat, and of a move only the end that it may. */
 async function* visibleTo(
+  host: Host,
   caller: Process,
   events: AsyncGenerator<KernelEvent, void, undefined>,
 ): AsyncGenerator<KernelEvent, void, undefined> {
-  const maySee = (path: unknown): boolean => typeof path === "string" && caller.capability.allows("fs.stat", path);
+  const maySee = async (path: unknown): Promise<boolean> =>
+    typeof path === "string" &&
+    (await obstacleTo(host, caller, "watch", { right: "fs.stat", resource: path })) === undefined;
   for await (const event of events) {
-    if (caller.capability.isAll) {
+    if (isFree(host, caller)) {
       yield event;
       continue;
     }
     const { path, oldPath, ...data } = event.data;
-    const seen = { ...(maySee(path) ? { path } : {}), ...(maySee(oldPath) ? { oldPath } : {}) };
+    const seen = { ...((await maySee(path)) ? { path } : {}), ...((await maySee(oldPath)) ? { oldPath } : {}) };
     if (Object.keys(seen).length > 0) yield { ...event, data: { ...data, ...seen } };
   }
 }

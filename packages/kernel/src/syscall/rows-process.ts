@@ -13,6 +13,7 @@ import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.t
 import type { Program, ProgramSource } from "../proc/program.ts";
 import { type ProcessSummary, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
+import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { anything, args, flag, integer, onProcess, pid, processOf, row, text } from "./row.ts";
 
@@ -48,13 +49,7 @@ async function loadProgram(host: Host, caller: Process, source: ProgramSource, i
       { syscall: "spawn" },
     );
   }
-  if (!caller.capability.allows("kernel.module", source.module)) {
-    throw new KernelError(
-      "EACCES",
-      `process ${caller.pid} may not load ${source.module}; it needs the grant kernel.module:${source.module}`,
-      { syscall: "spawn", pid: caller.pid },
-    );
-  }
+  await assertMay(host, caller, "load", { right: "kernel.module", resource: source.module });
   return host.loader(source, input);
 }
 
@@ -127,16 +122,13 @@ export const PROCESS_ROWS = {
       "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
     schema: args({ pid, again: flag, force: flag, budget: amounts }, ["pid"]),
     target: onProcess,
-    audited: ({ program: _program, ...rest }) => rest,
-    handle: async (host, caller, a, target, draft) => {
+    alsoNeeds: ({ program, budget }, _caller, { resource }) => [
       // The program will run with the rights of the process, not with the caller's.
-      if (a.program !== undefined && !caller.capability.allows("kernel.module", a.program.name)) {
-        throw new KernelError(
-          "EACCES",
-          `process ${caller.pid} may not give process ${a.pid} a program; it needs the grant kernel.module:${a.program.name}`,
-          { syscall: "resume", pid: caller.pid },
-        );
-      }
+      ...(program === undefined ? [] : [{ right: "kernel.module", resource: program.name }]),
+      ...(budget === undefined ? [] : [{ right: "budget.allocate", resource }]),
+    ],
+    audited: ({ program: _program, ...rest }) => rest,
+    handle: async (host, caller, a, _target, draft) => {
       const process = await processOf(host, a.pid, "resume");
       const isKept = process.state.name === "quarantined" || process.state.name === "sleeping";
       if (isKept && a.force === true) await host.processes.resumption.pardon(process, draft);
@@ -149,13 +141,6 @@ export const PROCESS_ROWS = {
       }
       const again = a.again === true && process.state.name === "zombie";
       assertAmounts(a.budget ?? {});
-      if (a.budget !== undefined && !caller.capability.allows("budget.allocate", target.resource)) {
-        throw new KernelError(
-          "EACCES",
-          `process ${caller.pid} may not add to the budget of process ${a.pid}; it needs the grant budget.allocate:${target.resource}`,
-          { syscall: "resume", pid: caller.pid },
-        );
-      }
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
       const claim = host.processes.claim(process, again);
       try {

@@ -4,11 +4,12 @@ import { KernelError, fromErrorRecord } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Explanation } from "../cap/capability.ts";
-import { formatGrant } from "../cap/grant.ts";
-import { parseGrants } from "../cap/rights.ts";
+import { type Effect, formatGrant } from "../cap/grant.ts";
+import { RIGHTS, parseGrants } from "../cap/rights.ts";
 import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { type Need, isFree, isGoverned, verdictOf } from "./policy.ts";
 import { anything, args, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
 
 export interface CapabilityLayer {
@@ -40,16 +41,28 @@ export const RIGHT_ROWS = {
   }),
   why: row<
     { readonly pid: Pid; readonly right: string; readonly resource: string; readonly arguments?: unknown },
-    Promise<Explanation>
+    Promise<Explanation & { readonly policy?: string }>
   >({
     right: "cap.read",
     kind: "query",
-    summary: "whether a process may do something, and what each layer of its rights says to it",
+    summary: "whether a process may do something, and what each layer of its rights, and the policy, says to it",
     schema: args({ pid, right: text, resource: text, arguments: { type: "object" } }, ["pid", "right", "resource"]),
     target: onProcess,
     handle: async (host, _caller, a) => {
-      const { capability } = await processOf(host, a.pid, "why");
-      return capability.explain(a.right, a.resource, a.arguments ?? {});
+      const { right, resource, arguments: given = {} } = a;
+      if (!Object.hasOwn(RIGHTS, right))
+        throw new KernelError(
+          "EINVAL",
+          `${JSON.stringify(right)} is no right; \`docs/reference/rights.md\` lists them`,
+          {
+            syscall: "why",
+          },
+        );
+      const process = await processOf(host, a.pid, "why");
+      const explanation = process.capability.explain(right, resource, given);
+      if (!isGoverned(host, process)) return explanation;
+      const verdict = await verdictOf(host, process, "why", { right, resource }, given);
+      return { ...explanation, effect: strictest(explanation.effect, verdict.effect), policy: verdict.reason };
     },
   }),
   policy: row<
@@ -171,7 +184,8 @@ export const RIGHT_ROWS = {
     target: (_host, _caller, { id }) => ({ resource: `/sys/asks/${id}` }),
     handle: async (host, caller, a, _target, draft) => {
       const asked = host.asks.get(a.id);
-      if (asked !== undefined && !caller.capability.isAll && a.verdict !== "deny") assertMayAnswer(host, caller, asked);
+      if (asked !== undefined && !isFree(host, caller) && a.verdict !== "deny")
+        await assertMayAnswer(host, caller, asked);
       if (a.verdict === "edit" && (typeof a.value !== "object" || a.value === null || Array.isArray(a.value)))
         throw new KernelError("EINVAL", "edit takes the arguments to replace, as an object", { syscall: "answer" });
       const choices = asked?.kind === "question" ? choicesOf(asked) : [];
@@ -196,21 +210,27 @@ export const RIGHT_ROWS = {
  * Who allows something may do it itself without asking; nobody answers for itself or for what it comes from.
  * @throws {EPERM}
  */
-function assertMayAnswer(host: Host, caller: Process, asked: Ask): void {
+async function assertMayAnswer(host: Host, caller: Process, asked: Ask): Promise<void> {
   const { right, resource } = asked;
   const isOwn = host.processes.isWithin(caller.pid, asked.pid);
-  const isFree =
-    right === undefined ||
-    resource === undefined ||
-    caller.capability.decide(right, resource, asked.args).effect === "allow";
+  const mayItself =
+    right === undefined || resource === undefined || (await mayWithout(host, caller, { right, resource }, asked.args));
   const spends = asked.kind === "budget" && !host.processes.isWithin(asked.pid, caller.pid);
-  if (!isOwn && isFree && !spends) return;
+  if (!isOwn && mayItself && !spends) return;
   throw new KernelError(
     "EPERM",
     `process ${caller.pid} cannot answer question ${asked.id}: ${isOwn ? "it is its own" : "it may not do it itself"}; somebody else answers`,
     { syscall: "answer", pid: caller.pid },
   );
 }
+
+/** Whether rights allow it without asking; a policy that wants somebody asked has asked whoever answers. */
+const mayWithout = async (host: Host, caller: Process, need: Need, args: unknown): Promise<boolean> =>
+  caller.capability.decide(need.right, need.resource, args).effect === "allow" &&
+  (await verdictOf(host, caller, "answer", need, args)).effect !== "deny";
+
+const strictest = (one: Effect, two: Effect): Effect =>
+  one === "deny" || two === "deny" ? "deny" : one === "ask" || two === "ask" ? "ask" : "allow";
 
 const choicesOf = (asked: Ask): readonly unknown[] => {
   const { choices } = (asked.args ?? {}) as { readonly choices?: readonly unknown[] };

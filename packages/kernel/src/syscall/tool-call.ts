@@ -131,7 +131,7 @@ async function act(
   } catch (error) {
     // A result that cannot be recorded does not undo what was done: the failure is the outcome.
     if (hasActed && caller.isAlive && !caller.isEnding) {
-      await journal?.end(place, { error: toErrorRecord(error) }).done;
+      await journal?.fail(place, toErrorRecord(error));
       throw error;
     }
     if (caller.isAlive && !caller.isEnding) {

@@ -290,7 +290,7 @@ export class FileSystem {
       for (const { name } of children) {
         const child = await this.namespace.resolve(childOf(directory.path, name), writer.pid, false);
         if (child.kind !== "inode") continue;
-        options.assertMay?.(child.path);
+        await options.assertMay?.(child.path);
         await this.unlink(child, options, writer);
         removed++;
       }
@@ -440,7 +440,7 @@ export class FileSystem {
 export interface UnlinkOptions {
   readonly recursive?: boolean;
   /** Throws when the caller may not remove what lies at a path below. */
-  readonly assertMay?: (path: VfsPath) => void;
+  readonly assertMay?: (path: VfsPath) => Promise<void>;
 }
 
 /** The type a new entry may have, from outside. */

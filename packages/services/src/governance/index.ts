@@ -67,7 +67,10 @@ export function governPolicy(policy: PolicyDocument): Governance {
     object: parseExpression(object),
     relation,
   }));
-  const rolesOf = (user: string): readonly string[] => [...(policy.users[user] ?? []), ...(policy.users["*"] ?? [])];
+  const rolesOf = (user: string): readonly string[] => [
+    ...(Object.hasOwn(policy.users, user) ? (policy.users[user] ?? []) : []),
+    ...(policy.users["*"] ?? []),
+  ];
 
   const decide = (request: GovernanceRequest): GovernanceVerdict => {
     const { user, right, resource, args } = request;
@@ -89,7 +92,7 @@ export function governPolicy(policy: PolicyDocument): Governance {
     if (related !== undefined) return { effect: "allow", reason: `${user} is ${related.relation}` };
     return {
       effect: policy.otherwise,
-      reason: `policy ${policy.name} says nothing of ${right}:${resource} for ${user}`,
+      reason: `it says nothing of ${right}:${resource} for ${user}`,
     };
   };
 
@@ -100,7 +103,7 @@ export function governPolicy(policy: PolicyDocument): Governance {
         return decide(request);
       } catch (error) {
         // A condition that cannot be evaluated has not allowed anything.
-        return { effect: "deny", reason: `policy ${policy.name} cannot be evaluated: ${describe(error)}` };
+        return { effect: "deny", reason: `it cannot be evaluated: ${describe(error)}` };
       }
     },
     permissions: (user) => [
