@@ -105,34 +105,30 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
-    const { stores: secrets, environment } = secretsOf(dir);
+    const secrets = secretsOf(dir);
     kernel = await Kernel.boot({
       store,
       objects,
       platform,
-      secrets,
+      secrets: secrets.stores,
       net: createNet(),
       ...(dir === undefined ? {} : await policyOf(join(dir, "policy.yaml"))),
-      ...modelsOf(options, environment, async (name) => {
+      ...modelsOf(options, secrets.environment, async (name) => {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
       }),
       tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
-      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), environment),
+      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), secrets.environment),
       user: options.user ?? userInfo().username,
       signer: keys,
       ...(dir === undefined ? {} : { anchor: openAnchor(join(dir, "keys", "audit.head")) }),
       passes: (issuer) => createPassAuthority(keys, issuer),
     });
     // What the environment and the file hold is masked from the beginning, whoever reads it.
-    for (const one of secrets)
-      for (const name of await one.names()) {
-        const value = await one.get(name);
-        // A short value may be a word like any other; it is masked once somebody reads it as a secret.
-        if (value !== undefined && value.length >= MASKED_LENGTH_MIN) kernel.host.vault.learn(value);
-      }
+    // A short value may be a word like any other; it is masked once somebody reads it as a secret.
+    for (const value of secrets.values) if (value.length >= MASKED_LENGTH_MIN) kernel.host.vault.learn(value);
     const booted = kernel;
     folders = new FolderMounts(kernel);
     await folders.mount(options.mounts ?? []);
@@ -179,16 +175,33 @@ export function openSecrets(dir: string): FileSecrets {
   });
 }
 
-/** Secrets of the environment and of the data directory; the real environment wins. */
+/** Secrets of the environment and of the data directory; the real environment wins. What cannot be opened is told. */
 function secretsOf(dir: string | undefined): {
   readonly stores: readonly SecretStore[];
   readonly environment: Environment;
+  /** All that could be read. */
+  readonly values: readonly string[];
 } {
   const real = environmentSecrets(process.env);
-  if (dir === undefined || !existsSync(join(dir, "secrets.json"))) return { stores: [real], environment: process.env };
-  const kept = openSecrets(dir);
-  const values = Object.fromEntries(kept.names().map((name) => [name, kept.get(name)]));
-  return { stores: [real, kept], environment: { ...values, ...process.env } };
+  const stores: SecretStore[] = [real];
+  const values: Record<string, string | undefined> = {};
+  const warn = (error: unknown): void => process.emitWarning(`a secret is left out: ${describe(error)}`);
+  try {
+    const kept = dir === undefined || !existsSync(join(dir, "secrets.json")) ? undefined : openSecrets(dir);
+    if (kept !== undefined) stores.push(kept);
+    for (const name of kept?.names() ?? []) {
+      try {
+        values[name] = kept?.get(name);
+      } catch (error) {
+        warn(error);
+      }
+    }
+  } catch (error) {
+    // Most of what a host is asked for needs none of them.
+    warn(error);
+  }
+  const known = [...Object.values(values), ...real.names().map((name) => process.env[name])];
+  return { stores, environment: { ...values, ...process.env }, values: known.filter((value) => value !== undefined) };
 }
 
 async function openStores(dir: string | undefined): Promise<{ store: Metastore; objects: ObjectStore }> {
@@ -280,7 +293,12 @@ async function policyOf(file: string): Promise<Pick<KernelParts, "governance">> 
     import("@ergos/compiler"),
     import("@ergos/services/governance"),
   ]);
-  const text = readFileSync(file, "utf8");
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    return { governance: denyAll(`${file} cannot be read: ${describe(error)}`) };
+  }
   const { policy, diagnostics } = compilePolicy(text, { file, host: fileHost(file, process.env) });
   if (policy !== undefined) return { governance: governPolicy(policy) };
   const [first] = diagnostics;

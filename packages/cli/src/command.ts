@@ -50,11 +50,15 @@ export function required(invocation: Invocation, at: number, what: string): stri
  * `key=value` pairs as an object. Values are JSON where they look like it, else text; those of `texts` are
  * always text.
  */
-export function readPairs(pairs: readonly string[], texts: ReadonlySet<string> = new Set()): Record<string, unknown> {
+export function readPairs(
+  option: string,
+  pairs: readonly string[],
+  texts: ReadonlySet<string> = new Set(),
+): Record<string, unknown> {
   const out: Record<string, unknown> = {};
   for (const pair of pairs) {
     const at = pair.indexOf("=");
-    if (at <= 0) throw new UsageError(`--input takes key=value, found ${JSON.stringify(pair)}`);
+    if (at <= 0) throw new UsageError(`--${option} takes key=value, found ${JSON.stringify(pair)}`);
     const [name, text] = [pair.slice(0, at), pair.slice(at + 1)];
     out[name] = texts.has(name) ? text : asValue(text);
   }

@@ -186,3 +186,35 @@ test("a group holds its runs to one budget", () => {
   expect(ergos(["group", "remove", "research"])).toMatchObject({ status: 0 });
   expect(ergos(["run", "p.yaml", "--group", "absent"])).toMatchObject({ status: 1 });
 });
+
+test.each([
+  ["a reply beside a verdict", ["answer", "1", "allow", "--reply", "x"]],
+  ["a reply without a text", ["answer", "1", "reply"]],
+  ["the host itself", ["resume", "1"]],
+  ["a budget of nothing", ["resume", "1", "--limit", "foo"]],
+  ["an argument without a value", ["why", "1", "fs.read", "/", "--arg", "x"]],
+])("%s is no use of the command", (_what, args) => {
+  expect(ergos(args)).toMatchObject({ status: 2, stdout: "" });
+});
+
+test("a right that nobody knows, and secrets of another key, are told", () => {
+  expect(ergos(["why", "1", "fs.wirte", "/"])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("is no right") as unknown,
+  });
+  const set = runErgos(["secret", "set", "TOKEN"], { cwd, env: { ERGOS_SECRETS_PASSPHRASE: "one" }, input: "value" });
+  const other = ergos(["ps"], { ERGOS_SECRETS_PASSPHRASE: "two" });
+
+  expect(set).toMatchObject({ status: 0 });
+  expect(other).toMatchObject({ status: 0, stderr: expect.stringContaining("a secret is left out") as unknown });
+});
+
+test("a policy that is no file denies everybody but the owner", () => {
+  mkdirSync(join(cwd, ".ergos/policy.yaml"), { recursive: true, mode: 0o700 });
+  manifest("  nodes: [{ name: w, kind: tool, tool: write_file, arguments: { path: /etc/a, content: x } }]\n");
+
+  expect(ergos(["run", "p.yaml"])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("policy.yaml cannot be read") as unknown,
+  });
+});

@@ -38,14 +38,22 @@ describe("a file of secrets", () => {
     secrets.set("A", "first value");
     secrets.set("B", "other value");
     expect(() => fileSecrets({ file: file(), passphrase: "two" }).get("A")).toThrow(/ECORRUPT.*key is another/);
+    // Nothing is written beside values that this key does not open.
+    expect(() => fileSecrets({ file: file(), passphrase: "two" }).set("C", "third value")).toThrow(/ECORRUPT/);
+    expect(secrets.names()).toEqual(["A", "B"]);
+    expect(secrets.remove("constructor")).toBe(false);
     const content = JSON.parse(readFileSync(file(), "utf8")) as { secrets: Record<string, { data: string }> };
     const { A: one, B: two } = content.secrets;
     writeFileSync(file(), JSON.stringify({ ...content, secrets: { A: two, B: one } }));
     expect(() => secrets.get("A")).toThrow(/ECORRUPT/);
     writeFileSync(file(), JSON.stringify({ ...content, secrets: { A: { ...one, data: "AAAA" } } }));
     expect(() => secrets.get("A")).toThrow(/ECORRUPT/);
-    writeFileSync(file(), "{}");
+    writeFileSync(file(), JSON.stringify({ ...content, v: 2 }));
     expect(() => secrets.get("A")).toThrow(/EVERSION/);
+    for (const none of ["{}", "null", "[]", JSON.stringify({ ...content, secrets: { A: "plain" } })]) {
+      writeFileSync(file(), none);
+      expect(() => secrets.get("A")).toThrow(/ECORRUPT/);
+    }
     writeFileSync(file(), "no json");
     expect(() => fileSecrets({ file: file(), passphrase: "one" })).toThrow(/no file of secrets/);
   });

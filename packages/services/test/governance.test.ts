@@ -262,7 +262,7 @@ describe("a policy", () => {
 
   test("that cannot be read, or evaluated, denies and says where", async () => {
     const broken =
-      "apiVersion: ergos/v1\nkind: Policy\nmetadata: { name: x }\nspec:\n  rules: [{ effect: alow, grant: fs.wirte, when: 'a +' }]\n  users: { jane: [absent] }\n";
+      "apiVersion: ergos/v1\nkind: Policy\nmetadata: { name: x }\nspec:\n  rules: [{ effect: alow, grant: fs.wirte, when: 'a +' }, { effect: deny, grant: 'deny fs.read' }, { effect: ask, grant: 'fs.read; uses=3' }]\n  users: { jane: [absent] }\n";
     const { policy: none, diagnostics } = compilePolicy(broken, {
       file: "policy.yaml",
       host: fileHost("policy.yaml", {}),
@@ -272,6 +272,8 @@ describe("a policy", () => {
       "E205:5",
       "E205:6",
       "E401:5",
+      "E602:5",
+      "E602:5",
       "E602:5",
     ]);
     const kernel = await boot(denyAll("policy.yaml:5:20: error"));

@@ -177,7 +177,7 @@ function statValue(name: string, value: unknown): string {
 function execInput(invocation: Invocation): unknown {
   const json = invocation.positionals[1];
   const pairs = listOption(invocation, "input");
-  if (pairs.length > 0) return readPairs(pairs);
+  if (pairs.length > 0) return readPairs("input", pairs);
   if (json === undefined) return undefined;
   try {
     return JSON.parse(json) as unknown;

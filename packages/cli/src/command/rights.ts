@@ -56,14 +56,19 @@ export const whyCommand: Command = {
     const resource = required(invocation, 2, "the resource, such as a path");
     await using os = await openDirectory(invocation);
     const { pid, runId } = await findProcess(os, name);
-    const args = readPairs(listOption(invocation, "arg"));
+    const args = readPairs("arg", listOption(invocation, "arg"));
     const explanation = await os.call("why", { pid, right, resource, arguments: args });
     invocation.out.answer(explanation, (found) => whyText(found, runId, `${right} ${resource}`, invocation.out));
     return explanation.effect === "deny" ? EXIT_FAILED : EXIT_OK;
   },
 };
 
-function whyText({ effect, layers, missing }: Explanation, runId: string, what: string, out: Output): string {
+function whyText(
+  { effect, layers, missing, policy }: Explanation & { policy?: string },
+  runId: string,
+  what: string,
+  out: Output,
+): string {
   const verdict = {
     allow: out.style("green", "may"),
     ask: out.style("yellow", "must ask a person before"),
@@ -77,6 +82,7 @@ function whyText({ effect, layers, missing }: Explanation, runId: string, what: 
     `${runId} ${verdict} ${what}`,
     ...(reasons.length === 0 ? ["  nothing narrows it"] : reasons),
     ...(missing === undefined ? [] : [`it needs the grant ${missing}`]),
+    ...(policy === undefined ? [] : [policy]),
   ].join("\n");
 }
 
@@ -170,13 +176,17 @@ export const answerCommand: Command = {
     if (!Number.isSafeInteger(id) || id < 1)
       throw new UsageError("the id of a question is a number; `ergos asks` shows them");
     const reply = textOption(invocation, "reply");
+    const word = invocation.positionals[1];
+    if (reply !== undefined && word !== undefined)
+      throw new UsageError(`--reply is an answer by itself; leave out ${word}`);
     const verdict = reply === undefined ? required(invocation, 1, "the answer: allow, deny or edit") : "reply";
-    if (!isVerdict(verdict)) throw new UsageError(`the answer is allow, deny or edit, found ${verdict}`);
+    if (!isVerdict(verdict) || (verdict === "reply" && reply === undefined))
+      throw new UsageError(`the answer is allow, deny, edit or --reply TEXT, found ${verdict}`);
     const set = listOption(invocation, "set");
     if ((verdict === "edit") !== set.length > 0)
       throw new UsageError("edit goes with --set name=value, and with nothing else does it");
     const why = textOption(invocation, "why");
-    const value = verdict === "edit" ? readPairs(set) : reply;
+    const value = verdict === "edit" ? readPairs("set", set) : reply;
     await using os = await openDirectory(invocation);
     await os.call("answer", {
       id,

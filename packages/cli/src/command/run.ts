@@ -81,6 +81,7 @@ export const resumeCommand: Command = {
   examples: ["ergos resume", "ergos resume 7", "ergos resume digest-7 --force", "ergos resume 7 --limit cost=0.50"],
   options: { force: { type: "boolean" }, limit: { type: "string", multiple: true } },
   run: async (invocation) => {
+    const added = readAmounts(listOption(invocation, "limit"));
     await using os = await openHost(invocation);
     const chosen =
       invocation.positionals.length === 0
@@ -90,7 +91,8 @@ export const resumeCommand: Command = {
       invocation.out.answer([], () => "nothing to resume: no process sleeps here");
       return EXIT_OK;
     }
-    const added = readAmounts(listOption(invocation, "limit"));
+    const owner = chosen.find(({ ppid }) => ppid === undefined);
+    if (owner !== undefined) throw new UsageError(`process ${owner.pid} is this host itself; nothing of it sleeps`);
     let status = EXIT_OK;
     for (const process of chosen) {
       if (process.state === "running" || process.state === "waiting")
@@ -348,7 +350,10 @@ function readInput(invocation: Invocation, schema: Schema | undefined): Readonly
   const fields = Object.entries(schema?.properties ?? {});
   const texts = new Set(fields.flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
   const json = textOption(invocation, "input-json");
-  return { ...(json === undefined ? {} : asObject(json)), ...readPairs(listOption(invocation, "input"), texts) };
+  return {
+    ...(json === undefined ? {} : asObject(json)),
+    ...readPairs("input", listOption(invocation, "input"), texts),
+  };
 }
 
 function asObject(json: string): Record<string, unknown> {

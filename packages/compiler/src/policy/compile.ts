@@ -1,6 +1,6 @@
 // `kind: Policy`: who may do what, as data.
 
-import { isKernelError, parseGrants } from "@ergos/kernel";
+import { type Grant, isKernelError, parseGrants } from "@ergos/kernel";
 import { type Diagnostic, Diagnostics, SourceFile } from "../diagnostic.ts";
 import { ExpressionError } from "../expression/error.ts";
 import { parseExpression } from "../expression/parser.ts";
@@ -137,12 +137,31 @@ function checkOf(source: SourceMap, path: string, diagnostics: Diagnostics): Rel
     : { grant, object, relation };
 }
 
-function checkedGrant(value: SourceValue | undefined, path: string, diagnostics: Diagnostics): string | undefined {
+/** A role may leave something out of what it gives. */
+const isDenial = ({ effect, expires, uses }: Grant): boolean =>
+  effect === "deny" && expires === undefined && uses === undefined;
+/** A grant that says more than what it is about. */
+const isLimited = ({ effect, expires, uses }: Grant): boolean =>
+  effect !== "allow" || expires !== undefined || uses !== undefined;
+
+function checkedGrant(
+  value: SourceValue | undefined,
+  path: string,
+  diagnostics: Diagnostics,
+  isRole = false,
+): string | undefined {
   const text = textOf(value);
   if (value === undefined || text === undefined) return undefined;
   try {
-    parseGrants([text]);
-    return text;
+    const limited = parseGrants([text]).find((grant) => isLimited(grant) && !(isRole && isDenial(grant)));
+    if (limited === undefined) return text;
+    diagnostics.report(
+      "E602",
+      placeOf(value, path),
+      `${JSON.stringify(text)} has an effect, an end or a number of uses of its own`,
+      "a rule says by `effect` and `when` what becomes of a right and a resource",
+    );
+    return undefined;
   } catch (error) {
     if (!isKernelError(error)) throw error;
     diagnostics.report("E602", placeOf(value, path), error.message.replace(/^\[EINVAL\] /, ""));
@@ -182,7 +201,7 @@ function textLists(
   return Object.fromEntries(
     Array.from(value.entries.values(), ({ key, value: list }) => {
       const found = texts(list);
-      if (isGrants) for (const { at } of found) checkedGrant(at, `${path}.${key}`, diagnostics);
+      if (isGrants) for (const { at } of found) checkedGrant(at, `${path}.${key}`, diagnostics, true);
       return [key, found.map(({ text }) => text)];
     }),
   );

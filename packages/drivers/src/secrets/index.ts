@@ -12,8 +12,13 @@ import { KernelError, type SecretStore, describe } from "@ergos/kernel";
 const FORMAT = 1;
 const NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
 
+/** Secrets whose names are at hand. */
+export interface ListedSecrets extends SecretStore {
+  names(): readonly string[];
+}
+
 /** Secrets of the environment: any variable, by its name. */
-export function environmentSecrets(environment: Readonly<Record<string, string | undefined>>): SecretStore {
+export function environmentSecrets(environment: Readonly<Record<string, string | undefined>>): ListedSecrets {
   return {
     name: "environment",
     get: (name) => environment[name],
@@ -26,12 +31,11 @@ export function memorySecrets(values: Readonly<Record<string, string>>): SecretS
   return { name: "memory", get: (name) => secrets.get(name), names: () => [...secrets.keys()] };
 }
 
-export interface FileSecrets extends SecretStore {
+export interface FileSecrets extends ListedSecrets {
   set(name: string, value: string): void;
   /** @returns whether it was there */
   remove(name: string): boolean;
   get(name: string): string | undefined;
-  names(): readonly string[];
 }
 
 interface Sealed {
@@ -79,31 +83,48 @@ export function fileSecrets({ file, passphrase, keyFile }: FileSecretOptions): F
     set: (name, value) => {
       if (!NAME.test(name))
         throw new KernelError("EINVAL", `${JSON.stringify(name)} is no name of a secret; letters, digits, _ . and -`);
-      write({ ...read().secrets, [name]: seal(value, name, key) });
+      const { secrets } = read();
+      // One file has one key: what another could not open would be lost to either.
+      const [one] = Object.entries(secrets);
+      if (one !== undefined) open(one[1], one[0], key, file);
+      write({ ...secrets, [name]: seal(value, name, key) });
     },
     remove: (name) => {
-      const { [name]: gone, ...rest } = read().secrets;
-      if (gone !== undefined) write(rest);
-      return gone !== undefined;
+      const { secrets } = read();
+      if (!Object.hasOwn(secrets, name)) return false;
+      const { [name]: _gone, ...rest } = secrets;
+      write(rest);
+      return true;
     },
   };
 }
 
 function readSecrets(file: string): SecretFile {
   if (!existsSync(file)) return { v: FORMAT, salt: randomBytes(16).toString("base64"), secrets: {} };
-  let content: SecretFile;
+  let content: Partial<SecretFile> | null;
   try {
     // Its fields are looked at below.
-    content = JSON.parse(readFileSync(file, "utf8")) as SecretFile;
+    content = JSON.parse(readFileSync(file, "utf8")) as typeof content;
   } catch (cause) {
     throw new KernelError("ECORRUPT", `${file} is no file of secrets: ${describe(cause)}`, { path: file, cause });
   }
-  if (content.v !== FORMAT)
-    throw new KernelError("EVERSION", `${file} has format ${content.v}, this program reads ${FORMAT}`, { path: file });
-  if (typeof content.salt !== "string" || typeof content.secrets !== "object")
-    throw new KernelError("ECORRUPT", `${file} is no file of secrets`, { path: file });
-  return content;
+  const { v, salt, secrets } = content ?? {};
+  if (typeof v === "number" && v !== FORMAT)
+    throw new KernelError("EVERSION", `${file} has format ${v}, this program reads ${FORMAT}`, { path: file });
+  if (v === undefined || typeof salt !== "string" || !isSealed(secrets))
+    throw new KernelError("ECORRUPT", `${file} is no file of secrets; put a copy of it back, or remove it`, {
+      path: file,
+    });
+  return { v, salt, secrets };
 }
+
+const isSealed = (secrets: unknown): secrets is SecretFile["secrets"] =>
+  typeof secrets === "object" &&
+  secrets !== null &&
+  Object.values(secrets).every(
+    (one: Partial<Sealed> | null) =>
+      typeof one?.iv === "string" && typeof one.data === "string" && typeof one.tag === "string",
+  );
 
 function keyOf(salt: string, passphrase: string | undefined, keyFile: string | undefined): Buffer {
   if (passphrase !== undefined) return scryptSync(passphrase, Buffer.from(salt, "base64"), 32);

@@ -47,6 +47,11 @@ export const PASS_ROWS = {
           },
         );
       const issued = host.committer.now();
+      // The schema is for callers from outside; a program of this host is held to the same bound.
+      if (!Number.isSafeInteger(ttlMs) || ttlMs < 1000 || ttlMs > TTL_MAX_MS)
+        throw new KernelError("EINVAL", `a pass is valid for 1 second to 366 days, found ${ttlMs} ms`, {
+          syscall: "issuePass",
+        });
       const from = notBefore ?? issued;
       const expires = from + ttlMs;
       const { pass, id } = passesOf(host).issue({
