@@ -41,11 +41,22 @@ export { type Condition, type Effect, type Grant, formatGrant, parseGrant } from
 export { PROFILES, RIGHTS, parseGrants } from "./cap/rights.ts";
 export { type Answer, type Ask, VERDICTS } from "./proc/ask-table.ts";
 export type { EventFilter } from "./ipc/event-bus.ts";
+export {
+  MESSAGE_KINDS,
+  Mailbox,
+  type Message,
+  type MessageKind,
+  PRIORITIES,
+  type Priority,
+  RELATIONS,
+  type Relation,
+} from "./ipc/mailbox.ts";
 export { formatRecord } from "./journal/format.ts";
 export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/record.ts";
 export { KERNEL_VERSION, Kernel, type KernelParts, type Login } from "./kernel.ts";
 export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "./proc/process.ts";
 export type { ProcessContext, Program, ProgramSource } from "./proc/program.ts";
+export { ROLES, type Role, TIERS, type Tier } from "./proc/role.ts";
 export type { ProcessSummary } from "./proc/summary.ts";
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";

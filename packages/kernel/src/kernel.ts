@@ -25,6 +25,7 @@ import { Vault } from "./cap/vault.ts";
 import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
+import { PostOffice } from "./proc/post-office.ts";
 import { SeatTable } from "./proc/seat-table.ts";
 import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
@@ -125,14 +126,17 @@ export class Kernel implements AsyncDisposable {
           for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
           process.files = undefined;
           void asks.withdraw(process.pid).catch(() => undefined);
+          void post.drop(process.pid).catch(() => undefined);
         },
       },
     });
+    const post = new PostOffice({ store, committer, platform, family: processes.family, epoch: () => audit.epoch });
     await fs.boot();
     await accounts.boot();
     await asks.boot();
     await audit.boot();
     const owner = await processes.boot(parts.user ?? "owner");
+    await post.boot();
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
     const seats = new SeatTable({ store, committer, layers, processes, passes });
@@ -160,6 +164,7 @@ export class Kernel implements AsyncDisposable {
       groups: processes.groups,
       layers,
       asks,
+      post,
       audit,
       anchor: parts.anchor,
       budgetAsks: new Map(),

@@ -63,6 +63,11 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   ask: { place: "q", question: "why?" },
   asks: {},
   answer: { id: 1, verdict: "allow" },
+  send: { to: toPid(1), body: 1 },
+  receive: { waitMs: 0 },
+  ack: { id: "x" },
+  request: { to: toPid(1), body: 1 },
+  escalate: { body: 1 },
   exec: { path: "/home/a" },
 };
 

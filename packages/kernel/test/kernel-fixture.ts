@@ -4,7 +4,7 @@ import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
-import { Kernel, type KernelParts, type Os, type Program, type ProcessContext } from "@ergos/kernel";
+import { Kernel, type KernelParts, type Metastore, type Os, type Program, type ProcessContext } from "@ergos/kernel";
 
 export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
   return Kernel.boot({
@@ -39,4 +39,34 @@ export async function processWith(kernel: Kernel, grants: readonly string[]): Pr
   const { program, context } = openProgram();
   await kernel.os.spawn(program, { grants });
   return (await context).os;
+}
+
+/** A store that outlives its hosts: each life sees it until its host dies, after so many commits. */
+export class LastingStore {
+  readonly #store = new MemoryMetastore();
+
+  life(commits: number = Number.POSITIVE_INFINITY): Metastore & { readonly died: Promise<void> } {
+    const store = this.#store;
+    const died = Promise.withResolvers<void>();
+    let left = commits;
+    return {
+      features: store.features,
+      get seq() {
+        return store.seq;
+      },
+      get: (key) => store.get(key),
+      scan: (range, options) => store.scan(range, options),
+      readLog: (log, options) => store.readLog(log, options),
+      tail: (after, options) => store.tail(after, options),
+      commit: (batch) => {
+        if (left-- > 0) return store.commit(batch);
+        // A dead host hears nothing more.
+        died.resolve();
+        return new Promise(() => undefined);
+      },
+      flush: () => store.flush(),
+      close: () => Promise.resolve(),
+      died: died.promise,
+    };
+  }
 }

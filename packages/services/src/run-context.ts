@@ -12,14 +12,18 @@ import {
   describe,
   LIMITS,
   MODEL_REQUEST_SCHEMA,
+  type Message,
+  type MessageKind,
   type ModelRequest,
   type ModelResponse,
   type Os,
   type Outcome,
   type Pid,
+  type Priority,
   type ProcessContext,
   type RunId,
   takeOutcome,
+  toPid,
   toErrorRecord,
 } from "@ergos/kernel";
 
@@ -60,6 +64,14 @@ export interface CallOptions {
    * `repeat` does it again, and may pay or act twice.
    */
   readonly onUnknown?: "fail" | "repeat";
+}
+
+export interface LetterOptions {
+  readonly kind?: MessageKind;
+  readonly priority?: Priority;
+  /** Milliseconds after which nobody reads it any more. */
+  readonly ttlMs?: number;
+  readonly replyTo?: string;
 }
 
 export interface InferOptions extends CallOptions {
@@ -236,6 +248,46 @@ export class RunContext<Input = unknown> {
   fetch(name: string, url: string, options: Omit<FetchCall, "place" | "url" | "signal"> = {}): Promise<FetchAnswer> {
     const place = this.#placeOf(name);
     return this.#once(place, async () => this.os.call("fetch", { place, url, signal: this.signal, ...options }));
+  }
+
+  /**
+   * Sends a message to a process; once, over restarts too.
+   * @throws {ESRCH} it has ended · {EAGAIN} its mailbox is full
+   */
+  send(name: string, to: number, body: unknown, options: LetterOptions = {}): Promise<{ readonly id: string }> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("send", { place, to: toPid(to), body, ...options }));
+  }
+
+  /** Takes the next message of this process, once, over restarts too; null when none came within `waitMs`. */
+  receive(
+    name: string,
+    options: { readonly from?: number; readonly kind?: MessageKind; readonly waitMs?: number } = {},
+  ): Promise<Message | null> {
+    const { from, ...rest } = options;
+    const wanted = { ...rest, ...(from === undefined ? {} : { from: toPid(from) }), signal: this.signal };
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("receive", { place, ...wanted }));
+  }
+
+  /**
+   * Asks another process and waits for its reply.
+   * @throws {ETIMEDOUT} none came within `timeoutMs` (default a minute)
+   */
+  request(
+    name: string,
+    to: number,
+    body: unknown,
+    options: Pick<LetterOptions, "kind" | "priority"> & { readonly timeoutMs?: number } = {},
+  ): Promise<Message> {
+    const place = this.#placeOf(name);
+    const { signal } = this;
+    return this.#once(place, async () => this.os.call("request", { place, to: toPid(to), body, signal, ...options }));
+  }
+
+  /** Answers a message that was received. */
+  reply(name: string, message: Message, body: unknown): Promise<{ readonly id: string }> {
+    return this.send(name, message.from, body, { kind: "reply", replyTo: message.id });
   }
 
   /** Wall-clock milliseconds; recorded. */

@@ -1,11 +1,11 @@
 import { type Server, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createNet } from "@ergos/drivers/net";
 import { type Amounts, type NetDriver, type NetRequest, type NetResponse } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
 
 let servers: Server[];
 beforeEach(() => {
@@ -240,13 +240,6 @@ test.each<[string, NetResponse, Call, Partial<NetRequest>]>([
   expect(seen[1]).toEqual(second);
 });
 
-/** What the next life reads. */
-class LastingStore extends MemoryMetastore {
-  override close(): Promise<void> {
-    return Promise.resolve();
-  }
-}
-
 test("a request that changes nothing is reserved for once, also when the host ended during it", async () => {
   let asked = 0;
   const net = netThat((_request, signal) =>
@@ -256,7 +249,7 @@ test("a request that changes nothing is reserved for once, also when the host en
         })
       : answer(200, {}, 5),
   );
-  const parts = { net, store: new LastingStore(), objects: new MemoryObjectStore() };
+  const parts = { net, store: new LastingStore().life(), objects: new MemoryObjectStore() };
   const reader = program("reader", async (_input: unknown, ctx: RunContext) =>
     ctx.fetch("page", "http://a.example/", { maxBytes: 1000 }).then(({ status }) => status),
   );

@@ -47,6 +47,10 @@ export const LIMITS = {
   eventRetention: 100_000,
   /** Grants in one capability. */
   grantsMax: 16_384,
+  /** Messages that wait for one process, and their bytes of JSON; bytes of one of them. */
+  mailboxMax: 1000,
+  mailboxBytesMax: 16 * MIB,
+  messageBytesMax: MIB,
   /** Questions of one process that nobody has answered. */
   asksMax: 256,
   /** Times a host may die while it resumes a process before that process is quarantined. */

@@ -56,6 +56,11 @@ export class Committer {
     this.#lastInstant = Math.max(this.#lastInstant, instant);
   }
 
+  /** Tells of something that no commit is about. */
+  publish(event: PendingEvent): void {
+    if (this.#bus.hasSubscribers) this.#bus.publish(event);
+  }
+
   /** Commits a change with the records of its events, then tells who listens. */
   commit(batch: Batch, events?: readonly PendingEvent[], rider?: Rider): Promise<Receipt> {
     const full = rider === undefined ? batch : rider.board(batch);

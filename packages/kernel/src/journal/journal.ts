@@ -64,8 +64,10 @@ interface StepDetails {
   readonly kept?: boolean;
   /** Counters that settle with the outcome. */
   readonly adds?: Batch["adds"];
-  /** Records of other logs that belong into the same commit. */
+  /** Changes and records of other logs that belong into the same commit. */
   readonly appends?: NonNullable<Batch["appends"]>;
+  readonly puts?: Batch["puts"];
+  readonly deletes?: Batch["deletes"];
   readonly rider?: Rider | undefined;
 }
 
@@ -222,7 +224,7 @@ export class Journal {
       return { isLarge: true, done: this.#endLarge(place, json, at, more) };
     }
     const record = encodeStep(at, place, { json, ...(error === undefined ? {} : { error }) }, more);
-    return { isLarge: false, done: this.#append(record, more.adds, more.rider, more.appends) };
+    return { isLarge: false, done: this.#append(record, more) };
   }
 
   /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */
@@ -234,7 +236,7 @@ export class Journal {
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
-    return this.#append(encodeStep(at, place, { ref }, more), more.adds, more.rider, more.appends);
+    return this.#append(encodeStep(at, place, { ref }, more), more);
   }
 
   /** Records an intent with its reservation and waits until it is flushed (J3). */
@@ -246,7 +248,7 @@ export class Journal {
     rider?: Rider,
   ): Promise<void> {
     const record = encodeRecord({ t: "intent", at: this.#committer.now(), p: place, key, reserved: reservation });
-    const receipt = await this.#append(record, adds, rider);
+    const receipt = await this.#append(record, { adds, rider });
     await receipt.flushed;
   }
 
@@ -268,7 +270,11 @@ export class Journal {
     rider?: Rider,
     appends?: NonNullable<Batch["appends"]>,
   ): Promise<Receipt> {
-    return this.#append(encodeRecord(this.#masked(record)), adds, rider, appends);
+    return this.#append(encodeRecord(this.#masked(record)), {
+      adds,
+      rider,
+      ...(appends === undefined ? {} : { appends }),
+    });
   }
 
   /** No more records: what an abandoned computation still reports is discarded. */
@@ -279,10 +285,15 @@ export class Journal {
     this.#taken = undefined;
   }
 
-  #append(value: string, adds?: Batch["adds"], rider?: Rider, more?: NonNullable<Batch["appends"]>): Promise<Receipt> {
+  #append(value: string, { adds, appends, puts, deletes, rider }: StepDetails): Promise<Receipt> {
     if (this.#closed) return Promise.reject(this.#gone());
-    const appends = more === undefined ? [{ log: this.log, value }] : [{ log: this.log, value }, ...more];
-    const batch = adds === undefined || adds.length === 0 ? { appends } : { appends, adds };
+    const own = { log: this.log, value };
+    const batch = {
+      appends: appends === undefined ? [own] : [own, ...appends],
+      ...(adds === undefined || adds.length === 0 ? {} : { adds }),
+      ...(puts === undefined ? {} : { puts }),
+      ...(deletes === undefined ? {} : { deletes }),
+    };
     return this.#committer.commit(batch, undefined, rider);
   }
 

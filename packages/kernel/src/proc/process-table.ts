@@ -20,17 +20,20 @@ import { type ProcessLimits, assertLimits, inheritLimits, mergeLimits } from "..
 import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
+import { parseGrants } from "../cap/rights.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
+import { Family } from "./family.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
 import type { Program } from "./program.ts";
+import { type Role, type Tier, standingOf } from "./role.ts";
 import { Resumption } from "./resumption.ts";
 import { Revisions } from "./revision.ts";
 
@@ -51,6 +54,9 @@ export interface SpawnOptions {
   readonly durable?: boolean;
   /** Path of the group that it is started in; its parent's unless given. */
   readonly group?: string;
+  /** What it is for: rights beyond the role are not given. */
+  readonly role?: Role;
+  readonly tier?: Tier;
   /** Goes along with the commit of the spawn. */
   readonly rider?: Rider | undefined;
 }
@@ -74,8 +80,7 @@ export interface ProcessTableParts {
 }
 
 export class ProcessTable {
-  readonly #processes = new Map<Pid, Process>();
-  readonly #children = new Map<Pid, Set<Pid>>();
+  readonly family = new Family();
   readonly #zombies: Pid[] = [];
   readonly #store: Metastore;
   readonly #platform: Platform;
@@ -107,17 +112,17 @@ export class ProcessTable {
     this.#runner = parts.runner;
     this.#archive = new ProcessArchive(parts.store, parts.objects, parts.committer, parts.layers);
     parts.layers.setGranters({
-      live: (pid) => this.#processes.get(pid),
+      live: (pid) => this.family.get(pid),
       layersOf: (pid) => this.#archive.layersOf(pid),
     });
     this.#revisions = new Revisions(parts.store);
-    this.allocations = new Allocations(parts.accounts, parts.committer, (pid) => this.#processes.get(pid));
+    this.allocations = new Allocations(parts.accounts, parts.committer, (pid) => this.family.get(pid));
     this.groups = new GroupTable({
       store: parts.store,
       committer: parts.committer,
       accounts: parts.accounts,
       allocations: this.allocations,
-      processes: () => this.#processes.values(),
+      processes: () => this.family.all,
       takeNumber: () => {
         const number = toPid(this.#nextPid++);
         this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
@@ -130,7 +135,7 @@ export class ProcessTable {
       accounts: parts.accounts,
       revisions: this.#revisions,
       recall: (pid) => this.recall(pid),
-      live: (pid) => this.#processes.get(pid),
+      live: (pid) => this.family.get(pid),
       close: (departure) => this.allocations.close(departure),
       start: (process, program) => this.#start(process, program),
     });
@@ -142,31 +147,27 @@ export class ProcessTable {
   }
 
   get all(): readonly Process[] {
-    return [...this.#processes.values()];
+    return this.family.all;
   }
 
   get(pid: Pid): Process | undefined {
-    return this.#processes.get(pid);
+    return this.family.get(pid);
   }
 
   get #ownerProcess(): Process {
-    const owner = this.#processes.get(PID_OWNER);
+    const owner = this.family.get(PID_OWNER);
     if (owner === undefined) throw new KernelError("EBUSY", "the kernel is still booting");
     return owner;
   }
 
-  childrenOf(pid: Pid): readonly Pid[] {
-    return [...(this.#children.get(pid) ?? [])];
-  }
-
   /** A process of this host, or of the past as the store remembers it. */
   async recall(pid: Pid): Promise<Process | undefined> {
-    return this.#processes.get(pid) ?? this.#archive.recall(pid);
+    return this.family.get(pid) ?? this.#archive.recall(pid);
   }
 
   /** Processes of the past, newest first. */
   history(limit: number): Promise<readonly Process[]> {
-    return this.#archive.history(limit, (pid) => this.#processes.get(pid));
+    return this.#archive.history(limit, (pid) => this.family.get(pid));
   }
 
   /** Brings the table back: the owner's process, and everything that was not over as `sleeping`. */
@@ -184,7 +185,7 @@ export class ProcessTable {
     };
     const owner = new Process(identity, Capability.all, undefined, undefined);
     owner.become({ name: "running" });
-    this.#processes.set(PID_OWNER, owner);
+    this.family.add(owner);
     for (let from = "l/"; ;) {
       const page = await this.#store.scan({ from, to: "l0" }, { limit: 1000 });
       for (const { key } of page) await this.#reload(pidOfKey(key));
@@ -201,7 +202,7 @@ export class ProcessTable {
   async #reload(pid: Pid): Promise<void> {
     const process = await this.#archive.recall(pid);
     if (process === undefined) return;
-    this.#add(process);
+    this.family.add(process);
     this.#accounts.join(process.account);
     this.#committer.notBefore(process.identity.created);
   }
@@ -215,6 +216,7 @@ export class ProcessTable {
     const own = mergeLimits(program.limits, options.limits);
     assertLimits(own);
     const limits = inheritLimits(parent.limits, own);
+    const standing = standingOf(parent.identity, options);
     const durable = options.durable !== false;
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
@@ -243,8 +245,11 @@ export class ProcessTable {
       ...(hasAccount ? { budget: allocation } : {}),
       ...(limits === undefined ? {} : { limits }),
       ...(group === undefined ? {} : { group }),
+      ...standing,
     };
     let { capability } = parent;
+    if (options.role !== undefined)
+      capability = capability.with(this.#layers.create(`${pid}.1`, parseGrants([`role.${options.role}`])));
     if (program.grants !== undefined) capability = capability.with(this.#layers.create(`${pid}.0`, program.grants));
     if (options.grants !== undefined) capability = capability.with(this.#layers.create(String(pid), options.grants));
     const process = new Process(
@@ -263,13 +268,12 @@ export class ProcessTable {
     const change = withAdds(moved, counted.adds);
     this.#accounts.join(account);
     // A child from now on: whoever ends the branch ends it too.
-    this.#add(process);
+    this.family.add(process);
     try {
       if (durable) await this.#commitSpawn(process, program, change, options.rider);
       else if (change !== undefined || pid >= this.#reservedPid) await this.#commitVolatileSpawn(change, options.rider);
     } catch (error) {
-      this.#processes.delete(pid);
-      this.#children.get(parent.pid)?.delete(pid);
+      this.family.remove(process);
       counted.undo();
       const refusal = await this.#accounts.refusal(
         error,
@@ -290,7 +294,7 @@ export class ProcessTable {
       throw new KernelError("ESRCH", `the parent ${parent.pid} has ended`, { syscall: "spawn", pid: parent.pid });
     }
     const bound = parent.limits?.children;
-    const living = bound === undefined ? 0 : this.#livingChildren(parent.pid);
+    const living = bound === undefined ? 0 : this.family.livingChildrenOf(parent.pid).length;
     if (bound !== undefined && living >= bound) {
       throw new KernelError(
         "EAGAIN",
@@ -301,17 +305,13 @@ export class ProcessTable {
         },
       );
     }
-    if (this.#processes.size - this.#zombies.length >= LIMITS.processesMax) {
+    if (this.family.size - this.#zombies.length >= LIMITS.processesMax) {
       throw new KernelError(
         "EAGAIN",
         `this host runs ${LIMITS.processesMax} processes, which is its limit; wait for some to end`,
         { syscall: "spawn" },
       );
     }
-  }
-
-  #livingChildren(pid: Pid): number {
-    return this.childrenOf(pid).filter((child) => this.#processes.get(child)?.hasEnded === false).length;
   }
 
   #commitSpawn(
@@ -354,7 +354,7 @@ export class ProcessTable {
   /** Puts a layer between a process and what is below it, at once; who has a record has it changed. */
   async narrow(process: Process, layer: Layer, rider?: Rider): Promise<void> {
     const depth = process.capability.layers.length;
-    const branch = this.#branchOf(process);
+    const branch = this.family.branchOf(process);
     for (const one of branch) {
       const { layers } = one.capability;
       one.capability = Capability.withLayers([...layers.slice(0, depth), layer, ...layers.slice(depth)]);
@@ -374,19 +374,6 @@ export class ProcessTable {
       rider,
     );
     layer.isStored = true;
-  }
-
-  /** Whether a process is another, or was started by it or by something below it. */
-  isWithin(pid: Pid, above: Pid): boolean {
-    for (let at: Pid | undefined = pid; at !== undefined; at = this.#processes.get(at)?.identity.ppid)
-      if (at === above) return true;
-    return false;
-  }
-
-  /** A process and everything below it; what has ended may be tried again. */
-  #branchOf(process: Process): readonly Process[] {
-    const below = this.childrenOf(process.pid).flatMap((pid) => this.#processes.get(pid) ?? []);
-    return [process, ...below.flatMap((child) => this.#branchOf(child))];
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
@@ -416,7 +403,7 @@ export class ProcessTable {
     const process = new Process(identity, capability, undefined, undefined);
     this.#accounts.join(process.account);
     process.become({ name: "running" });
-    this.#add(process);
+    this.family.add(process);
     // Its number is used up, over restarts too.
     if (pid >= this.#reservedPid) await this.#commitVolatileSpawn(undefined, undefined);
     return process;
@@ -428,7 +415,7 @@ export class ProcessTable {
    */
   claim(process: Process, again: boolean): { readonly process: Process; readonly undo: () => void } {
     const { pid, state } = process;
-    const current = this.#processes.get(pid) ?? process;
+    const current = this.family.get(pid) ?? process;
     const { group } = process.identity;
     if (again && group !== undefined && this.groups.find(group) !== undefined)
       this.groups.assertRoom(group, this.#ownerProcess);
@@ -438,14 +425,14 @@ export class ProcessTable {
       fresh.become({ name: "ready" });
       const at = this.#zombies.indexOf(pid);
       if (at >= 0) this.#zombies.splice(at, 1);
-      this.#add(fresh);
+      this.family.add(fresh);
       return {
         process: fresh,
         undo: () => {
           if (fresh.state.name !== "ready" || fresh.isEnding) return;
           // Who waits for the fresh one hears what became of the old one.
           fresh.become(process.state);
-          this.#processes.set(pid, process);
+          this.family.add(process);
           this.#zombies.push(pid);
         },
       };
@@ -494,10 +481,7 @@ export class ProcessTable {
       case "INT":
       case "KILL": {
         process.isDoomed = true;
-        const children = this.childrenOf(pid).flatMap((child) => this.#processes.get(child) ?? []);
-        await Promise.all(
-          children.filter((child) => child.state.name !== "zombie").map((child) => this.kill(child, signal)),
-        );
+        await Promise.all(this.family.livingChildrenOf(pid).map((child) => this.kill(child, signal)));
         return this.#end(process, signal, rider);
       }
       default:
@@ -537,7 +521,7 @@ export class ProcessTable {
     process.program = undefined;
     this.#runner.release(process);
     process.become({ name: "zombie", exit });
-    this.#adopt(pid, ppid);
+    this.family.adopt(pid, ppid);
     this.#zombies.push(pid);
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
   }
@@ -605,7 +589,7 @@ export class ProcessTable {
     this.#isClosing = true;
     const at = this.#committer.now();
     const notes: Promise<unknown>[] = [];
-    for (const process of this.#processes.values()) {
+    for (const process of this.all) {
       if (process.pid === PID_OWNER || process.program === undefined || process.isEnding) continue;
       process.isAbandoned = true;
       this.#orphans++;
@@ -614,7 +598,7 @@ export class ProcessTable {
       process.journal?.close();
       process.become({ name: "sleeping" });
     }
-    await Promise.allSettled([...notes, ...[...this.#processes.values()].flatMap((process) => process.ending ?? [])]);
+    await Promise.allSettled([...notes, ...this.all.flatMap((process) => process.ending ?? [])]);
     await this.#committer.store.flush();
   }
 
@@ -668,8 +652,7 @@ export class ProcessTable {
     const wallMs = process.limits?.wallMs ?? 0;
     const data = { resource: "wallMs", wanted: wallMs, used: wallMs, allocation: wallMs, account: pid };
     this.#bus.publish({ name: "resource.exceeded", pid, data });
-    const children = this.childrenOf(pid).flatMap((child) => this.#processes.get(child) ?? []);
-    await Promise.all(children.filter((child) => !child.hasEnded).map((child) => this.kill(child, "TERM")));
+    await Promise.all(this.family.livingChildrenOf(pid).map((child) => this.kill(child, "TERM")));
     process.abort(error);
     const grace = Promise.withResolvers<void>();
     const timer = this.#platform.setTimer(LIMITS.cancelGraceMs, grace.resolve);
@@ -694,34 +677,10 @@ export class ProcessTable {
     return { code: 1, error: this.#committer.masker?.maskData(record) ?? record };
   }
 
-  #add(process: Process): void {
-    this.#processes.set(process.pid, process);
-    const { ppid } = process.identity;
-    if (ppid === undefined) return;
-    let siblings = this.#children.get(ppid);
-    if (siblings === undefined) this.#children.set(ppid, (siblings = new Set()));
-    siblings.add(process.pid);
-  }
-
-  /** Children of an ended process belong to the nearest living ancestor, at last to the owner. */
-  #adopt(pid: Pid, ppid: Pid | undefined): void {
-    const orphaned = this.#children.get(pid);
-    this.#children.delete(pid);
-    if (orphaned === undefined || ppid === undefined) return;
-    const heir = this.#processes.get(ppid)?.isAlive === true ? ppid : PID_OWNER;
-    const siblings = this.#children.get(heir) ?? new Set<Pid>();
-    for (const child of orphaned) siblings.add(child);
-    this.#children.set(heir, siblings);
-  }
-
   #forgetOldest(): void {
     const pid = this.#zombies.shift();
-    const gone = pid === undefined ? undefined : this.#processes.get(pid);
-    if (gone === undefined) return;
-    this.#processes.delete(gone.pid);
-    for (const parent of [gone.identity.ppid, PID_OWNER]) {
-      if (parent !== undefined) this.#children.get(parent)?.delete(gone.pid);
-    }
+    const gone = pid === undefined ? undefined : this.family.get(pid);
+    if (gone !== undefined) this.family.remove(gone);
   }
 }
 

@@ -13,6 +13,7 @@ import type { Journal } from "../journal/journal.ts";
 import type { Inode } from "../vfs/inode.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Program, ProgramSource } from "./program.ts";
+import type { Role, Tier } from "./role.ts";
 
 export const SIGNALS = { TERM: 15, KILL: 9, INT: 2, STOP: 19, CONT: 18 } as const;
 export type Signal = keyof typeof SIGNALS;
@@ -75,6 +76,9 @@ export interface ProcessIdentity {
   readonly limits?: ProcessLimits;
   /** The group that it was started in. */
   readonly group?: string;
+  /** What it is for, where that is not what its place in the tree says. */
+  readonly role?: Role;
+  readonly tier?: Tier;
 }
 
 export class Process {

@@ -3,6 +3,7 @@
 import type { ErrorRecord } from "../base/errno.ts";
 import type { Pid, RunId } from "../base/id.ts";
 import type { Process, Progress, Usage } from "./process.ts";
+import { type Role, type Tier, roleOf, tierOf } from "./role.ts";
 
 export interface ProcessSummary {
   readonly pid: Pid;
@@ -11,6 +12,8 @@ export interface ProcessSummary {
   readonly name: string;
   readonly user: string;
   readonly program: string;
+  readonly role: Role;
+  readonly tier: Tier;
   readonly state: string;
   /** What a waiting process waits for. */
   readonly channel?: string;
@@ -34,6 +37,8 @@ export function summarise(process: Process): ProcessSummary {
     name: identity.name,
     user: identity.user,
     program: identity.program.name,
+    role: roleOf(identity),
+    tier: tierOf(identity),
     state: state.name,
     ...(state.name === "waiting" ? { channel: state.channel } : {}),
     created: identity.created,

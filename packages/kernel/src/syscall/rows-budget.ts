@@ -75,7 +75,7 @@ export const BUDGET_ROWS = {
  * @throws {EPERM}
  */
 export function assertMayAllocate(host: Host, caller: Process, to: Pid, syscall: string): void {
-  if (caller.capability.isAll || (to !== caller.pid && host.processes.isWithin(to, caller.pid))) return;
+  if (caller.capability.isAll || (to !== caller.pid && host.processes.family.isWithin(to, caller.pid))) return;
   throw new KernelError(
     "EPERM",
     `process ${caller.pid} adds only to the budgets of processes that it has started; for its own it asks with requestBudget`,

@@ -11,6 +11,7 @@ import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
+import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
 import { type ProcessSummary, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
@@ -28,6 +29,10 @@ export interface SpawnArgs {
   /** Path of the group that it is started in. */
   readonly group?: string;
   readonly durable?: boolean;
+  /** What it is for: it gets no right beyond those of the role. */
+  readonly role?: Role;
+  /** Which models it may think with; never above its parent's. */
+  readonly tier?: Tier;
 }
 
 async function programOf(host: Host, caller: Process, program: SpawnArgs["program"], input: unknown): Promise<Program> {
@@ -75,6 +80,8 @@ export const PROCESS_ROWS = {
         limits: LIMITS_SCHEMA,
         group: text,
         durable: flag,
+        role: { type: "string", enum: Object.keys(ROLES) },
+        tier: { type: "string", enum: TIERS },
       },
       ["program"],
     ),
@@ -100,6 +107,8 @@ export const PROCESS_ROWS = {
         ...(a.limits === undefined ? {} : { limits: a.limits }),
         ...(a.group === undefined ? {} : { group: a.group }),
         ...(a.durable === undefined ? {} : { durable: a.durable }),
+        ...(a.role === undefined ? {} : { role: a.role }),
+        ...(a.tier === undefined ? {} : { tier: a.tier }),
         rider: draft,
       });
       return process.pid;

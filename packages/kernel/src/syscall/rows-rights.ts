@@ -212,10 +212,10 @@ export const RIGHT_ROWS = {
  */
 async function assertMayAnswer(host: Host, caller: Process, asked: Ask): Promise<void> {
   const { right, resource } = asked;
-  const isOwn = host.processes.isWithin(caller.pid, asked.pid);
+  const isOwn = host.processes.family.isWithin(caller.pid, asked.pid);
   const mayItself =
     right === undefined || resource === undefined || (await mayWithout(host, caller, { right, resource }, asked.args));
-  const spends = asked.kind === "budget" && !host.processes.isWithin(asked.pid, caller.pid);
+  const spends = asked.kind === "budget" && !host.processes.family.isWithin(asked.pid, caller.pid);
   if (!isOwn && mayItself && !spends) return;
   throw new KernelError(
     "EPERM",

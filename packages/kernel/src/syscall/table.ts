@@ -7,6 +7,7 @@ import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
+import { MESSAGE_ROWS } from "./rows-message.ts";
 import { PASS_ROWS } from "./rows-pass.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
@@ -35,6 +36,7 @@ export const SYSCALLS = {
   ...AUDIT_ROWS,
   ...GROUP_ROWS,
   ...PASS_ROWS,
+  ...MESSAGE_ROWS,
   ...EXEC_ROWS,
 } as const;
 

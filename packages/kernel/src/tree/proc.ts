@@ -80,9 +80,9 @@ function processNode(host: Host, process: Process): VirtualNode {
       log: { type: "file", description: "lines that the process logged", text: () => logText(process) },
       journal: journalNode(process),
       children: collection(
-        () => host.processes.childrenOf(pid).map((child): DirEntry => ({ name: String(child), type: "link" })),
+        () => host.processes.family.childrenOf(pid).map((child): DirEntry => ({ name: String(child), type: "link" })),
         (name) =>
-          host.processes.childrenOf(pid).some((child) => String(child) === name)
+          host.processes.family.childrenOf(pid).some((child) => String(child) === name)
             ? { type: "link", target: `/proc/${name}` as VfsPath }
             : undefined,
       ),
@@ -91,6 +91,17 @@ function processNode(host: Host, process: Process): VirtualNode {
           asJson([...(process.files ?? [])].map(([fd, file]) => ({ fd, path: file.path, rights: [...file.rights] }))),
         { description: "open handles" },
       ),
+      mailbox: {
+        type: "file",
+        description: "messages that wait, in the order in which they are read; what is written here is sent",
+        text: () =>
+          host.post
+            .waiting(pid)
+            .map((message) => `${JSON.stringify(shown(host, message))}\n`)
+            .join(""),
+        json: () => shown(host, host.post.waiting(pid)),
+        write: (bytes) => ({ row: "send", args: { to: pid, body: bodyOf(new TextDecoder().decode(bytes)) } }),
+      },
       signal: {
         type: "file",
         description: "write or exec a signal name to send it",
@@ -178,6 +189,15 @@ function journalNode(process: Process): VirtualNode {
     },
     { description: "records by their position" },
   );
+}
+
+/** JSON where it is some, else the text. */
+function bodyOf(written: string): unknown {
+  try {
+    return JSON.parse(written) as unknown;
+  } catch {
+    return written.replace(/\n$/, "");
+  }
 }
 
 function killCall(pid: Pid, signal: string): RowCall {

@@ -1,0 +1,447 @@
+// Messages between processes: routed, stored with what sent them, and read once.
+//
+// G1  A message that was sent at a place of a journal is stored in the commit of that step; one that is read at a
+//     place leaves its mailbox in the commit of that step. Neither is ever lost or there twice.
+// G2  Whoever has no journal reads under a lease, and acknowledges: what it has not, comes back.
+// G3  A mailbox holds a bounded number of messages and bytes; beyond them the sender hears EAGAIN.
+// G4  What waits for a process that has ended is gone with it.
+
+import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Platform } from "../abi/platform.ts";
+import { orAborted } from "../base/abort.ts";
+import { KernelError, fromErrorRecord } from "../base/errno.ts";
+import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
+import { encodeJson } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import type { PendingEvent } from "../ipc/event-bus.ts";
+import { type Item, Mailbox, type Message, type MessageKind, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
+import type { Family } from "./family.ts";
+import type { Process } from "./process.ts";
+import { type Route, routeOf } from "./routing.ts";
+
+export interface Letter {
+  readonly to: Pid;
+  /** Any JSON value. */
+  readonly body: unknown;
+  readonly kind?: MessageKind;
+  /** `critical` is kept for the kernel, parents and escalations: from others it counts as `high`. */
+  readonly priority?: Priority;
+  /** Milliseconds after which nobody reads it any more. */
+  readonly ttlMs?: number;
+  readonly replyTo?: string;
+  /** A second letter of the same sender under the same key is the first one. */
+  readonly key?: string;
+}
+
+export interface Wanted {
+  readonly from?: Pid;
+  readonly kind?: MessageKind;
+  readonly replyTo?: string;
+  /** Milliseconds to wait; 0 looks once, without it there is no end. */
+  readonly waitMs?: number;
+  /** It comes back after so many milliseconds unless it is acknowledged. */
+  readonly leaseMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface PostOfficeParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly platform: Platform;
+  readonly family: Family;
+  /** Number of this start of the host. */
+  readonly epoch: () => number;
+}
+
+const PREFIX = "m/";
+const boxPrefix = (pid: Pid): string => `${PREFIX}${String(pid).padStart(10, "0")}/`;
+const messageKey = ({ to, id }: Pick<Message, "to" | "id">): string => `${boxPrefix(to)}${id}`;
+const seenKey = (to: Pid, from: Pid, key: string): string => `ms/${to}/${from}/${key}`;
+
+/** Keys of senders that a host remembers for one receiver. */
+const SEEN_MAX = 1000;
+const PAGE = 1000;
+
+export class PostOffice {
+  readonly #parts: PostOfficeParts;
+  readonly #boxes = new Map<Pid, Mailbox>();
+  /** Messages by the keys of their senders, oldest first, for each receiver. */
+  readonly #seen = new Map<Pid, Map<string, string>>();
+  #next = 1;
+
+  constructor(parts: PostOfficeParts) {
+    this.#parts = parts;
+  }
+
+  /** Brings back what waited when the host ended, and forgets what nobody will read. */
+  async boot(): Promise<void> {
+    const gone: string[] = [];
+    for await (const { key, value } of this.#scan(PREFIX)) {
+      // Written by `#commit` only.
+      const message = JSON.parse(value) as Message;
+      const receiver = this.#parts.family.get(message.to);
+      if (receiver === undefined || receiver.hasEnded) gone.push(key);
+      else this.#arrive(message, value.length);
+    }
+    for await (const { key, value } of this.#scan("ms/")) {
+      const to = toPid(Number(key.split("/")[1]));
+      if (this.#parts.family.get(to) === undefined) gone.push(key);
+      else this.#seenOf(to).set(key, value);
+    }
+    await this.#delete(gone);
+  }
+
+  async *#scan(prefix: string): AsyncGenerator<{ readonly key: string; readonly value: string }, void, undefined> {
+    const to = `${prefix.slice(0, -1)}0`;
+    for (let from = prefix; ;) {
+      const page = await this.#parts.store.scan({ from, to }, { limit: PAGE });
+      for (const { key, value } of page) yield { key, value: String(value) };
+      const last = page.at(-1);
+      if (last === undefined) return;
+      from = `${last.key}\u0001`;
+    }
+  }
+
+  /** Messages that wait for a process, in the order in which it will read them. */
+  waiting(pid: Pid): readonly Message[] {
+    return this.#boxes.get(pid)?.waiting ?? [];
+  }
+
+  /**
+   * Sends a message; at a place of a journal once, over restarts too.
+   * @throws {ESRCH} the receiver has ended · {EPERM} the sender may not write to it · {EAGAIN} its mailbox is full
+   * @throws {E2BIG} the message is too large
+   */
+  async send(from: Process, letter: Letter, place?: string, rider?: Rider): Promise<{ readonly id: string }> {
+    const journal = place === undefined ? undefined : from.journal;
+    if (place === undefined || journal === undefined) return this.#send(from, letter, rider);
+    const before = await journal.begin(place);
+    if (before !== undefined) {
+      from.usage.replayed++;
+      if (before.error !== undefined) throw fromErrorRecord(before.error);
+      // Recorded below.
+      return before.value as { readonly id: string };
+    }
+    try {
+      const sent = await this.#send(from, letter, rider, place);
+      from.usage.steps++;
+      return sent;
+    } catch (error) {
+      journal.retract(place);
+      throw error;
+    }
+  }
+
+  async #send(
+    from: Process,
+    letter: Letter,
+    rider: Rider | undefined,
+    place?: string,
+  ): Promise<{ readonly id: string }> {
+    const receiver = this.#receiver(letter.to, from);
+    const route = routeOf(from, receiver, (pid) => this.#parts.family.parentOf(pid));
+    const known = letter.key === undefined ? undefined : seenKey(letter.to, from.pid, letter.key);
+    const seen = known === undefined ? undefined : this.#seenOf(letter.to);
+    const first = known === undefined ? undefined : seen?.get(known);
+    if (first !== undefined) {
+      await this.#record(from, place, first, {}, rider);
+      return { id: first };
+    }
+    const message = this.#write(from, letter, route);
+    const text = encodeJson(message, "a message") ?? "";
+    if (text.length > LIMITS.messageBytesMax)
+      throw new KernelError(
+        "E2BIG",
+        `a message holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${text.length}; write it to a file and send its path`,
+        { syscall: "send", pid: from.pid },
+      );
+    const { box, undo } = this.#reserve(receiver, text.length);
+    const copy = this.#copyOf(message, text.length, route);
+    const stored = [message, ...(copy === undefined ? [] : [copy.message])].filter(({ to }) => this.#isStored(to));
+    const puts = stored.map((one) => ({
+      key: messageKey(one),
+      value: one === message ? text : JSON.stringify(one),
+    }));
+    const oldest = seen !== undefined && seen.size >= SEEN_MAX ? seen.keys().next().value : undefined;
+    try {
+      await this.#record(
+        from,
+        place,
+        message.id,
+        {
+          puts: known === undefined ? puts : [...puts, { key: known, value: message.id }],
+          ...(oldest === undefined ? {} : { deletes: [oldest] }),
+        },
+        rider,
+        [{ name: "message.sent", pid: from.pid, data: { id: message.id, to: message.to, kind: message.kind } }],
+      );
+    } catch (error) {
+      undo();
+      copy?.undo();
+      throw error;
+    }
+    if (known !== undefined) seen?.set(known, message.id);
+    if (oldest !== undefined) seen?.delete(oldest);
+    this.#deliver(box, message, text.length);
+    if (copy !== undefined) this.#deliver(copy.box, copy.message, text.length);
+    return { id: message.id };
+  }
+
+  /** Commits what a message changes, with the step that it is sent in. */
+  async #record(
+    from: Process,
+    place: string | undefined,
+    id: string,
+    batch: Pick<Batch, "puts" | "deletes">,
+    rider: Rider | undefined,
+    events: readonly PendingEvent[] = [],
+  ): Promise<void> {
+    const { committer } = this.#parts;
+    if (place !== undefined && from.journal !== undefined) {
+      await from.journal.end(place, { value: { id } }, { ...batch, rider }).done;
+      for (const event of events) committer.publish(event);
+    } else if ((batch.puts?.length ?? 0) > 0) {
+      await committer.commit(batch, undefined, rider);
+      for (const event of events) committer.publish(event);
+    } else for (const event of events) committer.publish(event);
+  }
+
+  #write(from: Process, letter: Letter, { relation }: Route): Message {
+    const { committer } = this.#parts;
+    const { to, kind = "message", ttlMs, replyTo } = letter;
+    const at = committer.now();
+    const isAbove = relation === "system" || relation === "parent" || kind === "escalation";
+    const wanted = letter.priority ?? (kind === "escalation" ? "critical" : "normal");
+    return {
+      id: `${this.#parts.epoch()}-${this.#next++}`,
+      from: from.pid,
+      to,
+      kind,
+      relation,
+      priority: PRIORITIES[wanted] === 0 && !isAbove ? "high" : wanted,
+      body: committer.masker?.maskData(letter.body ?? null) ?? letter.body ?? null,
+      at,
+      ...(ttlMs === undefined ? {} : { expires: at + ttlMs }),
+      ...(replyTo === undefined ? {} : { replyTo }),
+    };
+  }
+
+  #receiver(pid: Pid, from: Process): Process {
+    const receiver = this.#parts.family.get(pid);
+    if (receiver !== undefined && receiver.isAlive && !receiver.isEnding) return receiver;
+    throw new KernelError("ESRCH", `process ${pid} has ended, or never was: nobody reads what is sent to it`, {
+      syscall: "send",
+      pid: from.pid,
+    });
+  }
+
+  #reserve(receiver: Process, size: number): { readonly box: Mailbox; readonly undo: () => void } {
+    const box = this.#boxOf(receiver.pid);
+    if (box.count >= LIMITS.mailboxMax || box.size + size > LIMITS.mailboxBytesMax)
+      throw new KernelError(
+        "EAGAIN",
+        `the mailbox of process ${receiver.pid} is full: ${box.count} messages, ${box.size} bytes; send again when it has read some`,
+        { syscall: "send", pid: receiver.pid },
+      );
+    box.reserve(size);
+    return { box, undo: () => box.free(size) };
+  }
+
+  /** The copy for whoever stands between; it never keeps the message itself from its way. */
+  #copyOf(
+    message: Message,
+    size: number,
+    { copyTo }: Route,
+  ): { readonly message: Message; readonly box: Mailbox; readonly undo: () => void } | undefined {
+    const reader = copyTo === undefined ? undefined : this.#parts.family.get(copyTo);
+    if (reader === undefined || !reader.isAlive || reader.isEnding) return undefined;
+    const box = this.#boxOf(reader.pid);
+    // The other half is for what is meant for it.
+    if (box.count >= LIMITS.mailboxMax / 2 || box.size + size > LIMITS.mailboxBytesMax / 2) return undefined;
+    box.reserve(size);
+    const { id, from, to, body, at, expires } = message;
+    const copy: Message = {
+      id: `${id}c`,
+      from,
+      to: reader.pid,
+      kind: "copy",
+      relation: "child",
+      priority: "low",
+      body: { to, kind: message.kind, body },
+      at,
+      ...(expires === undefined ? {} : { expires }),
+    };
+    return { message: copy, box, undo: () => box.free(size) };
+  }
+
+  #deliver(box: Mailbox, message: Message, size: number): void {
+    // Its reader may have ended during the commit.
+    if (this.#boxes.get(message.to) === box) box.add(message, size);
+    else if (this.#isStored(message.to)) void this.#delete([messageKey(message)]).catch(() => undefined);
+  }
+
+  /**
+   * Takes the next message; at a place of a journal once, over restarts too.
+   * @returns nothing when none came in time
+   */
+  async receive(process: Process, wanted: Wanted, place?: string, rider?: Rider): Promise<Message | undefined> {
+    const journal = place === undefined ? undefined : process.journal;
+    const before = place === undefined ? undefined : await journal?.begin(place);
+    if (before !== undefined) {
+      process.usage.replayed++;
+      if (before.error !== undefined) throw fromErrorRecord(before.error);
+      // Recorded below; of nobody's message it was null.
+      return (before.value as Message | null) ?? undefined;
+    }
+    let item: Item | undefined;
+    const box = this.#boxOf(process.pid);
+    try {
+      item = await this.#nextFor(process, box, wanted);
+      if (item !== undefined && wanted.leaseMs !== undefined) {
+        this.#lease(box, item, wanted.leaseMs);
+        return item.message;
+      }
+      const deletes = item === undefined || !this.#isStored(process.pid) ? [] : [messageKey(item.message)];
+      if (place !== undefined && journal !== undefined) {
+        await journal.end(place, { value: item?.message ?? null }, { deletes, rider }).done;
+        process.usage.steps++;
+      } else if (deletes.length > 0) await this.#parts.committer.commit({ deletes }, undefined, rider);
+      if (item !== undefined) box.free(item.size);
+      return item?.message;
+    } catch (error) {
+      if (item !== undefined) box.putBack(item);
+      if (place !== undefined) journal?.retract(place);
+      throw error;
+    }
+  }
+
+  /** The next message that has not expired. */
+  async #nextFor(process: Process, box: Mailbox, wanted: Wanted): Promise<Item | undefined> {
+    const { from, kind, replyTo, waitMs, signal = process.signal } = wanted;
+    const isAny = from === undefined && kind === undefined && replyTo === undefined;
+    const matches = isAny
+      ? undefined
+      : (message: Message): boolean =>
+          (from === undefined || message.from === from) &&
+          (kind === undefined || message.kind === kind) &&
+          (replyTo === undefined || message.replyTo === replyTo);
+    const { committer } = this.#parts;
+    for (;;) {
+      const item =
+        box.take(matches) ?? (waitMs === 0 ? undefined : await this.#wait(process, box, matches, waitMs, signal));
+      if (item?.message.expires === undefined || item.message.expires > committer.now()) return item;
+      box.free(item.size);
+      committer.publish({ name: "message.expired", pid: process.pid, data: { id: item.message.id } });
+      if (this.#isStored(process.pid)) await this.#delete([messageKey(item.message)]);
+    }
+  }
+
+  async #wait(
+    process: Process,
+    box: Mailbox,
+    matches: ((message: Message) => boolean) | undefined,
+    waitMs: number | undefined,
+    signal: AbortSignal,
+  ): Promise<Item | undefined> {
+    signal.throwIfAborted();
+    const arrived = Promise.withResolvers<Item | undefined>();
+    let taken: Item | undefined;
+    const stop = box.wait(matches, (item) => {
+      taken = item;
+      arrived.resolve(item);
+    });
+    const timer =
+      waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, () => arrived.resolve(undefined));
+    const state = process.state;
+    process.become({ name: "waiting", channel: "message" });
+    try {
+      await orAborted(arrived.promise, signal);
+      return taken;
+    } catch (error) {
+      // It came in the moment in which nobody wanted it any more.
+      if (taken !== undefined) box.putBack(taken);
+      throw error;
+    } finally {
+      stop();
+      timer?.cancel();
+      if (process.state.name === "waiting") process.become(state);
+    }
+  }
+
+  #lease(box: Mailbox, item: Item, leaseMs: number): void {
+    const { id } = item.message;
+    const timer = this.#parts.platform.setTimer(
+      leaseMs,
+      () => {
+        if (box.leased.delete(id)) box.putBack(item);
+      },
+      { idle: true },
+    );
+    box.leased.set(id, { item, cancel: () => timer.cancel() });
+  }
+
+  /**
+   * The message was dealt with: it does not come back.
+   * @throws {ESTALE} its lease is over, or there was none
+   */
+  async ack(process: Process, id: string, rider?: Rider): Promise<void> {
+    const box = this.#boxOf(process.pid);
+    const held = box.leased.get(id);
+    if (held === undefined)
+      throw new KernelError("ESTALE", `process ${process.pid} holds no message ${id}; its lease may be over`, {
+        syscall: "ack",
+        pid: process.pid,
+      });
+    held.cancel();
+    box.leased.delete(id);
+    try {
+      if (this.#isStored(process.pid))
+        await this.#parts.committer.commit({ deletes: [messageKey(held.item.message)] }, undefined, rider);
+    } catch (error) {
+      box.putBack(held.item);
+      throw error;
+    }
+    box.free(held.item.size);
+  }
+
+  /** Forgets what waits for a process that has ended (G4). */
+  drop(pid: Pid): Promise<void> {
+    const box = this.#boxes.get(pid);
+    const seen = [...(this.#seen.get(pid)?.keys() ?? [])];
+    this.#boxes.delete(pid);
+    this.#seen.delete(pid);
+    if (box === undefined) return Promise.resolve();
+    for (const { cancel } of box.leased.values()) cancel();
+    const held = [...box.leased.values()].map(({ item }) => item.message);
+    return this.#delete([...[...box.waiting, ...held].map(messageKey), ...seen]);
+  }
+
+  async #delete(keys: readonly string[]): Promise<void> {
+    for (let at = 0; at < keys.length; at += PAGE)
+      await this.#parts.committer.commit({ deletes: keys.slice(at, at + PAGE) });
+  }
+
+  #arrive(message: Message, size: number): void {
+    const box = this.#boxOf(message.to);
+    box.reserve(size);
+    box.add(message, size);
+  }
+
+  /** Whether messages for a process outlive the host: its own record does, or it is the owner's. */
+  #isStored(pid: Pid): boolean {
+    return pid === PID_OWNER || this.#parts.family.get(pid)?.journal !== undefined;
+  }
+
+  #boxOf(pid: Pid): Mailbox {
+    let box = this.#boxes.get(pid);
+    if (box === undefined) this.#boxes.set(pid, (box = new Mailbox()));
+    return box;
+  }
+
+  #seenOf(pid: Pid): Map<string, string> {
+    let seen = this.#seen.get(pid);
+    if (seen === undefined) this.#seen.set(pid, (seen = new Map<string, string>()));
+    return seen;
+  }
+}

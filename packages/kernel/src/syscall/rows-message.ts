@@ -1,0 +1,97 @@
+// Rows of the message plane.
+
+import type { Pid } from "../base/id.ts";
+import { KernelError } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
+import { MESSAGE_KINDS, type Message, PRIORITIES } from "../ipc/mailbox.ts";
+import type { Letter, Wanted } from "../proc/post-office.ts";
+import { anything, args, integer, pid, place, row, text } from "./row.ts";
+
+export interface AtPlace {
+  /** Path of the step in its program: at a place it is sent or read once, over restarts too. */
+  readonly place?: string;
+}
+
+const kind = { type: "string", enum: MESSAGE_KINDS } as const;
+const priority = { type: "string", enum: Object.keys(PRIORITIES) } as const;
+const milliseconds = { type: "integer", minimum: 1, maximum: 366 * 86_400_000 } as const;
+const key = { type: "string", minLength: 1, maxLength: 128 } as const;
+const toProcess = (_host: unknown, _caller: unknown, { to }: { readonly to: Pid }): { readonly resource: string } => ({
+  resource: `/proc/${to}`,
+});
+
+export const MESSAGE_ROWS = {
+  send: row<Letter & AtPlace, Promise<{ readonly id: string }>>({
+    right: "msg.send",
+    kind: "mutation",
+    summary: "sends a message to a process; `key` makes a repetition the same message",
+    schema: args({ place, to: pid, body: anything, kind, priority, ttlMs: milliseconds, replyTo: text, key }, [
+      "to",
+      "body",
+    ]),
+    target: toProcess,
+    audited: ({ body: _body, ...rest }) => rest,
+    handle: (host, caller, { place: at, ...letter }, _target, draft) => host.post.send(caller, letter, at, draft),
+  }),
+  receive: row<Wanted & AtPlace, Promise<Message | null>>({
+    right: "msg.receive",
+    kind: "mutation",
+    summary: "takes the next message, waiting for it; null when none came within `waitMs`",
+    schema: args({
+      place,
+      from: pid,
+      kind,
+      replyTo: text,
+      waitMs: integer,
+      leaseMs: milliseconds,
+    }),
+    audit: "place",
+    handle: async (host, caller, { place: at, ...wanted }, _target, draft) =>
+      (await host.post.receive(caller, wanted, at, draft)) ?? null,
+  }),
+  ack: row<{ readonly id: string }, Promise<void>>({
+    right: "msg.receive",
+    kind: "mutation",
+    summary: "acknowledges a message that was taken under a lease: it does not come back",
+    schema: args({ id: key }, ["id"]),
+    audit: "none",
+    handle: (host, caller, { id }, _target, draft) => host.post.ack(caller, id, draft),
+  }),
+  request: row<
+    Omit<Letter, "replyTo"> & AtPlace & { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+    Promise<Message>
+  >({
+    right: "msg.send",
+    kind: "mutation",
+    summary: "sends a message and waits for its reply",
+    schema: args({ place, to: pid, body: anything, kind, priority, timeoutMs: milliseconds, key }, ["to", "body"]),
+    target: toProcess,
+    alsoNeeds: (_a, caller) => [{ right: "msg.receive", resource: caller.self.resource }],
+    audited: ({ body: _body, ...rest }) => rest,
+    handle: async (host, caller, { place: at, timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...letter }, _target, draft) => {
+      const [asking, answering] = at === undefined ? [] : [`${at}/ask`, `${at}/reply`];
+      const { id } = await host.post.send(caller, { ttlMs: timeoutMs, ...letter }, asking, draft);
+      const wanted = { replyTo: id, waitMs: timeoutMs, ...(signal === undefined ? {} : { signal }) };
+      const reply = await host.post.receive(caller, wanted, answering);
+      if (reply !== undefined) return reply;
+      throw new KernelError("ETIMEDOUT", `process ${letter.to} has not answered within ${timeoutMs} ms`, {
+        syscall: "request",
+        pid: caller.pid,
+      });
+    },
+  }),
+  escalate: row<{ readonly body: unknown } & AtPlace, Promise<{ readonly id: string }>>({
+    right: "msg.send",
+    kind: "mutation",
+    summary: "tells the process above, before everything else that waits for it",
+    schema: args({ place, body: anything }, ["body"]),
+    target: (host, caller) => ({ resource: `/proc/${host.processes.family.parentOf(caller.pid) ?? PID_OWNER}` }),
+    audited: () => ({}),
+    handle: (host, caller, { place: at, body }, _target, draft) => {
+      const to = host.processes.family.parentOf(caller.pid) ?? PID_OWNER;
+      return host.post.send(caller, { to, body, kind: "escalation" }, at, draft);
+    },
+  }),
+} as const;
+
+const DEFAULT_TIMEOUT_MS = 60_000;
