@@ -8,7 +8,7 @@ import { publint } from "publint";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "..");
-const PACKAGES = ["kernel", "compiler", "protocol", "drivers", "services", "server", "cli"];
+const PACKAGES = ["kernel", "compiler", "protocol", "drivers", "services", "sdk", "server", "cli"];
 const BYTES_MAX = 20 * 1024 * 1024;
 
 let project: string;
@@ -63,6 +63,14 @@ test("the installed command line runs a program", () => {
   };
 
   expect(answer.result).toBe("hello you");
+});
+
+test("the installed command line runs a program in a process of its own", () => {
+  writeFileSync(join(project, "child.mjs"), "export default (input, ctx) => ctx.step('pid', () => process.ppid);\n");
+
+  const answer = run("npx", ["ergos", "run", "child.mjs", "--runtime", "process", "--json"], project);
+
+  expect(JSON.parse(answer)).toMatchObject({ result: expect.any(Number) as unknown });
 });
 
 test("the installed library runs a typed plan, and its types are whole", () => {

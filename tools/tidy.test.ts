@@ -20,8 +20,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   compiler: ["kernel"],
   drivers: ["kernel", "protocol"],
   services: ["kernel", "compiler"],
+  sdk: ["kernel", "protocol", "services"],
   server: ["kernel", "protocol"],
-  cli: ["kernel", "compiler", "protocol", "drivers", "services", "server"],
+  cli: ["kernel", "compiler", "protocol", "drivers", "services", "sdk", "server"],
 };
 /** Layers of the kernel, lowest first; a folder may import what stands before it, and its equals. */
 const KERNEL_LAYERS: readonly (readonly string[])[] = [

@@ -3,7 +3,9 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import {
+  KERNEL_VERSION,
   Kernel,
   type KernelParts,
   KernelError,
@@ -14,6 +16,8 @@ import {
   type PriceList,
   type Program,
   type ProgramLoader,
+  type ProgramSource,
+  RUNTIMES,
   type SecretStore,
   type Tool,
   describe,
@@ -36,7 +40,7 @@ import {
 import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
 import { FILE_TOOLS } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
-import { loadProgram } from "./module-program.ts";
+import { contentOf, isManifestFile, labelOf, loadProgram } from "./module-program.ts";
 
 export { attenuatePass, describePass, openKeys, sealPass } from "@ergos/drivers/keys";
 export { createOpenAiModel, createOpenAiProvider, toModel } from "@ergos/drivers/model-openai";
@@ -120,7 +124,11 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       tools: [...FILE_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
-      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), secrets.environment),
+      loader: moduleLoader(
+        async (mounts, module) => folders?.mount(mounts, module),
+        secrets.environment,
+        () => kernel?.host.id ?? "",
+      ),
       user: options.user ?? userInfo().username,
       signer: keys,
       ...(dir === undefined ? {} : { anchor: openAnchor(join(dir, "keys", "audit.head")) }),
@@ -130,6 +138,10 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     // A short value may be a word like any other; it is masked once somebody reads it as a secret.
     for (const value of secrets.values) if (value.length >= MASKED_LENGTH_MIN) kernel.host.vault.learn(value);
     const booted = kernel;
+    // What children of a host that died have left running.
+    const host = kernel.host;
+    if (host.processes.all.some(({ identity }) => identity.program.source?.runtime === "process"))
+      (await import("@ergos/drivers/runtime-process")).killStrays(`${host.id}/`);
     folders = new FolderMounts(kernel);
     await folders.mount(options.mounts ?? []);
     if (dir !== undefined && options.serve !== false) socket = await serveControlSocket(kernel, dir);
@@ -216,12 +228,35 @@ async function openStores(dir: string | undefined): Promise<{ store: Metastore; 
   }
 }
 
+/** What a child finds of the environment: where programs and its user's folders are, and no secret. */
+const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
+
+/** A program in a process of the machine, loaded with the first. */
+async function childProgram(source: ProgramSource, owner: string): Promise<Program> {
+  const file = source.module ?? "";
+  if (source.runtime !== "process" || isManifestFile(file))
+    throw new KernelError(
+      "EINVAL",
+      `${file} cannot run as ${JSON.stringify(source.runtime)}; modules run as ${RUNTIMES.join(" or ")}, pipelines inline`,
+    );
+  const { createProcessRuntime } = await import("@ergos/drivers/runtime-process");
+  const runtime = createProcessRuntime({
+    bootstrap: [fileURLToPath(new URL("../bin/ergos-child.js", import.meta.url))],
+    environment: Object.fromEntries(CHILD_ENVIRONMENT.map((name) => [name, process.env[name] ?? ""])),
+    hostVersion: KERNEL_VERSION,
+    owner,
+  });
+  return runtime({ ...source, name: source.name ?? labelOf(file) }, contentOf(file));
+}
+
 /** Loads a program, and mounts what it asks for with the input of the process. */
 function moduleLoader(
   mount: (mounts: readonly MountSpec[], module: string) => Promise<void>,
   environment: Environment,
+  owner: () => string,
 ): ProgramLoader {
   return async (source, input) => {
+    if (source.runtime !== undefined && source.runtime !== "inline") return childProgram(source, owner());
     const { program, mounts } = await loadProgram(source, environment);
     await mount(mounts(input), source.module ?? "");
     return program;

@@ -61,7 +61,7 @@ async function importModule(file: string): Promise<ProgramModule> {
 
 export const isManifestFile = (file: string): boolean => [".yaml", ".yml"].includes(extname(file));
 
-const contentOf = (file: string): string => hash("sha256", readFileSync(file), "hex");
+export const contentOf = (file: string): string => hash("sha256", readFileSync(file), "hex");
 
 /** A program, and what the command line does around its runs. */
 export interface LoadedProgram {
@@ -126,16 +126,19 @@ export async function describeModule(source: ProgramSource): Promise<PlanDocumen
   return describePlan(plan, file, loaded);
 }
 
+/** What a module is called: `index` and `main` say nothing, their folder does. */
+export function labelOf(file: string): string {
+  const stem = basename(file, extname(file));
+  return /^(index|main)$/.test(stem) ? basename(dirname(file)) : stem;
+}
+
 async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   const file = source.module ?? "";
   const loaded = await importModule(file);
   const name = source.export ?? "default";
   const value = (loaded as Readonly<Record<string, unknown>>)[name];
-  const stem = basename(file, extname(file));
-  // `index` and `main` say nothing: their folder does.
-  const label = name !== "default" ? name : /^(index|main)$/.test(stem) ? basename(dirname(file)) : stem;
   return {
-    program: toProgram(value, label, {
+    program: toProgram(value, name === "default" ? labelOf(file) : name, {
       module: file,
       ...(source.export === undefined ? {} : { export: source.export }),
       ...(source.cwd === undefined ? {} : { cwd: source.cwd }),

@@ -338,6 +338,10 @@ class Context implements ProcessContext {
     return this.#process.signal;
   }
 
+  get left(): Promise<void> {
+    return this.#process.left;
+  }
+
   get isAborted(): boolean {
     return this.#process.isAborted;
   }

@@ -28,8 +28,6 @@ interface Pending {
 
 type Welcome = HostMessage & { readonly t: "welcome" };
 
-const STREAM_ROWS: ReadonlySet<SyscallName> = new Set<SyscallName>(["watch", "subscribe"]);
-
 export class WireClient {
   readonly #transport: Transport;
   readonly #reader = new FrameReader();
@@ -91,7 +89,7 @@ export class WireClient {
       const rid = SYSCALLS[name].kind === "mutation" ? { rid: this.#makeRequestId() } : {};
       this.#send({ t: "call", id, name, args: plain, ...rid }, bytes);
     });
-    if (!STREAM_ROWS.has(name)) return answer;
+    if (SYSCALLS[name].isStream !== true) return answer;
     // Whoever never iterates has not asked to hear of a failure.
     answer.catch(() => undefined);
     if (signal?.aborted === true) this.#cancel(id);

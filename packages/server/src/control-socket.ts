@@ -7,7 +7,7 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kernel, KERNEL_VERSION, KernelError } from "@ergos/kernel";
-import { Requests, Session } from "./session.ts";
+import { Requests, Session } from "@ergos/protocol";
 
 /** Longest path of a Unix socket that every system takes. */
 const SOCKET_PATH_MAX = 100;

@@ -1,4 +1,3 @@
 // `@ergos/server`: faces of a host.
 
 export { type ControlSocket, controlSocketPath, ownerPassPath, serveControlSocket } from "./control-socket.ts";
-export { type Peer, Requests, Session } from "./session.ts";

@@ -3,8 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
 import type { Kernel, Os, SyscallArgs } from "@ergos/kernel";
-import { type ClientMessage, FrameReader, type HostMessage, encodeFrame, parseHostMessage } from "@ergos/protocol";
-import { Requests, Session } from "@ergos/server";
+import {
+  type ClientMessage,
+  FrameReader,
+  type HostMessage,
+  Requests,
+  Session,
+  encodeFrame,
+  parseHostMessage,
+} from "@ergos/protocol";
 import { connect } from "ergos";
 import { describe, expect, test } from "vitest";
 import { bootKernel } from "../../kernel/test/kernel-fixture.ts";

@@ -5,11 +5,13 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
+  type ErrorRecord,
   type FetchAnswer,
   type FetchCall,
   KernelError,
   assertValid,
   describe,
+  fromErrorRecord,
   LIMITS,
   MODEL_REQUEST_SCHEMA,
   type Message,
@@ -22,6 +24,7 @@ import {
   type Priority,
   type ProcessContext,
   type RunId,
+  type Signal,
   takeOutcome,
   toPid,
   toErrorRecord,
@@ -288,6 +291,56 @@ export class RunContext<Input = unknown> {
   /** Answers a message that was received. */
   reply(name: string, message: Message, body: unknown): Promise<{ readonly id: string }> {
     return this.send(name, message.from, body, { kind: "reply", replyTo: message.id });
+  }
+
+  /**
+   * Has another process do a task (see `serve`), and gives its result; what the task costs is that process's.
+   * @throws what the task threw · {ETIMEDOUT} it took longer than `timeoutMs` (default a minute)
+   */
+  async executeOn(
+    name: string,
+    pid: number,
+    task: unknown,
+    options: Pick<LetterOptions, "priority"> & { readonly timeoutMs?: number } = {},
+  ): Promise<unknown> {
+    const { body } = await this.request(name, pid, task, { ...options, kind: "task" });
+    // Made by `serve` below.
+    const answer = body as { readonly value?: unknown; readonly error?: ErrorRecord };
+    if (answer.error !== undefined) throw fromErrorRecord(answer.error);
+    return answer.value;
+  }
+
+  /**
+   * Does the tasks that others send, one after the other, each once; ends with the process, or after `idleMs`
+   * without one.
+   * @returns how many were done
+   */
+  async serve(
+    handler: (task: unknown, ctx: RunContext<Input>) => unknown,
+    options: { readonly idleMs?: number } = {},
+  ): Promise<number> {
+    const { idleMs } = options;
+    for (let number = 1; ; number++) {
+      const name = `task ${number}`;
+      const message = await this.receive(name, { kind: "task", ...(idleMs === undefined ? {} : { waitMs: idleMs }) });
+      if (message === null) return number - 1;
+      const inner = new RunContext<Input>(this.within(name), 1, this.#signal);
+      const answer = await this.step(`${name}/done`, async () => {
+        try {
+          return { value: await handler(message.body, inner) };
+        } catch (error) {
+          // Who is told to end has not failed at the task.
+          this.signal.throwIfAborted();
+          return { error: toErrorRecord(error) };
+        }
+      });
+      await this.reply(`${name}/reply`, message, answer);
+    }
+  }
+
+  /** Signals that are sent to this process, as they come; TERM and INT also abort `signal`. */
+  async *signals(): AsyncGenerator<Signal, void, undefined> {
+    yield* await this.os.call("signals", { signal: this.signal });
   }
 
   /** Wall-clock milliseconds; recorded. */

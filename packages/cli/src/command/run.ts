@@ -2,7 +2,16 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { nearest } from "@ergos/compiler/names";
-import { ON_LIMIT, type OnLimit, type Pid, type ProcessSummary, type ProgramSource, type Schema } from "@ergos/kernel";
+import {
+  ON_LIMIT,
+  type OnLimit,
+  type Pid,
+  type ProcessSummary,
+  type ProgramSource,
+  RUNTIMES,
+  type Runtime,
+  type Schema,
+} from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -31,7 +40,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|process]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -50,12 +59,16 @@ export const runCommand: Command = {
     "on-limit": { type: "string" },
     cap: { type: "string", multiple: true },
     group: { type: "string" },
+    runtime: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
     const pipeline = textOption(invocation, "pipeline");
+    const runtime = textOption(invocation, "runtime") ?? "inline";
+    if (!isRuntime(runtime)) throw new UsageError(`--runtime is one of ${RUNTIMES.join(", ")}, found ${runtime}`);
     const source: ProgramSource = {
       module: file,
+      ...(runtime === "inline" ? {} : { runtime }),
       cwd: process.cwd(),
       ...(pipeline === undefined ? {} : { export: pipeline }),
     };
@@ -73,6 +86,8 @@ export const runCommand: Command = {
     return status;
   },
 };
+
+const isRuntime = (text: string): text is Runtime => RUNTIMES.some((known) => known === text);
 
 export const resumeCommand: Command = {
   name: "resume",

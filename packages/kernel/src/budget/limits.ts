@@ -28,6 +28,8 @@ export interface ProcessLimits {
   readonly contextTokens?: number;
   /** Model and tool calls under way at the same time. Not inherited. */
   readonly concurrentCalls?: number;
+  /** MiB of heap of a process of the machine; the smallest of those of its ancestors. */
+  readonly memoryMb?: number;
   /** Of itself and all its ancestors. */
   readonly rates?: readonly RateLimit[];
 }
@@ -46,6 +48,7 @@ export const LIMITS_SCHEMA: Schema = {
     children: count,
     contextTokens: count,
     concurrentCalls: { type: "integer", minimum: 1 },
+    memoryMb: { type: "integer", minimum: 8, maximum: 1_048_576 },
     rates: { type: "array", items: RATE_SCHEMA, maxItems: 64 },
   },
   additionalProperties: false,
@@ -63,11 +66,13 @@ export function inheritLimits(
   const rates = [...(parent.rates ?? []), ...(own?.rates ?? [])];
   const callMs = smaller(parent.callMs, own?.callMs);
   const contextTokens = smaller(parent.contextTokens, own?.contextTokens);
+  const memoryMb = smaller(parent.memoryMb, own?.memoryMb);
   const limits: ProcessLimits = {
     ...rest,
     ...own,
     ...(callMs === undefined ? {} : { callMs }),
     ...(contextTokens === undefined ? {} : { contextTokens }),
+    ...(memoryMb === undefined ? {} : { memoryMb }),
     ...(rates.length === 0 ? {} : { rates }),
   };
   return Object.keys(limits).length === 0 ? undefined : limits;
@@ -80,7 +85,7 @@ export function mergeLimits(
 ): ProcessLimits | undefined {
   if (one === undefined || other === undefined) return other ?? one;
   const merged: Record<string, unknown> = { ...one, ...other };
-  for (const name of ["wallMs", "callMs", "children", "contextTokens", "concurrentCalls"] as const) {
+  for (const name of ["wallMs", "callMs", "children", "contextTokens", "concurrentCalls", "memoryMb"] as const) {
     const least = smaller(one[name], other[name]);
     if (least !== undefined) merged[name] = least;
   }

@@ -464,6 +464,7 @@ export class ProcessTable {
       throw new KernelError("ESRCH", `process ${pid} has already ended`, { syscall: "kill", pid });
     if (this.#bus.hasSubscribers)
       this.#bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
+    for (const hear of process.listeners ?? []) hear(signal);
     switch (signal) {
       case "STOP":
         if (process.program === undefined)
@@ -476,6 +477,11 @@ export class ProcessTable {
         return process.become({ name: "stopped" });
       case "CONT":
         if (process.state.name === "stopped") process.become({ name: "running" }, true);
+        return;
+      case "HUP":
+      case "USR1":
+      case "USR2":
+      case "CHLD":
         return;
       case "TERM":
       case "INT":
@@ -495,7 +501,7 @@ export class ProcessTable {
     process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
     if (wasRunning && signal !== "KILL") {
       const grace = Promise.withResolvers<void>();
-      const timer = this.#platform.setTimer(LIMITS.cancelGraceMs, grace.resolve);
+      const timer = this.#platform.setTimer(process.program?.graceMs ?? LIMITS.cancelGraceMs, grace.resolve);
       await Promise.race([process.done, grace.promise]);
       timer.cancel();
     }
@@ -521,6 +527,8 @@ export class ProcessTable {
     process.program = undefined;
     this.#runner.release(process);
     process.become({ name: "zombie", exit });
+    const above = this.family.parentOf(pid);
+    if (above !== undefined) for (const hear of this.family.get(above)?.listeners ?? []) hear("CHLD");
     this.family.adopt(pid, ppid);
     this.#zombies.push(pid);
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
@@ -621,7 +629,7 @@ export class ProcessTable {
     Promise.resolve(running)
       .then(
         (result) => this.#finished(process, { code: 0, ...(result === undefined ? {} : { result }) }),
-        (error: unknown) => this.#finished(process, this.#failureOf(process, error)),
+        (error: unknown) => this.#finished(process, this.failureOf(process, error)),
       )
       // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
       .catch(() => undefined);
@@ -655,7 +663,7 @@ export class ProcessTable {
     await Promise.all(this.family.livingChildrenOf(pid).map((child) => this.kill(child, "TERM")));
     process.abort(error);
     const grace = Promise.withResolvers<void>();
-    const timer = this.#platform.setTimer(LIMITS.cancelGraceMs, grace.resolve);
+    const timer = this.#platform.setTimer(process.program?.graceMs ?? LIMITS.cancelGraceMs, grace.resolve);
     await Promise.race([process.done, grace.promise]);
     timer.cancel();
     if (process.hasEnded || process.isEnding) return;
@@ -670,7 +678,8 @@ export class ProcessTable {
     return Promise.resolve();
   }
 
-  #failureOf(process: Process, error: unknown): Exit {
+  /** How a process ends whose program has failed; who was told to end has done so. */
+  failureOf(process: Process, error: unknown): Exit {
     if (process.isAborted && isKernelError(error) && error.code === "ECANCELED")
       return { code: 128 + SIGNALS.TERM, signal: "TERM" };
     const record = toErrorRecord(error);

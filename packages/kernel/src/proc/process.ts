@@ -15,7 +15,8 @@ import type { VfsPath } from "../base/path.ts";
 import type { Program, ProgramSource } from "./program.ts";
 import type { Role, Tier } from "./role.ts";
 
-export const SIGNALS = { TERM: 15, KILL: 9, INT: 2, STOP: 19, CONT: 18 } as const;
+/** HUP, USR1, USR2 and CHLD end nothing: only who listens hears them. */
+export const SIGNALS = { HUP: 1, INT: 2, KILL: 9, USR1: 10, USR2: 12, TERM: 15, CHLD: 17, CONT: 18, STOP: 19 } as const;
 export type Signal = keyof typeof SIGNALS;
 
 export interface Exit {
@@ -124,6 +125,9 @@ export class Process {
   #wasStopped = false;
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
+  #left: PromiseWithResolvers<void> | undefined;
+  /** Who listens for its signals. */
+  listeners: Set<(signal: Signal) => void> | undefined;
   #continued: PromiseWithResolvers<void> | undefined;
 
   constructor(identity: ProcessIdentity, capability: Capability, journal: Journal | undefined, input: unknown) {
@@ -172,6 +176,13 @@ export class Process {
     return this.#done.promise;
   }
 
+  /** Settles when nothing runs for it any more: it has ended, or its host lets go of it. */
+  get left(): Promise<void> {
+    this.#left ??= Promise.withResolvers<void>();
+    if (!this.isAlive || this.#state.name === "sleeping") this.#left.resolve();
+    return this.#left.promise;
+  }
+
   /** A stopped process goes on, or ends, on somebody's word: a call that ends meanwhile changes nothing (P3). */
   become(state: ProcessState, isContinued = false): void {
     if (this.#state.name === "zombie") return;
@@ -179,6 +190,7 @@ export class Process {
     if (this.isHeld && isCall && !isContinued) return;
     this.#state = state;
     if (state.name === "zombie") this.#done?.resolve(state.exit);
+    if (!this.isAlive || state.name === "sleeping") this.#left?.resolve();
     if (!this.isHeld) {
       this.#continued?.resolve();
       this.#continued = undefined;

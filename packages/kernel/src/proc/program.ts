@@ -9,11 +9,16 @@ import type { Grant } from "../cap/grant.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Os } from "../syscall/os.ts";
 
+export const RUNTIMES = ["inline", "process"] as const;
+export type Runtime = (typeof RUNTIMES)[number];
+
 /** Where a host finds a program again after a restart: a module and its export, or a name given to the host. */
 export interface ProgramSource {
   readonly module?: string;
   readonly export?: string;
   readonly name?: string;
+  /** Where it runs (default `inline`, in the host): `process`, a process of the machine of its own. */
+  readonly runtime?: Runtime;
   /** Working directory of whoever spawned it: relative paths in its input mean the same after a restart. */
   readonly cwd?: string;
 }
@@ -35,6 +40,8 @@ export interface Program {
   readonly budget?: Amounts;
   /** What bounds its processes beside that. */
   readonly limits?: ProcessLimits;
+  /** Milliseconds from being told to end to being ended (default 80): code elsewhere takes longer to hear of it. */
+  readonly graceMs?: number;
   /** Tools that only its processes have. */
   readonly tools?: readonly Tool<Os>[];
   /**
@@ -65,6 +72,8 @@ export interface ProcessContext {
   readonly limits: ProcessLimits | undefined;
   /** Whether anybody listens to events now. */
   readonly isObserved: boolean;
+  /** Settles when nothing may run for the process any more. */
+  readonly left: Promise<void>;
   /** Tells everything that runs in this process to end, because the program has failed. */
   abort(reason: KernelError): void;
   /** Timers and clocks for code that waits; what must be the same after a resumption goes through `os`. */

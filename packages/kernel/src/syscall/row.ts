@@ -25,6 +25,8 @@ export interface Row<Args, Result> {
   readonly kind: "query" | "mutation";
   /** Something leaves the host: everything committed before is flushed first (the output rule). */
   readonly external?: boolean;
+  /** Its result is an async generator. */
+  readonly isStream?: true;
   readonly summary: string;
   readonly schema: Schema;
   /** Absent: the caller itself is the target, as `/proc/<pid>`. */

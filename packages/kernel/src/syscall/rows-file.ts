@@ -302,6 +302,7 @@ export const FILE_ROWS = {
   >({
     right: "fs.watch",
     kind: "query",
+    isStream: true,
     summary: "changes of files that match a glob, resumable from a position",
     schema: args({ glob: { type: "string", format: "glob", maxLength: 4096 }, after: integer }, ["glob"]),
     target: (_host, _caller, { glob }) => ({ resource: toGlobPath(glob) }),

@@ -209,6 +209,7 @@ export const PROCESS_ROWS = {
   subscribe: row<EventFilter, AsyncGenerator<KernelEvent, void, undefined>>({
     right: "event.subscribe",
     kind: "query",
+    isStream: true,
     summary: "events by name, class, process and path, live or from a position on",
     schema: args({
       names: { type: "array", items: { type: "string", enum: Object.keys(EVENTS) } },

@@ -11,6 +11,7 @@ import { MESSAGE_ROWS } from "./rows-message.ts";
 import { PASS_ROWS } from "./rows-pass.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
+import { SELF_ROWS } from "./rows-self.ts";
 import { WORK_ROWS } from "./rows-work.ts";
 
 const EXEC_ROWS = {
@@ -30,6 +31,7 @@ const EXEC_ROWS = {
 export const SYSCALLS = {
   ...FILE_ROWS,
   ...PROCESS_ROWS,
+  ...SELF_ROWS,
   ...WORK_ROWS,
   ...RIGHT_ROWS,
   ...BUDGET_ROWS,

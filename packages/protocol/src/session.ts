@@ -20,17 +20,15 @@ import {
   toErrorRecord,
   toFd,
 } from "@ergos/kernel";
+import { FrameReader, encodeFrame, protocolError } from "./frame.ts";
 import {
   CALLS_MAX,
   type ClientMessage,
-  FrameReader,
   type HostMessage,
   INITIAL_CREDIT,
   WIRE_VERSIONS,
-  encodeFrame,
   parseClientMessage,
-  protocolError,
-} from "@ergos/protocol";
+} from "./message.ts";
 
 export interface Peer {
   write(parts: readonly Uint8Array[]): void;
@@ -236,7 +234,7 @@ export class Session {
     const takesBytes = row.schema.properties?.["bytes"] !== undefined;
     const full = takesBytes ? { ...args, bytes: bytes ?? new Uint8Array(0) } : args;
     assertValid(row.schema, full, `the arguments of ${name}`);
-    if (name === "watch" || name === "subscribe") return this.#stream(id, name, full);
+    if (row.isStream === true) return this.#stream(id, name, full);
     // The schema has vouched for the arguments.
     const call = async (): Promise<unknown> => this.#os.call(name, full as never);
     if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
@@ -282,22 +280,18 @@ export class Session {
     return turn;
   }
 
-  async #stream(id: number, name: "watch" | "subscribe", args: Readonly<Record<string, unknown>>): Promise<void> {
+  async #stream(id: number, name: SyscallName, args: Readonly<Record<string, unknown>>): Promise<void> {
     // Known before the call is made, so that a cancellation that follows at once finds it.
     const stream: Stream = { credit: INITIAL_CREDIT, wake: undefined, abort: new AbortController() };
     this.#streams.set(id, stream);
-    const source: SyscallName = name;
-    const items = (await this.#os.call(source, {
-      ...args,
-      signal: stream.abort.signal,
-    } as never)) as unknown as AsyncGenerator<unknown, void, undefined>;
+    const items: unknown = await this.#os.call(name, { ...args, signal: stream.abort.signal } as never);
     if (this.#isClosed) stream.abort.abort();
     this.#send({ t: "stream", id });
     // A stream is no call under way: it may last as long as the connection.
-    void this.#pump(id, stream, items).finally(() => this.#streams.delete(id));
+    void this.#pump(id, stream, items as AsyncGenerator).finally(() => this.#streams.delete(id));
   }
 
-  async #pump(id: number, stream: Stream, items: AsyncGenerator<unknown, void, undefined>): Promise<void> {
+  async #pump(id: number, stream: Stream, items: AsyncGenerator): Promise<void> {
     try {
       for await (const value of items) {
         while (stream.credit <= 0 && !stream.abort.signal.aborted) {

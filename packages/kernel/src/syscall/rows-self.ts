@@ -1,0 +1,102 @@
+// Rows about the caller itself: what a program in another process needs of its own.
+
+import { cancelled } from "../base/abort.ts";
+import { type ErrorRecord, KernelError, fromErrorRecord } from "../base/errno.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
+import type { ProcessLimits } from "../budget/limits.ts";
+import type { Process, ProcessIdentity, Signal } from "../proc/process.ts";
+import { anything, args, row } from "./row.ts";
+
+export const SELF_ROWS = {
+  context: row<Record<string, never>, Facts>({
+    right: "proc.step",
+    kind: "query",
+    summary: "what a program is told about its process",
+    schema: args({}),
+    target: (_host, caller) => caller.self,
+    handle: (_host, caller) => {
+      const { pid, ppid, runId, name, user, program } = caller.identity;
+      return {
+        pid,
+        runId,
+        name,
+        user,
+        program,
+        ...(ppid === undefined ? {} : { ppid }),
+        ...(caller.input === undefined ? {} : { input: caller.input }),
+        ...(caller.limits === undefined ? {} : { limits: caller.limits }),
+        durable: caller.journal !== undefined,
+        isResumed: caller.isResumed,
+      };
+    },
+  }),
+  beat: row<Record<string, never>, void>({
+    right: "proc.step",
+    kind: "query",
+    summary: "shows that the program lives",
+    schema: args({}),
+    target: (_host, caller) => caller.self,
+    handle: () => undefined,
+  }),
+  exit: row<{ readonly result?: unknown; readonly error?: ErrorRecord }, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary: "ends the caller: completed with a result, or failed with an error",
+    schema: args({ result: anything, error: { type: "object" } }),
+    target: (_host, caller) => caller.self,
+    audited: ({ error }) => (error === undefined ? {} : { error: error.code }),
+    handle: async (host, caller, { result, error }, _target, draft) => {
+      if (caller.pid === PID_OWNER)
+        throw new KernelError("EPERM", "the owner's process ends with its host", { syscall: "exit" });
+      const done = { code: 0, ...(result === undefined ? {} : { result }) };
+      const exit = error === undefined ? done : host.processes.failureOf(caller, fromErrorRecord(error));
+      await host.processes.exit(caller, exit, draft);
+      caller.abort(cancelled(`process ${caller.pid} has exited`));
+    },
+  }),
+  signals: row<{ readonly signal?: AbortSignal }, AsyncGenerator<Signal, void, undefined>>({
+    right: "proc.step",
+    kind: "query",
+    isStream: true,
+    summary: "signals that are sent to the caller, as they come",
+    schema: args({}),
+    target: (_host, caller) => caller.self,
+    handle: (_host, caller, { signal }) => signalsTo(caller, signal),
+  }),
+} as const;
+
+/** What a program outside of the host is told about its process; one inside has it as its context. */
+export interface Facts extends Pick<ProcessIdentity, "pid" | "runId" | "name" | "user" | "program"> {
+  readonly ppid?: Pid;
+  readonly input?: unknown;
+  readonly limits?: ProcessLimits;
+  readonly durable: boolean;
+  readonly isResumed: boolean;
+}
+
+/** Signals from this call on, kept for a slow listener as often as there are kinds of them. */
+function signalsTo(process: Process, stop: AbortSignal | undefined): AsyncGenerator<Signal, void, undefined> {
+  const heard: Signal[] = [];
+  let wake: (() => void) | undefined;
+  const hear = (signal: Signal): void => {
+    if (!heard.includes(signal)) heard.push(signal);
+    wake?.();
+  };
+  (process.listeners ??= new Set()).add(hear);
+  const isOver = (): boolean => stop?.aborted === true || process.hasEnded;
+  return (async function* follow(): AsyncGenerator<Signal, void, undefined> {
+    const onStop = (): void => wake?.();
+    stop?.addEventListener("abort", onStop, { once: true });
+    void process.done.then(onStop);
+    try {
+      for (;;) {
+        for (let signal = heard.shift(); signal !== undefined; signal = heard.shift()) yield signal;
+        if (isOver()) return;
+        await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      process.listeners?.delete(hear);
+      stop?.removeEventListener("abort", onStop);
+    }
+  })();
+}

@@ -1,0 +1,94 @@
+// The beginning of a process of the machine that runs a program for a host: greets it on descriptor 3, runs the module
+// that its process names, tells the result, and ends.
+//
+// D1  The end of the socket is the end of the host: nothing is left to do, and nobody to do it for.
+
+import { randomUUID } from "node:crypto";
+import { Socket } from "node:net";
+import { pathToFileURL } from "node:url";
+import {
+  type Facts,
+  KernelError,
+  type Os,
+  type ProcessContext,
+  type SyscallArgs,
+  cancelled,
+  toErrorRecord,
+} from "@ergos/kernel";
+import { type Transport, WireClient } from "@ergos/protocol";
+import { toProgram } from "@ergos/services";
+import { platform } from "./platform.ts";
+
+const CHANNEL = 3;
+const DEFAULT_BEAT_MS = 5000;
+
+/** Runs the program of the host at the other end of descriptor 3, and ends this process. */
+export async function runChild(): Promise<never> {
+  const socket = new Socket({ fd: CHANNEL, readable: true, writable: true });
+  const { client, welcome } = await WireClient.greet(transportOf(socket), "ergos-child", randomUUID);
+  void client.closed.then(() => process.exit(1));
+  const os = client.toOs(welcome.pid);
+  const stop = new AbortController();
+  void obey(os, stop);
+  const beat = async (): Promise<void> => os.call("beat", {});
+  const beatMs = Number(process.env["ERGOS_BEAT_MS"] ?? DEFAULT_BEAT_MS);
+  setInterval(() => void beat().catch(() => undefined), beatMs).unref();
+  await os.call("exit", await outcomeOf(os, stop));
+  process.exit(0);
+}
+
+/** Runs the program to its end. */
+async function outcomeOf(os: Os, stop: AbortController): Promise<SyscallArgs<"exit">> {
+  try {
+    const { program, ...own } = await os.call("context", {});
+    const { name, source } = program;
+    if (source?.module === undefined)
+      throw new KernelError("ENOEXEC", `the program ${name} names no module: a process of its own cannot find it`);
+    const module = (await import(pathToFileURL(source.module).href)) as Readonly<Record<string, unknown>>;
+    const result = await toProgram(module[source.export ?? "default"], name, source).run(contextOf(own, os, stop));
+    return result === undefined ? {} : { result };
+  } catch (error) {
+    return { error: toErrorRecord(error) };
+  }
+}
+
+function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController): ProcessContext {
+  const { ppid, user: _user, ...same } = own;
+  return {
+    ...same,
+    parentPid: ppid,
+    input: own.input,
+    limits: own.limits,
+    signal: stop.signal,
+    get isAborted() {
+      return stop.signal.aborted;
+    },
+    // Whoever listens does so in the host.
+    isObserved: true,
+    left: new Promise(() => undefined),
+    abort: (reason) => stop.abort(reason),
+    platform,
+    os,
+  };
+}
+
+/** Tells the program to end when its process is told to. */
+async function obey(os: Os, stop: AbortController): Promise<void> {
+  for await (const signal of await os.call("signals", {}))
+    if (signal === "TERM" || signal === "INT") stop.abort(cancelled(`process ${os.pid} was ended by ${signal}`));
+}
+
+function transportOf(channel: Socket): Transport {
+  return {
+    write: (parts) => {
+      for (const part of parts) channel.write(part);
+    },
+    onData: (handler) => void channel.on("data", handler),
+    onClose: (handler) => {
+      let cause: Error | undefined;
+      channel.on("error", (error) => (cause = error));
+      channel.on("close", () => handler(cause));
+    },
+    close: () => channel.destroy(),
+  };
+}

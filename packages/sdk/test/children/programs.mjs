@@ -1,0 +1,60 @@
+// Programs of children, good and bad.
+import { spawn } from "node:child_process";
+
+export const add = async ({ a, b }, ctx) => ctx.step("add", () => a + b);
+export const environment = () => Object.keys(process.env).sort();
+export const prints = async (_input, ctx) => {
+  console.log("to stdout");
+  console.error("to stderr");
+  await ctx.log("by itself");
+  return "printed";
+};
+export const writes = async (_input, ctx) => ctx.os.fs.writeFile("/etc/x", "x");
+export const throws = () => {
+  throw new TypeError("on purpose");
+};
+export const exits = () => {
+  console.error("last words");
+  process.exit(0);
+};
+export const crashes = () => process.abort();
+export const hangs = (_input, ctx) => new Promise(() => ctx.signal);
+export const blocks = () => {
+  for (;;);
+};
+export const eats = () => {
+  const all = [];
+  for (;;) all.push(new Array(100_000).fill(Math.random()));
+};
+export const floods = async () => {
+  const line = `${"x".repeat(1023)}\n`;
+  for (let at = 0; at < 10_000; at++)
+    if (!process.stdout.write(line)) await new Promise((go) => process.stdout.once("drain", go));
+  return "flooded";
+};
+export const endless = async () => {
+  process.stdout.write("y".repeat(100_000));
+  return "no line";
+};
+/** Leaves a grandchild in a session of its own, and tells its number. */
+export const forks = async (_input, ctx) => {
+  const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { detached: true, stdio: "ignore" });
+  child.unref();
+  await ctx.log(`grandchild ${child.pid}`);
+  return child.pid;
+};
+export const politely = async (_input, ctx) => {
+  const heard = [];
+  void (async () => {
+    for await (const signal of ctx.signals()) heard.push(signal);
+  })();
+  await ctx.log("ready");
+  await new Promise((resolve) => ctx.signal.addEventListener("abort", resolve));
+  return heard;
+};
+export const serves = (_input, ctx) =>
+  ctx.serve(async (task, inner) => {
+    if (task.fail) throw new RangeError("no such task");
+    return { did: task, pid: process.pid, step: await inner.step("square", () => task.number ** 2) };
+  });
+export const garbage = () => undefined;
