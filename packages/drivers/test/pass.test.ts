@@ -5,8 +5,7 @@ import { attenuatePass, createPassAuthority, describePass, openKeys, sealPass } 
 import type { PassAuthority } from "@ergos/kernel";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
-import { Kernel, isKernelError } from "@ergos/kernel";
-import * as fc from "fast-check";
+import { Kernel } from "@ergos/kernel";
 import { SignJWT, exportJWK, generateKeyPair, importJWK, jwtVerify } from "jose";
 import { describe, expect, test } from "vitest";
 
@@ -106,20 +105,19 @@ describe("a pass", () => {
   });
 
   test("any change of any character is refused", () => {
-    const pass = attenuatePass(issue(["fs.read:/srv/**"]), { grants: ["fs.read"] });
-    fc.assert(
-      fc.property(fc.nat(pass.length - 1), fc.constantFrom("A", "b", "9", "_", "~", "."), (at, char) => {
-        const forged = pass.slice(0, at) + char + pass.slice(at + 1);
-        if (forged === pass) return;
-        try {
-          // The last character of base64url may hold bits that nobody reads: then it says the same.
-          expect(verify(forged)).toEqual(verify(pass));
-        } catch (error) {
-          expect(isKernelError(error) && error.code).toBe("EACCES");
+    const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const held = attenuatePass(issue(["fs.read:/srv/**"]), { grants: ["fs.read"] });
+    for (const pass of [held, sealPass(held)])
+      for (let at = 0; at < pass.length; at++) {
+        const char = pass.charAt(at);
+        // The neighbour in the alphabet differs in the last bit alone, which the last character of a part may not use.
+        const neighbour = alphabet[alphabet.indexOf(char) ^ 1] ?? "A";
+        for (const other of [neighbour, "~", ".", "\n"]) {
+          if (other === char) continue;
+          const forged = pass.slice(0, at) + other + pass.slice(at + 1);
+          expect(() => verify(forged), `${other} at ${at} of ${pass}`).toThrow(/EACCES/);
         }
-      }),
-      { numRuns: 500 },
-    );
+      }
   });
 
   test("a library that knows only the standards reads its blocks, and what it signs by another algorithm is refused", async () => {
