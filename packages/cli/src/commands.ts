@@ -22,6 +22,14 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "send a signal to a process and its branch",
     load: async () => (await import("./command/process.ts")).killCommand,
   },
+  signal: {
+    summary: "send a signal to processes",
+    load: async () => (await import("./command/process.ts")).signalCommand,
+  },
+  wait: {
+    summary: "wait for processes to end",
+    load: async () => (await import("./command/process.ts")).waitCommand,
+  },
   ls: { summary: "list a directory of the namespace", load: async () => (await import("./command/file.ts")).lsCommand },
   cat: { summary: "show files of the namespace", load: async () => (await import("./command/file.ts")).catCommand },
   watch: {

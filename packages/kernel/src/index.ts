@@ -56,6 +56,7 @@ export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/reco
 export { KERNEL_VERSION, Kernel, type KernelParts, type Login } from "./kernel.ts";
 export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "./proc/process.ts";
 export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type Runtime } from "./proc/program.ts";
+export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";
 export { ROLES, type Role, TIERS, type Tier } from "./proc/role.ts";
 export type { ProcessSummary } from "./proc/summary.ts";
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";

@@ -122,12 +122,14 @@ export class Kernel implements AsyncDisposable {
       bus,
       runner: {
         run: (process, program) => runner.run(process, program),
-        release: (process) => {
+        release: (process, goesOn) => {
           for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
           process.files = undefined;
+          if (goesOn) return post.reclaim(process.pid);
           void asks.withdraw(process.pid).catch(() => undefined);
           void post.drop(process.pid).catch(() => undefined);
         },
+        notice: (from, kind, body) => post.notice(from, kind, body),
       },
     });
     const post = new PostOffice({ store, committer, platform, family: processes.family, epoch: () => audit.epoch });

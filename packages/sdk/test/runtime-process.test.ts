@@ -101,6 +101,15 @@ describe("a child", () => {
   });
 });
 
+test("a child that the machine has killed is restarted from its journal, in a process of its own again", async () => {
+  const { code, result } = await run("dies", { restart: { policy: "on-failure", delayMs: 1 } });
+  const { first, now } = result as { readonly first: number; readonly now: number };
+  expect(code).toBe(0);
+  expect(first).not.toBe(now);
+  expect(isRunning(first)).toBe(false);
+  expect((await run("dies")).error).toMatchObject({ code: "EFAILED" });
+});
+
 describe("an end", () => {
   test("that was asked for is heard, with the signals before it", async () => {
     const pid = await kernel.os.spawn(child("politely"));

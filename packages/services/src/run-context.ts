@@ -25,6 +25,7 @@ import {
   type ProcessContext,
   type RunId,
   type Signal,
+  type SpawnArgs,
   takeOutcome,
   toPid,
   toErrorRecord,
@@ -336,6 +337,29 @@ export class RunContext<Input = unknown> {
       });
       await this.reply(`${name}/reply`, message, answer);
     }
+  }
+
+  /**
+   * Starts a child process; once, over restarts too. The program is one of this host's by its name, one that was made
+   * by `program()` or `pipeline()`, or `{ module, export, runtime }`; `{ export }` alone is one of this module.
+   * @throws {EACCES} {EPERM} this process may not · {EDQUOT} its budget does not hold the child's
+   */
+  spawn(name: string, child: SpawnArgs["program"], options: Omit<SpawnArgs, "program" | "place"> = {}): Promise<Pid> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("spawn", { place, program: child, name, ...options }));
+  }
+
+  /**
+   * Waits for another process to end, and gives its result.
+   * @throws the error with which it failed · {ECANCELED} a signal has ended it
+   */
+  async wait(name: string, pid: number): Promise<unknown> {
+    const { error, signal, result } = await this.step(name, async () =>
+      this.os.call("wait", { pid: toPid(pid), signal: this.signal }),
+    );
+    if (error !== undefined) throw fromErrorRecord(error);
+    if (signal !== undefined) throw new KernelError("ECANCELED", `process ${pid} was ended by ${signal}`, { pid });
+    return result;
   }
 
   /** Signals that are sent to this process, as they come; TERM and INT also abort `signal`. */

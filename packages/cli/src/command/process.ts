@@ -1,7 +1,17 @@
 // `ergos ps`, `tree`, `logs`, `kill`: processes, their log and their end.
 
 import { type ProcessSummary, type Signal, SIGNALS } from "@ergos/kernel";
-import { type Command, EXIT_OK, UsageError, isSet, openDirectory, required, textOption } from "../command.ts";
+import {
+  type Command,
+  EXIT_FAILED,
+  EXIT_OK,
+  type Invocation,
+  UsageError,
+  isSet,
+  openDirectory,
+  required,
+  textOption,
+} from "../command.ts";
 import { findProcess } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
@@ -80,26 +90,70 @@ export const logsCommand: Command = {
 export const killCommand: Command = {
   name: "kill",
   summary: "send a signal to a process and its branch (TERM unless given)",
-  usage: "<pid|run>... [--signal TERM|KILL|INT|STOP|CONT]",
+  usage: `<pid|run>... [--signal ${Object.keys(SIGNALS).join("|")}]`,
   examples: ["ergos kill 7", "ergos kill 7 --signal STOP"],
   options: { signal: { type: "string", short: "s" } },
   run: async (invocation) => {
     required(invocation, 0, "the process");
-    const signal = (textOption(invocation, "signal") ?? "TERM").toUpperCase().replace(/^SIG/, "");
-    if (!isSignal(signal)) throw new UsageError(`${signal} is no signal; known are ${Object.keys(SIGNALS).join(", ")}`);
+    return send(invocation, textOption(invocation, "signal") ?? "TERM", invocation.positionals);
+  },
+};
+
+export const signalCommand: Command = {
+  name: "signal",
+  summary: "send a signal to processes",
+  usage: `<${Object.keys(SIGNALS).join("|")}> <pid|run>...`,
+  examples: ["ergos signal HUP 7", "ergos signal USR1 7 8"],
+  options: {},
+  run: async (invocation) => {
+    const signal = required(invocation, 0, "the signal");
+    required(invocation, 1, "the process");
+    return send(invocation, signal, invocation.positionals.slice(1));
+  },
+};
+
+async function send(invocation: Invocation, wanted: string, names: readonly string[]): Promise<number> {
+  const signal = wanted.toUpperCase().replace(/^SIG/, "");
+  if (!isSignal(signal)) throw new UsageError(`${signal} is no signal; known are ${Object.keys(SIGNALS).join(", ")}`);
+  await using os = await openDirectory(invocation);
+  for (const name of names) {
+    const { pid } = await findProcess(os, name);
+    await os.kill(pid, signal);
+    invocation.out.answer({ pid, signal }, () => `${signal} sent to ${pid}`);
+  }
+  return EXIT_OK;
+}
+
+export const waitCommand: Command = {
+  name: "wait",
+  summary: "wait for processes to end; the status is that of the last one that failed",
+  usage: "<pid|run>...",
+  examples: ["ergos wait 7", "ergos wait digest-7 --json"],
+  options: {},
+  run: async (invocation) => {
+    required(invocation, 0, "the process");
     await using os = await openDirectory(invocation);
+    let status = EXIT_OK;
     for (const name of invocation.positionals) {
-      const { pid } = await findProcess(os, name);
-      await os.kill(pid, signal);
-      invocation.out.answer({ pid, signal }, () => `${signal} sent to ${pid}`);
+      const { pid, runId, state } = await findProcess(os, name);
+      if (state === "sleeping" && !os.isRemote)
+        throw new UsageError(`${runId} sleeps, and no host runs here that could wake it; ergos resume ${pid} does`);
+      const exit = await os.wait(pid);
+      const summary = (await os.ps({ pids: [pid] }))[0];
+      invocation.out.answer({ pid, runId, ...exit }, () =>
+        summary === undefined ? runId : `${runId} ${stateText(summary, invocation.out)}`,
+      );
+      if (exit.error !== undefined && !invocation.out.isJson) invocation.out.error(exit.error.message);
+      if (exit.code !== 0) status = exit.signal === undefined ? EXIT_FAILED : exit.code;
     }
-    return EXIT_OK;
+    return status;
   },
 };
 
 const isSignal = (text: string): text is Signal => Object.hasOwn(SIGNALS, text);
 
-function stateText({ state, code, signal, channel }: ProcessSummary, out: Output): string {
+function stateText({ state, code, signal, channel, restarts }: ProcessSummary, out: Output): string {
+  if (state === "sleeping" && restarts !== undefined) return out.style("yellow", `restarting (${restarts})`);
   if (state !== "zombie") return channel === undefined ? state : `waiting (${channel})`;
   if (signal !== undefined) return out.style("yellow", `ended by ${signal}`);
   return code === 0 ? out.style("green", "completed") : out.style("red", `failed`);

@@ -8,9 +8,12 @@ import {
   type Pid,
   type ProcessSummary,
   type ProgramSource,
+  RESTART_POLICIES,
+  type RestartPolicy,
   RUNTIMES,
   type Runtime,
   type Schema,
+  describe,
 } from "@ergos/kernel";
 import {
   type Command,
@@ -40,7 +43,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|process]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|process] [--restart POLICY]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -60,6 +63,7 @@ export const runCommand: Command = {
     cap: { type: "string", multiple: true },
     group: { type: "string" },
     runtime: { type: "string" },
+    restart: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
@@ -120,12 +124,29 @@ export const resumeCommand: Command = {
           force: isSet(invocation, "force"),
           ...(added === undefined ? {} : { budget: added }),
         });
+        await resumeBelow(os, process.pid, invocation.out);
       }
     }
-    for (const process of chosen) status = Math.max(status, await follow(os, process.pid, invocation.out));
+    // Of a branch the topmost tells how it went.
+    const pids = new Set(chosen.map(({ pid }) => pid));
+    const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
+    for (const process of tops) status = Math.max(status, await follow(os, process.pid, invocation.out));
     return status;
   },
 };
+
+/** A process may wait for what it has started: what sleeps of that goes on with it. */
+async function resumeBelow(os: ErgOs, pid: Pid, out: Output): Promise<void> {
+  const all = await os.ps();
+  const branch = new Set([pid]);
+  // A child is younger than its parent.
+  for (const process of all) {
+    if (process.ppid === undefined || !branch.has(process.ppid)) continue;
+    branch.add(process.pid);
+    if (process.state !== "sleeping") continue;
+    await os.resume(process.pid).catch((error: unknown) => out.error(describe(error)));
+  }
+}
 
 /** Time for other commands to collect the results of their runs. */
 const COLLECT_MS = 300;
@@ -177,6 +198,9 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
   const onLimit = textOption(invocation, "on-limit");
   if (onLimit !== undefined && !isOnLimit(onLimit))
     throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
+  const restart = textOption(invocation, "restart");
+  if (restart !== undefined && !isRestartPolicy(restart))
+    throw new UsageError(`--restart takes ${RESTART_POLICIES.join(", ")}; found ${restart}`);
   const caps = listOption(invocation, "cap");
   const group = textOption(invocation, "group");
   return os.spawn(source, {
@@ -185,16 +209,20 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     ...(budget === undefined ? {} : { budget }),
     ...(onLimit === undefined ? {} : { limits: { onLimit } }),
     ...(group === undefined ? {} : { group }),
+    ...(restart === undefined ? {} : { restart }),
     // A run may always record its own steps.
     ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),
   });
 }
+
+const isRestartPolicy = (text: string): text is RestartPolicy => RESTART_POLICIES.some((policy) => policy === text);
 
 const isOnLimit = (text: string): text is OnLimit => ON_LIMIT.some((policy) => policy === text);
 
 async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pid> {
   if (process.state === "sleeping") {
     await os.resume(process.pid);
+    await resumeBelow(os, process.pid, out);
     out.line(`going on with ${process.runId}, which its last host left behind`);
   }
   return process.pid;

@@ -68,6 +68,15 @@ export const EVENTS = {
   "process.completed": process("a process exited with code 0"),
   "process.failed": process("a process exited with an error", { error }),
   "process.cancelled": process("a process was ended by a signal", { signal: text }),
+  "process.restarting": process("the program of a process has ended and will be run again", {
+    delayMs: count,
+    error,
+  }),
+  "process.escalated": process("a process was given up, and the one above it was told", {
+    to: count,
+    error,
+    signal: text,
+  }),
   "process.quarantined": process("a process is kept for inspection and runs no more", { error }),
   "process.log": {
     class: "process",

@@ -11,7 +11,7 @@ export const PRIORITIES = { critical: 0, high: 1, normal: 2, low: 3 } as const;
 export type Priority = keyof typeof PRIORITIES;
 const AGEING_MS = 10_000;
 
-export const MESSAGE_KINDS = ["message", "task", "reply", "escalation", "copy"] as const;
+export const MESSAGE_KINDS = ["message", "task", "reply", "escalation", "copy", "exit"] as const;
 export type MessageKind = (typeof MESSAGE_KINDS)[number];
 
 /** What the sender is to the receiver, nearest first. */

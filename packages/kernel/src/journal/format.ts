@@ -32,6 +32,8 @@ function summary(record: JournalRecord): string {
     case "retry":
     case "alive":
       return record.t;
+    case "restart":
+      return `restart${record.fresh === true ? " from the start" : ""}${record.error === undefined ? "" : `: ${record.error.message}`}`;
     case "outdated":
       return `changed ${record.places.length} outcomes no longer count`;
     case "log":

@@ -13,7 +13,7 @@ import type { Batch, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
-import { encodeJson } from "../base/json.ts";
+import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -44,6 +44,8 @@ export interface Replay {
   readonly steps: number;
   /** Resumptions in a row after which the host died before a step was done. */
   readonly deaths: number;
+  /** Instants of its restarts. */
+  readonly restarts: readonly number[];
   /** The revision under which the process last ran. */
   readonly revision: string;
   readonly usage: {
@@ -96,6 +98,7 @@ export class Journal {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
     const usage = noUse();
+    const restarts: number[] = [];
     let deaths = 0;
     let revision = "";
     let ranMs = 0;
@@ -117,13 +120,22 @@ export class Journal {
         intents.delete(record.p);
       } else if (record.t === "retry") {
         deleteFailures(recorded);
+      } else if (record.t === "restart") {
+        // The host lived through it.
+        deaths = 0;
+        if (record.for === undefined) restarts.push(record.at);
+        if (record.fresh !== true) deleteFailures(recorded);
+        else {
+          recorded.clear();
+          intents.clear();
+        }
       } else if (record.t === "outdated") {
         for (const place of record.places) recorded.delete(place);
       }
     }
     this.#recorded = recorded;
     this.#intents = intents;
-    return { steps: recorded.size, usage, deaths, revision, ranMs };
+    return { steps: recorded.size, usage, deaths, restarts, revision, ranMs };
   }
 
   /** What the process has done and used so far, without taking anything of it. */
@@ -225,6 +237,15 @@ export class Journal {
     }
     const record = encodeStep(at, place, { json, ...(error === undefined ? {} : { error }) }, more);
     return { isLarge: false, done: this.#append(record, more) };
+  }
+
+  /**
+   * The record of a small outcome, for a commit that somebody else makes.
+   * @throws {ESRCH} the process has ended
+   */
+  recordOf(place: string, value: JsonValue): NonNullable<Batch["appends"]>[number] {
+    if (this.#closed) throw this.#gone();
+    return { log: this.log, value: encodeStep(this.#committer.now(), place, { json: JSON.stringify(value) }, {}) };
   }
 
   /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */

@@ -62,6 +62,17 @@ export type JournalRecord =
   | { readonly t: "skip"; readonly at: number; readonly p: string; readonly why: string }
   /** Outcomes at these places no longer count: the program was changed there. */
   | { readonly t: "outdated"; readonly at: number; readonly places: readonly string[] }
+  /**
+   * Its program has ended and is run again: what failed before counts no more, or with `fresh` nothing does. With
+   * `for` another process was the reason, whose restart this one is part of.
+   */
+  | {
+      readonly t: "restart";
+      readonly at: number;
+      readonly for?: number;
+      readonly error?: ErrorRecord;
+      readonly fresh?: true;
+    }
   /** Outcomes that failed before this record no longer count: their steps run again. */
   | { readonly t: "retry"; readonly at: number }
   | { readonly t: "log"; readonly at: number; readonly level: string; readonly text: string }

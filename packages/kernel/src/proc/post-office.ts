@@ -45,6 +45,15 @@ export interface Wanted {
   readonly signal?: AbortSignal;
 }
 
+/** A message that goes along with a commit of its sender's. */
+export interface Notice {
+  readonly to: Pid;
+  readonly puts: NonNullable<Batch["puts"]>;
+  /** The commit has succeeded. */
+  readonly deliver: () => void;
+  readonly undo: () => void;
+}
+
 export interface PostOfficeParts {
   readonly store: Metastore;
   readonly committer: Committer;
@@ -205,6 +214,37 @@ export class PostOffice {
       await committer.commit(batch, undefined, rider);
       for (const event of events) committer.publish(event);
     } else for (const event of events) committer.publish(event);
+  }
+
+  /** Tells the process above something that goes along with a commit; nothing where nobody would read it. */
+  notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined {
+    const above = this.#parts.family.parentOf(from.pid);
+    const reader = above === undefined || above === PID_OWNER ? undefined : this.#parts.family.get(above);
+    if (reader === undefined || !reader.isAlive || reader.isEnding) return undefined;
+    const box = this.#boxOf(reader.pid);
+    const letter = { to: reader.pid, body, kind, ...(kind === "exit" ? { priority: "high" as const } : {}) };
+    const message = this.#write(from, letter, { relation: "child" });
+    const value = JSON.stringify(message);
+    const { length } = value;
+    // What must be told may go beyond what others may send, up to twice as much.
+    if (box.count >= 2 * LIMITS.mailboxMax || box.size + length > 2 * LIMITS.mailboxBytesMax) return undefined;
+    box.reserve(length);
+    return {
+      to: reader.pid,
+      puts: this.#isStored(reader.pid) ? [{ key: messageKey(message), value }] : [],
+      deliver: () => this.#deliver(box, message, length),
+      undo: () => box.free(length),
+    };
+  }
+
+  /** A process is run anew: what its last life held under a lease waits again. */
+  reclaim(pid: Pid): void {
+    const box = this.#boxes.get(pid);
+    for (const [id, { item, cancel }] of box?.leased ?? []) {
+      cancel();
+      box?.leased.delete(id);
+      box?.putBack(item);
+    }
   }
 
   #write(from: Process, letter: Letter, { relation }: Route): Message {

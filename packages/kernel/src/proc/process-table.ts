@@ -7,7 +7,7 @@
 // T4  A branch is killed bottom-up.
 // T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
-import type { Metastore, Receipt } from "../abi/metastore.ts";
+import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
@@ -27,15 +27,19 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
+import { checkResult, exitData, exitEvent } from "./exit.ts";
 import { Family } from "./family.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
+import type { Notice } from "./post-office.ts";
 import type { Program } from "./program.ts";
 import { type Role, type Tier, standingOf } from "./role.ts";
 import { Resumption } from "./resumption.ts";
+import { type Restart, type RestartPolicy, type Strategy, assertStrategy, restartOf } from "./restart.ts";
 import { Revisions } from "./revision.ts";
+import { Supervisor } from "./supervisor.ts";
 
 const PID_KEY = "sys/pid";
 /** Pids written off ahead for processes that leave no record, so that none is used twice. */
@@ -57,15 +61,29 @@ export interface SpawnOptions {
   /** What it is for: rights beyond the role are not given. */
   readonly role?: Role;
   readonly tier?: Tier;
-  /** Goes along with the commit of the spawn. */
+  readonly restart?: Restart | RestartPolicy;
+  readonly strategy?: Strategy;
+  /** What its parent records of it, in the commit of the spawn. */
+  readonly recorded?: (pid: Pid) => Append;
+  /** Goes along with that commit. */
   readonly rider?: Rider | undefined;
 }
 
 /** What the table needs of the kernel to run a program. */
 export interface ProcessRunner {
   run(process: Process, program: Program): unknown;
-  /** Gives back what an ended process held. */
-  release(process: Process): void;
+  /** Gives back what an ended process held; of one that goes on in its next life, what that cannot know of. */
+  release(process: Process, goesOn: boolean): void;
+  /** A message to whom a process belongs, for the commit of its end. */
+  notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
+}
+
+type Append = NonNullable<Batch["appends"]>[number];
+
+/** What is told of an end, and the message with which whom it belongs to hears of it, if that reads any. */
+interface EndNotice {
+  readonly message: Notice | undefined;
+  readonly escalates: boolean;
 }
 
 export interface ProcessTableParts {
@@ -94,6 +112,7 @@ export class ProcessTable {
   readonly allocations: Allocations;
   readonly groups: GroupTable;
   readonly #revisions: Revisions;
+  readonly #supervisor: Supervisor;
   /** Brings processes of earlier lives back. */
   readonly resumption: Resumption;
   #nextPid = PID_OWNER + 1;
@@ -138,6 +157,16 @@ export class ProcessTable {
       live: (pid) => this.family.get(pid),
       close: (departure) => this.allocations.close(departure),
       start: (process, program) => this.#start(process, program),
+    });
+    this.#supervisor = new Supervisor({
+      platform: parts.platform,
+      committer: parts.committer,
+      family: this.family,
+      exit: (...ended) => this.exit(...ended),
+      succeed: (process, exit, restarts) => this.#succeed(process, exit, restarts),
+      resume: (process, program) => this.resume(process, program),
+      abandon: (process) => this.#abandon(process),
+      kill: (process) => this.kill(process, "TERM"),
     });
   }
 
@@ -218,6 +247,8 @@ export class ProcessTable {
     const limits = inheritLimits(parent.limits, own);
     const standing = standingOf(parent.identity, options);
     const durable = options.durable !== false;
+    const restart = restartOf(options.restart, options.role, durable);
+    assertStrategy(options.strategy);
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
@@ -246,6 +277,8 @@ export class ProcessTable {
       ...(limits === undefined ? {} : { limits }),
       ...(group === undefined ? {} : { group }),
       ...standing,
+      ...(restart === undefined ? {} : { restart }),
+      ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
     };
     let { capability } = parent;
     if (options.role !== undefined)
@@ -270,8 +303,10 @@ export class ProcessTable {
     // A child from now on: whoever ends the branch ends it too.
     this.family.add(process);
     try {
-      if (durable) await this.#commitSpawn(process, program, change, options.rider);
-      else if (change !== undefined || pid >= this.#reservedPid) await this.#commitVolatileSpawn(change, options.rider);
+      const recorded = options.recorded?.(pid);
+      if (durable) await this.#commitSpawn(process, program, change, options.rider, recorded);
+      else if (change !== undefined || recorded !== undefined || pid >= this.#reservedPid)
+        await this.#commitVolatileSpawn(change, options.rider, recorded);
     } catch (error) {
       this.family.remove(process);
       counted.undo();
@@ -319,6 +354,7 @@ export class ProcessTable {
     program: Program,
     account: AccountChange | undefined,
     rider: Rider | undefined,
+    recorded: Append | undefined,
   ): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
     const { revision } = program;
@@ -340,6 +376,7 @@ export class ProcessTable {
               log: journalLog(pid),
               value: encodeRecord({ t: "start", v: JOURNAL_FORMAT, at: created, program: program.name, revision }),
             },
+            ...(recorded === undefined ? [] : [recorded]),
           ],
         },
         [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
@@ -377,10 +414,14 @@ export class ProcessTable {
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
-  #commitVolatileSpawn(account: AccountChange | undefined, rider: Rider | undefined): Promise<Receipt> {
+  #commitVolatileSpawn(account?: AccountChange, rider?: Rider, recorded?: Append): Promise<Receipt> {
     this.#reservedPid = this.#nextPid + PID_BLOCK;
-    const puts = [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])];
-    return this.#committer.commit(account === undefined ? { puts } : { puts, adds: account.adds }, undefined, rider);
+    const batch = {
+      puts: [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])],
+      ...(account === undefined ? {} : { adds: account.adds }),
+      ...(recorded === undefined ? {} : { appends: [recorded] }),
+    };
+    return this.#committer.commit(batch, undefined, rider);
   }
 
   /** A process without a program: whoever acts through it is outside. It leaves no record and ends with its host. */
@@ -405,7 +446,7 @@ export class ProcessTable {
     process.become({ name: "running" });
     this.family.add(process);
     // Its number is used up, over restarts too.
-    if (pid >= this.#reservedPid) await this.#commitVolatileSpawn(undefined, undefined);
+    if (pid >= this.#reservedPid) await this.#commitVolatileSpawn();
     return process;
   }
 
@@ -420,8 +461,7 @@ export class ProcessTable {
     if (again && group !== undefined && this.groups.find(group) !== undefined)
       this.groups.assertRoom(group, this.#ownerProcess);
     if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
-      const fresh = new Process(process.identity, process.capability, this.#archive.createJournal(pid), process.input);
-      fresh.inputRef = process.inputRef;
+      const fresh = process.next(this.#archive.createJournal(pid));
       fresh.become({ name: "ready" });
       const at = this.#zombies.indexOf(pid);
       if (at >= 0) this.#zombies.splice(at, 1);
@@ -450,6 +490,31 @@ export class ProcessTable {
         if (current.state.name === "ready" && !current.isEnding) current.become({ name: "sleeping" });
       },
     };
+  }
+
+  /** Runs a process on that sleeps. */
+  async resume(process: Process, program: Program): Promise<void> {
+    const claim = this.claim(process, false);
+    try {
+      await this.resumption.resume(claim.process, program, false);
+    } catch (error) {
+      claim.undo();
+      throw error;
+    }
+  }
+
+  #succeed(process: Process, exit: Exit, restarts: readonly number[]): Process {
+    const next = process.succeed(this.#archive.createJournal(process.pid), exit, restarts);
+    process.program = undefined;
+    this.#runner.release(process, true);
+    this.family.add(next);
+    return next;
+  }
+
+  /** Code outlives its process: nobody waits for it any more. */
+  #abandon(process: Process): void {
+    process.isAbandoned = true;
+    this.#orphans++;
   }
 
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */
@@ -507,16 +572,13 @@ export class ProcessTable {
     }
     // The program may have ended during the grace period.
     if (process.hasEnded) return;
-    if (wasRunning && !process.isEnding) {
-      process.isAbandoned = true;
-      this.#orphans++;
-    }
+    if (wasRunning && !process.isEnding) this.#abandon(process);
     await this.exit(process, { code: 128 + SIGNALS[signal], signal }, rider);
   }
 
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
-  exit(process: Process, exit: Exit, rider?: Rider): Promise<void> {
-    process.ending ??= this.#exit(process, exit, rider);
+  exit(process: Process, exit: Exit, rider?: Rider, escalates = false): Promise<void> {
+    process.ending ??= this.#exit(process, exit, rider, escalates);
     return process.ending;
   }
 
@@ -525,7 +587,7 @@ export class ProcessTable {
     const { pid, ppid } = process.identity;
     process.journal?.close();
     process.program = undefined;
-    this.#runner.release(process);
+    this.#runner.release(process, false);
     process.become({ name: "zombie", exit });
     const above = this.family.parentOf(pid);
     if (above !== undefined) for (const hear of this.family.get(above)?.listeners ?? []) hear("CHLD");
@@ -534,18 +596,32 @@ export class ProcessTable {
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
   }
 
-  async #exit(process: Process, wanted: Exit, rider: Rider | undefined): Promise<void> {
+  async #exit(process: Process, wanted: Exit, rider: Rider | undefined, escalates: boolean): Promise<void> {
     process.ended = this.#committer.now();
     const { exit, json } = checkResult(process, wanted);
     if (process.journal === undefined && process.account === undefined && !this.#bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
       return this.#settle(process, exit);
     }
+    const notice = this.#noticeOf(process, exit, escalates);
     try {
-      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider);
+      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider, notice);
+      notice?.message?.deliver();
+    } catch (error) {
+      notice?.message?.undo();
+      throw error;
     } finally {
       this.#settle(process, exit);
     }
+  }
+
+  /** What is told of an end to whom the process belongs. */
+  #noticeOf(process: Process, exit: Exit, escalates: boolean): EndNotice | undefined {
+    const { pid, runId, name, restart } = process.identity;
+    if (!escalates && (exit.code === 0 || restart?.policy !== "notify")) return undefined;
+    const { result: _result, ...rest } = exit;
+    const message = this.#runner.notice(process, escalates ? "escalation" : "exit", { pid, runId, name, ...rest });
+    return { message, escalates };
   }
 
   /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
@@ -554,11 +630,15 @@ export class ProcessTable {
     exit: Exit,
     extra: Parameters<typeof encodeProcess>[1],
     rider: Rider | undefined,
+    notice: EndNotice | undefined,
   ): Promise<void> {
     const { pid } = process.identity;
     const { result: _result, ...rest } = exit;
     const departure = this.#accounts.depart(process.account);
-    const events: readonly PendingEvent[] = [{ name: exitEvent(exit), pid, data: exitData(process, exit) }];
+    const data = exitData(process, exit);
+    const events: PendingEvent[] = [{ name: exitEvent(exit), pid, data }];
+    if (notice?.escalates === true)
+      events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
     const exitRecord = encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest });
     for (let tries = 1; ; tries++) {
       const change = await this.#accounts.closing(departure);
@@ -571,6 +651,7 @@ export class ProcessTable {
               puts: [
                 { key: processKey(pid), value: encodeProcess(process, extra, this.#committer.masker) },
                 ...change.puts,
+                ...(notice?.message?.puts ?? []),
               ],
               deletes: [liveKey(pid), ...change.deletes],
               appends: [{ log: journalLog(pid), value: exitRecord }],
@@ -595,12 +676,12 @@ export class ProcessTable {
    */
   async suspendAll(): Promise<void> {
     this.#isClosing = true;
+    this.#supervisor.close();
     const at = this.#committer.now();
     const notes: Promise<unknown>[] = [];
     for (const process of this.all) {
       if (process.pid === PID_OWNER || process.program === undefined || process.isEnding) continue;
-      process.isAbandoned = true;
-      this.#orphans++;
+      this.#abandon(process);
       process.abort(cancelled("the host is closing"));
       if (process.isResumed && process.journal !== undefined) notes.push(process.journal.note({ t: "alive", at }));
       process.journal?.close();
@@ -619,61 +700,25 @@ export class ProcessTable {
     process.program = program;
     process.become({ name: "running" });
     if (this.groups.isFrozen(process.identity.group)) process.freeze();
-    this.#limitTime(process);
+    this.#supervisor.limitTime(process);
     let running: unknown;
     try {
       running = this.#runner.run(process, program);
     } catch (error) {
       running = Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
     }
-    Promise.resolve(running)
+    process.code = Promise.resolve(running)
       .then(
-        (result) => this.#finished(process, { code: 0, ...(result === undefined ? {} : { result }) }),
-        (error: unknown) => this.#finished(process, this.failureOf(process, error)),
+        (result) => this.finished(process, { code: 0, ...(result === undefined ? {} : { result }) }),
+        (error: unknown) => this.finished(process, this.failureOf(process, error)),
       )
       // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
       .catch(() => undefined);
   }
 
-  /** Ends a process that has run for as long as it may, with what is below it. */
-  #limitTime(process: Process): void {
-    const wallMs = process.limits?.wallMs;
-    if (wallMs === undefined) return;
-    const error = new KernelError(
-      "ETIMEDOUT",
-      `process ${process.pid} has run for the ${wallMs} ms that its limits give it`,
-      {
-        pid: process.pid,
-      },
-    );
-    const timer = this.#platform.setTimer(
-      Math.max(0, wallMs - process.ranMs),
-      () => void this.#timeUp(process, error).catch(() => undefined),
-      { idle: true },
-    );
-    void process.done.then(() => timer.cancel());
-  }
-
-  async #timeUp(process: Process, error: KernelError): Promise<void> {
-    const { pid } = process;
-    if (process.program === undefined || process.isEnding) return;
-    const wallMs = process.limits?.wallMs ?? 0;
-    const data = { resource: "wallMs", wanted: wallMs, used: wallMs, allocation: wallMs, account: pid };
-    this.#bus.publish({ name: "resource.exceeded", pid, data });
-    await Promise.all(this.family.livingChildrenOf(pid).map((child) => this.kill(child, "TERM")));
-    process.abort(error);
-    const grace = Promise.withResolvers<void>();
-    const timer = this.#platform.setTimer(process.program?.graceMs ?? LIMITS.cancelGraceMs, grace.resolve);
-    await Promise.race([process.done, grace.promise]);
-    timer.cancel();
-    if (process.hasEnded || process.isEnding) return;
-    process.isAbandoned = true;
-    this.#orphans++;
-    await this.exit(process, { code: 1, error: toErrorRecord(error) });
-  }
-
-  #finished(process: Process, exit: Exit): Promise<void> {
-    if (!process.isAbandoned) return this.exit(process, exit);
+  /** The program of a process is over: the process exits, or is restarted. */
+  finished(process: Process, exit: Exit, rider?: Rider): Promise<void> {
+    if (!process.isAbandoned) return this.#supervisor.ended(process, exit, rider);
     this.#orphans--;
     return Promise.resolve();
   }
@@ -691,29 +736,4 @@ export class ProcessTable {
     const gone = pid === undefined ? undefined : this.family.get(pid);
     if (gone !== undefined) this.family.remove(gone);
   }
-}
-
-/** A result that is no JSON fails the process. */
-function checkResult(process: Process, exit: Exit): { readonly exit: Exit; readonly json?: string | undefined } {
-  if (exit.result === undefined) return { exit };
-  try {
-    return { exit, json: encodeJson(exit.result, `the result of ${process.identity.name}`) };
-  } catch (error) {
-    return { exit: { code: 1, error: toErrorRecord(error) } };
-  }
-}
-
-function exitEvent(exit: Exit): "process.completed" | "process.failed" | "process.cancelled" {
-  if (exit.signal !== undefined) return "process.cancelled";
-  return exit.error === undefined ? "process.completed" : "process.failed";
-}
-
-function exitData(process: Process, exit: Exit): Readonly<Record<string, unknown>> {
-  const { name, program } = process.identity;
-  return {
-    name,
-    program: program.name,
-    ...(exit.signal === undefined ? {} : { signal: exit.signal }),
-    ...(exit.error === undefined ? {} : { error: exit.error }),
-  };
 }

@@ -2,6 +2,7 @@
 //
 // P1  The state changes only in `#become`; a zombie never becomes anything else.
 // P2  `done` settles once, after the exit is committed.
+//     A process that is restarted has not ended: its next life has the same end.
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
 
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
@@ -13,6 +14,7 @@ import type { Journal } from "../journal/journal.ts";
 import type { Inode } from "../vfs/inode.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Program, ProgramSource } from "./program.ts";
+import type { Restart, Strategy } from "./restart.ts";
 import type { Role, Tier } from "./role.ts";
 
 /** HUP, USR1, USR2 and CHLD end nothing: only who listens hears them. */
@@ -80,6 +82,10 @@ export interface ProcessIdentity {
   /** What it is for, where that is not what its place in the tree says. */
   readonly role?: Role;
   readonly tier?: Tier;
+  /** What happens when its program ends; never restarted unless given. */
+  readonly restart?: Restart;
+  /** It is a supervisor: which of its children are restarted with one that fails. */
+  readonly strategy?: Strategy;
 }
 
 export class Process {
@@ -115,6 +121,10 @@ export class Process {
   ranMs = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
+  /** Instants at which it was restarted, as far as they still count. */
+  restarts: readonly number[] = [];
+  /** Settles when the code of its program is over. */
+  code: Promise<void> | undefined;
   /** Set when code outlives its process: it ignored its signal. */
   isAbandoned = false;
   files: Map<Fd, OpenFile> | undefined;
@@ -129,6 +139,8 @@ export class Process {
   /** Who listens for its signals. */
   listeners: Set<(signal: Signal) => void> | undefined;
   #continued: PromiseWithResolvers<void> | undefined;
+  /** Another life has taken its place, and with it whoever waits for the end. */
+  #isSucceeded = false;
 
   constructor(identity: ProcessIdentity, capability: Capability, journal: Journal | undefined, input: unknown) {
     this.identity = identity;
@@ -172,7 +184,7 @@ export class Process {
 
   get done(): Promise<Exit> {
     this.#done ??= Promise.withResolvers<Exit>();
-    if (this.#state.name === "zombie") this.#done.resolve(this.#state.exit);
+    if (this.#state.name === "zombie" && !this.#isSucceeded) this.#done.resolve(this.#state.exit);
     return this.#done.promise;
   }
 
@@ -189,7 +201,7 @@ export class Process {
     const isCall = state.name === "running" || state.name === "waiting";
     if (this.isHeld && isCall && !isContinued) return;
     this.#state = state;
-    if (state.name === "zombie") this.#done?.resolve(state.exit);
+    if (state.name === "zombie" && !this.#isSucceeded) this.#done?.resolve(state.exit);
     if (!this.isAlive || state.name === "sleeping") this.#left?.resolve();
     if (!this.isHeld) {
       this.#continued?.resolve();
@@ -213,6 +225,25 @@ export class Process {
   thaw(): void {
     if (this.#state.name !== "frozen") return;
     this.become(this.#wasStopped ? { name: "stopped" } : { name: "running" }, true);
+  }
+
+  /** The same process, to be run anew. */
+  next(journal: Journal): Process {
+    const next = new Process(this.identity, this.capability, journal, this.input);
+    next.inputRef = this.inputRef;
+    return next;
+  }
+
+  /** Its next life, which sleeps. Code that still runs of this one acts no more. */
+  succeed(journal: Journal, exit: Exit, restarts: readonly number[]): Process {
+    const next = this.next(journal);
+    next.account = this.account;
+    next.restarts = restarts;
+    next.#done = this.#done ??= Promise.withResolvers<Exit>();
+    next.#state = { name: "sleeping" };
+    this.#isSucceeded = true;
+    this.become({ name: "zombie", exit });
+    return next;
   }
 
   /** Tells the program to end. */

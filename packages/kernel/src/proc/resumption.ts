@@ -73,6 +73,7 @@ export class Resumption {
     }
     Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
     process.ranMs = replay.ranMs;
+    process.restarts = replay.restarts;
     this.#assertClaimed(process);
     await this.#commitResume(process, program, { again, outdated, log: journal.log, added, rider });
     this.#assertClaimed(process);

@@ -22,6 +22,8 @@ export interface ProcessSummary {
   readonly code?: number;
   readonly signal?: string;
   readonly error?: ErrorRecord;
+  /** How often it was restarted lately. */
+  readonly restarts?: number;
   readonly usage: Usage;
   readonly progress?: Progress;
 }
@@ -46,6 +48,7 @@ export function summarise(process: Process): ProcessSummary {
     ...(exit === undefined ? {} : { code: exit.code }),
     ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
     ...(error === undefined ? {} : { error }),
+    ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),
     usage: { ...process.usage },
     ...(process.progress === undefined ? {} : { progress: process.progress }),
   };

@@ -12,7 +12,9 @@ export interface AtPlace {
   readonly place?: string;
 }
 
-const kind = { type: "string", enum: MESSAGE_KINDS } as const;
+const anyKind = { type: "string", enum: MESSAGE_KINDS } as const;
+/** What a process may call its own message; the others are the kernel's word. */
+const kind = { type: "string", enum: ["message", "task", "reply"] } as const;
 const priority = { type: "string", enum: Object.keys(PRIORITIES) } as const;
 const milliseconds = { type: "integer", minimum: 1, maximum: 366 * 86_400_000 } as const;
 const key = { type: "string", minLength: 1, maxLength: 128 } as const;
@@ -40,7 +42,7 @@ export const MESSAGE_ROWS = {
     schema: args({
       place,
       from: pid,
-      kind,
+      kind: anyKind,
       replyTo: text,
       waitMs: integer,
       leaseMs: milliseconds,

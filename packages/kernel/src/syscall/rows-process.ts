@@ -1,8 +1,10 @@
 // Rows of the execution, process and message planes.
 
+import type { AuditDraft } from "../audit/trail.ts";
 import { EVENTS, EVENT_CLASSES, type KernelEvent } from "../abi/event.ts";
+import { orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
-import { type Pid, toPid } from "../base/id.ts";
+import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { LIMITS_SCHEMA, type ProcessLimits } from "../budget/limits.ts";
 import { type Amounts, assertAmounts } from "../budget/resource.ts";
@@ -11,15 +13,22 @@ import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
+import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
 import { type ProcessSummary, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
-import { anything, args, flag, integer, onProcess, pid, processOf, row, text } from "./row.ts";
+import { takeOutcome } from "./rows-work.ts";
+import { anything, args, flag, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
 
 export interface SpawnArgs {
-  /** A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is. */
+  /** Path of the step in its program: at a place the child is started once, over restarts too. */
+  readonly place?: string;
+  /**
+   * A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is; with an export
+   * alone, one of the caller's own module, in the same runtime.
+   */
   readonly program: Program | string | ProgramSource;
   readonly name?: string;
   readonly input?: unknown;
@@ -33,17 +42,29 @@ export interface SpawnArgs {
   readonly role?: Role;
   /** Which models it may think with; never above its parent's. */
   readonly tier?: Tier;
+  /** What happens when its program ends; a role that is given says it otherwise (kernel, daemon: always; agent, lead, worker: notify). */
+  readonly restart?: Restart | RestartPolicy;
+  /** Makes it a supervisor: which of its children are restarted with one that fails. */
+  readonly strategy?: Strategy;
 }
 
 async function programOf(host: Host, caller: Process, program: SpawnArgs["program"], input: unknown): Promise<Program> {
-  if (typeof program === "object" && "run" in program) return program;
-  const source: ProgramSource = typeof program === "string" ? { name: program } : program;
-  return loadProgram(host, caller, source, input);
+  return typeof program === "object" && "run" in program
+    ? program
+    : loadProgram(host, caller, sourceFor(caller, program), input);
+}
+
+/** Where a program is that was named; an export alone is one of the module that the caller itself was loaded from. */
+function sourceFor(caller: Process, program: string | ProgramSource): ProgramSource {
+  if (typeof program === "string") return { name: program };
+  const own = caller.identity.program.source;
+  const isOwn = program.module === undefined && program.name === undefined && program.export !== undefined;
+  return isOwn && own?.module !== undefined ? { ...own, name: program.export, ...program } : program;
 }
 
 /** A program that the host knows by name, or a module: importing one is code of the owner's and needs its right. */
 async function loadProgram(host: Host, caller: Process, source: ProgramSource, input: unknown): Promise<Program> {
-  if (source.name !== undefined) {
+  if (source.name !== undefined && source.module === undefined) {
     const known = host.programs.get(source.name);
     if (known !== undefined) return known;
   }
@@ -54,8 +75,40 @@ async function loadProgram(host: Host, caller: Process, source: ProgramSource, i
       { syscall: "spawn" },
     );
   }
-  await assertMay(host, caller, "load", { right: "kernel.module", resource: source.module });
+  if (!isOwnModule(caller, source))
+    await assertMay(host, caller, "load", { right: "kernel.module", resource: source.module });
   return host.loader(source, input);
+}
+
+async function spawn(host: Host, caller: Process, a: SpawnArgs, draft: AuditDraft | undefined): Promise<Pid> {
+  const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
+  const program = await programOf(host, caller, a.program, a.input);
+  const input = program.accept === undefined ? a.input : program.accept(a.input);
+  const { place: at } = a;
+  const { journal } = caller;
+  const process = await host.processes.spawn(caller, program, {
+    ...(a.name === undefined ? {} : { name: a.name }),
+    ...(input === undefined ? {} : { input }),
+    ...(grants === undefined ? {} : { grants }),
+    ...(a.budget === undefined ? {} : { budget: a.budget }),
+    ...(a.limits === undefined ? {} : { limits: a.limits }),
+    ...(a.group === undefined ? {} : { group: a.group }),
+    ...(a.durable === undefined ? {} : { durable: a.durable }),
+    ...(a.role === undefined ? {} : { role: a.role }),
+    ...(a.tier === undefined ? {} : { tier: a.tier }),
+    ...(a.restart === undefined ? {} : { restart: a.restart }),
+    ...(a.strategy === undefined ? {} : { strategy: a.strategy }),
+    ...(at === undefined || journal === undefined ? {} : { recorded: (pid) => journal.recordOf(at, pid) }),
+    rider: draft,
+  });
+  return process.pid;
+}
+
+/** Whether it is the module whose code the caller is, in a runtime that confines it as much. */
+function isOwnModule({ identity }: Process, { module, runtime = "inline" }: ProgramSource): boolean {
+  const own = identity.program.source;
+  const around = own?.runtime ?? "inline";
+  return own?.module !== undefined && own.module === module && (around === "inline" || around === runtime);
 }
 
 /** Sleeping processes whose journals one `ps` reads. */
@@ -72,6 +125,7 @@ export const PROCESS_ROWS = {
     summary: "starts a program as a child process",
     schema: args(
       {
+        place,
         program: { anyOf: [text, stringMap] },
         name: text,
         input: anything,
@@ -82,36 +136,36 @@ export const PROCESS_ROWS = {
         durable: flag,
         role: { type: "string", enum: Object.keys(ROLES) },
         tier: { type: "string", enum: TIERS },
+        restart: RESTART_SCHEMA,
+        strategy: { type: "string", enum: STRATEGIES },
       },
       ["program"],
     ),
-    target: (_host, _caller, { program }) => ({
-      resource:
-        typeof program === "string"
-          ? program
-          : (program.name ?? ("module" in program ? program.module : undefined) ?? ""),
-    }),
+    target: (_host, caller, { program }) => {
+      if (typeof program === "object" && "run" in program) return { resource: program.name };
+      const { name, module } = sourceFor(caller, program);
+      return { resource: name ?? module ?? "" };
+    },
     alsoNeeds: ({ group }) => (group === undefined ? [] : [{ right: "group.join", resource: `/sys/groups/${group}` }]),
     audited: ({ program: _program, input: _input, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
-      const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
-      const program = await programOf(host, caller, a.program, a.input);
-      const input = program.accept === undefined ? a.input : program.accept(a.input);
-      const process = await host.processes.spawn(caller, program, {
-        ...(a.name === undefined ? {} : { name: a.name }),
-        ...(input === undefined ? {} : { input }),
-        ...(grants === undefined ? {} : { grants }),
-        ...(a.budget === undefined ? {} : { budget: a.budget }),
-        ...(a.limits === undefined ? {} : { limits: a.limits }),
-        ...(a.group === undefined ? {} : { group: a.group }),
-        ...(a.durable === undefined ? {} : { durable: a.durable }),
-        ...(a.role === undefined ? {} : { role: a.role }),
-        ...(a.tier === undefined ? {} : { tier: a.tier }),
-        rider: draft,
-      });
-      return process.pid;
+      const journal = a.place === undefined ? undefined : caller.journal;
+      const before = a.place === undefined ? undefined : await journal?.begin(a.place);
+      if (before !== undefined) {
+        caller.usage.replayed++;
+        // Recorded below.
+        return takeOutcome(before) as Pid;
+      }
+      try {
+        const pid = await spawn(host, caller, a, draft);
+        if (journal !== undefined) caller.usage.steps++;
+        return pid;
+      } catch (error) {
+        if (a.place !== undefined) journal?.retract(a.place);
+        throw error;
+      }
     },
   }),
   resume: row<
@@ -173,16 +227,23 @@ export const PROCESS_ROWS = {
       return host.processes.kill(process, a.signal ?? "TERM", draft);
     },
   }),
-  wait: row<{ readonly pid: Pid }, Promise<Exit>>({
+  wait: row<{ readonly pid: Pid; readonly signal?: AbortSignal }, Promise<Exit>>({
     right: "proc.wait",
     kind: "query",
     summary: "settles with the exit of a process once it has ended",
     schema: args({ pid }, ["pid"]),
     target: onProcess,
-    handle: async (host, _caller, a) => {
+    handle: async (host, caller, a) => {
       const process = await processOf(host, a.pid, "wait");
       if (process.state.name === "quarantined") return { code: 1, error: process.state.error };
-      return process.done;
+      if (process.hasEnded) return process.done;
+      const state = caller.state;
+      if (caller.pid !== PID_OWNER) caller.become({ name: "waiting", channel: `exit of ${a.pid}` });
+      try {
+        return await (a.signal === undefined ? process.done : orAborted(process.done, a.signal));
+      } finally {
+        if (caller.state.name === "waiting") caller.become(state);
+      }
     },
   }),
   ps: row<

@@ -50,7 +50,7 @@ export const SELF_ROWS = {
         throw new KernelError("EPERM", "the owner's process ends with its host", { syscall: "exit" });
       const done = { code: 0, ...(result === undefined ? {} : { result }) };
       const exit = error === undefined ? done : host.processes.failureOf(caller, fromErrorRecord(error));
-      await host.processes.exit(caller, exit, draft);
+      await host.processes.finished(caller, exit, draft);
       caller.abort(cancelled(`process ${caller.pid} has exited`));
     },
   }),

@@ -43,6 +43,13 @@ export const forks = async (_input, ctx) => {
   await ctx.log(`grandchild ${child.pid}`);
   return child.pid;
 };
+/** Dies by a signal of the machine in its first life. */
+export const dies = async (_input, ctx) => {
+  const first = await ctx.step("first", () => process.pid);
+  await ctx.os.flush();
+  if (first === process.pid) process.kill(process.pid, "SIGKILL");
+  return { first, now: process.pid };
+};
 export const politely = async (_input, ctx) => {
   const heard = [];
   void (async () => {

@@ -1,0 +1,234 @@
+// Supervision: what happens when the program of a process has ended.
+//
+// U1  A process that is restarted has not ended: it keeps its pid, its journal, its budget, its children and what
+//     waits in its mailbox, and whoever waits for its end waits on.
+// U2  Who is restarted together is recorded in one commit: after a crash all of them sleep, or none was touched.
+// U3  Within the window of a process it is restarted at most as often as its spawn says. Then its supervisor is
+//     restarted with its whole branch, as far up as there are supervisors; where none is left, the process exits,
+//     its parent is told, and the topmost of those supervisors fails.
+// U4  What was ended by a signal is not restarted, and nothing is while the host closes.
+
+import type { Platform, Timer } from "../abi/platform.ts";
+import { cancelled } from "../base/abort.ts";
+import { KernelError, type ErrorRecord, toErrorRecord } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import { encodeRecord, journalLog } from "../journal/record.ts";
+import type { Family } from "./family.ts";
+import type { Exit, Process } from "./process.ts";
+import type { Program } from "./program.ts";
+import { delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
+
+export interface SupervisorParts {
+  readonly platform: Platform;
+  readonly committer: Committer;
+  readonly family: Family;
+  readonly exit: (process: Process, exit: Exit, rider?: Rider, escalates?: boolean) => Promise<void>;
+  /** Puts the next life of a process in its place. */
+  readonly succeed: (process: Process, exit: Exit, restarts: readonly number[]) => Process;
+  /** Runs a sleeping process on. */
+  readonly resume: (process: Process, program: Program) => Promise<void>;
+  /** Lets go of code that is still running. */
+  readonly abandon: (process: Process) => void;
+  readonly kill: (process: Process) => Promise<void>;
+}
+
+/** A process that is being restarted, and what it will run. */
+interface Life {
+  readonly process: Process;
+  readonly program: Program;
+}
+
+export class Supervisor {
+  readonly #parts: SupervisorParts;
+  readonly #timers = new Set<Timer>();
+  #isClosed = false;
+
+  constructor(parts: SupervisorParts) {
+    this.#parts = parts;
+  }
+
+  /** The program of a process has ended: the process exits, or is restarted. */
+  async ended(process: Process, exit: Exit, rider?: Rider): Promise<void> {
+    if (this.#isClosed || process.isEnding || !wantsRestart(process, exit))
+      return this.#parts.exit(process, exit, rider);
+    const { heir, failed } = this.#heirOf(process);
+    if (heir !== undefined) return this.#restart(process, heir, exit);
+    await this.#parts.exit(process, exit, rider, true);
+    if (failed === undefined) return;
+    const { pid, name } = process.identity;
+    const cause = exit.error ?? { message: "it ended again and again" };
+    await this.fail(failed, new KernelError("EFAILED", `its child ${pid} (${name}) was given up: ${cause.message}`));
+  }
+
+  /** Who is restarted for a process that has ended: itself, or the nearest supervisor above that still may be (U3). */
+  #heirOf(process: Process): { readonly heir?: Process; readonly failed?: Process } {
+    const now = this.#parts.committer.now();
+    for (let at = process, failed: Process | undefined; ;) {
+      const { restart } = at.identity;
+      if (restart !== undefined && isRestartable(at) && hasRoom(at.restarts, restart, now)) return { heir: at };
+      const above = this.#parentOf(at);
+      // One that is being restarted itself has nothing that could be.
+      if (above?.identity.strategy === undefined || above.program === undefined || isGone(above))
+        return failed === undefined ? {} : { failed };
+      at = above;
+      failed = above;
+    }
+  }
+
+  #parentOf({ pid }: Process): Process | undefined {
+    const above = this.#parts.family.parentOf(pid);
+    return above === undefined ? undefined : this.#parts.family.get(above);
+  }
+
+  /** Whoever is restarted when one is: those whom the strategy of its supervisor names, and their branches (U2). */
+  #restartedWith(process: Process, heir: Process): readonly Process[] {
+    const above = this.#parentOf(heir);
+    const siblings = above === undefined ? [] : this.#parts.family.livingChildrenOf(above.pid);
+    const strategy = above?.identity.strategy ?? "one-for-one";
+    const chosen = siblings.filter(
+      ({ pid }) => strategy === "one-for-all" || (strategy === "rest-for-one" && pid > heir.pid),
+    );
+    const below = heir === process ? [] : this.#parts.family.branchOf(heir);
+    const others = [...new Set([...chosen, ...below])].filter(
+      (one) => one !== heir && one !== process && one.program !== undefined && isRestartable(one),
+    );
+    return [...new Set([heir, process]), ...others].sort((one, two) => one.pid - two.pid);
+  }
+
+  async #restart(process: Process, heir: Process, exit: Exit): Promise<void> {
+    const { committer, platform } = this.#parts;
+    const restart = heir.identity.restart ?? { policy: "on-failure" };
+    const at = committer.now();
+    const earlier = recentOf(heir.restarts, restart, at);
+    const delayMs = delayOf(restart, earlier.length, (platform.random(1)[0] ?? 0) / 255);
+    const olds = this.#restartedWith(process, heir).flatMap((old) =>
+      old.program === undefined ? [] : [{ process: old, program: old.program }],
+    );
+    const error: ErrorRecord | undefined = exit.error;
+    for (const { process: old } of olds) {
+      old.abort(cancelled(`process ${old.pid} is restarted`));
+      old.journal?.close();
+      if (old !== process) this.#parts.abandon(old);
+    }
+    await committer.commit(
+      {
+        appends: olds.map(({ process: { pid, identity } }) => {
+          const record = {
+            t: "restart",
+            at,
+            ...(pid === heir.pid ? {} : { for: heir.pid }),
+            ...(error === undefined ? {} : { error }),
+            ...(identity.restart?.from === "start" ? { fresh: true as const } : {}),
+          } as const;
+          return { log: journalLog(pid), value: encodeRecord(record) };
+        }),
+      },
+      olds.map(({ process: { pid, identity } }) => ({
+        name: "process.restarting",
+        pid,
+        data: {
+          name: identity.name,
+          program: identity.program.name,
+          delayMs,
+          ...(error === undefined ? {} : { error }),
+        },
+      })),
+    );
+    const lives = olds.flatMap(({ process: old, program }): Life[] => {
+      // A kill that came in between has the last word.
+      if (old.isEnding || old.hasEnded) return [];
+      const next = this.#parts.succeed(old, exit, old === heir ? [...earlier, at] : old.restarts);
+      return this.#isClosed ? [] : [{ process: next, program }];
+    });
+    const over = Promise.allSettled(olds.map(({ process: old, program }) => this.#codeOver(old, program)));
+    this.#later(delayMs, () => void over.then(() => this.#resume(lives)));
+  }
+
+  /** Code of a life that is over has its grace to end, so that two lives do not act at once. */
+  async #codeOver({ code }: Process, { graceMs = LIMITS.cancelGraceMs }: Program): Promise<void> {
+    const grace = Promise.withResolvers<void>();
+    const timer = this.#parts.platform.setTimer(graceMs, grace.resolve);
+    await Promise.race([code, grace.promise]);
+    timer.cancel();
+  }
+
+  #later(delayMs: number, task: () => void): void {
+    if (this.#isClosed) return;
+    const timer = this.#parts.platform.setTimer(delayMs, () => {
+      this.#timers.delete(timer);
+      task();
+    });
+    this.#timers.add(timer);
+  }
+
+  /** One after the other, the oldest first: who was started later may need the earlier one. */
+  async #resume(lives: readonly Life[]): Promise<void> {
+    for (const { process, program } of lives) {
+      // Somebody else has resumed or ended it meanwhile.
+      if (this.#isClosed || process.state.name !== "sleeping" || process.isEnding) continue;
+      try {
+        await this.#parts.resume(process, program);
+      } catch (error) {
+        const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
+        if (isOver) continue;
+        await this.#parts
+          .exit(process, { code: 1, error: toErrorRecord(error) }, undefined, true)
+          .catch(() => undefined);
+      }
+    }
+  }
+
+  /** Ends a process for a reason that is not its program's, with what is below it. */
+  async fail(process: Process, error: KernelError): Promise<void> {
+    if (process.program === undefined || process.isEnding) return;
+    const { program } = process;
+    process.isDoomed = true;
+    await Promise.all(this.#parts.family.livingChildrenOf(process.pid).map((child) => this.#parts.kill(child)));
+    if (process.isEnding) return;
+    // Its own end counts no more.
+    this.#parts.abandon(process);
+    process.abort(error);
+    await this.#codeOver(process, program);
+    const { identity } = process;
+    const escalates = isSupervised(identity) || identity.strategy !== undefined;
+    await this.#parts.exit(process, { code: 1, error: toErrorRecord(error) }, undefined, escalates);
+  }
+
+  /** Ends a process that has run for as long as it may, with what is below it. */
+  limitTime(process: Process): void {
+    const wallMs = process.limits?.wallMs;
+    if (wallMs === undefined) return;
+    const { pid } = process;
+    const timeUp = async (): Promise<void> => {
+      if (process.program === undefined || process.isEnding) return;
+      const data = { resource: "wallMs", wanted: wallMs, used: wallMs, allocation: wallMs, account: pid };
+      this.#parts.committer.publish({ name: "resource.exceeded", pid, data });
+      const why = `process ${pid} has run for the ${wallMs} ms that its limits give it`;
+      await this.fail(process, new KernelError("ETIMEDOUT", why, { pid }));
+    };
+    const timer = this.#parts.platform.setTimer(
+      Math.max(0, wallMs - process.ranMs),
+      () => void timeUp().catch(() => undefined),
+      { idle: true },
+    );
+    void process.left.then(() => timer.cancel());
+  }
+
+  /** Nothing is restarted any more: what waits for it sleeps until the next start of the host. */
+  close(): void {
+    this.#isClosed = true;
+    for (const timer of this.#timers) timer.cancel();
+  }
+}
+
+const isGone = (process: Process): boolean => !process.isAlive || process.isEnding || process.isDoomed;
+
+const isRestartable = (process: Process): boolean =>
+  isSupervised(process.identity) && process.journal !== undefined && !isGone(process);
+
+/** Whether what it is said to be restarted after has come (U4). */
+const wantsRestart = (process: Process, exit: Exit): boolean =>
+  isRestartable(process) &&
+  exit.signal === undefined &&
+  (exit.error !== undefined || process.identity.restart?.policy === "always");
