@@ -68,3 +68,75 @@ test("a manifest, and a runtime that nobody knows, are refused", () => {
   expect(runErgos(["run", "p.yaml", "--runtime", "process"], { cwd }).status).toBe(1);
   expect(runErgos(["run", "p.yaml", "--runtime", "moon"], { cwd }).status).toBe(2);
 });
+
+const BRANCH = `import { appendFileSync, existsSync, writeFileSync } from "node:fs";
+export const worker = async ({ file, number }, ctx) => {
+  for (let at = 0; at < 4; at++) {
+    await ctx.step("step " + at, () => appendFileSync(file, number + "." + at + "\\n"));
+    await ctx.sleep(60);
+  }
+  const mark = file + number;
+  if (number === 2 && !existsSync(mark)) {
+    writeFileSync(mark, "");
+    process.kill(process.pid, "SIGKILL");
+  }
+  return number * number;
+};
+export default async ({ file }, ctx) => {
+  const pids = [];
+  for (const number of [1, 2, 3]) {
+    const options = { input: { file, number }, restart: { policy: "on-failure", delayMs: 10 } };
+    pids.push(await ctx.spawn("worker " + number, { export: "worker", runtime: "process" }, options));
+  }
+  return Promise.all(pids.map((pid) => ctx.wait("of " + pid, pid)));
+};
+`;
+
+test("a branch of children goes on with the next host, and the one that is killed is restarted", async () => {
+  const file = join(cwd, "effects");
+  writeFileSync(join(cwd, "branch.mjs"), BRANCH);
+  const host = spawn(process.execPath, [BIN, "run", "branch.mjs", "--input", `file=${file}`], {
+    cwd,
+    env: environment(),
+    stdio: "ignore",
+  });
+  const lines = (): readonly string[] => (existsSync(file) ? readFileSync(file, "utf8").trim().split("\n") : []);
+  for (let tries = 0; tries < 1000 && lines().length < 6; tries++) await delay(5);
+  host.kill("SIGKILL");
+  await once(host, "close");
+  const resumed = runErgos(["resume", "2", "--json"], { cwd });
+
+  expect(resumed.stderr).toBe("");
+  expect(JSON.parse(resumed.stdout)).toMatchObject({ pid: 2, code: 0, result: [1, 4, 9] });
+  const effects = lines();
+  const wanted = [1, 2, 3].flatMap((number) => [0, 1, 2, 3].map((at) => `${number}.${at}`));
+  expect([...new Set(effects)].sort()).toEqual(wanted);
+  // Each step that the death cut off may be done again.
+  expect(effects.length).toBeLessThanOrEqual(wanted.length + 3);
+  const children = JSON.parse(runErgos(["ps", "--all", "--json"], { cwd }).stdout) as readonly object[];
+  expect(children).toMatchObject([{ pid: 2 }, { pid: 3, ppid: 2 }, { pid: 4, ppid: 2 }, { pid: 5, ppid: 2 }]);
+  expect(runErgos(["logs", "4", "--events"], { cwd }).stdout).toMatch(/restart: .*SIGKILL/);
+  expect(runErgos(["wait", "2", "4", "--json"], { cwd })).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining("[1,4,9]") as unknown,
+  });
+});
+
+test("signals have names, and what sleeps is not waited for", async () => {
+  writeFileSync(join(cwd, "agent.mjs"), AGENT);
+  const args = ["run", "agent.mjs", "--input", `file=${join(cwd, "effects")}`, "--restart", "always"];
+  const host = spawn(process.execPath, [BIN, ...args], { cwd, env: environment(), stdio: "ignore" });
+  for (let tries = 0; tries < 1000 && !existsSync(join(cwd, "effects")); tries++) await delay(5);
+  expect(runErgos(["signal", "hup", "2"], { cwd })).toMatchObject({ status: 0, stdout: "HUP sent to 2\n" });
+  expect(runErgos(["signal", "PING", "2"], { cwd }).status).toBe(2);
+  host.kill("SIGKILL");
+  await once(host, "close");
+
+  expect(runErgos(["wait", "2"], { cwd })).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining("ergos resume 2") as unknown,
+  });
+  expect(runErgos(["kill", "2"], { cwd }).status).toBe(0);
+  expect(runErgos(["wait", "2"], { cwd })).toMatchObject({ status: 143, stdout: "agent-2 ended by TERM\n" });
+  expect(runErgos(["run", "agent.mjs", "--restart", "sometimes"], { cwd }).status).toBe(2);
+});
