@@ -78,6 +78,7 @@ export async function connectHost(
   try {
     // Whoever shows a pass has its rights, here as over the socket.
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
+    if (resume) kernel.activate();
     const resumed = resume ? await resumeAll(os) : [];
     return { os: toErgOs(os, { isRemote: false, resumed, close }), host };
   } catch (error) {
@@ -205,7 +206,8 @@ function toTransport(socket: Socket): Transport {
 async function resumeAll(os: Os): Promise<readonly Pid[]> {
   const resumed: Pid[] = [];
   for (const process of await os.ps()) {
-    if (process.state !== "sleeping") continue;
+    // What was put to sleep is woken in its time.
+    if (process.state !== "sleeping" || process.sleep !== undefined) continue;
     try {
       await os.resume(process.pid);
       resumed.push(process.pid);

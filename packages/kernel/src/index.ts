@@ -64,7 +64,7 @@ export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
 export { type Files, type Handle, type Os, makeOs } from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
-export { type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
+export { type Collapsed, type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
 export { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./syscall/table.ts";
 export { takeOutcome } from "./syscall/rows-work.ts";
 export type { Provider, RowCall, VirtualNode } from "./vfs/provider.ts";

@@ -30,6 +30,7 @@ import { SeatTable } from "./proc/seat-table.ts";
 import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
 import type { ProcessContext, Program } from "./proc/program.ts";
+import { programAgain } from "./syscall/rows-process.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
@@ -129,10 +130,20 @@ export class Kernel implements AsyncDisposable {
           void asks.withdraw(process.pid).catch(() => undefined);
           void post.drop(process.pid).catch(() => undefined);
         },
+        hasMail: (pid) => post.waiting(pid).length > 0,
+        load: (process) => programAgain(kernel.host, process),
         notice: (from, kind, body) => post.notice(from, kind, body),
       },
     });
-    const post = new PostOffice({ store, committer, platform, family: processes.family, epoch: () => audit.epoch });
+    const post = new PostOffice({
+      store,
+      committer,
+      platform,
+      family: processes.family,
+      // What cannot be woken now stays asleep; `resume` tells why.
+      arrived: (pid) => void processes.sleeper.wake(pid).catch(() => undefined),
+      epoch: () => audit.epoch,
+    });
     await fs.boot();
     await accounts.boot();
     await asks.boot();
@@ -195,6 +206,11 @@ export class Kernel implements AsyncDisposable {
       fs.namespace.addMount({ at: toPath(at), kind: "provider", provider });
     }
     return kernel;
+  }
+
+  /** Begins to act of itself: what sleeps is woken in its time. A host that is only looked at does not. */
+  activate(): void {
+    this.host.processes.sleeper.activate();
   }
 
   /** The calls of the owner's process, which holds every right. */

@@ -5,6 +5,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
+  type Collapsed,
   type ErrorRecord,
   type FetchAnswer,
   type FetchCall,
@@ -360,6 +361,20 @@ export class RunContext<Input = unknown> {
     if (error !== undefined) throw fromErrorRecord(error);
     if (signal !== undefined) throw new KernelError("ECANCELED", `process ${pid} was ended by ${signal}`, { pid });
     return result;
+  }
+
+  /**
+   * Sleeps, out of memory: nothing of the process runs until a message, a signal or the instant `until` wakes it. Then
+   * its program is called again and goes on here.
+   */
+  hibernate(name: string, options: { readonly until?: number } = {}): Promise<void> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("sleep", { place, ...options }));
+  }
+
+  /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
+  collapse(name: string): Promise<readonly Collapsed[]> {
+    return this.step(name, async () => this.os.call("collapse", {}));
   }
 
   /** Signals that are sent to this process, as they come; TERM and INT also abort `signal`. */

@@ -104,7 +104,7 @@ export const resumeCommand: Command = {
     await using os = await openHost(invocation);
     const chosen =
       invocation.positionals.length === 0
-        ? (await os.ps()).filter((process) => process.state === "sleeping")
+        ? (await os.ps()).filter((process) => process.state === "sleeping" && process.sleep === undefined)
         : await Promise.all(invocation.positionals.map((name) => findProcess(os, name)));
     if (chosen.length === 0) {
       invocation.out.answer([], () => "nothing to resume: no process sleeps here");
@@ -143,7 +143,7 @@ async function resumeBelow(os: ErgOs, pid: Pid, out: Output): Promise<void> {
   for (const process of all) {
     if (process.ppid === undefined || !branch.has(process.ppid)) continue;
     branch.add(process.pid);
-    if (process.state !== "sleeping") continue;
+    if (process.state !== "sleeping" || process.sleep !== undefined) continue;
     await os.resume(process.pid).catch((error: unknown) => out.error(describe(error)));
   }
 }
@@ -179,6 +179,7 @@ async function openHost(invocation: Invocation): Promise<ErgOs> {
     );
   }
   if (host === undefined) return os;
+  host.kernel.activate();
   // Until it is closed nothing but a program ends this process.
   const onExit = (code: number): void =>
     invocation.out.error(

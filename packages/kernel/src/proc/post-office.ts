@@ -59,6 +59,8 @@ export interface PostOfficeParts {
   readonly committer: Committer;
   readonly platform: Platform;
   readonly family: Family;
+  /** A message waits for a process. */
+  readonly arrived: (pid: Pid) => void;
   /** Number of this start of the host. */
   readonly epoch: () => number;
 }
@@ -317,8 +319,10 @@ export class PostOffice {
 
   #deliver(box: Mailbox, message: Message, size: number): void {
     // Its reader may have ended during the commit.
-    if (this.#boxes.get(message.to) === box) box.add(message, size);
-    else if (this.#isStored(message.to)) void this.#delete([messageKey(message)]).catch(() => undefined);
+    if (this.#boxes.get(message.to) === box) {
+      box.add(message, size);
+      this.#parts.arrived(message.to);
+    } else if (this.#isStored(message.to)) void this.#delete([messageKey(message)]).catch(() => undefined);
   }
 
   /**

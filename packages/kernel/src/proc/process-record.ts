@@ -1,11 +1,11 @@
-// The stored form of a process: `p/<pid>`, and `l/<pid>` while it is not over.
+// The stored form of a process: `p/<pid>`, and `l/<pid>` while it is not over, which says whether it sleeps.
 
 import type { Entry } from "../abi/metastore.ts";
 import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
 import type { Masker } from "../ipc/event-bus.ts";
 import type { Grant } from "../cap/grant.ts";
-import type { Exit, Process, ProcessIdentity, Usage } from "./process.ts";
+import type { Exit, Process, ProcessIdentity, Sleep, Usage } from "./process.ts";
 
 /** Format 1 held the grants themselves in `layers`. */
 const PROCESS_FORMAT = 2;
@@ -27,6 +27,11 @@ export interface ProcessRecord {
 
 export const processKey = (pid: Pid): string => `p/${String(pid).padStart(10, "0")}`;
 export const liveKey = (pid: Pid): string => `l/${String(pid).padStart(10, "0")}`;
+export const encodeSleep = (sleep: { readonly until: number | undefined }): string => JSON.stringify(sleep);
+/** What `l/<pid>` says: nothing of a process that goes on with its host. */
+export const decodeSleep = ({ value }: Entry): Sleep | undefined =>
+  // Written by `encodeSleep` only.
+  value.length === 0 ? undefined : (JSON.parse(String(value)) as Sleep);
 export const pidOfKey = (key: string): Pid => toPid(Number(key.slice(2)));
 
 export interface RecordExtra {

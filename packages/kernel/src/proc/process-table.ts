@@ -7,7 +7,7 @@
 // T4  A branch is killed bottom-up.
 // T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
-import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
+import type { Batch, Entry, Metastore, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
@@ -31,7 +31,7 @@ import { checkResult, exitData, exitEvent } from "./exit.ts";
 import { Family } from "./family.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
-import { encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
+import { decodeSleep, encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
 import type { Notice } from "./post-office.ts";
 import type { Program } from "./program.ts";
@@ -39,6 +39,8 @@ import { type Role, type Tier, standingOf } from "./role.ts";
 import { Resumption } from "./resumption.ts";
 import { type Restart, type RestartPolicy, type Strategy, assertStrategy, restartOf } from "./restart.ts";
 import { Revisions } from "./revision.ts";
+import { Signals } from "./signals.ts";
+import { Sleeper } from "./sleeper.ts";
 import { Supervisor } from "./supervisor.ts";
 
 const PID_KEY = "sys/pid";
@@ -74,6 +76,10 @@ export interface ProcessRunner {
   run(process: Process, program: Program): unknown;
   /** Gives back what an ended process held; of one that goes on in its next life, what that cannot know of. */
   release(process: Process, goesOn: boolean): void;
+  /** Finds the program of a process again. */
+  load(process: Process): Promise<Program>;
+  /** Whether a message waits for a process. */
+  hasMail(pid: Pid): boolean;
   /** A message to whom a process belongs, for the commit of its end. */
   notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
 }
@@ -113,6 +119,9 @@ export class ProcessTable {
   readonly groups: GroupTable;
   readonly #revisions: Revisions;
   readonly #supervisor: Supervisor;
+  readonly #signals: Signals;
+  /** Takes processes out of memory, and brings them back. */
+  readonly sleeper: Sleeper;
   /** Brings processes of earlier lives back. */
   readonly resumption: Resumption;
   #nextPid = PID_OWNER + 1;
@@ -158,14 +167,24 @@ export class ProcessTable {
       close: (departure) => this.allocations.close(departure),
       start: (process, program) => this.#start(process, program),
     });
-    this.#supervisor = new Supervisor({
+    const lives = {
       platform: parts.platform,
       committer: parts.committer,
       family: this.family,
-      exit: (...ended) => this.exit(...ended),
-      succeed: (process, exit, restarts) => this.#succeed(process, exit, restarts),
-      resume: (process, program) => this.resume(process, program),
-      abandon: (process) => this.#abandon(process),
+      succeed: (process: Process, exit: Exit, restarts: readonly number[]) => this.#succeed(process, exit, restarts),
+      resume: (process: Process, program: Program) => this.resume(process, program),
+      abandon: (process: Process) => this.#abandon(process),
+    };
+    this.sleeper = new Sleeper({
+      ...lives,
+      load: (process) => parts.runner.load(process),
+      hasMail: (pid) => parts.runner.hasMail(pid),
+    });
+    const exit = (...ended: Parameters<ProcessTable["exit"]>): Promise<void> => this.exit(...ended);
+    this.#signals = new Signals({ ...lives, bus: parts.bus, sleeper: this.sleeper, exit });
+    this.#supervisor = new Supervisor({
+      ...lives,
+      exit,
       kill: (process) => this.kill(process, "TERM"),
     });
   }
@@ -217,7 +236,7 @@ export class ProcessTable {
     this.family.add(owner);
     for (let from = "l/"; ;) {
       const page = await this.#store.scan({ from, to: "l0" }, { limit: 1000 });
-      for (const { key } of page) await this.#reload(pidOfKey(key));
+      for (const entry of page) await this.#reload(entry);
       const last = page.at(-1);
       if (last === undefined) break;
       from = `${last.key}0`;
@@ -228,9 +247,10 @@ export class ProcessTable {
     return owner;
   }
 
-  async #reload(pid: Pid): Promise<void> {
-    const process = await this.#archive.recall(pid);
+  async #reload(entry: Entry): Promise<void> {
+    const process = await this.#archive.recall(pidOfKey(entry.key));
     if (process === undefined) return;
+    process.sleep = decodeSleep(entry);
     this.family.add(process);
     this.#accounts.join(process.account);
     this.#committer.notBefore(process.identity.created);
@@ -518,62 +538,8 @@ export class ProcessTable {
   }
 
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */
-  async kill(process: Process, signal: Signal, rider?: Rider): Promise<void> {
-    const { pid, name, program } = process.identity;
-    if (pid === PID_OWNER)
-      throw new KernelError("EPERM", "the owner's process cannot be signalled; stop the host instead", {
-        syscall: "kill",
-        pid,
-      });
-    if (process.state.name === "zombie")
-      throw new KernelError("ESRCH", `process ${pid} has already ended`, { syscall: "kill", pid });
-    if (this.#bus.hasSubscribers)
-      this.#bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
-    for (const hear of process.listeners ?? []) hear(signal);
-    switch (signal) {
-      case "STOP":
-        if (process.program === undefined)
-          throw new KernelError("EINVAL", `process ${pid} is ${process.state.name} and cannot be stopped`, {
-            syscall: "kill",
-            pid,
-          });
-        if (process.state.name === "frozen")
-          throw new KernelError("EBUSY", `process ${pid} is frozen with its group`, { syscall: "kill", pid });
-        return process.become({ name: "stopped" });
-      case "CONT":
-        if (process.state.name === "stopped") process.become({ name: "running" }, true);
-        return;
-      case "HUP":
-      case "USR1":
-      case "USR2":
-      case "CHLD":
-        return;
-      case "TERM":
-      case "INT":
-      case "KILL": {
-        process.isDoomed = true;
-        await Promise.all(this.family.livingChildrenOf(pid).map((child) => this.kill(child, signal)));
-        return this.#end(process, signal, rider);
-      }
-      default:
-        signal satisfies never;
-    }
-  }
-
-  async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
-    const wasRunning = process.program !== undefined;
-    if (process.isHeld) process.become({ name: "running" }, true);
-    process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
-    if (wasRunning && signal !== "KILL") {
-      const grace = Promise.withResolvers<void>();
-      const timer = this.#platform.setTimer(process.program?.graceMs ?? LIMITS.cancelGraceMs, grace.resolve);
-      await Promise.race([process.done, grace.promise]);
-      timer.cancel();
-    }
-    // The program may have ended during the grace period.
-    if (process.hasEnded) return;
-    if (wasRunning && !process.isEnding) this.#abandon(process);
-    await this.exit(process, { code: 128 + SIGNALS[signal], signal }, rider);
+  kill(process: Process, signal: Signal, rider?: Rider): Promise<void> {
+    return this.#signals.send(process, signal, rider);
   }
 
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
@@ -587,6 +553,7 @@ export class ProcessTable {
     const { pid, ppid } = process.identity;
     process.journal?.close();
     process.program = undefined;
+    this.sleeper.forget(pid);
     this.#runner.release(process, false);
     process.become({ name: "zombie", exit });
     const above = this.family.parentOf(pid);
@@ -677,6 +644,7 @@ export class ProcessTable {
   async suspendAll(): Promise<void> {
     this.#isClosing = true;
     this.#supervisor.close();
+    this.sleeper.close();
     const at = this.#committer.now();
     const notes: Promise<unknown>[] = [];
     for (const process of this.all) {

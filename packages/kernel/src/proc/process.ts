@@ -88,6 +88,11 @@ export interface ProcessIdentity {
   readonly strategy?: Strategy;
 }
 
+/** Until when a process sleeps, in wall-clock milliseconds; without end until somebody wakes it. */
+export interface Sleep {
+  readonly until?: number;
+}
+
 export class Process {
   /** Changes only where its budget is added to. */
   identity: ProcessIdentity;
@@ -121,6 +126,10 @@ export class Process {
   ranMs = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
+  /** It has been put to sleep: what wakes it beside messages and signals. */
+  sleep: Sleep | undefined;
+  /** Signals that came while it slept, for who listens first. */
+  unheard: Signal[] | undefined;
   /** Instants at which it was restarted, as far as they still count. */
   restarts: readonly number[] = [];
   /** Settles when the code of its program is over. */

@@ -139,6 +139,7 @@ export class Resumption {
       )
       .then(
         () => {
+          process.sleep = undefined;
           this.#revisions.markStored(program);
           increase?.applied();
         },

@@ -2,7 +2,7 @@
 
 import type { ErrorRecord } from "../base/errno.ts";
 import type { Pid, RunId } from "../base/id.ts";
-import type { Process, Progress, Usage } from "./process.ts";
+import type { Process, Progress, Sleep, Usage } from "./process.ts";
 import { type Role, type Tier, roleOf, tierOf } from "./role.ts";
 
 export interface ProcessSummary {
@@ -24,6 +24,8 @@ export interface ProcessSummary {
   readonly error?: ErrorRecord;
   /** How often it was restarted lately. */
   readonly restarts?: number;
+  /** It was put to sleep, and is woken by a message, a signal, or at this instant. */
+  readonly sleep?: Sleep;
   readonly usage: Usage;
   readonly progress?: Progress;
 }
@@ -49,6 +51,7 @@ export function summarise(process: Process): ProcessSummary {
     ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
     ...(error === undefined ? {} : { error }),
     ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),
+    ...(process.sleep === undefined ? {} : { sleep: process.sleep }),
     usage: { ...process.usage },
     ...(process.progress === undefined ? {} : { progress: process.progress }),
   };

@@ -50,6 +50,11 @@ export interface Row<Args, Result> {
 /** Keeps the types of a row's arguments and result. */
 export const row = <Args, Result>(definition: Row<Args, Result>): Row<Args, Result> => definition;
 
+export interface AtPlace {
+  /** Path of the step in its program: at a place it is done once, over restarts too. */
+  readonly place?: string;
+}
+
 /** Marks the arguments of a call that is made inside of a tool: a symbol does not come over the wire. */
 export const NESTED: unique symbol = Symbol("nested");
 export const isNested = (args: object): boolean => NESTED in args;

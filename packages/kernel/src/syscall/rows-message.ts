@@ -5,12 +5,7 @@ import { KernelError } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import { MESSAGE_KINDS, type Message, PRIORITIES } from "../ipc/mailbox.ts";
 import type { Letter, Wanted } from "../proc/post-office.ts";
-import { anything, args, integer, pid, place, row, text } from "./row.ts";
-
-export interface AtPlace {
-  /** Path of the step in its program: at a place it is sent or read once, over restarts too. */
-  readonly place?: string;
-}
+import { type AtPlace, anything, args, integer, pid, place, row, text } from "./row.ts";
 
 const anyKind = { type: "string", enum: MESSAGE_KINDS } as const;
 /** What a process may call its own message; the others are the kernel's word. */

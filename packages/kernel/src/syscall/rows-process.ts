@@ -20,11 +20,9 @@ import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { takeOutcome } from "./rows-work.ts";
-import { anything, args, flag, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
+import { type AtPlace, anything, args, flag, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
 
-export interface SpawnArgs {
-  /** Path of the step in its program: at a place the child is started once, over restarts too. */
-  readonly place?: string;
+export interface SpawnArgs extends AtPlace {
   /**
    * A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is; with an export
    * alone, one of the caller's own module, in the same runtime.
@@ -64,6 +62,14 @@ function sourceFor(caller: Process, program: string | ProgramSource): ProgramSou
 
 /** A program that the host knows by name, or a module: importing one is code of the owner's and needs its right. */
 async function loadProgram(host: Host, caller: Process, source: ProgramSource, input: unknown): Promise<Program> {
+  const isModule = source.module !== undefined && host.loader !== undefined;
+  if (isModule && !isOwnModule(caller, source))
+    await assertMay(host, caller, "load", { right: "kernel.module", resource: source.module ?? "" });
+  return findProgram(host, source, input);
+}
+
+/** @throws {ENOEXEC} this host knows no such program */
+async function findProgram(host: Host, source: ProgramSource, input: unknown): Promise<Program> {
   if (source.name !== undefined && source.module === undefined) {
     const known = host.programs.get(source.name);
     if (known !== undefined) return known;
@@ -75,8 +81,6 @@ async function loadProgram(host: Host, caller: Process, source: ProgramSource, i
       { syscall: "spawn" },
     );
   }
-  if (!isOwnModule(caller, source))
-    await assertMay(host, caller, "load", { right: "kernel.module", resource: source.module });
   return host.loader(source, input);
 }
 
@@ -102,6 +106,11 @@ async function spawn(host: Host, caller: Process, a: SpawnArgs, draft: AuditDraf
     rider: draft,
   });
   return process.pid;
+}
+
+/** The program of a process that its host, not somebody's call, runs again. */
+export function programAgain(host: Host, process: Process): Promise<Program> {
+  return findProgram(host, sourceOf(process), process.input);
 }
 
 /** Whether it is the module whose code the caller is, in a runtime that confines it as much. */
@@ -216,6 +225,54 @@ export const PROCESS_ROWS = {
       }
     },
   }),
+  sleep: row<{ readonly pid?: Pid; readonly until?: number } & AtPlace, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary:
+      "takes a process out of memory until a message, a signal or an instant wakes it; the caller itself at a place",
+    schema: args({ pid, until: integer, place }),
+    target: (_host, caller, a) => onProcess(_host, caller, { pid: a.pid ?? caller.pid }),
+    alsoNeeds: (a, caller, { resource }) =>
+      a.pid === undefined || a.pid === caller.pid ? [] : [{ right: "proc.signal", resource }],
+    handle: async (host, caller, a, _target, draft) => {
+      const process = a.pid === undefined ? caller : await processOf(host, a.pid, "sleep");
+      if (process.pid === PID_OWNER)
+        throw new KernelError("EPERM", "the owner's process does not sleep", { syscall: "sleep" });
+      if (process === caller && a.place === undefined)
+        throw new KernelError("EINVAL", "who sleeps itself names the place at which it goes on", { syscall: "sleep" });
+      return host.processes.sleeper.sleep(process, a.until, process === caller ? a.place : undefined, draft);
+    },
+  }),
+  wake: row<{ readonly pid: Pid }, Promise<void>>({
+    right: "proc.signal",
+    kind: "mutation",
+    summary: "wakes a process that was put to sleep",
+    schema: args({ pid }, ["pid"]),
+    target: onProcess,
+    audit: "full",
+    handle: async (host, _caller, a) => host.processes.sleeper.wake((await processOf(host, a.pid, "wake")).pid),
+  }),
+  collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
+    right: "proc.signal",
+    kind: "mutation",
+    summary: "ends everything below a process, bottom-up, and gives what each came to",
+    schema: args({ pid }),
+    target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
+    handle: async (host, caller, a) => {
+      const top = a.pid === undefined ? caller : await processOf(host, a.pid, "collapse");
+      const below = host.processes.family.branchOf(top).slice(1);
+      const living = host.processes.family.livingChildrenOf(top.pid);
+      await Promise.all(living.map((child) => host.processes.kill(child, "TERM")));
+      return Promise.all(
+        below.map(async ({ pid: number, identity: { runId, name }, done }) => ({
+          pid: number,
+          runId,
+          name,
+          ...(await done),
+        })),
+      );
+    },
+  }),
   kill: row<{ readonly pid: Pid; readonly signal?: Signal }, Promise<void>>({
     right: "proc.signal",
     kind: "mutation",
@@ -283,6 +340,13 @@ export const PROCESS_ROWS = {
     handle: (host, _caller, filter) => host.bus.subscribe(filter),
   }),
 } as const;
+
+/** What became of one process of a branch. */
+export interface Collapsed extends Exit {
+  readonly pid: Pid;
+  readonly runId: string;
+  readonly name: string;
+}
 
 async function named(host: Host, pids: readonly Pid[]): Promise<Process[]> {
   return (await Promise.all(pids.map((number) => host.processes.recall(number)))).filter(

@@ -76,7 +76,8 @@ export interface Facts extends Pick<ProcessIdentity, "pid" | "runId" | "name" | 
 
 /** Signals from this call on, kept for a slow listener as often as there are kinds of them. */
 function signalsTo(process: Process, stop: AbortSignal | undefined): AsyncGenerator<Signal, void, undefined> {
-  const heard: Signal[] = [];
+  const heard: Signal[] = process.unheard ?? [];
+  process.unheard = undefined;
   let wake: (() => void) | undefined;
   const hear = (signal: Signal): void => {
     if (!heard.includes(signal)) heard.push(signal);

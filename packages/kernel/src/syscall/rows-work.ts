@@ -2,6 +2,7 @@
 
 import { MODEL_REQUEST_SCHEMA, type ModelResponse } from "../abi/model.ts";
 import { orAborted } from "../base/abort.ts";
+import { setAlarm } from "../proc/alarm.ts";
 import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -300,17 +301,14 @@ function publishStep(
   else host.bus.publish({ name: "node.failed", pid, data: { place: a.place, error: a.error } }, seq);
 }
 
-/** Timers of the platform are bounded; a long sleep is a chain of them, checked against the wall clock. */
 async function sleepUntil(host: Host, signal: AbortSignal, until: number): Promise<void> {
-  const longest = 60_000;
-  for (let left = until - host.platform.clock.now(); left > 0; left = until - host.platform.clock.now()) {
-    const wake = Promise.withResolvers<void>();
-    const timer = host.platform.setTimer(Math.min(left, longest), wake.resolve);
-    try {
-      await orAborted(wake.promise, signal);
-    } finally {
-      timer.cancel();
-    }
+  if (until <= host.platform.clock.now()) return;
+  const wake = Promise.withResolvers<void>();
+  const alarm = setAlarm(host.platform, until, wake.resolve);
+  try {
+    await orAborted(wake.promise, signal);
+  } finally {
+    alarm.cancel();
   }
 }
 

@@ -145,11 +145,13 @@ const statusFile = (host: Host, process: Process): VirtualNode => ({
 });
 
 function statusText(process: Process): string {
-  const { usage, progress, error, ...rest } = summarise(process);
+  const { usage, progress, error, sleep, ...rest } = summarise(process);
   const lines = Object.entries(rest).map(
     ([key, value]) =>
       `${key}:\t${key === "created" || key === "ended" ? new Date(Number(value)).toISOString() : String(value ?? "")}`,
   );
+  if (sleep !== undefined)
+    lines.push(`sleeps until:\t${sleep.until === undefined ? "woken" : new Date(sleep.until).toISOString()}`);
   if (progress !== undefined) lines.push(`progress:\t${progress.done}/${progress.total} ${progress.label}`.trimEnd());
   for (const [key, value] of Object.entries(usage)) lines.push(`${key}:\t${String(value)}`);
   if (error !== undefined)

@@ -1,0 +1,101 @@
+// Signals: those that end a branch, those that hold a process, and those that only who listens hears.
+
+import type { Platform } from "../abi/platform.ts";
+import { cancelled } from "../base/abort.ts";
+import { KernelError } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Rider } from "../ipc/committer.ts";
+import type { EventBus } from "../ipc/event-bus.ts";
+import type { Family } from "./family.ts";
+import { type Exit, type Process, SIGNALS, type Signal } from "./process.ts";
+import type { Sleeper } from "./sleeper.ts";
+
+export interface SignalParts {
+  readonly platform: Platform;
+  readonly bus: EventBus;
+  readonly family: Family;
+  readonly sleeper: Sleeper;
+  readonly exit: (process: Process, exit: Exit, rider?: Rider) => Promise<void>;
+  /** Lets go of code that is still running. */
+  readonly abandon: (process: Process) => void;
+}
+
+export class Signals {
+  readonly #parts: SignalParts;
+
+  constructor(parts: SignalParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Sends a signal to a process and, where it ends something, to its branch bottom-up.
+   * @throws {EPERM} it is the owner's · {ESRCH} it has ended
+   */
+  async send(process: Process, signal: Signal, rider?: Rider): Promise<void> {
+    const { pid, name, program } = process.identity;
+    const { bus, family } = this.#parts;
+    if (pid === PID_OWNER)
+      throw new KernelError("EPERM", "the owner's process cannot be signalled; stop the host instead", {
+        syscall: "kill",
+        pid,
+      });
+    if (process.state.name === "zombie")
+      throw new KernelError("ESRCH", `process ${pid} has already ended`, { syscall: "kill", pid });
+    if (bus.hasSubscribers)
+      bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
+    for (const hear of process.listeners ?? []) hear(signal);
+    switch (signal) {
+      case "STOP":
+        return stop(process);
+      case "CONT":
+        if (process.state.name === "stopped") process.become({ name: "running" }, true);
+        return this.#wake(process);
+      case "HUP":
+      case "USR1":
+      case "USR2":
+      case "CHLD":
+        if (process.sleep !== undefined) (process.unheard ??= []).push(signal);
+        return this.#wake(process);
+      case "TERM":
+      case "INT":
+      case "KILL": {
+        process.isDoomed = true;
+        await Promise.all(family.livingChildrenOf(pid).map((child) => this.send(child, signal)));
+        return this.#end(process, signal, rider);
+      }
+      default:
+        signal satisfies never;
+    }
+  }
+
+  /** A signal that ends nothing wakes a sleeping process; one that cannot be woken now stays asleep. */
+  #wake({ pid, sleep }: Process): void {
+    if (sleep !== undefined) void this.#parts.sleeper.wake(pid).catch(() => undefined);
+  }
+
+  async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
+    const wasRunning = process.program !== undefined;
+    if (process.isHeld) process.become({ name: "running" }, true);
+    process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
+    if (wasRunning && signal !== "KILL") {
+      const grace = Promise.withResolvers<void>();
+      const timer = this.#parts.platform.setTimer(process.program?.graceMs ?? LIMITS.cancelGraceMs, grace.resolve);
+      await Promise.race([process.done, grace.promise]);
+      timer.cancel();
+    }
+    // The program may have ended during the grace period.
+    if (process.hasEnded) return;
+    if (wasRunning && !process.isEnding) this.#parts.abandon(process);
+    await this.#parts.exit(process, { code: 128 + SIGNALS[signal], signal }, rider);
+  }
+}
+
+function stop(process: Process): void {
+  const { pid, state, program } = process;
+  if (program === undefined)
+    throw new KernelError("EINVAL", `process ${pid} is ${state.name} and cannot be stopped`, { syscall: "kill", pid });
+  if (state.name === "frozen")
+    throw new KernelError("EBUSY", `process ${pid} is frozen with its group`, { syscall: "kill", pid });
+  process.become({ name: "stopped" });
+}

@@ -1,0 +1,129 @@
+// Sleep: a process that waits for long is taken out of memory, and is there again when something happens.
+//
+// Z1  That a process sleeps, and until when, stands in the commit after which nothing of it runs any more.
+// Z2  A message, a signal or the time wakes it; what came in the moment in which it fell asleep does too.
+// Z3  Nothing is woken before the host is told to act (`activate`): whoever only looks at a data directory starts
+//     nothing in it.
+
+import type { Platform, Timer } from "../abi/platform.ts";
+import { setAlarm } from "./alarm.ts";
+import { cancelled } from "../base/abort.ts";
+import { KernelError } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import { encodeRecord } from "../journal/record.ts";
+import type { Family } from "./family.ts";
+import { encodeSleep, liveKey } from "./process-record.ts";
+import type { Exit, Process } from "./process.ts";
+import type { Program } from "./program.ts";
+
+export interface SleeperParts {
+  readonly platform: Platform;
+  readonly committer: Committer;
+  readonly family: Family;
+  /** Puts the next life of a process in its place. */
+  readonly succeed: (process: Process, exit: Exit, restarts: readonly number[]) => Process;
+  readonly abandon: (process: Process) => void;
+  readonly resume: (process: Process, program: Program) => Promise<void>;
+  /** Finds the program of a process again. */
+  readonly load: (process: Process) => Promise<Program>;
+  readonly hasMail: (pid: Pid) => boolean;
+}
+
+export class Sleeper {
+  readonly #parts: SleeperParts;
+  readonly #alarms = new Map<Pid, Timer>();
+  readonly #programs = new Map<Pid, Program>();
+  #isActive = false;
+
+  constructor(parts: SleeperParts) {
+    this.#parts = parts;
+  }
+
+  /** From now on what sleeps is woken; what should have been meanwhile is at once. */
+  activate(): void {
+    this.#isActive = true;
+    for (const process of this.#parts.family.all) this.#arm(process);
+  }
+
+  /**
+   * Puts a process to sleep. One that does so itself, at a place, goes on behind it when it is woken.
+   * @param until wall-clock milliseconds at which it is woken at the latest
+   * @throws {EINVAL} it has no journal to go on from · {EBUSY} it does not run
+   */
+  async sleep(process: Process, until?: number, place?: string, rider?: Rider): Promise<void> {
+    const { pid, journal, program, identity } = process;
+    const before = place === undefined ? undefined : journal?.begin(place);
+    if (before !== undefined) {
+      process.usage.replayed++;
+      return;
+    }
+    if (journal === undefined)
+      throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });
+    if (program === undefined || process.isEnding || process.isHeld)
+      throw new KernelError("EBUSY", `process ${pid} is ${process.state.name} and cannot be put to sleep`, { pid });
+    const { committer } = this.#parts;
+    const at = committer.now();
+    const record =
+      place === undefined
+        ? { log: journal.log, value: encodeRecord({ t: "alive", at }) }
+        : journal.recordOf(place, null);
+    await committer.commit(
+      { puts: [{ key: liveKey(pid), value: encodeSleep({ until }) }], appends: [record] },
+      [
+        {
+          name: "process.sleeping",
+          pid,
+          data: { name: identity.name, program: identity.program.name, ...(until === undefined ? {} : { until }) },
+        },
+      ],
+      rider,
+    );
+    // A kill in the meantime has the last word.
+    if (process.isEnding) return;
+    const why = cancelled(`process ${pid} sleeps`);
+    journal.close();
+    this.#parts.abandon(process);
+    process.abort(why);
+    const next = this.#parts.succeed(process, { code: 0 }, process.restarts);
+    next.sleep = until === undefined ? {} : { until };
+    this.#programs.set(pid, program);
+    this.#arm(next);
+    // Who has put itself to sleep does nothing more in this life.
+    if (place !== undefined) throw why;
+  }
+
+  /** Wakes a process if it sleeps; anything else is as it should be. */
+  async wake(pid: Pid): Promise<void> {
+    const process = this.#parts.family.get(pid);
+    if (!this.#isActive || process?.sleep === undefined || process.isEnding) return;
+    if (process.state.name !== "sleeping") return;
+    const program = this.#programs.get(pid) ?? (await this.#parts.load(process));
+    if (process.state.name !== "sleeping" || process.isEnding) return;
+    await this.#parts.resume(process, program);
+    this.forget(pid);
+  }
+
+  /** It is awake, or gone. */
+  forget(pid: Pid): void {
+    this.#alarms.get(pid)?.cancel();
+    this.#alarms.delete(pid);
+    this.#programs.delete(pid);
+  }
+
+  /** Sees that a sleeping process is woken when it should be. */
+  #arm(process: Process): void {
+    const { pid, sleep } = process;
+    if (!this.#isActive || sleep === undefined || process.state.name !== "sleeping") return;
+    const { until } = sleep;
+    // What cannot be woken now stays asleep; `resume` tells why.
+    const wake = (): void => void this.wake(pid).catch(() => undefined);
+    if (this.#parts.hasMail(pid)) this.#alarms.set(pid, this.#parts.platform.setTimer(0, wake));
+    else if (until !== undefined) this.#alarms.set(pid, setAlarm(this.#parts.platform, until, wake, { idle: true }));
+  }
+
+  close(): void {
+    this.#isActive = false;
+    for (const alarm of this.#alarms.values()) alarm.cancel();
+  }
+}
