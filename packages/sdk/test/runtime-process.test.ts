@@ -110,6 +110,22 @@ test("a child that the machine has killed is restarted from its journal, in a pr
   expect((await run("dies")).error).toMatchObject({ code: "EFAILED" });
 });
 
+test("a child that completes is restarted where it always shall be, and each life ends once", async () => {
+  const names: string[] = [];
+  const events = kernel.os.events({ classes: ["process"] });
+  const watching = (async () => {
+    for await (const { name } of events) {
+      if (name !== "process.log") names.push(name.slice(8));
+      if (name === "process.escalated") return;
+    }
+  })();
+  const restart = { policy: "always", max: 2, delayMs: 1 } as const;
+  expect(await run("add", { input: { a: 1, b: 2 }, restart })).toMatchObject({ code: 0, result: 3 });
+  await watching;
+  const again = ["restarting", "resumed"];
+  expect(names).toEqual(["started", ...again, ...again, "completed", "escalated"]);
+});
+
 describe("an end", () => {
   test("that was asked for is heard, with the signals before it", async () => {
     const pid = await kernel.os.spawn(child("politely"));

@@ -314,16 +314,16 @@ export class RunContext<Input = unknown> {
 
   /**
    * Does the tasks that others send, one after the other, each once; ends with the process, or after `idleMs`
-   * without one.
+   * without one. A program that serves twice gives each time a name of its own (default `task`).
    * @returns how many were done
    */
   async serve(
     handler: (task: unknown, ctx: RunContext<Input>) => unknown,
-    options: { readonly idleMs?: number } = {},
+    options: { readonly idleMs?: number; readonly name?: string } = {},
   ): Promise<number> {
-    const { idleMs } = options;
+    const { idleMs, name: prefix = "task" } = options;
     for (let number = 1; ; number++) {
-      const name = `task ${number}`;
+      const name = `${prefix} ${number}`;
       const message = await this.receive(name, { kind: "task", ...(idleMs === undefined ? {} : { waitMs: idleMs }) });
       if (message === null) return number - 1;
       const inner = new RunContext<Input>(this.within(name), 1, this.#signal);

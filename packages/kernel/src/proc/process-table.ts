@@ -686,8 +686,9 @@ export class ProcessTable {
 
   /** The program of a process is over: the process exits, or is restarted. */
   finished(process: Process, exit: Exit, rider?: Rider): Promise<void> {
-    if (!process.isAbandoned) return this.#supervisor.ended(process, exit, rider);
-    this.#orphans--;
+    if (process.isAbandoned) this.#orphans--;
+    // Its end was told already, by a call of its own.
+    else if (!process.isOver) return this.#supervisor.ended(process, exit, rider);
     return Promise.resolve();
   }
 

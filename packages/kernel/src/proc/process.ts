@@ -132,6 +132,8 @@ export class Process {
   unheard: Signal[] | undefined;
   /** Instants at which it was restarted, as far as they still count. */
   restarts: readonly number[] = [];
+  /** Its program has ended, and the process lives on in its next life. */
+  isOver = false;
   /** Settles when the code of its program is over. */
   code: Promise<void> | undefined;
   /** Set when code outlives its process: it ignored its signal. */

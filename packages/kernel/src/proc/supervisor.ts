@@ -98,6 +98,7 @@ export class Supervisor {
 
   async #restart(process: Process, heir: Process, exit: Exit): Promise<void> {
     const { committer, platform } = this.#parts;
+    process.isOver = true;
     const restart = heir.identity.restart ?? { policy: "on-failure" };
     const at = committer.now();
     const earlier = recentOf(heir.restarts, restart, at);
