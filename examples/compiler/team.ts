@@ -23,7 +23,7 @@ const BUDGET = { tokens: 500_000 };
 const ASLEEP_MS = 20;
 
 /** Starts the lead agent, hands it the program, and tells how it went. */
-export async function queen(input: Program | undefined, ctx: RunContext) {
+export default async function queen(input: Program | undefined, ctx: RunContext) {
   const program = input?.source === undefined ? DEMO : input;
   const lead = await ctx.spawn("lead-agent", { export: "leadAgent" }, { role: "agent", budget: BUDGET });
   try {
@@ -119,5 +119,3 @@ async function ask(ctx: RunContext, content: string): Promise<string> {
   const { text } = await ctx.infer("ask", { messages: [{ role: "user", content }], maxOutputTokens: 64 });
   return text;
 }
-
-export default queen;

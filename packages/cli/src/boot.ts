@@ -22,6 +22,7 @@ import {
   type Tool,
   describe,
 } from "@ergos/kernel";
+import { createCalendar } from "@ergos/drivers/calendar";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
 import { type FileSecrets, environmentSecrets, fileSecrets } from "@ergos/drivers/secrets";
@@ -116,6 +117,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       platform,
       secrets: secrets.stores,
       net: createNet(),
+      calendar: createCalendar(),
       ...(dir === undefined ? {} : await policyOf(join(dir, "policy.yaml"))),
       ...modelsOf(options, secrets.environment, async (name) => {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");

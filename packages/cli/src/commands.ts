@@ -22,6 +22,14 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "send a signal to a process and its branch",
     load: async () => (await import("./command/process.ts")).killCommand,
   },
+  schedule: {
+    summary: "list what is started by the clock, or add, pause, resume or remove it",
+    load: async () => (await import("./command/schedule.ts")).scheduleCommand,
+  },
+  up: {
+    summary: "keep a host running: runs go on, schedules act, sleepers are woken",
+    load: async () => (await import("./command/schedule.ts")).upCommand,
+  },
   signal: {
     summary: "send a signal to processes",
     load: async () => (await import("./command/process.ts")).signalCommand,

@@ -1,5 +1,6 @@
 // The public face of the kernel.
 
+export type { Calendar } from "./abi/calendar.ts";
 export { type Effects, decide, measure } from "./abi/decide.ts";
 export * from "./abi/event.ts";
 export * from "./abi/file.ts";
@@ -64,6 +65,8 @@ export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
 export { type Files, type Handle, type Os, makeOs } from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
+export type { Action } from "./proc/action.ts";
+export { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "./proc/schedule-table.ts";
 export { type Collapsed, type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
 export { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./syscall/table.ts";
 export { takeOutcome } from "./syscall/rows-work.ts";

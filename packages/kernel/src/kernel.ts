@@ -1,6 +1,7 @@
 // The kernel: one metastore, one process table, one namespace, one way in (the dispatcher).
 // It boots and works with no service loaded.
 
+import type { Calendar } from "./abi/calendar.ts";
 import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
 import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
@@ -26,10 +27,12 @@ import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { PostOffice } from "./proc/post-office.ts";
+import { ScheduleTable } from "./proc/schedule-table.ts";
 import { SeatTable } from "./proc/seat-table.ts";
 import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
 import type { ProcessContext, Program } from "./proc/program.ts";
+import { act } from "./syscall/act.ts";
 import { programAgain } from "./syscall/rows-process.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
@@ -82,6 +85,8 @@ export interface KernelParts {
   readonly signer?: Signer;
   /** Where the newest head of the audit chain is kept beside the store. */
   readonly anchor?: AuditAnchor;
+  /** Knows cron patterns and time zones; without it schedules are instants and intervals. */
+  readonly calendar?: Calendar;
   /** Makes the authority over passes of the data directory of this name; without it there are none. */
   readonly passes?: (issuer: string) => PassAuthority;
   /** Name of the owner of the data. */
@@ -129,6 +134,7 @@ export class Kernel implements AsyncDisposable {
           if (goesOn) return post.reclaim(process.pid);
           void asks.withdraw(process.pid).catch(() => undefined);
           void post.drop(process.pid).catch(() => undefined);
+          void schedules.drop(process.pid).catch(() => undefined);
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
@@ -144,12 +150,22 @@ export class Kernel implements AsyncDisposable {
       arrived: (pid) => void processes.sleeper.wake(pid).catch(() => undefined),
       epoch: () => audit.epoch,
     });
+    const schedules = new ScheduleTable({
+      store,
+      committer,
+      platform,
+      family: processes.family,
+      calendar: parts.calendar,
+      act: (...what) => act(kernel.host, ...what),
+      kill: (process) => processes.kill(process, "TERM"),
+    });
     await fs.boot();
     await accounts.boot();
     await asks.boot();
     await audit.boot();
     const owner = await processes.boot(parts.user ?? "owner");
     await post.boot();
+    await schedules.boot();
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
     const seats = new SeatTable({ store, committer, layers, processes, passes });
@@ -161,6 +177,7 @@ export class Kernel implements AsyncDisposable {
       sessionAudience: `ergos:${id}#${audit.epoch}`,
       passes,
       seats,
+      schedules,
       platform,
       store,
       objects,
@@ -208,9 +225,10 @@ export class Kernel implements AsyncDisposable {
     return kernel;
   }
 
-  /** Begins to act of itself: what sleeps is woken in its time. A host that is only looked at does not. */
+  /** Begins to act of itself: schedules, and waking what sleeps. A host that is only looked at does not. */
   activate(): void {
     this.host.processes.sleeper.activate();
+    this.host.schedules.activate();
   }
 
   /** The calls of the owner's process, which holds every right. */
@@ -282,6 +300,7 @@ export class Kernel implements AsyncDisposable {
 
   async #close(): Promise<void> {
     try {
+      this.host.schedules.close();
       await this.host.processes.suspendAll();
       await this.host.audit.close();
     } finally {

@@ -167,11 +167,12 @@ async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
   }
 }
 
-async function openHost(invocation: Invocation): Promise<ErgOs> {
+/** Opens a host that acts, or the one that runs here; with `resume` what its last host left behind goes on. */
+export async function openHost(invocation: Invocation, resume = false): Promise<ErgOs> {
   const configured = Number(process.env["ERGOS_WATCHDOG_MS"] ?? WATCHDOG_MS);
   if (!Number.isFinite(configured) || configured < 0)
     throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${process.env["ERGOS_WATCHDOG_MS"] ?? ""}`);
-  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured }, false);
+  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured }, resume);
   const report = host?.watchdogReport;
   if (report !== undefined) {
     invocation.out.error(
@@ -179,7 +180,7 @@ async function openHost(invocation: Invocation): Promise<ErgOs> {
     );
   }
   if (host === undefined) return os;
-  host.kernel.activate();
+  if (!resume) host.kernel.activate();
   // Until it is closed nothing but a program ends this process.
   const onExit = (code: number): void =>
     invocation.out.error(

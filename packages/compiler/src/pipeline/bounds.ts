@@ -10,7 +10,7 @@ import {
   parseGrants,
 } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
-import { parseDuration } from "../schema/field.ts";
+import { parseDuration } from "../duration.ts";
 import { type SourceValue, get, placeOf, textOf } from "../source/value.ts";
 import type { NodeDocument, PlanDocument } from "./document.ts";
 

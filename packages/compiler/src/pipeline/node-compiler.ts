@@ -3,7 +3,7 @@
 import { Diagnostics } from "../diagnostic.ts";
 import { suggest } from "../nearest.ts";
 import { typeOfText } from "../expression/types.ts";
-import { parseDuration } from "../schema/field.ts";
+import { parseDuration } from "../duration.ts";
 import { readSchema } from "../schema/json-schema-check.ts";
 import { NODE_NAME, RESERVED_NAMES, isNodeKind } from "../schema/pipeline-fields.ts";
 import { type SourceMap, type SourceValue, get, placeOf, textOf } from "../source/value.ts";

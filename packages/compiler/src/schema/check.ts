@@ -3,7 +3,8 @@
 import type { Diagnostics } from "../diagnostic.ts";
 import { nearest, suggest } from "../nearest.ts";
 import { type SourceMap, type SourceValue, kindName, placeOf, textOf } from "../source/value.ts";
-import { type Choice, type FieldType, type Fields, parseDuration, typeLabel } from "./field.ts";
+import { parseDuration } from "../duration.ts";
+import { type Choice, type FieldType, type Fields, typeLabel } from "./field.ts";
 import { NODE_KINDS, NODE_SPECS, OBJECT_SPECS, isNodeKind, nodeFields } from "./pipeline-fields.ts";
 
 export class Checker {

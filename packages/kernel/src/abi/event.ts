@@ -52,6 +52,13 @@ const node = (summary: string, source: EventRow["source"], more: Readonly<Record
   payload: payload({ place: text, ...more }),
   overflow: "error",
 });
+const schedule = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "process",
+  source: "volatile",
+  summary,
+  payload: payload({ id: count, name: text, due: count, action: text, ...more }),
+  overflow: "drop",
+});
 const file = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
   class: "fs",
   source: "log",
@@ -107,6 +114,10 @@ export const EVENTS = {
     payload: payload({ id: text }),
     overflow: "drop",
   },
+  "schedule.fired": schedule("an occurrence of a schedule was done", { child: count }),
+  "schedule.missed": schedule("an occurrence was left out because no host acted when it was due"),
+  "schedule.skipped": schedule("an occurrence was left out because the process of the last one still lives"),
+  "schedule.failed": schedule("an occurrence could not be done", { error }),
   "node.started": node("a node of a plan began an attempt", "volatile", { attempt: count }),
   "node.completed": node("a node or step has its outcome", "journal", { ms: { type: "number" } }),
   "node.failed": node("a node or step failed for good", "journal", { error }),

@@ -51,6 +51,8 @@ export const LIMITS = {
   mailboxMax: 1000,
   mailboxBytesMax: 16 * MIB,
   messageBytesMax: MIB,
+  /** Schedules of one host. */
+  schedulesMax: 10_000,
   /** Questions of one process that nobody has answered. */
   asksMax: 256,
   /** Times a host may die while it resumes a process before that process is quarantined. */

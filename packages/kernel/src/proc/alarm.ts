@@ -1,23 +1,27 @@
-// Timers on the wall clock, which may jump and be far away: a timer of the platform is neither.
+// Timers that wait for an instant of the wall clock, which may be far away, and jump meanwhile.
 
 import type { Platform, Timer } from "../abi/platform.ts";
 
-/** Longest wait between two looks at the wall clock: as late as this an alarm may be after a jump of the clock. */
+/** Longest wait between two looks at the clock: an alarm is at most so late after a jump forward. */
 const LOOK_MS = 60_000;
 
-/** Runs `task` once, as soon as the wall clock shows `instant` (in milliseconds) or more; never in this turn. */
+/**
+ * Runs `task` once, when the wall clock shows `instant` (milliseconds) or more, or when as much time has passed as was
+ * left until then: a clock that is set back delays nothing. Never in this turn.
+ */
 export function setAlarm(
-  platform: Platform,
+  { clock, setTimer }: Platform,
   instant: number,
   task: () => void,
   options: { readonly idle?: boolean } = {},
 ): Timer {
-  let timer: Timer;
+  const end = clock.monotonic() + instant - clock.now();
+  const leftNow = (): number => Math.min(instant - clock.now(), end - clock.monotonic());
+  const wait = (): Timer => setTimer(Math.min(Math.max(0, Math.ceil(leftNow())), LOOK_MS), look, options);
   const look = (): void => {
-    const left = instant - platform.clock.now();
-    if (left <= 0) task();
-    else timer = platform.setTimer(Math.min(left, LOOK_MS), look, options);
+    if (leftNow() <= 0) task();
+    else timer = wait();
   };
-  timer = platform.setTimer(Math.min(Math.max(0, instant - platform.clock.now()), LOOK_MS), look, options);
+  let timer = wait();
   return { cancel: () => timer.cancel() };
 }

@@ -16,6 +16,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
 import { type Item, Mailbox, type Message, type MessageKind, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
+import type { Along } from "./action.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
 import { type Route, routeOf } from "./routing.ts";
@@ -124,9 +125,15 @@ export class PostOffice {
    * @throws {ESRCH} the receiver has ended · {EPERM} the sender may not write to it · {EAGAIN} its mailbox is full
    * @throws {E2BIG} the message is too large
    */
-  async send(from: Process, letter: Letter, place?: string, rider?: Rider): Promise<{ readonly id: string }> {
+  async send(
+    from: Process,
+    letter: Letter,
+    place?: string,
+    rider?: Rider,
+    along?: Along,
+  ): Promise<{ readonly id: string }> {
     const journal = place === undefined ? undefined : from.journal;
-    if (place === undefined || journal === undefined) return this.#send(from, letter, rider);
+    if (place === undefined || journal === undefined) return this.#send(from, letter, rider, undefined, along);
     const before = await journal.begin(place);
     if (before !== undefined) {
       from.usage.replayed++;
@@ -149,6 +156,7 @@ export class PostOffice {
     letter: Letter,
     rider: Rider | undefined,
     place?: string,
+    along: Along = {},
   ): Promise<{ readonly id: string }> {
     const receiver = this.#receiver(letter.to, from);
     const route = routeOf(from, receiver, (pid) => this.#parts.family.parentOf(pid));
@@ -156,7 +164,7 @@ export class PostOffice {
     const seen = known === undefined ? undefined : this.#seenOf(letter.to);
     const first = known === undefined ? undefined : seen?.get(known);
     if (first !== undefined) {
-      await this.#record(from, place, first, {}, rider);
+      await this.#record(from, place, first, along, rider);
       return { id: first };
     }
     const message = this.#write(from, letter, route);
@@ -181,8 +189,8 @@ export class PostOffice {
         place,
         message.id,
         {
-          puts: known === undefined ? puts : [...puts, { key: known, value: message.id }],
-          ...(oldest === undefined ? {} : { deletes: [oldest] }),
+          puts: [...puts, ...(known === undefined ? [] : [{ key: known, value: message.id }]), ...(along.puts ?? [])],
+          deletes: [...(oldest === undefined ? [] : [oldest]), ...(along.deletes ?? [])],
         },
         rider,
         [{ name: "message.sent", pid: from.pid, data: { id: message.id, to: message.to, kind: message.kind } }],
@@ -212,7 +220,7 @@ export class PostOffice {
     if (place !== undefined && from.journal !== undefined) {
       await from.journal.end(place, { value: { id } }, { ...batch, rider }).done;
       for (const event of events) committer.publish(event);
-    } else if ((batch.puts?.length ?? 0) > 0) {
+    } else if ((batch.puts?.length ?? 0) + (batch.deletes?.length ?? 0) > 0) {
       await committer.commit(batch, undefined, rider);
       for (const event of events) committer.publish(event);
     } else for (const event of events) committer.publish(event);

@@ -7,7 +7,7 @@
 // T4  A branch is killed bottom-up.
 // T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
-import type { Batch, Entry, Metastore, Receipt } from "../abi/metastore.ts";
+import type { Entry, Metastore, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
@@ -26,6 +26,7 @@ import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
+import type { Along } from "./action.ts";
 import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
 import { checkResult, exitData, exitEvent } from "./exit.ts";
 import { Family } from "./family.ts";
@@ -65,8 +66,8 @@ export interface SpawnOptions {
   readonly tier?: Tier;
   readonly restart?: Restart | RestartPolicy;
   readonly strategy?: Strategy;
-  /** What its parent records of it, in the commit of the spawn. */
-  readonly recorded?: (pid: Pid) => Append;
+  /** Changes that belong into the commit of the spawn. */
+  readonly along?: (pid: Pid) => Along;
   /** Goes along with that commit. */
   readonly rider?: Rider | undefined;
 }
@@ -83,8 +84,6 @@ export interface ProcessRunner {
   /** A message to whom a process belongs, for the commit of its end. */
   notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
 }
-
-type Append = NonNullable<Batch["appends"]>[number];
 
 /** What is told of an end, and the message with which whom it belongs to hears of it, if that reads any. */
 interface EndNotice {
@@ -323,10 +322,10 @@ export class ProcessTable {
     // A child from now on: whoever ends the branch ends it too.
     this.family.add(process);
     try {
-      const recorded = options.recorded?.(pid);
-      if (durable) await this.#commitSpawn(process, program, change, options.rider, recorded);
-      else if (change !== undefined || recorded !== undefined || pid >= this.#reservedPid)
-        await this.#commitVolatileSpawn(change, options.rider, recorded);
+      const along = options.along?.(pid);
+      if (durable) await this.#commitSpawn(process, program, change, options.rider, along);
+      else if (change !== undefined || along !== undefined || pid >= this.#reservedPid)
+        await this.#commitVolatileSpawn(change, options.rider, along);
     } catch (error) {
       this.family.remove(process);
       counted.undo();
@@ -374,7 +373,7 @@ export class ProcessTable {
     program: Program,
     account: AccountChange | undefined,
     rider: Rider | undefined,
-    recorded: Append | undefined,
+    along: Along | undefined,
   ): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
     const { revision } = program;
@@ -389,14 +388,16 @@ export class ProcessTable {
             ...this.#revisions.putsOf(program),
             ...this.#layers.putsOf(process.capability),
             ...(account?.puts ?? []),
+            ...(along?.puts ?? []),
           ],
+          ...(along?.deletes === undefined ? {} : { deletes: along.deletes }),
           ...(account === undefined ? {} : { adds: account.adds }),
           appends: [
             {
               log: journalLog(pid),
               value: encodeRecord({ t: "start", v: JOURNAL_FORMAT, at: created, program: program.name, revision }),
             },
-            ...(recorded === undefined ? [] : [recorded]),
+            ...(along?.appends ?? []),
           ],
         },
         [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
@@ -434,12 +435,12 @@ export class ProcessTable {
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
-  #commitVolatileSpawn(account?: AccountChange, rider?: Rider, recorded?: Append): Promise<Receipt> {
+  #commitVolatileSpawn(account?: AccountChange, rider?: Rider, along?: Along): Promise<Receipt> {
     this.#reservedPid = this.#nextPid + PID_BLOCK;
     const batch = {
-      puts: [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])],
+      ...along,
+      puts: [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? []), ...(along?.puts ?? [])],
       ...(account === undefined ? {} : { adds: account.adds }),
-      ...(recorded === undefined ? {} : { appends: [recorded] }),
     };
     return this.#committer.commit(batch, undefined, rider);
   }

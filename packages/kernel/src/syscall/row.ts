@@ -6,6 +6,7 @@ import type { Pid } from "../base/id.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
+import type { Along } from "../proc/action.ts";
 import type { Process } from "../proc/process.ts";
 import type { Located } from "../vfs/namespace.ts";
 import type { Need } from "./policy.ts";
@@ -49,6 +50,12 @@ export interface Row<Args, Result> {
 
 /** Keeps the types of a row's arguments and result. */
 export const row = <Args, Result>(definition: Row<Args, Result>): Row<Args, Result> => definition;
+
+/** What belongs into the commit of a call that the kernel makes itself. */
+export const ALONG: unique symbol = Symbol("along");
+export interface WithAlong {
+  readonly [ALONG]?: (pid?: Pid) => Along;
+}
 
 export interface AtPlace {
   /** Path of the step in its program: at a place it is done once, over restarts too. */

@@ -20,9 +20,23 @@ import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { takeOutcome } from "./rows-work.ts";
-import { type AtPlace, anything, args, flag, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
+import {
+  ALONG,
+  type AtPlace,
+  type WithAlong,
+  anything,
+  args,
+  flag,
+  integer,
+  onProcess,
+  pid,
+  place,
+  processOf,
+  row,
+  text,
+} from "./row.ts";
 
-export interface SpawnArgs extends AtPlace {
+export interface SpawnArgs extends AtPlace, WithAlong {
   /**
    * A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is; with an export
    * alone, one of the caller's own module, in the same runtime.
@@ -88,7 +102,7 @@ async function spawn(host: Host, caller: Process, a: SpawnArgs, draft: AuditDraf
   const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
   const program = await programOf(host, caller, a.program, a.input);
   const input = program.accept === undefined ? a.input : program.accept(a.input);
-  const { place: at } = a;
+  const { place: at, [ALONG]: along } = a;
   const { journal } = caller;
   const process = await host.processes.spawn(caller, program, {
     ...(a.name === undefined ? {} : { name: a.name }),
@@ -102,7 +116,11 @@ async function spawn(host: Host, caller: Process, a: SpawnArgs, draft: AuditDraf
     ...(a.tier === undefined ? {} : { tier: a.tier }),
     ...(a.restart === undefined ? {} : { restart: a.restart }),
     ...(a.strategy === undefined ? {} : { strategy: a.strategy }),
-    ...(at === undefined || journal === undefined ? {} : { recorded: (pid) => journal.recordOf(at, pid) }),
+    ...(at === undefined || journal === undefined
+      ? along === undefined
+        ? {}
+        : { along }
+      : { along: (pid) => ({ appends: [journal.recordOf(at, pid)] }) }),
     rider: draft,
   });
   return process.pid;

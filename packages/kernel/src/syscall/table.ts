@@ -8,6 +8,7 @@ import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
 import { MESSAGE_ROWS } from "./rows-message.ts";
+import { SCHEDULE_ROWS } from "./rows-schedule.ts";
 import { PASS_ROWS } from "./rows-pass.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
@@ -39,6 +40,7 @@ export const SYSCALLS = {
   ...GROUP_ROWS,
   ...PASS_ROWS,
   ...MESSAGE_ROWS,
+  ...SCHEDULE_ROWS,
   ...EXEC_ROWS,
 } as const;
 

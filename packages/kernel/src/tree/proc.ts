@@ -7,6 +7,7 @@ import { formatGrant } from "../cap/grant.ts";
 import { formatRecord } from "../journal/format.ts";
 import { pidOfRunId } from "../proc/process-record.ts";
 import { SIGNALS, type Process } from "../proc/process.ts";
+import type { Schedule } from "../proc/schedule-table.ts";
 import { summarise } from "../proc/summary.ts";
 import type { Host } from "../syscall/host.ts";
 import { usageOf } from "../syscall/rows-budget.ts";
@@ -37,14 +38,25 @@ export function procProvider(host: Host): Provider {
     byRun,
     { description: "runs by their id, newest first" },
   );
+  const scheduled = collection(
+    () => host.schedules.all.map(({ id }): DirEntry => ({ name: String(id), type: "directory" })),
+    (name) => {
+      const id = Number(name);
+      const schedule = host.schedules.get(id);
+      return schedule === undefined || String(id) !== name ? undefined : scheduleNode(host, schedule);
+    },
+    { description: "schedules by their number, the next to come first" },
+  );
   const root = collection(
     () => [
       ...host.processes.all.map((process): DirEntry => ({ name: String(process.pid), type: "directory" })),
       { name: "runs", type: "directory" },
+      { name: "scheduled", type: "directory" },
       { name: "self", type: "link" },
     ],
     (name, viewer) => {
       if (name === "runs") return runs;
+      if (name === "scheduled") return scheduled;
       if (name === "self") return { type: "link", target: `/proc/${viewer}` as VfsPath };
       return byPid(name);
     },
@@ -111,6 +123,31 @@ function processNode(host: Host, process: Process): VirtualNode {
       },
     },
     { entityType: "process", description: process.identity.name, status: process.state.name },
+  );
+}
+
+function scheduleNode(host: Host, schedule: Schedule): VirtualNode {
+  const { id, name, isPaused } = schedule;
+  const order = (what: string, call: RowCall): VirtualNode => ({
+    type: "file",
+    description: `exec it to ${what} the schedule`,
+    text: () => `exec this file to ${what} the schedule\n`,
+    exec: { inputSchema: {}, call: () => call },
+  });
+  return directory(
+    {
+      status: jsonFile(() => shown(host, host.schedules.get(id) ?? null), {
+        description: "when it acts, and how it went",
+      }),
+      cancel: order("end", { row: "unschedule", args: { id } }),
+      pause: order("pause", { row: "setSchedule", args: { id, paused: true } }),
+      resume: order("resume", { row: "setSchedule", args: { id, paused: false } }),
+    },
+    {
+      entityType: "schedule",
+      status: isPaused ? "paused" : "active",
+      ...(name === undefined ? {} : { description: name }),
+    },
   );
 }
 

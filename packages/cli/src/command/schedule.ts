@@ -1,0 +1,246 @@
+// `ergos schedule`: what is started at an instant, every so often, or by cron. `ergos up`: a host that stays for it.
+
+import { parseDuration } from "@ergos/compiler/duration";
+import { MISSED, OVERLAPS, type KernelEvent, KernelError, type ProgramSource, type Schedule } from "@ergos/kernel";
+import {
+  type Command,
+  EXIT_OK,
+  type Invocation,
+  UsageError,
+  listOption,
+  openDirectory,
+  readPairs,
+  required,
+  textOption,
+} from "../command.ts";
+import type { ErgOs } from "../connect.ts";
+import { findModule, labelOf } from "../module-program.ts";
+import { type Output, formatCount, table } from "../terminal.ts";
+import { openHost } from "./run.ts";
+
+export const scheduleCommand: Command = {
+  name: "schedule",
+  arguments: 2,
+  summary: "list what is started by the clock, or add, pause, resume or remove it",
+  usage:
+    "list | add <manifest | module> (--cron PATTERN [--zone ZONE] | --every DURATION | --in DURATION | --at INSTANT) [--name NAME] [--input key=value]... [--pipeline NAME] [--missed skip|once|all] [--overlap allow|skip|cancel] [--times N] | pause <id | name> | resume <id | name> | remove <id | name>",
+  examples: [
+    "ergos schedule add digest.yaml --cron '0 7 * * MON-FRI' --zone Europe/Berlin --name morning",
+    "ergos schedule add ./sync.ts --every 15m --overlap skip --missed skip",
+    "ergos schedule list",
+    "ergos schedule pause morning",
+    "ergos up",
+  ],
+  options: {
+    cron: { type: "string" },
+    zone: { type: "string" },
+    every: { type: "string" },
+    in: { type: "string" },
+    at: { type: "string" },
+    name: { type: "string" },
+    input: { type: "string", multiple: true, short: "i" },
+    pipeline: { type: "string" },
+    missed: { type: "string" },
+    overlap: { type: "string" },
+    times: { type: "string" },
+  },
+  run: async (invocation) => {
+    const what = invocation.positionals[0] ?? "list";
+    if (what === "list") return list(invocation);
+    const request = what === "add" ? requestOf(invocation) : undefined;
+    if (request === undefined && !["pause", "resume", "remove"].includes(what))
+      throw new UsageError(`schedule takes list, add, pause, resume or remove; found ${what}`);
+    await using os = await openDirectory(invocation);
+    const { out } = invocation;
+    if (request !== undefined) {
+      const made = await os.call("schedule", request);
+      out.answer(made, () => `schedule ${made.id} acts ${nextText(made)}; a host must be running then: ergos up`);
+      return EXIT_OK;
+    }
+    const { id } = await find(os, required(invocation, 1, "the schedule"));
+    if (what === "remove") {
+      await os.call("unschedule", { id });
+      out.answer({ id }, () => `schedule ${id} is removed`);
+      return EXIT_OK;
+    }
+    const changed = await os.call("setSchedule", { id, paused: what === "pause" });
+    out.answer(changed, () => `schedule ${id} ${changed.isPaused ? "is paused" : `acts ${nextText(changed)}`}`);
+    return EXIT_OK;
+  },
+};
+
+async function list(invocation: Invocation): Promise<number> {
+  await using os = await openDirectory(invocation);
+  invocation.out.answer(await os.call("schedules", {}), (schedules) =>
+    schedules.length === 0
+      ? "no schedules; make one with: ergos schedule add PROGRAM --every 15m"
+      : scheduleTable(schedules, invocation.out),
+  );
+  return EXIT_OK;
+}
+
+function scheduleTable(schedules: readonly Schedule[], out: Output): string {
+  const rows = schedules.map((one) => [
+    String(one.id),
+    one.name ?? "",
+    one.cron === undefined
+      ? one.everyMs === undefined
+        ? "once"
+        : `every ${one.everyMs} ms`
+      : `${one.cron}${one.zone === undefined ? "" : ` ${one.zone}`}`,
+    one.isPaused ? out.style("yellow", "paused") : new Date(one.next).toISOString(),
+    formatCount(one.runs),
+    formatCount(one.missedRuns + one.skippedRuns),
+    one.last?.error === undefined ? "" : out.style("red", one.last.error.message),
+  ]);
+  return table([["ID", "NAME", "WHEN", "NEXT", "RUNS", "LEFT OUT", "LAST"], ...rows]);
+}
+
+const nextText = ({ next }: Schedule): string => `next at ${new Date(next).toISOString()}`;
+
+async function find(os: ErgOs, name: string): Promise<Schedule> {
+  const found = (await os.call("schedules", {})).find((one) => String(one.id) === name || one.name === name);
+  if (found === undefined)
+    throw new KernelError("ENOENT", `there is no schedule ${name}; \`ergos schedule list\` shows them`);
+  return found;
+}
+
+function requestOf(invocation: Invocation) {
+  const file = findModule(required(invocation, 1, "the manifest or module"), process.cwd());
+  const pipeline = textOption(invocation, "pipeline");
+  const source: ProgramSource = {
+    module: file,
+    cwd: process.cwd(),
+    ...(pipeline === undefined ? {} : { export: pipeline }),
+  };
+  const pairs = listOption(invocation, "input");
+  const name = textOption(invocation, "name");
+  const at = textOption(invocation, "at");
+  const instant = at === undefined ? undefined : Date.parse(at);
+  if (Number.isNaN(instant)) throw new UsageError(`--at takes an instant as 2026-12-24T18:00:00Z, found ${at ?? ""}`);
+  const cron = textOption(invocation, "cron");
+  const zone = textOption(invocation, "zone");
+  const times = textOption(invocation, "times");
+  if (times !== undefined && !/^[1-9]\d{0,14}$/.test(times))
+    throw new UsageError(`--times takes a whole number of at least 1, found ${times}`);
+  const everyMs = duration(invocation, "every");
+  const inMs = duration(invocation, "in");
+  const missed = oneOf(invocation, "missed", MISSED);
+  const overlap = oneOf(invocation, "overlap", OVERLAPS);
+  return {
+    action: {
+      spawn: {
+        program: source,
+        name: name ?? pipeline ?? labelOf(file),
+        ...(pairs.length === 0 ? {} : { input: readPairs("input", pairs) }),
+      },
+    },
+    ...(name === undefined ? {} : { name }),
+    ...(cron === undefined ? {} : { cron }),
+    // Patterns are read as the clock on the wall shows them.
+    ...(cron === undefined && zone === undefined
+      ? {}
+      : { zone: zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone }),
+    ...(everyMs === undefined ? {} : { everyMs }),
+    ...(inMs === undefined ? {} : { inMs }),
+    ...(instant === undefined ? {} : { at: instant }),
+    ...(missed === undefined ? {} : { missed }),
+    ...(overlap === undefined ? {} : { overlap }),
+    ...(times === undefined ? {} : { times: Number(times) }),
+  };
+}
+
+function duration(invocation: Invocation, name: string): number | undefined {
+  const text = textOption(invocation, name);
+  if (text === undefined) return undefined;
+  const ms = parseDuration(text);
+  if (ms === undefined || ms < 1) throw new UsageError(`--${name} takes a duration as 30s, 15m or 2h, found ${text}`);
+  return Math.round(ms);
+}
+
+function oneOf<const Choice extends string>(
+  invocation: Invocation,
+  name: string,
+  choices: readonly Choice[],
+): Choice | undefined {
+  const text = textOption(invocation, name);
+  const found = choices.find((choice) => choice === text);
+  if (text !== undefined && found === undefined)
+    throw new UsageError(`--${name} takes ${choices.join(", ")}; found ${text}`);
+  return found;
+}
+
+/** Events that whoever watches a host wants to see. */
+const SHOWN = [
+  "process.started",
+  "process.resumed",
+  "process.completed",
+  "process.failed",
+  "process.cancelled",
+  "process.restarting",
+  "process.escalated",
+  "process.quarantined",
+  "schedule.fired",
+  "schedule.missed",
+  "schedule.skipped",
+  "schedule.failed",
+  "ask.raised",
+] as const;
+
+export const upCommand: Command = {
+  name: "up",
+  arguments: 0,
+  summary: "keep a host running: runs go on, schedules act, sleepers are woken",
+  usage: "",
+  examples: ["ergos up", "ergos up --json >> ergos.log"],
+  options: {},
+  run: async (invocation) => {
+    const { out } = invocation;
+    await using os = await openHost(invocation, true);
+    if (os.isRemote)
+      throw new KernelError("EBUSY", `a host is running over ${invocation.dir} already; other commands reach it`);
+    const stopped = Promise.withResolvers<void>();
+    const stop = (): void => stopped.resolve();
+    process.once("SIGINT", stop);
+    process.once("SIGTERM", stop);
+    const events = os.events({ names: SHOWN });
+    const schedules = await os.call("schedules", {});
+    const [first] = schedules;
+    out.line(
+      `up over ${invocation.dir}: ${os.resumed.length} runs go on, ${schedules.length} schedules${first === undefined ? "" : `, the first ${nextText(first)}`}. Ctrl-C ends it; what runs then sleeps`,
+    );
+    const showing = (async () => {
+      for await (const event of events) out.answer(event, eventText);
+    })();
+    await Promise.race([stopped.promise, showing]);
+    // It ends with the host.
+    showing.catch(() => undefined);
+    process.off("SIGINT", stop);
+    process.off("SIGTERM", stop);
+    return EXIT_OK;
+  },
+};
+
+function eventText({ at, name, pid, data }: KernelEvent): string {
+  const {
+    name: label,
+    error,
+    child,
+    action,
+    delayMs,
+  } = data as {
+    readonly name?: string;
+    readonly error?: { readonly message: string };
+    readonly child?: number;
+    readonly action?: string;
+    readonly delayMs?: number;
+  };
+  const more = [
+    label,
+    action,
+    child === undefined ? undefined : `process ${child}`,
+    delayMs === undefined ? undefined : `in ${delayMs} ms`,
+    error?.message,
+  ];
+  return [new Date(at).toISOString(), name, pid, ...more.filter((text) => text !== undefined)].join(" ");
+}

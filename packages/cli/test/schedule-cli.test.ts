@@ -1,0 +1,97 @@
+// `ergos schedule` and `ergos up` as a user types them, with a host that is killed in between.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
+
+const directory = useDirectory();
+let cwd: string;
+let host: ChildProcess | undefined;
+beforeEach(() => {
+  cwd = directory.path;
+  writeFileSync(
+    join(cwd, "job.mjs"),
+    `import { appendFileSync } from "node:fs";
+export default (input, ctx) => ctx.step("run", () => appendFileSync(input.file, ctx.pid + "\\n"));
+`,
+  );
+});
+afterEach(() => host?.kill("SIGKILL"));
+
+const ergos = (...args: readonly string[]) => runErgos(args, { cwd });
+const json = (...args: readonly string[]): unknown => JSON.parse(ergos(...args, "--json").stdout);
+function up(): { readonly child: ChildProcess; readonly output: () => string } {
+  const child = spawn(process.execPath, [BIN, "up"], { cwd, env: environment(), stdio: ["ignore", "pipe", "pipe"] });
+  host = child;
+  let text = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (piece: Buffer) => (text += piece.toString()));
+  return { child, output: () => text };
+}
+const lines = (): readonly string[] =>
+  existsSync(join(cwd, "ran")) ? readFileSync(join(cwd, "ran"), "utf8").trim().split("\n") : [];
+async function until(isSo: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 2000 && !isSo(); tries++) await delay(5);
+}
+
+test("a schedule acts while a host is up, not while it is down, and goes on with the next", async () => {
+  const add = ["schedule", "add", "job.mjs", "--input", `file=${join(cwd, "ran")}`];
+  expect(ergos(...add, "--every", "100ms", "--name", "often", "--missed", "skip")).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/schedule 1 acts next at .*ergos up/) as unknown,
+  });
+  await delay(250);
+  // Nobody who only looks does anything.
+  expect(ergos("schedule").stdout).toMatch(/often +every 100 ms/);
+  expect(lines()).toEqual([]);
+
+  const first = up();
+  await until(() => lines().length >= 3);
+  expect(ergos("schedule", "add", "job.mjs", "--in", "1h").stdout).toContain("schedule 2");
+  first.child.kill("SIGKILL");
+  await once(first.child, "close");
+  expect(first.output()).toMatch(/up over .*: 0 runs go on, 1 schedules, the first next at/);
+  expect(first.output()).toMatch(/schedule\.fired 1 often spawn process \d+/);
+  const ran = lines().length;
+
+  const second = up();
+  await until(() => lines().length >= ran + 2);
+  expect(ergos("schedule", "pause", "often").stdout).toContain("is paused");
+  await delay(150);
+  const paused = lines().length;
+  await delay(250);
+  expect(lines()).toHaveLength(paused);
+  expect(ergos("up")).toMatchObject({ status: 1, stderr: expect.stringContaining("EBUSY") as unknown });
+  expect(json("schedule", "list")).toMatchObject([
+    { id: 1, isPaused: true },
+    { id: 2, runs: 0 },
+  ]);
+  expect(ergos("schedule", "remove", "often").status).toBe(0);
+  second.child.kill("SIGTERM");
+  const [status] = (await once(second.child, "close")) as [number];
+  expect([status, new Set(lines()).size]).toEqual([0, lines().length]);
+});
+
+test("what cannot be scheduled is told before anything is kept", () => {
+  const add = (...more: readonly string[]) => ergos("schedule", "add", "job.mjs", ...more);
+  expect(add("--cron", "61 * * * *")).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("minute") as unknown,
+  });
+  expect(add("--cron", "0 7 * * *", "--zone", "Mars/Base").stderr).toContain("Europe/Berlin");
+  expect(add().stderr).toContain("one of cron");
+  for (const wrong of [
+    ["--every", "soon"],
+    ["--at", "tomorrow"],
+    ["--in", "1h", "--times", "0"],
+    ["--in", "1h", "--missed", "no"],
+  ])
+    expect(add(...wrong).status).toBe(2);
+  expect(ergos("schedule", "add", "nothing.mjs", "--in", "1h").stderr).toContain("nothing.mjs does not exist");
+  expect(ergos("schedule", "remove", "nightly").stderr).toContain("there is no schedule nightly");
+  expect(ergos("schedule", "dance").status).toBe(2);
+  expect(json("schedule")).toEqual([]);
+});

@@ -1,0 +1,44 @@
+// What the kernel does for a process when the time has come, or something has happened: plain data, kept in the store.
+
+import type { Batch } from "../abi/metastore.ts";
+import { KernelError } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import type { Schema } from "../base/schema.ts";
+
+/** Changes that belong into the commit of something else. */
+export type Along = Pick<Batch, "puts" | "deletes" | "appends">;
+
+/** One of: start a program as `spawn` does, send a message as `send` does, wake a sleeping process. */
+export interface Action {
+  readonly spawn?: Readonly<Record<string, unknown>>;
+  readonly message?: Readonly<Record<string, unknown>>;
+  readonly wake?: Pid;
+}
+
+export const ACTION_SCHEMA: Schema = {
+  type: "object",
+  properties: {
+    spawn: { type: "object", required: ["program"], properties: {}, additionalProperties: true },
+    message: { type: "object", required: ["to", "body"], properties: {}, additionalProperties: true },
+    wake: { type: "integer", minimum: 1 },
+  },
+  additionalProperties: false,
+};
+
+/** @throws {EINVAL} it names none, or several, or holds a program that cannot be kept */
+export function assertAction(action: Action): void {
+  const named = (["spawn", "message", "wake"] as const).filter((name) => action[name] !== undefined);
+  if (named.length !== 1)
+    throw new KernelError(
+      "EINVAL",
+      `an action is one of spawn, message and wake; found ${named.join(" and ") || "none"}`,
+    );
+  const program = action.spawn?.["program"];
+  const isData =
+    typeof program === "string" || (typeof program === "object" && program !== null && !("run" in program));
+  if (action.spawn !== undefined && !isData)
+    throw new KernelError("EINVAL", "an action is kept: it names its program, or the module that it is in");
+}
+
+export const nameOfAction = ({ spawn, message }: Action): string =>
+  spawn === undefined ? (message === undefined ? "wake" : "message") : "spawn";

@@ -1,0 +1,338 @@
+// Schedules: what is done at an instant, every so often, or by a calendar.
+//
+// H1  An occurrence and what it does are one commit with the schedule's next instant: each happens once, whatever
+//     becomes of the host.
+// H2  A schedule acts as the process that made it, with its rights of that moment, and ends with it.
+// H3  What was due while no host acted is done by the schedule's policy: not at all, once, or each, up to a bound.
+// H4  Nothing is done before the host is told to act (`activate`).
+
+import type { Calendar } from "../abi/calendar.ts";
+import type { Metastore } from "../abi/metastore.ts";
+import type { Platform, Timer } from "../abi/platform.ts";
+import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import { type Action, type Along, assertAction, nameOfAction } from "./action.ts";
+import { setAlarm } from "./alarm.ts";
+import type { Family } from "./family.ts";
+import type { Process } from "./process.ts";
+
+export const MISSED = ["skip", "once", "all"] as const;
+export const OVERLAPS = ["allow", "skip", "cancel"] as const;
+
+export interface ScheduleRequest {
+  /** For people; two schedules of a process do not share one. */
+  readonly name?: string;
+  /** One of four: a pattern of cron, in the zone (default UTC); */
+  readonly cron?: string;
+  readonly zone?: string;
+  /** every so many milliseconds; */
+  readonly everyMs?: number;
+  /** at an instant, in wall-clock milliseconds; */
+  readonly at?: number;
+  /** or in so many milliseconds. */
+  readonly inMs?: number;
+  readonly action: Action;
+  /** What was due while no host acted: `skip`, `once` (default) for all of it, or `all`, up to a hundred. */
+  readonly missed?: (typeof MISSED)[number];
+  /** When the process that it started last still lives: `allow`, `skip` (default), or `cancel` that one. */
+  readonly overlap?: (typeof OVERLAPS)[number];
+  /** It is over after so many occurrences. */
+  readonly times?: number;
+}
+
+export interface Schedule extends Omit<ScheduleRequest, "inMs" | "at"> {
+  readonly id: number;
+  /** The process that made it, and acts. */
+  readonly pid: Pid;
+  readonly created: number;
+  /** Wall-clock milliseconds of the next occurrence. */
+  readonly next: number;
+  readonly isPaused: boolean;
+  /** Occurrences that were done; times at which one or several were left out because no host acted; left out because the last one was not over. */
+  readonly runs: number;
+  readonly missedRuns: number;
+  readonly skippedRuns: number;
+  readonly last?: { readonly at: number; readonly pid?: Pid; readonly error?: ErrorRecord };
+  /** Late occurrences in a row that were done. */
+  readonly caughtUp: number;
+}
+
+export interface ScheduleParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly platform: Platform;
+  readonly family: Family;
+  readonly calendar: Calendar | undefined;
+  /** Does something as a process, with what belongs into the same commit; the pid of what it has started. */
+  readonly act: (process: Process, action: Action, along: (pid?: Pid) => Along) => Promise<Pid | undefined>;
+  readonly kill: (process: Process) => Promise<void>;
+}
+
+const FORMAT = 1;
+const NEXT_KEY = "sys/schedule";
+const keyOf = (id: number): string => `sc/${String(id).padStart(10, "0")}`;
+/** An occurrence is late after so many milliseconds: then its policy says what becomes of it. */
+const LATE_MS = 60_000;
+const CATCH_UP_MAX = 100;
+
+export class ScheduleTable {
+  readonly #parts: ScheduleParts;
+  readonly #schedules = new Map<number, Schedule>();
+  readonly #alarms = new Map<number, Timer>();
+  /** Occurrences under way. */
+  readonly #firing = new Map<number, Promise<void>>();
+  #next = 1;
+  #isActive = false;
+
+  constructor(parts: ScheduleParts) {
+    this.#parts = parts;
+  }
+
+  async boot(): Promise<void> {
+    const { store, family } = this.#parts;
+    this.#next = Number((await store.get(NEXT_KEY))?.value ?? 1);
+    const gone: string[] = [];
+    for (let from = "sc/"; ;) {
+      const page = await store.scan({ from, to: "sc0" }, { limit: 1000 });
+      for (const { key, value } of page) {
+        const schedule = decode(String(value));
+        const owner = family.get(schedule.pid);
+        if (owner === undefined || owner.hasEnded) gone.push(key);
+        else this.#schedules.set(schedule.id, schedule);
+      }
+      const last = page.at(-1);
+      if (last === undefined) break;
+      from = `${last.key}0`;
+    }
+    if (gone.length > 0) await this.#parts.committer.commit({ deletes: gone });
+  }
+
+  /** From now on occurrences are done; what was missed is looked at at once. */
+  activate(): void {
+    this.#isActive = true;
+    for (const schedule of this.#schedules.values()) this.#arm(schedule);
+  }
+
+  /** All schedules, the next to come first. */
+  get all(): readonly Schedule[] {
+    return [...this.#schedules.values()].sort((one, two) => one.next - two.next || one.id - two.id);
+  }
+
+  get(id: number): Schedule | undefined {
+    return this.#schedules.get(id);
+  }
+
+  /**
+   * @throws {EINVAL} it says not exactly one time, or one that cannot be · {EEXIST} the process has one of that name
+   * @throws {EAGAIN} there are as many as there may be · {ENOTSUP} this host knows no calendar
+   */
+  async add(process: Process, request: ScheduleRequest, rider?: Rider): Promise<Schedule> {
+    const { platform, committer } = this.#parts;
+    assertAction(request.action);
+    const { inMs, at, ...rest } = request;
+    const now = platform.clock.now();
+    const times = [request.cron, request.everyMs, at, inMs].filter((time) => time !== undefined);
+    if (times.length !== 1)
+      throw new KernelError("EINVAL", `a schedule has one of cron, everyMs, at and inMs; found ${times.length}`);
+    if (request.zone !== undefined && request.cron === undefined)
+      throw new KernelError("EINVAL", "a time zone belongs to a cron pattern; an instant has none");
+    const { name } = request;
+    if (name !== undefined && this.all.some((one) => one.pid === process.pid && one.name === name))
+      throw new KernelError("EEXIST", `process ${process.pid} has a schedule ${JSON.stringify(name)} already`);
+    if (this.#schedules.size >= LIMITS.schedulesMax)
+      throw new KernelError("EAGAIN", `this host has ${LIMITS.schedulesMax} schedules, which is its limit`);
+    const next = at ?? (inMs === undefined ? this.#after(request, now, now) : now + inMs);
+    if (next === undefined)
+      throw new KernelError("EINVAL", `${JSON.stringify(request.cron)} names no instant that will ever come`);
+    const schedule: Schedule = {
+      ...rest,
+      id: this.#next++,
+      pid: process.pid,
+      created: committer.now(),
+      next,
+      isPaused: false,
+      runs: 0,
+      missedRuns: 0,
+      skippedRuns: 0,
+      caughtUp: 0,
+    };
+    await committer.commit({ puts: [putOf(schedule), { key: NEXT_KEY, value: String(this.#next) }] }, undefined, rider);
+    this.#schedules.set(schedule.id, schedule);
+    this.#arm(schedule);
+    return schedule;
+  }
+
+  /** @throws {ENOENT} there is none of this number */
+  async remove(id: number, rider?: Rider): Promise<void> {
+    await this.#settled(id);
+    await this.#parts.committer.commit({ deletes: [keyOf(id)] }, undefined, rider);
+    this.#forget(id);
+  }
+
+  /** Lets it wait until it is told to go on; then its next instant is one to come. */
+  async pause(id: number, isPaused: boolean, rider?: Rider): Promise<Schedule> {
+    const schedule = await this.#settled(id);
+    const now = this.#parts.platform.clock.now();
+    const next = isPaused ? schedule.next : (this.#after(schedule, schedule.next, now) ?? schedule.next);
+    const changed = { ...schedule, isPaused, next: Math.max(next, schedule.next) };
+    await this.#parts.committer.commit({ puts: [putOf(changed)] }, undefined, rider);
+    this.#schedules.set(id, changed);
+    this.#arm(changed);
+    return changed;
+  }
+
+  /** Ends the schedules of a process with it (H2). */
+  async drop(pid: Pid): Promise<void> {
+    const own = this.all.filter((one) => one.pid === pid);
+    if (own.length === 0) return;
+    for (const { id } of own) this.#forget(id);
+    await this.#parts.committer.commit({ deletes: own.map(({ id }) => keyOf(id)) });
+  }
+
+  close(): void {
+    this.#isActive = false;
+    for (const alarm of this.#alarms.values()) alarm.cancel();
+  }
+
+  /** A schedule of which no occurrence is under way. */
+  async #settled(id: number): Promise<Schedule> {
+    await this.#firing.get(id);
+    const schedule = this.#schedules.get(id);
+    if (schedule === undefined)
+      throw new KernelError("ENOENT", `there is no schedule ${id}; /proc/scheduled lists them`, {
+        syscall: "schedule",
+      });
+    return schedule;
+  }
+
+  #forget(id: number): void {
+    this.#schedules.delete(id);
+    this.#alarms.get(id)?.cancel();
+    this.#alarms.delete(id);
+  }
+
+  /** The next instant after `now`, for one whose last was `from`; none where it is over. */
+  #after(
+    { cron, zone, everyMs }: Pick<ScheduleRequest, "cron" | "zone" | "everyMs">,
+    from: number,
+    now: number,
+  ): number | undefined {
+    // A clock that was set back does not hold up what has its interval of time.
+    if (everyMs !== undefined)
+      return now < from ? now + everyMs : from + everyMs * Math.max(1, Math.ceil((now + 1 - from) / everyMs));
+    if (cron === undefined) return undefined;
+    const { calendar } = this.#parts;
+    if (calendar === undefined)
+      throw new KernelError("ENOTSUP", "this host knows no calendar: schedules have everyMs, at or inMs here");
+    return calendar.next(cron, zone ?? "UTC", Math.max(from, now));
+  }
+
+  #arm(schedule: Schedule): void {
+    const { id, next, isPaused } = schedule;
+    this.#alarms.get(id)?.cancel();
+    this.#alarms.delete(id);
+    if (!this.#isActive || isPaused) return;
+    this.#alarms.set(
+      id,
+      setAlarm(this.#parts.platform, next, () => void this.#due(id), { idle: true }),
+    );
+  }
+
+  async #due(id: number): Promise<void> {
+    const schedule = this.#schedules.get(id);
+    if (schedule === undefined || this.#firing.has(id) || !this.#isActive) return;
+    // The store is poisoned and says so to everybody; the next start goes on.
+    const firing = this.#fire(schedule).catch(() => undefined);
+    this.#firing.set(id, firing);
+    await firing;
+    this.#firing.delete(id);
+    const after = this.#schedules.get(id);
+    if (after !== undefined && after !== schedule) this.#arm(after);
+  }
+
+  async #fire(schedule: Schedule): Promise<void> {
+    const { platform, family } = this.#parts;
+    const { id, pid, next: due, missed = "once", overlap = "skip", last, action } = schedule;
+    const process = family.get(pid);
+    if (process === undefined || !process.isAlive || process.isEnding) return this.drop(pid);
+    const now = platform.clock.now();
+    const isLate = now - due > LATE_MS;
+    const caughtUp = isLate ? schedule.caughtUp + 1 : 0;
+    if (isLate && (missed === "skip" || caughtUp > CATCH_UP_MAX)) {
+      const left = { ...schedule, missedRuns: schedule.missedRuns + 1, caughtUp: 0 };
+      return this.#move(left, due, now, "schedule.missed");
+    }
+    const running = last?.pid === undefined ? undefined : family.get(last.pid);
+    const isRunning = running !== undefined && !running.hasEnded;
+    if (isRunning && overlap === "skip")
+      return this.#move({ ...schedule, skippedRuns: schedule.skippedRuns + 1 }, due, now, "schedule.skipped");
+    if (isRunning && overlap === "cancel") await this.#parts.kill(running).catch(() => undefined);
+    const from = missed === "all" ? due : now;
+    const done: Schedule = { ...schedule, runs: schedule.runs + 1, caughtUp };
+    const after = (started?: Pid): Schedule | undefined =>
+      this.#following({ ...done, last: { at: now, ...(started === undefined ? {} : { pid: started }) } }, due, from);
+    let started: Pid | undefined;
+    try {
+      started = await this.#parts.act(process, action, (child) => alongOf(id, after(child)));
+    } catch (error) {
+      const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
+      return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });
+    }
+    this.#keep(id, after(started));
+    this.#tell(schedule, "schedule.fired", started === undefined ? {} : { child: started });
+  }
+
+  /** Goes on to the next occurrence without doing this one. */
+  async #move(
+    schedule: Schedule,
+    due: number,
+    now: number,
+    event: "schedule.missed" | "schedule.skipped" | "schedule.failed",
+    data: Readonly<Record<string, unknown>> = {},
+  ): Promise<void> {
+    const after = this.#following(schedule, due, now);
+    await this.#parts.committer.commit(alongOf(schedule.id, after));
+    this.#keep(schedule.id, after);
+    this.#tell(schedule, event, data);
+  }
+
+  /** The schedule with its next instant; nothing where it is over. */
+  #following(schedule: Schedule, due: number, now: number): Schedule | undefined {
+    if (schedule.times !== undefined && schedule.runs >= schedule.times) return undefined;
+    const next = this.#after(schedule, due, now);
+    return next === undefined ? undefined : { ...schedule, next };
+  }
+
+  #keep(id: number, schedule: Schedule | undefined): void {
+    // Its process may have ended meanwhile.
+    if (!this.#schedules.has(id)) return;
+    if (schedule === undefined) this.#forget(id);
+    else this.#schedules.set(id, schedule);
+  }
+
+  #tell(
+    { id, pid, name, next, action }: Schedule,
+    event: "schedule.fired" | "schedule.missed" | "schedule.skipped" | "schedule.failed",
+    data: Readonly<Record<string, unknown>>,
+  ): void {
+    const what = { id, due: next, action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
+    this.#parts.committer.publish({ name: event, pid, data: { ...what, ...data } });
+  }
+}
+
+const putOf = (schedule: Schedule): NonNullable<Along["puts"]>[number] => ({
+  key: keyOf(schedule.id),
+  value: JSON.stringify({ v: FORMAT, ...schedule }),
+});
+
+const alongOf = (id: number, schedule: Schedule | undefined): Along =>
+  schedule === undefined ? { deletes: [keyOf(id)] } : { puts: [putOf(schedule)] };
+
+function decode(value: string): Schedule {
+  // Written by `putOf` only.
+  const { v, ...schedule } = JSON.parse(value) as Schedule & { readonly v: number };
+  if (v === FORMAT) return schedule;
+  throw new KernelError("EVERSION", `a schedule has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
+}

@@ -1,0 +1,61 @@
+// Rows about schedules.
+
+import { LIMITS } from "../base/limits.ts";
+import { ACTION_SCHEMA } from "../proc/action.ts";
+import { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "../proc/schedule-table.ts";
+import type { Host } from "./host.ts";
+import { type Target, args, flag, integer, row } from "./row.ts";
+
+type Numbered = { readonly id: number };
+const id = { type: "integer", minimum: 1, description: "number of a schedule" } as const;
+const onSchedule = (_host: Host, _caller: unknown, a: Numbered): Target => ({ resource: `/proc/scheduled/${a.id}` });
+
+export const SCHEDULE_ROWS = {
+  schedule: row<ScheduleRequest, Promise<Schedule>>({
+    right: "schedule.manage",
+    kind: "mutation",
+    summary: "has the kernel start a program, send a message or wake a process: at an instant, every so often, by cron",
+    schema: args(
+      {
+        name: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+        cron: { type: "string", minLength: 1, maxLength: 256 },
+        zone: { type: "string", minLength: 1, maxLength: 64 },
+        everyMs: { type: "integer", minimum: 1, maximum: LIMITS.sleepMsMax },
+        at: integer,
+        inMs: { type: "integer", minimum: 0, maximum: LIMITS.sleepMsMax },
+        action: ACTION_SCHEMA,
+        missed: { type: "string", enum: MISSED },
+        overlap: { type: "string", enum: OVERLAPS },
+        times: { type: "integer", minimum: 1 },
+      },
+      ["action"],
+    ),
+    target: () => ({ resource: "/proc/scheduled" }),
+    audited: ({ action: _action, ...rest }) => rest,
+    handle: (host, caller, request, _target, draft) => host.schedules.add(caller, request, draft),
+  }),
+  schedules: row<Record<string, never>, readonly Schedule[]>({
+    right: "schedule.read",
+    kind: "query",
+    summary: "all schedules, the next to come first",
+    schema: args({}),
+    target: () => ({ resource: "/proc/scheduled" }),
+    handle: (host) => host.vault.maskData(host.schedules.all),
+  }),
+  unschedule: row<Numbered, Promise<void>>({
+    right: "schedule.manage",
+    kind: "mutation",
+    summary: "ends a schedule; what it has started goes on",
+    schema: args({ id }, ["id"]),
+    target: onSchedule,
+    handle: (host, _caller, a, _target, draft) => host.schedules.remove(a.id, draft),
+  }),
+  setSchedule: row<Numbered & { readonly paused: boolean }, Promise<Schedule>>({
+    right: "schedule.manage",
+    kind: "mutation",
+    summary: "lets a schedule wait, or go on with its next instant to come",
+    schema: args({ id, paused: flag }, ["id", "paused"]),
+    target: onSchedule,
+    handle: (host, _caller, a, _target, draft) => host.schedules.pause(a.id, a.paused, draft),
+  }),
+} as const;
