@@ -26,6 +26,14 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "list what is started by the clock, or add, pause, resume or remove it",
     load: async () => (await import("./command/schedule.ts")).scheduleCommand,
   },
+  trigger: {
+    summary: "list what is started when something happens, or add or remove it",
+    load: async () => (await import("./command/trigger.ts")).triggerCommand,
+  },
+  publish: {
+    summary: "tell something to whom it concerns",
+    load: async () => (await import("./command/trigger.ts")).publishCommand,
+  },
   up: {
     summary: "keep a host running: runs go on, schedules act, sleepers are woken",
     load: async () => (await import("./command/schedule.ts")).upCommand,

@@ -1,4 +1,4 @@
-// `ergos schedule` and `ergos up` as a user types them, with a host that is killed in between.
+// `ergos schedule`, `ergos trigger` and `ergos up` as a user types them, with a host that is killed in between.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -95,3 +95,41 @@ test("what cannot be scheduled is told before anything is kept", () => {
   expect(ergos("schedule", "dance").status).toBe(2);
   expect(json("schedule")).toEqual([]);
 });
+
+test("a run starts when another completes, and when something is published, also while no host was up", async () => {
+  writeFileSync(
+    join(cwd, "seen.mjs"),
+    `import { appendFileSync } from "node:fs";
+export default (input, ctx) =>
+  ctx.step("run", () => appendFileSync(${JSON.stringify(join(cwd, "ran"))}, input.topic + " " + JSON.stringify(input.body.name ?? input.body) + "\\n"));
+`,
+  );
+  writeFileSync(join(cwd, "first.mjs"), "export default () => 1;\n");
+  expect(
+    ergos("trigger", "add", "process.completed", "seen.mjs", "--where", "name=first", "--name", "after"),
+  ).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining("trigger 1 acts on process.completed") as unknown,
+  });
+  expect(ergos("trigger", "add", "orders.*", "seen.mjs").status).toBe(0);
+  expect(ergos("publish", "orders.created", '{"number":7}').stdout).toBe("published orders.created\n");
+  expect(ergos("run", "first.mjs").status).toBe(0);
+  // Its own run has ended, and with it the host that could have started what follows.
+  const first = up();
+  await until(() => lines().length >= 2);
+  expect(ergos("publish", "orders.paid", "8").status).toBe(0);
+  await until(() => lines().length >= 3);
+  first.child.kill("SIGTERM");
+  await once(first.child, "close");
+
+  expect(lines().toSorted()).toEqual(['orders.created {"number":7}', "orders.paid 8", 'process.completed "first"']);
+  expect(json("trigger", "list")).toMatchObject([
+    { name: "after", runs: 1 },
+    { topic: "orders.*", runs: 2 },
+  ]);
+  expect(ergos("trigger", "remove", "after").status).toBe(0);
+  expect(ergos("trigger", "remove", "after").stderr).toContain("there is no trigger after");
+  expect(ergos("publish", "process.completed").stderr).toContain("EINVAL");
+  expect(ergos("publish", "orders.x", "{").status).toBe(2);
+  expect(ergos("trigger", "add", "a b", "seen.mjs").stderr).toContain("no pattern");
+}, 60_000);

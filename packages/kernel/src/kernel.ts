@@ -27,6 +27,7 @@ import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { PostOffice } from "./proc/post-office.ts";
+import { TriggerTable } from "./proc/trigger-table.ts";
 import { ScheduleTable } from "./proc/schedule-table.ts";
 import { SeatTable } from "./proc/seat-table.ts";
 import { ProcessTable } from "./proc/process-table.ts";
@@ -135,6 +136,7 @@ export class Kernel implements AsyncDisposable {
           void asks.withdraw(process.pid).catch(() => undefined);
           void post.drop(process.pid).catch(() => undefined);
           void schedules.drop(process.pid).catch(() => undefined);
+          void triggers.drop(process.pid).catch(() => undefined);
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
@@ -159,6 +161,14 @@ export class Kernel implements AsyncDisposable {
       act: (...what) => act(kernel.host, ...what),
       kill: (process) => processes.kill(process, "TERM"),
     });
+    const triggers = new TriggerTable({
+      store,
+      committer,
+      bus,
+      family: processes.family,
+      recall: (pid) => processes.recall(pid),
+      act: (...what) => act(kernel.host, ...what),
+    });
     await fs.boot();
     await accounts.boot();
     await asks.boot();
@@ -166,6 +176,7 @@ export class Kernel implements AsyncDisposable {
     const owner = await processes.boot(parts.user ?? "owner");
     await post.boot();
     await schedules.boot();
+    await triggers.boot();
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
     const seats = new SeatTable({ store, committer, layers, processes, passes });
@@ -178,6 +189,7 @@ export class Kernel implements AsyncDisposable {
       passes,
       seats,
       schedules,
+      triggers,
       platform,
       store,
       objects,
@@ -225,10 +237,11 @@ export class Kernel implements AsyncDisposable {
     return kernel;
   }
 
-  /** Begins to act of itself: schedules, and waking what sleeps. A host that is only looked at does not. */
+  /** Begins to act of itself: schedules, triggers, and waking what sleeps. A host that is only looked at does not. */
   activate(): void {
     this.host.processes.sleeper.activate();
     this.host.schedules.activate();
+    this.host.triggers.activate();
   }
 
   /** The calls of the owner's process, which holds every right. */
@@ -301,6 +314,7 @@ export class Kernel implements AsyncDisposable {
   async #close(): Promise<void> {
     try {
       this.host.schedules.close();
+      this.host.triggers.close();
       await this.host.processes.suspendAll();
       await this.host.audit.close();
     } finally {

@@ -25,8 +25,11 @@ import {
   type Priority,
   type ProcessContext,
   type RunId,
+  type Schedule,
+  type ScheduleRequest,
   type Signal,
   type SpawnArgs,
+  type Trigger,
   takeOutcome,
   toPid,
   toErrorRecord,
@@ -375,6 +378,28 @@ export class RunContext<Input = unknown> {
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
   collapse(name: string): Promise<readonly Collapsed[]> {
     return this.step(name, async () => this.os.call("collapse", {}));
+  }
+
+  /** Tells everybody who listens to a topic, as `orders.created`; once, over restarts too. */
+  publish(name: string, topic: string, body?: unknown): Promise<void> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("publish", { place, topic, body }));
+  }
+
+  /**
+   * Has what happens under a topic sent to this process from now on, each once and over restarts too: `receive` takes
+   * it, with a `Happening` as its body. Events of the kernel are topics too, as `process.completed`.
+   */
+  subscribe(name: string, topic: string, where?: Readonly<Record<string, unknown>>): Promise<Trigger> {
+    const place = this.#placeOf(name);
+    const own = { place, topic, action: { message: { to: this.pid } }, ...(where === undefined ? {} : { where }) };
+    return this.#once(place, async () => this.os.call("trigger", own));
+  }
+
+  /** Has the kernel do something at an instant, every so often, or by cron, for as long as this process lives. */
+  schedule(name: string, request: ScheduleRequest): Promise<Schedule> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("schedule", { place, name, ...request }));
   }
 
   /** Signals that are sent to this process, as they come; TERM and INT also abort `signal`. */

@@ -105,36 +105,44 @@ async function find(os: ErgOs, name: string): Promise<Schedule> {
   return found;
 }
 
-function requestOf(invocation: Invocation) {
-  const file = findModule(required(invocation, 1, "the manifest or module"), process.cwd());
+/** What an action starts: the program at a place of the arguments, with `--name`, `--pipeline` and `--input`. */
+export function startingOf(invocation: Invocation, place: number) {
+  const file = findModule(required(invocation, place, "the manifest or module"), process.cwd());
   const pipeline = textOption(invocation, "pipeline");
-  const source: ProgramSource = {
+  const program: ProgramSource = {
     module: file,
     cwd: process.cwd(),
     ...(pipeline === undefined ? {} : { export: pipeline }),
   };
   const pairs = listOption(invocation, "input");
-  const name = textOption(invocation, "name");
+  return {
+    program,
+    name: textOption(invocation, "name") ?? pipeline ?? labelOf(file),
+    ...(pairs.length === 0 ? {} : { input: readPairs("input", pairs) }),
+  };
+}
+
+export function timesOf(invocation: Invocation): { readonly times?: number } {
+  const times = textOption(invocation, "times");
+  if (times === undefined) return {};
+  if (/^[1-9]\d{0,14}$/.test(times)) return { times: Number(times) };
+  throw new UsageError(`--times takes a whole number of at least 1, found ${times}`);
+}
+
+function requestOf(invocation: Invocation) {
+  const spawn = startingOf(invocation, 1);
   const at = textOption(invocation, "at");
   const instant = at === undefined ? undefined : Date.parse(at);
   if (Number.isNaN(instant)) throw new UsageError(`--at takes an instant as 2026-12-24T18:00:00Z, found ${at ?? ""}`);
   const cron = textOption(invocation, "cron");
   const zone = textOption(invocation, "zone");
-  const times = textOption(invocation, "times");
-  if (times !== undefined && !/^[1-9]\d{0,14}$/.test(times))
-    throw new UsageError(`--times takes a whole number of at least 1, found ${times}`);
+  const name = textOption(invocation, "name");
   const everyMs = duration(invocation, "every");
   const inMs = duration(invocation, "in");
   const missed = oneOf(invocation, "missed", MISSED);
   const overlap = oneOf(invocation, "overlap", OVERLAPS);
   return {
-    action: {
-      spawn: {
-        program: source,
-        name: name ?? pipeline ?? labelOf(file),
-        ...(pairs.length === 0 ? {} : { input: readPairs("input", pairs) }),
-      },
-    },
+    action: { spawn },
     ...(name === undefined ? {} : { name }),
     ...(cron === undefined ? {} : { cron }),
     // Patterns are read as the clock on the wall shows them.
@@ -146,7 +154,7 @@ function requestOf(invocation: Invocation) {
     ...(instant === undefined ? {} : { at: instant }),
     ...(missed === undefined ? {} : { missed }),
     ...(overlap === undefined ? {} : { overlap }),
-    ...(times === undefined ? {} : { times: Number(times) }),
+    ...timesOf(invocation),
   };
 }
 
@@ -184,6 +192,9 @@ const SHOWN = [
   "schedule.missed",
   "schedule.skipped",
   "schedule.failed",
+  "trigger.fired",
+  "trigger.missed",
+  "trigger.failed",
   "ask.raised",
 ] as const;
 
@@ -205,9 +216,10 @@ export const upCommand: Command = {
     process.once("SIGTERM", stop);
     const events = os.events({ names: SHOWN });
     const schedules = await os.call("schedules", {});
+    const triggers = await os.call("triggers", {});
     const [first] = schedules;
     out.line(
-      `up over ${invocation.dir}: ${os.resumed.length} runs go on, ${schedules.length} schedules${first === undefined ? "" : `, the first ${nextText(first)}`}. Ctrl-C ends it; what runs then sleeps`,
+      `up over ${invocation.dir}: ${os.resumed.length} runs go on, ${schedules.length} schedules${first === undefined ? "" : `, the first ${nextText(first)}`}, ${triggers.length} triggers. Ctrl-C ends it; what runs then sleeps`,
     );
     const showing = (async () => {
       for await (const event of events) out.answer(event, eventText);

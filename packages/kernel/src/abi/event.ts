@@ -59,6 +59,13 @@ const schedule = (summary: string, more: Readonly<Record<string, Schema>> = {}):
   payload: payload({ id: count, name: text, due: count, action: text, ...more }),
   overflow: "drop",
 });
+const trigger = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "process",
+  source: "volatile",
+  summary,
+  payload: payload({ id: count, name: text, topic: text, action: text, ...more }),
+  overflow: "drop",
+});
 const file = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
   class: "fs",
   source: "log",
@@ -118,6 +125,16 @@ export const EVENTS = {
   "schedule.missed": schedule("an occurrence was left out because no host acted when it was due"),
   "schedule.skipped": schedule("an occurrence was left out because the process of the last one still lives"),
   "schedule.failed": schedule("an occurrence could not be done", { error }),
+  "topic.published": {
+    class: "process",
+    source: "log",
+    summary: "a process has told something to whom it concerns",
+    payload: payload({ topic: text, body: {} }),
+    overflow: "error",
+  },
+  "trigger.fired": trigger("a trigger has acted on an event", { child: count }),
+  "trigger.missed": trigger("events were no longer kept when a host acted again; the trigger goes on behind them"),
+  "trigger.failed": trigger("what a trigger does for an event could not be done", { error }),
   "node.started": node("a node of a plan began an attempt", "volatile", { attempt: count }),
   "node.completed": node("a node or step has its outcome", "journal", { ms: { type: "number" } }),
   "node.failed": node("a node or step failed for good", "journal", { error }),

@@ -51,8 +51,11 @@ export const LIMITS = {
   mailboxMax: 1000,
   mailboxBytesMax: 16 * MIB,
   messageBytesMax: MIB,
-  /** Schedules of one host. */
+  /** Schedules and triggers of one host. */
   schedulesMax: 10_000,
+  triggersMax: 1000,
+  /** Bytes of JSON that one publication holds. */
+  publicationBytesMax: 64 * KIB,
   /** Questions of one process that nobody has answered. */
   asksMax: 256,
   /** Times a host may die while it resumes a process before that process is quarantined. */

@@ -13,6 +13,7 @@ import { KernelError } from "../base/errno.ts";
 import { type Pid, type Seq, toPid } from "../base/id.ts";
 import { type GlobMatcher, compileGlob } from "../base/glob.ts";
 import { LIMITS } from "../base/limits.ts";
+import { bodyOf, compileTopics, holds, topicOf } from "./topic.ts";
 
 export const EVENT_LOG = "events";
 
@@ -22,6 +23,14 @@ export interface EventFilter {
   readonly pids?: readonly Pid[];
   /** Matches `path` or `oldPath` of file events; events without a path never match. */
   readonly glob?: string;
+  /** Patterns of topics, as `orders.*`; an event of the kernel is its own topic. */
+  readonly topics?: readonly string[];
+  /** Fields of the event that must have these values; `a.b` goes into objects. */
+  readonly where?: Readonly<Record<string, unknown>>;
+  /** Events kept for a slow reader (default and at most 10,000), and what becomes of more than that. */
+  readonly buffer?: number;
+  /** As the table of events says (default), or always: `error` ends the subscription, `drop` leaves out the newest, `drop-oldest` the oldest. */
+  readonly overflow?: "error" | "drop" | "drop-oldest";
   /** Begin behind this position; logged events since then come first. */
   readonly after?: Seq;
   readonly signal?: AbortSignal;
@@ -108,17 +117,19 @@ export class EventBus {
   /** Events as an async iterable, collected from this call on; ends when its signal aborts or its consumer stops. */
   subscribe(filter: EventFilter): AsyncGenerator<KernelEvent, void, undefined> {
     const inbox: Inbox = { buffer: [], failure: undefined, wake: undefined };
+    const room = Math.min(filter.buffer ?? LIMITS.subscriberBufferMax, LIMITS.subscriberBufferMax);
     const stop = this.observe(filter, (event) => {
       // After a gap nothing more is taken: the subscriber is told where to begin again.
       if (inbox.failure !== undefined) return;
-      if (inbox.buffer.length < LIMITS.subscriberBufferMax) inbox.buffer.push(event);
-      else if (EVENTS[event.name].overflow === "drop") this.#dropped++;
-      else {
-        inbox.failure ??= new KernelError(
+      const overflow = inbox.buffer.length < room ? undefined : (filter.overflow ?? EVENTS[event.name].overflow);
+      if (overflow === "error")
+        inbox.failure = new KernelError(
           "EAGAIN",
-          `a subscriber fell ${LIMITS.subscriberBufferMax} events behind; subscribe again after ${inbox.buffer.at(-1)?.seq ?? 0}`,
+          `a subscriber fell ${room} events behind; subscribe again after ${inbox.buffer.at(-1)?.seq ?? 0}`,
         );
-      }
+      else if (overflow !== undefined) this.#dropped++;
+      if (overflow === "drop-oldest") inbox.buffer.shift();
+      if (overflow === undefined || overflow === "drop-oldest") inbox.buffer.push(event);
       inbox.wake?.();
     });
     const events = this.#drain(filter, inbox, stop, this.#store.seq);
@@ -192,7 +203,11 @@ function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
   const classes = filter.classes === undefined ? undefined : new Set<string>(filter.classes);
   const pids = filter.pids === undefined ? undefined : new Set<number>(filter.pids);
   const glob: GlobMatcher | undefined = filter.glob === undefined ? undefined : compileGlob(filter.glob);
+  const topics = filter.topics === undefined ? undefined : compileTopics(filter.topics);
+  const { where } = filter;
   return (event) => {
+    if (topics !== undefined && !topics(topicOf(event))) return false;
+    if (where !== undefined && !holds(where, bodyOf(event))) return false;
     if (names !== undefined && !names.has(event.name)) return false;
     if (classes !== undefined && !classes.has(EVENTS[event.name].class)) return false;
     if (pids !== undefined && !pids.has(event.pid)) return false;

@@ -19,7 +19,7 @@ export const ACTION_SCHEMA: Schema = {
   type: "object",
   properties: {
     spawn: { type: "object", required: ["program"], properties: {}, additionalProperties: true },
-    message: { type: "object", required: ["to", "body"], properties: {}, additionalProperties: true },
+    message: { type: "object", required: ["to"], properties: {}, additionalProperties: true },
     wake: { type: "integer", minimum: 1 },
   },
   additionalProperties: false,

@@ -68,6 +68,8 @@ export interface SpawnOptions {
   readonly strategy?: Strategy;
   /** Changes that belong into the commit of the spawn. */
   readonly along?: (pid: Pid) => Along;
+  /** On whose order the kernel starts it, as `schedule 3`. */
+  readonly cause?: string;
   /** Goes along with that commit. */
   readonly rider?: Rider | undefined;
 }
@@ -297,6 +299,7 @@ export class ProcessTable {
       ...(group === undefined ? {} : { group }),
       ...standing,
       ...(restart === undefined ? {} : { restart }),
+      ...(options.cause === undefined ? {} : { cause: options.cause }),
       ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
     };
     let { capability } = parent;
@@ -323,8 +326,9 @@ export class ProcessTable {
     this.family.add(process);
     try {
       const along = options.along?.(pid);
+      const isAlone = along === undefined || Object.keys(along).length === 0;
       if (durable) await this.#commitSpawn(process, program, change, options.rider, along);
-      else if (change !== undefined || along !== undefined || pid >= this.#reservedPid)
+      else if (change !== undefined || !isAlone || pid >= this.#reservedPid)
         await this.#commitVolatileSpawn(change, options.rider, along);
     } catch (error) {
       this.family.remove(process);

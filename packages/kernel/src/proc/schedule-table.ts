@@ -66,7 +66,12 @@ export interface ScheduleParts {
   readonly family: Family;
   readonly calendar: Calendar | undefined;
   /** Does something as a process, with what belongs into the same commit; the pid of what it has started. */
-  readonly act: (process: Process, action: Action, along: (pid?: Pid) => Along) => Promise<Pid | undefined>;
+  readonly act: (
+    process: Process,
+    action: Action,
+    along: (pid?: Pid) => Along,
+    cause: string,
+  ) => Promise<Pid | undefined>;
   readonly kill: (process: Process) => Promise<void>;
 }
 
@@ -128,7 +133,12 @@ export class ScheduleTable {
    * @throws {EINVAL} it says not exactly one time, or one that cannot be · {EEXIST} the process has one of that name
    * @throws {EAGAIN} there are as many as there may be · {ENOTSUP} this host knows no calendar
    */
-  async add(process: Process, request: ScheduleRequest, rider?: Rider): Promise<Schedule> {
+  async add(
+    process: Process,
+    request: ScheduleRequest,
+    along: (schedule: Schedule) => Along,
+    rider?: Rider,
+  ): Promise<Schedule> {
     const { platform, committer } = this.#parts;
     assertAction(request.action);
     const { inMs, at, ...rest } = request;
@@ -158,7 +168,8 @@ export class ScheduleTable {
       skippedRuns: 0,
       caughtUp: 0,
     };
-    await committer.commit({ puts: [putOf(schedule), { key: NEXT_KEY, value: String(this.#next) }] }, undefined, rider);
+    const puts = [putOf(schedule), { key: NEXT_KEY, value: String(this.#next) }];
+    await committer.commit({ ...along(schedule), puts }, undefined, rider);
     this.#schedules.set(schedule.id, schedule);
     this.#arm(schedule);
     return schedule;
@@ -275,7 +286,7 @@ export class ScheduleTable {
       this.#following({ ...done, last: { at: now, ...(started === undefined ? {} : { pid: started }) } }, due, from);
     let started: Pid | undefined;
     try {
-      started = await this.#parts.act(process, action, (child) => alongOf(id, after(child)));
+      started = await this.#parts.act(process, action, (child) => alongOf(id, after(child)), `schedule ${id}`);
     } catch (error) {
       const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
       return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });

@@ -22,6 +22,8 @@ export interface ProcessSummary {
   readonly code?: number;
   readonly signal?: string;
   readonly error?: ErrorRecord;
+  /** On whose order the kernel has started it, as `schedule 3`. */
+  readonly cause?: string;
   /** How often it was restarted lately. */
   readonly restarts?: number;
   /** It was put to sleep, and is woken by a message, a signal, or at this instant. */
@@ -50,6 +52,7 @@ export function summarise(process: Process): ProcessSummary {
     ...(exit === undefined ? {} : { code: exit.code }),
     ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
     ...(error === undefined ? {} : { error }),
+    ...(identity.cause === undefined ? {} : { cause: identity.cause }),
     ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),
     ...(process.sleep === undefined ? {} : { sleep: process.sleep }),
     usage: { ...process.usage },

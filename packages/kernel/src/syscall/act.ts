@@ -1,14 +1,14 @@
-// Doing what a schedule says, as the process that made it: by the same calls, so that rights, policy, budget and
+// Doing what a schedule or a trigger says, as the process that made it: by the same calls, so that rights, policy, budget and
 // audit are those of any call.
 
 import type { Pid } from "../base/id.ts";
+import { assertValid } from "../base/schema.ts";
 import type { Action, Along } from "../proc/action.ts";
 import type { Letter } from "../proc/post-office.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { ALONG } from "./row.ts";
+import { ORDER } from "./row.ts";
 import type { SpawnArgs } from "./rows-process.ts";
-import { assertValid } from "../base/schema.ts";
 import { SYSCALLS } from "./table.ts";
 
 /**
@@ -20,16 +20,18 @@ export async function act(
   process: Process,
   { spawn, message, wake }: Action,
   along: (pid?: Pid) => Along,
+  cause: string,
 ): Promise<Pid | undefined> {
   const os = host.osOf(process);
+  const order = { along, cause };
   if (spawn !== undefined) {
     assertValid(SYSCALLS.spawn.schema, spawn, "what is started");
     // As just checked.
-    return os.call("spawn", { ...(spawn as unknown as SpawnArgs), [ALONG]: along });
+    return os.call("spawn", { ...(spawn as unknown as SpawnArgs), [ORDER]: order });
   }
   if (message !== undefined) {
-    assertValid(SYSCALLS.send.schema, message, "the message");
-    await os.call("send", { ...(message as unknown as Letter), [ALONG]: along });
+    assertValid(SYSCALLS.send.schema, { body: null, ...message }, "the message");
+    await os.call("send", { body: null, ...(message as unknown as Omit<Letter, "body">), [ORDER]: order });
     return undefined;
   }
   // Waking what is awake changes nothing: it may happen twice, and never not at all.

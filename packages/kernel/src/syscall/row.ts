@@ -51,10 +51,15 @@ export interface Row<Args, Result> {
 /** Keeps the types of a row's arguments and result. */
 export const row = <Args, Result>(definition: Row<Args, Result>): Row<Args, Result> => definition;
 
-/** What belongs into the commit of a call that the kernel makes itself. */
-export const ALONG: unique symbol = Symbol("along");
-export interface WithAlong {
-  readonly [ALONG]?: (pid?: Pid) => Along;
+/** Marks a call that the kernel makes itself, for a schedule or a trigger. */
+export const ORDER: unique symbol = Symbol("order");
+export interface Ordered {
+  readonly [ORDER]?: {
+    /** What belongs into the commit of the call; of one that starts something, with its pid. */
+    readonly along: (pid?: Pid) => Along;
+    /** Whose order it is, as `schedule 3`. */
+    readonly cause: string;
+  };
 }
 
 export interface AtPlace {

@@ -5,7 +5,7 @@ import { KernelError } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import { MESSAGE_KINDS, type Message, PRIORITIES } from "../ipc/mailbox.ts";
 import type { Letter, Wanted } from "../proc/post-office.ts";
-import { ALONG, type AtPlace, type WithAlong, anything, args, integer, pid, place, row, text } from "./row.ts";
+import { type AtPlace, ORDER, type Ordered, anything, args, integer, pid, place, row, text } from "./row.ts";
 
 const anyKind = { type: "string", enum: MESSAGE_KINDS } as const;
 /** What a process may call its own message; the others are the kernel's word. */
@@ -18,7 +18,7 @@ const toProcess = (_host: unknown, _caller: unknown, { to }: { readonly to: Pid 
 });
 
 export const MESSAGE_ROWS = {
-  send: row<Letter & AtPlace & WithAlong, Promise<{ readonly id: string }>>({
+  send: row<Letter & AtPlace & Ordered, Promise<{ readonly id: string }>>({
     right: "msg.send",
     kind: "mutation",
     summary: "sends a message to a process; `key` makes a repetition the same message",
@@ -28,8 +28,8 @@ export const MESSAGE_ROWS = {
     ]),
     target: toProcess,
     audited: ({ body: _body, ...rest }) => rest,
-    handle: (host, caller, { place: at, [ALONG]: along, ...letter }, _target, draft) =>
-      host.post.send(caller, letter, at, draft, along?.()),
+    handle: (host, caller, { place: at, [ORDER]: order, ...letter }, _target, draft) =>
+      host.post.send(caller, letter, at, draft, order?.along()),
   }),
   receive: row<Wanted & AtPlace, Promise<Message | null>>({
     right: "msg.receive",

@@ -12,6 +12,7 @@ import type { Grant } from "../cap/grant.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
+import type { Along } from "../proc/action.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
@@ -19,11 +20,11 @@ import { type ProcessSummary, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
-import { takeOutcome } from "./rows-work.ts";
+import { placed } from "./placed.ts";
 import {
-  ALONG,
   type AtPlace,
-  type WithAlong,
+  ORDER,
+  type Ordered,
   anything,
   args,
   flag,
@@ -36,7 +37,7 @@ import {
   text,
 } from "./row.ts";
 
-export interface SpawnArgs extends AtPlace, WithAlong {
+export interface SpawnArgs extends AtPlace, Ordered {
   /**
    * A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is; with an export
    * alone, one of the caller's own module, in the same runtime.
@@ -98,12 +99,17 @@ async function findProgram(host: Host, source: ProgramSource, input: unknown): P
   return host.loader(source, input);
 }
 
-async function spawn(host: Host, caller: Process, a: SpawnArgs, draft: AuditDraft | undefined): Promise<Pid> {
+async function spawn(
+  host: Host,
+  caller: Process,
+  a: SpawnArgs,
+  record: (outcome: Pid) => Along,
+  draft: AuditDraft | undefined,
+): Promise<Pid> {
   const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
   const program = await programOf(host, caller, a.program, a.input);
   const input = program.accept === undefined ? a.input : program.accept(a.input);
-  const { place: at, [ALONG]: along } = a;
-  const { journal } = caller;
+  const { [ORDER]: order } = a;
   const process = await host.processes.spawn(caller, program, {
     ...(a.name === undefined ? {} : { name: a.name }),
     ...(input === undefined ? {} : { input }),
@@ -116,11 +122,8 @@ async function spawn(host: Host, caller: Process, a: SpawnArgs, draft: AuditDraf
     ...(a.tier === undefined ? {} : { tier: a.tier }),
     ...(a.restart === undefined ? {} : { restart: a.restart }),
     ...(a.strategy === undefined ? {} : { strategy: a.strategy }),
-    ...(at === undefined || journal === undefined
-      ? along === undefined
-        ? {}
-        : { along }
-      : { along: (pid) => ({ appends: [journal.recordOf(at, pid)] }) }),
+    ...(order === undefined ? {} : { cause: order.cause }),
+    along: order?.along ?? record,
     rider: draft,
   });
   return process.pid;
@@ -178,21 +181,7 @@ export const PROCESS_ROWS = {
     handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
-      const journal = a.place === undefined ? undefined : caller.journal;
-      const before = a.place === undefined ? undefined : await journal?.begin(a.place);
-      if (before !== undefined) {
-        caller.usage.replayed++;
-        // Recorded below.
-        return takeOutcome(before) as Pid;
-      }
-      try {
-        const pid = await spawn(host, caller, a, draft);
-        if (journal !== undefined) caller.usage.steps++;
-        return pid;
-      } catch (error) {
-        if (a.place !== undefined) journal?.retract(a.place);
-        throw error;
-      }
+      return placed<Pid>(caller, a.place, (record) => spawn(host, caller, a, record, draft));
     },
   }),
   resume: row<
@@ -352,6 +341,10 @@ export const PROCESS_ROWS = {
       classes: { type: "array", items: { type: "string", enum: EVENT_CLASSES } },
       pids: { type: "array", items: pid },
       glob: text,
+      topics: { type: "array", items: text, maxItems: 100 },
+      where: stringMap,
+      buffer: { type: "integer", minimum: 1, maximum: LIMITS.subscriberBufferMax },
+      overflow: { type: "string", enum: ["error", "drop", "drop-oldest"] },
       after: integer,
     }),
     target: () => ({ resource: "/sys/events" }),

@@ -1,22 +1,25 @@
 // Rows about schedules.
 
+import type { JsonValue } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ACTION_SCHEMA } from "../proc/action.ts";
 import { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "../proc/schedule-table.ts";
 import type { Host } from "./host.ts";
-import { type Target, args, flag, integer, row } from "./row.ts";
+import { placed } from "./placed.ts";
+import { type AtPlace, type Target, args, flag, integer, place, row } from "./row.ts";
 
 type Numbered = { readonly id: number };
 const id = { type: "integer", minimum: 1, description: "number of a schedule" } as const;
 const onSchedule = (_host: Host, _caller: unknown, a: Numbered): Target => ({ resource: `/proc/scheduled/${a.id}` });
 
 export const SCHEDULE_ROWS = {
-  schedule: row<ScheduleRequest, Promise<Schedule>>({
+  schedule: row<ScheduleRequest & AtPlace, Promise<Schedule>>({
     right: "schedule.manage",
     kind: "mutation",
     summary: "has the kernel start a program, send a message or wake a process: at an instant, every so often, by cron",
     schema: args(
       {
+        place,
         name: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
         cron: { type: "string", minLength: 1, maxLength: 256 },
         zone: { type: "string", minLength: 1, maxLength: 64 },
@@ -32,7 +35,10 @@ export const SCHEDULE_ROWS = {
     ),
     target: () => ({ resource: "/proc/scheduled" }),
     audited: ({ action: _action, ...rest }) => rest,
-    handle: (host, caller, request, _target, draft) => host.schedules.add(caller, request, draft),
+    handle: (host, caller, { place: at, ...request }, _target, draft) =>
+      placed<Schedule>(caller, at, (record) =>
+        host.schedules.add(caller, request, (made) => record(made as Schedule & JsonValue), draft),
+      ),
   }),
   schedules: row<Record<string, never>, readonly Schedule[]>({
     right: "schedule.read",

@@ -3,7 +3,7 @@
 import { MODEL_REQUEST_SCHEMA, type ModelResponse } from "../abi/model.ts";
 import { orAborted } from "../base/abort.ts";
 import { setAlarm } from "../proc/alarm.ts";
-import { type ErrorRecord, fromErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Rider } from "../ipc/committer.ts";
@@ -310,10 +310,4 @@ async function sleepUntil(host: Host, signal: AbortSignal, until: number): Promi
   } finally {
     alarm.cancel();
   }
-}
-
-/** The value of an outcome, or its error thrown. */
-export function takeOutcome(outcome: Outcome): unknown {
-  if (outcome.error !== undefined) throw fromErrorRecord(outcome.error);
-  return outcome.value;
 }

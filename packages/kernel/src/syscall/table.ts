@@ -9,6 +9,7 @@ import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
 import { MESSAGE_ROWS } from "./rows-message.ts";
 import { SCHEDULE_ROWS } from "./rows-schedule.ts";
+import { TOPIC_ROWS } from "./rows-topic.ts";
 import { PASS_ROWS } from "./rows-pass.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
@@ -41,6 +42,7 @@ export const SYSCALLS = {
   ...PASS_ROWS,
   ...MESSAGE_ROWS,
   ...SCHEDULE_ROWS,
+  ...TOPIC_ROWS,
   ...EXEC_ROWS,
 } as const;
 

@@ -51,6 +51,18 @@ export function sysProvider(host: Host): Provider {
       asks: jsonFile(() => JSON.parse(JSON.stringify(host.asks.pending)) as JsonValue, {
         description: "questions that wait for a person",
       }),
+      triggers: collection(
+        () => host.triggers.all.map(({ id }): DirEntry => ({ name: String(id), type: "file" })),
+        (name) => {
+          const trigger = host.triggers.get(Number(name));
+          return trigger === undefined || String(trigger.id) !== name
+            ? undefined
+            : jsonFile(() => JSON.parse(JSON.stringify(host.vault.maskData(trigger))) as JsonValue, {
+                entityType: "trigger",
+              });
+        },
+        { description: "what is done when something happens" },
+      ),
       store: jsonFile(() => ({ seq: host.store.seq, durability: host.store.features.durability })),
     }),
   };

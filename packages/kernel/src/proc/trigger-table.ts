@@ -1,0 +1,306 @@
+// Triggers: what is done when something happens.
+//
+// X1  What a trigger does for an event is one commit with its position in the events: each is acted on at most once,
+//     and whatever was recorded while no host acted is acted on when one does, as far back as events are kept.
+// X2  A trigger acts as the process that made it, with its rights of that moment, and ends with it.
+// X3  It does not act on what it has caused itself: what a process it started, or one below that, does.
+
+import type { EventBus } from "../ipc/event-bus.ts";
+import { EVENTS, type KernelEvent } from "../abi/event.ts";
+import type { Metastore } from "../abi/metastore.ts";
+import { type ErrorRecord, KernelError, isKernelError, toErrorRecord } from "../base/errno.ts";
+import { type Pid, type Seq, toSeq } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import { bodyOf, compileTopics, topicOf } from "../ipc/topic.ts";
+import { type Action, type Along, assertAction, nameOfAction } from "./action.ts";
+import type { Family } from "./family.ts";
+import type { Process } from "./process.ts";
+
+export interface TriggerRequest {
+  /** For people; two triggers of a process do not share one. */
+  readonly name?: string;
+  /** Pattern of topics, as `orders.*`, or of events of the kernel, as `process.completed`. */
+  readonly topic: string;
+  /** Fields of the event that must have these values, as `{ "name": "nightly" }`; `a.b` goes into objects. */
+  readonly where?: Readonly<Record<string, unknown>>;
+  /** A program without input gets the event as it, a message without body has it as its body. */
+  readonly action: Action;
+  /** It is over after so many events. */
+  readonly times?: number;
+}
+
+export interface Trigger extends TriggerRequest {
+  readonly id: number;
+  /** The process that made it, and acts. */
+  readonly pid: Pid;
+  readonly created: number;
+  readonly runs: number;
+  /** Events up to this position were acted on, and of those at it so many. */
+  readonly after: Seq;
+  readonly done: number;
+  readonly last?: { readonly at: number; readonly pid?: Pid; readonly error?: ErrorRecord };
+}
+
+/** What a trigger hands on of an event. */
+export interface Happening {
+  readonly topic: string;
+  readonly body: unknown;
+  /** The process that it is of. */
+  readonly pid: Pid;
+  readonly at: number;
+  readonly seq: Seq;
+}
+
+export interface TriggerParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly bus: EventBus;
+  readonly family: Family;
+  readonly recall: (pid: Pid) => Promise<Process | undefined>;
+  readonly act: (
+    process: Process,
+    action: Action,
+    along: (pid?: Pid) => Along,
+    cause: string,
+  ) => Promise<Pid | undefined>;
+}
+
+const FORMAT = 1;
+const NEXT_KEY = "sys/trigger";
+const keyOf = (id: number): string => `tr/${String(id).padStart(10, "0")}`;
+const causeOf = (id: number): string => `trigger ${id}`;
+
+export class TriggerTable {
+  readonly #parts: TriggerParts;
+  readonly #triggers = new Map<number, Trigger>();
+  readonly #running = new Map<number, { readonly controller: AbortController; readonly over: Promise<void> }>();
+  #next = 1;
+  #isActive = false;
+
+  constructor(parts: TriggerParts) {
+    this.#parts = parts;
+  }
+
+  async boot(): Promise<void> {
+    const { store, family } = this.#parts;
+    this.#next = Number((await store.get(NEXT_KEY))?.value ?? 1);
+    const gone: string[] = [];
+    for (let from = "tr/"; ;) {
+      const page = await store.scan({ from, to: "tr0" }, { limit: 1000 });
+      for (const { key, value } of page) {
+        const trigger = decode(String(value));
+        const owner = family.get(trigger.pid);
+        if (owner === undefined || owner.hasEnded) gone.push(key);
+        else this.#triggers.set(trigger.id, trigger);
+      }
+      const last = page.at(-1);
+      if (last === undefined) break;
+      from = `${last.key}0`;
+    }
+    if (gone.length > 0) await this.#parts.committer.commit({ deletes: gone });
+  }
+
+  /** From now on triggers act, on what was recorded meanwhile first. */
+  activate(): void {
+    this.#isActive = true;
+    for (const trigger of this.#triggers.values()) this.#start(trigger);
+  }
+
+  get all(): readonly Trigger[] {
+    return [...this.#triggers.values()];
+  }
+
+  get(id: number): Trigger | undefined {
+    return this.#triggers.get(id);
+  }
+
+  /**
+   * Acts on what happens from now on.
+   * @throws {EINVAL} it is no pattern, or no action · {EEXIST} the process has one of that name
+   * @throws {EAGAIN} there are as many as there may be
+   */
+  async add(
+    process: Process,
+    request: TriggerRequest,
+    along: (trigger: Trigger) => Along,
+    rider?: Rider,
+  ): Promise<Trigger> {
+    const { committer, store } = this.#parts;
+    assertAction(request.action);
+    compileTopics([request.topic]);
+    const { name } = request;
+    if (name !== undefined && this.all.some((one) => one.pid === process.pid && one.name === name))
+      throw new KernelError("EEXIST", `process ${process.pid} has a trigger ${JSON.stringify(name)} already`);
+    if (this.#triggers.size >= LIMITS.triggersMax)
+      throw new KernelError("EAGAIN", `this host has ${LIMITS.triggersMax} triggers, which is its limit`);
+    const id = this.#next++;
+    const trigger = { ...request, id, pid: process.pid, created: committer.now(), runs: 0, after: store.seq, done: 0 };
+    const puts = [putOf(trigger), { key: NEXT_KEY, value: String(this.#next) }];
+    await committer.commit({ ...along(trigger), puts }, undefined, rider);
+    this.#triggers.set(id, trigger);
+    this.#start(trigger);
+    return trigger;
+  }
+
+  /** @throws {ENOENT} there is none of this number */
+  async remove(id: number, rider?: Rider): Promise<void> {
+    if (!this.#triggers.has(id))
+      throw new KernelError("ENOENT", `there is no trigger ${id}; /sys/triggers lists them`, { syscall: "untrigger" });
+    await this.#stop(id);
+    await this.#parts.committer.commit({ deletes: [keyOf(id)] }, undefined, rider);
+  }
+
+  /** Ends the triggers of a process with it (X2). */
+  async drop(pid: Pid): Promise<void> {
+    const own = this.all.filter((one) => one.pid === pid);
+    if (own.length === 0) return;
+    await Promise.all(own.map(({ id }) => this.#stop(id)));
+    await this.#parts.committer.commit({ deletes: own.map(({ id }) => keyOf(id)) });
+  }
+
+  close(): void {
+    this.#isActive = false;
+    for (const { controller } of this.#running.values()) controller.abort();
+  }
+
+  /** Forgets a trigger once what it is doing is done. */
+  async #stop(id: number): Promise<void> {
+    const running = this.#running.get(id);
+    this.#triggers.delete(id);
+    this.#running.delete(id);
+    running?.controller.abort();
+    await running?.over;
+  }
+
+  #start({ id }: Trigger): void {
+    if (!this.#isActive || this.#running.has(id)) return;
+    const controller = new AbortController();
+    const follow = async (): Promise<void> => {
+      while (this.#isFollowed(id, controller)) {
+        try {
+          await this.#follow(id, controller);
+        } catch (error) {
+          const code = isKernelError(error) ? error.code : undefined;
+          if (code === "ESTALE") await this.#skip(id);
+          // A subscription that has fallen too far behind begins again where the trigger is.
+          else if (code !== "EAGAIN") return;
+        }
+      }
+    };
+    this.#running.set(id, { controller, over: follow().catch(() => undefined) });
+  }
+
+  #isFollowed(id: number, { signal }: AbortController): boolean {
+    return this.#isActive && !signal.aborted && this.#triggers.has(id);
+  }
+
+  async #follow(id: number, controller: AbortController): Promise<void> {
+    const first = this.#triggers.get(id);
+    if (first === undefined) return;
+    const { topic, where, after } = first;
+    // Those of the position itself come again; so many of them were acted on.
+    const filter = { topics: [topic], ...(where === undefined ? {} : { where }), after: toSeq(Math.max(0, after - 1)) };
+    let seen = 0;
+    let at = after;
+    for await (const event of this.#parts.bus.subscribe({ ...filter, signal: controller.signal })) {
+      const trigger = this.#triggers.get(id);
+      if (trigger === undefined || !this.#isFollowed(id, controller)) return;
+      const isLogged = EVENTS[event.name].source === "log";
+      if (event.seq !== at) [at, seen] = [event.seq, 0];
+      if (isLogged) seen++;
+      const isDone = event.seq < trigger.after || (event.seq === trigger.after && isLogged && seen <= trigger.done);
+      if (isDone || (await this.#isOwn(event, id))) continue;
+      if (!(await this.#act(trigger, event, { after: at, done: seen }))) return;
+    }
+  }
+
+  /** Goes on with what happens now: what happened before is no longer kept. */
+  async #skip(id: number): Promise<void> {
+    const { committer, store } = this.#parts;
+    const trigger = this.#triggers.get(id);
+    if (trigger === undefined) return;
+    const moved = { ...trigger, after: store.seq, done: 0 };
+    await committer.commit({ puts: [putOf(moved)] });
+    this.#triggers.set(id, moved);
+    const { pid, name, topic, action } = trigger;
+    const data = { id, topic, action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
+    committer.publish({ name: "trigger.missed", pid, data });
+  }
+
+  /** Whether a trigger has caused an event itself (X3). */
+  async #isOwn({ pid }: KernelEvent, id: number): Promise<boolean> {
+    const { recall } = this.#parts;
+    for (let process = await recall(pid); process !== undefined;) {
+      if (process.identity.cause === causeOf(id)) return true;
+      const { ppid } = process.identity;
+      process = ppid === undefined ? undefined : await recall(ppid);
+    }
+    return false;
+  }
+
+  /** Acts on one event; whether the trigger goes on. */
+  async #act(trigger: Trigger, event: KernelEvent, at: Pick<Trigger, "after" | "done">): Promise<boolean> {
+    const { family, committer } = this.#parts;
+    const { id, pid, name, action } = trigger;
+    const process = family.get(pid);
+    if (process === undefined || !process.isAlive || process.isEnding) return false;
+    const moved: Trigger = { ...trigger, ...at, runs: trigger.runs + 1 };
+    const isOver = trigger.times !== undefined && moved.runs >= trigger.times;
+    const now = committer.now();
+    const after = (started?: Pid): Trigger => ({
+      ...moved,
+      last: { at: now, ...(started === undefined ? {} : { pid: started }) },
+    });
+    const along = (one: Trigger): Along => (isOver ? { deletes: [keyOf(id)] } : { puts: [putOf(one)] });
+    const data = { id, topic: topicOf(event), action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
+    let next: Trigger;
+    try {
+      const started = await this.#parts.act(
+        process,
+        withEvent(action, event),
+        (child) => along(after(child)),
+        causeOf(id),
+      );
+      next = after(started);
+      committer.publish({
+        name: "trigger.fired",
+        pid,
+        data: { ...data, ...(started === undefined ? {} : { child: started }) },
+      });
+    } catch (error) {
+      next = { ...moved, last: { at: now, error: toErrorRecord(error) } };
+      await committer.commit(along(next));
+      committer.publish({ name: "trigger.failed", pid, data: { ...data, error: toErrorRecord(error) } });
+    }
+    if (!this.#triggers.has(id)) return false;
+    if (isOver) {
+      this.#triggers.delete(id);
+      this.#running.delete(id);
+      return false;
+    }
+    this.#triggers.set(id, next);
+    return true;
+  }
+}
+
+/** What is started or sent without an input of its own gets the event. */
+function withEvent(action: Action, event: KernelEvent): Action {
+  const { pid, at, seq } = event;
+  const happening: Happening = { topic: topicOf(event), body: bodyOf(event), pid, at, seq };
+  const { spawn, message } = action;
+  if (spawn !== undefined) return { spawn: { input: happening, ...spawn } };
+  return message === undefined ? action : { message: { body: happening, ...message } };
+}
+
+const putOf = (trigger: Trigger): NonNullable<Along["puts"]>[number] => ({
+  key: keyOf(trigger.id),
+  value: JSON.stringify({ v: FORMAT, ...trigger }),
+});
+
+function decode(value: string): Trigger {
+  // Written by `putOf` only.
+  const { v, ...trigger } = JSON.parse(value) as Trigger & { readonly v: number };
+  if (v === FORMAT) return trigger;
+  throw new KernelError("EVERSION", `a trigger has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
+}

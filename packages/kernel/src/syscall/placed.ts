@@ -1,0 +1,40 @@
+// Calls that are made once at a place of a journal: their outcome is recorded in the commit of what they do.
+
+import type { Outcome } from "../journal/record.ts";
+import type { JsonValue } from "../base/json.ts";
+import { fromErrorRecord } from "../base/errno.ts";
+import type { Along } from "../proc/action.ts";
+import type { Process } from "../proc/process.ts";
+
+/** The value of an outcome, or its error thrown. */
+export function takeOutcome(outcome: Outcome): unknown {
+  if (outcome.error !== undefined) throw fromErrorRecord(outcome.error);
+  return outcome.value;
+}
+
+/**
+ * Does something once, over restarts too; without a place, or a journal, each time.
+ * @param act does it, and commits along what `record` makes of its outcome
+ */
+export async function placed<T>(
+  caller: Process,
+  place: string | undefined,
+  act: (record: (outcome: T & JsonValue) => Along) => Promise<T>,
+): Promise<T> {
+  const journal = place === undefined ? undefined : caller.journal;
+  if (place === undefined || journal === undefined) return act(() => ({}));
+  const before = await journal.begin(place);
+  if (before !== undefined) {
+    caller.usage.replayed++;
+    // Recorded below.
+    return takeOutcome(before) as T;
+  }
+  try {
+    const outcome = await act((value) => ({ appends: [journal.recordOf(place, value)] }));
+    caller.usage.steps++;
+    return outcome;
+  } catch (error) {
+    journal.retract(place);
+    throw error;
+  }
+}
