@@ -16,6 +16,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import { type Action, type Along, assertAction, nameOfAction } from "./action.ts";
 import { setAlarm } from "./alarm.ts";
 import type { Family } from "./family.ts";
+import { OwnedTable } from "./owned-table.ts";
 import type { Process } from "./process.ts";
 
 export const MISSED = ["skip", "once", "all"] as const;
@@ -75,58 +76,40 @@ export interface ScheduleParts {
   readonly kill: (process: Process) => Promise<void>;
 }
 
-const FORMAT = 1;
-const NEXT_KEY = "sys/schedule";
-const keyOf = (id: number): string => `sc/${String(id).padStart(10, "0")}`;
 /** An occurrence is late after so many milliseconds: then its policy says what becomes of it. */
 const LATE_MS = 60_000;
 const CATCH_UP_MAX = 100;
 
 export class ScheduleTable {
   readonly #parts: ScheduleParts;
-  readonly #schedules = new Map<number, Schedule>();
+  readonly #table: OwnedTable<Schedule>;
   readonly #alarms = new Map<number, Timer>();
   /** Occurrences under way. */
   readonly #firing = new Map<number, Promise<void>>();
-  #next = 1;
   #isActive = false;
 
   constructor(parts: ScheduleParts) {
     this.#parts = parts;
+    this.#table = new OwnedTable({ ...parts, what: "schedule", prefix: "sc", max: LIMITS.schedulesMax });
   }
 
-  async boot(): Promise<void> {
-    const { store, family } = this.#parts;
-    this.#next = Number((await store.get(NEXT_KEY))?.value ?? 1);
-    const gone: string[] = [];
-    for (let from = "sc/"; ;) {
-      const page = await store.scan({ from, to: "sc0" }, { limit: 1000 });
-      for (const { key, value } of page) {
-        const schedule = decode(String(value));
-        const owner = family.get(schedule.pid);
-        if (owner === undefined || owner.hasEnded) gone.push(key);
-        else this.#schedules.set(schedule.id, schedule);
-      }
-      const last = page.at(-1);
-      if (last === undefined) break;
-      from = `${last.key}0`;
-    }
-    if (gone.length > 0) await this.#parts.committer.commit({ deletes: gone });
+  boot(): Promise<void> {
+    return this.#table.boot();
   }
 
   /** From now on occurrences are done; what was missed is looked at at once. */
   activate(): void {
     this.#isActive = true;
-    for (const schedule of this.#schedules.values()) this.#arm(schedule);
+    for (const schedule of this.#table.all) this.#arm(schedule);
   }
 
   /** All schedules, the next to come first. */
   get all(): readonly Schedule[] {
-    return [...this.#schedules.values()].sort((one, two) => one.next - two.next || one.id - two.id);
+    return this.#table.all.toSorted((one, two) => one.next - two.next || one.id - two.id);
   }
 
   get(id: number): Schedule | undefined {
-    return this.#schedules.get(id);
+    return this.#table.get(id);
   }
 
   /**
@@ -148,17 +131,13 @@ export class ScheduleTable {
       throw new KernelError("EINVAL", `a schedule has one of cron, everyMs, at and inMs; found ${times.length}`);
     if (request.zone !== undefined && request.cron === undefined)
       throw new KernelError("EINVAL", "a time zone belongs to a cron pattern; an instant has none");
-    const { name } = request;
-    if (name !== undefined && this.all.some((one) => one.pid === process.pid && one.name === name))
-      throw new KernelError("EEXIST", `process ${process.pid} has a schedule ${JSON.stringify(name)} already`);
-    if (this.#schedules.size >= LIMITS.schedulesMax)
-      throw new KernelError("EAGAIN", `this host has ${LIMITS.schedulesMax} schedules, which is its limit`);
     const next = at ?? (inMs === undefined ? this.#after(request, now, now) : now + inMs);
     if (next === undefined)
       throw new KernelError("EINVAL", `${JSON.stringify(request.cron)} names no instant that will ever come`);
+    const { id, put } = this.#table.takeNumber(process.pid, request.name);
     const schedule: Schedule = {
       ...rest,
-      id: this.#next++,
+      id,
       pid: process.pid,
       created: committer.now(),
       next,
@@ -168,9 +147,9 @@ export class ScheduleTable {
       skippedRuns: 0,
       caughtUp: 0,
     };
-    const puts = [putOf(schedule), { key: NEXT_KEY, value: String(this.#next) }];
-    await committer.commit({ ...along(schedule), puts }, undefined, rider);
-    this.#schedules.set(schedule.id, schedule);
+    const { puts } = this.#table.changeOf(id, schedule);
+    await committer.commit({ ...along(schedule), puts: [...puts, put] }, undefined, rider);
+    this.#table.keep(id, schedule);
     this.#arm(schedule);
     return schedule;
   }
@@ -178,7 +157,7 @@ export class ScheduleTable {
   /** @throws {ENOENT} there is none of this number */
   async remove(id: number, rider?: Rider): Promise<void> {
     await this.#settled(id);
-    await this.#parts.committer.commit({ deletes: [keyOf(id)] }, undefined, rider);
+    await this.#parts.committer.commit(this.#table.changeOf(id, undefined), undefined, rider);
     this.#forget(id);
   }
 
@@ -188,18 +167,18 @@ export class ScheduleTable {
     const now = this.#parts.platform.clock.now();
     const next = isPaused ? schedule.next : (this.#after(schedule, schedule.next, now) ?? schedule.next);
     const changed = { ...schedule, isPaused, next: Math.max(next, schedule.next) };
-    await this.#parts.committer.commit({ puts: [putOf(changed)] }, undefined, rider);
-    this.#schedules.set(id, changed);
+    await this.#parts.committer.commit(this.#table.changeOf(id, changed), undefined, rider);
+    this.#table.keep(id, changed);
     this.#arm(changed);
     return changed;
   }
 
   /** Ends the schedules of a process with it (H2). */
   async drop(pid: Pid): Promise<void> {
-    const own = this.all.filter((one) => one.pid === pid);
-    if (own.length === 0) return;
-    for (const { id } of own) this.#forget(id);
-    await this.#parts.committer.commit({ deletes: own.map(({ id }) => keyOf(id)) });
+    for (const { id } of this.#table.ofProcess(pid)) {
+      this.#forget(id);
+      await this.#parts.committer.commit(this.#table.changeOf(id, undefined));
+    }
   }
 
   close(): void {
@@ -210,7 +189,7 @@ export class ScheduleTable {
   /** A schedule of which no occurrence is under way. */
   async #settled(id: number): Promise<Schedule> {
     await this.#firing.get(id);
-    const schedule = this.#schedules.get(id);
+    const schedule = this.#table.get(id);
     if (schedule === undefined)
       throw new KernelError("ENOENT", `there is no schedule ${id}; /proc/scheduled lists them`, {
         syscall: "schedule",
@@ -219,7 +198,7 @@ export class ScheduleTable {
   }
 
   #forget(id: number): void {
-    this.#schedules.delete(id);
+    this.#table.keep(id, undefined);
     this.#alarms.get(id)?.cancel();
     this.#alarms.delete(id);
   }
@@ -252,14 +231,14 @@ export class ScheduleTable {
   }
 
   async #due(id: number): Promise<void> {
-    const schedule = this.#schedules.get(id);
+    const schedule = this.#table.get(id);
     if (schedule === undefined || this.#firing.has(id) || !this.#isActive) return;
     // The store is poisoned and says so to everybody; the next start goes on.
     const firing = this.#fire(schedule).catch(() => undefined);
     this.#firing.set(id, firing);
     await firing;
     this.#firing.delete(id);
-    const after = this.#schedules.get(id);
+    const after = this.#table.get(id);
     if (after !== undefined && after !== schedule) this.#arm(after);
   }
 
@@ -286,7 +265,12 @@ export class ScheduleTable {
       this.#following({ ...done, last: { at: now, ...(started === undefined ? {} : { pid: started }) } }, due, from);
     let started: Pid | undefined;
     try {
-      started = await this.#parts.act(process, action, (child) => alongOf(id, after(child)), `schedule ${id}`);
+      started = await this.#parts.act(
+        process,
+        action,
+        (child) => this.#table.changeOf(id, after(child)),
+        `schedule ${id}`,
+      );
     } catch (error) {
       const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
       return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });
@@ -304,7 +288,7 @@ export class ScheduleTable {
     data: Readonly<Record<string, unknown>> = {},
   ): Promise<void> {
     const after = this.#following(schedule, due, now);
-    await this.#parts.committer.commit(alongOf(schedule.id, after));
+    await this.#parts.committer.commit(this.#table.changeOf(schedule.id, after));
     this.#keep(schedule.id, after);
     this.#tell(schedule, event, data);
   }
@@ -318,9 +302,9 @@ export class ScheduleTable {
 
   #keep(id: number, schedule: Schedule | undefined): void {
     // Its process may have ended meanwhile.
-    if (!this.#schedules.has(id)) return;
+    if (this.#table.get(id) === undefined) return;
     if (schedule === undefined) this.#forget(id);
-    else this.#schedules.set(id, schedule);
+    else this.#table.keep(id, schedule);
   }
 
   #tell(
@@ -331,19 +315,4 @@ export class ScheduleTable {
     const what = { id, due: next, action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
     this.#parts.committer.publish({ name: event, pid, data: { ...what, ...data } });
   }
-}
-
-const putOf = (schedule: Schedule): NonNullable<Along["puts"]>[number] => ({
-  key: keyOf(schedule.id),
-  value: JSON.stringify({ v: FORMAT, ...schedule }),
-});
-
-const alongOf = (id: number, schedule: Schedule | undefined): Along =>
-  schedule === undefined ? { deletes: [keyOf(id)] } : { puts: [putOf(schedule)] };
-
-function decode(value: string): Schedule {
-  // Written by `putOf` only.
-  const { v, ...schedule } = JSON.parse(value) as Schedule & { readonly v: number };
-  if (v === FORMAT) return schedule;
-  throw new KernelError("EVERSION", `a schedule has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
 }

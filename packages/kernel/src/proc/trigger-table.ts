@@ -15,6 +15,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import { bodyOf, compileTopics, topicOf } from "../ipc/topic.ts";
 import { type Action, type Along, assertAction, nameOfAction } from "./action.ts";
 import type { Family } from "./family.ts";
+import { OwnedTable } from "./owned-table.ts";
 import type { Process } from "./process.ts";
 
 export interface TriggerRequest {
@@ -66,53 +67,35 @@ export interface TriggerParts {
   ) => Promise<Pid | undefined>;
 }
 
-const FORMAT = 1;
-const NEXT_KEY = "sys/trigger";
-const keyOf = (id: number): string => `tr/${String(id).padStart(10, "0")}`;
 const causeOf = (id: number): string => `trigger ${id}`;
 
 export class TriggerTable {
   readonly #parts: TriggerParts;
-  readonly #triggers = new Map<number, Trigger>();
+  readonly #table: OwnedTable<Trigger>;
   readonly #running = new Map<number, { readonly controller: AbortController; readonly over: Promise<void> }>();
-  #next = 1;
   #isActive = false;
 
   constructor(parts: TriggerParts) {
     this.#parts = parts;
+    this.#table = new OwnedTable({ ...parts, what: "trigger", prefix: "tr", max: LIMITS.triggersMax });
   }
 
-  async boot(): Promise<void> {
-    const { store, family } = this.#parts;
-    this.#next = Number((await store.get(NEXT_KEY))?.value ?? 1);
-    const gone: string[] = [];
-    for (let from = "tr/"; ;) {
-      const page = await store.scan({ from, to: "tr0" }, { limit: 1000 });
-      for (const { key, value } of page) {
-        const trigger = decode(String(value));
-        const owner = family.get(trigger.pid);
-        if (owner === undefined || owner.hasEnded) gone.push(key);
-        else this.#triggers.set(trigger.id, trigger);
-      }
-      const last = page.at(-1);
-      if (last === undefined) break;
-      from = `${last.key}0`;
-    }
-    if (gone.length > 0) await this.#parts.committer.commit({ deletes: gone });
+  boot(): Promise<void> {
+    return this.#table.boot();
   }
 
   /** From now on triggers act, on what was recorded meanwhile first. */
   activate(): void {
     this.#isActive = true;
-    for (const trigger of this.#triggers.values()) this.#start(trigger);
+    for (const trigger of this.#table.all) this.#start(trigger);
   }
 
   get all(): readonly Trigger[] {
-    return [...this.#triggers.values()];
+    return this.#table.all;
   }
 
   get(id: number): Trigger | undefined {
-    return this.#triggers.get(id);
+    return this.#table.get(id);
   }
 
   /**
@@ -129,34 +112,29 @@ export class TriggerTable {
     const { committer, store } = this.#parts;
     assertAction(request.action);
     compileTopics([request.topic]);
-    const { name } = request;
-    if (name !== undefined && this.all.some((one) => one.pid === process.pid && one.name === name))
-      throw new KernelError("EEXIST", `process ${process.pid} has a trigger ${JSON.stringify(name)} already`);
-    if (this.#triggers.size >= LIMITS.triggersMax)
-      throw new KernelError("EAGAIN", `this host has ${LIMITS.triggersMax} triggers, which is its limit`);
-    const id = this.#next++;
+    const { id, put } = this.#table.takeNumber(process.pid, request.name);
     const trigger = { ...request, id, pid: process.pid, created: committer.now(), runs: 0, after: store.seq, done: 0 };
-    const puts = [putOf(trigger), { key: NEXT_KEY, value: String(this.#next) }];
-    await committer.commit({ ...along(trigger), puts }, undefined, rider);
-    this.#triggers.set(id, trigger);
+    const { puts } = this.#table.changeOf(id, trigger);
+    await committer.commit({ ...along(trigger), puts: [...puts, put] }, undefined, rider);
+    this.#table.keep(id, trigger);
     this.#start(trigger);
     return trigger;
   }
 
   /** @throws {ENOENT} there is none of this number */
   async remove(id: number, rider?: Rider): Promise<void> {
-    if (!this.#triggers.has(id))
+    if (this.#table.get(id) === undefined)
       throw new KernelError("ENOENT", `there is no trigger ${id}; /sys/triggers lists them`, { syscall: "untrigger" });
     await this.#stop(id);
-    await this.#parts.committer.commit({ deletes: [keyOf(id)] }, undefined, rider);
+    await this.#parts.committer.commit(this.#table.changeOf(id, undefined), undefined, rider);
   }
 
   /** Ends the triggers of a process with it (X2). */
   async drop(pid: Pid): Promise<void> {
-    const own = this.all.filter((one) => one.pid === pid);
-    if (own.length === 0) return;
-    await Promise.all(own.map(({ id }) => this.#stop(id)));
-    await this.#parts.committer.commit({ deletes: own.map(({ id }) => keyOf(id)) });
+    for (const { id } of this.#table.ofProcess(pid)) {
+      await this.#stop(id);
+      await this.#parts.committer.commit(this.#table.changeOf(id, undefined));
+    }
   }
 
   close(): void {
@@ -167,7 +145,7 @@ export class TriggerTable {
   /** Forgets a trigger once what it is doing is done. */
   async #stop(id: number): Promise<void> {
     const running = this.#running.get(id);
-    this.#triggers.delete(id);
+    this.#table.keep(id, undefined);
     this.#running.delete(id);
     running?.controller.abort();
     await running?.over;
@@ -192,11 +170,11 @@ export class TriggerTable {
   }
 
   #isFollowed(id: number, { signal }: AbortController): boolean {
-    return this.#isActive && !signal.aborted && this.#triggers.has(id);
+    return this.#isActive && !signal.aborted && this.#table.get(id) !== undefined;
   }
 
   async #follow(id: number, controller: AbortController): Promise<void> {
-    const first = this.#triggers.get(id);
+    const first = this.#table.get(id);
     if (first === undefined) return;
     const { topic, where, after } = first;
     // Those of the position itself come again; so many of them were acted on.
@@ -204,7 +182,7 @@ export class TriggerTable {
     let seen = 0;
     let at = after;
     for await (const event of this.#parts.bus.subscribe({ ...filter, signal: controller.signal })) {
-      const trigger = this.#triggers.get(id);
+      const trigger = this.#table.get(id);
       if (trigger === undefined || !this.#isFollowed(id, controller)) return;
       const isLogged = EVENTS[event.name].source === "log";
       if (event.seq !== at) [at, seen] = [event.seq, 0];
@@ -218,11 +196,11 @@ export class TriggerTable {
   /** Goes on with what happens now: what happened before is no longer kept. */
   async #skip(id: number): Promise<void> {
     const { committer, store } = this.#parts;
-    const trigger = this.#triggers.get(id);
+    const trigger = this.#table.get(id);
     if (trigger === undefined) return;
     const moved = { ...trigger, after: store.seq, done: 0 };
-    await committer.commit({ puts: [putOf(moved)] });
-    this.#triggers.set(id, moved);
+    await committer.commit(this.#table.changeOf(id, moved));
+    this.#table.keep(id, moved);
     const { pid, name, topic, action } = trigger;
     const data = { id, topic, action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
     committer.publish({ name: "trigger.missed", pid, data });
@@ -252,7 +230,7 @@ export class TriggerTable {
       ...moved,
       last: { at: now, ...(started === undefined ? {} : { pid: started }) },
     });
-    const along = (one: Trigger): Along => (isOver ? { deletes: [keyOf(id)] } : { puts: [putOf(one)] });
+    const along = (one: Trigger): Along => this.#table.changeOf(id, isOver ? undefined : one);
     const data = { id, topic: topicOf(event), action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
     let next: Trigger;
     try {
@@ -273,14 +251,10 @@ export class TriggerTable {
       await committer.commit(along(next));
       committer.publish({ name: "trigger.failed", pid, data: { ...data, error: toErrorRecord(error) } });
     }
-    if (!this.#triggers.has(id)) return false;
-    if (isOver) {
-      this.#triggers.delete(id);
-      this.#running.delete(id);
-      return false;
-    }
-    this.#triggers.set(id, next);
-    return true;
+    if (this.#table.get(id) === undefined) return false;
+    this.#table.keep(id, isOver ? undefined : next);
+    if (isOver) this.#running.delete(id);
+    return !isOver;
   }
 }
 
@@ -291,16 +265,4 @@ function withEvent(action: Action, event: KernelEvent): Action {
   const { spawn, message } = action;
   if (spawn !== undefined) return { spawn: { input: happening, ...spawn } };
   return message === undefined ? action : { message: { body: happening, ...message } };
-}
-
-const putOf = (trigger: Trigger): NonNullable<Along["puts"]>[number] => ({
-  key: keyOf(trigger.id),
-  value: JSON.stringify({ v: FORMAT, ...trigger }),
-});
-
-function decode(value: string): Trigger {
-  // Written by `putOf` only.
-  const { v, ...trigger } = JSON.parse(value) as Trigger & { readonly v: number };
-  if (v === FORMAT) return trigger;
-  throw new KernelError("EVERSION", `a trigger has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
 }

@@ -1,0 +1,112 @@
+// Numbered records that belong to processes and end with them, as schedules and triggers: `<prefix>/<number>`.
+
+import type { Metastore } from "../abi/metastore.ts";
+import { KernelError } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import type { Committer } from "../ipc/committer.ts";
+import type { Along } from "./action.ts";
+import type { Family } from "./family.ts";
+
+export interface Owned {
+  readonly id: number;
+  /** The process that it belongs to. */
+  readonly pid: Pid;
+  /** No two of a process share one. */
+  readonly name?: string;
+}
+
+export interface OwnedTableParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly family: Family;
+  /** What one is called. */
+  readonly what: string;
+  readonly prefix: string;
+  /** How many there may be. */
+  readonly max: number;
+}
+
+const FORMAT = 1;
+type Put = NonNullable<Along["puts"]>[number];
+
+export class OwnedTable<Row extends Owned> {
+  readonly #parts: OwnedTableParts;
+  readonly #rows = new Map<number, Row>();
+  #next = 1;
+
+  constructor(parts: OwnedTableParts) {
+    this.#parts = parts;
+  }
+
+  /** Brings back what was kept, and forgets what belongs to nobody any more. */
+  async boot(): Promise<void> {
+    const { store, committer, family, prefix } = this.#parts;
+    this.#next = Number((await store.get(this.#nextKey))?.value ?? 1);
+    const gone: string[] = [];
+    for (let from = `${prefix}/`; ;) {
+      const page = await store.scan({ from, to: `${prefix}0` }, { limit: 1000 });
+      for (const { key, value } of page) {
+        const row = this.#decode(String(value));
+        const owner = family.get(row.pid);
+        if (owner === undefined || owner.hasEnded) gone.push(key);
+        else this.#rows.set(row.id, row);
+      }
+      const last = page.at(-1);
+      if (last === undefined) break;
+      from = `${last.key}0`;
+    }
+    if (gone.length > 0) await committer.commit({ deletes: gone });
+  }
+
+  get all(): readonly Row[] {
+    return [...this.#rows.values()];
+  }
+
+  get(id: number): Row | undefined {
+    return this.#rows.get(id);
+  }
+
+  ofProcess(pid: Pid): readonly Row[] {
+    return this.all.filter((row) => row.pid === pid);
+  }
+
+  /**
+   * The number of a new one, and what records that it is taken.
+   * @throws {EEXIST} the process has one of that name · {EAGAIN} there are as many as there may be
+   */
+  takeNumber(pid: Pid, name: string | undefined): { readonly id: number; readonly put: Put } {
+    const { what, max } = this.#parts;
+    if (name !== undefined && this.ofProcess(pid).some((row) => row.name === name))
+      throw new KernelError("EEXIST", `process ${pid} has a ${what} ${JSON.stringify(name)} already`);
+    if (this.#rows.size >= max)
+      throw new KernelError("EAGAIN", `this host has ${max} ${what}s, which is its limit; end some`);
+    const id = this.#next++;
+    return { id, put: { key: this.#nextKey, value: String(this.#next) } };
+  }
+
+  /** What a commit changes that keeps one as it is now, or that ends it. */
+  changeOf(id: number, row: Row | undefined): { readonly puts: readonly Put[]; readonly deletes: readonly string[] } {
+    const key = `${this.#parts.prefix}/${String(id).padStart(10, "0")}`;
+    return row === undefined
+      ? { puts: [], deletes: [key] }
+      : { puts: [{ key, value: JSON.stringify({ v: FORMAT, ...row }) }], deletes: [] };
+  }
+
+  /** Follows a commit. */
+  keep(id: number, row: Row | undefined): void {
+    if (row === undefined) this.#rows.delete(id);
+    else this.#rows.set(id, row);
+  }
+
+  get #nextKey(): string {
+    return `sys/${this.#parts.what}`;
+  }
+
+  #decode(value: string): Row {
+    // Written by `changeOf` only.
+    const { v, ...row } = JSON.parse(value) as { readonly v: number };
+    if (v === FORMAT) return row as unknown as Row;
+    const { what } = this.#parts;
+    throw new KernelError("EVERSION", `a ${what} has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
+  }
+}
