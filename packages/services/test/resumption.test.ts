@@ -146,6 +146,25 @@ describe("resumption", () => {
     expect((await at.kernel.os.wait(pid)).result).toBe("free");
   });
 
+  test("one that came to wait each time has killed no host, nor has one in a process of its own", async () => {
+    const waiting = program("waiting", async (_input: unknown, ctx: RunContext) => (await ctx.receive("letter"))?.body);
+    const elsewhere = {
+      ...program("elsewhere", () => new Promise(() => undefined)),
+      source: { runtime: "process" as const },
+    };
+    let at = await live();
+    const pids = [await at.kernel.os.spawn(waiting), await at.kernel.os.spawn(elsewhere)] as const;
+    for (let death = 0; death < 8; death++) {
+      at = await live(at);
+      await at.kernel.os.resume(pids[0], { program: waiting });
+      await at.kernel.os.resume(pids[1], { program: elsewhere });
+      await sleep(2);
+    }
+    expect((await at.kernel.os.ps({ pids })).map(({ state }) => state)).toEqual(["waiting", "running"]);
+    await at.kernel.os.call("send", { to: pids[0], body: "done" });
+    expect((await at.kernel.os.wait(pids[0])).result).toBe("done");
+  });
+
   test("a resumed run that is stopped in between records what it then does", async () => {
     const plan = planProgram(
       pipeline("stopped")

@@ -134,6 +134,8 @@ export class Process {
   unheard: Signal[] | undefined;
   /** Instants at which it was restarted, as far as they still count. */
   restarts: readonly number[] = [];
+  /** Called once when it first waits for something. */
+  onWaiting: (() => void) | undefined;
   /** Its program has ended, and the process lives on in its next life. */
   isOver = false;
   /** Settles when the code of its program is over. */
@@ -214,6 +216,11 @@ export class Process {
     const isCall = state.name === "running" || state.name === "waiting";
     if (this.isHeld && isCall && !isContinued) return;
     this.#state = state;
+    if (state.name === "waiting" && this.onWaiting !== undefined) {
+      const { onWaiting } = this;
+      this.onWaiting = undefined;
+      onWaiting();
+    }
     if (state.name === "zombie" && !this.#isSucceeded) this.#done?.resolve(state.exit);
     if (!this.isAlive || state.name === "sleeping") this.#left?.resolve();
     if (!this.isHeld) {

@@ -3,7 +3,8 @@
 // R1  Whoever resumes has claimed the process before; a kill in the meantime has the last word.
 // R2  What a new revision of the program has outdated is recorded in the commit of the resumption.
 // R3  A process whose host died three times in a row while resuming it, without a step done in between, is
-//     quarantined. An orderly end of the host, or a while of life, is no such death.
+//     quarantined. An orderly end of the host, a while of life, or that it came to wait for something, is no such
+//     death; nor is that of a program in a process of its own, which cannot kill its host.
 
 import type { Platform } from "../abi/platform.ts";
 import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
@@ -68,7 +69,7 @@ export class Resumption {
       if (process.identity.budget !== undefined && this.#accounts.isOpen(process.pid)) process.account = process.pid;
       else await this.#findAccount(process);
     }
-    if (replay.deaths >= LIMITS.resumeDeathsMax && !again) {
+    if (replay.deaths >= LIMITS.resumeDeathsMax && !again && isSuspect(program)) {
       return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
     }
     Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
@@ -78,8 +79,10 @@ export class Resumption {
     await this.#commitResume(process, program, { again, outdated, log: journal.log, added, rider });
     this.#assertClaimed(process);
     process.isResumed = true;
+    // Who has come to wait for something has not killed its host either; that is worth a record after a death alone.
+    if (replay.deaths > 0) process.onWaiting = () => this.#noteAlive(process);
     this.#start(process, program);
-    this.#probation(process);
+    if (isSuspect(program)) this.#probation(process);
   }
 
   /** A kill in the meantime has the last word (R1). */
@@ -209,11 +212,14 @@ export class Resumption {
   /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
   #probation(process: Process): void {
     const { steps } = process.usage;
-    const alive = (): void => {
-      if (!process.isAlive || process.isAbandoned || process.usage.steps > steps) return;
-      process.journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
+    const look = (): void => {
+      if (process.isAlive && !process.isAbandoned && process.usage.steps === steps) this.#noteAlive(process);
     };
-    this.#platform.setTimer(PROBATION_MS, alive, { idle: true });
+    this.#platform.setTimer(PROBATION_MS, look, { idle: true });
+  }
+
+  #noteAlive({ journal }: Process): void {
+    journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
   }
 
   /** Lets a quarantined process be resumed again, on somebody's word. */
@@ -240,3 +246,5 @@ export class Resumption {
     process.become({ name: "quarantined", error });
   }
 }
+
+const isSuspect = ({ source }: Program): boolean => (source?.runtime ?? "inline") === "inline";
