@@ -11,7 +11,7 @@ import { SqliteMetastore } from "@ergos/drivers/sqlite";
 import { type Chance, createChance } from "../simulation/random.ts";
 import { type RingPlan, undisturbed } from "./process-team.ts";
 
-const HOST = join(import.meta.dirname, "process-host.ts");
+const HOST = join(import.meta.dirname, "process-child.ts");
 
 export interface ProcessReport {
   readonly messages: number;

@@ -34,6 +34,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "tell something to whom it concerns",
     load: async () => (await import("./command/trigger.ts")).publishCommand,
   },
+  queue: {
+    summary: "list tasks of work queues, or submit, cancel or resubmit one",
+    load: async () => (await import("./command/queue.ts")).queueCommand,
+  },
   up: {
     summary: "keep a host running: runs go on, schedules act, sleepers are woken",
     load: async () => (await import("./command/schedule.ts")).upCommand,

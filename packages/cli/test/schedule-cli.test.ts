@@ -1,4 +1,4 @@
-// `ergos schedule`, `ergos trigger` and `ergos up` as a user types them, with a host that is killed in between.
+// `ergos schedule`, `ergos trigger`, `ergos queue` and `ergos up` as a user types them, with a host that is killed in between.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -133,3 +133,32 @@ export default (input, ctx) =>
   expect(ergos("publish", "orders.x", "{").status).toBe(2);
   expect(ergos("trigger", "add", "a b", "seen.mjs").stderr).toContain("no pattern");
 }, 60_000);
+
+test("tasks of queues are submitted, listed, done by a run, cancelled and resubmitted", () => {
+  writeFileSync(
+    join(cwd, "worker.mjs"),
+    `export default (_input, ctx) => ctx.work("sums", ({ a, b }) => a + b, { idleMs: 50 });\n`,
+  );
+  expect(ergos("queue", "submit", "sums", '{"a":1,"b":2}', "--key", "first").stdout).toBe("task 1 waits in sums\n");
+  expect(json("queue", "submit", "sums", '{"a":1,"b":2}', "--key", "first")).toEqual({ id: 1, queue: "sums" });
+  expect(ergos("queue", "submit", "sums", '{"a":5,"b":5}', "--priority", "high").status).toBe(0);
+  expect(ergos("queue", "cancel", "2").stdout).toBe("task 2 is cancelled\n");
+  expect(json("run", "worker.mjs")).toMatchObject({ code: 0, result: 1 });
+  expect(json("queue", "list", "sums")).toMatchObject([
+    { id: 1, state: "completed", result: 3 },
+    { id: 2, state: "cancelled" },
+  ]);
+  expect(ergos("queue", "resubmit", "2").status).toBe(0);
+  expect(ergos("queue", "list", "--state", "pending").stdout).toMatch(/2 +sums +pending/);
+  expect(json("run", "worker.mjs")).toMatchObject({ result: 1 });
+  expect(JSON.parse(ergos("cat", "/srv/queues/sums/2").stdout)).toMatchObject({ state: "completed", result: 10 });
+  for (const wrong of [
+    ["submit", "sums", "{"],
+    ["submit", "sums", "1", "--priority", "huge"],
+    ["cancel", "one"],
+    ["list", "--state", "gone"],
+    ["dance"],
+  ])
+    expect(ergos("queue", ...wrong).status).toBe(2);
+  expect(ergos("queue", "cancel", "99").stderr).toContain("there is no task 99");
+});

@@ -66,6 +66,14 @@ export type { ProgramLoader } from "./syscall/host.ts";
 export { type Files, type Handle, type Os, makeOs } from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";
+export {
+  TASK_STATES,
+  type Claim,
+  type Task,
+  type TaskFilter,
+  type TaskRequest,
+  type TaskState,
+} from "./proc/queue-table.ts";
 export type { Happening, Trigger, TriggerRequest } from "./proc/trigger-table.ts";
 export { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "./proc/schedule-table.ts";
 export { type Collapsed, type SpawnArgs, parsePid } from "./syscall/rows-process.ts";

@@ -27,6 +27,7 @@ import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { PostOffice } from "./proc/post-office.ts";
+import { QueueTable } from "./proc/queue-table.ts";
 import { TriggerTable } from "./proc/trigger-table.ts";
 import { ScheduleTable } from "./proc/schedule-table.ts";
 import { SeatTable } from "./proc/seat-table.ts";
@@ -39,6 +40,7 @@ import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
+import { queuesProvider } from "./tree/queues.ts";
 import { devProvider } from "./tree/dev.ts";
 import { procProvider } from "./tree/proc.ts";
 import { pipelinesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
@@ -137,6 +139,7 @@ export class Kernel implements AsyncDisposable {
           void post.drop(process.pid).catch(() => undefined);
           void schedules.drop(process.pid).catch(() => undefined);
           void triggers.drop(process.pid).catch(() => undefined);
+          void queues.drop(process.pid).catch(() => undefined);
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
@@ -169,6 +172,7 @@ export class Kernel implements AsyncDisposable {
       recall: (pid) => processes.recall(pid),
       act: (...what) => act(kernel.host, ...what),
     });
+    const queues = new QueueTable({ store, committer, platform, family: processes.family });
     await fs.boot();
     await accounts.boot();
     await asks.boot();
@@ -177,6 +181,7 @@ export class Kernel implements AsyncDisposable {
     await post.boot();
     await schedules.boot();
     await triggers.boot();
+    await queues.boot();
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
     const seats = new SeatTable({ store, committer, layers, processes, passes });
@@ -190,6 +195,7 @@ export class Kernel implements AsyncDisposable {
       seats,
       schedules,
       triggers,
+      queues,
       platform,
       store,
       objects,
@@ -231,6 +237,7 @@ export class Kernel implements AsyncDisposable {
       ["/sys", sysProvider(host)],
       ["/lib/tools", toolsProvider(host)],
       ["/etc/pipelines", pipelinesProvider(host)],
+      ["/srv/queues", queuesProvider(host)],
     ] as const) {
       fs.namespace.addMount({ at: toPath(at), kind: "provider", provider });
     }
@@ -315,6 +322,7 @@ export class Kernel implements AsyncDisposable {
     try {
       this.host.schedules.close();
       this.host.triggers.close();
+      this.host.queues.close();
       await this.host.processes.suspendAll();
       await this.host.audit.close();
     } finally {

@@ -338,7 +338,14 @@ describe("virtual trees", () => {
     }
     expect(await kernel.os.fs.readText("/proc/self/status")).toContain("owner");
     expect((await kernel.os.fs.read("/dev/random", { length: 8 })).length).toBe(8);
-    expect((await kernel.os.fs.readdir("/")).map(({ name }) => name)).toEqual(["dev", "etc", "lib", "proc", "sys"]);
+    expect((await kernel.os.fs.readdir("/")).map(({ name }) => name)).toEqual([
+      "dev",
+      "etc",
+      "lib",
+      "proc",
+      "srv",
+      "sys",
+    ]);
   });
 
   test("writing where nothing can be written says so", async () => {

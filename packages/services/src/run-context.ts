@@ -29,6 +29,8 @@ import {
   type ScheduleRequest,
   type Signal,
   type SpawnArgs,
+  type Task,
+  type TaskRequest,
   type Trigger,
   takeOutcome,
   toPid,
@@ -378,6 +380,79 @@ export class RunContext<Input = unknown> {
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
   collapse(name: string): Promise<readonly Collapsed[]> {
     return this.step(name, async () => this.os.call("collapse", {}));
+  }
+
+  /** Adds a task to a work queue; once, over restarts too. Gives its number. */
+  submit(
+    name: string,
+    queue: string,
+    body: unknown,
+    options: Omit<TaskRequest, "queue" | "body"> = {},
+  ): Promise<number> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("submit", { place, queue, body, ...options }));
+  }
+
+  /**
+   * Waits until a task of a queue is over, and gives its result.
+   * @throws the error with which it failed · {ECANCELED} it was cancelled
+   */
+  async taskEnd(name: string, id: number): Promise<unknown> {
+    const place = this.#placeOf(name);
+    const { signal } = this;
+    const task = await this.#once(place, async () => this.os.call("taskEnd", { place, id, signal }));
+    if (task.error !== undefined) throw fromErrorRecord(task.error);
+    if (task.state !== "completed") throw new KernelError("ECANCELED", `task ${id} was ${task.state}`);
+    return task.result;
+  }
+
+  /**
+   * Does tasks of a queue, one after the other, each with its steps done once; ends with the process, or after
+   * `idleMs` without one. While it works on a task it keeps it; what fails is given back and tried again.
+   * @returns how many were done
+   */
+  async work(
+    queue: string,
+    handler: (body: unknown, ctx: RunContext<Input>, task: Task) => unknown,
+    options: { readonly idleMs?: number; readonly leaseMs?: number } = {},
+  ): Promise<number> {
+    const { idleMs, leaseMs = 60_000 } = options;
+    for (let number = 1, done = 0; ; number++) {
+      const name = `${queue} ${number}`;
+      const place = this.#placeOf(`${name}/claim`);
+      const wanted = { queue, leaseMs, ...(idleMs === undefined ? {} : { waitMs: idleMs }), signal: this.signal };
+      const task = await this.#once(place, async () => this.os.call("claim", { place, ...wanted }));
+      if (task === null) return done;
+      const inner = new RunContext<Input>(this.within(name), 1, this.#signal);
+      const stop = this.#keep(task.id, leaseMs);
+      try {
+        const result = await this.step(`${name}/done`, () => handler(task.body, inner, task));
+        await this.os.call("complete", { place: this.#placeOf(`${name}/complete`), id: task.id, result });
+        done++;
+      } catch (error) {
+        // Who is told to end keeps it: its next life goes on.
+        this.signal.throwIfAborted();
+        const isLost = error instanceof KernelError && error.code === "ESTALE";
+        const failed = { place: this.#placeOf(`${name}/fail`), id: task.id, error: toErrorRecord(error) };
+        if (!isLost) await this.os.call("fail", failed);
+      } finally {
+        stop();
+      }
+    }
+  }
+
+  /** Renews the lease of a task until it is stopped. */
+  #keep(id: number, leaseMs: number): () => void {
+    const { platform } = this.#scope.process;
+    const every = Math.max(1, Math.floor(leaseMs / 3));
+    const renew = async (): Promise<void> => this.os.call("renew", { id });
+    let timer = platform.setTimer(every, beat, { idle: true });
+    function beat(): void {
+      timer = platform.setTimer(every, beat, { idle: true });
+      // A task that is lost is told by its completion.
+      renew().catch(() => undefined);
+    }
+    return () => timer.cancel();
   }
 
   /** Tells everybody who listens to a topic, as `orders.created`; once, over restarts too. */

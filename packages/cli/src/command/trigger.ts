@@ -102,7 +102,7 @@ export const publishCommand: Command = {
   run: async (invocation) => {
     const topic = required(invocation, 0, "the topic");
     const json = invocation.positionals[1];
-    const body = json === undefined ? undefined : parse(json);
+    const body = json === undefined ? undefined : asJson(json);
     await using os = await openDirectory(invocation);
     await os.call("publish", body === undefined ? { topic } : { topic, body });
     await os.flush();
@@ -111,10 +111,11 @@ export const publishCommand: Command = {
   },
 };
 
-function parse(json: string): unknown {
+/** What a person has typed as JSON. */
+export function asJson(json: string): unknown {
   try {
     return JSON.parse(json) as unknown;
   } catch {
-    throw new UsageError("what is published is JSON; quote a text, as '\"done\"'");
+    throw new UsageError("the body is JSON; quote a text, as '\"done\"'");
   }
 }

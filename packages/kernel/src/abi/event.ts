@@ -66,6 +66,13 @@ const trigger = (summary: string, more: Readonly<Record<string, Schema>> = {}): 
   payload: payload({ id: count, name: text, topic: text, action: text, ...more }),
   overflow: "drop",
 });
+const task = (summary: string, source: EventRow["source"], more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "process",
+  source,
+  summary,
+  payload: payload({ id: count, queue: text, ...more }),
+  overflow: source === "log" ? "error" : "drop",
+});
 const file = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
   class: "fs",
   source: "log",
@@ -125,6 +132,12 @@ export const EVENTS = {
   "schedule.missed": schedule("an occurrence was left out because no host acted when it was due"),
   "schedule.skipped": schedule("an occurrence was left out because the process of the last one still lives"),
   "schedule.failed": schedule("an occurrence could not be done", { error }),
+  "task.submitted": task("a task waits in a queue", "volatile"),
+  "task.claimed": task("a process has taken a task", "volatile"),
+  "task.returned": task("a task that was claimed waits again", "volatile", { error }),
+  "task.completed": task("a task of a queue was done", "log"),
+  "task.failed": task("a task of a queue will not be tried again", "log", { error }),
+  "task.cancelled": task("a task of a queue shall not be done", "log"),
   "topic.published": {
     class: "process",
     source: "log",

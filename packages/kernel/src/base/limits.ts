@@ -51,6 +51,9 @@ export const LIMITS = {
   mailboxMax: 1000,
   mailboxBytesMax: 16 * MIB,
   messageBytesMax: MIB,
+  /** Tasks of all queues that are not over, and those that are and are kept. */
+  tasksMax: 100_000,
+  endedTasksMax: 10_000,
   /** Schedules and triggers of one host. */
   schedulesMax: 10_000,
   triggersMax: 1000,

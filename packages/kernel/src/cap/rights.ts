@@ -29,6 +29,10 @@ export const RIGHTS = {
   "mem.map": "region of memory",
   "msg.send": "/proc/<pid> or a topic",
   "msg.receive": "/proc/<pid> or a topic",
+  "queue.submit": "/srv/queues/<name>",
+  "queue.claim": "/srv/queues/<name>: claim, renew, complete and fail its tasks",
+  "queue.read": "/srv/queues/<name>",
+  "queue.manage": "/srv/queues/<name>: cancel and resubmit its tasks",
   "schedule.read": "/proc/scheduled",
   "schedule.manage": "/proc/scheduled/<id>, and /proc/scheduled to make one",
   "trigger.read": "/sys/triggers",
@@ -60,7 +64,7 @@ export const RIGHTS = {
 const SELF = ["proc.step", "fs.handle", "budget.request", "ask.raise"] as const;
 const FILES = ["fs.stat", "fs.list", "fs.read", "fs.watch"] as const;
 const FILES_CHANGED = ["fs.write", "fs.exec"] as const;
-const SPEAK = ["msg.send", "msg.receive"] as const;
+const SPEAK = ["msg.send", "msg.receive", "queue.submit", "queue.claim", "queue.read"] as const;
 
 /**
  * Names for sets of grants: ours, those of the designs that this unifies, and the roles of processes. A name

@@ -4,12 +4,13 @@
 //     and time of sending alone, and taking the first costs O(log n).
 // Q2  Ties go by relation, then first come first served.
 
+import { Heap } from "../base/heap.ts";
 import type { Pid } from "../base/id.ts";
 
 /** Lower is read first. A message gains one step in ten seconds of waiting. */
 export const PRIORITIES = { critical: 0, high: 1, normal: 2, low: 3 } as const;
 export type Priority = keyof typeof PRIORITIES;
-const AGEING_MS = 10_000;
+export const AGEING_MS = 10_000;
 
 export const MESSAGE_KINDS = ["message", "task", "reply", "escalation", "copy", "exit"] as const;
 export type MessageKind = (typeof MESSAGE_KINDS)[number];
@@ -54,8 +55,7 @@ const before = (one: Item, two: Item): boolean =>
   one.key !== two.key ? one.key < two.key : one.rank !== two.rank ? one.rank < two.rank : one.number < two.number;
 
 export class Mailbox {
-  /** A binary heap. */
-  readonly #items: Item[] = [];
+  readonly #items = new Heap<Item>(before);
   readonly #waiting: { readonly matches: Matches | undefined; readonly take: (item: Item) => void }[] = [];
   /** Messages that were taken and must be acknowledged, or come back. */
   readonly leased = new Map<string, { readonly item: Item; readonly cancel: () => void }>();
@@ -95,20 +95,12 @@ export class Mailbox {
       this.#waiting.splice(at, 1)[0]?.take(item);
       return;
     }
-    this.#items.push(item);
-    this.#rise(this.#items.length - 1);
+    this.#items.add(item);
   }
 
   /** The first message, or the first that matches. */
   take(matches?: Matches): Item | undefined {
-    if (matches === undefined) return this.#items.length === 0 ? undefined : this.#remove(0);
-    let best: number | undefined;
-    for (const [at, item] of this.#items.entries()) {
-      if (!matches(item.message)) continue;
-      const found = best === undefined ? undefined : this.#items[best];
-      if (found === undefined || before(item, found)) best = at;
-    }
-    return best === undefined ? undefined : this.#remove(best);
+    return this.#items.take(matches === undefined ? undefined : ({ message }) => matches(message));
   }
 
   /** Calls `take` with the next message that matches; returns what gives up waiting. */
@@ -123,44 +115,6 @@ export class Mailbox {
 
   /** Messages that nobody has taken, in the order in which they will be. */
   get waiting(): readonly Message[] {
-    return this.#items.toSorted((one, two) => (before(one, two) ? -1 : 1)).map(({ message }) => message);
-  }
-
-  #remove(at: number): Item | undefined {
-    const item = this.#items[at];
-    const last = this.#items.pop();
-    if (last !== undefined && at < this.#items.length) {
-      this.#items[at] = last;
-      this.#sink(at);
-      this.#rise(at);
-    }
-    return item;
-  }
-
-  #rise(from: number): void {
-    for (let at = from; at > 0;) {
-      const above = (at - 1) >> 1;
-      if (!this.#swapIfBefore(at, above)) return;
-      at = above;
-    }
-  }
-
-  #sink(from: number): void {
-    for (let at = from; ;) {
-      const [left, right] = [this.#items[2 * at + 1], this.#items[2 * at + 2]];
-      if (left === undefined) return;
-      const first = right !== undefined && before(right, left) ? 2 * at + 2 : 2 * at + 1;
-      if (!this.#swapIfBefore(first, at)) return;
-      at = first;
-    }
-  }
-
-  /** Swaps two places where the first belongs before the second. */
-  #swapIfBefore(one: number, two: number): boolean {
-    const [first, second] = [this.#items[one], this.#items[two]];
-    if (first === undefined || second === undefined || !before(first, second)) return false;
-    this.#items[one] = second;
-    this.#items[two] = first;
-    return true;
+    return this.#items.sorted.map(({ message }) => message);
   }
 }

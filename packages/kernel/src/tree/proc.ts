@@ -11,6 +11,7 @@ import type { Schedule } from "../proc/schedule-table.ts";
 import { summarise } from "../proc/summary.ts";
 import type { Host } from "../syscall/host.ts";
 import { usageOf } from "../syscall/rows-budget.ts";
+import { bodyOf } from "./queues.ts";
 import { type Provider, type RowCall, type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
 import type { VfsPath } from "../base/path.ts";
 
@@ -228,15 +229,6 @@ function journalNode(process: Process): VirtualNode {
     },
     { description: "records by their position" },
   );
-}
-
-/** JSON where it is some, else the text. */
-function bodyOf(written: string): unknown {
-  try {
-    return JSON.parse(written) as unknown;
-  } catch {
-    return written.replace(/\n$/, "");
-  }
 }
 
 function killCall(pid: Pid, signal: string): RowCall {

@@ -1,0 +1,611 @@
+// Work queues: tasks that wait for whoever can do them.
+//
+// K1  A task is in one state, and each change of it is one commit that checks the state before; a claim that is a step is
+//     in the commit of the step.
+// K2  Who claims a task has it until its lease is over, unless it is renewed. When the claimant ends, or the lease, the
+//     task waits again, once; after as many attempts as it has, it has failed.
+// K3  Only who holds a task completes it: whoever lost it is told so (ESTALE).
+// K4  Of the tasks that a process may do, it gets the one of the highest priority; each ten seconds of waiting count as
+//     one priority more.
+
+import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Platform, Timer } from "../abi/platform.ts";
+import { orAborted } from "../base/abort.ts";
+import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
+import { Heap } from "../base/heap.ts";
+import type { Pid } from "../base/id.ts";
+import { encodeJson } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import type { PendingEvent } from "../ipc/event-bus.ts";
+import { AGEING_MS, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
+import type { Along } from "./action.ts";
+import { isLostRace } from "./allocation.ts";
+import type { Family } from "./family.ts";
+import type { Process } from "./process.ts";
+import { type Role, TIERS, type Tier, roleOf, tierOf } from "./role.ts";
+
+export const TASK_STATES = ["pending", "claimed", "completed", "failed", "cancelled"] as const;
+export type TaskState = (typeof TASK_STATES)[number];
+
+export interface TaskRequest {
+  readonly queue: string;
+  /** Any JSON value. */
+  readonly body: unknown;
+  readonly priority?: Priority;
+  /** Only processes of this role get it. */
+  readonly role?: Role;
+  /** Only processes that may think with models of this tier, or a higher one, get it. */
+  readonly tier?: Tier;
+  /** Milliseconds in which somebody must have begun; then it has failed. */
+  readonly deadlineMs?: number;
+  /** Claims after which it has failed (default 3). */
+  readonly attemptsMax?: number;
+  /** A second task of a queue under the same key is the first one. */
+  readonly key?: string;
+}
+
+export interface Task extends Omit<TaskRequest, "deadlineMs"> {
+  readonly id: number;
+  readonly state: TaskState;
+  /** The process that has submitted it. */
+  readonly by: Pid;
+  /** Wall-clock milliseconds. */
+  readonly at: number;
+  readonly expires?: number;
+  readonly attempts: number;
+  readonly claimant?: Pid;
+  readonly leaseMs?: number;
+  readonly ended?: number;
+  readonly result?: unknown;
+  /** Why it has failed, or why the last attempt has. */
+  readonly error?: ErrorRecord;
+}
+
+export interface Claim {
+  readonly queue: string;
+  /** Milliseconds to wait; 0 looks once, without it there is no end. */
+  readonly waitMs?: number;
+  /** Milliseconds for which it is the claimant's (default a minute). */
+  readonly leaseMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface TaskFilter {
+  readonly queue?: string;
+  readonly state?: TaskState;
+  readonly claimant?: Pid;
+  readonly by?: Pid;
+  /** Only those with a greater number. */
+  readonly after?: number;
+  readonly limit?: number;
+}
+
+export interface QueueParts {
+  readonly store: Metastore;
+  readonly committer: Committer;
+  readonly platform: Platform;
+  readonly family: Family;
+}
+
+const FORMAT = 1;
+const NEXT_KEY = "sys/task";
+const LEASE_MS = 60_000;
+const ATTEMPTS_MAX = 3;
+const QUEUE = /^[a-z0-9_][a-z0-9_.-]{0,127}$/i;
+const taskKey = (id: number): string => `q/${String(id).padStart(10, "0")}`;
+const nameKey = (queue: string, key: string): string => `qk/${queue}/${key}`;
+
+/** What is kept in memory of a task that is not over: all but its body. */
+type Live = Omit<Task, "body">;
+
+/** A task as it is stored, and what a commit checks that changes it. */
+interface Stored {
+  readonly task: Task;
+  readonly checks: NonNullable<Batch["checks"]>;
+}
+
+interface Waiter {
+  readonly process: Process;
+  readonly wake: () => void;
+}
+
+export class QueueTable {
+  readonly #parts: QueueParts;
+  readonly #live = new Map<number, Live>();
+  /** Numbers of tasks that are over, oldest first; as many are kept as the bound says. */
+  readonly #ended = new Set<number>();
+  /** Tasks that wait: for each queue by what they ask of whoever claims them. */
+  readonly #pending = new Map<string, Map<string, Heap<Live>>>();
+  readonly #keys = new Map<string, number>();
+  readonly #leases = new Map<number, Timer>();
+  readonly #waiters = new Map<string, Set<Waiter>>();
+  /** Who waits for the end of a task. */
+  readonly #watchers = new Map<number, Set<() => void>>();
+  #next = 1;
+
+  constructor(parts: QueueParts) {
+    this.#parts = parts;
+  }
+
+  async boot(): Promise<void> {
+    const { store, family } = this.#parts;
+    this.#next = Number((await store.get(NEXT_KEY))?.value ?? 1);
+    const lost: Live[] = [];
+    for await (const task of this.#stored()) {
+      const { body: _body, ...live } = task;
+      if (task.key !== undefined) this.#keys.set(nameKey(task.queue, task.key), task.id);
+      if (isOver(task)) this.#ended.add(task.id);
+      else {
+        this.#live.set(task.id, live);
+        const claimant = task.claimant === undefined ? undefined : family.get(task.claimant);
+        if (task.state === "pending") this.#wait(live);
+        else if (claimant === undefined || claimant.hasEnded) lost.push(live);
+        else this.#lease(live);
+      }
+    }
+    for (const { id } of lost) await this.#giveBack(id, "the host has ended, and its claimant with it");
+  }
+
+  async *#stored(after = 0): AsyncGenerator<Task, void, undefined> {
+    for (let from = taskKey(after + 1); ;) {
+      const page = await this.#parts.store.scan({ from, to: "q0" }, { limit: 500 });
+      for (const { value } of page) yield decode(String(value));
+      const last = page.at(-1);
+      if (last === undefined) return;
+      from = `${last.key}0`;
+    }
+  }
+
+  /** Names of queues that hold tasks, with how many wait and are claimed. */
+  get all(): readonly { readonly queue: string; readonly pending: number; readonly claimed: number }[] {
+    const counts = new Map<string, { pending: number; claimed: number }>();
+    for (const { queue, state } of this.#live.values()) {
+      const count = counts.get(queue) ?? { pending: 0, claimed: 0 };
+      count[state === "pending" ? "pending" : "claimed"]++;
+      counts.set(queue, count);
+    }
+    return [...counts].map(([queue, count]) => ({ queue, ...count }));
+  }
+
+  async get(id: number): Promise<Task | undefined> {
+    return (await this.#read(id))?.task;
+  }
+
+  async #read(id: number): Promise<Stored | undefined> {
+    const entry = await this.#parts.store.get(taskKey(id));
+    if (entry === undefined) return undefined;
+    return { task: decode(String(entry.value)), checks: [{ key: entry.key, version: entry.version }] };
+  }
+
+  async list(filter: TaskFilter): Promise<readonly Task[]> {
+    const { queue, state, claimant, by, after, limit = 200 } = filter;
+    const out: Task[] = [];
+    for await (const task of this.#stored(after)) {
+      if (queue !== undefined && task.queue !== queue) continue;
+      if (state !== undefined && task.state !== state) continue;
+      if (claimant !== undefined && task.claimant !== claimant) continue;
+      if (by !== undefined && task.by !== by) continue;
+      if (out.push(task) >= limit) break;
+    }
+    return out;
+  }
+
+  /**
+   * @throws {EINVAL} the queue has no name · {E2BIG} the body is too large · {EAGAIN} there are as many tasks as there may be
+   */
+  async submit(process: Process, request: TaskRequest, record: (id: number) => Along, rider?: Rider): Promise<number> {
+    const { committer } = this.#parts;
+    const { queue, key, deadlineMs, body, ...rest } = request;
+    assertQueue(queue);
+    const name = key === undefined ? undefined : nameKey(queue, key);
+    const known = name === undefined ? undefined : this.#keys.get(name);
+    if (known !== undefined) {
+      await committer.commit(record(known), undefined, rider);
+      return known;
+    }
+    if (this.#live.size >= LIMITS.tasksMax)
+      throw new KernelError(
+        "EAGAIN",
+        `${LIMITS.tasksMax} tasks wait in this host, which is its limit; submit again when some are done`,
+        { syscall: "submit" },
+      );
+    const at = committer.now();
+    const id = this.#next++;
+    const live: Live = {
+      ...rest,
+      queue,
+      ...(key === undefined ? {} : { key }),
+      id,
+      state: "pending",
+      by: process.pid,
+      at,
+      attempts: 0,
+      ...(deadlineMs === undefined ? {} : { expires: at + deadlineMs }),
+    };
+    const masked = committer.masker?.maskData(body ?? null) ?? body ?? null;
+    const text = encodeJson(masked, "a task") ?? "";
+    if (text.length > LIMITS.messageBytesMax)
+      throw new KernelError(
+        "E2BIG",
+        `a task holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${text.length}; write it to a file and submit its path`,
+        { syscall: "submit" },
+      );
+    if (name !== undefined) this.#keys.set(name, id);
+    try {
+      const along = record(id);
+      const puts = [putOf({ ...live, body: masked }), { key: NEXT_KEY, value: String(this.#next) }];
+      await this.#commit({ ...along, puts }, { name: "task.submitted", pid: process.pid, data: { id, queue } }, rider);
+    } catch (error) {
+      if (name !== undefined) this.#keys.delete(name);
+      throw error;
+    }
+    this.#live.set(id, live);
+    this.#wait(live);
+    return id;
+  }
+
+  /**
+   * Takes the next task that the process may do, under a lease.
+   * @returns nothing when none came in time
+   */
+  async claim(
+    process: Process,
+    claim: Claim,
+    record: (task: Task | null) => Along,
+    rider?: Rider,
+  ): Promise<Task | null> {
+    const { platform } = this.#parts;
+    assertQueue(claim.queue);
+    const end = claim.waitMs === undefined ? undefined : platform.clock.monotonic() + claim.waitMs;
+    for (;;) {
+      const found = this.#take(process, claim.queue);
+      if (found !== undefined) {
+        const task = await this.#claimed(process, found, claim, record, rider);
+        if (task !== undefined) return task;
+        continue;
+      }
+      const left = end === undefined ? undefined : end - platform.clock.monotonic();
+      if (left !== undefined && left <= 0) {
+        const along = record(null);
+        if (Object.keys(along).length > 0) await this.#parts.committer.commit(along, undefined, rider);
+        return null;
+      }
+      await this.#waitFor(process, claim, left);
+    }
+  }
+
+  /** Commits a claim; nothing when the task had waited too long. */
+  async #claimed(
+    process: Process,
+    found: Live,
+    { leaseMs = LEASE_MS }: Claim,
+    record: (task: Task | null) => Along,
+    rider: Rider | undefined,
+  ): Promise<Task | undefined> {
+    const { committer } = this.#parts;
+    const { id, queue } = found;
+    try {
+      const stored = await this.#read(id);
+      if (stored?.task.state !== "pending") return undefined;
+      if (stored.task.expires !== undefined && stored.task.expires <= committer.now()) {
+        const late = new KernelError("ETIMEDOUT", `nobody has begun task ${id} of ${queue} in its time`);
+        await this.#end(stored, "failed", { error: toErrorRecord(late) });
+        return undefined;
+      }
+      const attempts = stored.task.attempts + 1;
+      const task: Task = { ...stored.task, state: "claimed", claimant: process.pid, leaseMs, attempts };
+      const along = record(task);
+      const event: PendingEvent = { name: "task.claimed", pid: process.pid, data: { id, queue } };
+      await this.#commit({ ...along, checks: stored.checks, puts: [...(along.puts ?? []), putOf(task)] }, event, rider);
+      const { body: _body, ...live } = task;
+      this.#live.set(id, live);
+      this.#lease(live);
+      // It has ended in this moment: nobody else would give it back.
+      if (!process.isAlive) await this.#giveBack(id, `process ${process.pid}, which had it, has ended`);
+      return task;
+    } catch (error) {
+      // Somebody has cancelled it in this moment.
+      if (isLostRace(error)) return undefined;
+      if (this.#live.get(id)?.state === "pending") this.#wait(found);
+      throw error;
+    }
+  }
+
+  /** Waits until something is there that may be for a process, or the time is over. */
+  async #waitFor(
+    process: Process,
+    { queue, signal = process.signal }: Claim,
+    waitMs: number | undefined,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    const wake = Promise.withResolvers<void>();
+    const waiter: Waiter = { process, wake: wake.resolve };
+    const waiters = this.#waiters.get(queue) ?? new Set();
+    this.#waiters.set(queue, waiters.add(waiter));
+    const timer = waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, wake.resolve);
+    const { state } = process;
+    process.become({ name: "waiting", channel: `queue ${queue}` });
+    try {
+      await orAborted(wake.promise, signal);
+    } finally {
+      timer?.cancel();
+      waiters.delete(waiter);
+      if (waiters.size === 0 && this.#waiters.get(queue) === waiters) this.#waiters.delete(queue);
+      if (process.state.name === "waiting") process.become(state);
+    }
+  }
+
+  /**
+   * Keeps a task for as long again.
+   * @throws {ESTALE} it is not the caller's any more
+   */
+  renew(process: Process, id: number): void {
+    this.#lease(this.#held(process, id));
+  }
+
+  /** @throws {ESTALE} it is not the caller's any more */
+  async complete(process: Process, id: number, result: unknown, record: () => Along, rider?: Rider): Promise<void> {
+    this.#held(process, id);
+    const json = encodeJson(result, `the result of task ${id}`);
+    const masked = json === undefined ? undefined : (this.#parts.committer.masker?.maskData(result) ?? result);
+    await this.#asHolder(process, id, (stored) =>
+      this.#end(stored, "completed", masked === undefined ? {} : { result: masked }, record(), rider),
+    );
+  }
+
+  /**
+   * Gives a task back after a failure: it is tried again, unless that was its last attempt or `again` is false.
+   * @throws {ESTALE} it is not the caller's any more
+   */
+  async fail(
+    process: Process,
+    id: number,
+    error: ErrorRecord,
+    again: boolean,
+    record: () => Along,
+    rider?: Rider,
+  ): Promise<void> {
+    await this.#asHolder(process, id, (stored) =>
+      again && !isSpent(stored.task)
+        ? this.#return(stored, error, record(), rider)
+        : this.#end(stored, "failed", { error }, record(), rider),
+    );
+  }
+
+  /** Changes a task that a process holds; one that it has lost in this moment is not its own any more (K3). */
+  async #asHolder(process: Process, id: number, change: (stored: Stored) => Promise<void>): Promise<void> {
+    this.#held(process, id);
+    const stored = await this.#storedOf(id);
+    this.#held(process, id);
+    try {
+      await change(stored);
+    } catch (error) {
+      if (isLostRace(error)) throw lost(process, id);
+      throw error;
+    }
+  }
+
+  /** @throws {ENOENT} there is no such task · {EBUSY} it is over */
+  async cancel(id: number, rider?: Rider): Promise<void> {
+    const stored = await this.#storedOf(id);
+    const { state } = stored.task;
+    if (isOver(stored.task))
+      throw new KernelError("EBUSY", `task ${id} is ${state} already`, { syscall: "cancelTask" });
+    await this.#end(stored, "cancelled", {}, {}, rider);
+  }
+
+  /** Has a task that failed or was cancelled done after all. @throws {ENOENT} {EBUSY} there is none, or it is not over */
+  async resubmit(id: number, rider?: Rider): Promise<void> {
+    const { task, checks } = await this.#storedOf(id);
+    if (task.state !== "failed" && task.state !== "cancelled")
+      throw new KernelError(
+        "EBUSY",
+        `task ${id} is ${task.state}; only one that failed or was cancelled is resubmitted`,
+        { syscall: "resubmit" },
+      );
+    const { error: _error, ended: _ended, claimant: _claimant, leaseMs: _lease, expires: _expires, ...rest } = task;
+    const fresh: Task = { ...rest, state: "pending", attempts: 0, at: this.#parts.committer.now() };
+    await this.#commit(
+      { checks, puts: [putOf(fresh)] },
+      { name: "task.submitted", pid: task.by, data: { id, queue: task.queue } },
+      rider,
+    );
+    this.#ended.delete(id);
+    const { body: _body, ...live } = fresh;
+    this.#live.set(id, live);
+    this.#wait(live);
+  }
+
+  /** The task once it is over. @throws {ENOENT} there is none of this number */
+  async settled(process: Process, id: number, signal: AbortSignal = process.signal): Promise<Task> {
+    for (;;) {
+      const { task } = await this.#storedOf(id);
+      if (isOver(task)) return task;
+      const over = Promise.withResolvers<void>();
+      const watchers = this.#watchers.get(id) ?? new Set();
+      this.#watchers.set(id, watchers.add(over.resolve));
+      const { state } = process;
+      process.become({ name: "waiting", channel: `task ${id}` });
+      try {
+        // It may have ended before anybody watched.
+        if (this.#live.has(id)) await orAborted(over.promise, signal);
+      } finally {
+        watchers.delete(over.resolve);
+        if (process.state.name === "waiting") process.become(state);
+      }
+    }
+  }
+
+  /** Gives back what a process has claimed that has ended (K2). */
+  async drop(pid: Pid): Promise<void> {
+    const held = [...this.#live.values()].filter(({ state, claimant }) => state === "claimed" && claimant === pid);
+    for (const { id } of held) await this.#giveBack(id, `process ${pid}, which had it, has ended`);
+  }
+
+  close(): void {
+    for (const timer of this.#leases.values()) timer.cancel();
+  }
+
+  async #storedOf(id: number): Promise<Stored> {
+    const stored = await this.#read(id);
+    if (stored === undefined) throw new KernelError("ENOENT", `there is no task ${id}; /srv/queues lists them`);
+    return stored;
+  }
+
+  #held(process: Process, id: number): Live {
+    const task = this.#live.get(id);
+    if (task?.state === "claimed" && task.claimant === process.pid) return task;
+    throw lost(process, id);
+  }
+
+  /** Takes a task from its claimant; who has just dealt with it was faster. */
+  async #giveBack(id: number, why: string): Promise<void> {
+    const stored = await this.#storedOf(id);
+    if (stored.task.state !== "claimed") return;
+    const error = toErrorRecord(new KernelError("ECANCELED", why));
+    try {
+      await (isSpent(stored.task) ? this.#end(stored, "failed", { error }) : this.#return(stored, error));
+    } catch (thrown) {
+      if (!isLostRace(thrown)) throw thrown;
+    }
+  }
+
+  async #return({ task, checks }: Stored, error: ErrorRecord, along: Along = {}, rider?: Rider): Promise<void> {
+    const { claimant, leaseMs: _lease, ...rest } = task;
+    const { id, queue } = task;
+    const back: Task = { ...rest, state: "pending", error };
+    const event: PendingEvent = { name: "task.returned", pid: claimant ?? task.by, data: { id, queue, error } };
+    await this.#commit({ ...along, checks, puts: [...(along.puts ?? []), putOf(back)] }, event, rider);
+    this.#unlease(id);
+    const { body: _body, ...live } = back;
+    this.#live.set(id, live);
+    this.#wait(live);
+  }
+
+  async #end(
+    { task, checks }: Stored,
+    state: TaskState,
+    outcome: Pick<Task, "result" | "error">,
+    along: Along = {},
+    rider?: Rider,
+  ): Promise<void> {
+    const { id, queue, claimant, by } = task;
+    const { error: _error, ...rest } = task;
+    const over: Task = { ...rest, ...outcome, state, ended: this.#parts.committer.now() };
+    const oldest = this.#ended.size >= LIMITS.endedTasksMax ? this.#ended.values().next().value : undefined;
+    const name = state === "completed" ? "task.completed" : state === "failed" ? "task.failed" : "task.cancelled";
+    const data = { id, queue, ...(outcome.error === undefined ? {} : { error: outcome.error }) };
+    const deletes = [...(along.deletes ?? []), ...(oldest === undefined ? [] : await this.#traces(oldest))];
+    await this.#parts.committer.commit(
+      { ...along, checks, puts: [...(along.puts ?? []), putOf(over)], deletes },
+      [{ name, pid: claimant ?? by, data }],
+      rider,
+    );
+    this.#unlease(id);
+    this.#live.delete(id);
+    if (oldest !== undefined) this.#ended.delete(oldest);
+    this.#ended.add(id);
+    for (const tell of this.#watchers.get(id) ?? []) tell();
+    this.#watchers.delete(id);
+  }
+
+  /** Keys of a task that is not kept any longer. */
+  async #traces(id: number): Promise<readonly string[]> {
+    const task = await this.get(id);
+    if (task?.key === undefined) return [taskKey(id)];
+    this.#keys.delete(nameKey(task.queue, task.key));
+    return [taskKey(id)];
+  }
+
+  /** Tells of what only a listener of this moment hears, once it is committed. */
+  async #commit(batch: Batch, event: PendingEvent, rider: Rider | undefined): Promise<void> {
+    await this.#parts.committer.commit(batch, undefined, rider);
+    this.#parts.committer.publish(event);
+  }
+
+  #lease(task: Live): void {
+    const { id, leaseMs = LEASE_MS } = task;
+    this.#unlease(id);
+    const over = (): void => {
+      this.#leases.delete(id);
+      void this.#giveBack(id, `the lease of process ${task.claimant ?? 0} on it was over`).catch(() => undefined);
+    };
+    this.#leases.set(id, this.#parts.platform.setTimer(leaseMs, over, { idle: true }));
+  }
+
+  #unlease(id: number): void {
+    this.#leases.get(id)?.cancel();
+    this.#leases.delete(id);
+  }
+
+  /** Puts a task where it waits, and wakes whoever may be waiting for it. */
+  #wait(task: Live): void {
+    const { queue, role = "", tier = "" } = task;
+    const buckets = this.#pending.get(queue) ?? new Map<string, Heap<Live>>();
+    this.#pending.set(queue, buckets);
+    const bucket = buckets.get(`${role} ${tier}`) ?? new Heap<Live>(isBefore);
+    buckets.set(`${role} ${tier}`, bucket);
+    bucket.add(task);
+    for (const { process, wake } of this.#waiters.get(queue) ?? []) {
+      if (!fits(task, process)) continue;
+      wake();
+      return;
+    }
+  }
+
+  /** The first of what waits that a process may do (K4). */
+  #take(process: Process, queue: string): Live | undefined {
+    let best: Heap<Live> | undefined;
+    for (const bucket of this.#pending.get(queue)?.values() ?? []) {
+      // What was cancelled while it waited is passed over.
+      while (bucket.first !== undefined && this.#live.get(bucket.first.id) !== bucket.first) bucket.take();
+      const { first } = bucket;
+      if (first === undefined || !fits(first, process)) continue;
+      if (best?.first === undefined || isBefore(first, best.first)) best = bucket;
+    }
+    return best?.take();
+  }
+}
+
+const isSpent = ({ attempts, attemptsMax = ATTEMPTS_MAX }: Task): boolean => attempts >= attemptsMax;
+
+const lost = (process: Process, id: number): KernelError =>
+  new KernelError(
+    "ESTALE",
+    `process ${process.pid} does not hold task ${id}: its lease was over, or it was cancelled`,
+    {
+      pid: process.pid,
+    },
+  );
+
+const isOver = ({ state }: Pick<Task, "state">): boolean => state !== "pending" && state !== "claimed";
+
+/** Ageing is linear and the same for all, so that the order never changes while tasks wait. */
+const rankOf = ({ priority = "normal", at }: Live): number => PRIORITIES[priority] * AGEING_MS + at;
+const isBefore = (one: Live, two: Live): boolean =>
+  rankOf(one) === rankOf(two) ? one.id < two.id : rankOf(one) < rankOf(two);
+
+const fits = ({ role, tier }: Live, { identity }: Process): boolean =>
+  (role === undefined || role === roleOf(identity)) &&
+  (tier === undefined || TIERS.indexOf(tierOf(identity)) <= TIERS.indexOf(tier));
+
+function assertQueue(queue: string): void {
+  if (!QUEUE.test(queue))
+    throw new KernelError(
+      "EINVAL",
+      `${JSON.stringify(queue)} is no name of a queue; write letters, digits, dots, dashes and underscores`,
+    );
+}
+
+const putOf = (task: Task): NonNullable<Along["puts"]>[number] => ({
+  key: taskKey(task.id),
+  value: JSON.stringify({ v: FORMAT, ...task }),
+});
+
+function decode(value: string): Task {
+  // Written by `putOf` only.
+  const { v, ...task } = JSON.parse(value) as Task & { readonly v: number };
+  if (v === FORMAT) return task;
+  throw new KernelError("EVERSION", `a task has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
+}
