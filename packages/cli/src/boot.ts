@@ -233,22 +233,28 @@ async function openStores(dir: string | undefined): Promise<{ store: Metastore; 
 /** What a child finds of the environment: where programs and its user's folders are, and no secret. */
 const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
 
-/** A program in a process of the machine, loaded with the first. */
-async function childProgram(source: ProgramSource, owner: string): Promise<Program> {
+/** What is enforced on child processes on this machine. */
+export const childConfinement = async (): Promise<{ readonly diesWithHost: boolean; readonly network: string }> =>
+  (await import("@ergos/drivers/runtime-process")).processConfinement();
+
+/** A program in a thread, or in a process of the machine, whose driver is loaded with the first. */
+async function guestProgram(source: ProgramSource, owner: string): Promise<Program> {
   const file = source.module ?? "";
-  if (source.runtime !== "process" || isManifestFile(file))
+  if ((source.runtime !== "process" && source.runtime !== "worker") || isManifestFile(file))
     throw new KernelError(
       "EINVAL",
       `${file} cannot run as ${JSON.stringify(source.runtime)}; modules run as ${RUNTIMES.join(" or ")}, pipelines inline`,
     );
+  const bootstrap = fileURLToPath(new URL("../bin/ergos-child.js", import.meta.url));
+  const environment = Object.fromEntries(CHILD_ENVIRONMENT.map((name) => [name, process.env[name] ?? ""]));
+  const own = { environment, hostVersion: KERNEL_VERSION };
+  const named = { ...source, name: source.name ?? labelOf(file) };
+  if (source.runtime === "worker") {
+    const { createWorkerRuntime } = await import("@ergos/drivers/runtime-worker");
+    return createWorkerRuntime({ ...own, bootstrap })(named, contentOf(file));
+  }
   const { createProcessRuntime } = await import("@ergos/drivers/runtime-process");
-  const runtime = createProcessRuntime({
-    bootstrap: [fileURLToPath(new URL("../bin/ergos-child.js", import.meta.url))],
-    environment: Object.fromEntries(CHILD_ENVIRONMENT.map((name) => [name, process.env[name] ?? ""])),
-    hostVersion: KERNEL_VERSION,
-    owner,
-  });
-  return runtime({ ...source, name: source.name ?? labelOf(file) }, contentOf(file));
+  return createProcessRuntime({ ...own, bootstrap: [bootstrap], owner })(named, contentOf(file));
 }
 
 /** Loads a program, and mounts what it asks for with the input of the process. */
@@ -258,7 +264,7 @@ function moduleLoader(
   owner: () => string,
 ): ProgramLoader {
   return async (source, input) => {
-    if (source.runtime !== undefined && source.runtime !== "inline") return childProgram(source, owner());
+    if (source.runtime !== undefined && source.runtime !== "inline") return guestProgram(source, owner());
     const { program, mounts } = await loadProgram(source, environment);
     await mount(mounts(input), source.module ?? "");
     return program;

@@ -59,6 +59,14 @@ test("a child dies with its host, and goes on with the next one where it was", a
   expect(effects.length).toBeLessThanOrEqual(7);
 });
 
+test("a program runs in a thread of its own", () => {
+  const file = join(cwd, "effects");
+  writeFileSync(join(cwd, "agent.mjs"), AGENT);
+  const run = runErgos(["run", "agent.mjs", "--runtime", "worker", "--input", `file=${file}`, "--json"], { cwd });
+  expect(run.stderr).toBe("");
+  expect(JSON.parse(run.stdout)).toMatchObject({ code: 0, result: "done" });
+});
+
 test("a manifest, and a runtime that nobody knows, are refused", () => {
   writeFileSync(
     join(cwd, "p.yaml"),

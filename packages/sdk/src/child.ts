@@ -1,11 +1,12 @@
-// The beginning of a process of the machine that runs a program for a host: greets it on descriptor 3, runs the module
-// that its process names, tells the result, and ends.
+// The beginning of a process of the machine, or of a thread, that runs a program for a host: greets it on descriptor 3,
+// or on the port that it was given, runs the module that its process names, tells the result, and ends.
 //
-// D1  The end of the socket is the end of the host: nothing is left to do, and nobody to do it for.
+// D1  The end of the channel is the end of the host: nothing is left to do, and nobody to do it for.
 
 import { randomUUID } from "node:crypto";
 import { Socket } from "node:net";
 import { pathToFileURL } from "node:url";
+import { type MessagePort, workerData } from "node:worker_threads";
 import {
   type Facts,
   KernelError,
@@ -22,10 +23,13 @@ import { platform } from "./platform.ts";
 const CHANNEL = 3;
 const DEFAULT_BEAT_MS = 5000;
 
-/** Runs the program of the host at the other end of descriptor 3, and ends this process. */
+/** Runs the program of the host at the other end of the channel, and ends this process, or this thread. */
 export async function runChild(): Promise<never> {
-  const socket = new Socket({ fd: CHANNEL, readable: true, writable: true });
-  const { client, welcome } = await WireClient.greet(transportOf(socket), "ergos-child", randomUUID);
+  // Given by the runtime of workers alone.
+  const { ergos: port } = (workerData ?? {}) as { readonly ergos?: MessagePort };
+  const transport =
+    port === undefined ? transportOf(new Socket({ fd: CHANNEL, readable: true, writable: true })) : portTransport(port);
+  const { client, welcome } = await WireClient.greet(transport, "ergos-child", randomUUID);
   void client.closed.then(() => process.exit(1));
   const os = client.toOs(welcome.pid);
   const stop = new AbortController();
@@ -76,6 +80,17 @@ function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController): 
 async function obey(os: Os, stop: AbortController): Promise<void> {
   for await (const signal of await os.call("signals", {}))
     if (signal === "TERM" || signal === "INT") stop.abort(cancelled(`process ${os.pid} was ended by ${signal}`));
+}
+
+function portTransport(port: MessagePort): Transport {
+  return {
+    write: (parts) => {
+      for (const part of parts) port.postMessage(part);
+    },
+    onData: (handler) => void port.on("message", handler),
+    onClose: (handler) => void port.on("close", () => handler(undefined)),
+    close: () => port.close(),
+  };
 }
 
 function transportOf(channel: Socket): Transport {

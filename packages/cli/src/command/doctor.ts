@@ -3,7 +3,7 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { KERNEL_VERSION, type Os, describe } from "@ergos/kernel";
-import { networkFilesystemOf, readOwner } from "../boot.ts";
+import { childConfinement, networkFilesystemOf, readOwner } from "../boot.ts";
 import { type Command, EXIT_FAILED, EXIT_OK, type Invocation } from "../command.ts";
 import { connect } from "../connect.ts";
 import { type Output, table } from "../terminal.ts";
@@ -21,7 +21,12 @@ export const doctorCommand: Command = {
   usage: "",
   examples: ["ergos doctor", "ergos doctor --json"],
   run: async (invocation) => {
-    const findings = [...checkRuntime(), ...(await checkDirectory(invocation)), ...checkPrograms(), ...enforcement()];
+    const findings = [
+      ...checkRuntime(),
+      ...(await checkDirectory(invocation)),
+      ...checkPrograms(),
+      ...(await enforcement()),
+    ];
     invocation.out.answer(findings, (list) => doctorText(list, invocation.out));
     return findings.every((finding) => finding.ok) ? EXIT_OK : EXIT_FAILED;
   },
@@ -122,7 +127,11 @@ function checkPrograms(): Finding[] {
 }
 
 /** What holds for the code that runs here, resource by resource. */
-function enforcement(): Finding[] {
+async function enforcement(): Promise<Finding[]> {
+  const { diesWithHost, network } = await childConfinement();
+  const end = diesWithHost
+    ? "ended with their host"
+    : "ended with their host by their socket alone, as setpriv is missing";
   const rows: readonly (readonly [string, string])[] = [
     ["rights", "enforced on every system call; code of an inline program is trusted and can also call Node directly"],
     ["tokens, cost, model calls", "enforced before each call, where a budget is given"],
@@ -131,8 +140,12 @@ function enforcement(): Finding[] {
       "CPU time",
       "measured only: a blocked event loop ends the host (watchdog, under `ergos run`), the run goes on at the next start",
     ],
-    ["memory", "not enforced for inline programs"],
-    ["network", "not confined for inline programs"],
+    ["inline programs", "memory and network are not confined: they are code of this process"],
+    [
+      "worker threads",
+      "their heap (memoryMb, 512 unless given), and an end to what blocks; no wall: they are code of this process too",
+    ],
+    ["child processes", `their heap (memoryMb), an end to what blocks, and they are ${end}; network ${network}`],
   ];
   return rows.map(([name, detail]) => ({ name: `enforces ${name}`, ok: true, detail }));
 }

@@ -43,7 +43,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|process] [--restart POLICY]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--restart POLICY]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",

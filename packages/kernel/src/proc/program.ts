@@ -9,7 +9,7 @@ import type { Grant } from "../cap/grant.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Os } from "../syscall/os.ts";
 
-export const RUNTIMES = ["inline", "process"] as const;
+export const RUNTIMES = ["inline", "worker", "process"] as const;
 export type Runtime = (typeof RUNTIMES)[number];
 
 /** Where a host finds a program again after a restart: a module and its export, or a name given to the host. */
@@ -17,7 +17,7 @@ export interface ProgramSource {
   readonly module?: string;
   readonly export?: string;
   readonly name?: string;
-  /** Where it runs (default `inline`, in the host): `process`, a process of the machine of its own. */
+  /** Where it runs (default `inline`, in the host): `worker`, a thread of its own; `process`, a process of the machine. */
   readonly runtime?: Runtime;
   /** Working directory of whoever spawned it: relative paths in its input mean the same after a restart. */
   readonly cwd?: string;

@@ -1,5 +1,6 @@
 // Programs of children, good and bad.
 import { spawn } from "node:child_process";
+import { isMainThread, threadId, workerData } from "node:worker_threads";
 
 export const add = async ({ a, b }, ctx) => ctx.step("add", () => a + b);
 export const environment = () => Object.keys(process.env).sort();
@@ -42,6 +43,25 @@ export const forks = async (_input, ctx) => {
   child.unref();
   await ctx.log(`grandchild ${child.pid}`);
   return child.pid;
+};
+export const whoami = () => ({ pid: process.pid, isMain: isMainThread });
+export const recurses = () => recurses() + 1;
+/** Calls without ever waiting for an answer, nor letting anybody answer. */
+export const shouts = (_input, ctx) => {
+  for (;;) void ctx.os.fs.exists("x".repeat(4000)).catch(() => undefined);
+};
+/** Writes to its port what is no message of the wire, as much as it can. */
+export const babbles = () => {
+  for (;;) workerData.ergos.postMessage(new Uint8Array(1 << 20).fill(1));
+};
+/** Ends its thread in its first two lives. */
+export const stumbles = async (_input, ctx) => {
+  for (let life = 1; life < 3; life++) {
+    const died = await ctx.step(`life ${life}`, () => threadId);
+    await ctx.os.flush();
+    if (died === threadId) process.exit(0);
+  }
+  return 3;
 };
 /** Dies by a signal of the machine in its first life. */
 export const dies = async (_input, ctx) => {
