@@ -2,7 +2,7 @@
 // becomes lines of the log, and whoever does not greet in time, or is not heard of, is ended.
 
 import type { Readable } from "node:stream";
-import { KernelError, LIMITS, type Os, type ProcessContext, type SyscallName } from "@ergos/kernel";
+import { KernelError, LIMITS, type Os, type ProcessContext, type SyscallName, type Timer } from "@ergos/kernel";
 import { Requests, Session } from "./session.ts";
 
 export interface GuestOptions {
@@ -67,33 +67,32 @@ export class Guest {
   /** Settles when it is gone. Its exit was told by itself; anything else is a failure. */
   async run(): Promise<never> {
     const vessel = this.#vessel;
-    const { signal, left } = this.#context;
+    const { signal, left, platform } = this.#context;
     const gone = vessel.gone(() => this.#tail.trim());
     const session = this.#serve();
     const output = Promise.all([this.#log(vessel.stdout, "info"), this.#log(vessel.stderr, "warn")]);
-    const alarm = this.#watch();
+    const stop = this.#watch();
     const { graceMs = 5000 } = this.#options;
-    let politely: NodeJS.Timeout | undefined;
+    let politely: Timer | undefined;
     signal.addEventListener(
       "abort",
       () => {
         // It has heard of it over its channel; who does not listen there may have a handler.
-        politely = setTimeout(() => vessel.terminate(), graceMs / 2);
-        politely.unref();
+        politely = platform.setTimer(graceMs / 2, () => vessel.terminate(), { idle: true });
       },
       { once: true },
     );
     void left.then(() => {
       session.close();
-      setTimeout(() => vessel.kill(), this.#hasExited ? LEAVE_MS : 0).unref();
+      platform.setTimer(this.#hasExited ? LEAVE_MS : 0, () => vessel.kill(), { idle: true });
     });
     try {
       const failure = await Promise.race([gone, this.#failure.promise]);
       await output.catch(() => undefined);
       throw failure;
     } finally {
-      clearTimeout(politely);
-      clearInterval(alarm);
+      politely?.cancel();
+      stop();
       session.close();
       vessel.kill();
     }
@@ -137,32 +136,34 @@ export class Guest {
       this.#options.hostVersion ?? "",
     );
     channel.onData((chunk) => {
-      this.#heardAt = performance.now();
+      this.#heardAt = this.#now;
       session.receive(chunk);
     });
     return session;
   }
 
   /** Ends a guest that was not heard of for too long. */
-  #watch(): NodeJS.Timeout {
+  #watch(): () => void {
     const { readyMs = 10_000, beatMs = 5000 } = this.#options;
-    this.#heardAt = performance.now();
-    const alarm = setInterval(
-      () => {
-        const silent = performance.now() - this.#heardAt;
-        const allowed = this.#hasGreeted ? 3 * beatMs : readyMs;
-        if (silent <= allowed) return;
-        const why = this.#hasGreeted
-          ? `gave no sign of life for ${Math.round(silent)} ms: its loop is blocked`
-          : `did not become ready within ${readyMs} ms`;
-        this.#failure.reject(
-          new KernelError("ETIMEDOUT", `the ${this.#vessel.what} ${why}`, { pid: this.#context.pid }),
-        );
-      },
-      Math.min(beatMs, readyMs, 1000) / 2,
-    );
-    alarm.unref();
-    return alarm;
+    const { platform, pid } = this.#context;
+    const every = Math.min(beatMs, readyMs, 1000) / 2;
+    this.#heardAt = this.#now;
+    const look = (): void => {
+      timer = platform.setTimer(every, look, { idle: true });
+      const silent = this.#now - this.#heardAt;
+      const allowed = this.#hasGreeted ? 3 * beatMs : readyMs;
+      if (silent <= allowed) return;
+      const why = this.#hasGreeted
+        ? `gave no sign of life for ${Math.round(silent)} ms: its loop is blocked`
+        : `did not become ready within ${readyMs} ms`;
+      this.#failure.reject(new KernelError("ETIMEDOUT", `the ${this.#vessel.what} ${why}`, { pid }));
+    };
+    let timer = platform.setTimer(every, look, { idle: true });
+    return () => timer.cancel();
+  }
+
+  get #now(): number {
+    return this.#context.platform.clock.monotonic();
   }
 
   /** Lines of output as lines of the log, up to a bound. */
