@@ -11,7 +11,7 @@ import { layered } from "./plans.ts";
 const RECORD = Buffer.alloc(150, 65);
 
 /** One write into a grown file and its sync, `times` in a row. */
-function openFloor(dir: string): { readonly run: (times: number) => Promise<void>; readonly close: () => void } {
+export function openFloor(dir: string): { readonly run: (times: number) => Promise<void>; readonly close: () => void } {
   const file = join(dir, "floor");
   writeFileSync(file, Buffer.alloc(1024 * 1024));
   const fd = openSync(file, "r+");

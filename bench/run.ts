@@ -7,6 +7,7 @@ import { compilerBenches } from "./compiler.ts";
 import { durableBenches } from "./durable.ts";
 import type { Result } from "./measure.ts";
 import { arePeersInstalled, peerBenches } from "./peers.ts";
+import { processBenches } from "./processes.ts";
 import { rightBenches } from "./rights.ts";
 import { startBench } from "./start.ts";
 import { vfsBenches } from "./vfs.ts";
@@ -22,6 +23,7 @@ const benches = [
   ...vfsBenches,
   ...durableBenches,
   ...rightBenches,
+  ...processBenches,
   startBench,
   ...compilerBenches,
   ...(withPeers ? peerBenches : []),

@@ -33,7 +33,7 @@ describe("running programs", () => {
     expect(ergos(["tree", "--all"]).stdout).toMatch(/└─ 2 greeter completed/);
     expect(ergos(["logs", "greeter-2"]).stdout).toMatch(/info {2}hello world/);
     expect(ergos(["logs", "2", "--events"]).stdout).toMatch(/step {4}greet/);
-    expect(ergos(["ls", "/"]).stdout).toBe("dev/\netc/\nlib/\nproc/\nsys/\n");
+    expect(ergos(["ls", "/"]).stdout).toBe("dev/\netc/\nlib/\nproc/\nsrv/\nsys/\n");
     expect(ergos(["ls", "/dev", "--long"]).stdout).toMatch(/model/);
     expect(ergos(["cat", "/proc/2/status"]).stdout).toMatch(/state:\tzombie/);
   });
@@ -103,7 +103,7 @@ describe("running programs", () => {
 
     expect(doctor.status).toBe(0);
     expect(doctor.stdout).toMatch(/no language model is asked/);
-    expect(doctor.stdout).toMatch(/not enforced for inline programs/);
+    expect(doctor.stdout).toMatch(/enforces inline programs +memory and network are not confined/);
   });
 });
 

@@ -27,6 +27,7 @@ import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { PostOffice } from "./proc/post-office.ts";
+import { EntityTable } from "./proc/entity-table.ts";
 import { QueueTable } from "./proc/queue-table.ts";
 import { TriggerTable } from "./proc/trigger-table.ts";
 import { ScheduleTable } from "./proc/schedule-table.ts";
@@ -172,6 +173,7 @@ export class Kernel implements AsyncDisposable {
       recall: (pid) => processes.recall(pid),
       act: (...what) => act(kernel.host, ...what),
     });
+    const entities = new EntityTable({ store, committer, act: (...what) => act(kernel.host, ...what) });
     const queues = new QueueTable({ store, committer, platform, family: processes.family });
     await fs.boot();
     await accounts.boot();
@@ -182,6 +184,7 @@ export class Kernel implements AsyncDisposable {
     await schedules.boot();
     await triggers.boot();
     await queues.boot();
+    await entities.boot();
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
     const seats = new SeatTable({ store, committer, layers, processes, passes });
@@ -196,6 +199,7 @@ export class Kernel implements AsyncDisposable {
       schedules,
       triggers,
       queues,
+      entities,
       platform,
       store,
       objects,

@@ -6,6 +6,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
   type Collapsed,
+  type Entity,
   type ErrorRecord,
   type FetchAnswer,
   type FetchCall,
@@ -31,6 +32,7 @@ import {
   type SpawnArgs,
   type Task,
   type TaskRequest,
+  type Transit,
   type Trigger,
   takeOutcome,
   toPid,
@@ -453,6 +455,12 @@ export class RunContext<Input = unknown> {
       renew().catch(() => undefined);
     }
     return () => timer.cancel();
+  }
+
+  /** Moves an entity to another state, as its type allows; once, over restarts too. */
+  transition(name: string, transit: Transit): Promise<Entity> {
+    const place = this.#placeOf(name);
+    return this.#once(place, async () => this.os.call("transition", { place, ...transit }));
   }
 
   /** Tells everybody who listens to a topic, as `orders.created`; once, over restarts too. */

@@ -88,7 +88,8 @@ function nextKey(): { readonly jwk: Jwk; readonly secret: string } {
   return { jwk: { kty: "OKP", crv: "Ed25519", x }, secret: d };
 }
 
-const newId = (): string => randomBytes(9).toString("base64url");
+/** Never begins with a dash: people type it. */
+const newId = (): string => `p${randomBytes(9).toString("base64url")}`;
 
 /** The authority of a host over its passes. */
 export function createPassAuthority(keys: KeyRing, issuer: string): PassAuthority {

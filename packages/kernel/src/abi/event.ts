@@ -73,6 +73,13 @@ const task = (summary: string, source: EventRow["source"], more: Readonly<Record
   payload: payload({ id: count, queue: text, ...more }),
   overflow: source === "log" ? "error" : "drop",
 });
+const entity = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
+  class: "process",
+  source: "log",
+  summary,
+  payload: payload({ type: text, id: text, to: text, ...more }),
+  overflow: "error",
+});
 const file = (summary: string, more: Readonly<Record<string, Schema>> = {}): EventRow => ({
   class: "fs",
   source: "log",
@@ -138,6 +145,8 @@ export const EVENTS = {
   "task.completed": task("a task of a queue was done", "log"),
   "task.failed": task("a task of a queue will not be tried again", "log", { error }),
   "task.cancelled": task("a task of a queue shall not be done", "log"),
+  "entity.created": entity("an entity was made"),
+  "entity.transitioned": entity("an entity has another state", { from: text, why: text }),
   "topic.published": {
     class: "process",
     source: "log",

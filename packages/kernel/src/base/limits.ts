@@ -54,10 +54,12 @@ export const LIMITS = {
   /** Tasks of all queues that are not over, and those that are and are kept. */
   tasksMax: 100_000,
   endedTasksMax: 10_000,
+  /** Types of entities. */
+  entityTypesMax: 1000,
   /** Schedules and triggers of one host. */
   schedulesMax: 10_000,
   triggersMax: 1000,
-  /** Bytes of JSON that one publication holds. */
+  /** Bytes of JSON that one publication, or the data of one entity, holds. */
   publicationBytesMax: 64 * KIB,
   /** Questions of one process that nobody has answered. */
   asksMax: 256,

@@ -37,6 +37,7 @@ export const RIGHTS = {
   "schedule.manage": "/proc/scheduled/<id>, and /proc/scheduled to make one",
   "trigger.read": "/sys/triggers",
   "trigger.manage": "/sys/triggers/<id>, and /sys/triggers to make one",
+  "entity.define": "type of an entity",
   "entity.read": "type of an entity",
   "entity.transition": "type of an entity",
   "budget.read": "/proc/<pid>",

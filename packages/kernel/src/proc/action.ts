@@ -4,9 +4,23 @@ import type { Batch } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Schema } from "../base/schema.ts";
+import type { PendingEvent } from "../ipc/event-bus.ts";
 
-/** Changes that belong into the commit of something else. */
-export type Along = Pick<Batch, "puts" | "deletes" | "appends">;
+/** Changes that belong into the commit of something else, with what it tells of them. */
+export interface Along extends Pick<Batch, "checks" | "puts" | "deletes" | "appends"> {
+  readonly events?: readonly PendingEvent[];
+}
+
+/** A commit with what goes along. */
+export function merge(batch: Batch, { checks, puts, deletes, appends }: Along = {}): Batch {
+  return {
+    ...batch,
+    ...(checks === undefined ? {} : { checks: [...(batch.checks ?? []), ...checks] }),
+    ...(puts === undefined ? {} : { puts: [...(batch.puts ?? []), ...puts] }),
+    ...(deletes === undefined ? {} : { deletes: [...(batch.deletes ?? []), ...deletes] }),
+    ...(appends === undefined ? {} : { appends: [...(batch.appends ?? []), ...appends] }),
+  };
+}
 
 /** One of: start a program as `spawn` does, send a message as `send` does, wake a sleeping process. */
 export interface Action {

@@ -16,7 +16,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
 import { type Item, Mailbox, type Message, type MessageKind, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
-import type { Along } from "./action.ts";
+import { type Along, merge } from "./action.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
 import { type Route, routeOf } from "./routing.ts";
@@ -164,7 +164,7 @@ export class PostOffice {
     const seen = known === undefined ? undefined : this.#seenOf(letter.to);
     const first = known === undefined ? undefined : seen?.get(known);
     if (first !== undefined) {
-      await this.#record(from, place, first, along, rider);
+      await this.#record(from, place, first, {}, along, rider);
       return { id: first };
     }
     const message = this.#write(from, letter, route);
@@ -189,9 +189,10 @@ export class PostOffice {
         place,
         message.id,
         {
-          puts: [...puts, ...(known === undefined ? [] : [{ key: known, value: message.id }]), ...(along.puts ?? [])],
-          deletes: [...(oldest === undefined ? [] : [oldest]), ...(along.deletes ?? [])],
+          puts: known === undefined ? puts : [...puts, { key: known, value: message.id }],
+          ...(oldest === undefined ? {} : { deletes: [oldest] }),
         },
+        along,
         rider,
         [{ name: "message.sent", pid: from.pid, data: { id: message.id, to: message.to, kind: message.kind } }],
       );
@@ -213,6 +214,7 @@ export class PostOffice {
     place: string | undefined,
     id: string,
     batch: Pick<Batch, "puts" | "deletes">,
+    along: Along,
     rider: Rider | undefined,
     events: readonly PendingEvent[] = [],
   ): Promise<void> {
@@ -220,8 +222,8 @@ export class PostOffice {
     if (place !== undefined && from.journal !== undefined) {
       await from.journal.end(place, { value: { id } }, { ...batch, rider }).done;
       for (const event of events) committer.publish(event);
-    } else if ((batch.puts?.length ?? 0) + (batch.deletes?.length ?? 0) > 0) {
-      await committer.commit(batch, undefined, rider);
+    } else if ((batch.puts?.length ?? 0) > 0 || Object.keys(along).length > 0) {
+      await committer.commit(merge(batch, along), along.events, rider);
       for (const event of events) committer.publish(event);
     } else for (const event of events) committer.publish(event);
   }

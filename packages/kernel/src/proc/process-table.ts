@@ -26,7 +26,7 @@ import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
-import type { Along } from "./action.ts";
+import { type Along, merge } from "./action.ts";
 import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
 import { checkResult, exitData, exitEvent } from "./exit.ts";
 import { Family } from "./family.ts";
@@ -384,27 +384,30 @@ export class ProcessTable {
     this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
     return this.#committer
       .commit(
-        {
-          puts: [
-            { key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) },
-            { key: liveKey(pid), value: "" },
-            { key: PID_KEY, value: String(this.#reservedPid) },
-            ...this.#revisions.putsOf(program),
-            ...this.#layers.putsOf(process.capability),
-            ...(account?.puts ?? []),
-            ...(along?.puts ?? []),
-          ],
-          ...(along?.deletes === undefined ? {} : { deletes: along.deletes }),
-          ...(account === undefined ? {} : { adds: account.adds }),
-          appends: [
-            {
-              log: journalLog(pid),
-              value: encodeRecord({ t: "start", v: JOURNAL_FORMAT, at: created, program: program.name, revision }),
-            },
-            ...(along?.appends ?? []),
-          ],
-        },
-        [{ name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } }],
+        merge(
+          {
+            puts: [
+              { key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) },
+              { key: liveKey(pid), value: "" },
+              { key: PID_KEY, value: String(this.#reservedPid) },
+              ...this.#revisions.putsOf(program),
+              ...this.#layers.putsOf(process.capability),
+              ...(account?.puts ?? []),
+            ],
+            ...(account === undefined ? {} : { adds: account.adds }),
+            appends: [
+              {
+                log: journalLog(pid),
+                value: encodeRecord({ t: "start", v: JOURNAL_FORMAT, at: created, program: program.name, revision }),
+              },
+            ],
+          },
+          along,
+        ),
+        [
+          { name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } },
+          ...(along?.events ?? []),
+        ],
         rider,
       )
       .then(() => {
@@ -442,11 +445,10 @@ export class ProcessTable {
   #commitVolatileSpawn(account?: AccountChange, rider?: Rider, along?: Along): Promise<Receipt> {
     this.#reservedPid = this.#nextPid + PID_BLOCK;
     const batch = {
-      ...along,
-      puts: [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? []), ...(along?.puts ?? [])],
+      puts: [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])],
       ...(account === undefined ? {} : { adds: account.adds }),
     };
-    return this.#committer.commit(batch, undefined, rider);
+    return this.#committer.commit(merge(batch, along), along?.events, rider);
   }
 
   /** A process without a program: whoever acts through it is outside. It leaves no record and ends with its host. */

@@ -19,7 +19,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
 import { AGEING_MS, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
-import type { Along } from "./action.ts";
+import { type Along, merge } from "./action.ts";
 import { isLostRace } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
@@ -201,7 +201,7 @@ export class QueueTable {
     const name = key === undefined ? undefined : nameKey(queue, key);
     const known = name === undefined ? undefined : this.#keys.get(name);
     if (known !== undefined) {
-      await committer.commit(record(known), undefined, rider);
+      await committer.commit(merge({}, record(known)), undefined, rider);
       return known;
     }
     if (this.#live.size >= LIMITS.tasksMax)
@@ -233,9 +233,12 @@ export class QueueTable {
       );
     if (name !== undefined) this.#keys.set(name, id);
     try {
-      const along = record(id);
       const puts = [putOf({ ...live, body: masked }), { key: NEXT_KEY, value: String(this.#next) }];
-      await this.#commit({ ...along, puts }, { name: "task.submitted", pid: process.pid, data: { id, queue } }, rider);
+      await this.#commit(
+        merge({ puts }, record(id)),
+        { name: "task.submitted", pid: process.pid, data: { id, queue } },
+        rider,
+      );
     } catch (error) {
       if (name !== undefined) this.#keys.delete(name);
       throw error;
@@ -268,7 +271,7 @@ export class QueueTable {
       const left = end === undefined ? undefined : end - platform.clock.monotonic();
       if (left !== undefined && left <= 0) {
         const along = record(null);
-        if (Object.keys(along).length > 0) await this.#parts.committer.commit(along, undefined, rider);
+        if (Object.keys(along).length > 0) await this.#parts.committer.commit(merge({}, along), undefined, rider);
         return null;
       }
       await this.#waitFor(process, claim, left);
@@ -295,9 +298,8 @@ export class QueueTable {
       }
       const attempts = stored.task.attempts + 1;
       const task: Task = { ...stored.task, state: "claimed", claimant: process.pid, leaseMs, attempts };
-      const along = record(task);
       const event: PendingEvent = { name: "task.claimed", pid: process.pid, data: { id, queue } };
-      await this.#commit({ ...along, checks: stored.checks, puts: [...(along.puts ?? []), putOf(task)] }, event, rider);
+      await this.#commit(merge({ checks: stored.checks, puts: [putOf(task)] }, record(task)), event, rider);
       const { body: _body, ...live } = task;
       this.#live.set(id, live);
       this.#lease(live);
@@ -476,7 +478,7 @@ export class QueueTable {
     const { id, queue } = task;
     const back: Task = { ...rest, state: "pending", error };
     const event: PendingEvent = { name: "task.returned", pid: claimant ?? task.by, data: { id, queue, error } };
-    await this.#commit({ ...along, checks, puts: [...(along.puts ?? []), putOf(back)] }, event, rider);
+    await this.#commit(merge({ checks, puts: [putOf(back)] }, along), event, rider);
     this.#unlease(id);
     const { body: _body, ...live } = back;
     this.#live.set(id, live);
@@ -496,9 +498,9 @@ export class QueueTable {
     const oldest = this.#ended.size >= LIMITS.endedTasksMax ? this.#ended.values().next().value : undefined;
     const name = state === "completed" ? "task.completed" : state === "failed" ? "task.failed" : "task.cancelled";
     const data = { id, queue, ...(outcome.error === undefined ? {} : { error: outcome.error }) };
-    const deletes = [...(along.deletes ?? []), ...(oldest === undefined ? [] : await this.#traces(oldest))];
+    const deletes = oldest === undefined ? [] : await this.#traces(oldest);
     await this.#parts.committer.commit(
-      { ...along, checks, puts: [...(along.puts ?? []), putOf(over)], deletes },
+      merge({ checks, puts: [putOf(over)], deletes }, along),
       [{ name, pid: claimant ?? by, data }],
       rider,
     );

@@ -13,7 +13,7 @@ import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
-import { type Action, type Along, assertAction, nameOfAction } from "./action.ts";
+import { type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
 import { setAlarm } from "./alarm.ts";
 import type { Family } from "./family.ts";
 import { OwnedTable } from "./owned-table.ts";
@@ -148,7 +148,7 @@ export class ScheduleTable {
       caughtUp: 0,
     };
     const { puts } = this.#table.changeOf(id, schedule);
-    await committer.commit({ ...along(schedule), puts: [...puts, put] }, undefined, rider);
+    await committer.commit(merge({ puts: [...puts, put] }, along(schedule)), undefined, rider);
     this.#table.keep(id, schedule);
     this.#arm(schedule);
     return schedule;

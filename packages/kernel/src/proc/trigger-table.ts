@@ -13,7 +13,7 @@ import { type Pid, type Seq, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { bodyOf, compileTopics, topicOf } from "../ipc/topic.ts";
-import { type Action, type Along, assertAction, nameOfAction } from "./action.ts";
+import { type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
 import type { Family } from "./family.ts";
 import { OwnedTable } from "./owned-table.ts";
 import type { Process } from "./process.ts";
@@ -115,7 +115,7 @@ export class TriggerTable {
     const { id, put } = this.#table.takeNumber(process.pid, request.name);
     const trigger = { ...request, id, pid: process.pid, created: committer.now(), runs: 0, after: store.seq, done: 0 };
     const { puts } = this.#table.changeOf(id, trigger);
-    await committer.commit({ ...along(trigger), puts: [...puts, put] }, undefined, rider);
+    await committer.commit(merge({ puts: [...puts, put] }, along(trigger)), undefined, rider);
     this.#table.keep(id, trigger);
     this.#start(trigger);
     return trigger;

@@ -3,7 +3,7 @@
 
 import type { Pid } from "../base/id.ts";
 import { assertValid } from "../base/schema.ts";
-import type { Action, Along } from "../proc/action.ts";
+import { type Action, type Along, merge } from "../proc/action.ts";
 import type { Letter } from "../proc/post-office.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -36,6 +36,7 @@ export async function act(
   }
   // Waking what is awake changes nothing: it may happen twice, and never not at all.
   if (wake !== undefined) await os.call("wake", { pid: wake });
-  await host.committer.commit(along());
+  const alone = along();
+  await host.committer.commit(merge({}, alone), alone.events);
   return undefined;
 }

@@ -20,6 +20,7 @@ import type { EventBus } from "../ipc/event-bus.ts";
 import type { GroupTable } from "../proc/group-table.ts";
 import type { PostOffice } from "../proc/post-office.ts";
 import type { ScheduleTable } from "../proc/schedule-table.ts";
+import type { EntityTable } from "../proc/entity-table.ts";
 import type { QueueTable } from "../proc/queue-table.ts";
 import type { TriggerTable } from "../proc/trigger-table.ts";
 import type { SeatTable } from "../proc/seat-table.ts";
@@ -57,6 +58,7 @@ export interface Host {
   readonly schedules: ScheduleTable;
   readonly triggers: TriggerTable;
   readonly queues: QueueTable;
+  readonly entities: EntityTable;
   readonly seats: SeatTable;
   readonly passes: PassAuthority | undefined;
   /** Whom passes are for: this data directory. */

@@ -4,6 +4,7 @@ import type { ErrorRecord } from "../base/errno.ts";
 import type { JsonValue } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { PRIORITIES } from "../ipc/mailbox.ts";
+import { merge } from "../proc/action.ts";
 import { type Claim, TASK_STATES, type Task, type TaskFilter, type TaskRequest } from "../proc/queue-table.ts";
 import { ROLES, TIERS } from "../proc/role.ts";
 import type { Host } from "./host.ts";
@@ -137,7 +138,7 @@ export const QUEUE_ROWS = {
       placed<Task>(caller, a.place, async (record) => {
         const task = await host.queues.settled(caller, a.id, a.signal);
         const along = record(task as Task & JsonValue);
-        if (Object.keys(along).length > 0) await host.committer.commit(along, undefined, draft);
+        if (Object.keys(along).length > 0) await host.committer.commit(merge({}, along), undefined, draft);
         return task;
       }),
   }),

@@ -5,7 +5,7 @@ import { KernelError } from "../base/errno.ts";
 import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { TOPIC_LENGTH_MAX, assertTopic } from "../ipc/topic.ts";
-import { ACTION_SCHEMA } from "../proc/action.ts";
+import { ACTION_SCHEMA, merge } from "../proc/action.ts";
 import type { Trigger, TriggerRequest } from "../proc/trigger-table.ts";
 import { placed } from "./placed.ts";
 import { type AtPlace, anything, args, place, row } from "./row.ts";
@@ -33,7 +33,11 @@ export const TOPIC_ROWS = {
         );
       const data = body === undefined ? { topic: name } : { topic: name, body };
       await placed<null>(caller, at, async (record) => {
-        await host.committer.commit(record(null), [{ name: "topic.published", pid: caller.pid, data }], draft);
+        await host.committer.commit(
+          merge({}, record(null)),
+          [{ name: "topic.published", pid: caller.pid, data }],
+          draft,
+        );
         return null;
       });
     },

@@ -8,6 +8,7 @@ import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
 import { MESSAGE_ROWS } from "./rows-message.ts";
+import { ENTITY_ROWS } from "./rows-entity.ts";
 import { QUEUE_ROWS } from "./rows-queue.ts";
 import { SCHEDULE_ROWS } from "./rows-schedule.ts";
 import { TOPIC_ROWS } from "./rows-topic.ts";
@@ -45,6 +46,7 @@ export const SYSCALLS = {
   ...SCHEDULE_ROWS,
   ...TOPIC_ROWS,
   ...QUEUE_ROWS,
+  ...ENTITY_ROWS,
   ...EXEC_ROWS,
 } as const;
 

@@ -11,6 +11,7 @@ import type { Schedule } from "../proc/schedule-table.ts";
 import { summarise } from "../proc/summary.ts";
 import type { Host } from "../syscall/host.ts";
 import { usageOf } from "../syscall/rows-budget.ts";
+import { entitiesNode } from "./entities.ts";
 import { bodyOf } from "./queues.ts";
 import { type Provider, type RowCall, type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
 import type { VfsPath } from "../base/path.ts";
@@ -48,16 +49,19 @@ export function procProvider(host: Host): Provider {
     },
     { description: "schedules by their number, the next to come first" },
   );
+  const entities = entitiesNode(host);
   const root = collection(
     () => [
       ...host.processes.all.map((process): DirEntry => ({ name: String(process.pid), type: "directory" })),
       { name: "runs", type: "directory" },
       { name: "scheduled", type: "directory" },
+      { name: "entities", type: "directory" },
       { name: "self", type: "link" },
     ],
     (name, viewer) => {
       if (name === "runs") return runs;
       if (name === "scheduled") return scheduled;
+      if (name === "entities") return entities;
       if (name === "self") return { type: "link", target: `/proc/${viewer}` as VfsPath };
       return byPid(name);
     },
