@@ -39,7 +39,7 @@ import {
   takeWatchdogReport,
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
-import { FILE_TOOLS } from "@ergos/services";
+import { FILE_TOOLS, PROCESS_TOOLS } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { contentOf, isManifestFile, labelOf, loadProgram } from "./module-program.ts";
 
@@ -123,7 +123,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
       }),
-      tools: [...FILE_TOOLS, ...(options.tools ?? [])],
+      tools: [...FILE_TOOLS, ...PROCESS_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
       loader: moduleLoader(

@@ -148,3 +148,22 @@ test("signals have names, and what sleeps is not waited for", async () => {
   expect(runErgos(["wait", "2"], { cwd })).toMatchObject({ status: 143, stdout: "agent-2 ended by TERM\n" });
   expect(runErgos(["run", "agent.mjs", "--restart", "sometimes"], { cwd }).status).toBe(2);
 });
+
+test("runs are found by how they ended, by what they are about, and by name", () => {
+  writeFileSync(join(cwd, "good.mjs"), "export default () => 1;\n");
+  writeFileSync(join(cwd, "bad.mjs"), "export default () => { throw new Error('no'); };\n");
+  runErgos(["run", "good.mjs", "--ref", "order/7"], { cwd });
+  runErgos(["run", "bad.mjs", "--ref", "order/7"], { cwd });
+  runErgos(["run", "good.mjs", "--name", "other"], { cwd });
+  const names = (...args: readonly string[]): readonly string[] =>
+    (JSON.parse(runErgos(["ps", ...args, "--json"], { cwd }).stdout) as readonly { readonly name: string }[]).map(
+      ({ name }) => name,
+    );
+  expect(names("--ref", "order/7")).toEqual(["good", "bad"]);
+  expect(names("--status", "failed")).toEqual(["bad"]);
+  expect(names("--status", "failed", "--status", "completed", "--sort", "name")).toEqual(["bad", "good", "other"]);
+  expect(names("--program", "good", "--before", "3")).toEqual(["good"]);
+  expect(names("--all", "--limit", "1")).toEqual(["other"]);
+  expect(runErgos(["ps", "--status", "gone"], { cwd }).status).toBe(2);
+  expect(runErgos(["ps", "--sort", "colour"], { cwd }).status).toBe(2);
+});

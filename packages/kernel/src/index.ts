@@ -59,7 +59,7 @@ export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "
 export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type Runtime } from "./proc/program.ts";
 export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";
 export { ROLES, type Role, TIERS, type Tier } from "./proc/role.ts";
-export type { ProcessSummary } from "./proc/summary.ts";
+export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/summary.ts";
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";

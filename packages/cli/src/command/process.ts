@@ -1,6 +1,6 @@
 // `ergos ps`, `tree`, `logs`, `kill`: processes, their log and their end.
 
-import { type ProcessSummary, type Signal, SIGNALS } from "@ergos/kernel";
+import { type ProcessSummary, SIGNALS, STATUSES, type Signal, parsePid } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -8,6 +8,7 @@ import {
   type Invocation,
   UsageError,
   isSet,
+  listOption,
   openDirectory,
   required,
   textOption,
@@ -15,24 +16,56 @@ import {
 import { findProcess } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
+const SORTS = ["pid", "name", "ended", "cost", "tokens", "steps"] as const;
+
 export const psCommand: Command = {
   name: "ps",
   arguments: 0,
   summary: "list processes",
-  usage: "[--all] [--limit N]",
-  examples: ["ergos ps", "ergos ps --all --json"],
-  options: { all: { type: "boolean", short: "a" }, limit: { type: "string" } },
+  usage: `[--all] [--status ${STATUSES.join("|")}]... [--ref REF] [--name NAME] [--program NAME] [--sort ${SORTS.join("|")}] [--before PID] [--limit N]`,
+  examples: ["ergos ps", "ergos ps --all --json", "ergos ps --status failed --sort ended", "ergos ps --ref order/7"],
+  options: {
+    all: { type: "boolean", short: "a" },
+    status: { type: "string", multiple: true },
+    ref: { type: "string" },
+    name: { type: "string" },
+    program: { type: "string" },
+    sort: { type: "string" },
+    before: { type: "string" },
+    limit: { type: "string" },
+  },
   run: async (invocation) => {
     const limit = Number(textOption(invocation, "limit") ?? 200);
     if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
+    const status = listOption(invocation, "status").map((one) => choice("status", one, STATUSES));
+    const sort = textOption(invocation, "sort");
+    const before = textOption(invocation, "before");
+    const wanted = ["ref", "name", "program"].flatMap((name) => {
+      const value = textOption(invocation, name);
+      return value === undefined ? [] : [[name, value] as const];
+    });
     await using os = await openDirectory(invocation);
-    const list = (await os.ps({ all: isSet(invocation, "all"), limit })).filter(
-      (process) => process.ppid !== undefined,
-    );
+    const list = (
+      await os.ps({
+        // What somebody looks for may be over.
+        all: isSet(invocation, "all") || (wanted.length > 0 && status.length === 0),
+        limit,
+        ...Object.fromEntries(wanted),
+        ...(status.length === 0 ? {} : { status }),
+        ...(sort === undefined ? {} : { sort: choice("sort", sort, SORTS) }),
+        ...(before === undefined ? {} : { before: parsePid(before) }),
+      })
+    ).filter((process) => process.ppid !== undefined);
     invocation.out.answer(list, (processes) => psText(processes, invocation.out));
     return EXIT_OK;
   },
 };
+
+function choice<const Choice extends string>(option: string, text: string, choices: readonly Choice[]): Choice {
+  const found = choices.find((one) => one === text);
+  if (found === undefined) throw new UsageError(`--${option} takes ${choices.join(", ")}; found ${text}`);
+  return found;
+}
 
 export const treeCommand: Command = {
   name: "tree",

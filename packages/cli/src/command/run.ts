@@ -43,7 +43,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--restart POLICY]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--restart POLICY] [--ref REF]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -64,6 +64,7 @@ export const runCommand: Command = {
     group: { type: "string" },
     runtime: { type: "string" },
     restart: { type: "string" },
+    ref: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
@@ -201,6 +202,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
   if (onLimit !== undefined && !isOnLimit(onLimit))
     throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
   const restart = textOption(invocation, "restart");
+  const ref = textOption(invocation, "ref");
   if (restart !== undefined && !isRestartPolicy(restart))
     throw new UsageError(`--restart takes ${RESTART_POLICIES.join(", ")}; found ${restart}`);
   const caps = listOption(invocation, "cap");
@@ -212,6 +214,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     ...(onLimit === undefined ? {} : { limits: { onLimit } }),
     ...(group === undefined ? {} : { group }),
     ...(restart === undefined ? {} : { restart }),
+    ...(ref === undefined ? {} : { ref }),
     // A run may always record its own steps.
     ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),
   });

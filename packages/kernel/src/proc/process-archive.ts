@@ -53,9 +53,10 @@ export class ProcessArchive {
     return entry === undefined ? undefined : this.#revive(decodeProcess(entry));
   }
 
-  /** Processes of the past, newest first. */
-  async history(limit: number, known: (pid: Pid) => Process | undefined): Promise<readonly Process[]> {
-    const page = await this.#store.scan({ from: "p/", to: "p0" }, { limit, reverse: true });
+  /** Processes of the past, newest first; those before a pid if one is given. */
+  async history(limit: number, known: (pid: Pid) => Process | undefined, before?: Pid): Promise<readonly Process[]> {
+    const to = before === undefined ? "p0" : processKey(before);
+    const page = await this.#store.scan({ from: "p/", to }, { limit, reverse: true });
     const out: Process[] = [];
     for (const entry of page) {
       const record = decodeProcess(entry);

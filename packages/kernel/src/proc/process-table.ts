@@ -66,6 +66,8 @@ export interface SpawnOptions {
   readonly tier?: Tier;
   readonly restart?: Restart | RestartPolicy;
   readonly strategy?: Strategy;
+  /** What it is about, for whoever lists processes. */
+  readonly ref?: string;
   /** Changes that belong into the commit of the spawn. */
   readonly along?: (pid: Pid) => Along;
   /** On whose order the kernel starts it, as `schedule 3`. */
@@ -214,9 +216,9 @@ export class ProcessTable {
     return this.family.get(pid) ?? this.#archive.recall(pid);
   }
 
-  /** Processes of the past, newest first. */
-  history(limit: number): Promise<readonly Process[]> {
-    return this.#archive.history(limit, (pid) => this.family.get(pid));
+  /** Processes that have left a record, newest first; those before a pid if one is given. */
+  history(limit: number, before?: Pid): Promise<readonly Process[]> {
+    return this.#archive.history(limit, (pid) => this.family.get(pid), before);
   }
 
   /** Brings the table back: the owner's process, and everything that was not over as `sleeping`. */
@@ -300,6 +302,7 @@ export class ProcessTable {
       ...standing,
       ...(restart === undefined ? {} : { restart }),
       ...(options.cause === undefined ? {} : { cause: options.cause }),
+      ...(options.ref === undefined ? {} : { ref: options.ref }),
       ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
     };
     let { capability } = parent;

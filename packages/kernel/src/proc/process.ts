@@ -84,6 +84,8 @@ export interface ProcessIdentity {
   readonly tier?: Tier;
   /** What happens when its program ends; never restarted unless given. */
   readonly restart?: Restart;
+  /** What it is about, as `order/7`, for whoever lists processes. */
+  readonly ref?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
   /** It is a supervisor: which of its children are restarted with one that fails. */

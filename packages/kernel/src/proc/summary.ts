@@ -22,6 +22,8 @@ export interface ProcessSummary {
   readonly code?: number;
   readonly signal?: string;
   readonly error?: ErrorRecord;
+  /** What it is about. */
+  readonly ref?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
   /** How often it was restarted lately. */
@@ -52,10 +54,30 @@ export function summarise(process: Process): ProcessSummary {
     ...(exit === undefined ? {} : { code: exit.code }),
     ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
     ...(error === undefined ? {} : { error }),
+    ...(identity.ref === undefined ? {} : { ref: identity.ref }),
     ...(identity.cause === undefined ? {} : { cause: identity.cause }),
     ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),
     ...(process.sleep === undefined ? {} : { sleep: process.sleep }),
     usage: { ...process.usage },
     ...(process.progress === undefined ? {} : { progress: process.progress }),
   };
+}
+
+export const STATUSES = ["running", "sleeping", "stopped", "quarantined", "completed", "failed", "cancelled"] as const;
+export type Status = (typeof STATUSES)[number];
+
+/** How a process stands, as people ask: `running` is whatever is on its way, `stopped` also what is frozen. */
+export function statusOf({ state, signal, error }: Pick<ProcessSummary, "state" | "signal" | "error">): Status {
+  switch (state) {
+    case "zombie":
+      return signal === undefined ? (error === undefined ? "completed" : "failed") : "cancelled";
+    case "sleeping":
+    case "quarantined":
+    case "stopped":
+      return state;
+    case "frozen":
+      return "stopped";
+    default:
+      return "running";
+  }
 }

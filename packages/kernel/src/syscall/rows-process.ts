@@ -16,7 +16,7 @@ import type { Along } from "../proc/action.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
-import { type ProcessSummary, summarise } from "../proc/summary.ts";
+import { type ProcessSummary, STATUSES, type Status, statusOf, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
@@ -57,6 +57,8 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly tier?: Tier;
   /** What happens when its program ends; a role that is given says it otherwise (kernel, daemon: always; agent, lead, worker: notify). */
   readonly restart?: Restart | RestartPolicy;
+  /** What it is about, as `order/7`, for whoever lists processes. */
+  readonly ref?: string;
   /** Makes it a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
 }
@@ -122,6 +124,7 @@ async function spawn(
     ...(a.tier === undefined ? {} : { tier: a.tier }),
     ...(a.restart === undefined ? {} : { restart: a.restart }),
     ...(a.strategy === undefined ? {} : { strategy: a.strategy }),
+    ...(a.ref === undefined ? {} : { ref: a.ref }),
     ...(order === undefined ? {} : { cause: order.cause }),
     along: order?.along ?? record,
     rider: draft,
@@ -146,6 +149,37 @@ const TALLIED_MAX = 100;
 
 /** Ended processes that `ps` lists unless asked for more. */
 const DEFAULT_HISTORY = 200;
+const PAGE = 200;
+
+/** What `ps` is asked for. */
+export interface Listing {
+  readonly all?: boolean;
+  readonly pids?: readonly Pid[];
+  readonly status?: readonly Status[];
+  readonly ref?: string;
+  readonly name?: string;
+  /** Name of what it runs. */
+  readonly program?: string;
+  readonly user?: string;
+  /** Only older ones: the smallest pid of the page before. */
+  readonly before?: Pid;
+  /** Order of what is given back; by pid unless given. Most first of what is counted. */
+  readonly sort?: keyof typeof SORTS;
+  readonly limit?: number;
+}
+
+const OVER: ReadonlySet<Status> = new Set(["completed", "failed", "cancelled"]);
+
+const SORTS = {
+  pid: (one: ProcessSummary, two: ProcessSummary) => one.pid - two.pid,
+  name: (one: ProcessSummary, two: ProcessSummary) =>
+    one.name < two.name ? -1 : one.name > two.name ? 1 : one.pid - two.pid,
+  ended: (one: ProcessSummary, two: ProcessSummary) => (two.ended ?? 0) - (one.ended ?? 0),
+  cost: (one: ProcessSummary, two: ProcessSummary) => two.usage.costMicros - one.usage.costMicros,
+  tokens: (one: ProcessSummary, two: ProcessSummary) =>
+    two.usage.tokensIn + two.usage.tokensOut - one.usage.tokensIn - one.usage.tokensOut,
+  steps: (one: ProcessSummary, two: ProcessSummary) => two.usage.steps - one.usage.steps,
+} as const;
 
 const stringMap = { type: "object", properties: {}, additionalProperties: true } as const;
 export const PROCESS_ROWS = {
@@ -168,6 +202,7 @@ export const PROCESS_ROWS = {
         tier: { type: "string", enum: TIERS },
         restart: RESTART_SCHEMA,
         strategy: { type: "string", enum: STRATEGIES },
+        ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
       },
       ["program"],
     ),
@@ -310,25 +345,29 @@ export const PROCESS_ROWS = {
       }
     },
   }),
-  ps: row<
-    { readonly all?: boolean; readonly limit?: number; readonly pids?: readonly Pid[] },
-    Promise<readonly ProcessSummary[]>
-  >({
+  ps: row<Listing, Promise<readonly ProcessSummary[]>>({
     right: "proc.list",
     kind: "query",
-    summary: "processes of this host: those alive, the newest with `all`, or those of `pids`",
+    summary: "processes of this host: those alive, the newest with `all` or a status that is over, or those of `pids`",
     schema: args({
       all: flag,
+      status: { type: "array", items: { type: "string", enum: STATUSES } },
+      ref: text,
+      name: text,
+      program: text,
+      user: text,
+      before: pid,
+      sort: { type: "string", enum: Object.keys(SORTS) },
       limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax },
       pids: { type: "array", items: pid, maxItems: LIMITS.pageMax },
     }),
     target: () => ({ resource: "/proc" }),
     handle: async (host, _caller, a) => {
-      const found = a.pids === undefined ? await listed(host, a.all === true, a.limit) : await named(host, a.pids);
+      const found = a.pids === undefined ? await listed(host, a) : await named(host, a.pids);
       // What sleeps was brought back without its journal; what it has done stands there.
       const asleep = found.filter(({ state, usage }) => state.name === "sleeping" && usage.steps === 0);
       for (const process of asleep.slice(0, TALLIED_MAX)) Object.assign(process.usage, await process.journal?.tally());
-      return host.vault.maskData(found.sort((one, two) => one.pid - two.pid).map(summarise));
+      return host.vault.maskData(found.map(summarise).sort(SORTS[a.sort ?? "pid"]));
     },
   }),
   subscribe: row<EventFilter, AsyncGenerator<KernelEvent, void, undefined>>({
@@ -365,12 +404,43 @@ async function named(host: Host, pids: readonly Pid[]): Promise<Process[]> {
   );
 }
 
-async function listed(host: Host, all: boolean, limit?: number): Promise<Process[]> {
-  const here = host.processes.all.filter((process) => all || process.isAlive || process.state.name === "quarantined");
-  const past = all ? await host.processes.history(limit ?? DEFAULT_HISTORY) : [];
-  const known = new Set(here.map((process) => process.pid));
-  const both = [...here, ...past.filter((process) => !known.has(process.pid))].sort((one, two) => two.pid - one.pid);
-  return both.slice(0, limit ?? (all ? DEFAULT_HISTORY : LIMITS.pageMax));
+/** Processes that a listing wants, the newest of them if they are more than its limit. */
+async function listed(host: Host, listing: Listing): Promise<Process[]> {
+  const { status, ref, name, program, user } = listing;
+  const all = listing.all === true || status?.some((one) => OVER.has(one)) === true;
+  const limit = listing.limit ?? (all ? DEFAULT_HISTORY : LIMITS.pageMax);
+  const out: Process[] = [];
+  for await (const process of newestFirst(host, all, listing.before)) {
+    const { identity } = process;
+    const isWanted =
+      (status === undefined || status.includes(statusOf(summarise(process)))) &&
+      (ref === undefined || identity.ref === ref) &&
+      (name === undefined || identity.name === name) &&
+      (program === undefined || identity.program.name === program) &&
+      (user === undefined || identity.user === user);
+    if (isWanted && out.push(process) >= limit) break;
+  }
+  return out;
+}
+
+/** Those of this host, with `all` also those of the past, which only the store has. */
+async function* newestFirst(host: Host, all: boolean, before?: Pid): AsyncGenerator<Process, void, undefined> {
+  const here = host.processes.all
+    .filter((process) => all || process.isAlive || process.state.name === "quarantined")
+    .filter(({ pid: number }) => before === undefined || number < before)
+    .sort((one, two) => two.pid - one.pid);
+  let at = 0;
+  for (let from = before; all;) {
+    const page = await host.processes.history(PAGE, from);
+    for (const past of page) {
+      for (let one = here[at]; one !== undefined && one.pid >= past.pid; one = here[++at])
+        if (one.pid > past.pid) yield one;
+      yield past;
+    }
+    from = page.at(-1)?.pid;
+    if (from === undefined) break;
+  }
+  for (let one = here[at]; one !== undefined; one = here[++at]) yield one;
 }
 
 const sourceOf = (process: Process): ProgramSource =>
