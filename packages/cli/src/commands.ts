@@ -38,6 +38,14 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "list tasks of work queues, or submit, cancel or resubmit one",
     load: async () => (await import("./command/queue.ts")).queueCommand,
   },
+  errors: {
+    summary: "show what has failed lately, the same errors as one, or one of them whole",
+    load: async () => (await import("./command/errors.ts")).errorsCommand,
+  },
+  alerts: {
+    summary: "list triggers that act when events become too many, and whether they are raised",
+    load: async () => (await import("./command/errors.ts")).alertsCommand,
+  },
   up: {
     summary: "keep a host running: runs go on, schedules act, sleepers are woken",
     load: async () => (await import("./command/schedule.ts")).upCommand,

@@ -162,3 +162,22 @@ test("tasks of queues are submitted, listed, done by a run, cancelled and resubm
     expect(ergos("queue", ...wrong).status).toBe(2);
   expect(ergos("queue", "cancel", "99").stderr).toContain("there is no task 99");
 });
+
+test("errors are grouped and shown whole, and an alert is told when they are too many", () => {
+  writeFileSync(
+    join(cwd, "bad.mjs"),
+    "export default (input) => { throw new Error('order ' + input.n + ' is bad'); };\n",
+  );
+  expect(ergos("errors").stdout).toContain("nothing has failed lately");
+  for (const n of [1, 2]) ergos("run", "bad.mjs", "--input", `n=${n}`);
+  const [group] = json("errors") as readonly { readonly id: string; readonly count: number }[];
+  expect(group).toMatchObject({ count: 2, program: "bad" });
+  expect(ergos("errors", group?.id ?? "").stdout).toMatch(
+    /order 2 is bad[\s\S]*2 times in bad[\s\S]*newest processes: 3, 2/,
+  );
+  expect(ergos("errors", "zzz").status).toBe(1);
+  expect(ergos("alerts").stdout).toContain("no alerts");
+  expect(ergos("trigger", "add", "process.failed", "job.mjs", "--count", "2", "--within", "10m").status).toBe(0);
+  expect(ergos("alerts").stdout).toMatch(/process\.failed +2 in 10/);
+  expect(ergos("trigger", "add", "process.failed", "job.mjs", "--count", "2").status).toBe(2);
+});

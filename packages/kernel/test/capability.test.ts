@@ -47,6 +47,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   entity: { type: "order", id: "1" },
   entities: { type: "order" },
   entityHistory: { type: "order", id: "1" },
+  errors: {},
   kill: { pid: 1 },
   wait: { pid: 1 },
   ps: {},

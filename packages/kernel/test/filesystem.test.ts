@@ -328,6 +328,7 @@ describe("virtual trees", () => {
       "/sys/version",
       "/sys/mounts",
       "/sys/errors",
+      "/sys/errno",
       "/sys/events",
       "/sys/sched",
       "/proc/1/status",

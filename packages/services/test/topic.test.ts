@@ -177,6 +177,26 @@ describe("triggers", () => {
     await expect(failing(() => kernel.os.call("untrigger", { id: 1 }))).rejects.toMatchObject({ code: "ENOENT" });
   });
 
+  test("of an alert act when events become too many, and again only after there were fewer", async () => {
+    await trigger({ topic: "bad", threshold: { count: 3, withinMs: 800 }, action: starting });
+    const burst = async (count: number): Promise<void> => {
+      for (let at = 0; at < count; at++) await publish("bad", at);
+      await settled();
+    };
+    await burst(2);
+    expect(inputs).toHaveLength(0);
+    await burst(1);
+    expect(inputs).toMatchObject([{ topic: "bad" }]);
+    await burst(5);
+    expect(inputs).toHaveLength(1);
+    expect(kernel.host.triggers.all[0]).toMatchObject({ isRaised: true, runs: 1 });
+    await new Promise((go) => setTimeout(go, 900));
+    await burst(1);
+    expect(kernel.host.triggers.all[0]?.isRaised).toBe(false);
+    await burst(3);
+    expect(inputs).toHaveLength(2);
+  });
+
   test("go on behind what is no longer kept", async () => {
     const store = new LastingStore();
     const objects = new MemoryObjectStore();
@@ -261,4 +281,26 @@ test("patterns match as a reference that walks them does", () => {
     { numRuns: 2000 },
   );
   expect(new Set(seen).size).toBe(2);
+});
+
+test("errors that are the same but for numbers and names are one, with their newest processes", async () => {
+  const odd = program("odd", (number: number) => Promise.reject(new Error(`record ${number} of "${number}x" is odd`)));
+  const pids: Pid[] = [];
+  for (let number = 1; number < 8; number++) pids.push(await kernel.os.spawn(odd, { input: number }));
+  for (const pid of pids) await kernel.os.wait(pid);
+  await kernel.os.wait(await kernel.os.spawn(fails));
+  const groups = await kernel.os.call("errors", {});
+  expect(groups).toMatchObject([
+    { code: "EFAILED", program: "fails", count: 1, category: "agent" },
+    {
+      code: "EFAILED",
+      program: "odd",
+      count: 7,
+      message: '[EFAILED] record 7 of "7x" is odd',
+      pids: pids.slice(2).toReversed(),
+    },
+  ]);
+  expect(await kernel.os.call("errors", { program: "odd" })).toHaveLength(1);
+  expect(await kernel.os.call("errors", { since: Date.now() + 1000 })).toEqual([]);
+  expect(JSON.parse(await kernel.os.fs.readText("/sys/errors"))).toHaveLength(2);
 });

@@ -158,7 +158,8 @@ function requestOf(invocation: Invocation) {
   };
 }
 
-function duration(invocation: Invocation, name: string): number | undefined {
+/** Milliseconds of an option that is a duration. */
+export function duration(invocation: Invocation, name: string): number | undefined {
   const text = textOption(invocation, name);
   if (text === undefined) return undefined;
   const ms = parseDuration(text);

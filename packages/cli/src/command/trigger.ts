@@ -12,19 +12,20 @@ import {
   required,
   textOption,
 } from "../command.ts";
-import { formatCount, table } from "../terminal.ts";
-import { startingOf, timesOf } from "./schedule.ts";
+import { formatCount, formatMs, table } from "../terminal.ts";
+import { duration, startingOf, timesOf } from "./schedule.ts";
 
 export const triggerCommand: Command = {
   name: "trigger",
   arguments: 3,
   summary: "list what is started when something happens, or add or remove it",
   usage:
-    "list | add <topic> <manifest | module> [--where field=value]... [--name NAME] [--input key=value]... [--pipeline NAME] [--times N] | remove <id | name>",
+    "list | add <topic> <manifest | module> [--where field=value]... [--name NAME] [--input key=value]... [--pipeline NAME] [--times N] [--count N --within DURATION] | remove <id | name>",
   examples: [
     "ergos trigger add process.completed report.yaml --where name=digest",
     "ergos trigger add 'orders.*' ./order.ts --name orders",
     "ergos publish orders.created '{ \"number\": 7 }'",
+    "ergos trigger add process.failed ./page.ts --count 5 --within 10m --name failures",
     "ergos trigger list",
   ],
   options: {
@@ -33,6 +34,8 @@ export const triggerCommand: Command = {
     input: { type: "string", multiple: true, short: "i" },
     pipeline: { type: "string" },
     times: { type: "string" },
+    count: { type: "string" },
+    within: { type: "string" },
   },
   run: async (invocation) => {
     const what = invocation.positionals[0] ?? "list";
@@ -69,6 +72,7 @@ async function add(invocation: Invocation): Promise<number> {
     ...(name === undefined ? {} : { name }),
     ...(Object.keys(where).length === 0 ? {} : { where }),
     ...timesOf(invocation),
+    ...thresholdOf(invocation),
   };
   await using os = await openDirectory(invocation);
   const made = await os.call("trigger", request);
@@ -79,14 +83,26 @@ async function add(invocation: Invocation): Promise<number> {
   return EXIT_OK;
 }
 
-const triggerTable = (triggers: readonly Trigger[]): string =>
+function thresholdOf(invocation: Invocation): Pick<Trigger, "threshold"> {
+  const count = textOption(invocation, "count");
+  const withinMs = duration(invocation, "within");
+  if (count === undefined && withinMs === undefined) return {};
+  if (count === undefined || withinMs === undefined || !/^[1-9]\d{0,3}$/.test(count))
+    throw new UsageError("an alert has both: --count N (1 to 9999) and --within DURATION");
+  return { threshold: { count: Number(count), withinMs } };
+}
+
+export const triggerTable = (triggers: readonly Trigger[]): string =>
   table([
-    ["ID", "NAME", "TOPIC", "WHERE", "RUNS", "LAST"],
-    ...triggers.map(({ id, name, topic, where, runs, last }) => [
+    ["ID", "NAME", "TOPIC", "WHERE", "WHEN", "RUNS", "LAST"],
+    ...triggers.map(({ id, name, topic, where, threshold, isRaised, runs, last }) => [
       String(id),
       name ?? "",
       topic,
       where === undefined ? "" : JSON.stringify(where),
+      threshold === undefined
+        ? "each"
+        : `${threshold.count} in ${formatMs(threshold.withinMs)}${isRaised === true ? ", raised" : ""}`,
       formatCount(runs),
       last?.error?.message ?? (last === undefined ? "" : new Date(last.at).toISOString()),
     ]),

@@ -9,13 +9,16 @@
 import type { Clock } from "../abi/platform.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { EVENTS, type EventClass, type EventName, type KernelEvent, isEventName } from "../abi/event.ts";
-import { KernelError } from "../base/errno.ts";
-import { type Pid, type Seq, toPid } from "../base/id.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { type Pid, type Seq, toPid, toSeq } from "../base/id.ts";
 import { type GlobMatcher, compileGlob } from "../base/glob.ts";
 import { LIMITS } from "../base/limits.ts";
 import { bodyOf, compileTopics, holds, topicOf } from "./topic.ts";
 
 export const EVENT_LOG = "events";
+
+/** Positions that are passed over where events are no longer kept. */
+const PAST_STEP = 1000;
 
 export interface EventFilter {
   readonly names?: readonly EventName[];
@@ -140,6 +143,21 @@ export class EventBus {
       return end(value);
     };
     return events;
+  }
+
+  /** Logged events of the past, as far back as they are kept. */
+  async *past(filter: Pick<EventFilter, "names" | "pids">): AsyncGenerator<KernelEvent, void, undefined> {
+    const upTo = this.#store.seq;
+    for (let after = toSeq(Math.max(0, upTo - LIMITS.eventRetention)); ;) {
+      try {
+        yield* this.#replay({ ...filter, after }, upTo);
+        return;
+      } catch (error) {
+        // Trimmed in between, or further than it had to be: what is left begins a little later.
+        if (!isKernelError(error) || error.code !== "ESTALE") throw error;
+        after = toSeq(after + PAST_STEP);
+      }
+    }
   }
 
   async *#drain(

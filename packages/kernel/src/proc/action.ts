@@ -5,11 +5,20 @@ import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Schema } from "../base/schema.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
+import type { Process } from "./process.ts";
 
 /** Changes that belong into the commit of something else, with what it tells of them. */
 export interface Along extends Pick<Batch, "checks" | "puts" | "deletes" | "appends"> {
   readonly events?: readonly PendingEvent[];
 }
+
+/** Does something as a process, with what belongs into the same commit; gives the pid of what it has started. */
+export type Act = (
+  process: Process,
+  action: Action,
+  along: (pid?: Pid) => Along,
+  cause: string,
+) => Promise<Pid | undefined>;
 
 /** A commit with what goes along. */
 export function merge(batch: Batch, { checks, puts, deletes, appends }: Along = {}): Batch {

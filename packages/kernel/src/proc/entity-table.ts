@@ -11,7 +11,7 @@ import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { holds } from "../ipc/topic.ts";
-import { type Action, type Along, assertAction, merge } from "./action.ts";
+import { type Act, type Action, type Along, assertAction, merge } from "./action.ts";
 import { isLostRace } from "./allocation.ts";
 import type { Process } from "./process.ts";
 
@@ -70,12 +70,7 @@ export interface Transit {
 export interface EntityParts {
   readonly store: Metastore;
   readonly committer: Committer;
-  readonly act: (
-    process: Process,
-    action: Action,
-    along: (pid?: Pid) => Along,
-    cause: string,
-  ) => Promise<Pid | undefined>;
+  readonly act: Act;
 }
 
 const FORMAT = 1;

@@ -13,7 +13,7 @@ import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
-import { type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
+import { type Act, type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
 import { setAlarm } from "./alarm.ts";
 import type { Family } from "./family.ts";
 import { OwnedTable } from "./owned-table.ts";
@@ -66,13 +66,7 @@ export interface ScheduleParts {
   readonly platform: Platform;
   readonly family: Family;
   readonly calendar: Calendar | undefined;
-  /** Does something as a process, with what belongs into the same commit; the pid of what it has started. */
-  readonly act: (
-    process: Process,
-    action: Action,
-    along: (pid?: Pid) => Along,
-    cause: string,
-  ) => Promise<Pid | undefined>;
+  readonly act: Act;
   readonly kill: (process: Process) => Promise<void>;
 }
 

@@ -13,7 +13,7 @@ import { type Pid, type Seq, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { bodyOf, compileTopics, topicOf } from "../ipc/topic.ts";
-import { type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
+import { type Act, type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
 import type { Family } from "./family.ts";
 import { OwnedTable } from "./owned-table.ts";
 import type { Process } from "./process.ts";
@@ -27,8 +27,13 @@ export interface TriggerRequest {
   readonly where?: Readonly<Record<string, unknown>>;
   /** A program without input gets the event as it, a message without body has it as its body. */
   readonly action: Action;
-  /** It is over after so many events. */
+  /** It is over after it has acted so often. */
   readonly times?: number;
+  /**
+   * Makes it an alert: it acts when so many events have come within so many milliseconds, and again only after there
+   * were fewer.
+   */
+  readonly threshold?: { readonly count: number; readonly withinMs: number };
 }
 
 export interface Trigger extends TriggerRequest {
@@ -41,6 +46,9 @@ export interface Trigger extends TriggerRequest {
   readonly after: Seq;
   readonly done: number;
   readonly last?: { readonly at: number; readonly pid?: Pid; readonly error?: ErrorRecord };
+  /** Of an alert: instants of the newest events, and whether it is raised. */
+  readonly recent?: readonly number[];
+  readonly isRaised?: boolean;
 }
 
 /** What a trigger hands on of an event. */
@@ -59,12 +67,7 @@ export interface TriggerParts {
   readonly bus: EventBus;
   readonly family: Family;
   readonly recall: (pid: Pid) => Promise<Process | undefined>;
-  readonly act: (
-    process: Process,
-    action: Action,
-    along: (pid?: Pid) => Along,
-    cause: string,
-  ) => Promise<Pid | undefined>;
+  readonly act: Act;
 }
 
 const causeOf = (id: number): string => `trigger ${id}`;
@@ -223,7 +226,14 @@ export class TriggerTable {
     const { id, pid, name, action } = trigger;
     const process = family.get(pid);
     if (process === undefined || !process.isAlive || process.isEnding) return false;
-    const moved: Trigger = { ...trigger, ...at, runs: trigger.runs + 1 };
+    const counted = count(trigger, event.at);
+    if (counted !== undefined && (!counted.isRaised || trigger.isRaised === true)) {
+      const waiting: Trigger = { ...trigger, ...at, ...counted };
+      await committer.commit(this.#table.changeOf(id, waiting));
+      this.#table.keep(id, waiting);
+      return true;
+    }
+    const moved: Trigger = { ...trigger, ...at, ...counted, runs: trigger.runs + 1 };
     const isOver = trigger.times !== undefined && moved.runs >= trigger.times;
     const now = committer.now();
     const after = (started?: Pid): Trigger => ({
@@ -256,6 +266,16 @@ export class TriggerTable {
     if (isOver) this.#running.delete(id);
     return !isOver;
   }
+}
+
+/** An alert after one more event; nothing for a trigger that acts on each. */
+function count(
+  { threshold, recent = [] }: Trigger,
+  at: number,
+): { readonly recent: readonly number[]; readonly isRaised: boolean } | undefined {
+  if (threshold === undefined) return undefined;
+  const within = [...recent.filter((one) => one > at - threshold.withinMs), at].slice(-threshold.count);
+  return { recent: within, isRaised: within.length >= threshold.count };
 }
 
 /** What is started or sent without an input of its own gets the event. */

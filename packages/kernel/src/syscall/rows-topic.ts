@@ -4,14 +4,16 @@ import { isEventName } from "../abi/event.ts";
 import { KernelError } from "../base/errno.ts";
 import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
+import { type ErrorGroup, groupErrors } from "../ipc/error-groups.ts";
 import { TOPIC_LENGTH_MAX, assertTopic } from "../ipc/topic.ts";
 import { ACTION_SCHEMA, merge } from "../proc/action.ts";
 import type { Trigger, TriggerRequest } from "../proc/trigger-table.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, anything, args, place, row } from "./row.ts";
+import { type AtPlace, anything, args, integer, place, row, text } from "./row.ts";
 
 const topic = { type: "string", minLength: 1, maxLength: TOPIC_LENGTH_MAX } as const;
 const where = { type: "object", properties: {}, additionalProperties: true } as const;
+const ERRORS_LISTED = 100;
 const atTriggers = { resource: "/sys/triggers" } as const;
 
 export const TOPIC_ROWS = {
@@ -42,6 +44,19 @@ export const TOPIC_ROWS = {
       });
     },
   }),
+  errors: row<
+    { readonly since?: number; readonly program?: string; readonly limit?: number },
+    Promise<readonly ErrorGroup[]>
+  >({
+    right: "event.subscribe",
+    kind: "query",
+    summary:
+      "errors with which processes and tasks have failed lately, those that are the same as one, the newest first",
+    schema: args({ since: integer, program: text, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } }),
+    target: () => ({ resource: "/sys/events" }),
+    handle: async (host, _caller, { limit = ERRORS_LISTED, ...filter }) =>
+      host.vault.maskData((await groupErrors(host.bus, host.platform, filter)).slice(0, limit)),
+  }),
   trigger: row<TriggerRequest & AtPlace, Promise<Trigger>>({
     right: "trigger.manage",
     kind: "mutation",
@@ -54,6 +69,15 @@ export const TOPIC_ROWS = {
         where,
         action: ACTION_SCHEMA,
         times: { type: "integer", minimum: 1 },
+        threshold: {
+          type: "object",
+          properties: {
+            count: { type: "integer", minimum: 1, maximum: 10_000 },
+            withinMs: { type: "integer", minimum: 1, maximum: 366 * 86_400_000 },
+          },
+          required: ["count", "withinMs"],
+          additionalProperties: false,
+        },
       },
       ["topic", "action"],
     ),

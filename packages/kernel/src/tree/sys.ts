@@ -5,6 +5,7 @@ import { ERRNO } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { EVENTS } from "../abi/event.ts";
 import type { JsonValue } from "../base/json.ts";
+import { groupErrors } from "../ipc/error-groups.ts";
 import { summariseGroup } from "../syscall/rows-group.ts";
 import type { Host } from "../syscall/host.ts";
 import { SYSCALLS } from "../syscall/table.ts";
@@ -26,7 +27,14 @@ export function sysProvider(host: Host): Provider {
         })),
       ),
       events: jsonFile(() => ({ ...host.bus.counters, names: Object.keys(EVENTS) })),
-      errors: jsonFile(() => Object.entries(ERRNO).map(([code, row]) => ({ code, ...row }))),
+      errno: jsonFile(() => Object.entries(ERRNO).map(([code, row]) => ({ code, ...row })), {
+        description: "codes of errors",
+      }),
+      errors: jsonFile(
+        async () =>
+          JSON.parse(JSON.stringify(host.vault.maskData(await groupErrors(host.bus, host.platform, {})))) as JsonValue,
+        { description: "errors with which processes and tasks have failed lately, grouped" },
+      ),
       syscalls: jsonFile(() =>
         Object.entries(SYSCALLS).map(([name, { right, kind, summary }]) => ({ name, right, kind, summary })),
       ),
