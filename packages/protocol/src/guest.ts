@@ -44,6 +44,9 @@ const OUTPUT_MAX = 4 * 1024 * 1024;
 const TAIL_BYTES = 2000;
 /** From the end of the process to that of its guest: for what is on its way out. */
 const LEAVE_MS = 200;
+/** Turns of the loop without output after which nothing more is on its way, and the longest wait for that. */
+const QUIET_TURNS = 3;
+const QUIET_MS = 1000;
 const NOBODY_LEAVES = new Promise<void>(() => undefined);
 
 export class Guest {
@@ -56,6 +59,9 @@ export class Guest {
   #heardAt = 0;
   #tail = "";
   #kept = 0;
+  /** Lines of output so far, and those that are being logged. */
+  #lines = 0;
+  #logging = 0;
 
   constructor(context: ProcessContext, vessel: Vessel, options: GuestOptions) {
     this.#context = context;
@@ -103,8 +109,10 @@ export class Guest {
     const { channel, what } = this.#vessel;
     const { os } = this.#context;
     const call = (name: string, args: object): unknown => {
-      if (name === "exit") this.#hasExited = true;
-      return os.call(name as SyscallName, args as never);
+      if (name !== "exit") return os.call(name as SyscallName, args as never);
+      this.#hasExited = true;
+      // What it has printed before belongs to it still.
+      return this.#quiet().then(() => os.call("exit", args));
     };
     const seat: Os = Object.create(os, { call: { value: call } }) as Os;
     const session = new Session(
@@ -162,6 +170,16 @@ export class Guest {
     return () => timer.cancel();
   }
 
+  /** Settles when what it has written is read and logged, as far as it has come. */
+  async #quiet(): Promise<void> {
+    const until = this.#now + QUIET_MS;
+    for (let turns = 0, seen = this.#lines; turns < QUIET_TURNS && this.#now < until; turns++) {
+      await new Promise<void>((resolve) => this.#context.platform.defer(resolve));
+      if (this.#lines !== seen || this.#logging > 0) turns = 0;
+      seen = this.#lines;
+    }
+  }
+
   get #now(): number {
     return this.#context.platform.clock.monotonic();
   }
@@ -173,12 +191,15 @@ export class Guest {
       from.on("data", (chunk: Buffer) => (this.#tail = `${this.#tail}${chunk.toString()}`.slice(-TAIL_BYTES)));
     // A line without an end would be kept whole otherwise.
     for await (const line of cutLines(from)) {
+      this.#lines++;
       const before = this.#kept;
       this.#kept += line.length + 1;
       if (before > OUTPUT_MAX) continue;
       const text = this.#kept > OUTPUT_MAX ? `[more than ${OUTPUT_MAX} bytes of output; the rest is not kept]` : line;
       const write = async (): Promise<void> => this.#context.os.call("log", { text, level });
+      this.#logging++;
       await write().catch(() => undefined);
+      this.#logging--;
     }
   }
 }

@@ -37,7 +37,11 @@ export async function runChild(): Promise<never> {
   const beat = async (): Promise<void> => os.call("beat", {});
   const beatMs = Number(process.env["ERGOS_BEAT_MS"] ?? DEFAULT_BEAT_MS);
   setInterval(() => void beat().catch(() => undefined), beatMs).unref();
-  await os.call("exit", await outcomeOf(os, stop));
+  const outcome = await outcomeOf(os, stop);
+  // What was printed is on its way before the end is told.
+  for (const stream of [process.stdout, process.stderr])
+    await new Promise<void>((resolve) => stream.write("", () => resolve()));
+  await os.call("exit", outcome);
   process.exit(0);
 }
 
