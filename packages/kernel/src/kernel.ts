@@ -27,6 +27,7 @@ import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { PostOffice } from "./proc/post-office.ts";
+import { ArtifactTable } from "./proc/artifact-table.ts";
 import { EntityTable } from "./proc/entity-table.ts";
 import { QueueTable } from "./proc/queue-table.ts";
 import { TriggerTable } from "./proc/trigger-table.ts";
@@ -200,6 +201,13 @@ export class Kernel implements AsyncDisposable {
       triggers,
       queues,
       entities,
+      artifacts: new ArtifactTable({
+        store,
+        objects,
+        committer,
+        family: processes.family,
+        recall: (pid) => processes.recall(pid),
+      }),
       platform,
       store,
       objects,

@@ -5,6 +5,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
+  type Artifact,
   type Collapsed,
   type Entity,
   type ErrorRecord,
@@ -34,6 +35,7 @@ import {
   type TaskRequest,
   type Transit,
   type Trigger,
+  type Visibility,
   takeOutcome,
   toPid,
   toErrorRecord,
@@ -463,6 +465,21 @@ export class RunContext<Input = unknown> {
     return this.#once(place, async () => this.os.call("transition", { place, ...transit }));
   }
 
+  /**
+   * Leaves something behind for others: a text, bytes, or anything else as JSON; once, over restarts too. The processes
+   * above and below see it unless `visibility` says otherwise.
+   */
+  keep(
+    name: string,
+    content: unknown,
+    options: { readonly visibility?: Visibility; readonly mediaType?: string; readonly meta?: unknown } = {},
+  ): Promise<Artifact> {
+    const place = this.#placeOf(name);
+    const { bytes, mediaType } = contentOf(content);
+    const artifact = { place, name, bytes, mediaType, ...options };
+    return this.#once(place, async () => this.os.call("putArtifact", artifact));
+  }
+
   /** Tells everybody who listens to a topic, as `orders.created`; once, over restarts too. */
   publish(name: string, topic: string, body?: unknown): Promise<void> {
     const place = this.#placeOf(name);
@@ -536,6 +553,13 @@ export class RunContext<Input = unknown> {
     const name = /^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`;
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
   }
+}
+
+function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly mediaType: string } {
+  if (content instanceof Uint8Array) return { bytes: content, mediaType: "application/octet-stream" };
+  const isText = typeof content === "string";
+  const text = isText ? content : (JSON.stringify(content) ?? "null");
+  return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
 }
 
 /** Whether a value has the outer form of a request. */

@@ -147,6 +147,13 @@ export const EVENTS = {
   "task.cancelled": task("a task of a queue shall not be done", "log"),
   "entity.created": entity("an entity was made"),
   "entity.transitioned": entity("an entity has another state", { from: text, why: text }),
+  "artifact.stored": {
+    class: "process",
+    source: "log",
+    summary: "a process has left something behind for others",
+    payload: payload({ artifact: text, size: count, visibility: text }),
+    overflow: "error",
+  },
   "topic.published": {
     class: "process",
     source: "log",

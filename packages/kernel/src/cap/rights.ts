@@ -29,6 +29,8 @@ export const RIGHTS = {
   "mem.map": "region of memory",
   "msg.send": "/proc/<pid> or a topic",
   "msg.receive": "/proc/<pid> or a topic",
+  "artifact.read": "/proc/<pid>/artifacts/<name>",
+  "artifact.write": "/proc/<pid>/artifacts/<name>, its own",
   "queue.submit": "/srv/queues/<name>",
   "queue.claim": "/srv/queues/<name>: claim, renew, complete and fail its tasks",
   "queue.read": "/srv/queues/<name>",
@@ -65,7 +67,7 @@ export const RIGHTS = {
 const SELF = ["proc.step", "fs.handle", "budget.request", "ask.raise"] as const;
 const FILES = ["fs.stat", "fs.list", "fs.read", "fs.watch"] as const;
 const FILES_CHANGED = ["fs.write", "fs.exec"] as const;
-const SPEAK = ["msg.send", "msg.receive", "queue.submit", "queue.claim", "queue.read"] as const;
+const SPEAK = ["msg.send", "msg.receive", "queue.submit", "queue.claim", "queue.read", "artifact.*"] as const;
 
 /**
  * Names for sets of grants: ours, those of the designs that this unifies, and the roles of processes. A name
@@ -160,7 +162,7 @@ export const PROFILES: Readonly<Record<string, readonly string[]>> = {
     "tool.call",
     "mem.*",
   ],
-  "role.task": [...SELF, ...FILES, "msg.send", "model.infer", "tool.call"],
+  "role.task": [...SELF, ...FILES, "artifact.read", "msg.send", "model.infer", "tool.call"],
 };
 
 const WITH_EFFECT = /^(allow|ask|deny)\s+(.+)$/su;

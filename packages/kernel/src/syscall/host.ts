@@ -20,6 +20,7 @@ import type { EventBus } from "../ipc/event-bus.ts";
 import type { GroupTable } from "../proc/group-table.ts";
 import type { PostOffice } from "../proc/post-office.ts";
 import type { ScheduleTable } from "../proc/schedule-table.ts";
+import type { ArtifactTable } from "../proc/artifact-table.ts";
 import type { EntityTable } from "../proc/entity-table.ts";
 import type { QueueTable } from "../proc/queue-table.ts";
 import type { TriggerTable } from "../proc/trigger-table.ts";
@@ -59,6 +60,7 @@ export interface Host {
   readonly triggers: TriggerTable;
   readonly queues: QueueTable;
   readonly entities: EntityTable;
+  readonly artifacts: ArtifactTable;
   readonly seats: SeatTable;
   readonly passes: PassAuthority | undefined;
   /** Whom passes are for: this data directory. */

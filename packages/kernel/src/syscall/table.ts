@@ -8,6 +8,7 @@ import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
 import { MESSAGE_ROWS } from "./rows-message.ts";
+import { ARTIFACT_ROWS } from "./rows-artifact.ts";
 import { ENTITY_ROWS } from "./rows-entity.ts";
 import { QUEUE_ROWS } from "./rows-queue.ts";
 import { SCHEDULE_ROWS } from "./rows-schedule.ts";
@@ -47,6 +48,7 @@ export const SYSCALLS = {
   ...TOPIC_ROWS,
   ...QUEUE_ROWS,
   ...ENTITY_ROWS,
+  ...ARTIFACT_ROWS,
   ...EXEC_ROWS,
 } as const;
 

@@ -11,6 +11,7 @@ import type { Schedule } from "../proc/schedule-table.ts";
 import { summarise } from "../proc/summary.ts";
 import type { Host } from "../syscall/host.ts";
 import { usageOf } from "../syscall/rows-budget.ts";
+import { artifactsNode } from "./artifacts.ts";
 import { entitiesNode } from "./entities.ts";
 import { bodyOf } from "./queues.ts";
 import { type Provider, type RowCall, type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
@@ -108,6 +109,7 @@ function processNode(host: Host, process: Process): VirtualNode {
           asJson([...(process.files ?? [])].map(([fd, file]) => ({ fd, path: file.path, rights: [...file.rights] }))),
         { description: "open handles" },
       ),
+      artifacts: artifactsNode(host, process),
       mailbox: {
         type: "file",
         description: "messages that wait, in the order in which they are read; what is written here is sent",
@@ -161,6 +163,7 @@ function runNode(host: Host, process: Process): VirtualNode {
   const status = statusFile(host, process);
   const own: Readonly<Record<string, VirtualNode>> = {
     status,
+    artifacts: artifactsNode(host, process),
     info: jsonFile(() => shown(host, { ...process.identity, input: process.input })),
     events: { type: "file", description: "what happened, from the journal", text: () => eventsText(process) },
     result: jsonFile(() => shown(host, process.state.name === "zombie" ? (process.state.exit.result ?? null) : null)),

@@ -50,7 +50,7 @@ export function directory(
 
 /** A directory whose entries are looked up when asked for. */
 export function collection(
-  list: () => MaybePromise<readonly DirEntry[]>,
+  list: (viewer: Pid) => MaybePromise<readonly DirEntry[]>,
   child: (name: string, viewer: Pid) => MaybePromise<VirtualNode | undefined>,
   more: Partial<VirtualNode> = {},
 ): VirtualNode {
