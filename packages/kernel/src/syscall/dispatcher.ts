@@ -84,6 +84,7 @@ export class Dispatcher {
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
     if (!caller.isAlive) throw hasEnded(caller, name);
+    if (row.isChecked === true) assertValid(row.schema, withoutSignal(args), `the arguments of ${name}`);
     if (caller.isHeld) return caller.continued().then(() => this.#call(caller, name, args, isEdited));
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {

@@ -30,6 +30,8 @@ export interface Row<Args, Result> {
   readonly isStream?: true;
   readonly summary: string;
   readonly schema: Schema;
+  /** Its arguments are held against the schema for callers in this host too: it is called seldom, and keeps them. */
+  readonly isChecked?: true;
   /** Absent: the caller itself is the target, as `/proc/<pid>`. */
   readonly target?: (host: Host, caller: Process, args: Args) => Target | Promise<Target>;
   /** Rights beside its own that a call needs. */

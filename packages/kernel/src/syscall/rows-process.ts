@@ -272,6 +272,7 @@ export const PROCESS_ROWS = {
     kind: "mutation",
     summary:
       "takes a process out of memory until a message, a signal or an instant wakes it; the caller itself at a place",
+    isChecked: true,
     schema: args({ pid, until: integer, place }),
     target: (_host, caller, a) => onProcess(_host, caller, { pid: a.pid ?? caller.pid }),
     alsoNeeds: (a, caller, { resource }) =>
@@ -289,6 +290,7 @@ export const PROCESS_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary: "wakes a process that was put to sleep",
+    isChecked: true,
     schema: args({ pid }, ["pid"]),
     target: onProcess,
     audit: "full",
@@ -298,6 +300,7 @@ export const PROCESS_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary: "ends everything below a process, bottom-up, and gives what each came to",
+    isChecked: true,
     schema: args({ pid }),
     target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
     handle: async (host, caller, a) => {
