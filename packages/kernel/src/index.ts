@@ -76,6 +76,14 @@ export {
 } from "./proc/queue-table.ts";
 export type { Entity, EntityChange, EntityTransition, EntityType, Transit } from "./proc/entity-table.ts";
 export { type Artifact, type ArtifactRequest, VISIBILITIES, type Visibility } from "./proc/artifact-table.ts";
+export {
+  FAULT_POLICIES,
+  type FaultCounts,
+  type FaultPolicies,
+  type FaultPolicy,
+  TRAPS,
+  type Trap,
+} from "./proc/fault.ts";
 export type { ErrorGroup } from "./ipc/error-groups.ts";
 export type { Happening, Trigger, TriggerRequest } from "./proc/trigger-table.ts";
 export { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "./proc/schedule-table.ts";

@@ -329,6 +329,7 @@ describe("virtual trees", () => {
       "/sys/mounts",
       "/sys/errors",
       "/sys/errno",
+      "/sys/faults",
       "/sys/events",
       "/sys/sched",
       "/proc/1/status",

@@ -164,7 +164,8 @@ export class Guest {
       const why = this.#hasGreeted
         ? `gave no sign of life for ${Math.round(silent)} ms: its loop is blocked`
         : `did not become ready within ${readyMs} ms`;
-      this.#failure.reject(new KernelError("ETIMEDOUT", `the ${this.#vessel.what} ${why}`, { pid }));
+      const details = this.#hasGreeted ? { pid, syscall: "beat" } : { pid };
+      this.#failure.reject(new KernelError("ETIMEDOUT", `the ${this.#vessel.what} ${why}`, details));
     };
     let timer = platform.setTimer(every, look, { idle: true });
     return () => timer.cancel();

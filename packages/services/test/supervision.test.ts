@@ -371,3 +371,88 @@ test("no process is restarted more often in its window than it may", async () =>
     { numRuns: 60 },
   );
 });
+
+describe("kinds of failures", () => {
+  const failWith = (error: Error) =>
+    program("failing", async (_input: unknown, ctx: RunContext) => {
+      await ctx.step("before", () => 1);
+      throw error;
+    });
+  const exhausted = new KernelError("EDQUOT", "no more money");
+
+  test.each([
+    [new KernelError("ENOMEM", "x"), "memory"],
+    [new KernelError("ETIMEDOUT", "x"), "timeout"],
+    [new KernelError("ETIMEDOUT", "x", { syscall: "beat" }), "heartbeat"],
+    [new KernelError("EACCES", "x"), "capability"],
+    [new KernelError("ENOSYS", "x"), "syscall"],
+    [exhausted, "budget"],
+    [new RangeError("Maximum call stack size exceeded"), "stack"],
+    [new TypeError("x"), "exception"],
+  ] as const)("%s is counted as %s, in the process and in the host", async (error, trap) => {
+    const pid = await kernel.os.spawn(failWith(error));
+    await kernel.os.wait(pid);
+    expect((await summaryOf(pid))?.faults).toEqual({ [trap]: 1 });
+    expect(await kernel.os.fs.readText(`/proc/${pid}/status`)).toContain(`fault ${trap}:\t1`);
+    expect(JSON.parse(await kernel.os.fs.readText("/sys/faults"))).toEqual({ [trap]: 1 });
+  });
+
+  test("of which some are worth a restart, and some are not, whatever the rest does", async () => {
+    const rest = { restart: { ...soon, max: 2 } };
+    const budget = await kernel.os.spawn(failWith(exhausted), { ...rest, faults: { budget: "kill" } });
+    expect((await kernel.os.wait(budget)).error?.code).toBe("EDQUOT");
+    expect((await summaryOf(budget))?.restarts).toBeUndefined();
+    const other = await kernel.os.spawn(failWith(new TypeError("x")), { ...rest, faults: { budget: "kill" } });
+    await kernel.os.wait(other);
+    expect(await summaryOf(other)).toMatchObject({ restarts: 2, faults: { exception: 3 } });
+    let lives = 0;
+    const memory = program("memory", () => {
+      if (lives++ === 0) throw new KernelError("ENOMEM", "x");
+      return lives;
+    });
+    expect(await resultOf(await kernel.os.spawn(memory, { faults: { memory: "restart" } }))).toBe(2);
+  });
+
+  test("that keep a process for inspection, until somebody says what becomes of it", async () => {
+    const pid = await kernel.os.spawn(failWith(exhausted), { faults: { budget: "quarantine" } });
+    await until(async () => (await summaryOf(pid))?.state === "quarantined");
+    expect(await kernel.os.wait(pid)).toMatchObject({
+      code: 1,
+      error: { code: "EQUARANTINE", message: expect.stringContaining("budget: [EDQUOT] no more money") as unknown },
+    });
+    expect(await kernel.os.fs.readText(`/proc/runs/failing-${pid}/events`)).toMatch(/step +before/);
+    await kernel.os.resume(pid, { program: program("failing", () => "mended"), force: true });
+    expect(await resultOf(pid)).toBe("mended");
+    const other = await kernel.os.spawn(failWith(exhausted), { faults: { budget: "quarantine" } });
+    await until(async () => (await summaryOf(other))?.state === "quarantined");
+    await kernel.os.kill(other);
+    expect((await summaryOf(other))?.state).toBe("zombie");
+  });
+
+  test("that the process above is told of", async () => {
+    const parent = openProgram("parent");
+    await kernel.os.spawn(parent.program);
+    const { os } = await parent.context;
+    for (const [policy, kind] of [
+      ["notify", "exit"],
+      ["escalate", "escalation"],
+    ] as const) {
+      const pid = await os.spawn(failWith(exhausted), { faults: { budget: policy }, restart: soon });
+      expect(await os.call("receive", { waitMs: 1000 })).toMatchObject({
+        kind,
+        from: pid,
+        body: { error: { code: "EDQUOT" } },
+      });
+    }
+  });
+
+  test("that nobody knows are refused", async () => {
+    const spawn = (faults: object) =>
+      kernel.os.spawn(
+        program("x", () => 1),
+        { faults },
+      );
+    await expect(spawn({ hunger: "kill" })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(spawn({ memory: "feed" })).rejects.toMatchObject({ code: "EINVAL" });
+  });
+});

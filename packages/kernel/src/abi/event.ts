@@ -106,6 +106,13 @@ export const EVENTS = {
     error,
     signal: text,
   }),
+  "process.trapped": {
+    class: "process",
+    source: "volatile",
+    summary: "the program of a process has failed, by the kind of its failure",
+    payload: payload({ name: text, program: text, trap: text, policy: text, error }),
+    overflow: "drop",
+  },
   "process.quarantined": process("a process is kept for inspection and runs no more", { error }),
   "process.log": {
     class: "process",

@@ -29,6 +29,7 @@ import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Along, merge } from "./action.ts";
 import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
 import { checkResult, exitData, exitEvent } from "./exit.ts";
+import { type FaultCounts, type FaultPolicies, assertFaults } from "./fault.ts";
 import { Family } from "./family.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
@@ -66,6 +67,7 @@ export interface SpawnOptions {
   readonly tier?: Tier;
   readonly restart?: Restart | RestartPolicy;
   readonly strategy?: Strategy;
+  readonly faults?: FaultPolicies;
   /** What it is about, for whoever lists processes. */
   readonly ref?: string;
   /** Changes that belong into the commit of the spawn. */
@@ -92,7 +94,7 @@ export interface ProcessRunner {
 /** What is told of an end, and the message with which whom it belongs to hears of it, if that reads any. */
 interface EndNotice {
   readonly message: Notice | undefined;
-  readonly escalates: boolean;
+  readonly kind: "exit" | "escalation";
 }
 
 export interface ProcessTableParts {
@@ -188,8 +190,14 @@ export class ProcessTable {
     this.#supervisor = new Supervisor({
       ...lives,
       exit,
+      quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
       kill: (process) => this.kill(process, "TERM"),
     });
+  }
+
+  /** Kinds of failures that programs have ended with, since the start of the host. */
+  get faults(): FaultCounts {
+    return this.#supervisor.faults;
   }
 
   /** Computations that outlived their process because they ignored its signal. */
@@ -272,6 +280,7 @@ export class ProcessTable {
     const durable = options.durable !== false;
     const restart = restartOf(options.restart, options.role, durable);
     assertStrategy(options.strategy);
+    assertFaults(options.faults);
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
@@ -304,6 +313,7 @@ export class ProcessTable {
       ...(options.cause === undefined ? {} : { cause: options.cause }),
       ...(options.ref === undefined ? {} : { ref: options.ref }),
       ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
+      ...(options.faults === undefined ? {} : { faults: options.faults }),
     };
     let { capability } = parent;
     if (options.role !== undefined)
@@ -553,8 +563,8 @@ export class ProcessTable {
   }
 
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
-  exit(process: Process, exit: Exit, rider?: Rider, escalates = false): Promise<void> {
-    process.ending ??= this.#exit(process, exit, rider, escalates);
+  exit(process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation"): Promise<void> {
+    process.ending ??= this.#exit(process, exit, rider, tells);
     return process.ending;
   }
 
@@ -573,14 +583,19 @@ export class ProcessTable {
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
   }
 
-  async #exit(process: Process, wanted: Exit, rider: Rider | undefined, escalates: boolean): Promise<void> {
+  async #exit(
+    process: Process,
+    wanted: Exit,
+    rider: Rider | undefined,
+    tells: "exit" | "escalation" | undefined,
+  ): Promise<void> {
     process.ended = this.#committer.now();
     const { exit, json } = checkResult(process, wanted);
     if (process.journal === undefined && process.account === undefined && !this.#bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
       return this.#settle(process, exit);
     }
-    const notice = this.#noticeOf(process, exit, escalates);
+    const notice = this.#noticeOf(process, exit, tells);
     try {
       await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider, notice);
       notice?.message?.deliver();
@@ -593,12 +608,12 @@ export class ProcessTable {
   }
 
   /** What is told of an end to whom the process belongs. */
-  #noticeOf(process: Process, exit: Exit, escalates: boolean): EndNotice | undefined {
+  #noticeOf(process: Process, exit: Exit, tells?: "exit" | "escalation"): EndNotice | undefined {
     const { pid, runId, name, restart } = process.identity;
-    if (!escalates && (exit.code === 0 || restart?.policy !== "notify")) return undefined;
+    const kind = tells ?? (exit.code !== 0 && restart?.policy === "notify" ? "exit" : undefined);
+    if (kind === undefined) return undefined;
     const { result: _result, ...rest } = exit;
-    const message = this.#runner.notice(process, escalates ? "escalation" : "exit", { pid, runId, name, ...rest });
-    return { message, escalates };
+    return { message: this.#runner.notice(process, kind, { pid, runId, name, ...rest }), kind };
   }
 
   /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
@@ -614,7 +629,7 @@ export class ProcessTable {
     const departure = this.#accounts.depart(process.account);
     const data = exitData(process, exit);
     const events: PendingEvent[] = [{ name: exitEvent(exit), pid, data }];
-    if (notice?.escalates === true)
+    if (notice?.kind === "escalation")
       events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
     const exitRecord = encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest });
     for (let tries = 1; ; tries++) {

@@ -14,6 +14,7 @@ import type { Journal } from "../journal/journal.ts";
 import type { Inode } from "../vfs/inode.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Program, ProgramSource } from "./program.ts";
+import type { FaultCounts, FaultPolicies } from "./fault.ts";
 import type { Restart, Strategy } from "./restart.ts";
 import type { Role, Tier } from "./role.ts";
 
@@ -88,6 +89,8 @@ export interface ProcessIdentity {
   readonly ref?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
+  /** What becomes of each kind of failure. */
+  readonly faults?: FaultPolicies;
   /** It is a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
 }
@@ -134,6 +137,8 @@ export class Process {
   sleep: Sleep | undefined;
   /** Signals that came while it slept, for who listens first. */
   unheard: Signal[] | undefined;
+  /** Kinds of failures that its program has ended with, since the start of the host. */
+  faults: FaultCounts = {};
   /** Instants at which it was restarted, as far as they still count. */
   restarts: readonly number[] = [];
   /** Called once when it first waits for something. */
@@ -261,6 +266,7 @@ export class Process {
     const next = this.next(journal);
     next.account = this.account;
     next.restarts = restarts;
+    next.faults = this.faults;
     next.#done = this.#done ??= Promise.withResolvers<Exit>();
     next.#state = { name: "sleeping" };
     this.#isSucceeded = true;

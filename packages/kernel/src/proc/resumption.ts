@@ -7,7 +7,7 @@
 //     death; nor is that of a program in a process of its own, which cannot kill its host.
 
 import type { Platform } from "../abi/platform.ts";
-import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, KernelError, fromErrorRecord, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { AccountTree, Departure } from "../budget/account.ts";
@@ -228,13 +228,14 @@ export class Resumption {
     process.become({ name: "sleeping" });
   }
 
-  async quarantine(process: Process, why: string): Promise<void> {
+  /** Keeps a process for inspection, until somebody resumes it with force or kills it. */
+  async quarantine(process: Process, why: string, cause?: ErrorRecord): Promise<void> {
     const { pid, name, program } = process.identity;
     const error: ErrorRecord = toErrorRecord(
       new KernelError(
         "EQUARANTINE",
         `process ${pid} (${name}) is quarantined: ${why}; inspect /proc/${pid}, then \`ergos kill ${pid}\` or \`ergos resume ${pid} --force\``,
-        { pid },
+        { pid, ...(cause === undefined ? {} : { cause: fromErrorRecord(cause) }) },
       ),
     );
     await this.#committer.commit(

@@ -2,6 +2,7 @@
 
 import type { ErrorRecord } from "../base/errno.ts";
 import type { Pid, RunId } from "../base/id.ts";
+import type { FaultCounts } from "./fault.ts";
 import type { Process, Progress, Sleep, Usage } from "./process.ts";
 import { type Role, type Tier, roleOf, tierOf } from "./role.ts";
 
@@ -26,6 +27,8 @@ export interface ProcessSummary {
   readonly ref?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
+  /** Kinds of failures that its program has ended with, since the start of the host. */
+  readonly faults?: FaultCounts;
   /** How often it was restarted lately. */
   readonly restarts?: number;
   /** It was put to sleep, and is woken by a message, a signal, or at this instant. */
@@ -56,6 +59,7 @@ export function summarise(process: Process): ProcessSummary {
     ...(error === undefined ? {} : { error }),
     ...(identity.ref === undefined ? {} : { ref: identity.ref }),
     ...(identity.cause === undefined ? {} : { cause: identity.cause }),
+    ...(Object.keys(process.faults).length === 0 ? {} : { faults: process.faults }),
     ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),
     ...(process.sleep === undefined ? {} : { sleep: process.sleep }),
     usage: { ...process.usage },

@@ -16,14 +16,17 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
 import type { Family } from "./family.ts";
 import type { Exit, Process } from "./process.ts";
+import { type FaultCounts, type FaultPolicy, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
-import { delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
+import { type Restart, delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
 
 export interface SupervisorParts {
   readonly platform: Platform;
   readonly committer: Committer;
   readonly family: Family;
-  readonly exit: (process: Process, exit: Exit, rider?: Rider, escalates?: boolean) => Promise<void>;
+  readonly exit: (process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation") => Promise<void>;
+  /** Keeps a sleeping process for inspection. */
+  readonly quarantine: (process: Process, why: string, error: ErrorRecord) => Promise<void>;
   /** Puts the next life of a process in its place. */
   readonly succeed: (process: Process, exit: Exit, restarts: readonly number[]) => Process;
   /** Runs a sleeping process on. */
@@ -43,6 +46,8 @@ export class Supervisor {
   readonly #parts: SupervisorParts;
   readonly #timers = new Set<Timer>();
   #isClosed = false;
+  /** Kinds of failures since the start of the host. */
+  faults: FaultCounts = {};
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts;
@@ -50,23 +55,55 @@ export class Supervisor {
 
   /** The program of a process has ended: the process exits, or is restarted. */
   async ended(process: Process, exit: Exit, rider?: Rider): Promise<void> {
-    if (this.#isClosed || process.isEnding || !wantsRestart(process, exit))
-      return this.#parts.exit(process, exit, rider);
+    if (this.#isClosed || process.isEnding) return this.#parts.exit(process, exit, rider);
+    const policy = exit.error === undefined ? undefined : this.#trap(process, exit.error);
+    if (policy !== undefined && policy !== "restart") return this.#obey(policy, process, exit, rider);
+    if (!wantsRestart(process, exit, policy)) return this.#parts.exit(process, exit, rider);
     const { heir, failed } = this.#heirOf(process);
     if (heir !== undefined) return this.#restart(process, heir, exit);
-    await this.#parts.exit(process, exit, rider, true);
+    await this.#parts.exit(process, exit, rider, "escalation");
     if (failed === undefined) return;
     const { pid, name } = process.identity;
     const cause = exit.error ?? { message: "it ended again and again" };
     await this.fail(failed, new KernelError("EFAILED", `its child ${pid} (${name}) was given up: ${cause.message}`));
   }
 
+  /** Counts a failure by its kind; gives what its spawn says of that kind. */
+  #trap(process: Process, error: ErrorRecord): FaultPolicy | undefined {
+    const trap = trapOf(error);
+    process.faults = countFault(process.faults, trap);
+    this.faults = countFault(this.faults, trap);
+    const policy = process.identity.faults?.[trap];
+    const { pid, name, program } = process.identity;
+    const data = { name, program: program.name, trap, error, ...(policy === undefined ? {} : { policy }) };
+    this.#parts.committer.publish({ name: "process.trapped", pid, data });
+    return policy;
+  }
+
+  async #obey(
+    policy: Exclude<FaultPolicy, "restart">,
+    process: Process,
+    exit: Exit,
+    rider: Rider | undefined,
+  ): Promise<void> {
+    const canBeKept = process.journal !== undefined && exit.error !== undefined && !isGone(process);
+    if (policy !== "quarantine" || !canBeKept) {
+      const tells = { kill: undefined, notify: "exit", escalate: "escalation", quarantine: undefined } as const;
+      return this.#parts.exit(process, exit, rider, tells[policy]);
+    }
+    process.isOver = true;
+    process.abort(cancelled(`process ${process.pid} is quarantined`));
+    process.journal?.close();
+    const next = this.#parts.succeed(process, exit, process.restarts);
+    await this.#parts.quarantine(next, `${trapOf(exit.error)}: ${exit.error.message}`, exit.error);
+  }
+
   /** Who is restarted for a process that has ended: itself, or the nearest supervisor above that still may be (U3). */
   #heirOf(process: Process): { readonly heir?: Process; readonly failed?: Process } {
     const now = this.#parts.committer.now();
     for (let at = process, failed: Process | undefined; ;) {
-      const { restart } = at.identity;
-      if (restart !== undefined && isRestartable(at) && hasRoom(at.restarts, restart, now)) return { heir: at };
+      const restart = restartOf(at, at === process);
+      if (restart !== undefined && hasRoom(at.restarts, restart, now)) return { heir: at };
       const above = this.#parentOf(at);
       // One that is being restarted itself has nothing that could be.
       if (above?.identity.strategy === undefined || above.program === undefined || isGone(above))
@@ -174,7 +211,7 @@ export class Supervisor {
         const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
         if (isOver) continue;
         await this.#parts
-          .exit(process, { code: 1, error: toErrorRecord(error) }, undefined, true)
+          .exit(process, { code: 1, error: toErrorRecord(error) }, undefined, "escalation")
           .catch(() => undefined);
       }
     }
@@ -193,7 +230,12 @@ export class Supervisor {
     await this.#codeOver(process, program);
     const { identity } = process;
     const escalates = isSupervised(identity) || identity.strategy !== undefined;
-    await this.#parts.exit(process, { code: 1, error: toErrorRecord(error) }, undefined, escalates);
+    await this.#parts.exit(
+      process,
+      { code: 1, error: toErrorRecord(error) },
+      undefined,
+      escalates ? "escalation" : undefined,
+    );
   }
 
   /** Ends a process that has run for as long as it may, with what is below it. */
@@ -223,13 +265,21 @@ export class Supervisor {
   }
 }
 
+/** How a process is restarted, if it may be; one that has failed and got here may. */
+function restartOf(process: Process, hasFailed: boolean): Restart | undefined {
+  const { restart } = process.identity;
+  if (isRestartable(process)) return restart;
+  return hasFailed ? { ...restart, policy: "on-failure" } : undefined;
+}
+
 const isGone = (process: Process): boolean => !process.isAlive || process.isEnding || process.isDoomed;
 
 const isRestartable = (process: Process): boolean =>
   isSupervised(process.identity) && process.journal !== undefined && !isGone(process);
 
 /** Whether what it is said to be restarted after has come (U4). */
-const wantsRestart = (process: Process, exit: Exit): boolean =>
-  isRestartable(process) &&
+const wantsRestart = (process: Process, exit: Exit, policy: FaultPolicy | undefined): boolean =>
   exit.signal === undefined &&
-  (exit.error !== undefined || process.identity.restart?.policy === "always");
+  (policy === "restart"
+    ? process.journal !== undefined && !isGone(process)
+    : isRestartable(process) && (exit.error !== undefined || process.identity.restart?.policy === "always"));

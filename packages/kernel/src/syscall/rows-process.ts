@@ -14,6 +14,7 @@ import type { EventFilter } from "../ipc/event-bus.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Along } from "../proc/action.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
+import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
 import { type ProcessSummary, STATUSES, type Status, statusOf, summarise } from "../proc/summary.ts";
@@ -57,6 +58,8 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly tier?: Tier;
   /** What happens when its program ends; a role that is given says it otherwise (kernel, daemon: always; agent, lead, worker: notify). */
   readonly restart?: Restart | RestartPolicy;
+  /** What becomes of each kind of failure: memory, timeout, heartbeat, capability, syscall, stack, budget, exception. */
+  readonly faults?: FaultPolicies;
   /** What it is about, as `order/7`, for whoever lists processes. */
   readonly ref?: string;
   /** Makes it a supervisor: which of its children are restarted with one that fails. */
@@ -124,6 +127,7 @@ async function spawn(
     ...(a.tier === undefined ? {} : { tier: a.tier }),
     ...(a.restart === undefined ? {} : { restart: a.restart }),
     ...(a.strategy === undefined ? {} : { strategy: a.strategy }),
+    ...(a.faults === undefined ? {} : { faults: a.faults }),
     ...(a.ref === undefined ? {} : { ref: a.ref }),
     ...(order === undefined ? {} : { cause: order.cause }),
     along: order?.along ?? record,
@@ -202,6 +206,7 @@ export const PROCESS_ROWS = {
         tier: { type: "string", enum: TIERS },
         restart: RESTART_SCHEMA,
         strategy: { type: "string", enum: STRATEGIES },
+        faults: FAULTS_SCHEMA,
         ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
       },
       ["program"],

@@ -190,11 +190,12 @@ const statusFile = (host: Host, process: Process): VirtualNode => ({
 });
 
 function statusText(process: Process): string {
-  const { usage, progress, error, sleep, ...rest } = summarise(process);
+  const { usage, progress, error, sleep, faults, ...rest } = summarise(process);
   const lines = Object.entries(rest).map(
     ([key, value]) =>
       `${key}:\t${key === "created" || key === "ended" ? new Date(Number(value)).toISOString() : String(value ?? "")}`,
   );
+  for (const [trap, count] of Object.entries(faults ?? {})) lines.push(`fault ${trap}:\t${count}`);
   if (sleep !== undefined)
     lines.push(`sleeps until:\t${sleep.until === undefined ? "woken" : new Date(sleep.until).toISOString()}`);
   if (progress !== undefined) lines.push(`progress:\t${progress.done}/${progress.total} ${progress.label}`.trimEnd());

@@ -38,6 +38,9 @@ export function sysProvider(host: Host): Provider {
       syscalls: jsonFile(() =>
         Object.entries(SYSCALLS).map(([name, { right, kind, summary }]) => ({ name, right, kind, summary })),
       ),
+      faults: jsonFile(() => ({ ...host.processes.faults }), {
+        description: "kinds of failures that programs have ended with, since the start of the host",
+      }),
       sched: jsonFile(() => ({
         processes: host.processes.all.length,
         running: host.processes.all.filter((process) => process.state.name === "running").length,
