@@ -143,6 +143,10 @@ export class Kernel implements AsyncDisposable {
           void triggers.drop(process.pid).catch(() => undefined);
           void queues.drop(process.pid).catch(() => undefined);
         },
+        startsOver: async (pid) => {
+          await schedules.drop(pid);
+          await triggers.drop(pid);
+        },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
         notice: (from, kind, body) => post.notice(from, kind, body),
@@ -170,6 +174,7 @@ export class Kernel implements AsyncDisposable {
       store,
       committer,
       bus,
+      platform,
       family: processes.family,
       recall: (pid) => processes.recall(pid),
       act: (...what) => act(kernel.host, ...what),

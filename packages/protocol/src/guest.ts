@@ -59,6 +59,8 @@ export class Guest {
   #heardAt = 0;
   #tail = "";
   #kept = 0;
+  /** Its end as it has told it, while that is being recorded. */
+  #exiting: Promise<unknown> | undefined;
   /** Lines of output so far, and those that are being logged. */
   #lines = 0;
   #logging = 0;
@@ -94,6 +96,8 @@ export class Guest {
     });
     try {
       const failure = await Promise.race([gone, this.#failure.promise]);
+      // What it has told counts, however it is gone afterwards.
+      await this.#exiting?.catch(() => undefined);
       await output.catch(() => undefined);
       throw failure;
     } finally {
@@ -112,7 +116,8 @@ export class Guest {
       if (name !== "exit") return os.call(name as SyscallName, args as never);
       this.#hasExited = true;
       // What it has printed before belongs to it still.
-      return this.#quiet().then(() => os.call("exit", args));
+      this.#exiting = this.#quiet().then(() => os.call("exit", args));
+      return this.#exiting;
     };
     const seat: Os = Object.create(os, { call: { value: call } }) as Os;
     const session = new Session(
@@ -188,8 +193,9 @@ export class Guest {
   /** Lines of output as lines of the log, up to a bound. */
   async #log(from: Readable | null, level: "info" | "warn"): Promise<void> {
     if (from === null) return;
-    if (level === "warn")
-      from.on("data", (chunk: Buffer) => (this.#tail = `${this.#tail}${chunk.toString()}`.slice(-TAIL_BYTES)));
+    // A character may come in two pieces.
+    from.setEncoding("utf8");
+    if (level === "warn") from.on("data", (chunk: string) => (this.#tail = `${this.#tail}${chunk}`.slice(-TAIL_BYTES)));
     // A line without an end would be kept whole otherwise.
     for await (const line of cutLines(from)) {
       this.#lines++;

@@ -412,36 +412,52 @@ export class RunContext<Input = unknown> {
 
   /**
    * Does tasks of a queue, one after the other, each with its steps done once; ends with the process, or after
-   * `idleMs` without one. While it works on a task it keeps it; what fails is given back and tried again.
+   * `idleMs` without one. While it works on a task it keeps it; what fails is given back and tried again. A program that
+   * works on one queue twice gives each time a name of its own.
    * @returns how many were done
    */
   async work(
     queue: string,
     handler: (body: unknown, ctx: RunContext<Input>, task: Task) => unknown,
-    options: { readonly idleMs?: number; readonly leaseMs?: number } = {},
+    options: { readonly idleMs?: number; readonly leaseMs?: number; readonly name?: string } = {},
   ): Promise<number> {
-    const { idleMs, leaseMs = 60_000 } = options;
+    const { idleMs, leaseMs = 60_000, name: prefix = queue } = options;
     for (let number = 1, done = 0; ; number++) {
-      const name = `${queue} ${number}`;
+      const name = `${prefix} ${number}`;
       const place = this.#placeOf(`${name}/claim`);
       const wanted = { queue, leaseMs, ...(idleMs === undefined ? {} : { waitMs: idleMs }), signal: this.signal };
       const task = await this.#once(place, async () => this.os.call("claim", { place, ...wanted }));
       if (task === null) return done;
+      const { id } = task;
       const inner = new RunContext<Input>(this.within(name), 1, this.#signal);
-      const stop = this.#keep(task.id, leaseMs);
+      const stop = this.#keep(id, leaseMs);
       try {
-        const result = await this.step(`${name}/done`, () => handler(task.body, inner, task));
-        await this.os.call("complete", { place: this.#placeOf(`${name}/complete`), id: task.id, result });
-        done++;
+        const outcome = await this.step(`${name}/done`, () => this.#attempt(id, () => handler(task.body, inner, task)));
+        const end = { place: this.#placeOf(`${name}/end`), id };
+        if ("result" in outcome) await this.os.call("complete", { ...end, result: outcome.result });
+        else if (outcome.error !== undefined) await this.os.call("fail", { ...end, error: outcome.error });
+        if ("result" in outcome) done++;
       } catch (error) {
-        // Who is told to end keeps it: its next life goes on.
-        this.signal.throwIfAborted();
-        const isLost = error instanceof KernelError && error.code === "ESTALE";
-        const failed = { place: this.#placeOf(`${name}/fail`), id: task.id, error: toErrorRecord(error) };
-        if (!isLost) await this.os.call("fail", failed);
+        // It was taken away meanwhile, and is somebody else's.
+        if (!isLost(error)) throw error;
       } finally {
         stop();
       }
+    }
+  }
+
+  /** What an attempt at a task came to; nothing where the task is not this process's any more. */
+  async #attempt(
+    id: number,
+    work: () => unknown,
+  ): Promise<{ readonly result: unknown } | { readonly error?: ErrorRecord }> {
+    try {
+      await this.os.call("renew", { id });
+      return { result: (await work()) ?? null };
+    } catch (error) {
+      // Who is told to end keeps it: its next life goes on.
+      this.signal.throwIfAborted();
+      return isLost(error) ? {} : { error: toErrorRecord(error) };
     }
   }
 
@@ -554,6 +570,8 @@ export class RunContext<Input = unknown> {
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
   }
 }
+
+const isLost = (error: unknown): boolean => error instanceof KernelError && error.code === "ESTALE";
 
 function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly mediaType: string } {
   if (content instanceof Uint8Array) return { bytes: content, mediaType: "application/octet-stream" };

@@ -155,7 +155,7 @@ test("what a transition starts or sends is in its commit: both happen, or neithe
     expect(children).toHaveLength(entity?.state === "paid" ? 1 : 0);
     for (const { pid, cause } of children) {
       await next.os.wait(pid);
-      expect(cause).toBe("order 7");
+      expect(cause).toBe("entity order/7");
     }
     expect(new Set(started.map((one) => JSON.stringify(one))).size).toBe(children.length);
     await next.close();

@@ -12,6 +12,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { accessSync, constants, readFileSync, readdirSync } from "node:fs";
 import type { Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
 import { Guest, type GuestOptions, type Vessel, failed, lastWords } from "@ergos/protocol";
 
@@ -26,6 +27,9 @@ export interface ProcessRuntimeOptions extends GuestOptions {
 
 /** Descriptor of the socket in the child. */
 const CHANNEL = 3;
+/** From the end of a child to that of its output, at the longest. */
+const CLOSE_MS = 200;
+
 const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => {
   try {
     accessSync(path, constants.X_OK);
@@ -77,7 +81,13 @@ function launch(context: ProcessContext, options: ProcessRuntimeOptions): Vessel
     gone: (tail) =>
       new Promise((resolve) => {
         child.once("error", (cause) => resolve(failed("child", `cannot be started: ${cause.message}`, cause)));
-        child.once("close", (code, signal) => resolve(endOf(context, code, signal, tail())));
+        child.once("exit", (code, signal) => {
+          // What it has started may hold its output open; that ends with it.
+          killGroup(child, "SIGKILL");
+          killStrays(mark);
+          const closed = new Promise((over) => child.once("close", over));
+          void Promise.race([closed, delay(CLOSE_MS)]).then(() => resolve(endOf(context, code, signal, tail())));
+        });
       }),
     terminate: () => killGroup(child, "SIGTERM"),
     kill: () => {

@@ -223,6 +223,8 @@ function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
   const glob: GlobMatcher | undefined = filter.glob === undefined ? undefined : compileGlob(filter.glob);
   const topics = filter.topics === undefined ? undefined : compileTopics(filter.topics);
   const { where } = filter;
+  if (where !== undefined && (typeof where !== "object" || where === null))
+    throw new KernelError("EINVAL", "`where` of a subscription is an object of fields and their values");
   return (event) => {
     if (topics !== undefined && !topics(topicOf(event))) return false;
     if (where !== undefined && !holds(where, bodyOf(event))) return false;

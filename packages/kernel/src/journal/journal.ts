@@ -73,6 +73,8 @@ interface StepDetails {
   readonly rider?: Rider | undefined;
 }
 
+const BETWEEN_LIVES: ReadonlySet<JournalRecord["t"]> = new Set(["retry", "outdated", "alive"]);
+
 export class Journal {
   readonly #pid: Pid;
   /** Name of the log that holds it. */
@@ -105,8 +107,8 @@ export class Journal {
     let last: number | undefined;
     for await (const record of this.records()) {
       if (record.t === "start" || record.t === "resume") ({ revision } = record);
-      // A life ends with its last record.
-      else if (last !== undefined) ranMs += Math.max(0, record.at - last);
+      // A life ends with its last record; what is recorded between two lives is no time of either.
+      else if (last !== undefined && !BETWEEN_LIVES.has(record.t)) ranMs += Math.max(0, record.at - last);
       last = record.at;
       if (record.t === "resume") deaths++;
       else if (record.t === "step" || record.t === "alive") deaths = 0;

@@ -56,6 +56,8 @@ export function assertAction(action: Action): void {
       "EINVAL",
       `an action is one of spawn, message and wake; found ${named.join(" and ") || "none"}`,
     );
+  if (action.spawn?.["place"] !== undefined || action.message?.["place"] !== undefined)
+    throw new KernelError("EINVAL", "an action is no step of a program: it has no place");
   const program = action.spawn?.["program"];
   const isData =
     typeof program === "string" || (typeof program === "object" && program !== null && !("run" in program));

@@ -129,7 +129,7 @@ export class EntityTable {
     const { initial } = this.#typeOf(type);
     assertName(id, "an entity");
     const at = this.#parts.committer.now();
-    const given = assertData({ ...data });
+    const given = this.#masked(assertData({ ...data }));
     const entity: Entity = { type, id, state: initial, data: given, version: 1, created: at, changed: at };
     const change: EntityChange = {
       at,
@@ -179,7 +179,8 @@ export class EntityTable {
     rider: Rider | undefined,
   ): Promise<Entity> {
     const { committer, store } = this.#parts;
-    const { type, id, to, why, data, version } = transit;
+    const { type, id, to, version } = transit;
+    const { why, data } = this.#masked({ why: transit.why, data: transit.data });
     const entry = await store.get(entityKey(type, id));
     if (entry === undefined) throw missing(type, id);
     const entity = decode<Entity>(String(entry.value));
@@ -214,7 +215,7 @@ export class EntityTable {
         process,
         withTransition(action, told),
         () => ({ ...changes, events: [event] }),
-        `${type} ${id}`,
+        `entity ${type}/${id}`,
       );
     }
     return next;
@@ -241,6 +242,11 @@ export class EntityTable {
       puts: [{ key: entityKey(type, id), value: JSON.stringify({ v: FORMAT, ...entity }) }],
       appends: [{ log: historyLog(type, id), value: JSON.stringify(change) }],
     };
+  }
+
+  /** Secrets are not kept. */
+  #masked<T>(value: T): T {
+    return this.#parts.committer.masker?.maskData(value) ?? value;
   }
 
   async get(type: string, id: string): Promise<Entity | undefined> {

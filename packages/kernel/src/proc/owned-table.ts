@@ -89,7 +89,12 @@ export class OwnedTable<Row extends Owned> {
     const key = `${this.#parts.prefix}/${String(id).padStart(10, "0")}`;
     return row === undefined
       ? { puts: [], deletes: [key] }
-      : { puts: [{ key, value: JSON.stringify({ v: FORMAT, ...row }) }], deletes: [] };
+      : {
+          puts: [
+            { key, value: JSON.stringify({ v: FORMAT, ...(this.#parts.committer.masker?.maskData(row) ?? row) }) },
+          ],
+          deletes: [],
+        };
   }
 
   /** Follows a commit. */

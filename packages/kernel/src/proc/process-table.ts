@@ -7,7 +7,7 @@
 // T4  A branch is killed bottom-up.
 // T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
-import type { Entry, Metastore, Receipt } from "../abi/metastore.ts";
+import type { Entry, Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
@@ -83,6 +83,8 @@ export interface ProcessRunner {
   run(process: Process, program: Program): unknown;
   /** Gives back what an ended process held; of one that goes on in its next life, what that cannot know of. */
   release(process: Process, goesOn: boolean): void;
+  /** A process is run from its start: what it has asked of the kernel it will ask for again. */
+  startsOver(pid: Pid): Promise<void>;
   /** Finds the program of a process again. */
   load(process: Process): Promise<Program>;
   /** Whether a message waits for a process. */
@@ -158,8 +160,7 @@ export class ProcessTable {
       processes: () => this.family.all,
       takeNumber: () => {
         const number = toPid(this.#nextPid++);
-        this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
-        return { number, put: { key: PID_KEY, value: String(this.#reservedPid) } };
+        return { number, put: { key: PID_KEY, value: String(Math.max(this.#reservedPid, this.#nextPid)) } };
       },
     });
     this.resumption = new Resumption({
@@ -190,6 +191,7 @@ export class ProcessTable {
     this.#supervisor = new Supervisor({
       ...lives,
       exit,
+      startsOver: (pid) => parts.runner.startsOver(pid),
       quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
       kill: (process) => this.kill(process, "TERM"),
     });
@@ -394,7 +396,7 @@ export class ProcessTable {
   ): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
     const { revision } = program;
-    this.#reservedPid = Math.max(this.#reservedPid, this.#nextPid);
+    const reserved = Math.max(this.#reservedPid, this.#nextPid);
     return this.#committer
       .commit(
         merge(
@@ -402,7 +404,7 @@ export class ProcessTable {
             puts: [
               { key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) },
               { key: liveKey(pid), value: "" },
-              { key: PID_KEY, value: String(this.#reservedPid) },
+              { key: PID_KEY, value: String(reserved) },
               ...this.#revisions.putsOf(program),
               ...this.#layers.putsOf(process.capability),
               ...(account?.puts ?? []),
@@ -424,6 +426,7 @@ export class ProcessTable {
         rider,
       )
       .then(() => {
+        this.#reservedPid = Math.max(this.#reservedPid, reserved);
         this.#revisions.markStored(program);
         this.#layers.markStored(process.capability);
       });
@@ -455,13 +458,14 @@ export class ProcessTable {
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */
-  #commitVolatileSpawn(account?: AccountChange, rider?: Rider, along?: Along): Promise<Receipt> {
-    this.#reservedPid = this.#nextPid + PID_BLOCK;
+  async #commitVolatileSpawn(account?: AccountChange, rider?: Rider, along?: Along): Promise<void> {
+    const reserved = this.#nextPid + PID_BLOCK;
     const batch = {
-      puts: [{ key: PID_KEY, value: String(this.#reservedPid) }, ...(account?.puts ?? [])],
+      puts: [{ key: PID_KEY, value: String(reserved) }, ...(account?.puts ?? [])],
       ...(account === undefined ? {} : { adds: account.adds }),
     };
-    return this.#committer.commit(merge(batch, along), along?.events, rider);
+    await this.#committer.commit(merge(batch, along), along?.events, rider);
+    this.#reservedPid = Math.max(this.#reservedPid, reserved);
   }
 
   /** A process without a program: whoever acts through it is outside. It leaves no record and ends with its host. */
@@ -553,8 +557,9 @@ export class ProcessTable {
 
   /** Code outlives its process: nobody waits for it any more. */
   #abandon(process: Process): void {
+    if (process.isAbandoned) return;
     process.isAbandoned = true;
-    this.#orphans++;
+    if (!process.isCodeOver) this.#orphans++;
   }
 
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */
@@ -591,6 +596,9 @@ export class ProcessTable {
   ): Promise<void> {
     process.ended = this.#committer.now();
     const { exit, json } = checkResult(process, wanted);
+    // What was never resumed here has not counted what it used.
+    if (process.state.name === "sleeping" && process.usage.steps === 0)
+      Object.assign(process.usage, await process.journal?.tally());
     if (process.journal === undefined && process.account === undefined && !this.#bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
       return this.#settle(process, exit);
@@ -691,7 +699,9 @@ export class ProcessTable {
       return process.become({ name: "sleeping" });
     }
     process.program = program;
-    process.become({ name: "running" });
+    process.become({ name: process.isStopped ? "stopped" : "running" });
+    process.isStopped = false;
+    this.sleeper.forget(process.pid);
     if (this.groups.isFrozen(process.identity.group)) process.freeze();
     this.#supervisor.limitTime(process);
     let running: unknown;
@@ -700,7 +710,13 @@ export class ProcessTable {
     } catch (error) {
       running = Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
     }
-    process.code = Promise.resolve(running)
+    const over = (): void => {
+      process.isCodeOver = true;
+      if (process.isAbandoned) this.#orphans--;
+    };
+    const code = Promise.resolve(running);
+    code.then(over, over);
+    process.code = code
       .then(
         (result) => this.finished(process, { code: 0, ...(result === undefined ? {} : { result }) }),
         (error: unknown) => this.finished(process, this.failureOf(process, error)),
@@ -711,10 +727,9 @@ export class ProcessTable {
 
   /** The program of a process is over: the process exits, or is restarted. */
   finished(process: Process, exit: Exit, rider?: Rider): Promise<void> {
-    if (process.isAbandoned) this.#orphans--;
-    // Its end was told already, by a call of its own.
-    else if (!process.isOver) return this.#supervisor.ended(process, exit, rider);
-    return Promise.resolve();
+    // Its end was told already, by a call of its own, or by somebody else.
+    if (process.isAbandoned || process.isOver) return Promise.resolve();
+    return this.#supervisor.ended(process, exit, rider);
   }
 
   /** How a process ends whose program has failed; who was told to end has done so. */

@@ -141,6 +141,10 @@ export class Process {
   faults: FaultCounts = {};
   /** Instants at which it was restarted, as far as they still count. */
   restarts: readonly number[] = [];
+  /** It was stopped in its last life: the next one begins so. */
+  isStopped = false;
+  /** Nothing of its program runs any more. */
+  isCodeOver = false;
   /** Called once when it first waits for something. */
   onWaiting: (() => void) | undefined;
   /** Its program has ended, and the process lives on in its next life. */
@@ -258,6 +262,7 @@ export class Process {
   next(journal: Journal): Process {
     const next = new Process(this.identity, this.capability, journal, this.input);
     next.inputRef = this.inputRef;
+    next.account = undefined;
     return next;
   }
 
@@ -267,6 +272,10 @@ export class Process {
     next.account = this.account;
     next.restarts = restarts;
     next.faults = this.faults;
+    next.unheard = this.unheard;
+    next.ranMs = this.ranMs;
+    Object.assign(next.usage, this.usage);
+    next.isStopped = this.#state.name === "stopped" || (this.#state.name === "frozen" && this.#wasStopped);
     next.#done = this.#done ??= Promise.withResolvers<Exit>();
     next.#state = { name: "sleeping" };
     this.#isSucceeded = true;

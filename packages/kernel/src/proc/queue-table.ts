@@ -20,6 +20,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
 import { AGEING_MS, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
 import { type Along, merge } from "./action.ts";
+import { setAlarm } from "./alarm.ts";
 import { isLostRace } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
@@ -144,7 +145,8 @@ export class QueueTable {
         else this.#lease(live);
       }
     }
-    for (const { id } of lost) await this.#giveBack(id, "the host has ended, and its claimant with it");
+    for (const { id, claimant } of lost)
+      await this.#giveBack(id, claimant, "the host has ended, and its claimant with it");
   }
 
   async *#stored(after = 0): AsyncGenerator<Task, void, undefined> {
@@ -292,8 +294,7 @@ export class QueueTable {
       const stored = await this.#read(id);
       if (stored?.task.state !== "pending") return undefined;
       if (stored.task.expires !== undefined && stored.task.expires <= committer.now()) {
-        const late = new KernelError("ETIMEDOUT", `nobody has begun task ${id} of ${queue} in its time`);
-        await this.#end(stored, "failed", { error: toErrorRecord(late) });
+        await this.#fail(stored);
         return undefined;
       }
       const attempts = stored.task.attempts + 1;
@@ -304,7 +305,7 @@ export class QueueTable {
       this.#live.set(id, live);
       this.#lease(live);
       // It has ended in this moment: nobody else would give it back.
-      if (!process.isAlive) await this.#giveBack(id, `process ${process.pid}, which had it, has ended`);
+      if (!process.isAlive) await this.#giveBack(id, process.pid, `process ${process.pid}, which had it, has ended`);
       return task;
     } catch (error) {
       // Somebody has cancelled it in this moment.
@@ -322,7 +323,12 @@ export class QueueTable {
   ): Promise<void> {
     signal.throwIfAborted();
     const wake = Promise.withResolvers<void>();
-    const waiter: Waiter = { process, wake: wake.resolve };
+    let isWoken = false;
+    const woken = (): void => {
+      isWoken = true;
+      wake.resolve();
+    };
+    const waiter: Waiter = { process, wake: woken };
     const waiters = this.#waiters.get(queue) ?? new Set();
     this.#waiters.set(queue, waiters.add(waiter));
     const timer = waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, wake.resolve);
@@ -330,6 +336,12 @@ export class QueueTable {
     process.become({ name: "waiting", channel: `queue ${queue}` });
     try {
       await orAborted(wake.promise, signal);
+    } catch (error) {
+      // What it was woken for is somebody else's.
+      if (isWoken)
+        for (const bucket of this.#pending.get(queue)?.values() ?? [])
+          if (bucket.first !== undefined) this.#wakeFor(bucket.first);
+      throw error;
     } finally {
       timer?.cancel();
       waiters.delete(waiter);
@@ -363,11 +375,12 @@ export class QueueTable {
   async fail(
     process: Process,
     id: number,
-    error: ErrorRecord,
+    thrown: ErrorRecord,
     again: boolean,
     record: () => Along,
     rider?: Rider,
   ): Promise<void> {
+    const error = this.#parts.committer.masker?.maskData(thrown) ?? thrown;
     await this.#asHolder(process, id, (stored) =>
       again && !isSpent(stored.task)
         ? this.#return(stored, error, record(), rider)
@@ -442,7 +455,7 @@ export class QueueTable {
   /** Gives back what a process has claimed that has ended (K2). */
   async drop(pid: Pid): Promise<void> {
     const held = [...this.#live.values()].filter(({ state, claimant }) => state === "claimed" && claimant === pid);
-    for (const { id } of held) await this.#giveBack(id, `process ${pid}, which had it, has ended`);
+    for (const { id } of held) await this.#giveBack(id, pid, `process ${pid}, which had it, has ended`);
   }
 
   close(): void {
@@ -462,9 +475,9 @@ export class QueueTable {
   }
 
   /** Takes a task from its claimant; who has just dealt with it was faster. */
-  async #giveBack(id: number, why: string): Promise<void> {
+  async #giveBack(id: number, claimant: Pid | undefined, why: string): Promise<void> {
     const stored = await this.#storedOf(id);
-    if (stored.task.state !== "claimed") return;
+    if (stored.task.state !== "claimed" || stored.task.claimant !== claimant) return;
     const error = toErrorRecord(new KernelError("ECANCELED", why));
     try {
       await (isSpent(stored.task) ? this.#end(stored, "failed", { error }) : this.#return(stored, error));
@@ -531,7 +544,9 @@ export class QueueTable {
     this.#unlease(id);
     const over = (): void => {
       this.#leases.delete(id);
-      void this.#giveBack(id, `the lease of process ${task.claimant ?? 0} on it was over`).catch(() => undefined);
+      void this.#giveBack(id, task.claimant, `the lease of process ${task.claimant ?? 0} on it was over`).catch(
+        () => undefined,
+      );
     };
     this.#leases.set(id, this.#parts.platform.setTimer(leaseMs, over, { idle: true }));
   }
@@ -549,11 +564,40 @@ export class QueueTable {
     const bucket = buckets.get(`${role} ${tier}`) ?? new Heap<Live>(isBefore);
     buckets.set(`${role} ${tier}`, bucket);
     bucket.add(task);
-    for (const { process, wake } of this.#waiters.get(queue) ?? []) {
-      if (!fits(task, process)) continue;
-      wake();
+    if (task.expires !== undefined) this.#expireAt(task.id, task.expires);
+    this.#wakeFor(task);
+  }
+
+  /** Wakes the first who waits for a task like this. */
+  #wakeFor(task: Live): void {
+    const waiters = this.#waiters.get(task.queue);
+    for (const waiter of waiters ?? []) {
+      if (!fits(task, waiter.process)) continue;
+      // Another task of this moment wakes another.
+      waiters?.delete(waiter);
+      waiter.wake();
       return;
     }
+  }
+
+  /** Fails a task at its deadline, if nobody has begun it. */
+  #expireAt(id: number, at: number): void {
+    this.#unlease(id);
+    const late = async (): Promise<void> => {
+      this.#leases.delete(id);
+      const stored = await this.#read(id);
+      if (stored?.task.state === "pending") await this.#fail(stored);
+    };
+    this.#leases.set(
+      id,
+      setAlarm(this.#parts.platform, at, () => void late().catch(() => undefined), { idle: true }),
+    );
+  }
+
+  async #fail(stored: Stored): Promise<void> {
+    const { id, queue } = stored.task;
+    const late = new KernelError("ETIMEDOUT", `nobody has begun task ${id} of ${queue} in its time`);
+    await this.#end(stored, "failed", { error: toErrorRecord(late) });
   }
 
   /** The first of what waits that a process may do (K4). */

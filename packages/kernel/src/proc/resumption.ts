@@ -44,6 +44,8 @@ export class Resumption {
   readonly #live: ResumptionParts["live"];
   readonly #close: ResumptionParts["close"];
   readonly #start: ResumptionParts["start"];
+  /** Who waits for processes, and hears when they are quarantined. */
+  readonly #kept = new Map<Pid, Set<(error: ErrorRecord) => void>>();
 
   constructor(parts: ResumptionParts) {
     this.#platform = parts.platform;
@@ -62,12 +64,13 @@ export class Resumption {
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
     const { replay, outdated } = await this.#revisions.load(journal, program);
+    let { account } = process;
     if (again) {
       journal.forgetFailures();
       process.capability = await this.#rightsOf(process);
       // Children that live on have kept its account open.
-      if (process.identity.budget !== undefined && this.#accounts.isOpen(process.pid)) process.account = process.pid;
-      else await this.#findAccount(process);
+      const isOpen = process.identity.budget !== undefined && this.#accounts.isOpen(process.pid);
+      account = isOpen ? process.pid : await this.#findAccount(process);
     }
     if (replay.deaths >= LIMITS.resumeDeathsMax && !again && isSuspect(program)) {
       return this.quarantine(process, `its host died ${replay.deaths} times while resuming it`);
@@ -76,7 +79,7 @@ export class Resumption {
     process.ranMs = replay.ranMs;
     process.restarts = replay.restarts;
     this.#assertClaimed(process);
-    await this.#commitResume(process, program, { again, outdated, log: journal.log, added, rider });
+    await this.#commitResume(process, program, { again, account, outdated, log: journal.log, added, rider });
     this.#assertClaimed(process);
     process.isResumed = true;
     // Who has come to wait for something has not killed its host either; that is worth a record after a death alone.
@@ -99,6 +102,8 @@ export class Resumption {
     program: Program,
     how: {
       readonly again: boolean;
+      /** The account that it spends from, unless it gets one of its own; one that is tried again joins it. */
+      readonly account: Pid | undefined;
       readonly outdated: readonly string[];
       readonly log: string;
       readonly added: Amounts;
@@ -113,15 +118,16 @@ export class Resumption {
       encodeRecord({ t: "resume", at, revision: program.revision }),
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
-    const above = process.account;
+    const above = how.account;
     const isOpen = above === pid;
     const added = how.again && isOpen && resourcesOf(how.added).length > 0;
     const increase = added ? await this.#accounts.allocate(pid, how.added) : undefined;
     const left = isOpen ? undefined : await this.#leftOf(process, how);
     const opened = left === undefined ? undefined : this.#accounts.open(pid, above, left);
     const account = increase ?? opened;
+    // From here on it counts as a user, and departs when it ends.
+    process.account = account === undefined ? above : pid;
     if (account !== undefined) {
-      process.account = pid;
       process.identity = { ...process.identity, budget: addAmounts(budget ?? {}, how.added) };
     }
     if (how.again) this.#accounts.join(process.account);
@@ -186,20 +192,16 @@ export class Resumption {
    * The account that a process which is tried again spends from: the nearest open one of its ancestors. Where
    * it had one and none is left, there is nothing to spend.
    */
-  async #findAccount(process: Process): Promise<void> {
+  async #findAccount(process: Process): Promise<Pid | undefined> {
     const { account, budget, pid } = process.identity;
     let had = account !== undefined && budget === undefined;
     for (let at = process.identity.ppid; at !== undefined;) {
       const ancestor = await this.#recall(at);
       const candidate = ancestor?.account;
       had ||= candidate !== undefined;
-      if (candidate !== undefined && this.#accounts.isOpen(candidate)) {
-        process.account = candidate;
-        return;
-      }
+      if (candidate !== undefined && this.#accounts.isOpen(candidate)) return candidate;
       at = ancestor?.identity.ppid;
     }
-    process.account = undefined;
     if (had) {
       throw new KernelError(
         "EDQUOT",
@@ -207,6 +209,7 @@ export class Resumption {
         { syscall: "resume", pid },
       );
     }
+    return undefined;
   }
 
   /** A process that lives for a while has not killed its host by being resumed, even if it finished nothing. */
@@ -228,6 +231,16 @@ export class Resumption {
     process.become({ name: "sleeping" });
   }
 
+  /** Tells when a process is quarantined; returns what ends that. */
+  onQuarantine(pid: Pid, tell: (error: ErrorRecord) => void): () => void {
+    const waiting = this.#kept.get(pid) ?? new Set();
+    this.#kept.set(pid, waiting.add(tell));
+    return () => {
+      waiting.delete(tell);
+      if (waiting.size === 0 && this.#kept.get(pid) === waiting) this.#kept.delete(pid);
+    };
+  }
+
   /** Keeps a process for inspection, until somebody resumes it with force or kills it. */
   async quarantine(process: Process, why: string, cause?: ErrorRecord): Promise<void> {
     const { pid, name, program } = process.identity;
@@ -245,6 +258,7 @@ export class Resumption {
       [{ name: "process.quarantined", pid, data: { name, program: program.name, error } }],
     );
     process.become({ name: "quarantined", error });
+    for (const tell of this.#kept.get(pid) ?? []) tell(error);
   }
 }
 

@@ -9,6 +9,7 @@
 import type { Calendar } from "../abi/calendar.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform, Timer } from "../abi/platform.ts";
+import { cancelled } from "../base/abort.ts";
 import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -150,20 +151,39 @@ export class ScheduleTable {
 
   /** @throws {ENOENT} there is none of this number */
   async remove(id: number, rider?: Rider): Promise<void> {
-    await this.#settled(id);
-    await this.#parts.committer.commit(this.#table.changeOf(id, undefined), undefined, rider);
+    const schedule = this.#table.get(id);
+    if (schedule === undefined) throw missing(id);
+    // An occurrence under way finds it gone, and its commit is refused.
     this.#forget(id);
+    try {
+      await this.#parts.committer.commit(this.#table.changeOf(id, undefined), undefined, rider);
+    } catch (error) {
+      this.#table.keep(id, schedule);
+      throw error;
+    }
   }
 
   /** Lets it wait until it is told to go on; then its next instant is one to come. */
   async pause(id: number, isPaused: boolean, rider?: Rider): Promise<Schedule> {
-    const schedule = await this.#settled(id);
+    // No occurrence is under way, and none begins before this is recorded.
+    await this.#firing.get(id);
+    const schedule = this.#table.get(id);
+    if (schedule === undefined) throw missing(id);
     const now = this.#parts.platform.clock.now();
-    const next = isPaused ? schedule.next : (this.#after(schedule, schedule.next, now) ?? schedule.next);
-    const changed = { ...schedule, isPaused, next: Math.max(next, schedule.next) };
-    await this.#parts.committer.commit(this.#table.changeOf(id, changed), undefined, rider);
+    const isToCome = isPaused || schedule.next > now;
+    const next = isToCome ? schedule.next : (this.#after(schedule, schedule.next, now) ?? schedule.next);
+    const changed = { ...schedule, isPaused, next };
+    this.#alarms.get(id)?.cancel();
     this.#table.keep(id, changed);
-    this.#arm(changed);
+    try {
+      await this.#parts.committer.commit(this.#table.changeOf(id, changed), undefined, rider);
+    } catch (error) {
+      this.#keep(id, schedule);
+      throw error;
+    } finally {
+      const kept = this.#table.get(id);
+      if (kept !== undefined) this.#arm(kept);
+    }
     return changed;
   }
 
@@ -178,17 +198,6 @@ export class ScheduleTable {
   close(): void {
     this.#isActive = false;
     for (const alarm of this.#alarms.values()) alarm.cancel();
-  }
-
-  /** A schedule of which no occurrence is under way. */
-  async #settled(id: number): Promise<Schedule> {
-    await this.#firing.get(id);
-    const schedule = this.#table.get(id);
-    if (schedule === undefined)
-      throw new KernelError("ENOENT", `there is no schedule ${id}; /proc/scheduled lists them`, {
-        syscall: "schedule",
-      });
-    return schedule;
   }
 
   #forget(id: number): void {
@@ -226,7 +235,7 @@ export class ScheduleTable {
 
   async #due(id: number): Promise<void> {
     const schedule = this.#table.get(id);
-    if (schedule === undefined || this.#firing.has(id) || !this.#isActive) return;
+    if (schedule === undefined || schedule.isPaused || this.#firing.has(id) || !this.#isActive) return;
     // The store is poisoned and says so to everybody; the next start goes on.
     const firing = this.#fire(schedule).catch(() => undefined);
     this.#firing.set(id, firing);
@@ -262,10 +271,14 @@ export class ScheduleTable {
       started = await this.#parts.act(
         process,
         action,
-        (child) => this.#table.changeOf(id, after(child)),
+        (child) => {
+          if (this.#table.get(id) === undefined) throw cancelled(`schedule ${id} was ended`);
+          return this.#table.changeOf(id, after(child));
+        },
         `schedule ${id}`,
       );
     } catch (error) {
+      if (this.#table.get(id) === undefined) return;
       const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
       return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });
     }
@@ -310,3 +323,6 @@ export class ScheduleTable {
     this.#parts.committer.publish({ name: event, pid, data: { ...what, ...data } });
   }
 }
+
+const missing = (id: number): KernelError =>
+  new KernelError("ENOENT", `there is no schedule ${id}; /proc/scheduled lists them`, { syscall: "schedule" });

@@ -55,7 +55,7 @@ export class Signals {
       case "USR1":
       case "USR2":
       case "CHLD":
-        if (process.sleep !== undefined) (process.unheard ??= []).push(signal);
+        if (this.#parts.sleeper.sleeps(process)) (process.unheard ??= []).push(signal);
         return this.#wake(process);
       case "TERM":
       case "INT":
@@ -70,8 +70,8 @@ export class Signals {
   }
 
   /** A signal that ends nothing wakes a sleeping process; one that cannot be woken now stays asleep. */
-  #wake({ pid, sleep }: Process): void {
-    if (sleep !== undefined) void this.#parts.sleeper.wake(pid).catch(() => undefined);
+  #wake(process: Process): void {
+    if (this.#parts.sleeper.sleeps(process)) void this.#parts.sleeper.wake(process.pid).catch(() => undefined);
   }
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
@@ -84,7 +84,9 @@ export class Signals {
       await Promise.race([process.done, grace.promise]);
       timer.cancel();
     }
-    // The program may have ended during the grace period.
+    // The program may have ended during the grace period; its next life has the same end.
+    const now = this.#parts.family.get(process.pid);
+    if (now !== undefined && now !== process && !now.hasEnded) return this.send(now, signal, rider);
     if (process.hasEnded) return;
     if (wasRunning && !process.isEnding) this.#parts.abandon(process);
     await this.#parts.exit(process, { code: 128 + SIGNALS[signal], signal }, rider);

@@ -7,7 +7,7 @@
 
 import type { Platform, Timer } from "../abi/platform.ts";
 import { setAlarm } from "./alarm.ts";
-import { cancelled } from "../base/abort.ts";
+import { cancelled, orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -34,6 +34,8 @@ export class Sleeper {
   readonly #parts: SleeperParts;
   readonly #alarms = new Map<Pid, Timer>();
   readonly #programs = new Map<Pid, Program>();
+  /** Processes whose sleep is being recorded; whether something has woken them already. */
+  readonly #falling = new Map<Pid, { isWoken: boolean }>();
   #isActive = false;
 
   constructor(parts: SleeperParts) {
@@ -60,27 +62,42 @@ export class Sleeper {
     }
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });
-    if (program === undefined || process.isEnding || process.isHeld)
+    // Who is being ended hears of it in a moment.
+    if (place !== undefined && process.isDoomed) await orAborted(new Promise(() => undefined), process.signal);
+    const isLeaving = process.isEnding || process.isDoomed || process.isOver || this.#falling.has(pid);
+    if (program === undefined || isLeaving || process.isHeld) {
+      if (place !== undefined) journal.retract(place);
       throw new KernelError("EBUSY", `process ${pid} is ${process.state.name} and cannot be put to sleep`, { pid });
+    }
     const { committer } = this.#parts;
     const at = committer.now();
     const record =
       place === undefined
         ? { log: journal.log, value: encodeRecord({ t: "alive", at }) }
         : journal.recordOf(place, null);
-    await committer.commit(
-      { puts: [{ key: liveKey(pid), value: encodeSleep({ until }) }], appends: [record] },
-      [
-        {
-          name: "process.sleeping",
-          pid,
-          data: { name: identity.name, program: identity.program.name, ...(until === undefined ? {} : { until }) },
-        },
-      ],
-      rider,
-    );
-    // A kill in the meantime has the last word.
-    if (process.isEnding) return;
+    const falling = { isWoken: false };
+    this.#falling.set(pid, falling);
+    try {
+      await committer.commit(
+        { puts: [{ key: liveKey(pid), value: encodeSleep({ until }) }], appends: [record] },
+        [
+          {
+            name: "process.sleeping",
+            pid,
+            data: { name: identity.name, program: identity.program.name, ...(until === undefined ? {} : { until }) },
+          },
+        ],
+        rider,
+      );
+    } catch (error) {
+      if (place !== undefined) journal.retract(place);
+      throw error;
+    } finally {
+      this.#falling.delete(pid);
+    }
+    // A kill in the meantime has the last word, and so has whatever else has ended this life.
+    const isGone = process.isEnding || process.isDoomed || process.isOver || process.hasEnded;
+    if (isGone || this.#parts.family.get(pid) !== process) throw cancelled(`process ${pid} ends`);
     const why = cancelled(`process ${pid} sleeps`);
     journal.close();
     this.#parts.abandon(process);
@@ -89,12 +106,15 @@ export class Sleeper {
     next.sleep = until === undefined ? {} : { until };
     this.#programs.set(pid, program);
     this.#arm(next);
+    if (falling.isWoken) void this.wake(pid).catch(() => undefined);
     // Who has put itself to sleep does nothing more in this life.
     if (place !== undefined) throw why;
   }
 
   /** Wakes a process if it sleeps; anything else is as it should be. */
   async wake(pid: Pid): Promise<void> {
+    const falling = this.#falling.get(pid);
+    if (falling !== undefined) falling.isWoken = true;
     const process = this.#parts.family.get(pid);
     if (!this.#isActive || process?.sleep === undefined || process.isEnding) return;
     if (process.state.name !== "sleeping") return;
@@ -102,6 +122,11 @@ export class Sleeper {
     if (process.state.name !== "sleeping" || process.isEnding) return;
     await this.#parts.resume(process, program);
     this.forget(pid);
+  }
+
+  /** Whether a process sleeps, or is about to. */
+  sleeps({ pid, sleep }: Process): boolean {
+    return sleep !== undefined || this.#falling.has(pid);
   }
 
   /** It is awake, or gone. */
@@ -116,6 +141,7 @@ export class Sleeper {
     const { pid, sleep } = process;
     if (!this.#isActive || sleep === undefined || process.state.name !== "sleeping") return;
     const { until } = sleep;
+    this.#alarms.get(pid)?.cancel();
     // What cannot be woken now stays asleep; `resume` tells why.
     const wake = (): void => void this.wake(pid).catch(() => undefined);
     if (this.#parts.hasMail(pid)) this.#alarms.set(pid, this.#parts.platform.setTimer(0, wake));

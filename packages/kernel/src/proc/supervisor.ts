@@ -11,6 +11,7 @@
 import type { Platform, Timer } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
 import { KernelError, type ErrorRecord, toErrorRecord } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
@@ -25,6 +26,7 @@ export interface SupervisorParts {
   readonly committer: Committer;
   readonly family: Family;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation") => Promise<void>;
+  readonly startsOver: (pid: Pid) => Promise<void>;
   /** Keeps a sleeping process for inspection. */
   readonly quarantine: (process: Process, why: string, error: ErrorRecord) => Promise<void>;
   /** Puts the next life of a process in its place. */
@@ -149,33 +151,40 @@ export class Supervisor {
       old.journal?.close();
       if (old !== process) this.#parts.abandon(old);
     }
-    await committer.commit(
-      {
-        appends: olds.map(({ process: { pid, identity } }) => {
-          const record = {
-            t: "restart",
-            at,
-            ...(pid === heir.pid ? {} : { for: heir.pid }),
-            ...(error === undefined ? {} : { error }),
-            ...(identity.restart?.from === "start" ? { fresh: true as const } : {}),
-          } as const;
-          return { log: journalLog(pid), value: encodeRecord(record) };
-        }),
-      },
-      olds.map(({ process: { pid, identity } }) => ({
-        name: "process.restarting",
-        pid,
-        data: {
-          name: identity.name,
-          program: identity.program.name,
-          delayMs,
-          ...(error === undefined ? {} : { error }),
+    try {
+      await committer.commit(
+        {
+          appends: olds.map(({ process: { pid, identity } }) => {
+            const record = {
+              t: "restart",
+              at,
+              ...(pid === heir.pid ? {} : { for: heir.pid }),
+              ...(error === undefined ? {} : { error }),
+              ...(identity.restart?.from === "start" ? { fresh: true as const } : {}),
+            } as const;
+            return { log: journalLog(pid), value: encodeRecord(record) };
+          }),
         },
-      })),
-    );
+        olds.map(({ process: { pid, identity } }) => ({
+          name: "process.restarting",
+          pid,
+          data: {
+            name: identity.name,
+            program: identity.program.name,
+            delayMs,
+            ...(error === undefined ? {} : { error }),
+          },
+        })),
+      );
+    } catch (unrecorded) {
+      // Nothing of them runs any more: they end here, and go on from their journals with the next host.
+      const ended = { code: 1, error: toErrorRecord(unrecorded) };
+      await Promise.allSettled(olds.map(({ process: old }) => this.#parts.exit(old, old === process ? exit : ended)));
+      throw unrecorded;
+    }
     const lives = olds.flatMap(({ process: old, program }): Life[] => {
       // A kill that came in between has the last word.
-      if (old.isEnding || old.hasEnded) return [];
+      if (old.isEnding || old.hasEnded || old.isDoomed) return [];
       const next = this.#parts.succeed(old, exit, old === heir ? [...earlier, at] : old.restarts);
       return this.#isClosed ? [] : [{ process: next, program }];
     });
@@ -206,6 +215,7 @@ export class Supervisor {
       // Somebody else has resumed or ended it meanwhile.
       if (this.#isClosed || process.state.name !== "sleeping" || process.isEnding) continue;
       try {
+        await this.#startOver(process, lives);
         await this.#parts.resume(process, program);
       } catch (error) {
         const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
@@ -217,13 +227,22 @@ export class Supervisor {
     }
   }
 
+  /** Who starts from zero starts its children again too, and makes its schedules and triggers again. */
+  async #startOver({ pid, identity }: Process, lives: readonly Life[]): Promise<void> {
+    if (identity.restart?.from !== "start") return;
+    const children = this.#parts.family.livingChildrenOf(pid);
+    const others = children.filter((child) => !lives.some(({ process }) => process === child));
+    await Promise.allSettled(others.map((child) => this.#parts.kill(child)));
+    await this.#parts.startsOver(pid);
+  }
+
   /** Ends a process for a reason that is not its program's, with what is below it. */
   async fail(process: Process, error: KernelError): Promise<void> {
     if (process.program === undefined || process.isEnding) return;
     const { program } = process;
     process.isDoomed = true;
     await Promise.all(this.#parts.family.livingChildrenOf(process.pid).map((child) => this.#parts.kill(child)));
-    if (process.isEnding) return;
+    if (process.isEnding || process.hasEnded) return;
     // Its own end counts no more.
     this.#parts.abandon(process);
     process.abort(error);

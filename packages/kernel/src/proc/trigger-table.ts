@@ -8,6 +8,8 @@
 import type { EventBus } from "../ipc/event-bus.ts";
 import { EVENTS, type KernelEvent } from "../abi/event.ts";
 import type { Metastore } from "../abi/metastore.ts";
+import type { Platform } from "../abi/platform.ts";
+import { cancelled, orAborted } from "../base/abort.ts";
 import { type ErrorRecord, KernelError, isKernelError, toErrorRecord } from "../base/errno.ts";
 import { type Pid, type Seq, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -65,6 +67,7 @@ export interface TriggerParts {
   readonly store: Metastore;
   readonly committer: Committer;
   readonly bus: EventBus;
+  readonly platform: Platform;
   readonly family: Family;
   readonly recall: (pid: Pid) => Promise<Process | undefined>;
   readonly act: Act;
@@ -72,10 +75,21 @@ export interface TriggerParts {
 
 const causeOf = (id: number): string => `trigger ${id}`;
 
+/** So often a trigger may act in so many milliseconds; what comes faster waits. */
+const RATE_MAX = 2000;
+const RATE_MS = 10_000;
+/** Positions that are passed over where events are no longer kept. */
+const SKIP = 1000;
+
+/** A position behind everything that was committed so far. */
+const behind = (after: Seq): Pick<Trigger, "after" | "done"> => ({ after, done: Number.MAX_SAFE_INTEGER });
+
 export class TriggerTable {
   readonly #parts: TriggerParts;
   readonly #table: OwnedTable<Trigger>;
-  readonly #running = new Map<number, { readonly controller: AbortController; readonly over: Promise<void> }>();
+  readonly #running = new Map<number, AbortController>();
+  /** When each acted lately. */
+  readonly #acts = new WeakMap<AbortSignal, readonly number[]>();
   #isActive = false;
 
   constructor(parts: TriggerParts) {
@@ -116,7 +130,7 @@ export class TriggerTable {
     assertAction(request.action);
     compileTopics([request.topic]);
     const { id, put } = this.#table.takeNumber(process.pid, request.name);
-    const trigger = { ...request, id, pid: process.pid, created: committer.now(), runs: 0, after: store.seq, done: 0 };
+    const trigger = { ...request, id, pid: process.pid, created: committer.now(), runs: 0, ...behind(store.seq) };
     const { puts } = this.#table.changeOf(id, trigger);
     await committer.commit(merge({ puts: [...puts, put] }, along(trigger)), undefined, rider);
     this.#table.keep(id, trigger);
@@ -128,54 +142,55 @@ export class TriggerTable {
   async remove(id: number, rider?: Rider): Promise<void> {
     if (this.#table.get(id) === undefined)
       throw new KernelError("ENOENT", `there is no trigger ${id}; /sys/triggers lists them`, { syscall: "untrigger" });
-    await this.#stop(id);
+    this.#stop(id);
     await this.#parts.committer.commit(this.#table.changeOf(id, undefined), undefined, rider);
   }
 
   /** Ends the triggers of a process with it (X2). */
   async drop(pid: Pid): Promise<void> {
     for (const { id } of this.#table.ofProcess(pid)) {
-      await this.#stop(id);
+      this.#stop(id);
       await this.#parts.committer.commit(this.#table.changeOf(id, undefined));
     }
   }
 
   close(): void {
     this.#isActive = false;
-    for (const { controller } of this.#running.values()) controller.abort();
+    for (const controller of this.#running.values()) controller.abort();
   }
 
-  /** Forgets a trigger once what it is doing is done. */
-  async #stop(id: number): Promise<void> {
-    const running = this.#running.get(id);
+  /** Forgets a trigger: what it is doing finds it gone, and its commit is refused. */
+  #stop(id: number): void {
     this.#table.keep(id, undefined);
+    this.#running.get(id)?.abort();
     this.#running.delete(id);
-    running?.controller.abort();
-    await running?.over;
   }
 
   #start({ id }: Trigger): void {
     if (!this.#isActive || this.#running.has(id)) return;
     const controller = new AbortController();
     const follow = async (): Promise<void> => {
-      while (this.#isFollowed(id, controller)) {
+      for (let gaps = 0; this.#isFollowed(id, controller);) {
         try {
-          await this.#follow(id, controller);
+          return await this.#follow(id, controller);
         } catch (error) {
           const code = isKernelError(error) ? error.code : undefined;
-          if (code === "ESTALE") await this.#skip(id);
+          if (code === "ESTALE") await this.#skip(id, gaps++ === 0);
           // A subscription that has fallen too far behind begins again where the trigger is.
           else if (code !== "EAGAIN") return;
         }
       }
     };
-    this.#running.set(id, { controller, over: follow().catch(() => undefined) });
+    this.#running.set(id, controller);
+    // The store is poisoned and says so to everybody; the next start goes on.
+    follow().catch(() => undefined);
   }
 
   #isFollowed(id: number, { signal }: AbortController): boolean {
     return this.#isActive && !signal.aborted && this.#table.get(id) !== undefined;
   }
 
+  /** Acts on event after event, until the trigger is over. */
   async #follow(id: number, controller: AbortController): Promise<void> {
     const first = this.#table.get(id);
     if (first === undefined) return;
@@ -191,26 +206,49 @@ export class TriggerTable {
       if (event.seq !== at) [at, seen] = [event.seq, 0];
       if (isLogged) seen++;
       const isDone = event.seq < trigger.after || (event.seq === trigger.after && isLogged && seen <= trigger.done);
-      if (isDone || (await this.#isOwn(event, id))) continue;
-      if (!(await this.#act(trigger, event, { after: at, done: seen }))) return;
+      if (isDone || (await this.#isOwn(event, trigger))) continue;
+      await this.#pace(controller);
+      // What is told and not logged has no place in the order: it moves nothing.
+      const { after, done } = trigger;
+      if (!(await this.#act(trigger, event, isLogged ? { after: at, done: seen } : { after, done }))) return;
     }
   }
 
-  /** Goes on with what happens now: what happened before is no longer kept. */
-  async #skip(id: number): Promise<void> {
+  /** Lets others have their turn before each act, and holds up what acts more often than anything should. */
+  async #pace({ signal }: AbortController): Promise<void> {
+    const { platform } = this.#parts;
+    const now = platform.clock.monotonic();
+    const recent = this.#acts.get(signal)?.filter((at) => at > now - RATE_MS) ?? [];
+    this.#acts.set(signal, [...recent.slice(-RATE_MAX), now]);
+    if (recent.length < RATE_MAX) return new Promise((go) => platform.defer(go));
+    const wake = Promise.withResolvers<void>();
+    const timer = platform.setTimer(RATE_MS, wake.resolve, { idle: true });
+    try {
+      await orAborted(wake.promise, signal);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  /** Goes on with the oldest events that may still be kept: those before are gone. */
+  async #skip(id: number, isFirst: boolean): Promise<void> {
     const { committer, store } = this.#parts;
     const trigger = this.#table.get(id);
     if (trigger === undefined) return;
-    const moved = { ...trigger, after: store.seq, done: 0 };
+    const oldest = Math.max(trigger.after + SKIP, store.seq - LIMITS.eventRetention);
+    const moved = { ...trigger, after: toSeq(Math.min(oldest, store.seq)), done: 0 };
     await committer.commit(this.#table.changeOf(id, moved));
     this.#table.keep(id, moved);
+    if (!isFirst) return;
     const { pid, name, topic, action } = trigger;
     const data = { id, topic, action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
     committer.publish({ name: "trigger.missed", pid, data });
   }
 
   /** Whether a trigger has caused an event itself (X3). */
-  async #isOwn({ pid }: KernelEvent, id: number): Promise<boolean> {
+  async #isOwn({ name, pid, data }: KernelEvent, { id, pid: owner, action }: Trigger): Promise<boolean> {
+    if (name.startsWith("trigger.") && data["id"] === id) return true;
+    if (name === "message.sent" && pid === owner && data["to"] === action.message?.["to"]) return true;
     const { recall } = this.#parts;
     for (let process = await recall(pid); process !== undefined;) {
       if (process.identity.cause === causeOf(id)) return true;
@@ -240,7 +278,10 @@ export class TriggerTable {
       ...moved,
       last: { at: now, ...(started === undefined ? {} : { pid: started }) },
     });
-    const along = (one: Trigger): Along => this.#table.changeOf(id, isOver ? undefined : one);
+    const along = (one: Trigger): Along => {
+      if (this.#table.get(id) === undefined) throw cancelled(`trigger ${id} was ended`);
+      return this.#table.changeOf(id, isOver ? undefined : one);
+    };
     const data = { id, topic: topicOf(event), action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
     let next: Trigger;
     try {
@@ -257,6 +298,7 @@ export class TriggerTable {
         data: { ...data, ...(started === undefined ? {} : { child: started }) },
       });
     } catch (error) {
+      if (this.#table.get(id) === undefined) return false;
       next = { ...moved, last: { at: now, error: toErrorRecord(error) } };
       await committer.commit(along(next));
       committer.publish({ name: "trigger.failed", pid, data: { ...data, error: toErrorRecord(error) } });

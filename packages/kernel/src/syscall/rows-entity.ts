@@ -41,6 +41,11 @@ export const ENTITY_ROWS = {
       ["type", "initial", "transitions"],
     ),
     target: onType,
+    // What a transition starts or sends runs with the rights of whoever moves the entity.
+    alsoNeeds: ({ type, transitions }) =>
+      transitions.some(({ action }) => action !== undefined)
+        ? [{ right: "kernel.module", resource: `entity/${type}` }]
+        : [],
     audited: ({ type, initial }) => ({ type, initial }),
     handle: (host, _caller, type, _target, draft) => host.entities.define(type, draft),
   }),
@@ -81,7 +86,7 @@ export const ENTITY_ROWS = {
     isChecked: true,
     schema: args({ type: name, id: name }, ["type", "id"]),
     target: onType,
-    handle: async (host, _caller, { type, id }) => (await host.entities.get(type, id)) ?? null,
+    handle: async (host, _caller, { type, id }) => host.vault.maskData((await host.entities.get(type, id)) ?? null),
   }),
   entities: row<
     { readonly type: string; readonly state?: string; readonly after?: string; readonly limit?: number },
@@ -96,7 +101,8 @@ export const ENTITY_ROWS = {
       ["type"],
     ),
     target: onType,
-    handle: (host, _caller, { type, limit = LISTED, ...filter }) => host.entities.list(type, { ...filter, limit }),
+    handle: async (host, _caller, { type, limit = LISTED, ...filter }) =>
+      host.vault.maskData(await host.entities.list(type, { ...filter, limit })),
   }),
   entityHistory: row<{ readonly type: string; readonly id: string }, Promise<readonly EntityChange[]>>({
     right: "entity.read",
@@ -105,6 +111,6 @@ export const ENTITY_ROWS = {
     isChecked: true,
     schema: args({ type: name, id: name }, ["type", "id"]),
     target: onType,
-    handle: (host, _caller, { type, id }) => host.entities.history(type, id),
+    handle: async (host, _caller, { type, id }) => host.vault.maskData(await host.entities.history(type, id)),
   }),
 } as const;

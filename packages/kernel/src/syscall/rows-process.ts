@@ -13,7 +13,7 @@ import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Along } from "../proc/action.ts";
-import type { Program, ProgramSource } from "../proc/program.ts";
+import { type Program, type ProgramSource, RUNTIMES } from "../proc/program.ts";
 import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
@@ -67,10 +67,12 @@ export interface SpawnArgs extends AtPlace, Ordered {
 }
 
 async function programOf(host: Host, caller: Process, program: SpawnArgs["program"], input: unknown): Promise<Program> {
-  return typeof program === "object" && "run" in program
-    ? program
-    : loadProgram(host, caller, sourceFor(caller, program), input);
+  return isProgram(program) ? program : loadProgram(host, caller, sourceFor(caller, program), input);
 }
+
+/** Whether it is a program itself: only code of this host has one, what comes over the wire is data. */
+const isProgram = (program: SpawnArgs["program"]): program is Program =>
+  typeof program === "object" && "run" in program && typeof program.run === "function";
 
 /** Where a program is that was named; an export alone is one of the module that the caller itself was loaded from. */
 function sourceFor(caller: Process, program: string | ProgramSource): ProgramSource {
@@ -185,6 +187,17 @@ const SORTS = {
   steps: (one: ProcessSummary, two: ProcessSummary) => two.usage.steps - one.usage.steps,
 } as const;
 
+const SOURCE = {
+  type: "object",
+  properties: {
+    module: text,
+    export: text,
+    name: text,
+    runtime: { type: "string", enum: RUNTIMES },
+    cwd: text,
+  },
+  additionalProperties: false,
+} as const;
 const stringMap = { type: "object", properties: {}, additionalProperties: true } as const;
 export const PROCESS_ROWS = {
   spawn: row<SpawnArgs, Promise<Pid>>({
@@ -194,7 +207,7 @@ export const PROCESS_ROWS = {
     schema: args(
       {
         place,
-        program: { anyOf: [text, stringMap] },
+        program: { anyOf: [text, SOURCE] },
         name: text,
         input: anything,
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
@@ -212,7 +225,7 @@ export const PROCESS_ROWS = {
       ["program"],
     ),
     target: (_host, caller, { program }) => {
-      if (typeof program === "object" && "run" in program) return { resource: program.name };
+      if (isProgram(program)) return { resource: program.name };
       const { name, module } = sourceFor(caller, program);
       return { resource: name ?? module ?? "" };
     },
@@ -346,9 +359,13 @@ export const PROCESS_ROWS = {
       if (process.hasEnded) return process.done;
       const state = caller.state;
       if (caller.pid !== PID_OWNER) caller.become({ name: "waiting", channel: `exit of ${a.pid}` });
+      const kept = Promise.withResolvers<Exit>();
+      const stop = host.processes.resumption.onQuarantine(a.pid, (error) => kept.resolve({ code: 1, error }));
+      const end = Promise.race([process.done, kept.promise]);
       try {
-        return await (a.signal === undefined ? process.done : orAborted(process.done, a.signal));
+        return await (a.signal === undefined ? end : orAborted(end, a.signal));
       } finally {
+        stop();
         if (caller.state.name === "waiting") caller.become(state);
       }
     },
@@ -374,7 +391,11 @@ export const PROCESS_ROWS = {
       const found = a.pids === undefined ? await listed(host, a) : await named(host, a.pids);
       // What sleeps was brought back without its journal; what it has done stands there.
       const asleep = found.filter(({ state, usage }) => state.name === "sleeping" && usage.steps === 0);
-      for (const process of asleep.slice(0, TALLIED_MAX)) Object.assign(process.usage, await process.journal?.tally());
+      for (const process of asleep.slice(0, TALLIED_MAX)) {
+        const tally = await process.journal?.tally();
+        // It may have been resumed meanwhile, and counts by itself.
+        if (process.state.name === "sleeping") Object.assign(process.usage, tally);
+      }
       return host.vault.maskData(found.map(summarise).sort(SORTS[a.sort ?? "pid"]));
     },
   }),

@@ -133,7 +133,7 @@ export const QUEUE_ROWS = {
       limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax },
     }),
     target: (_host, _caller, a) => ({ resource: a.queue === undefined ? "/srv/queues" : `/srv/queues/${a.queue}` }),
-    handle: (host, _caller, filter) => host.queues.list(filter),
+    handle: async (host, _caller, filter) => host.vault.maskData(await host.queues.list(filter)),
   }),
   taskEnd: row<Numbered & AtPlace & { readonly signal?: AbortSignal }, Promise<Task>>({
     right: "queue.read",

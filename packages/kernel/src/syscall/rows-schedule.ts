@@ -8,6 +8,9 @@ import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
 import { type AtPlace, type Target, args, flag, integer, place, row } from "./row.ts";
 
+/** The last instant that a date can be. */
+const INSTANT_MAX = 8.64e15;
+
 type Numbered = { readonly id: number };
 const id = { type: "integer", minimum: 1, description: "number of a schedule" } as const;
 const onSchedule = (_host: Host, _caller: unknown, a: Numbered): Target => ({ resource: `/proc/scheduled/${a.id}` });
@@ -25,7 +28,7 @@ export const SCHEDULE_ROWS = {
         cron: { type: "string", minLength: 1, maxLength: 256 },
         zone: { type: "string", minLength: 1, maxLength: 64 },
         everyMs: { type: "integer", minimum: 1, maximum: LIMITS.sleepMsMax },
-        at: integer,
+        at: { ...integer, maximum: INSTANT_MAX },
         inMs: { type: "integer", minimum: 0, maximum: LIMITS.sleepMsMax },
         action: ACTION_SCHEMA,
         missed: { type: "string", enum: MISSED },

@@ -6,7 +6,8 @@ import type { Host } from "../syscall/host.ts";
 import { type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
 
 const LISTED = 1000;
-const asJson = (value: unknown): JsonValue => JSON.parse(JSON.stringify(value)) as JsonValue;
+const asJson = (host: Host, value: unknown): JsonValue =>
+  JSON.parse(JSON.stringify(host.vault.maskData(value))) as JsonValue;
 
 export function entitiesNode(host: Host): VirtualNode {
   return collection(
@@ -31,8 +32,8 @@ async function entityNode(host: Host, type: string, id: string): Promise<Virtual
   return directory(
     {
       state: { type: "file", text: () => `${entity.state}\n`, json: () => entity.state },
-      data: jsonFile(() => asJson(entity.data)),
-      history: jsonFile(async () => asJson(await host.entities.history(type, id)), {
+      data: jsonFile(() => asJson(host, entity.data)),
+      history: jsonFile(async () => asJson(host, await host.entities.history(type, id)), {
         description: "what has happened, oldest first",
       }),
       transition: {
