@@ -17,9 +17,6 @@ import { bodyOf, compileTopics, holds, topicOf } from "./topic.ts";
 
 export const EVENT_LOG = "events";
 
-/** Positions that are passed over where events are no longer kept. */
-const PAST_STEP = 1000;
-
 export interface EventFilter {
   readonly names?: readonly EventName[];
   readonly classes?: readonly EventClass[];
@@ -148,16 +145,28 @@ export class EventBus {
   /** Logged events of the past, as far back as they are kept. */
   async *past(filter: Pick<EventFilter, "names" | "pids">): AsyncGenerator<KernelEvent, void, undefined> {
     const upTo = this.#store.seq;
-    for (let after = toSeq(Math.max(0, upTo - LIMITS.eventRetention)); ;) {
+    const after = await this.oldest(toSeq(Math.max(0, upTo - 2 * LIMITS.eventRetention)));
+    yield* this.#replay({ ...filter, after }, upTo);
+  }
+
+  /** The first position, from one on, behind which all logged events are still kept. */
+  async oldest(from: Seq): Promise<Seq> {
+    const isKept = async (after: number): Promise<boolean> => {
       try {
-        yield* this.#replay({ ...filter, after }, upTo);
-        return;
+        await this.#store.readLog(EVENT_LOG, { after: toSeq(after), limit: 1 });
+        return true;
       } catch (error) {
-        // Trimmed in between, or further than it had to be: what is left begins a little later.
-        if (!isKernelError(error) || error.code !== "ESTALE") throw error;
-        after = toSeq(after + PAST_STEP);
+        if (isKernelError(error) && error.code === "ESTALE") return false;
+        throw error;
       }
+    };
+    let [low, high] = [Number(from), Number(this.#store.seq)];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (await isKept(middle)) high = middle;
+      else low = middle + 1;
     }
+    return toSeq(low);
   }
 
   async *#drain(

@@ -78,8 +78,6 @@ const causeOf = (id: number): string => `trigger ${id}`;
 /** So often a trigger may act in so many milliseconds; what comes faster waits. */
 const RATE_MAX = 2000;
 const RATE_MS = 10_000;
-/** Positions that are passed over where events are no longer kept. */
-const SKIP = 1000;
 
 /** A position behind everything that was committed so far. */
 const behind = (after: Seq): Pick<Trigger, "after" | "done"> => ({ after, done: Number.MAX_SAFE_INTEGER });
@@ -230,13 +228,14 @@ export class TriggerTable {
     }
   }
 
-  /** Goes on with the oldest events that may still be kept: those before are gone. */
+  /** Goes on with the oldest events that are still kept: those before are gone. */
   async #skip(id: number, isFirst: boolean): Promise<void> {
-    const { committer, store } = this.#parts;
+    const { committer, bus } = this.#parts;
     const trigger = this.#table.get(id);
     if (trigger === undefined) return;
-    const oldest = Math.max(trigger.after + SKIP, store.seq - LIMITS.eventRetention);
-    const moved = { ...trigger, after: toSeq(Math.min(oldest, store.seq)), done: 0 };
+    // It reads from the position before, so that those of the position itself come again.
+    const after = toSeq((await bus.oldest(trigger.after)) + 1);
+    const moved = { ...trigger, after, done: 0 };
     await committer.commit(this.#table.changeOf(id, moved));
     this.#table.keep(id, moved);
     if (!isFirst) return;
