@@ -710,19 +710,19 @@ export class ProcessTable {
     } catch (error) {
       running = Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
     }
-    const over = (): void => {
-      process.isCodeOver = true;
-      if (process.isAbandoned) this.#orphans--;
-    };
-    const code = Promise.resolve(running);
-    code.then(over, over);
-    process.code = code
+    process.code = Promise.resolve(running)
       .then(
-        (result) => this.finished(process, { code: 0, ...(result === undefined ? {} : { result }) }),
-        (error: unknown) => this.finished(process, this.failureOf(process, error)),
+        (result) => this.#codeOver(process, { code: 0, ...(result === undefined ? {} : { result }) }),
+        (error: unknown) => this.#codeOver(process, this.failureOf(process, error)),
       )
       // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
       .catch(() => undefined);
+  }
+
+  #codeOver(process: Process, exit: Exit): Promise<void> {
+    process.isCodeOver = true;
+    if (process.isAbandoned) this.#orphans--;
+    return this.finished(process, exit);
   }
 
   /** The program of a process is over: the process exits, or is restarted. */

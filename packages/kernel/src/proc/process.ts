@@ -100,6 +100,10 @@ export interface Sleep {
   readonly until?: number;
 }
 
+/** What most processes have: nothing is made for each. */
+const NO_FAULTS: FaultCounts = {};
+const NO_RESTARTS: readonly number[] = [];
+
 export class Process {
   /** Changes only where its budget is added to. */
   identity: ProcessIdentity;
@@ -138,9 +142,9 @@ export class Process {
   /** Signals that came while it slept, for who listens first. */
   unheard: Signal[] | undefined;
   /** Kinds of failures that its program has ended with, since the start of the host. */
-  faults: FaultCounts = {};
+  faults: FaultCounts = NO_FAULTS;
   /** Instants at which it was restarted, as far as they still count. */
-  restarts: readonly number[] = [];
+  restarts: readonly number[] = NO_RESTARTS;
   /** It was stopped in its last life: the next one begins so. */
   isStopped = false;
   /** Nothing of its program runs any more. */
