@@ -53,6 +53,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   readArtifact: { name: "a" },
   artifacts: {},
   removeArtifact: { name: "a" },
+  reparent: { pid: 2, to: 1 },
   kill: { pid: 1 },
   wait: { pid: 1 },
   ps: {},

@@ -96,6 +96,7 @@ export const EVENTS = {
   "process.completed": process("a process exited with code 0"),
   "process.failed": process("a process exited with an error", { error }),
   "process.cancelled": process("a process was ended by a signal", { signal: text }),
+  "process.reparented": process("a process belongs to another parent now", { from: count, to: count }),
   "process.sleeping": process("a process was taken out of memory until something wakes it", { until: count }),
   "process.restarting": process("the program of a process has ended and will be run again", {
     delayMs: count,

@@ -36,6 +36,14 @@ export class Family {
     this.#processes.delete(process.pid);
   }
 
+  /** Gives a process to another parent; the caller has seen that it is not below the process. */
+  move(process: Process, to: Pid): void {
+    const before = this.parentOf(process.pid);
+    if (before !== undefined) this.#children.get(before)?.delete(process.pid);
+    process.identity = { ...process.identity, ppid: to };
+    this.#childrenOf(to).add(process.pid);
+  }
+
   /** Gives the children of a process that has ended to whom they belong now (F1). */
   adopt(pid: Pid, ppid: Pid | undefined): void {
     const orphaned = this.#children.get(pid);

@@ -38,6 +38,7 @@ import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "
 import type { Notice } from "./post-office.ts";
 import type { Program } from "./program.ts";
 import { type Role, type Tier, standingOf } from "./role.ts";
+import { reparent } from "./reparent.ts";
 import { Resumption } from "./resumption.ts";
 import { type Restart, type RestartPolicy, type Strategy, assertStrategy, restartOf } from "./restart.ts";
 import { Revisions } from "./revision.ts";
@@ -455,6 +456,13 @@ export class ProcessTable {
       rider,
     );
     layer.isStored = true;
+  }
+
+  /** Gives a process to another parent, with what is below it; it hears HUP unless it has ended meanwhile. */
+  async reparent(process: Process, to: Process, rider?: Rider): Promise<void> {
+    const parts = { family: this.family, accounts: this.#accounts, committer: this.#committer };
+    await reparent(parts, process, to, rider);
+    if (process.isAlive) await this.kill(process, "HUP");
   }
 
   /** A process without a record still uses up its pid, and moves its budget. */

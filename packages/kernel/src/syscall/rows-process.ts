@@ -314,6 +314,17 @@ export const PROCESS_ROWS = {
     audit: "full",
     handle: async (host, _caller, a) => host.processes.sleeper.wake((await processOf(host, a.pid, "wake")).pid),
   }),
+  reparent: row<{ readonly pid: Pid; readonly to: Pid }, Promise<void>>({
+    right: "proc.signal",
+    kind: "mutation",
+    summary: "gives a process to another parent, with what is below it; it hears HUP",
+    isChecked: true,
+    schema: args({ pid, to: pid }, ["pid", "to"]),
+    target: onProcess,
+    alsoNeeds: ({ to }) => [{ right: "proc.signal", resource: `/proc/${to}` }],
+    handle: async (host, _caller, a, _target, draft) =>
+      host.processes.reparent(await processOf(host, a.pid, "reparent"), await processOf(host, a.to, "reparent"), draft),
+  }),
   collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
     right: "proc.signal",
     kind: "mutation",
