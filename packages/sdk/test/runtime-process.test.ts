@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { createProcessRuntime, killStrays } from "@ergos/drivers/runtime-process";
+import { createProcessRuntime, findStrays } from "@ergos/drivers/runtime-process";
 import { type Exit, type Kernel, type Program, type SpawnArgs } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -31,6 +31,11 @@ const logOf = (pid: number): Promise<string> => kernel.os.fs.readText(`/proc/${p
 const until = async (look: () => Promise<boolean> | boolean): Promise<void> => {
   for (let tries = 0; tries < 500 && !(await look()); tries++) await delay(10);
 };
+/** What was killed takes a moment to be gone. */
+async function nothingIsLeft(mark = "test/"): Promise<void> {
+  await until(() => findStrays(mark).length === 0);
+  expect(findStrays(mark)).toEqual([]);
+}
 /** Nobody may have reaped a process of the machine that has ended. */
 function isRunning(pid: number): boolean {
   try {
@@ -148,9 +153,8 @@ describe("an end", () => {
     await delay(300);
     await kernel.os.kill(pid, signal);
     await kernel.os.wait(pid);
-    await delay(100);
 
-    expect(killStrays(`test/${pid}/`)).toBe(0);
+    await nothingIsLeft(`test/${pid}/`);
   });
 
   test.each([
@@ -174,7 +178,7 @@ describe("an end", () => {
 
     expect(errors.map(({ error }) => error?.code)).toEqual(["ENOMEM", "ETIMEDOUT", "ETIMEDOUT", "EFAILED", "EFAILED"]);
     expect(errors[3]?.error?.message).toContain("does not speak the wire");
-    expect(killStrays("test/")).toBe(0);
+    await nothingIsLeft();
   });
 
   test("takes everything along that the child has started, also what has left its group", async () => {
@@ -190,8 +194,7 @@ describe("an end", () => {
     await until(async () => (await kernel.os.ps({ pids: [pid] }))[0]?.state === "running");
     await delay(200);
     await kernel.close();
-    await delay(100);
-    expect(killStrays("test/")).toBe(0);
+    await nothingIsLeft();
   });
 });
 

@@ -12,6 +12,7 @@ import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-
 class Hand {
   at = Date.parse("2026-03-01T00:00:00Z");
   readonly #timers = new Set<{ readonly due: number; readonly task: () => void }>();
+  readonly #soon = new Set<object>();
   readonly platform = (() => {
     const node = createNodePlatform();
     return {
@@ -19,13 +20,28 @@ class Hand {
       clock: { now: () => this.at, monotonic: () => node.clock.monotonic() },
       setTimer: (ms: number, task: () => void) => {
         // Short waits, as the grace of a process, are real.
-        if (ms < 1000) return node.setTimer(ms, task);
+        if (ms < 1000) return this.#setSoon(ms, task);
         const timer = { due: this.at + ms, task };
         this.#timers.add(timer);
         return { cancel: () => void this.#timers.delete(timer) };
       },
     };
   })();
+
+  #setSoon(ms: number, task: () => void): { cancel(): void } {
+    const mark = {};
+    if (ms === 0) this.#soon.add(mark);
+    const timer = createNodePlatform().setTimer(ms, () => {
+      this.#soon.delete(mark);
+      task();
+    });
+    return {
+      cancel: () => {
+        this.#soon.delete(mark);
+        timer.cancel();
+      },
+    };
+  }
 
   /** Sets the clock, a minute at a time where it goes on and at once where it jumps. */
   async to(instant: string, jumps = false): Promise<void> {
@@ -38,7 +54,7 @@ class Hand {
         timer.task();
       }
       // What is due now is done before the clock goes on.
-      for (let turn = 0; turn < 8; turn++) await new Promise((go) => setImmediate(go));
+      for (let turn = 0; turn < 8 || this.#soon.size > 0; turn++) await new Promise((go) => setImmediate(go));
     } while (this.at < end);
   }
 }

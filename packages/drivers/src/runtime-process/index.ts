@@ -142,24 +142,33 @@ function endOf(
 /** In the environment of a child and of all that it starts. */
 const MARK = "ERGOS_CHILD";
 
-/**
- * Kills what carries a mark, or with a trailing slash all marks of one owner: processes that have left their group.
- * @returns how many there were; none where the machine does not tell
- */
-export function killStrays(mark: string): number {
+/** Pids of what carries a mark, or with a trailing slash all marks of one owner; none where the machine does not tell. */
+export function findStrays(mark: string): readonly number[] {
   const wanted = mark.endsWith("/") ? `${MARK}=${mark}` : `${MARK}=${mark}\0`;
-  let found = 0;
-  for (const name of readFolder("/proc")) {
-    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
+  return readFolder("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((name) => `\0${readEnvironment(name)}`.includes(`\0${wanted}`))
+    .map(Number);
+}
+
+/** Kills what carries a mark, as {@link findStrays} finds it: processes that have left their group. */
+export function killStrays(mark: string): void {
+  for (const pid of findStrays(mark)) {
     try {
-      if (!`\0${readFileSync(`/proc/${name}/environ`, "latin1")}`.includes(`\0${wanted}`)) continue;
-      process.kill(Number(name), "SIGKILL");
-      found++;
+      process.kill(pid, "SIGKILL");
     } catch {
-      // It has ended meanwhile, or is not ours to read.
+      // It has ended meanwhile.
     }
   }
-  return found;
+}
+
+function readEnvironment(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "latin1");
+  } catch {
+    // It has ended meanwhile, or is not ours to read.
+    return "";
+  }
 }
 
 function readFolder(path: string): readonly string[] {
