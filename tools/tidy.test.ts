@@ -30,6 +30,7 @@ const KERNEL_LAYERS: readonly (readonly string[])[] = [
   ["abi"],
   ["vfs", "ipc", "cap", "budget", "journal", "audit"],
   ["proc"],
+  ["service"],
   ["syscall"],
   ["tree"],
   ["kernel.ts", "index.ts", "conformance"],

@@ -19,6 +19,7 @@ import {
   type ProgramSource,
   RUNTIMES,
   type SecretStore,
+  type ServiceModule,
   type Tool,
   describe,
 } from "@ergos/kernel";
@@ -39,9 +40,9 @@ import {
   takeWatchdogReport,
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
-import { FILE_TOOLS, PROCESS_TOOLS } from "@ergos/services";
+import { FILE_TOOLS, PROCESS_TOOLS, SYSTEM_LIBRARIES } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
-import { contentOf, isManifestFile, labelOf, loadProgram } from "./module-program.ts";
+import { contentOf, isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
 
 export { attenuatePass, describePass, openKeys, sealPass } from "@ergos/drivers/keys";
 export { createOpenAiModel, createOpenAiProvider, toModel } from "@ergos/drivers/model-openai";
@@ -74,6 +75,8 @@ export interface HostOptions {
   /** Tools beside those over files. */
   readonly tools?: readonly Tool<Os>[];
   readonly programs?: readonly Program[];
+  /** Services of this host beside the system libraries; each is started with its first call. */
+  readonly services?: readonly ServiceModule[];
   /** Prices by the name of a model or a glob, in dollars per million tokens; those of `prices.json` otherwise. */
   readonly prices?: PriceList;
   readonly mounts?: readonly MountSpec[];
@@ -125,6 +128,8 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       }),
       tools: [...FILE_TOOLS, ...PROCESS_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
+      services: [...SYSTEM_LIBRARIES, ...(options.services ?? [])],
+      serviceLoader: loadService,
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
       loader: moduleLoader(
         async (mounts, module) => folders?.mount(mounts, module),

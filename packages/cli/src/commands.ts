@@ -38,6 +38,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "list tasks of work queues, or submit, cancel or resubmit one",
     load: async () => (await import("./command/queue.ts")).queueCommand,
   },
+  service: {
+    summary: "list services, or add, start, stop, check, swap, call or remove one",
+    load: async () => (await import("./command/service.ts")).serviceCommand,
+  },
   errors: {
     summary: "show what has failed lately, the same errors as one, or one of them whole",
     load: async () => (await import("./command/errors.ts")).errorsCommand,

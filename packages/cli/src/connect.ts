@@ -15,6 +15,7 @@ import {
   assertValid,
   fromErrorRecord,
   isKernelError,
+  plainMessage,
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { controlSocketPath, ownerPassPath } from "@ergos/server";
@@ -103,6 +104,7 @@ const OPTIONS: Schema = {
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
     tools: { type: "array", items: { type: "object", required: ["name", "call"] } },
     prices: { type: "object" },
+    services: { type: "array", items: { type: "object", required: ["name", "contract", "create"] } },
     programs: { type: "array", items: { type: "object", required: ["name", "run"] } },
     mounts: {
       type: "array",
@@ -148,7 +150,7 @@ async function connectRemote(
     if (isKernelError(cause) && cause.code !== "ECONNRESET") throw cause;
     if (!isLast) return undefined;
     // The owner holds the lock but does not answer: starting, closing, or a program that embeds us silently.
-    throw new KernelError("EBUSY", `${busy.message.replace(/^\[EBUSY\] /, "")}; its control socket does not answer`, {
+    throw new KernelError("EBUSY", `${plainMessage(busy.message)}; its control socket does not answer`, {
       path,
       cause,
     });
@@ -241,6 +243,7 @@ function toErgOs(
     ps: (options) => os.ps(options),
     events: (filter) => os.events(filter),
     infer: (place, request) => os.infer(place, request),
+    service: (name) => os.service(name),
     flush: () => os.flush(),
     isRemote: parts.isRemote,
     resumed: parts.resumed,

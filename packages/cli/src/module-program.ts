@@ -5,7 +5,14 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { PlanDocument } from "@ergos/compiler";
-import { KernelError, type Program, type ProgramSource, describe } from "@ergos/kernel";
+import {
+  KernelError,
+  type Program,
+  type ProgramSource,
+  type ServiceLoader,
+  type ServiceModule,
+  describe,
+} from "@ergos/kernel";
 import { toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
 
@@ -125,6 +132,26 @@ export async function describeModule(source: ProgramSource): Promise<PlanDocumen
   const { describePlan } = await import("@ergos/services/manifest");
   return describePlan(plan, file, loaded);
 }
+
+/**
+ * The service of a module: its default export, or the one that is named.
+ * @throws {ENOEXEC} it cannot be loaded, or exports none
+ */
+export const loadService: ServiceLoader = async (source) => {
+  const file = findModule(source.module ?? "", source.cwd ?? process.cwd());
+  const loaded = (await importModule(file)) as Readonly<Record<string, unknown>>;
+  const found = loaded[source.export ?? "default"];
+  if (typeof found !== "object" || found === null || !("create" in found))
+    throw new KernelError(
+      "ENOEXEC",
+      `${file} exports no service as ${source.export ?? "default"}: { name, contract, create }`,
+      {
+        path: file,
+      },
+    );
+  // The kernel checks its form.
+  return { module: found as ServiceModule, hash: contentOf(file) };
+};
 
 /** What a module is called: `index` and `main` say nothing, their folder does. */
 export function labelOf(file: string): string {

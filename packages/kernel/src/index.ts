@@ -63,7 +63,7 @@ export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/sum
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
-export { type Files, type Handle, type Os, makeOs } from "./syscall/os.ts";
+export { type Files, type Handle, type Os, type ServiceFace, makeOs } from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";
 export {
@@ -86,6 +86,15 @@ export {
 } from "./proc/fault.ts";
 export type { ErrorGroup } from "./ipc/error-groups.ts";
 export type { Happening, Trigger, TriggerRequest } from "./proc/trigger-table.ts";
+export * from "./service/service.ts";
+export type { ServiceLoader } from "./service/service-table.ts";
+export {
+  type Check,
+  type EnlistOptions,
+  SERVICE_STATES,
+  type ServiceState,
+  type ServiceStatus,
+} from "./service/unit.ts";
 export { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "./proc/schedule-table.ts";
 export { type Collapsed, type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
 export { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./syscall/table.ts";

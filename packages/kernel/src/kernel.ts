@@ -32,6 +32,8 @@ import { EntityTable } from "./proc/entity-table.ts";
 import { QueueTable } from "./proc/queue-table.ts";
 import { TriggerTable } from "./proc/trigger-table.ts";
 import { ScheduleTable } from "./proc/schedule-table.ts";
+import { type ServiceLoader, ServiceTable } from "./service/service-table.ts";
+import type { ServiceModule } from "./service/service.ts";
 import { SeatTable } from "./proc/seat-table.ts";
 import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
@@ -42,6 +44,8 @@ import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
+import { hookIn } from "./syscall/service-hooks.ts";
+import { libServicesProvider } from "./tree/services.ts";
 import { queuesProvider } from "./tree/queues.ts";
 import { devProvider } from "./tree/dev.ts";
 import { procProvider } from "./tree/proc.ts";
@@ -80,6 +84,9 @@ export interface KernelParts {
   /** Programs by the names under which they are spawned and found again after a restart. */
   readonly programs?: readonly Program[];
   readonly loader?: ProgramLoader;
+  /** Services that this host knows; each is started with its first call. */
+  readonly services?: readonly ServiceModule[];
+  readonly serviceLoader?: ServiceLoader;
   /** A policy over users beside the rights of processes; without it these alone decide. */
   readonly governance?: Governance;
   /** The way out of this host for `fetch`; without it there is none. */
@@ -142,10 +149,12 @@ export class Kernel implements AsyncDisposable {
           void schedules.drop(process.pid).catch(() => undefined);
           void triggers.drop(process.pid).catch(() => undefined);
           void queues.drop(process.pid).catch(() => undefined);
+          void services.drop(process.pid).catch(() => undefined);
         },
         startsOver: async (pid) => {
           await schedules.drop(pid);
           await triggers.drop(pid);
+          await services.drop(pid);
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
@@ -180,6 +189,18 @@ export class Kernel implements AsyncDisposable {
       act: (...what) => act(kernel.host, ...what),
     });
     const entities = new EntityTable({ store, committer, act: (...what) => act(kernel.host, ...what) });
+    const tools = new Map((parts.tools ?? []).map((tool) => [tool.name, tool]));
+    const services = new ServiceTable({
+      store,
+      committer,
+      platform,
+      processes,
+      signer: parts.signer,
+      loader: parts.serviceLoader,
+      tools,
+      osOf: (process) => kernel.host.osOf(process),
+      hook: (process, hooks) => hookIn(kernel.host, kernel.dispatcher, process, hooks),
+    });
     const queues = new QueueTable({ store, committer, platform, family: processes.family });
     await fs.boot();
     await accounts.boot();
@@ -191,6 +212,8 @@ export class Kernel implements AsyncDisposable {
     await triggers.boot();
     await queues.boot();
     await entities.boot();
+    await services.boot();
+    services.register(PID_OWNER, parts.services ?? []);
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
     const seats = new SeatTable({ store, committer, layers, processes, passes });
@@ -206,6 +229,7 @@ export class Kernel implements AsyncDisposable {
       triggers,
       queues,
       entities,
+      services,
       artifacts: new ArtifactTable({
         store,
         objects,
@@ -236,7 +260,7 @@ export class Kernel implements AsyncDisposable {
       signer: parts.signer,
       owner,
       models: new ModelTable(parts.models ?? [], parts.providers ?? [], parts.defaultModel),
-      tools: new Map((parts.tools ?? []).map((tool) => [tool.name, tool])),
+      tools,
       osOf: (process) => {
         const os = kernel.osOf(process.pid);
         // The arguments of each call are marked.
@@ -253,6 +277,7 @@ export class Kernel implements AsyncDisposable {
       ["/dev", devProvider(host)],
       ["/sys", sysProvider(host)],
       ["/lib/tools", toolsProvider(host)],
+      ["/lib/services", libServicesProvider(host)],
       ["/etc/pipelines", pipelinesProvider(host)],
       ["/srv/queues", queuesProvider(host)],
     ] as const) {
@@ -266,6 +291,7 @@ export class Kernel implements AsyncDisposable {
     this.host.processes.sleeper.activate();
     this.host.schedules.activate();
     this.host.triggers.activate();
+    this.host.services.activate();
   }
 
   /** The calls of the owner's process, which holds every right. */
@@ -340,6 +366,7 @@ export class Kernel implements AsyncDisposable {
       this.host.schedules.close();
       this.host.triggers.close();
       this.host.queues.close();
+      await this.host.services.close();
       await this.host.processes.suspendAll();
       await this.host.audit.close();
     } finally {

@@ -105,6 +105,15 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   ack: { id: "x" },
   request: { to: toPid(1), body: 1 },
   escalate: { body: 1 },
+  enlist: { service: { name: "s", contract: { name: "c", methods: {} }, create: () => ({}) } },
+  delist: { name: "s" },
+  startService: { name: "s" },
+  stopService: { name: "s" },
+  restartService: { name: "s" },
+  swapService: { name: "s" },
+  checkService: { name: "s" },
+  services: {},
+  callService: { service: "s", method: "m" },
   exec: { path: "/home/a" },
 };
 

@@ -8,6 +8,7 @@ import {
   type UsageRow,
   formatAmount,
   parseAmount,
+  plainMessage,
 } from "@ergos/kernel";
 import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
 import { findProcess } from "../find-process.ts";
@@ -19,7 +20,7 @@ export function readAmounts(texts: readonly string[]): Amounts | undefined {
   try {
     return Object.assign({}, ...texts.map(parseAmount)) as Amounts;
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message.replace(/^\[EINVAL\] /, "") : "no amount");
+    throw new UsageError(error instanceof Error ? plainMessage(error.message) : "no amount");
   }
 }
 

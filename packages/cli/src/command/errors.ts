@@ -1,6 +1,6 @@
 // `ergos errors`: what has failed lately, grouped. `ergos alerts`: what acts when that becomes too much.
 
-import { type ErrorGroup, KernelError } from "@ergos/kernel";
+import { type ErrorGroup, KernelError, plainMessage } from "@ergos/kernel";
 import { type Command, EXIT_OK, UsageError, openDirectory, textOption } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 import { duration } from "./schedule.ts";
@@ -46,7 +46,7 @@ const errorTable = (groups: readonly ErrorGroup[], out: Output): string =>
       formatCount(count),
       program,
       out.style("red", code),
-      message.replace(/^\[[A-Z0-9]+\] /, "").slice(0, 100),
+      plainMessage(message).slice(0, 100),
     ]),
   ]);
 

@@ -8,6 +8,7 @@ import {
   type RateLimit,
   isKernelError,
   parseGrants,
+  plainMessage,
 } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
 import { parseDuration } from "../duration.ts";
@@ -35,7 +36,7 @@ export function compileCaps(source: SourceValue | undefined, diagnostics: Diagno
       return [text];
     } catch (error) {
       if (!isKernelError(error)) throw error;
-      const message = error.message.replace(/^\[EINVAL\] /, "");
+      const message = plainMessage(error.message);
       diagnostics.report("E602", placeOf(item, `spec.caps[${at}]`), message);
       return [];
     }

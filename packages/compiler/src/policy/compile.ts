@@ -1,6 +1,6 @@
 // `kind: Policy`: who may do what, as data.
 
-import { type Grant, isKernelError, parseGrants } from "@ergos/kernel";
+import { type Grant, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import { type Diagnostic, Diagnostics, SourceFile } from "../diagnostic.ts";
 import { ExpressionError } from "../expression/error.ts";
 import { parseExpression } from "../expression/parser.ts";
@@ -164,7 +164,7 @@ function checkedGrant(
     return undefined;
   } catch (error) {
     if (!isKernelError(error)) throw error;
-    diagnostics.report("E602", placeOf(value, path), error.message.replace(/^\[EINVAL\] /, ""));
+    diagnostics.report("E602", placeOf(value, path), plainMessage(error.message));
     return undefined;
   }
 }

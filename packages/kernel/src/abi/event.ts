@@ -169,6 +169,13 @@ export const EVENTS = {
     payload: payload({ topic: text, body: {} }),
     overflow: "error",
   },
+  "service.changed": {
+    class: "process",
+    source: "volatile",
+    summary: "a service has another state",
+    payload: payload({ name: text, from: text, to: text, why: text, error }),
+    overflow: "drop",
+  },
   "trigger.fired": trigger("a trigger has acted on an event", { child: count }),
   "trigger.missed": trigger("events were no longer kept when a host acted again; the trigger goes on behind them"),
   "trigger.failed": trigger("what a trigger does for an event could not be done", { error }),

@@ -181,15 +181,16 @@ function frameOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** A message without the code that it begins with, for a sentence that goes on with it. */
+export const plainMessage = (message: string): string => message.replace(/^\[[A-Z0-9]+\] /, "");
+
 /** Makes an error of its stored form. */
 export function fromErrorRecord(record: ErrorRecord): KernelError {
-  const prefix = `[${record.code}] `;
-  const message = record.message.startsWith(prefix) ? record.message.slice(prefix.length) : record.message;
+  const message = plainMessage(record.message);
   const cause = record.causes
     ?.toReversed()
     .reduce<Error | undefined>(
-      (inner, text) =>
-        new KernelError(record.code, text.replace(/^\[[A-Z0-9]+\] /, ""), inner === undefined ? {} : { cause: inner }),
+      (inner, text) => new KernelError(record.code, plainMessage(text), inner === undefined ? {} : { cause: inner }),
       undefined,
     );
   return new KernelError(record.code, message, { ...record, ...(cause === undefined ? {} : { cause }) });

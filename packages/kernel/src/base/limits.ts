@@ -54,6 +54,8 @@ export const LIMITS = {
   /** Tasks of all queues that are not over, and those that are and are kept. */
   tasksMax: 100_000,
   endedTasksMax: 10_000,
+  /** Services of one host. */
+  servicesMax: 1000,
   /** Types of entities. */
   entityTypesMax: 1000,
   /** Schedules and triggers of one host. */

@@ -35,6 +35,9 @@ export const RIGHTS = {
   "queue.claim": "/srv/queues/<name>: claim, renew, complete and fail its tasks",
   "queue.read": "/srv/queues/<name>",
   "queue.manage": "/srv/queues/<name>: cancel and resubmit its tasks",
+  "service.read": "/sys/services/<name>",
+  "service.call": "/sys/services/<name>; conditions see its `method` and `args`",
+  "service.manage": "/sys/services/<name>, and /sys/services to enlist one",
   "schedule.read": "/proc/scheduled",
   "schedule.manage": "/proc/scheduled/<id>, and /proc/scheduled to make one",
   "trigger.read": "/sys/triggers",
@@ -67,7 +70,15 @@ export const RIGHTS = {
 const SELF = ["proc.step", "fs.handle", "budget.request", "ask.raise"] as const;
 const FILES = ["fs.stat", "fs.list", "fs.read", "fs.watch"] as const;
 const FILES_CHANGED = ["fs.write", "fs.exec"] as const;
-const SPEAK = ["msg.send", "msg.receive", "queue.submit", "queue.claim", "queue.read", "artifact.*"] as const;
+const SPEAK = [
+  "msg.send",
+  "msg.receive",
+  "queue.submit",
+  "queue.claim",
+  "queue.read",
+  "artifact.*",
+  "service.call",
+] as const;
 
 /**
  * Names for sets of grants: ours, those of the designs that this unifies, and the roles of processes. A name
@@ -125,6 +136,7 @@ export const PROFILES: Readonly<Record<string, readonly string[]>> = {
     "budget.*",
     "schedule.*",
     "trigger.*",
+    "service.*",
     "event.subscribe",
     "net.connect",
     ...FILES,

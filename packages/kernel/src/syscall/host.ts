@@ -24,6 +24,7 @@ import type { ArtifactTable } from "../proc/artifact-table.ts";
 import type { EntityTable } from "../proc/entity-table.ts";
 import type { QueueTable } from "../proc/queue-table.ts";
 import type { TriggerTable } from "../proc/trigger-table.ts";
+import type { ServiceTable } from "../service/service-table.ts";
 import type { SeatTable } from "../proc/seat-table.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
 import type { Process } from "../proc/process.ts";
@@ -61,6 +62,7 @@ export interface Host {
   readonly queues: QueueTable;
   readonly entities: EntityTable;
   readonly artifacts: ArtifactTable;
+  readonly services: ServiceTable;
   readonly seats: SeatTable;
   readonly passes: PassAuthority | undefined;
   /** Whom passes are for: this data directory. */

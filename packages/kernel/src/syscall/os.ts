@@ -70,9 +70,18 @@ export interface Os {
   ps(options?: SyscallArgs<"ps">): Promise<readonly ProcessSummary[]>;
   events(filter?: EventFilter): AsyncGenerator<KernelEvent, void, undefined>;
   infer(place: string, request: ModelRequest): Promise<ModelResponse>;
+  /** A service, whose methods take their arguments as one value: `os.service<Store>("store").put({ key, value })`. */
+  service<Api extends object>(name: string): ServiceFace<Api>;
   /** Settles when everything committed so far survives a loss of power. */
   flush(): Promise<void>;
 }
+
+/** The methods of a service as its callers see them. */
+export type ServiceFace<Api> = {
+  readonly [Method in keyof Api]: Api[Method] extends (args: infer Args, ...more: never[]) => infer Result
+    ? (args?: Args) => Promise<Awaited<Result>>
+    : never;
+};
 
 /** Binds the table to one caller of this host. */
 export function bindOs(dispatcher: Dispatcher, caller: Process): Os {
@@ -126,6 +135,21 @@ class OsFace implements Os {
 
   async infer(place: string, request: ModelRequest): Promise<ModelResponse> {
     return this.call("infer", { place, request });
+  }
+
+  service<Api extends object>(name: string): ServiceFace<Api> {
+    const { call } = this;
+    return new Proxy<object>(
+      {},
+      {
+        // A service is no promise, whatever awaits it.
+        get: (_target, method) =>
+          typeof method !== "string" || method === "then"
+            ? undefined
+            : async (args: unknown = {}): Promise<unknown> => call("callService", { service: name, method, args }),
+      },
+      // Its shape is what its contract says.
+    ) as ServiceFace<Api>;
   }
 
   async flush(): Promise<void> {

@@ -5,7 +5,7 @@
 
 import type { Batch } from "../abi/metastore.ts";
 import { linkSignal, orAborted } from "../base/abort.ts";
-import { KernelError, isKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, plainMessage } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type Reservation, type Shortage, exhausted } from "../budget/account.ts";
 import { DEFAULT_WARN_AT } from "../budget/limits.ts";
@@ -216,7 +216,7 @@ export async function requestBudget(
       return host.processes.allocations.add(account, answer.verdict === "edit" ? (answer.value as Amounts) : amounts);
     }
     case "refuse":
-      throw new KernelError("EDQUOT", `${why.message.replace(/^\[EDQUOT\] /, "")}; its parent grants no more`, {
+      throw new KernelError("EDQUOT", `${plainMessage(why.message)}; its parent grants no more`, {
         pid: caller.pid,
         cause: why,
       });

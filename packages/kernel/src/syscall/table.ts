@@ -17,6 +17,7 @@ import { PASS_ROWS } from "./rows-pass.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
 import { SELF_ROWS } from "./rows-self.ts";
+import { SERVICE_ROWS } from "./rows-service.ts";
 import { WORK_ROWS } from "./rows-work.ts";
 
 const EXEC_ROWS = {
@@ -49,6 +50,7 @@ export const SYSCALLS = {
   ...QUEUE_ROWS,
   ...ENTITY_ROWS,
   ...ARTIFACT_ROWS,
+  ...SERVICE_ROWS,
   ...EXEC_ROWS,
 } as const;
 

@@ -9,6 +9,7 @@ import { groupErrors } from "../ipc/error-groups.ts";
 import { summariseGroup } from "../syscall/rows-group.ts";
 import type { Host } from "../syscall/host.ts";
 import { SYSCALLS } from "../syscall/table.ts";
+import { servicesNode } from "./services.ts";
 import { type Provider, collection, directory, jsonFile } from "../vfs/provider.ts";
 
 export function sysProvider(host: Host): Provider {
@@ -74,6 +75,7 @@ export function sysProvider(host: Host): Provider {
         },
         { description: "what is done when something happens" },
       ),
+      services: servicesNode(host),
       store: jsonFile(() => ({ seq: host.store.seq, durability: host.store.features.durability })),
     }),
   };

@@ -2,7 +2,7 @@
 
 import { type NodeDocument, type OutcomeSpec, maskSecrets, secretValues } from "@ergos/compiler";
 import { type Scope, objectScope } from "@ergos/compiler/expression";
-import { KernelError, assertValid, fromErrorRecord, linkSignal, validate } from "@ergos/kernel";
+import { KernelError, assertValid, fromErrorRecord, linkSignal, plainMessage, validate } from "@ergos/kernel";
 import { runWork } from "../plan/attempt.ts";
 import { runItems } from "../plan/items.ts";
 import type { Retry } from "../plan/plan.ts";
@@ -334,11 +334,10 @@ async function innerWork(
 }
 
 /** A message without the code that it begins with. */
-const plain = (message: string): string => message.replace(/^\[\w+\] /, "");
 
 /** What expressions see of an error. */
 export const errorFields = (error: KernelError): Readonly<Record<string, unknown>> => ({
   code: error.code,
-  message: plain(error.message),
-  causes: error.cause instanceof Error ? [plain(error.cause.message)] : [],
+  message: plainMessage(error.message),
+  causes: error.cause instanceof Error ? [plainMessage(error.cause.message)] : [],
 });

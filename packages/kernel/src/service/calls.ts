@@ -1,0 +1,89 @@
+// Calls of services: made to a life that is ready, and ended with it.
+
+import type { Platform, Timer } from "../abi/platform.ts";
+import { linkSignal, orAborted } from "../base/abort.ts";
+import { KernelError } from "../base/errno.ts";
+import { assertValid } from "../base/schema.ts";
+import type { Process } from "../proc/process.ts";
+import type { Life } from "./life.ts";
+import type { ServiceCall } from "./service.ts";
+import type { Unit } from "./unit.ts";
+
+/** How long a call waits for a service that is on its way. */
+const CALL_WAIT_MS = 10_000;
+
+export interface Request {
+  readonly method: string;
+  readonly args: unknown;
+  readonly caller: Process;
+  readonly os: ServiceCall["os"];
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Calls a method of a service on behalf of a process.
+ * @throws {ENOSYS} it has no such method · {ECONNREFUSED} it does not run · {EAGAIN} it was not ready in time
+ * @throws {ECONNRESET} it ended before it answered
+ */
+export async function callUnit(unit: Unit, request: Request, platform: Platform): Promise<unknown> {
+  const { caller, signal } = request;
+  const aborted = new AbortController();
+  const unlink = [caller.signal, ...(signal === undefined ? [] : [signal])].map((one) => linkSignal(one, aborted));
+  try {
+    const life = await readyLife(unit, aborted.signal, platform);
+    const leave = life.enter();
+    try {
+      return await orAborted(invoke(life, { ...request, signal: aborted.signal }), aborted.signal);
+    } finally {
+      unit.calls++;
+      leave();
+    }
+  } finally {
+    for (const undo of unlink) undo();
+  }
+}
+
+async function invoke(
+  life: Life,
+  { method, args, caller, os, signal }: Request & { readonly signal: AbortSignal },
+): Promise<unknown> {
+  const { contract, name } = life.module;
+  if (!Object.hasOwn(contract.methods, method)) {
+    const known = Object.keys(contract.methods).join(", ") || "no calls";
+    throw new KernelError("ENOSYS", `service ${name} has no ${method}; it has ${known}`, { syscall: "callService" });
+  }
+  const { input } = contract.methods[method] ?? {};
+  if (input !== undefined) assertValid(input, args, `the arguments of ${name}.${method}`);
+  // It keeps its contract: that was checked when it was made.
+  const members = life.instance as unknown as Readonly<Record<string, (args: unknown, call: ServiceCall) => unknown>>;
+  const over = life.ended.then(() => {
+    const details = { syscall: "callService", mayHaveActed: true };
+    throw new KernelError("ECONNRESET", `service ${name} has ended before it answered ${method}`, details);
+  });
+  over.catch(() => undefined);
+  return Promise.race([(async () => members[method]?.(args, { pid: caller.pid, os, signal }))(), over]);
+}
+
+/** The life that takes calls: now, or within the time that a call waits. */
+async function readyLife(unit: Unit, signal: AbortSignal, platform: Platform): Promise<Life> {
+  const late = Promise.withResolvers<"late">();
+  let timer: Timer | undefined;
+  try {
+    while (unit.state !== "ready" || unit.life === undefined) {
+      const { name, state, why } = unit;
+      const because = why === undefined ? "" : `: ${why}`;
+      if (state === "stopped" || state === "failed")
+        throw new KernelError(
+          "ECONNREFUSED",
+          `service ${name} is ${state}${because}; \`ergos service start ${name}\` starts it`,
+        );
+      timer ??= platform.setTimer(CALL_WAIT_MS, () => late.resolve("late"));
+      const first = await orAborted(Promise.race([unit.changed, late.promise]), signal);
+      if (first === "late")
+        throw new KernelError("EAGAIN", `service ${name} is ${state}${because}, for ${CALL_WAIT_MS} ms`);
+    }
+    return unit.life;
+  } finally {
+    timer?.cancel();
+  }
+}

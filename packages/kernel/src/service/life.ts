@@ -1,0 +1,182 @@
+// One life of a service: the process that it runs in, its instance, and the calls under way.
+
+import type { Platform } from "../abi/platform.ts";
+import { orAborted } from "../base/abort.ts";
+import { KernelError, describe, fromErrorRecord } from "../base/errno.ts";
+import type { Exit, Process } from "../proc/process.ts";
+import type { ProcessContext, Program } from "../proc/program.ts";
+import { type ServiceInstance, type ServiceModule, assertConforms } from "./service.ts";
+
+const START_MS = 30_000;
+const STOP_MS = 5000;
+
+export class Life {
+  readonly module: ServiceModule;
+  readonly #platform: Platform;
+  readonly #config: unknown;
+  readonly #created = Promise.withResolvers<void>();
+  readonly #go = Promise.withResolvers<void>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #ended = Promise.withResolvers<Exit>();
+  #idle: PromiseWithResolvers<void> | undefined;
+  #calls = 0;
+  process: Process | undefined;
+  /** Its members, once they are what its contract says. */
+  instance: ServiceInstance | undefined;
+  /** It was told to end: that it ends is no failure. */
+  isTold = false;
+  /** Settles when what follows from its end is done. */
+  settled: Promise<void> = Promise.resolve();
+  /** What it has hung in, to be taken out again. */
+  undo: readonly (() => void)[] = [];
+
+  constructor(module: ServiceModule, config: unknown, platform: Platform) {
+    this.module = module;
+    this.#config = config;
+    this.#platform = platform;
+    // Whoever does not wait for one of them hears of it by the end.
+    for (const { promise } of [this.#created, this.#ready, this.#failed]) promise.catch(() => undefined);
+  }
+
+  get ended(): Promise<Exit> {
+    return this.#ended.promise;
+  }
+
+  get calls(): number {
+    return this.#calls;
+  }
+
+  get stopMs(): number {
+    return this.module.stopMs ?? STOP_MS;
+  }
+
+  /** The instance is there, or why it is not. */
+  async whenCreated(): Promise<void> {
+    await this.#created.promise.catch(async () => this.#throwEnd());
+  }
+
+  /** It takes calls, or why it never did. */
+  async whenReady(): Promise<void> {
+    await this.#ready.promise.catch(async () => this.#throwEnd());
+  }
+
+  async #throwEnd(): Promise<never> {
+    const { error } = await this.ended;
+    await this.settled;
+    throw error === undefined
+      ? new KernelError("ECANCELED", `service ${this.module.name} has ended`)
+      : fromErrorRecord(error);
+  }
+
+  /** What it needs is there: it may start. */
+  go(): void {
+    this.#go.resolve();
+  }
+
+  fail(error: unknown): void {
+    this.#failed.reject(error);
+  }
+
+  begin(process: Process): void {
+    this.process = process;
+    void process.done.then((exit) => {
+      const over = new KernelError("ECONNRESET", `service ${this.module.name} has ended`, { cause: exit.error });
+      this.#created.reject(over);
+      this.#ready.reject(over);
+      this.#ended.resolve(exit);
+    });
+  }
+
+  /** Counts a call in; its end counts it out. */
+  enter(): () => void {
+    this.#calls++;
+    return () => {
+      if (--this.#calls === 0) this.#idle?.resolve();
+    };
+  }
+
+  /** Settles when no call is under way: false where that takes longer. */
+  async drained(ms: number): Promise<boolean> {
+    if (this.#calls === 0) return true;
+    this.#idle = Promise.withResolvers();
+    const late = Promise.withResolvers<void>();
+    const timer = this.#platform.setTimer(ms, late.resolve);
+    await Promise.race([this.#idle.promise, late.promise]);
+    timer.cancel();
+    this.#idle = undefined;
+    return this.#calls === 0;
+  }
+
+  /** @throws {ETIMEDOUT} it takes longer */
+  async within<T>(ms: number, what: string, work: T | Promise<T>): Promise<T> {
+    if (!(work instanceof Promise)) return work;
+    const late = Promise.withResolvers<never>();
+    const error = new KernelError("ETIMEDOUT", `${what} of service ${this.module.name} takes longer than ${ms} ms`);
+    const timer = this.#platform.setTimer(ms, () => late.reject(error));
+    try {
+      return await Promise.race([work, late.promise]);
+    } finally {
+      timer.cancel();
+      work.catch(() => undefined);
+    }
+  }
+
+  get program(): Program {
+    const { name, grants } = this.module;
+    return {
+      name: `service:${name}`,
+      revision: "",
+      kind: "function",
+      graceMs: this.stopMs + 1000,
+      ...(grants === undefined ? {} : { grants }),
+      run: (context) => this.#run(context),
+    };
+  }
+
+  async #run(context: ProcessContext): Promise<void> {
+    const { module } = this;
+    const { startMs = START_MS } = module;
+    const { pid, os, signal, platform } = context;
+    try {
+      const told = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+      const fail = (error: unknown): void => this.fail(error);
+      const making = async (): Promise<object> =>
+        module.create({ pid, os, signal, platform, config: this.#config, fail });
+      const made = await this.within(startMs, "create()", orAborted(making(), signal));
+      assertConforms(module, made);
+      this.instance = made;
+      this.#created.resolve();
+      await Promise.race([this.#go.promise, this.#failed.promise, told]);
+      if (signal.aborted) return;
+      await this.within(startMs, "start()", orAborted((async () => this.instance?.start?.())(), signal));
+      const running = this.instance.run === undefined ? undefined : this.#work(this.instance, signal);
+      this.#ready.resolve();
+      await Promise.race([told, this.#failed.promise, ...(running === undefined ? [] : [running])]);
+    } catch (error) {
+      this.#created.reject(error);
+      this.#ready.reject(error);
+      throw error;
+    } finally {
+      await this.#stop(context);
+    }
+  }
+
+  async #work(instance: ServiceInstance, signal: AbortSignal): Promise<void> {
+    await instance.run?.();
+    if (!signal.aborted) throw new KernelError("EFAILED", `run() of service ${this.module.name} has ended by itself`);
+  }
+
+  async #stop({ os }: ProcessContext): Promise<void> {
+    const { instance } = this;
+    if (instance?.stop === undefined) return;
+    try {
+      await this.within(this.stopMs, "stop()", (async () => instance.stop?.())());
+    } catch (error) {
+      // It ends all the same; that it did not end well is in its log.
+      const line = os.call("log", { level: "error", text: `stop() failed: ${describe(error)}` });
+      // Unless it was killed, and has no log any more.
+      if (line instanceof Promise) await line.catch(() => undefined);
+    }
+  }
+}
