@@ -30,7 +30,7 @@ const KERNEL_LAYERS: readonly (readonly string[])[] = [
   ["abi"],
   ["vfs", "ipc", "cap", "budget", "journal", "audit"],
   ["proc"],
-  ["service"],
+  ["service", "care"],
   ["syscall"],
   ["tree"],
   ["kernel.ts", "index.ts", "conformance"],

@@ -16,6 +16,8 @@ class FileWorld extends World {
 
 const world = new FileWorld();
 const os = await connect({ dir, serve: false, models: [paidModel(world)], programs: [thirtyNodes(world)] });
+const { problems } = await os.call("checkStore", { contents: true });
+if (problems.length > 0) throw new TypeError(`the kill before left ${JSON.stringify(problems)}`);
 const [resumed] = os.resumed;
 const known = (await os.ps({ all: true })).find(({ name }) => name === "thirty");
 const pid = resumed ?? known?.pid ?? (await os.spawn("thirty", { input: { start: 3 } }));

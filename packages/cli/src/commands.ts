@@ -42,6 +42,14 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "list services, or add, start, stop, check, swap, call or remove one",
     load: async () => (await import("./command/service.ts")).serviceCommand,
   },
+  clean: {
+    summary: "delete runs that ended long ago, and content that nothing names",
+    load: async () => (await import("./command/store.ts")).cleanCommand,
+  },
+  fsck: {
+    summary: "look whether everything in the data directory holds together",
+    load: async () => (await import("./command/store.ts")).fsckCommand,
+  },
   errors: {
     summary: "show what has failed lately, the same errors as one, or one of them whole",
     load: async () => (await import("./command/errors.ts")).errorsCommand,

@@ -99,4 +99,8 @@ export { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "./proc/sc
 export { type Collapsed, type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
 export { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./syscall/table.ts";
 export { takeOutcome } from "./syscall/placed.ts";
+export type { CheckReport, CheckRequest, Problem } from "./care/checker.ts";
+export type { Collected, CollectRequest } from "./care/collector.ts";
+export type { Pruned, PruneRequest } from "./care/pruner.ts";
+export { Blobs } from "./vfs/blobs.ts";
 export type { Provider, RowCall, VirtualNode } from "./vfs/provider.ts";

@@ -21,6 +21,7 @@ import { AccountTree } from "./budget/account.ts";
 import type { ProcessLimits } from "./budget/limits.ts";
 import { type PriceList, PriceTable } from "./budget/price.ts";
 import { RateTable } from "./budget/rate.ts";
+import { Caretaker } from "./care/caretaker.ts";
 import { LayerTable } from "./cap/layer-table.ts";
 import { Vault } from "./cap/vault.ts";
 import { AskTable } from "./proc/ask-table.ts";
@@ -50,6 +51,7 @@ import { queuesProvider } from "./tree/queues.ts";
 import { devProvider } from "./tree/dev.ts";
 import { procProvider } from "./tree/proc.ts";
 import { pipelinesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
+import { Blobs } from "./vfs/blobs.ts";
 import { FileSystem } from "./vfs/filesystem.ts";
 
 export const KERNEL_VERSION = "0.1.0";
@@ -117,7 +119,8 @@ export class Kernel implements AsyncDisposable {
   }
 
   static async boot(parts: KernelParts): Promise<Kernel> {
-    const { store, objects, platform } = parts;
+    const { store, platform } = parts;
+    const objects = new Blobs(parts.objects, platform.clock);
     const bus = new EventBus(store, platform.clock);
     const committer = new Committer(store, bus, platform.clock);
     const vault = new Vault(parts.secrets);
@@ -230,6 +233,7 @@ export class Kernel implements AsyncDisposable {
       queues,
       entities,
       services,
+      caretaker: new Caretaker({ store, blobs: objects, committer, platform, family: processes.family, layers }),
       artifacts: new ArtifactTable({
         store,
         objects,

@@ -114,6 +114,9 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   checkService: { name: "s" },
   services: {},
   callService: { service: "s", method: "m" },
+  prune: { endedBefore: 0 },
+  collect: {},
+  checkStore: {},
   exec: { path: "/home/a" },
 };
 

@@ -2,6 +2,7 @@
 
 import { parseDuration } from "@ergos/compiler/duration";
 import { MISSED, OVERLAPS, type KernelEvent, KernelError, type ProgramSource, type Schedule } from "@ergos/kernel";
+import { maintenance } from "@ergos/services";
 import {
   type Command,
   EXIT_OK,
@@ -203,11 +204,12 @@ export const upCommand: Command = {
   name: "up",
   arguments: 0,
   summary: "keep a host running: runs go on, schedules act, sleepers are woken",
-  usage: "",
-  examples: ["ergos up", "ergos up --json >> ergos.log"],
-  options: {},
+  usage: "[--keep DURATION]",
+  examples: ["ergos up", "ergos up --keep 30d", "ergos up --json >> ergos.log"],
+  options: { keep: { type: "string" } },
   run: async (invocation) => {
     const { out } = invocation;
+    const keepMs = duration(invocation, "keep");
     await using os = await openHost(invocation, true);
     if (os.isRemote)
       throw new KernelError("EBUSY", `a host is running over ${invocation.dir} already; other commands reach it`);
@@ -215,6 +217,7 @@ export const upCommand: Command = {
     const stop = (): void => stopped.resolve();
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
+    await os.call("enlist", { service: maintenance(keepMs === undefined ? {} : { keepMs }) });
     const events = os.events({ names: SHOWN });
     const schedules = await os.call("schedules", {});
     const triggers = await os.call("triggers", {});

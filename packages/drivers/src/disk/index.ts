@@ -82,8 +82,26 @@ export class DiskObjectStore implements ObjectStore {
     }
   }
 
+  async *list(): AsyncGenerator<ContentId, void, undefined> {
+    for (const parent of await this.#namesIn(this.#dir)) {
+      if (!/^[0-9a-f]{2}$/.test(parent)) continue;
+      for (const name of await this.#namesIn(join(this.#dir, parent))) {
+        const id = parseContentId(`sha256-${parent}${name}`);
+        if (id !== undefined) yield id;
+      }
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.allSettled(this.#writing.values());
+  }
+
+  async #namesIn(dir: string): Promise<readonly string[]> {
+    try {
+      return await readdir(dir);
+    } catch (error) {
+      throw translate(error, dir);
+    }
   }
 
   #pathOf(id: ContentId): string {

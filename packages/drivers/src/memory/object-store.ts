@@ -30,6 +30,10 @@ export class MemoryObjectStore implements ObjectStore {
     return Promise.resolve();
   }
 
+  async *list(): AsyncGenerator<ContentId, void, undefined> {
+    yield* this.#contents.keys();
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }

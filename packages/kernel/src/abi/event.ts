@@ -205,6 +205,20 @@ export const EVENTS = {
   "directory.deleted": file("a directory was removed"),
   "mount.added": file("a tree was mounted", { driver: text }),
   "mount.removed": file("a tree was unmounted"),
+  "store.pruned": {
+    class: "process",
+    source: "log",
+    summary: "records of ended processes were deleted",
+    payload: payload({ runs: count, processes: count, artifacts: count }),
+    overflow: "error",
+  },
+  "store.collected": {
+    class: "fs",
+    source: "log",
+    summary: "content that nothing names was deleted",
+    payload: payload({ blobs: count, bytes: count }),
+    overflow: "error",
+  },
   "capability.denied": {
     class: "security",
     source: "volatile",

@@ -15,5 +15,7 @@ export interface ObjectStore {
   size(id: ContentId): Promise<number | undefined>;
   /** Forgets content; what is absent is already forgotten. */
   delete(id: ContentId): Promise<void>;
+  /** Ids of all content, in no order; what is stored or forgotten meanwhile may or may not be among them. */
+  list(): AsyncIterable<ContentId>;
   close(): Promise<void>;
 }

@@ -1,6 +1,7 @@
 // Verification of the audit trail: the first record that is not as it was sealed, by name.
 
-import type { LogEntry, Metastore } from "../abi/metastore.ts";
+import { logOf } from "../abi/entries.ts";
+import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Signer } from "../abi/signer.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
@@ -55,22 +56,12 @@ export interface ShownRecord extends AuditRecord {
   readonly payload?: AuditPayload;
 }
 
-async function* pages(store: Metastore, log: string, after: Seq = SEQ_ZERO): AsyncGenerator<LogEntry, void, undefined> {
-  for (let from = after; ;) {
-    const page = await store.readLog(log, { after: from, limit: 1000 });
-    yield* page;
-    const last = page.at(-1);
-    if (last === undefined) return;
-    from = last.seq;
-  }
-}
-
 /** Records behind a position, oldest first. */
 export async function* auditRecords(
   store: Metastore,
   after: Seq = SEQ_ZERO,
 ): AsyncGenerator<ShownRecord, void, undefined> {
-  for await (const { seq, value } of pages(store, AUDIT_LOG, after)) {
+  for await (const { seq, value } of logOf(store, AUDIT_LOG, after)) {
     const record = parseRecord(String(value));
     if (record !== undefined) yield { ...record, seq };
   }
@@ -100,11 +91,11 @@ export async function verifyAudit(
 ): Promise<AuditReport> {
   const heads = new Set<string>();
   const found = { records: 0, seals: 0, signed: 0, unsealed: 0, redacted: 0 };
-  const records = pages(store, AUDIT_LOG);
+  const records = logOf(store, AUDIT_LOG);
   let ahead = await records.next();
   let head: string | undefined;
   const { redactions, trims } = await removals(store);
-  for await (const entry of pages(store, SEAL_LOG)) {
+  for await (const entry of logOf(store, SEAL_LOG)) {
     const name = `seal ${found.seals + 1}`;
     const seal = parseSeal(String(entry.value));
     const fault = seal === undefined ? broken(name) : sealFault(seal, head, trims, name, platform, signer);
@@ -262,7 +253,7 @@ export async function sealBefore(
   before: number,
 ): Promise<{ readonly seal: Seal; readonly at: Seq } | undefined> {
   let found: { readonly seal: Seal; readonly at: Seq } | undefined;
-  for await (const { seq, value } of pages(store, SEAL_LOG)) {
+  for await (const { seq, value } of logOf(store, SEAL_LOG)) {
     const seal = parseSeal(String(value));
     if (seal === undefined || seal.at >= before) break;
     found = { seal, at: seq };

@@ -9,6 +9,7 @@
 // B5  What is reserved for calls under way is more than they will use: whoever finds too little left waits
 //     for them before it is refused.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Entry, Metastore } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, type Seq, SEQ_ZERO, toPid } from "../base/id.ts";
@@ -99,13 +100,7 @@ export class AccountTree {
   /** Reads the open accounts; who uses them is told by `join`, and `takeAbandoned` takes the rest. */
   async boot(): Promise<void> {
     const entries: Entry[] = [];
-    for (let from = "A/"; ;) {
-      const page = await this.#store.scan({ from, to: "A0" }, { limit: 1000 });
-      entries.push(...page);
-      const last = page.at(-1);
-      if (last === undefined) break;
-      from = `${last.key}\u0001`;
-    }
+    for await (const entry of entriesOf(this.#store, "A/")) entries.push(entry);
     // A parent is older than its children.
     for (const entry of entries.sort((one, two) => pidOf(one) - pidOf(two))) this.#load(entry);
     for (const { parent } of this.#accounts.values()) this.join(parent);

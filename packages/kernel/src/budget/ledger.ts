@@ -1,5 +1,6 @@
 // The usage ledger: one entry for each model and tool call, in the commit that settles it, never changed.
 
+import { logOf } from "../abi/entries.ts";
 import type { LogEntry, Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
@@ -52,13 +53,7 @@ export async function* usageEntries(
   store: Metastore,
   after: Seq = SEQ_ZERO,
 ): AsyncGenerator<UsageEntry, void, undefined> {
-  for (let from = after; ;) {
-    const page = await store.readLog(USAGE_LOG, { after: from, limit: 1000 });
-    for (const entry of page) yield decodeUsage(entry);
-    const last = page.at(-1);
-    if (last === undefined) return;
-    from = last.seq;
-  }
+  for await (const entry of logOf(store, USAGE_LOG, after)) yield decodeUsage(entry);
 }
 
 /** Sums of the ledger by some of its keys, the most expensive first. */

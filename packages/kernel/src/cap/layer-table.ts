@@ -3,6 +3,7 @@
 // L1  Revocation takes effect before its commit, a grant after it: what nobody has recorded gives nothing.
 // L2  Changes of layers take turns: a record is always the whole of its layer.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
@@ -29,6 +30,12 @@ export interface Granters {
   live(pid: Pid): Granter | undefined;
   /** Layers of a process of the past; nothing when it left no record. */
   layersOf(pid: Pid): Promise<readonly string[] | undefined>;
+}
+
+export interface StoredLayer {
+  readonly id: string;
+  readonly keys: readonly string[];
+  readonly granters: readonly number[];
 }
 
 export class LayerTable {
@@ -94,14 +101,24 @@ export class LayerTable {
   /** Takes everything back that layers give whose id begins so, those in the store too. */
   async empty(prefix: string, rider?: Rider): Promise<void> {
     const ids = new Set([...this.#layers.keys()].filter((id) => id.startsWith(prefix)));
-    const end = `${layerKey(prefix)}\uD7FF`;
-    for (const { key } of await this.#store.scan({ from: layerKey(prefix), to: end }, { limit: 1000 }))
-      ids.add(key.slice(layerKey("").length));
+    for await (const { key } of entriesOf(this.#store, layerKey(prefix))) ids.add(key.slice(layerKey("").length));
     const layers: Layer[] = [];
     for (const id of ids) layers.push(await this.#load(id));
     for (const layer of layers) for (const { id } of layer.rules) layer.remove(id);
     const puts = layers.map((layer) => ({ key: layerKey(layer.id), value: encode(layer) }));
     await this.#inTurn(() => this.#committer.commit({ puts }, undefined, rider));
+  }
+
+  /** The layers of the store: the keys of what is recorded of each, and who gave what it allows. */
+  async *stored(): AsyncGenerator<StoredLayer, void, undefined> {
+    for await (const { key, value } of entriesOf(this.#store, layerKey(""))) {
+      const { rules } = decode(String(value));
+      yield {
+        id: key.slice(layerKey("").length),
+        keys: [key, ...rules.map(({ id }) => useKey(id))],
+        granters: rules.flatMap(({ by }) => by ?? []),
+      };
+    }
   }
 
   find(id: string): Layer | undefined {

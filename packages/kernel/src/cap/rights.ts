@@ -63,6 +63,7 @@ export const RIGHTS = {
   "audit.redact": "/sys/audit",
   "sched.nice": "the process itself",
   "sched.realtime": "the process itself",
+  "store.manage": "/sys/store",
   "kernel.module": "module of a program, or slot of the kernel",
 } as const satisfies Record<string, string>;
 

@@ -68,6 +68,17 @@ export const OBJECT_STORE_CASES: readonly ConformanceCase<ObjectStore>[] = [
     },
   },
   {
+    name: "what is stored is listed, once each, and what was deleted is not",
+    run: async (store) => {
+      const ids = await Promise.all(["one", "two", "three", "two"].map((text) => store.put(bytesOf(text))));
+      const [one] = ids;
+      if (one !== undefined) await store.delete(one);
+      const listed: string[] = [];
+      for await (const id of store.list()) listed.push(id);
+      same(listed.sort(), [...new Set(ids.slice(1))].sort(), "the ids");
+    },
+  },
+  {
     name: "deleted content is gone and can be stored again",
     run: async (store) => {
       const id = await store.put(bytesOf("hello"));

@@ -9,6 +9,7 @@
 // J4  An intent without an outcome after a crash is an unknown outcome: only an idempotent effect is tried
 //     again, with the same key; any other is EUNKNOWN.
 
+import { logOf } from "../abi/entries.ts";
 import type { Batch, Receipt } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { type ErrorRecord, KernelError } from "../base/errno.ts";
@@ -154,13 +155,8 @@ export class Journal {
 
   /** All records from the beginning, page by page. */
   async *records(after: Seq = SEQ_ZERO): AsyncGenerator<JournalRecord & { readonly seq: Seq }, void, undefined> {
-    for (let from = after; ;) {
-      const page = await this.#committer.store.readLog(this.log, { after: from, limit: 1000 });
-      for (const { seq, value } of page) yield { ...decodeRecord(seq, value), seq };
-      const last = page.at(-1);
-      if (last === undefined) return;
-      from = last.seq;
-    }
+    for await (const { seq, value } of logOf(this.#committer.store, this.log, after))
+      yield { ...decodeRecord(seq, value), seq };
   }
 
   /**

@@ -4,10 +4,11 @@
 //     process is long gone.
 // A2  Who may see it is decided by what was recorded when it was made: its producer, its user and its ancestors.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { KernelError } from "../base/errno.ts";
-import { type ContentId, PID_OWNER, type Pid, type RunId } from "../base/id.ts";
+import { type ContentId, PID_OWNER, type Pid, type RunId, toPid } from "../base/id.ts";
 import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -154,17 +155,12 @@ export class ArtifactTable {
     const { pid, prefix = "", limit } = filter;
     const first = pid === undefined ? "art/" : keyOf(pid, "");
     const out: Artifact[] = [];
-    for (let from = first; ;) {
-      const page = await this.#parts.store.scan({ from, to: `${first.slice(0, -1)}0` }, { limit: 500 });
-      for (const { value } of page) {
-        const kept = decode(String(value));
-        if (!kept.name.startsWith(prefix) || !(await this.#isVisible(kept, viewer))) continue;
-        if (out.push(shown(kept)) >= limit) return out;
-      }
-      const last = page.at(-1);
-      if (last === undefined) return out;
-      from = `${last.key}\u0001`;
+    for await (const { value } of entriesOf(this.#parts.store, first)) {
+      const kept = decode(String(value));
+      if (!kept.name.startsWith(prefix) || !(await this.#isVisible(kept, viewer))) continue;
+      if (out.push(shown(kept)) >= limit) break;
     }
+    return out;
   }
 
   /** @throws {ENOENT} there is none that the process may see · {EPERM} it is another's */
@@ -200,6 +196,24 @@ export class ArtifactTable {
     }
     return false;
   }
+}
+
+/** How many artifacts processes have left, those that have left any. */
+export async function ownersOfArtifacts(store: Metastore): Promise<ReadonlyMap<Pid, number>> {
+  const owners = new Map<Pid, number>();
+  for await (const { key } of entriesOf(store, "art/")) {
+    const pid = toPid(Number(key.split("/")[1]));
+    owners.set(pid, (owners.get(pid) ?? 0) + 1);
+  }
+  return owners;
+}
+
+/** Keys of all that a process has left. */
+export async function artifactKeysOf(store: Metastore, pid: Pid): Promise<readonly string[]> {
+  const keys: string[] = [];
+  for (const range of [keyOf(pid, ""), bodyKeyOf(pid, "")])
+    for await (const { key } of entriesOf(store, range)) keys.push(key);
+  return keys;
 }
 
 function shown({ above: _above, ref: _ref, ...artifact }: ArtifactRecord): Artifact {

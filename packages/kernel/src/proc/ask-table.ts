@@ -6,6 +6,7 @@
 //     is kept until the call has its outcome, any other until it is taken.
 // Q3  The questions of a process end with it.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
@@ -75,16 +76,10 @@ export class AskTable {
 
   async boot(): Promise<void> {
     this.#next = Number((await this.#store.get(NEXT_KEY))?.value ?? 1);
-    for (let from = "ask/"; ;) {
-      const page = await this.#store.scan({ from, to: "ask0" }, { limit: 1000 });
-      for (const { value } of page) {
-        const ask = decode(String(value));
-        this.#asks.set(ask.id, ask);
-        this.#orphans.set(keyOf(ask.pid, ask.key), ask.id);
-      }
-      const last = page.at(-1);
-      if (last === undefined) return;
-      from = `${last.key}0`;
+    for await (const { value } of entriesOf(this.#store, "ask/")) {
+      const ask = decode(String(value));
+      this.#asks.set(ask.id, ask);
+      this.#orphans.set(keyOf(ask.pid, ask.key), ask.id);
     }
   }
 

@@ -4,9 +4,10 @@
 // Y2  The new state, its record in the history, the event, and what the transition starts or sends are one commit.
 // Y3  An entity that was there before its type changed keeps its state; from there the new type decides.
 
+import { entriesOf, logOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
-import { type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
+import { type Pid, SEQ_ZERO } from "../base/id.ts";
 import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -88,10 +89,7 @@ export class EntityTable {
   }
 
   async boot(): Promise<void> {
-    for (const { value } of await this.#parts.store.scan(
-      { from: "et/", to: "et0" },
-      { limit: LIMITS.entityTypesMax },
-    )) {
+    for await (const { value } of entriesOf(this.#parts.store, "et/")) {
       const type = decode<EntityType>(String(value));
       this.#types.set(type.type, type);
     }
@@ -260,31 +258,23 @@ export class EntityTable {
     filter: { readonly state?: string; readonly after?: string; readonly limit: number },
   ): Promise<readonly Entity[]> {
     const out: Entity[] = [];
-    for (let from = filter.after === undefined ? `e/${type}/` : `${entityKey(type, filter.after)}\u0001`; ;) {
-      const page = await this.#parts.store.scan({ from, to: `e/${type}0` }, { limit: 500 });
-      for (const { value } of page) {
-        const entity = decode<Entity>(String(value));
-        if (filter.state !== undefined && entity.state !== filter.state) continue;
-        if (out.push(entity) >= filter.limit) return out;
-      }
-      const last = page.at(-1);
-      if (last === undefined) return out;
-      from = `${last.key}\u0001`;
+    const after = filter.after === undefined ? undefined : entityKey(type, filter.after);
+    for await (const { value } of entriesOf(this.#parts.store, `e/${type}/`, after)) {
+      const entity = decode<Entity>(String(value));
+      if (filter.state !== undefined && entity.state !== filter.state) continue;
+      if (out.push(entity) >= filter.limit) break;
     }
+    return out;
   }
 
   /** @throws {ENOENT} there is no such entity */
   async history(type: string, id: string): Promise<readonly EntityChange[]> {
     if ((await this.get(type, id)) === undefined) throw missing(type, id);
     const out: EntityChange[] = [];
-    for (let after: Seq = SEQ_ZERO; ;) {
-      const page = await this.#parts.store.readLog(historyLog(type, id), { after, limit: 1000 });
-      // Written by `#changeOf` only.
-      for (const { value } of page) out.push(JSON.parse(String(value)) as EntityChange);
-      const last = page.at(-1);
-      if (last === undefined) return out;
-      after = last.seq;
-    }
+    // Written by `#changeOf` only.
+    for await (const { value } of logOf(this.#parts.store, historyLog(type, id)))
+      out.push(JSON.parse(String(value)) as EntityChange);
+    return out;
   }
 
   #typeOf(type: string): EntityType {

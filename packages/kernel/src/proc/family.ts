@@ -9,6 +9,8 @@ import type { Process } from "./process.ts";
 export class Family {
   readonly #processes = new Map<Pid, Process>();
   readonly #children = new Map<Pid, Set<Pid>>();
+  /** Ended processes whose records are being deleted: nobody runs them again. */
+  readonly leaving = new Set<Pid>();
 
   get size(): number {
     return this.#processes.size;

@@ -5,6 +5,7 @@
 // G2  A process stays in the group that it was started in; a child is in its parent's unless told otherwise.
 // G3  Who spends from an account starts processes only in groups below it: a group is no way out of a budget.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
@@ -65,17 +66,11 @@ export class GroupTable {
   }
 
   async boot(): Promise<void> {
-    for (let from = "grp/"; ;) {
-      const page = await this.#parts.store.scan({ from, to: "grp0" }, { limit: 1000 });
-      for (const { value } of page) {
-        const group = decode(String(value));
-        this.#groups.set(group.path, group);
-        this.#started.set(group.path, Number((await this.#parts.store.get(startedKey(group.path)))?.value ?? 0));
-        this.#parts.accounts.join(group.account);
-      }
-      const last = page.at(-1);
-      if (last === undefined) return;
-      from = `${last.key}\u0001`;
+    for await (const { value } of entriesOf(this.#parts.store, "grp/")) {
+      const group = decode(String(value));
+      this.#groups.set(group.path, group);
+      this.#started.set(group.path, Number((await this.#parts.store.get(startedKey(group.path)))?.value ?? 0));
+      this.#parts.accounts.join(group.account);
     }
   }
 

@@ -1,5 +1,6 @@
 // Numbered records that belong to processes and end with them, as schedules and triggers: `<prefix>/<number>`.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
@@ -43,17 +44,11 @@ export class OwnedTable<Row extends Owned> {
     const { store, committer, family, prefix } = this.#parts;
     this.#next = Number((await store.get(this.#nextKey))?.value ?? 1);
     const gone: string[] = [];
-    for (let from = `${prefix}/`; ;) {
-      const page = await store.scan({ from, to: `${prefix}0` }, { limit: 1000 });
-      for (const { key, value } of page) {
-        const row = this.#decode(String(value));
-        const owner = family.get(row.pid);
-        if (owner === undefined || owner.hasEnded) gone.push(key);
-        else this.#rows.set(row.id, row);
-      }
-      const last = page.at(-1);
-      if (last === undefined) break;
-      from = `${last.key}0`;
+    for await (const { key, value } of entriesOf(store, `${prefix}/`)) {
+      const row = this.#decode(String(value));
+      const owner = family.get(row.pid);
+      if (owner === undefined || owner.hasEnded) gone.push(key);
+      else this.#rows.set(row.id, row);
     }
     if (gone.length > 0) await committer.commit({ deletes: gone });
   }

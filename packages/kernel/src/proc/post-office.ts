@@ -6,6 +6,7 @@
 // G3  A mailbox holds a bounded number of messages and bytes; beyond them the sender hears EAGAIN.
 // G4  What waits for a process that has ended is gone with it.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { orAborted } from "../base/abort.ts";
@@ -89,30 +90,19 @@ export class PostOffice {
   /** Brings back what waited when the host ended, and forgets what nobody will read. */
   async boot(): Promise<void> {
     const gone: string[] = [];
-    for await (const { key, value } of this.#scan(PREFIX)) {
+    for await (const { key, value } of entriesOf(this.#parts.store, PREFIX)) {
       // Written by `#commit` only.
-      const message = JSON.parse(value) as Message;
+      const message = JSON.parse(String(value)) as Message;
       const receiver = this.#parts.family.get(message.to);
       if (receiver === undefined || receiver.hasEnded) gone.push(key);
       else this.#arrive(message, value.length);
     }
-    for await (const { key, value } of this.#scan("ms/")) {
+    for await (const { key, value } of entriesOf(this.#parts.store, "ms/")) {
       const to = toPid(Number(key.split("/")[1]));
       if (this.#parts.family.get(to) === undefined) gone.push(key);
-      else this.#seenOf(to).set(key, value);
+      else this.#seenOf(to).set(key, String(value));
     }
     await this.#delete(gone);
-  }
-
-  async *#scan(prefix: string): AsyncGenerator<{ readonly key: string; readonly value: string }, void, undefined> {
-    const to = `${prefix.slice(0, -1)}0`;
-    for (let from = prefix; ;) {
-      const page = await this.#parts.store.scan({ from, to }, { limit: PAGE });
-      for (const { key, value } of page) yield { key, value: String(value) };
-      const last = page.at(-1);
-      if (last === undefined) return;
-      from = `${last.key}\u0001`;
-    }
   }
 
   /** Messages that wait for a process, in the order in which it will read them. */

@@ -7,6 +7,7 @@
 // T4  A branch is killed bottom-up.
 // T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Entry, Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -224,6 +225,7 @@ export class ProcessTable {
 
   /** A process of this host, or of the past as the store remembers it. */
   async recall(pid: Pid): Promise<Process | undefined> {
+    if (this.family.leaving.has(pid)) return undefined;
     return this.family.get(pid) ?? this.#archive.recall(pid);
   }
 
@@ -248,13 +250,7 @@ export class ProcessTable {
     const owner = new Process(identity, Capability.all, undefined, undefined);
     owner.become({ name: "running" });
     this.family.add(owner);
-    for (let from = "l/"; ;) {
-      const page = await this.#store.scan({ from, to: "l0" }, { limit: 1000 });
-      for (const entry of page) await this.#reload(entry);
-      const last = page.at(-1);
-      if (last === undefined) break;
-      from = `${last.key}0`;
-    }
+    for await (const entry of entriesOf(this.#store, "l/")) await this.#reload(entry);
     await this.groups.boot();
     // Accounts of processes that left no record, or whose last user ended while the host died.
     for (const departure of this.#accounts.takeAbandoned()) await this.allocations.close(departure);
@@ -509,6 +505,8 @@ export class ProcessTable {
   claim(process: Process, again: boolean): { readonly process: Process; readonly undo: () => void } {
     const { pid, state } = process;
     const current = this.family.get(pid) ?? process;
+    if (this.family.leaving.has(pid))
+      throw new KernelError("ESRCH", `process ${pid} is being deleted`, { syscall: "resume", pid });
     const { group } = process.identity;
     if (again && group !== undefined && this.groups.find(group) !== undefined)
       this.groups.assertRoom(group, this.#ownerProcess);
@@ -751,6 +749,6 @@ export class ProcessTable {
   #forgetOldest(): void {
     const pid = this.#zombies.shift();
     const gone = pid === undefined ? undefined : this.family.get(pid);
-    if (gone !== undefined) this.family.remove(gone);
+    if (gone?.hasEnded === true) this.family.remove(gone);
   }
 }

@@ -8,6 +8,7 @@
 // K4  Of the tasks that a process may do, it gets the one of the highest priority; each ten seconds of waiting count as
 //     one priority more.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { Platform, Timer } from "../abi/platform.ts";
 import { orAborted } from "../base/abort.ts";
@@ -150,13 +151,7 @@ export class QueueTable {
   }
 
   async *#stored(after = 0): AsyncGenerator<Task, void, undefined> {
-    for (let from = taskKey(after + 1); ;) {
-      const page = await this.#parts.store.scan({ from, to: "q0" }, { limit: 500 });
-      for (const { value } of page) yield decode(String(value));
-      const last = page.at(-1);
-      if (last === undefined) return;
-      from = `${last.key}0`;
-    }
+    for await (const { value } of entriesOf(this.#parts.store, "q/", taskKey(after))) yield decode(String(value));
   }
 
   /** Names of queues that hold tasks, with how many wait and are claimed. */

@@ -3,6 +3,7 @@
 // V1  A pass gives what its blocks, one after the other, and the process that issued it all allow.
 // V2  A pass that is revoked, or that was narrowed from one, is refused at once; its seats end.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { PassAuthority, PassClaims, PassRequest } from "../abi/pass.ts";
 import { KernelError } from "../base/errno.ts";
@@ -49,13 +50,8 @@ export class SeatTable {
   }
 
   async boot(): Promise<void> {
-    for (let from = "passrev/"; ;) {
-      const page = await this.#parts.store.scan({ from, to: "passrev0" }, { limit: 1000 });
-      for (const { key } of page) this.#revoked.add(key.slice("passrev/".length));
-      const last = page.at(-1);
-      if (last === undefined) return;
-      from = `${last.key}\u0001`;
-    }
+    for await (const { key } of entriesOf(this.#parts.store, "passrev/"))
+      this.#revoked.add(key.slice("passrev/".length));
   }
 
   /**

@@ -7,6 +7,7 @@
 // V4  Those of the owner that have a source are enlisted again by each host, once it acts of itself.
 // V5  What is swapped in is ready before it is let in, and let in when no call is under way: no call fails for it.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Signer } from "../abi/signer.ts";
@@ -68,8 +69,7 @@ export class ServiceTable {
 
   /** Brings back what the owner has enlisted by its source; none of it runs yet. */
   async boot(): Promise<void> {
-    const range = { from: `${PREFIX}/`, to: `${PREFIX}0` };
-    for (const { key, value } of await this.#parts.store.scan(range, { limit: LIMITS.servicesMax })) {
+    for await (const { key, value } of entriesOf(this.#parts.store, `${PREFIX}/`)) {
       // Written by `recordOf` only.
       const { v, source, options, needs, isWanted } = JSON.parse(String(value)) as ServiceRecord & {
         readonly v: number;

@@ -12,6 +12,7 @@ import type { AuditTrail } from "../audit/trail.ts";
 import type { AccountTree } from "../budget/account.ts";
 import type { PriceTable } from "../budget/price.ts";
 import type { RateTable } from "../budget/rate.ts";
+import type { Caretaker } from "../care/caretaker.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Vault } from "../cap/vault.ts";
 import type { AskTable } from "../proc/ask-table.ts";
@@ -63,6 +64,7 @@ export interface Host {
   readonly entities: EntityTable;
   readonly artifacts: ArtifactTable;
   readonly services: ServiceTable;
+  readonly caretaker: Caretaker;
   readonly seats: SeatTable;
   readonly passes: PassAuthority | undefined;
   /** Whom passes are for: this data directory. */

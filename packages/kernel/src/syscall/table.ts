@@ -18,6 +18,7 @@ import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
 import { SELF_ROWS } from "./rows-self.ts";
 import { SERVICE_ROWS } from "./rows-service.ts";
+import { STORE_ROWS } from "./rows-store.ts";
 import { WORK_ROWS } from "./rows-work.ts";
 
 const EXEC_ROWS = {
@@ -39,6 +40,7 @@ export const SYSCALLS = {
   ...PROCESS_ROWS,
   ...SELF_ROWS,
   ...WORK_ROWS,
+  ...STORE_ROWS,
   ...RIGHT_ROWS,
   ...BUDGET_ROWS,
   ...AUDIT_ROWS,

@@ -1,6 +1,7 @@
 // Content as extents: each holds its bytes inline or names them in the object store.
 // Extents are sorted, do not overlap and leave no gap; the last one is a growing tail.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Metastore, Value } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
@@ -20,7 +21,6 @@ const BLOB_EXTENT_BYTES = 1024 * 1024;
 const SMALL_RUN_MAX = 64;
 
 export const extentKey = (ino: Ino, offset: number): string => `x/${ino}/${offset.toString(16).padStart(12, "0")}`;
-const extentRange = (ino: Ino): { from: string; to: string } => ({ from: `x/${ino}/`, to: `x/${ino}0` });
 
 /** The stored form: raw bytes, or a JSON record that is marked as a reference. */
 export function encodeExtent(extent: Extent): Value {
@@ -29,7 +29,7 @@ export function encodeExtent(extent: Extent): Value {
     : extent.content;
 }
 
-function decodeExtent(key: string, value: Value): Extent {
+export function decodeExtent(key: string, value: Value): Extent {
   const offset = Number.parseInt(key.slice(key.lastIndexOf("/") + 1), 16);
   if (typeof value !== "string") return { offset, length: value.length, content: value };
   const record = JSON.parse(value) as { ref: string; length: number };
@@ -41,14 +41,8 @@ function decodeExtent(key: string, value: Value): Extent {
 
 export async function loadExtents(store: Metastore, ino: Ino): Promise<readonly Extent[]> {
   const extents: Extent[] = [];
-  const range = extentRange(ino);
-  for (let from = range.from; ;) {
-    const page = await store.scan({ from, to: range.to }, { limit: 256 });
-    for (const { key, value } of page) extents.push(decodeExtent(key, value));
-    const last = page.at(-1);
-    if (page.length < 256 || last === undefined) return extents;
-    from = `${last.key}\u0001`;
-  }
+  for await (const { key, value } of entriesOf(store, `x/${ino}/`)) extents.push(decodeExtent(key, value));
+  return extents;
 }
 
 /** Copies a range of the content into fresh memory. */

@@ -5,11 +5,11 @@
 // I2  A directory is removed only if its count of children is still 0 in the same commit.
 // I3  Content goes with its name, or with the last handle, or, when there is much of it, in batches after its name.
 
+import { entriesOf } from "../abi/entries.ts";
 import type { Metastore, Receipt } from "../abi/metastore.ts";
 import type { WriteOptions, WriteResult } from "../abi/file.ts";
 import { KernelError } from "../base/errno.ts";
 import { INO_ROOT, type Ino, PID_OWNER, type Pid, SEQ_ZERO, toIno } from "../base/id.ts";
-import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
@@ -63,8 +63,7 @@ export class InodeStore {
   /** Reads where inode numbers go on and removes what was unlinked while a dead host had it open. */
   async boot(): Promise<void> {
     this.#nextIno = Number((await this.#store.get(INO_KEY))?.value ?? INO_ROOT + 1);
-    const orphans = await this.#store.scan({ from: "o/", to: "o0" }, { limit: LIMITS.pageMax });
-    for (const { key } of orphans) await this.forgetContent(toIno(Number(key.slice(2))));
+    for await (const { key } of entriesOf(this.#store, "o/")) await this.forgetContent(toIno(Number(key.slice(2))));
   }
 
   async makeEntry(

@@ -1,0 +1,64 @@
+// `ergos clean` and `ergos fsck`: what the store holds, less of it, and whether it is whole.
+
+import { type Command, EXIT_FAILED, EXIT_OK, UsageError, isSet, openDirectory, textOption } from "../command.ts";
+import { formatCount, table } from "../terminal.ts";
+import { duration } from "./schedule.ts";
+
+const MONTH_MS = 30 * 86_400_000;
+
+export const cleanCommand: Command = {
+  name: "clean",
+  arguments: 0,
+  summary: "delete runs that ended long ago, and content that nothing names",
+  usage: "[--older-than 30d] [--keep N] [--artifacts] [--dry-run]",
+  examples: ["ergos clean --dry-run", "ergos clean --older-than 7d --keep 100", "ergos clean --artifacts"],
+  options: {
+    "older-than": { type: "string" },
+    keep: { type: "string" },
+    artifacts: { type: "boolean" },
+    "dry-run": { type: "boolean" },
+  },
+  run: async (invocation) => {
+    const dryRun = isSet(invocation, "dry-run");
+    const keep = Number(textOption(invocation, "keep") ?? 0);
+    if (!Number.isSafeInteger(keep) || keep < 0)
+      throw new UsageError(`--keep takes a number of runs, found ${textOption(invocation, "keep") ?? ""}`);
+    const endedBefore = Date.now() - (duration(invocation, "older-than") ?? MONTH_MS);
+    await using os = await openDirectory(invocation);
+    const pruned = await os.call("prune", {
+      endedBefore: Math.max(0, endedBefore),
+      keep,
+      artifacts: isSet(invocation, "artifacts"),
+      dryRun,
+    });
+    const collected = await os.call("collect", { dryRun });
+    const would = dryRun ? "would delete" : "deleted";
+    invocation.out.answer(
+      { pruned, collected, dryRun },
+      () =>
+        `${would} ${formatCount(pruned.runs)} runs of ${formatCount(pruned.processes)} processes with ${formatCount(pruned.artifacts)} artifacts, and ${formatCount(collected.blobs)} blobs of ${formatCount(collected.bytes)} bytes; ${formatCount(collected.kept)} blobs stay`,
+    );
+    return EXIT_OK;
+  },
+};
+
+export const fsckCommand: Command = {
+  name: "fsck",
+  arguments: 0,
+  summary: "look whether everything in the data directory holds together",
+  usage: "[--contents]",
+  examples: ["ergos fsck", "ergos fsck --contents --json"],
+  options: { contents: { type: "boolean" } },
+  run: async (invocation) => {
+    const { out } = invocation;
+    await using os = await openDirectory(invocation);
+    const report = await os.call("checkStore", { contents: isSet(invocation, "contents") });
+    const { problems } = report;
+    out.answer(report, () => {
+      const looked = `${formatCount(report.files)} files, ${formatCount(report.directories)} directories, ${formatCount(report.processes)} processes and ${formatCount(report.blobs)} blobs`;
+      if (problems.length === 0) return `${looked}: all of it holds together`;
+      return `${table([["AT", "WHAT"], ...problems.map(({ at, what }) => [at, what])])}\n${looked}: ${formatCount(problems.length)} problems`;
+    });
+    return problems.length === 0 ? EXIT_OK : EXIT_FAILED;
+  },
+};

@@ -1,0 +1,74 @@
+// `ergos clean`, `ergos fsck` and the maintenance of `ergos up` as a user meets them.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, expect, test } from "vitest";
+import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
+
+const directory = useDirectory();
+let cwd: string;
+beforeEach(() => {
+  cwd = directory.path;
+  writeFileSync(
+    join(cwd, "large.mjs"),
+    `export default async (_input, ctx) => { await ctx.os.fs.write("/large", new Uint8Array(100_000).fill(7), { create: "maybe" }); return "x".repeat(100_000); };\n`,
+  );
+});
+const ergos = (...args: readonly string[]) => runErgos(args, { cwd });
+const json = (...args: readonly string[]): unknown => JSON.parse(ergos(...args, "--json").stdout);
+const ended = (): readonly unknown[] => json("ps", "--all") as readonly unknown[];
+const blobs = (): readonly string[] =>
+  readdirSync(join(cwd, ".ergos/blobs"), { recursive: true, withFileTypes: true })
+    .filter((one) => one.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name));
+
+test("old runs are deleted when they are old enough, and only then", () => {
+  expect(ergos("run", "large.mjs").status).toBe(0);
+  expect(ergos("run", "large.mjs").status).toBe(0);
+  expect(json("clean")).toMatchObject({ pruned: { runs: 0 }, collected: { blobs: 0 } });
+  expect(ergos("clean", "--older-than", "1ms", "--dry-run").stdout).toMatch(/^would delete 2 runs of 2 processes/u);
+  expect(ended()).toHaveLength(2);
+  expect(json("clean", "--older-than", "1ms", "--keep", "1")).toMatchObject({
+    pruned: { runs: 1, processes: 1, newest: ["large-2"] },
+  });
+  expect(ended()).toMatchObject([{ pid: 3 }]);
+  expect(ergos("wait", "2")).toMatchObject({ status: 1, stderr: expect.stringContaining("ESRCH") as unknown });
+  expect(ergos("clean", "--older-than", "soon").status).toBe(2);
+  expect(ergos("clean", "--keep", "-1").status).toBe(2);
+});
+
+test("a damaged data directory is told by its records, and a whole one is whole", () => {
+  expect(ergos("run", "large.mjs").status).toBe(0);
+  const whole = ergos("fsck", "--contents");
+  expect(whole).toMatchObject({ status: 0, stdout: expect.stringMatching(/all of it holds together/u) as unknown });
+  const [one, two] = blobs();
+  writeFileSync(one ?? "", "torn");
+  expect(ergos("fsck", "--contents")).toMatchObject({
+    status: 1,
+    stdout: expect.stringContaining("sha256-") as unknown,
+  });
+  rmSync(two ?? "");
+  const damaged = ergos("fsck", "--json");
+  expect(damaged.status).toBe(1);
+  const { problems } = JSON.parse(damaged.stdout) as { readonly problems: readonly { readonly what: string }[] };
+  expect(problems.map(({ what }) => what).join()).toContain("is missing");
+});
+
+test("a host that stays deletes what ended long ago", async () => {
+  expect(ergos("run", "large.mjs").status).toBe(0);
+  const up = spawn(process.execPath, [BIN, "up", "--keep", "1ms"], {
+    cwd,
+    env: environment(),
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  await once(up.stdout, "data");
+  for (let tries = 0; tries < 100 && (ended() as readonly { readonly pid: number }[]).some(({ pid }) => pid === 2);)
+    tries++;
+  expect(json("ps", "--all")).toMatchObject([{ name: "service:maintenance", pid: 3 }]);
+  expect(json("service", "call", "maintenance", "verify")).toMatchObject({ problems: [] });
+  up.kill("SIGTERM");
+  const [status] = (await once(up, "close")) as [number];
+  expect(status).toBe(0);
+});

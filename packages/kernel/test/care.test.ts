@@ -1,0 +1,276 @@
+// Care of the store: what is deleted, what stays, what is found damaged.
+
+import { MemoryObjectStore } from "@ergos/drivers/memory";
+import { createNodePlatform } from "@ergos/drivers/platform-node";
+import { Blobs, type Kernel, type Pid, type Platform, type Program, type ProcessContext } from "@ergos/kernel";
+import { describe, expect, test } from "vitest";
+import { LastingStore, bootKernel, openProgram } from "./kernel-fixture.ts";
+
+const big = (letter: string): Uint8Array => new TextEncoder().encode(letter.repeat(40_000));
+const FUTURE = Date.now() + 86_400_000;
+
+const quick = (name: string, run: (context: ProcessContext) => unknown = () => "done"): Program => ({
+  name,
+  revision: "1",
+  kind: "function",
+  run,
+});
+/** Starts a program and waits for its end. */
+async function done(kernel: Kernel, program: Program, options: object = {}): Promise<Pid> {
+  const pid = await kernel.os.spawn(program, options);
+  await kernel.os.wait(pid);
+  return pid;
+}
+const pids = async (kernel: Kernel): Promise<readonly number[]> =>
+  (await kernel.os.call("ps", { all: true })).map(({ pid }) => pid).filter((pid) => pid > 1);
+const keys = async (kernel: Kernel, from: string): Promise<readonly string[]> =>
+  (await kernel.host.store.scan({ from, to: `${from}\uD7FF` }, { limit: 10_000 })).map(({ key }) => key);
+
+describe("prune", () => {
+  test("deletes ended runs whole, and says what it would delete before", async () => {
+    await using kernel = await bootKernel();
+    const child = quick("child");
+    const parent = quick("parent", async (context) => {
+      for (let at = 0; at < 3; at++) {
+        const pid = await context.os.spawn(child, { grants: ["fs.read"] });
+        await context.os.wait(pid);
+      }
+      return "x".repeat(100_000);
+    });
+    await done(kernel, parent, { grants: ["fs.*", "proc.*"] });
+    await done(kernel, quick("other"));
+    const before = await pids(kernel);
+    expect(before).toHaveLength(5);
+    const told = await kernel.os.call("prune", { endedBefore: FUTURE, dryRun: true });
+    expect(told).toMatchObject({ runs: 2, processes: 5, artifacts: 0 });
+    expect(await pids(kernel)).toEqual(before);
+    expect(await kernel.os.call("prune", { endedBefore: FUTURE })).toEqual(told);
+    expect(await pids(kernel)).toEqual([]);
+    for (const left of ["p/", "l/", "cap/"]) expect(await keys(kernel, left)).toEqual([]);
+    await expect(kernel.os.wait(before[0] as Pid)).rejects.toMatchObject({ code: "ESRCH" });
+    expect(await kernel.os.call("collect", {})).toMatchObject({ blobs: 0, kept: 1 });
+    expect(await kernel.host.caretaker.collect({ graceMs: 0 })).toMatchObject({ blobs: 1, kept: 0 });
+  });
+
+  test("keeps what runs and what it may ask for, what is recent, the newest, and what left artifacts", async () => {
+    await using kernel = await bootKernel();
+    const { program, context } = openProgram();
+    const living = await kernel.os.spawn(program);
+    const { os } = await context;
+    const asked = await os.spawn(quick("asked"));
+    await os.wait(asked);
+    const left = await done(
+      kernel,
+      quick("left", ({ os: own }) => own.call("putArtifact", { name: "a", bytes: big("a") })),
+    );
+    const old = await done(kernel, quick("old"));
+    const newest = await done(kernel, quick("newest"));
+    expect(await kernel.os.call("prune", { endedBefore: 1 })).toMatchObject({ runs: 0 });
+    await kernel.os.call("prune", { endedBefore: FUTURE, keep: 1 });
+    expect([...(await pids(kernel))].sort((one, two) => one - two)).toEqual([living, asked, left, newest]);
+    expect(old).toBeGreaterThan(0);
+    expect(await kernel.os.call("prune", { endedBefore: FUTURE, artifacts: true })).toMatchObject({
+      runs: 2,
+      artifacts: 1,
+    });
+    expect(await kernel.os.call("artifacts", {})).toEqual([]);
+    await kernel.os.kill(living, "KILL");
+    expect(await kernel.os.call("prune", { endedBefore: FUTURE })).toMatchObject({ runs: 1, processes: 2 });
+  });
+
+  test("keeps whoever gave a right that somebody else still has", async () => {
+    const store = new LastingStore();
+    const { program, context } = openProgram();
+    const programs = [program];
+    let kernel = await bootKernel({ store: store.life(), programs });
+    const receiver = await kernel.os.spawn(program, { grants: ["proc.*"] });
+    await context;
+    const giver = await done(
+      kernel,
+      quick("giver", ({ os }) => os.call("grant", { pid: receiver, grants: ["fs.stat:/**"] })),
+    );
+    expect(await kernel.os.call("prune", { endedBefore: FUTURE })).toMatchObject({ runs: 0 });
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), programs });
+    expect(await pids(kernel)).toContain(giver);
+    await kernel.os.kill(receiver, "KILL");
+    expect(await kernel.os.call("prune", { endedBefore: FUTURE })).toMatchObject({ runs: 2 });
+    await kernel.close();
+  });
+
+  test("a host that dies on the way leaves runs that are whole or can be deleted", async () => {
+    for (let commits = 1; commits < 9; commits++) {
+      const store = new LastingStore();
+      const program = quick("many", async ({ os }) => {
+        for (let at = 0; at < 150; at++) await os.wait(await os.spawn(quick("child"), {}));
+        return await os.call("putArtifact", { name: "a", bytes: big("a") });
+      });
+      const first = await bootKernel({ store: store.life() });
+      await done(first, program, { grants: ["proc.*", "artifact.*"] });
+      await first.close();
+      const life = store.life(commits);
+      const second = await bootKernel({ store: life });
+      const pruning = second.os.call("prune", { endedBefore: FUTURE, artifacts: true }).catch(() => undefined);
+      await Promise.race([pruning, life.died]);
+      const third = await bootKernel({ store: store.life() });
+      expect((await third.os.call("checkStore", {})).problems.filter(({ what }) => !what.includes("missing"))).toEqual(
+        [],
+      );
+      await third.os.call("prune", { endedBefore: FUTURE, artifacts: true });
+      expect(await pids(third)).toEqual([]);
+      await third.close();
+    }
+  });
+
+  test("two at once, or one beside a collection, are refused", async () => {
+    await using kernel = await bootKernel();
+    await done(kernel, quick("one"));
+    const both = await Promise.allSettled([
+      kernel.os.call("prune", { endedBefore: FUTURE }),
+      kernel.os.call("collect", {}),
+    ]);
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+  });
+});
+
+describe("collect", () => {
+  const shifted = (): { readonly platform: Platform; pass: (ms: number) => void } => {
+    const node = createNodePlatform();
+    let offset = 0;
+    const clock = { now: () => node.clock.now() + offset, monotonic: () => node.clock.monotonic() + offset };
+    return { platform: { ...node, clock }, pass: (ms) => (offset += ms) };
+  };
+
+  test("deletes what was overwritten and removed, and nothing that a file, an artifact or a journal names", async () => {
+    const { platform, pass } = shifted();
+    await using kernel = await bootKernel({ platform });
+    const { os } = kernel;
+    await os.fs.write("/a", big("a"), { create: "maybe" });
+    await os.fs.write("/b", big("b"), { create: "maybe" });
+    await os.fs.write("/b", big("c"));
+    await os.fs.write("/gone", big("d"), { create: "maybe" });
+    await os.fs.unlink("/gone");
+    const pid = await done(
+      kernel,
+      quick("large", async (context) => {
+        await context.os.call("putArtifact", { name: "kept", bytes: big("e") });
+        return "z".repeat(100_000);
+      }),
+      { input: { text: "w".repeat(100_000) } },
+    );
+    // As a step with a large outcome leaves it.
+    const ref = await kernel.host.objects.put(big("f"));
+    const step = { t: "step", at: 1, p: "large", ref };
+    await kernel.host.store.commit({ appends: [{ log: `j/${pid}`, value: JSON.stringify(step) }] });
+    expect(await os.call("collect", {})).toMatchObject({ blobs: 0, kept: 8 });
+    pass(2 * 3_600_000);
+    const told = await os.call("collect", { dryRun: true });
+    expect(told).toMatchObject({ blobs: 2, bytes: 80_000, kept: 6 });
+    expect(await os.call("collect", {})).toEqual(told);
+    expect(await os.call("checkStore", { contents: true })).toMatchObject({ problems: [], blobs: 6 });
+    expect(Buffer.from(big("c")).equals(await os.fs.read("/b"))).toBe(true);
+    expect(Buffer.from(big("e")).equals(await os.call("readArtifact", { pid, name: "kept" }))).toBe(true);
+    expect(await os.wait(pid)).toMatchObject({ result: "z".repeat(100_000) });
+  });
+
+  test("content that is stored again while it leaves is there afterwards", async () => {
+    // A store that takes a turn for everything, so that each order of the two happens.
+    const slow = new (class extends MemoryObjectStore {
+      override async delete(id: Parameters<MemoryObjectStore["delete"]>[0]): Promise<void> {
+        for (let at = 0; at < turns; at++) await Promise.resolve();
+        await super.delete(id);
+        for (let at = 0; at < turns; at++) await Promise.resolve();
+      }
+    })();
+    let turns = 0;
+    for (; turns < 6; turns++) {
+      for (let later = 0; later < 14; later++) {
+        const blobs = new Blobs(slow, createNodePlatform().clock);
+        const id = await blobs.put(big("q"));
+        const leaving = blobs.delete(id);
+        for (let at = 0; at < later; at++) await Promise.resolve();
+        await blobs.put(big("q"));
+        await leaving;
+        expect(await slow.size(id), `delete of ${turns} turns, put after ${later}`).toBe(40_000);
+      }
+    }
+  });
+
+  test("files that are written again and again beside collections stay readable", async () => {
+    const { platform, pass } = shifted();
+    await using kernel = await bootKernel({ platform });
+    const { fs } = kernel.os;
+    let isOver = false;
+    const writers = Array.from({ length: 4 }, async (_none, at) => {
+      for (let round = 0; round < 60; round++) {
+        await fs.write(`/f${at}`, big(String.fromCharCode(97 + (round % 5))), { create: "maybe" });
+        await new Promise((go) => setImmediate(go));
+      }
+    });
+    const collecting = (async () => {
+      let blobs = 0;
+      while (!isOver) {
+        pass(600_000);
+        await new Promise((go) => setImmediate(go));
+        blobs += (await kernel.os.call("collect", { graceMs: 60_000 })).blobs;
+      }
+      return blobs;
+    })();
+    await Promise.all(writers);
+    isOver = true;
+    expect(await collecting).toBeGreaterThan(0);
+    expect(await kernel.os.call("checkStore", { contents: true })).toMatchObject({ problems: [], files: 4 });
+  });
+});
+
+describe("checkStore", () => {
+  test("a store that was used is whole", async () => {
+    await using kernel = await bootKernel();
+    await kernel.os.fs.write("/a/b/c", big("a"), { create: "maybe" });
+    await kernel.os.fs.write("/a/%\u{1F600}", big("a"), { create: "maybe" });
+    await done(kernel, quick("one"));
+    expect(await kernel.os.call("checkStore", { contents: true })).toEqual({
+      problems: [],
+      files: 2,
+      directories: 2,
+      processes: 1,
+      blobs: 1,
+    });
+  });
+
+  test("names what is damaged, each by its record", async () => {
+    const objects = new MemoryObjectStore();
+    await using kernel = await bootKernel({ objects });
+    const { store } = kernel.host;
+    for (const name of ["one", "two", "three", "four", "five"])
+      await kernel.os.fs.write(`/${name}/file`, big(name), { create: "maybe" });
+    const pid = await done(
+      kernel,
+      quick("result", () => "r".repeat(100_000)),
+    );
+    const inoOf = async (path: string): Promise<number> => {
+      const located = await kernel.host.fs.namespace.resolve(path, 1 as Pid);
+      return located.kind === "inode" ? located.inode.ino : 0;
+    };
+    const [one, two, three, four, five] = await Promise.all(
+      ["/one/file", "/two", "/three/file", "/four/file", "/five/file"].map(inoOf),
+    );
+    const process = `p/${String(pid).padStart(10, "0")}`;
+    const record = JSON.parse(String((await store.get(process))?.value)) as { readonly resultRef: never };
+    await objects.delete(record.resultRef);
+    await store.commit({
+      deletes: [`i/${one}`, `x/${three}/000000000000`],
+      puts: [
+        { key: `c/${two}`, value: "7" },
+        { key: `n/${two}/again`, value: `${four} file` },
+        { key: `i/${five}`, value: "{" },
+        { key: "l/0000000999", value: "" },
+      ],
+    });
+    const { problems } = await kernel.os.call("checkStore", {});
+    const found = new Set(problems.map(({ at }) => at));
+    for (const at of [`c/${two}`, `i/${three}`, `x/${one}`, `i/${five}`, "l/0000000999", process])
+      expect(found).toContain(at);
+    expect(problems.map(({ what }) => what).join("\n")).toMatch(/another name too/u);
+  });
+});
