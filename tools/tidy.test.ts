@@ -28,7 +28,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 const KERNEL_LAYERS: readonly (readonly string[])[] = [
   ["base"],
   ["abi"],
-  ["vfs", "ipc", "cap", "budget", "journal", "audit"],
+  ["vfs", "ipc", "cap", "budget", "journal", "audit", "lock"],
   ["proc"],
   ["service", "care"],
   ["syscall"],

@@ -13,6 +13,7 @@ import {
   type Model,
   type ObjectStore,
   type Os,
+  type Platform,
   type PriceList,
   type Program,
   type ProgramLoader,
@@ -93,6 +94,9 @@ export interface BootedHost {
   readonly watchdogReport: WatchdogReport | undefined;
   close(): Promise<void>;
 }
+
+/** Clock and timers of this machine. */
+export const timers = (): Pick<Platform, "clock" | "setTimer"> => createNodePlatform();
 
 /**
  * Opens a host over a data directory, or in memory.

@@ -42,6 +42,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "list services, or add, start, stop, check, swap, call or remove one",
     load: async () => (await import("./command/service.ts")).serviceCommand,
   },
+  lock: {
+    summary: "list locks, give one back, or run a command while one is held",
+    load: async () => (await import("./command/lock.ts")).lockCommand,
+  },
   clean: {
     summary: "delete runs that ended long ago, and content that nothing names",
     load: async () => (await import("./command/store.ts")).cleanCommand,

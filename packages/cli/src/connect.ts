@@ -19,8 +19,8 @@ import {
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { controlSocketPath, ownerPassPath } from "@ergos/server";
-import { type Plan, type RunContext, toProgram } from "@ergos/services";
-import { type BootedHost, type HostOptions, bootHost } from "./boot.ts";
+import { type Lease, type LeaseOptions, type Plan, type RunContext, holdLock, toProgram } from "@ergos/services";
+import { type BootedHost, type HostOptions, bootHost, timers } from "./boot.ts";
 
 export interface ConnectOptions extends HostOptions {
   /** Run sleeping processes on whose program this host can find (default true). */
@@ -46,6 +46,11 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
    * @throws the error with which it failed
    */
   run(program: Runnable, options?: RunOptions): Promise<unknown>;
+  /**
+   * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
+   * @throws {EAGAIN} it could not be had in time
+   */
+  lock(path: string, options?: LeaseOptions): Promise<Lease>;
   /** Ends the connection. An owning host lets go of running processes, which the next one resumes. */
   close(): Promise<void>;
 }
@@ -245,6 +250,7 @@ function toErgOs(
     infer: (place, request) => os.infer(place, request),
     service: (name) => os.service(name),
     flush: () => os.flush(),
+    lock: (path, options) => holdLock(os, timers(), path, options),
     isRemote: parts.isRemote,
     resumed: parts.resumed,
     close: parts.close,

@@ -27,4 +27,13 @@ export {
   type Tool,
   type ProcessSummary,
 } from "@ergos/kernel";
-export { createPlan, pipeline, planProgram, type Plan, program, type RunContext } from "@ergos/services";
+export {
+  type Lease,
+  type LeaseOptions,
+  createPlan,
+  pipeline,
+  planProgram,
+  type Plan,
+  program,
+  type RunContext,
+} from "@ergos/services";

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
@@ -71,4 +71,37 @@ test("a host that stays deletes what ended long ago", async () => {
   up.kill("SIGTERM");
   const [status] = (await once(up, "close")) as [number];
   expect(status).toBe(0);
+});
+
+test("a command runs while a lock is held, and others wait for it", async () => {
+  const script = join(cwd, "job.mjs");
+  writeFileSync(
+    script,
+    `import { appendFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
+appendFileSync("order", "+" + process.env.ERGOS_FENCE); await setTimeout(150); appendFileSync("order", "-");
+if (process.argv[2] === "fail") process.exitCode = 7;
+`,
+  );
+  const run = (...words: readonly string[]) => {
+    const child = spawn(process.execPath, [BIN, "lock", "run", "job", "--", process.execPath, script, ...words], {
+      cwd,
+      env: environment(),
+      stdio: "ignore",
+    });
+    return once(child, "close") as Promise<[number]>;
+  };
+  const up = spawn(process.execPath, [BIN, "up"], { cwd, env: environment(), stdio: ["ignore", "pipe", "ignore"] });
+  await once(up.stdout, "data");
+  const codes = (await Promise.all([run(), run("fail"), run()])).map(([code]) => code);
+  expect(codes).toEqual([0, 7, 0]);
+  expect(readFileSync(join(cwd, "order"), "utf8")).toBe("+1-+2-+3-");
+  expect(ergos("lock").stdout).toContain("nobody holds a lock");
+  expect(ergos("lock", "run", "job", "--", "no-such-command")).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("there is no command") as unknown,
+  });
+  expect(ergos("lock", "release", "job")).toMatchObject({ status: 1, stdout: "nobody holds job\n" });
+  up.kill("SIGTERM");
+  await once(up, "close");
 });

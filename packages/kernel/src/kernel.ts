@@ -24,6 +24,7 @@ import { RateTable } from "./budget/rate.ts";
 import { Caretaker } from "./care/caretaker.ts";
 import { LayerTable } from "./cap/layer-table.ts";
 import { Vault } from "./cap/vault.ts";
+import { LockTable } from "./lock/lock-table.ts";
 import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
@@ -153,11 +154,13 @@ export class Kernel implements AsyncDisposable {
           void triggers.drop(process.pid).catch(() => undefined);
           void queues.drop(process.pid).catch(() => undefined);
           void services.drop(process.pid).catch(() => undefined);
+          void locks.drop(process.pid).catch(() => undefined);
         },
         startsOver: async (pid) => {
           await schedules.drop(pid);
           await triggers.drop(pid);
           await services.drop(pid);
+          await locks.drop(pid);
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
@@ -204,6 +207,7 @@ export class Kernel implements AsyncDisposable {
       osOf: (process) => kernel.host.osOf(process),
       hook: (process, hooks) => hookIn(kernel.host, kernel.dispatcher, process, hooks),
     });
+    const locks = new LockTable({ committer, platform });
     const queues = new QueueTable({ store, committer, platform, family: processes.family });
     await fs.boot();
     await accounts.boot();
@@ -212,6 +216,7 @@ export class Kernel implements AsyncDisposable {
     const owner = await processes.boot(parts.user ?? "owner");
     await post.boot();
     await schedules.boot();
+    await locks.boot((pid) => processes.get(pid)?.hasEnded === false);
     await triggers.boot();
     await queues.boot();
     await entities.boot();
@@ -233,6 +238,7 @@ export class Kernel implements AsyncDisposable {
       queues,
       entities,
       services,
+      locks,
       caretaker: new Caretaker({ store, blobs: objects, committer, platform, family: processes.family, layers }),
       artifacts: new ArtifactTable({
         store,
@@ -370,6 +376,7 @@ export class Kernel implements AsyncDisposable {
       this.host.schedules.close();
       this.host.triggers.close();
       this.host.queues.close();
+      this.host.locks.close();
       await this.host.services.close();
       await this.host.processes.suspendAll();
       await this.host.audit.close();

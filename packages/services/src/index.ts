@@ -2,6 +2,7 @@
 
 export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
 export { compileGraph, type Graph } from "./plan/graph.ts";
+export { holdLock, Lease, type LeaseOptions } from "./lease.ts";
 export {
   createPlan,
   isPlan,

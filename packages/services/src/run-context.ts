@@ -40,6 +40,7 @@ import {
   toPid,
   toErrorRecord,
 } from "@ergos/kernel";
+import { type Lease, type LeaseOptions, holdLock } from "./lease.ts";
 
 /**
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
@@ -542,6 +543,20 @@ export class RunContext<Input = unknown> {
       place: this.#nextPlace("sleep"),
       until: Math.ceil(from + ms),
       signal: this.signal,
+    });
+  }
+
+  /**
+   * Takes the lock of a path or a name and keeps it until it is given back, or the process ends; with `maxHolders` a
+   * semaphore. It is no step: a resumed run takes it again. `await using lease = await ctx.lock("nightly")`.
+   * @throws {EAGAIN} it could not be had in time · {EDEADLK} its holders wait for this process
+   */
+  lock(path: string, options: LeaseOptions = {}): Promise<Lease> {
+    const { place, process } = this.#scope;
+    return holdLock(this.os, process.platform, path, {
+      ...(place === "" ? {} : { owner: place }),
+      signal: this.signal,
+      ...options,
     });
   }
 

@@ -87,6 +87,13 @@ const file = (summary: string, more: Readonly<Record<string, Schema>> = {}): Eve
   payload: payload({ path: text, oldPath: text, size: count, contentId: text, type: text, ...more }),
   overflow: "error",
 });
+const lock = (summary: string): EventRow => ({
+  class: "process",
+  source: "volatile",
+  summary,
+  payload: payload({ path: text, lockId: text, fence: count }),
+  overflow: "drop",
+});
 const error: Schema = { type: "object" };
 
 export const EVENTS = {
@@ -169,6 +176,9 @@ export const EVENTS = {
     payload: payload({ topic: text, body: {} }),
     overflow: "error",
   },
+  "lock.granted": lock("a process holds a lock now"),
+  "lock.released": lock("a lock was given back, or taken away"),
+  "lock.expired": lock("a lock has ended because its holder did not extend it in time"),
   "service.changed": {
     class: "process",
     source: "volatile",

@@ -2,6 +2,7 @@
 
 import type { ContentId, Seq } from "../base/id.ts";
 import type { VfsPath } from "../base/path.ts";
+import type { LockInfo } from "./lock.ts";
 import type { Schema } from "../base/schema.ts";
 
 export const ENTRY_TYPES = ["file", "directory", "mount", "pipe", "stream", "link", "external"] as const;
@@ -29,6 +30,8 @@ export interface FileStat {
   readonly modified?: number;
   readonly target?: VfsPath;
   readonly lastWriter?: number;
+  /** Who holds a lock of exactly this path; only when it was asked for. */
+  readonly lock?: LockInfo;
   /** What `exec` of this path takes and gives. */
   readonly exec?: { readonly inputSchema: Schema; readonly outputSchema?: Schema };
 }
@@ -46,6 +49,8 @@ export interface WriteOptions {
   readonly ifGeneration?: Seq;
   readonly durability?: "committed" | "flushed";
   readonly mime?: string;
+  /** Number of a lock's grant: written only while that is held. */
+  readonly fence?: number;
 }
 
 export interface WriteResult {

@@ -56,6 +56,9 @@ export const LIMITS = {
   endedTasksMax: 10_000,
   /** Services of one host. */
   servicesMax: 1000,
+  /** Locks that are held or waited for, and the longest time of one, in milliseconds: a week. */
+  locksMax: 100_000,
+  lockTtlMax: 7 * 86_400_000,
   /** Types of entities. */
   entityTypesMax: 1000,
   /** Schedules and triggers of one host. */

@@ -63,6 +63,9 @@ export const RIGHTS = {
   "audit.redact": "/sys/audit",
   "sched.nice": "the process itself",
   "sched.realtime": "the process itself",
+  "lock.acquire": "path of what is locked; a bare name is /sys/locks/<name>",
+  "lock.read": "/sys/locks",
+  "lock.force": "path of a lock: end what others hold",
   "store.manage": "/sys/store",
   "kernel.module": "module of a program, or slot of the kernel",
 } as const satisfies Record<string, string>;
@@ -79,6 +82,7 @@ const SPEAK = [
   "queue.read",
   "artifact.*",
   "service.call",
+  "lock.acquire",
 ] as const;
 
 /**

@@ -14,6 +14,7 @@ import type { PriceTable } from "../budget/price.ts";
 import type { RateTable } from "../budget/rate.ts";
 import type { Caretaker } from "../care/caretaker.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
+import type { LockTable } from "../lock/lock-table.ts";
 import type { Vault } from "../cap/vault.ts";
 import type { AskTable } from "../proc/ask-table.ts";
 import type { Committer } from "../ipc/committer.ts";
@@ -64,6 +65,7 @@ export interface Host {
   readonly entities: EntityTable;
   readonly artifacts: ArtifactTable;
   readonly services: ServiceTable;
+  readonly locks: LockTable;
   readonly caretaker: Caretaker;
   readonly seats: SeatTable;
   readonly passes: PassAuthority | undefined;

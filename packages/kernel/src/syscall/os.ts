@@ -18,7 +18,7 @@ const toBytes = (content: Bytes): Uint8Array =>
 
 /** Files of the namespace, as one process may use them. Every method rejects with a `KernelError`. */
 export interface Files {
-  stat(path: string, options?: { readonly noFollow?: boolean }): Promise<FileStat>;
+  stat(path: string, options?: { readonly noFollow?: boolean; readonly lock?: boolean }): Promise<FileStat>;
   /** Whether a path exists and may be seen. */
   exists(path: string): Promise<boolean>;
   readdir(path: string, options?: { readonly limit?: number; readonly after?: string }): Promise<readonly DirEntry[]>;
@@ -29,7 +29,11 @@ export interface Files {
   write(path: string, content: Bytes, options?: WriteOptions): Promise<WriteResult>;
   /** Writes a file whether or not it exists, and the directories above it. */
   writeFile(path: string, content: Bytes, options?: Omit<WriteOptions, "create">): Promise<WriteResult>;
-  append(path: string, content: Bytes, options?: Pick<WriteOptions, "create" | "durability">): Promise<WriteResult>;
+  append(
+    path: string,
+    content: Bytes,
+    options?: Pick<WriteOptions, "create" | "durability" | "fence">,
+  ): Promise<WriteResult>;
   truncate(path: string, size: number): Promise<WriteResult>;
   mkdir(path: string): Promise<void>;
   link(path: string, target: string): Promise<void>;

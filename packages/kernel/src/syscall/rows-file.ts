@@ -29,6 +29,18 @@ const writerOf = (caller: Process, rider?: Rider): Writer => ({
   rider,
 });
 
+/** With a fencing number, content is written only while the lock of that grant is held. */
+const fenced = (
+  host: Host,
+  caller: Process,
+  { fence }: { readonly fence?: number },
+  path: VfsPath,
+  rider?: Rider,
+): Writer =>
+  fence === undefined
+    ? writerOf(caller, rider)
+    : { ...writerOf(caller, rider), guard: () => host.locks.guard(fence, path) };
+
 /** Bytes of a file of the zone; of a mounted one nobody knows before it is read. */
 const sizeAt = (located: Located | undefined): number =>
   located?.kind === "inode" ? located.inode.attributes.size : 0;
@@ -81,23 +93,33 @@ function handleOf(caller: Process, fd: Fd, right: "read" | "write"): OpenFile {
   return file;
 }
 
+async function withLock(host: Host, stat: FileStat | Promise<FileStat>): Promise<FileStat> {
+  const found = await stat;
+  const [lock] = host.locks.list(found.path);
+  return lock === undefined ? found : { ...found, lock };
+}
+
 const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
 const writeOptions = {
   offset: integer,
   create: createModes,
   ifGeneration: integer,
   durability: { type: "string", enum: ["committed", "flushed"] },
+  fence: integer,
   mime: text,
 } as const;
 
 export const FILE_ROWS = {
-  stat: row<At & { readonly noFollow?: boolean }, FileStat | Promise<FileStat>>({
+  stat: row<At & { readonly noFollow?: boolean; readonly lock?: boolean }, FileStat | Promise<FileStat>>({
     right: "fs.stat",
     kind: "query",
-    summary: "what a path is, with its attributes",
-    schema: args({ path, noFollow: flag }, ["path"]),
+    summary: "what a path is, with its attributes and, if asked, who holds a lock of it",
+    schema: args({ path, noFollow: flag, lock: flag }, ["path"]),
     target: (host, caller, a) => pathTarget(a.noFollow !== true)(host, caller, a),
-    handle: (host, _caller, _a, target) => host.fs.stat(locatedOf(target)),
+    handle: (host, _caller, a, target) => {
+      const stat = host.fs.stat(locatedOf(target));
+      return a.lock === true ? withLock(host, stat) : stat;
+    },
   }),
   readdir: row<At & { readonly limit?: number; readonly after?: string }, Promise<readonly DirEntry[]>>({
     right: "fs.list",
@@ -123,13 +145,17 @@ export const FILE_ROWS = {
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,
-    handle: (host, caller, a, target, draft) => host.fs.write(locatedOf(target), a.bytes, a, writerOf(caller, draft)),
+    handle: (host, caller, a, target, draft) =>
+      host.fs.write(locatedOf(target), a.bytes, a, fenced(host, caller, a, locatedOf(target).path, draft)),
   }),
   append: row<At & WriteOptions & { readonly bytes: Uint8Array }, Promise<WriteResult>>({
     right: "fs.write",
     kind: "mutation",
     summary: "adds bytes at the end",
-    schema: args({ path, bytes, create: createModes, durability: writeOptions.durability }, ["path", "bytes"]),
+    schema: args({ path, bytes, create: createModes, durability: writeOptions.durability, fence: integer }, [
+      "path",
+      "bytes",
+    ]),
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,
@@ -139,7 +165,7 @@ export const FILE_ROWS = {
         throw new KernelError("ENOTSUP", "append is not supported on this mount; write with an offset", {
           path: located.path,
         });
-      return host.fs.write(located, a.bytes, { ...a, append: true }, writerOf(caller, draft));
+      return host.fs.write(located, a.bytes, { ...a, append: true }, fenced(host, caller, a, located.path, draft));
     },
   }),
   truncate: row<At & { readonly size: number }, Promise<WriteResult>>({

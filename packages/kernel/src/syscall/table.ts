@@ -7,6 +7,7 @@ import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
+import { LOCK_ROWS } from "./rows-lock.ts";
 import { MESSAGE_ROWS } from "./rows-message.ts";
 import { ARTIFACT_ROWS } from "./rows-artifact.ts";
 import { ENTITY_ROWS } from "./rows-entity.ts";
@@ -47,6 +48,7 @@ export const SYSCALLS = {
   ...GROUP_ROWS,
   ...PASS_ROWS,
   ...MESSAGE_ROWS,
+  ...LOCK_ROWS,
   ...SCHEDULE_ROWS,
   ...TOPIC_ROWS,
   ...QUEUE_ROWS,

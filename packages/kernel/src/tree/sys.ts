@@ -6,6 +6,8 @@ import { LIMITS } from "../base/limits.ts";
 import { EVENTS } from "../abi/event.ts";
 import type { JsonValue } from "../base/json.ts";
 import { groupErrors } from "../ipc/error-groups.ts";
+import { type VfsPath, toPath } from "../base/path.ts";
+import { LOCKS } from "../syscall/rows-lock.ts";
 import { summariseGroup } from "../syscall/rows-group.ts";
 import type { Host } from "../syscall/host.ts";
 import { SYSCALLS } from "../syscall/table.ts";
@@ -75,11 +77,30 @@ export function sysProvider(host: Host): Provider {
         },
         { description: "what is done when something happens" },
       ),
+      locks: collection(
+        () => host.locks.list().map(({ path }): DirEntry => ({ name: lockName(path), type: "file" })),
+        (name) => {
+          const path = lockPath(name);
+          const [found] = path === undefined ? [] : host.locks.list(path);
+          return found === undefined || found.holders.length + found.waiting === 0
+            ? undefined
+            : jsonFile(() => JSON.parse(JSON.stringify(host.locks.list(found.path)[0] ?? null)) as JsonValue, {
+                entityType: "lock",
+                status: found.waiting === 0 ? "held" : `held, ${found.waiting} wait`,
+              });
+        },
+        { description: "locks that are held: by their names, or their paths with %2F for each slash" },
+      ),
       services: servicesNode(host),
       store: jsonFile(() => ({ seq: host.store.seq, durability: host.store.features.durability })),
     }),
   };
 }
+
+const lockName = (path: VfsPath): string =>
+  (path.startsWith(`${LOCKS}/`) ? path.slice(LOCKS.length + 1) : path).replaceAll("/", "%2F");
+const lockPath = (name: string): VfsPath | undefined =>
+  name.includes("\0") ? undefined : toPath(name.replaceAll("%2F", "/"), toPath(LOCKS));
 
 export function pipelinesProvider(host: Host): Provider {
   return {

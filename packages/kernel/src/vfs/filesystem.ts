@@ -38,8 +38,10 @@ import {
   unsupported,
 } from "./path-error.ts";
 import { contentOf } from "./provider.ts";
+import { PathLocks } from "../lock/path-locks.ts";
 
 export class FileSystem {
+  readonly #pathLocks = new PathLocks();
   readonly namespace: Namespace;
   readonly #store: Metastore;
   readonly #objects: ObjectStore;
@@ -93,7 +95,9 @@ export class FileSystem {
         entries.set(name, { name, type: decodeDirent(value).type });
       }
     } else if (located.kind === "foreign") {
-      for (const entry of await located.driver.readdir(located.inner)) entries.set(entry.name, entry);
+      const { driver, inner } = located;
+      const found = await this.#pathLocks.read(located.path, () => driver.readdir(inner));
+      for (const entry of found) entries.set(entry.name, entry);
     } else if (located.node.list !== undefined) {
       for (const entry of await located.node.list(viewer)) entries.set(entry.name, entry);
     } else if (located.node.type !== "directory") throw notDirectory(located.path);
@@ -118,7 +122,9 @@ export class FileSystem {
     assertRange(range, located.path);
     const offset = range.offset ?? 0;
     if (located.kind === "foreign") {
-      return located.driver.read(located.inner, { offset, length: range.length ?? LIMITS.ioBytesMax });
+      const { driver, inner } = located;
+      const wanted = { offset, length: range.length ?? LIMITS.ioBytesMax };
+      return this.#pathLocks.read(located.path, () => driver.read(inner, wanted));
     }
     const { node } = located;
     if (node.bytes !== undefined) return node.bytes({ offset, length: range.length ?? 4096 });
@@ -160,7 +166,13 @@ export class FileSystem {
       });
     }
     assertRange(options, located.path);
-    if (located.kind === "foreign") return located.driver.write(located.inner, bytes, options);
+    if (located.kind === "foreign") {
+      const { driver, inner } = located;
+      return this.#pathLocks.write(located.path, async () => {
+        writer.guard?.();
+        return driver.write(inner, bytes, options);
+      });
+    }
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind === "missing") return this.#createFile(now, bytes, options, writer);
       if (now.kind !== "inode") throw unsupported("write", now.path);
@@ -232,7 +244,8 @@ export class FileSystem {
 
   /** Makes a file, directory or link; missing directories on the way are made with it. */
   create(located: Located, entry: NewEntry, writer: Writer): Promise<Seq> {
-    if (located.kind === "foreign") return this.#createForeign(located, entry);
+    if (located.kind === "foreign")
+      return this.#pathLocks.write(located.path, () => this.#createForeign(located, entry));
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind !== "missing") throw exists(now.path);
       const { inode, receipt } = await this.#inodes.makeEntry(now, entry, { size: 0, puts: [] }, writer);
@@ -267,7 +280,10 @@ export class FileSystem {
 
   /** Removes a name; content goes when the last handle closes. */
   async unlink(located: Located, options: UnlinkOptions, writer: Writer): Promise<void> {
-    if (located.kind === "foreign") return located.driver.unlink(located.inner);
+    if (located.kind === "foreign") {
+      const { driver, inner } = located;
+      return this.#pathLocks.write(located.path, () => driver.unlink(inner));
+    }
     if (located.kind === "missing") throw missing(located.path);
     if (located.kind !== "inode") throw unsupported("unlink", located.path);
     if (located.inode.ino === INO_ROOT)
@@ -301,8 +317,10 @@ export class FileSystem {
 
   async rename(from: Located, to: Located, writer: Writer): Promise<void> {
     if (from.kind === "missing") throw missing(from.path);
-    if (from.kind === "foreign" && to.kind === "foreign" && from.driver === to.driver)
-      return from.driver.rename(from.inner, to.inner);
+    if (from.kind === "foreign" && to.kind === "foreign" && from.driver === to.driver) {
+      const [{ driver, inner }, target] = [from, to.inner];
+      return this.#pathLocks.writeBoth(from.path, to.path, () => driver.rename(inner, target));
+    }
     if (from.kind !== "inode" || (to.kind !== "inode" && !(to.kind === "missing" && to.within !== undefined))) {
       throw new KernelError("EXDEV", `${to.path} is on another mount; copy the file and remove the old one`, {
         path: from.path,

@@ -9,7 +9,7 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Metastore, Receipt } from "../abi/metastore.ts";
 import type { WriteOptions, WriteResult } from "../abi/file.ts";
 import { KernelError } from "../base/errno.ts";
-import { INO_ROOT, type Ino, PID_OWNER, type Pid, SEQ_ZERO, toIno } from "../base/id.ts";
+import { INO_ROOT, type Ino, PID_OWNER, type Pid, type Seq, SEQ_ZERO, toIno } from "../base/id.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
@@ -46,7 +46,12 @@ export interface Writer {
   readonly user: string;
   /** Goes along with the commit of the change. */
   readonly rider?: Rider | undefined;
+  /** What else must hold for content to be written, looked at before each try. */
+  readonly guard?: (() => { readonly key: string; readonly version: Seq }) | undefined;
 }
+
+const guardsOf = ({ guard }: Writer): readonly { readonly key: string; readonly version: Seq }[] =>
+  guard === undefined ? [] : [guard()];
 
 export class InodeStore {
   readonly #namespace: Namespace;
@@ -79,7 +84,7 @@ export class InodeStore {
     if (directory.recordVersion === SEQ_ZERO) await directory.tail;
     const now = this.#committer.now();
     const puts: { key: string; value: string | Uint8Array }[] = [];
-    const checks = [{ key: inodeKey(directory.ino), version: directory.recordVersion }];
+    const checks = [{ key: inodeKey(directory.ino), version: directory.recordVersion }, ...guardsOf(writer)];
     const adds: { key: string; delta: number; max: number }[] = [];
     const made: Inode[] = [];
     const events: PendingEvent[] = [];
@@ -166,7 +171,7 @@ export class InodeStore {
     };
     const receipt = await this.#committer.commit(
       {
-        checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
+        checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }, ...guardsOf(writer)],
         puts: [
           { key: inodeKey(inode.ino), value: encodeInode(attributes) },
           ...change.puts.map((extent) => ({ key: extentKey(inode.ino, extent.offset), value: encodeExtent(extent) })),

@@ -1,0 +1,116 @@
+// `ergos lock`: who holds what, and a command that runs while a lock is held.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { KernelError, type LockInfo } from "@ergos/kernel";
+import {
+  type Command,
+  EXIT_FAILED,
+  EXIT_OK,
+  type Invocation,
+  UsageError,
+  isSet,
+  openDirectory,
+  required,
+  textOption,
+} from "../command.ts";
+import { type Output, formatMs, table } from "../terminal.ts";
+import { duration } from "./schedule.ts";
+
+const COMMAND_WORDS_MAX = 1000;
+
+export const lockCommand: Command = {
+  name: "lock",
+  arguments: COMMAND_WORDS_MAX,
+  summary: "list locks, give one back, or run a command while one is held",
+  usage:
+    "list | run <path | name> [--ttl 30s] [--wait 10s] [--shared | --max N] -- <command>... | release <path | name> [--id ID] [--force]",
+  examples: [
+    "ergos lock list",
+    "ergos lock run nightly --wait 10m -- ./backup.sh",
+    "ergos lock run gpu --max 2 -- python train.py",
+    "ergos lock release nightly --force",
+  ],
+  options: {
+    ttl: { type: "string" },
+    wait: { type: "string" },
+    shared: { type: "boolean" },
+    max: { type: "string" },
+    id: { type: "string" },
+    force: { type: "boolean" },
+  },
+  run: async (invocation) => {
+    const what = invocation.positionals[0] ?? "list";
+    const { out } = invocation;
+    switch (what) {
+      case "list": {
+        await using os = await openDirectory(invocation);
+        out.answer(await os.call("locks", {}), lockTable);
+        return EXIT_OK;
+      }
+      case "release": {
+        const path = required(invocation, 1, "the path or name of the lock");
+        const lockId = textOption(invocation, "id");
+        await using os = await openDirectory(invocation);
+        const force = isSet(invocation, "force");
+        const released = await os.call("unlock", { path, force, ...(lockId === undefined ? {} : { lockId }) });
+        out.answer({ path, released }, () => (released ? `${path} is free` : `nobody holds ${path}`));
+        return released ? EXIT_OK : EXIT_FAILED;
+      }
+      case "run":
+        return runLocked(invocation, out);
+      default:
+        throw new UsageError(`lock takes list, run or release; found ${what}`);
+    }
+  },
+};
+
+async function runLocked(invocation: Invocation, out: Output): Promise<number> {
+  const path = required(invocation, 1, "the path or name of the lock");
+  const command = required(invocation, 2, "the command");
+  const [ttlMs, waitMs, max] = [
+    duration(invocation, "ttl"),
+    duration(invocation, "wait"),
+    textOption(invocation, "max"),
+  ];
+  const maxHolders = max === undefined ? undefined : Number(max);
+  if (maxHolders !== undefined && !(Number.isSafeInteger(maxHolders) && maxHolders > 0))
+    throw new UsageError(`--max takes a number of holders, found ${max ?? ""}`);
+  await using os = await openDirectory(invocation);
+  await using lease = await os.lock(path, {
+    ...(ttlMs === undefined ? {} : { ttlMs }),
+    ...(waitMs === undefined ? {} : { waitMs }),
+    ...(maxHolders === undefined ? {} : { maxHolders }),
+    ...(isSet(invocation, "shared") ? { mode: "shared" as const } : {}),
+  });
+  const env = { ...process.env, ERGOS_FENCE: String(lease.fence) };
+  const child = spawn(command, invocation.positionals.slice(3), { stdio: "inherit", env });
+  // Without the lock it must not go on.
+  lease.signal.addEventListener("abort", () => child.kill("SIGTERM"));
+  try {
+    const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+    if (lease.signal.aborted) throw lease.signal.reason;
+    out.answer({ path, fence: lease.fence, code, signal }, () => "");
+    return code ?? EXIT_FAILED;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT")
+      throw new KernelError("ENOENT", `there is no command ${command}`, { cause: error });
+    throw error;
+  }
+}
+
+function lockTable(locks: readonly LockInfo[]): string {
+  if (locks.length === 0) return "nobody holds a lock; `ergos lock run <name> -- <command>` takes one";
+  const now = Date.now();
+  const rows = locks.flatMap(({ path, holders, waiting }) =>
+    holders.map(({ mode, pid, fence, expires, owner }) => [
+      path,
+      mode,
+      `${pid}${owner === undefined ? "" : ` ${owner}`}`,
+      String(fence),
+      formatMs(Math.max(0, expires - now)),
+      String(waiting),
+    ]),
+  );
+  return table([["PATH", "MODE", "PROCESS", "FENCE", "ENDS IN", "WAITING"], ...rows]);
+}

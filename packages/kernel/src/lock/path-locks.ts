@@ -1,0 +1,36 @@
+// Locks around one call of a mount without transactions: whoever changes something there is alone with it, whoever reads
+// is with other readers. Held for that call only, by nobody that could wait for something else meanwhile.
+
+import type { VfsPath } from "../base/path.ts";
+import { LockQueue } from "./lock-queue.ts";
+
+export class PathLocks {
+  readonly #queue = new LockQueue();
+
+  /** Does something as a reader of a path. */
+  read<T>(path: VfsPath, work: () => Promise<T>): Promise<T> {
+    return this.#with(path, "shared", work);
+  }
+
+  /** Does something alone with a path and all below it. */
+  write<T>(path: VfsPath, work: () => Promise<T>): Promise<T> {
+    return this.#with(path, "exclusive", work);
+  }
+
+  /** Does something alone with two paths, which are taken in their order: two calls never wait for each other. */
+  writeBoth<T>(one: VfsPath, other: VfsPath, work: () => Promise<T>): Promise<T> {
+    const [first, second] = one < other ? [one, other] : [other, one];
+    const isOne = first === second || first === "/" || second.startsWith(`${first}/`);
+    return this.write(first, isOne ? work : () => this.write(second, work));
+  }
+
+  async #with<T>(path: VfsPath, mode: "shared" | "exclusive", work: () => Promise<T>): Promise<T> {
+    const request = { path, mode, room: 1 };
+    if (!this.#queue.take(request)) await new Promise<void>((served) => this.#queue.wait({ ...request, served }));
+    try {
+      return await work();
+    } finally {
+      this.#queue.release(path, mode);
+    }
+  }
+}

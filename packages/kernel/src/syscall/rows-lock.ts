@@ -1,0 +1,94 @@
+// Rows about locks.
+
+import type { LockGrant, LockInfo } from "../abi/lock.ts";
+import { KernelError } from "../base/errno.ts";
+import type { JsonValue } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import { type VfsPath, toPath } from "../base/path.ts";
+import type { LockRequest } from "../lock/lock-table.ts";
+import type { Process } from "../proc/process.ts";
+import type { Host } from "./host.ts";
+import { placed } from "./placed.ts";
+import { type AtPlace, type Target, args, flag, integer, locate, place, row } from "./row.ts";
+
+/** Where locks are that have a name and no file. */
+export const LOCKS = "/sys/locks";
+
+const name = { type: "string", minLength: 1, maxLength: LIMITS.pathLengthMax } as const;
+const short = { type: "string", minLength: 1, maxLength: 128 } as const;
+const milliseconds = { ...integer, minimum: 1, maximum: LIMITS.lockTtlMax } as const;
+/** A path, or a bare name. */
+type At = { readonly path: string };
+
+async function onLock(host: Host, caller: Process, a: At): Promise<Target> {
+  if (a.path.startsWith("/") && !a.path.startsWith(`${LOCKS}/`))
+    return { resource: (await locate(host, caller, toPath(a.path))).path };
+  const path = toPath(a.path, toPath(LOCKS));
+  if (path.startsWith(`${LOCKS}/`)) return { resource: path };
+  throw new KernelError("EINVAL", `${JSON.stringify(a.path)} is no name of a lock; it leads out of ${LOCKS}`);
+}
+/** The target of these rows is the canonical path. */
+const pathOf = ({ resource }: Target): VfsPath => resource as VfsPath;
+
+export const LOCK_ROWS = {
+  lock: row<Omit<LockRequest, "path"> & At & AtPlace & { readonly signal?: AbortSignal }, Promise<LockGrant>>({
+    right: "lock.acquire",
+    kind: "mutation",
+    summary: "takes a lock of a path or a name for some time, or extends one that the caller holds",
+    isChecked: true,
+    schema: args(
+      {
+        place,
+        path: name,
+        mode: { type: "string", enum: ["exclusive", "shared"] },
+        ttlMs: milliseconds,
+        maxHolders: { ...integer, minimum: 1, maximum: LIMITS.locksMax },
+        waitMs: { ...integer, maximum: LIMITS.sleepMsMax },
+        lockId: short,
+        owner: short,
+      },
+      ["path", "ttlMs"],
+    ),
+    target: onLock,
+    handle: (host, caller, { place: at, signal, ...request }, target, draft) =>
+      placed<LockGrant>(caller, at, (record) =>
+        host.locks.lock(
+          caller.pid,
+          { ...request, path: pathOf(target) },
+          (grant) => record(grant as LockGrant & JsonValue),
+          {
+            signals: signal === undefined ? [caller.signal] : [caller.signal, signal],
+            rider: draft,
+          },
+        ),
+      ),
+  }),
+  unlock: row<At & { readonly lockId?: string; readonly force?: boolean }, Promise<boolean>>({
+    right: "lock.acquire",
+    kind: "mutation",
+    summary: "gives a lock back, or with `force` ends what others hold; whether it was held",
+    isChecked: true,
+    schema: args({ path: name, lockId: short, force: flag }, ["path"]),
+    target: onLock,
+    alsoNeeds: ({ force }, _caller, { resource }) => (force === true ? [{ right: "lock.force", resource }] : []),
+    handle: (host, caller, { lockId, force = false }, target, draft) =>
+      host.locks.unlock(caller.pid, pathOf(target), {
+        ...(lockId === undefined ? {} : { lockId }),
+        force,
+        rider: draft,
+      }),
+  }),
+  locks: row<{ readonly path?: string; readonly limit?: number }, Promise<readonly LockInfo[]>>({
+    right: "lock.read",
+    kind: "query",
+    summary: "locks that are held, by their paths, or that of one path",
+    isChecked: true,
+    schema: args({ path: name, limit: { ...integer, minimum: 1, maximum: LIMITS.pageMax } }),
+    target: () => ({ resource: LOCKS }),
+    handle: async (host, caller, { path, limit = 1000 }) =>
+      host.locks
+        .list(path === undefined ? undefined : pathOf(await onLock(host, caller, { path })))
+        .filter(({ holders, waiting }) => holders.length + waiting > 0)
+        .slice(0, limit),
+  }),
+} as const;
