@@ -42,6 +42,7 @@ import {
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
 import { FILE_TOOLS, PROCESS_TOOLS, SYSTEM_LIBRARIES } from "@ergos/services";
+import { BASH_TOOL } from "@ergos/services/faces/bash-tool";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { contentOf, isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
 
@@ -130,7 +131,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
       }),
-      tools: [...FILE_TOOLS, ...PROCESS_TOOLS, ...(options.tools ?? [])],
+      tools: [...FILE_TOOLS, BASH_TOOL, ...PROCESS_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       services: [...SYSTEM_LIBRARIES, ...(options.services ?? [])],
       serviceLoader: loadService,

@@ -42,6 +42,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "list services, or add, start, stop, check, swap, call or remove one",
     load: async () => (await import("./command/service.ts")).serviceCommand,
   },
+  sh: {
+    summary: "a shell over the namespace: its files and processes, nothing of the machine",
+    load: async () => (await import("./command/sh.ts")).shCommand,
+  },
   lock: {
     summary: "list locks, give one back, or run a command while one is held",
     load: async () => (await import("./command/lock.ts")).lockCommand,

@@ -37,3 +37,4 @@ export {
   program,
   type RunContext,
 } from "@ergos/services";
+export { openShell, toBashFs, toNodeFs, type NodeFs, type Shell } from "@ergos/services/faces";

@@ -1,6 +1,6 @@
 // `ergos clean`, `ergos fsck` and the maintenance of `ergos up` as a user meets them.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -104,4 +104,21 @@ if (process.argv[2] === "fail") process.exitCode = 7;
   expect(ergos("lock", "release", "job")).toMatchObject({ status: 1, stdout: "nobody holds job\n" });
   up.kill("SIGTERM");
   await once(up, "close");
+});
+
+test("a shell works on the namespace, from a script, from what comes in, and as a tool", () => {
+  const sh = (...args: readonly string[]) =>
+    spawnSync(process.execPath, [BIN, "sh", ...args], {
+      cwd,
+      env: environment(),
+      encoding: "utf8",
+      input: "echo in; exit 4",
+    });
+  expect(sh("-c", "mkdir -p /home/a && cd /home/a && echo 1 > x && cat x - ")).toMatchObject({
+    status: 0,
+    stdout: "1\necho in; exit 4",
+  });
+  expect(sh("--cwd", "/home/a")).toMatchObject({ status: 4, stdout: "in\n" });
+  expect(JSON.parse(sh("-c", "ls /home/a; nothing", "--json").stdout)).toMatchObject({ stdout: "x\n", exitCode: 127 });
+  expect(json("exec", "/lib/tools/bash", '{"script":"cat /home/a/x"}')).toMatchObject({ stdout: "1\n" });
 });

@@ -117,6 +117,8 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   lock: { path: "l", ttlMs: 1000 },
   unlock: { path: "l" },
   locks: {},
+  statHandle: { fd: 3 },
+  truncateHandle: { fd: 3, size: 0 },
   prune: { endedBefore: 0 },
   collect: {},
   checkStore: {},

@@ -28,7 +28,13 @@ export interface FileStat {
   /** Wall-clock milliseconds. */
   readonly created?: number;
   readonly modified?: number;
+  /** Where a link leads, and how that was written. */
   readonly target?: VfsPath;
+  readonly linkText?: string;
+  /** Number of the file in its zone: the same under a new name. */
+  readonly inode?: number;
+  /** Permission bits, as somebody has set them; rights do not look at them. */
+  readonly mode?: number;
   readonly lastWriter?: number;
   /** Who holds a lock of exactly this path; only when it was asked for. */
   readonly lock?: LockInfo;

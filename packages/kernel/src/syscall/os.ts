@@ -54,7 +54,9 @@ export interface Files {
 export interface Handle extends AsyncDisposable {
   readonly fd: Fd;
   read(range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
-  write(content: Bytes, options?: Omit<WriteOptions, "create">): Promise<WriteResult>;
+  write(content: Bytes, options?: Omit<WriteOptions, "create"> & { readonly append?: boolean }): Promise<WriteResult>;
+  truncate(size: number): Promise<WriteResult>;
+  stat(): Promise<FileStat>;
   close(): Promise<void>;
 }
 
@@ -201,6 +203,8 @@ function toHandle(call: Os["call"], fd: Fd): Handle {
     fd,
     read: async (range = {}) => call("readHandle", { fd, ...range }),
     write: async (content, options = {}) => call("writeHandle", { fd, bytes: toBytes(content), ...options }),
+    truncate: async (size) => call("truncateHandle", { fd, size }),
+    stat: async () => call("statHandle", { fd }),
     close,
     [Symbol.asyncDispose]: close,
   };

@@ -84,11 +84,11 @@ const handleNeeds =
   };
 
 /** A handle was checked when it was opened; its calls act on the caller itself. */
-function handleOf(caller: Process, fd: Fd, right: "read" | "write"): OpenFile {
+function handleOf(caller: Process, fd: Fd, right?: "read" | "write"): OpenFile {
   const file = caller.files?.get(fd);
   if (file === undefined)
     throw new KernelError("EBADF", `handle ${fd} is not open in process ${caller.pid}`, { pid: caller.pid });
-  if (!file.rights.has(right))
+  if (right !== undefined && !file.rights.has(right))
     throw new KernelError("EBADF", `handle ${fd} was not opened for ${right}`, { path: file.path, pid: caller.pid });
   return file;
 }
@@ -99,6 +99,7 @@ async function withLock(host: Host, stat: FileStat | Promise<FileStat>): Promise
   return lock === undefined ? found : { ...found, lock };
 }
 
+const sizeSchema = { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } as const;
 const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
 const writeOptions = {
   offset: integer,
@@ -172,7 +173,7 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "cuts a file off, or fills it with zeros up to a size",
-    schema: args({ path, size: { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } }, ["path", "size"]),
+    schema: args({ path, size: sizeSchema }, ["path", "size"]),
     target: pathTarget(),
     // What it grows by; cutting off writes nothing.
     spends: ({ size }, { located }) => ({ bytesWritten: Math.max(0, size - sizeAt(located)) }),
@@ -192,6 +193,7 @@ export const FILE_ROWS = {
       readonly mime?: string;
       readonly owner?: string;
       readonly modified?: number;
+      readonly mode?: number;
     },
     Promise<void>
   >({
@@ -199,7 +201,15 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "creates a file, directory or link, or changes attributes",
     schema: args(
-      { path, type: { type: "string", enum: ENTRY_TYPES }, target: text, mime: text, owner: text, modified: integer },
+      {
+        path,
+        type: { type: "string", enum: ENTRY_TYPES },
+        target: text,
+        mime: text,
+        owner: text,
+        modified: integer,
+        mode: { ...integer, maximum: 0o7777 },
+      },
       ["path"],
     ),
     target: pathTarget(false),
@@ -305,14 +315,41 @@ export const FILE_ROWS = {
       return host.fs.readInode(file.inode, a, file.path);
     },
   }),
-  writeHandle: row<{ readonly fd: Fd; readonly bytes: Uint8Array } & WriteOptions, Promise<WriteResult>>({
+  statHandle: row<{ readonly fd: Fd }, FileStat>({
+    right: "fs.handle",
+    kind: "query",
+    summary: "what a handle is of, also after the name is gone",
+    schema: args({ fd: integer }, ["fd"]),
+    handle: (host, caller, a) => {
+      const { inode, path: at } = handleOf(caller, a.fd);
+      return host.fs.statInode(inode, at);
+    },
+  }),
+  truncateHandle: row<{ readonly fd: Fd; readonly size: number }, Promise<WriteResult>>({
     right: "fs.handle",
     kind: "mutation",
-    summary: "writes through a handle",
-    schema: args({ fd: integer, bytes, offset: integer, ifGeneration: integer, durability: writeOptions.durability }, [
-      "fd",
-      "bytes",
-    ]),
+    summary: "cuts a file off through a handle, or fills it with zeros up to a size",
+    schema: args({ fd: integer, size: sizeSchema }, ["fd", "size"]),
+    isChecked: true,
+    alsoNeeds: handleNeeds("write"),
+    spends: ({ size }) => ({ bytesWritten: size }),
+    handle: (host, caller, a, _target, draft) => {
+      const file = handleOf(caller, a.fd, "write");
+      draft?.add({ path: file.path });
+      return host.fs.truncateInode(file.inode, a.size, writerOf(caller, draft), file.path);
+    },
+  }),
+  writeHandle: row<
+    { readonly fd: Fd; readonly bytes: Uint8Array; readonly append?: boolean } & WriteOptions,
+    Promise<WriteResult>
+  >({
+    right: "fs.handle",
+    kind: "mutation",
+    summary: "writes through a handle, at an offset, or at the end with `append`",
+    schema: args(
+      { fd: integer, bytes, offset: integer, append: flag, ifGeneration: integer, durability: writeOptions.durability },
+      ["fd", "bytes"],
+    ),
     alsoNeeds: handleNeeds("write"),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,
@@ -337,14 +374,17 @@ export const FILE_ROWS = {
   }),
 } as const;
 
-const pickAttributes = (a: {
+type Changeable = {
   readonly mime?: string;
   readonly owner?: string;
   readonly modified?: number;
-}): { mime?: string; owner?: string; modified?: number } => ({
+  readonly mode?: number;
+};
+const pickAttributes = (a: Changeable): Changeable => ({
   ...(a.mime === undefined ? {} : { mime: a.mime }),
   ...(a.owner === undefined ? {} : { owner: a.owner }),
   ...(a.modified === undefined ? {} : { modified: a.modified }),
+  ...(a.mode === undefined ? {} : { mode: a.mode }),
 });
 
 function toGlobPath(glob: string): VfsPath {

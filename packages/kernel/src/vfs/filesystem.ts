@@ -67,7 +67,7 @@ export class FileSystem {
   stat(located: Located): Promise<FileStat> | FileStat {
     switch (located.kind) {
       case "inode":
-        return this.#statInode(located.inode, located.path);
+        return this.statInode(located.inode, located.path);
       case "virtual":
         return this.#statVirtual(located);
       case "foreign":
@@ -218,27 +218,30 @@ export class FileSystem {
   truncate(located: Located, size: number, writer: Writer): Promise<WriteResult> {
     return this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
-      const { inode, path } = now;
-      return inTurn(inode, async () => {
-        if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
-        if (inode.attributes.type === "directory") throw isDirectory(path);
-        const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
-        const old = inode.attributes.size;
-        // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
-        const cutAt = extents.findLast((extent) => extent.offset <= size)?.offset ?? 0;
-        const kept =
-          size < old
-            ? await readExtents(extents, { offset: cutAt, length: size - cutAt }, this.#objects, this.#platform)
-            : new Uint8Array(size - old);
-        const change = await writeExtents(
-          extents,
-          old,
-          { offset: size < old ? cutAt : old, bytes: kept, truncate: true },
-          this.#objects,
-          this.#platform,
-        );
-        return this.#inodes.commitContent(inode, { ...change, size }, {}, writer, path);
-      });
+      return this.truncateInode(now.inode, size, writer, now.path);
+    });
+  }
+
+  truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
+    return inTurn(inode, async () => {
+      if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
+      if (inode.attributes.type === "directory") throw isDirectory(path);
+      const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+      const old = inode.attributes.size;
+      // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
+      const cutAt = extents.findLast((extent) => extent.offset <= size)?.offset ?? 0;
+      const kept =
+        size < old
+          ? await readExtents(extents, { offset: cutAt, length: size - cutAt }, this.#objects, this.#platform)
+          : new Uint8Array(size - old);
+      const change = await writeExtents(
+        extents,
+        old,
+        { offset: size < old ? cutAt : old, bytes: kept, truncate: true },
+        this.#objects,
+        this.#platform,
+      );
+      return this.#inodes.commitContent(inode, { ...change, size }, {}, writer, path);
     });
   }
 
@@ -256,7 +259,7 @@ export class FileSystem {
 
   async setAttributes(
     located: Located,
-    change: { readonly mime?: string; readonly owner?: string; readonly modified?: number },
+    change: Pick<Attributes, "mime" | "mode"> & Partial<Pick<Attributes, "owner" | "modified">>,
     writer: Writer,
   ): Promise<void> {
     await this.#retry(located, writer.pid, (now) => {
@@ -358,7 +361,7 @@ export class FileSystem {
     if (--inode.handles === 0 && !inode.linked) await this.#inodes.forgetContent(inode.ino);
   }
 
-  #statInode(inode: Inode, path: VfsPath): FileStat {
+  statInode(inode: Inode, path: VfsPath): FileStat {
     const { attributes } = inode;
     return {
       path,
@@ -370,7 +373,11 @@ export class FileSystem {
       created: attributes.created,
       modified: attributes.modified,
       ...(attributes.mime === undefined ? {} : { mime: attributes.mime }),
-      ...(attributes.target === undefined ? {} : { target: attributes.target }),
+      ...(attributes.target === undefined
+        ? {}
+        : { target: toPath(attributes.target, parentOf(path)), linkText: attributes.target }),
+      ...(attributes.mode === undefined ? {} : { mode: attributes.mode }),
+      inode: inode.ino,
       ...(attributes.lastWriter === undefined ? {} : { lastWriter: attributes.lastWriter }),
     };
   }
@@ -468,5 +475,5 @@ export function toNewEntry(type: EntryType, target: string | undefined, at: VfsP
   if (target === undefined || target === "") throw new KernelError("EINVAL", "a link needs a target", { path: at });
   const full = toPath(target, parentOf(at));
   if (full === at) throw new KernelError("ELOOP", "a link cannot point to itself", { path: at });
-  return { type, target: full };
+  return { type, target };
 }

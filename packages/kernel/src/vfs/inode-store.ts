@@ -36,7 +36,7 @@ const DELETES_PER_COMMIT = 1000;
 
 export interface NewEntry {
   readonly type: "file" | "directory" | "link";
-  readonly target?: VfsPath;
+  readonly target?: string;
   readonly mime?: string;
 }
 

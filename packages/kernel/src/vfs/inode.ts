@@ -8,7 +8,6 @@ import type { Entry } from "../abi/metastore.ts";
 import type { EntryType } from "../abi/file.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Ino, type Seq, SEQ_ZERO, toIno } from "../base/id.ts";
-import type { VfsPath } from "../base/path.ts";
 import type { Extent } from "./extent.ts";
 
 export interface Attributes {
@@ -20,7 +19,10 @@ export interface Attributes {
   readonly modified: number;
   readonly owner: string;
   readonly mime?: string;
-  readonly target?: VfsPath;
+  /** Where a link leads, as it was written: an absolute path, or one from the directory that the link is in. */
+  readonly target?: string;
+  /** Permission bits for programs that look at them; rights do not. */
+  readonly mode?: number;
   readonly lastWriter?: number;
 }
 

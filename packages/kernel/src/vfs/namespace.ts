@@ -148,7 +148,7 @@ export class Namespace {
         });
       }
       if (child.attributes.type === "link" && (!last || follow)) {
-        const target = child.attributes.target ?? ROOT;
+        const target = child.attributes.target ?? "/";
         const rest = segments.slice(index + 1).join("/");
         return { kind: "link", link: childPath, next: toPath(rest === "" ? target : `${target}/${rest}`, at) };
       }

@@ -1,0 +1,622 @@
+// The files of a process in the shape of `node:fs/promises`, so that libraries made for that run on them unchanged.
+//
+// Differences from a disk: there are no hard links, users and permission bits are kept but decide nothing, and what was
+// written is committed when the call has settled. Who may do what is decided by the rights of the process.
+
+import type * as promises from "node:fs/promises";
+import { constants } from "node:fs";
+import { posix } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type DirEntry, type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
+import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
+import { asNode, nodeError } from "./node-error.ts";
+import { NodeHandle, type Opened, openByPath, parseFlags, toMs } from "./node-handle.ts";
+import { NodeDirent, NodeStats, bigStats } from "./node-stat.ts";
+
+type Covered =
+  | "access"
+  | "appendFile"
+  | "chmod"
+  | "chown"
+  | "constants"
+  | "copyFile"
+  | "cp"
+  | "lchown"
+  | "link"
+  | "lstat"
+  | "lutimes"
+  | "mkdir"
+  | "mkdtemp"
+  | "open"
+  | "opendir"
+  | "readFile"
+  | "readdir"
+  | "readlink"
+  | "realpath"
+  | "rename"
+  | "rm"
+  | "rmdir"
+  | "stat"
+  | "symlink"
+  | "truncate"
+  | "unlink"
+  | "utimes"
+  | "watch"
+  | "writeFile";
+
+/** The functions of `node:fs/promises`; `promises` is the same once more, for libraries that look for it in `fs`. */
+export type NodeFs = Pick<typeof promises, Covered> & { readonly promises: Pick<typeof promises, Covered> };
+
+type PathLike = string | Buffer | URL;
+type Recursive = { readonly recursive?: boolean; readonly force?: boolean };
+type WriteOptions =
+  | Encoded
+  | {
+      readonly encoding?: BufferEncoding | null;
+      readonly mode?: number | string;
+      readonly flag?: string | number;
+      readonly signal?: AbortSignal;
+      readonly flush?: boolean;
+    };
+
+/** Bytes that are copied at a time. */
+const COPIED = 16 * 1024 * 1024;
+
+/**
+ * Files as `node:fs/promises` has them.
+ * @param cwd where relative paths begin (default `/`)
+ */
+export function toNodeFs(files: Files, options: { readonly cwd?: string } = {}): NodeFs {
+  const face = new NodeFsFace(files, options.cwd ?? "/");
+  const bound = Object.fromEntries(
+    Object.getOwnPropertyNames(NodeFsFace.prototype)
+      .filter((name) => name !== "constructor")
+      .map((name) => [name, (face[name as keyof NodeFsFace] as (...args: unknown[]) => unknown).bind(face)]),
+  );
+  const shape = { ...bound, constants };
+  // Each method takes what Node's overloads take; the test holds them against the real module.
+  return { ...shape, promises: shape } as unknown as NodeFs;
+}
+
+class NodeFsFace {
+  readonly #files: Files;
+  readonly #cwd: string;
+  #nextTemporary = 0;
+
+  constructor(files: Files, cwd: string) {
+    this.#files = files;
+    this.#cwd = cwd;
+  }
+
+  async access(path: PathLike): Promise<void> {
+    const at = this.#at(path);
+    await asNode("access", at, () => this.#files.stat(at));
+  }
+
+  async stat(
+    path: PathLike,
+    options: { readonly bigint?: boolean; readonly throwIfNoEntry?: boolean } = {},
+  ): Promise<unknown> {
+    return this.#stats("stat", path, options, false);
+  }
+
+  async lstat(
+    path: PathLike,
+    options: { readonly bigint?: boolean; readonly throwIfNoEntry?: boolean } = {},
+  ): Promise<unknown> {
+    return this.#stats("lstat", path, options, true);
+  }
+
+  async readFile(
+    path: PathLike | NodeHandle,
+    options?:
+      | Encoded
+      | { readonly encoding?: BufferEncoding | null; readonly flag?: string; readonly signal?: AbortSignal },
+  ): Promise<Buffer | string> {
+    if (path instanceof NodeHandle) return path.readFile(options);
+    signalOf(options)?.throwIfAborted();
+    const at = this.#at(path);
+    const { create } = parseFlags(flagOf(options, "r"));
+    if (create) await (await this.open(path, flagOf(options, "r"))).close();
+    return decoded(await asNode("open", at, () => this.#files.read(at)), options);
+  }
+
+  async writeFile(path: PathLike | NodeHandle, data: Data, options?: WriteOptions): Promise<void> {
+    return this.#put(path, data, options, "w");
+  }
+
+  async appendFile(path: PathLike | NodeHandle, data: Data, options?: WriteOptions): Promise<void> {
+    return this.#put(path, data, options, "a");
+  }
+
+  async open(path: PathLike, flags: string | number = "r", mode: number | string = 0o666): Promise<NodeHandle> {
+    const at = this.#at(path);
+    const wanted = parseFlags(flags);
+    return asNode("open", at, async () => {
+      if (wanted.create && (wanted.exclusive || !(await this.#files.exists(at))))
+        await this.#create(at, new Uint8Array(), wanted.exclusive ? "must" : "maybe", mode);
+      const opened = await this.#open(at, [
+        ...(wanted.read ? (["read"] as const) : []),
+        ...(wanted.write ? (["write"] as const) : []),
+      ]);
+      try {
+        if (wanted.truncate) await opened.truncate(0);
+        else if (opened.fd < 0) await this.#assertFile(at);
+      } catch (error) {
+        await opened.close();
+        throw error;
+      }
+      return new NodeHandle(opened, at, wanted, (change) => this.#files.setattr(at, change));
+    });
+  }
+
+  async mkdir(
+    path: PathLike,
+    options?: number | string | null | { readonly recursive?: boolean; readonly mode?: number | string },
+  ): Promise<string | undefined> {
+    const at = this.#at(path);
+    const { recursive = false, mode } =
+      typeof options === "object" && options !== null ? options : { mode: options ?? undefined };
+    return asNode("mkdir", at, async () => {
+      const first = recursive ? await this.#firstMissing(at) : at;
+      if (first === undefined) {
+        await this.#assertDirectory(at);
+        return undefined;
+      }
+      if (!recursive) await this.#assertParent(at);
+      try {
+        await this.#files.mkdir(at);
+      } catch (error) {
+        // Somebody else has made it meanwhile.
+        if (!recursive || !isKernelError(error) || error.code !== "EEXIST") throw error;
+        await this.#assertDirectory(at);
+      }
+      if (mode !== undefined) await this.#files.setattr(at, { mode: toMode(mode) });
+      return recursive ? first : undefined;
+    });
+  }
+
+  async mkdtemp(prefix: string, options?: Encoded): Promise<Buffer | string> {
+    for (;;) {
+      const path = `${prefix}${(this.#nextTemporary++).toString(36).padStart(6, "0")}`;
+      try {
+        await this.mkdir(path);
+        return decodedName(path, options);
+      } catch (error) {
+        if ((error as { readonly code?: string }).code !== "EEXIST") throw error;
+      }
+    }
+  }
+
+  async readdir(
+    path: PathLike,
+    options?:
+      | Encoded
+      | {
+          readonly encoding?: BufferEncoding | "buffer" | null;
+          readonly withFileTypes?: boolean;
+          readonly recursive?: boolean;
+        },
+  ): Promise<unknown[]> {
+    const at = this.#at(path);
+    const { withFileTypes = false, recursive = false } =
+      typeof options === "object" && options !== null
+        ? (options as { readonly withFileTypes?: boolean; readonly recursive?: boolean })
+        : {};
+    return asNode("scandir", at, async () => {
+      const found: unknown[] = [];
+      for await (const { entry, parent } of this.#entries(at, recursive)) {
+        const below = posix.relative(at, parent);
+        found.push(
+          withFileTypes
+            ? new NodeDirent(entry, parent)
+            : decodedName(below === "" ? entry.name : `${below}/${entry.name}`, options as Encoded),
+        );
+      }
+      return found;
+    });
+  }
+
+  async opendir(path: PathLike, options: { readonly recursive?: boolean } = {}): Promise<unknown> {
+    const at = this.#at(path);
+    await asNode("opendir", at, () => this.#assertDirectory(at));
+    const entries = this.#entries(at, options.recursive === true);
+    let isClosed = false;
+    const read = async (): Promise<NodeDirent | null> => {
+      if (isClosed) throw nodeError("EBADF", "readdir", at);
+      const { value } = await entries.next();
+      return value === undefined ? null : new NodeDirent(value.entry, value.parent);
+    };
+    const close = async (): Promise<void> => {
+      isClosed = true;
+      await entries.return(undefined);
+    };
+    return {
+      path: at,
+      read,
+      close,
+      [Symbol.asyncDispose]: close,
+      async *[Symbol.asyncIterator]() {
+        try {
+          for (let entry = await read(); entry !== null; entry = await read()) yield entry;
+        } finally {
+          await close();
+        }
+      },
+    };
+  }
+
+  async rm(path: PathLike, { recursive = false, force = false }: Recursive = {}): Promise<void> {
+    const at = this.#at(path);
+    await asNode("rm", at, async () => {
+      const found = await this.#lookUp(at);
+      if (found === undefined) {
+        if (force) return;
+        throw new KernelError("ENOENT", "there is nothing to remove", { path: at });
+      }
+      if (found.type === "directory" && !recursive)
+        throw Object.assign(nodeError("EISDIR", "rm", at), { code: "ERR_FS_EISDIR", name: "SystemError" });
+      try {
+        await this.#files.unlink(at, { recursive });
+      } catch (error) {
+        if (!force || !isKernelError(error) || error.code !== "ENOENT") throw error;
+      }
+    });
+  }
+
+  async rmdir(path: PathLike, { recursive = false }: Recursive = {}): Promise<void> {
+    const at = this.#at(path);
+    await asNode("rmdir", at, async () => {
+      const { type } = await this.#files.stat(at, { noFollow: true });
+      if (type !== "directory") throw new KernelError("ENOTDIR", "only directories are removed so", { path: at });
+      await this.#files.unlink(at, { recursive });
+    });
+  }
+
+  async unlink(path: PathLike): Promise<void> {
+    const at = this.#at(path);
+    await asNode("unlink", at, async () => {
+      const { type } = await this.#files.stat(at, { noFollow: true });
+      if (type === "directory") throw new KernelError("EISDIR", "directories are removed by rmdir", { path: at });
+      await this.#files.unlink(at);
+    });
+  }
+
+  async rename(from: PathLike, to: PathLike): Promise<void> {
+    const [source, target] = [this.#at(from), this.#at(to)];
+    try {
+      await this.#files.stat(source, { noFollow: true });
+      await this.#assertParent(target);
+      await this.#files.rename(source, target);
+    } catch (error) {
+      throw isKernelError(error) ? nodeError(error.code, "rename", source, target, error) : error;
+    }
+  }
+
+  async copyFile(from: PathLike, to: PathLike, mode = 0): Promise<void> {
+    const [source, target] = [this.#at(from), this.#at(to)];
+    try {
+      const found = await this.#assertFile(source);
+      const isNew = (mode & constants.COPYFILE_EXCL) !== 0;
+      await this.#assertParent(target);
+      await this.#copyContent(source, target, found, isNew ? "must" : "maybe");
+      if (found.mode !== undefined) await this.#change("copyfile", target, { mode: found.mode }, false);
+    } catch (error) {
+      throw isKernelError(error) ? nodeError(error.code, "copyfile", source, target, error) : error;
+    }
+  }
+
+  async cp(
+    from: PathLike,
+    to: PathLike,
+    options: Recursive & {
+      readonly errorOnExist?: boolean;
+      readonly filter?: (from: string, to: string) => boolean | Promise<boolean>;
+      readonly dereference?: boolean;
+      readonly verbatimSymlinks?: boolean;
+      readonly preserveTimestamps?: boolean;
+    } = {},
+  ): Promise<void> {
+    const [source, target] = [this.#at(from), this.#at(to)];
+    const {
+      recursive = false,
+      force = true,
+      errorOnExist = false,
+      filter,
+      dereference = false,
+      verbatimSymlinks = false,
+    } = options;
+    if (filter !== undefined && !(await filter(source, target))) return;
+    const found = await asNode("cp", source, () => this.#files.stat(source, { noFollow: !dereference }));
+    if (found.type === "directory") {
+      if (!recursive) throw Object.assign(nodeError("EISDIR", "cp", source), { code: "ERR_FS_EISDIR" });
+      if (`${target}/`.startsWith(`${source}/`))
+        throw Object.assign(nodeError("EINVAL", "cp", source, target), { code: "ERR_FS_CP_EINVAL" });
+      await this.mkdir(target, { recursive: true });
+      for (const name of await this.readdir(source))
+        await this.cp(posix.join(source, String(name)), posix.join(target, String(name)), options);
+      return;
+    }
+    const there = await this.#lookUp(target);
+    if (there !== undefined && !force) {
+      if (errorOnExist) throw Object.assign(nodeError("EEXIST", "cp", source, target), { code: "ERR_FS_CP_EEXIST" });
+      return;
+    }
+    await this.mkdir(posix.dirname(target), { recursive: true });
+    if (found.type === "link") {
+      if (there !== undefined) await this.unlink(target);
+      await this.symlink((verbatimSymlinks ? found.linkText : found.target) ?? "/", target);
+    } else await this.copyFile(source, target);
+    if (options.preserveTimestamps === true && found.modified !== undefined)
+      await this.#files.setattr(target, { modified: found.modified });
+  }
+
+  async readlink(path: PathLike, options?: Encoded): Promise<Buffer | string> {
+    const at = this.#at(path);
+    return asNode("readlink", at, async () => {
+      const { type, linkText, target } = await this.#files.stat(at, { noFollow: true });
+      if (type !== "link") throw new KernelError("EINVAL", "it is no link", { path: at });
+      return decodedName(linkText ?? target ?? "/", options);
+    });
+  }
+
+  async symlink(target: PathLike, path: PathLike): Promise<void> {
+    const at = this.#at(path);
+    await asNode("symlink", at, async () => {
+      await this.#assertParent(at);
+      await this.#files.link(at, textOf(target));
+    });
+  }
+
+  async link(path: PathLike, to: PathLike): Promise<void> {
+    throw nodeError("ENOTSUP", "link", this.#at(path), this.#at(to));
+  }
+
+  async realpath(path: PathLike, options?: Encoded): Promise<Buffer | string> {
+    const at = this.#at(path);
+    return decodedName((await asNode("realpath", at, () => this.#files.stat(at))).path, options);
+  }
+
+  async truncate(path: PathLike, size = 0): Promise<void> {
+    const at = this.#at(path);
+    await asNode("open", at, () => this.#files.truncate(at, size));
+  }
+
+  async chmod(path: PathLike, mode: number | string): Promise<void> {
+    await this.#change("chmod", path, { mode: toMode(mode) }, false);
+  }
+
+  async utimes(path: PathLike, _access: unknown, modified: number | string | Date): Promise<void> {
+    await this.#change("utime", path, { modified: toMs(modified) }, false);
+  }
+
+  async lutimes(path: PathLike, _access: unknown, modified: number | string | Date): Promise<void> {
+    await this.#change("lutime", path, { modified: toMs(modified) }, true);
+  }
+
+  /** There is one owner, the user of who made it. */
+  async chown(path: PathLike): Promise<void> {
+    await this.#change("chown", path, undefined, false);
+  }
+
+  async lchown(path: PathLike): Promise<void> {
+    await this.#change("lchown", path, undefined, true);
+  }
+
+  async *watch(
+    path: PathLike,
+    options:
+      | { readonly recursive?: boolean; readonly signal?: AbortSignal; readonly encoding?: BufferEncoding }
+      | BufferEncoding = {},
+  ): AsyncGenerator<{ eventType: string; filename: string }, void, undefined> {
+    const { recursive = false, signal } = typeof options === "string" ? {} : options;
+    const at = this.#at(path);
+    const { type, path: canonical } = await asNode("watch", at, () => this.#files.stat(at));
+    const below = canonical === "/" ? "" : canonical;
+    const glob = type === "directory" ? `${escaped(below)}/${recursive ? "**" : "*"}` : escaped(canonical);
+    const events = this.#files.watch(glob, signal === undefined ? {} : { signal });
+    const nameOf = (changed: string): string =>
+      type === "directory" ? changed.slice(below.length + 1) : posix.basename(changed);
+    for await (const { name, data } of events) {
+      const {
+        path: changed,
+        oldPath,
+        created,
+      } = data as { readonly path: string; readonly oldPath?: string; readonly created?: boolean };
+      const isChange = (name === "file.written" && created !== true) || name === "file.metadata";
+      const isInside = (one: string): boolean => one === canonical || one.startsWith(`${below}/`);
+      if (oldPath !== undefined && isInside(oldPath)) yield { eventType: "rename", filename: nameOf(oldPath) };
+      if (isInside(changed)) yield { eventType: isChange ? "change" : "rename", filename: nameOf(changed) };
+    }
+  }
+
+  #at(path: PathLike): string {
+    const text = textOf(path);
+    if (text.includes("\0"))
+      throw Object.assign(new TypeError("a path is a text without null bytes"), { code: "ERR_INVALID_ARG_VALUE" });
+    if (text === "") throw nodeError("ENOENT", "open", "");
+    return posix.resolve(this.#cwd, text);
+  }
+
+  async #stats(
+    syscall: string,
+    path: PathLike,
+    options: { readonly bigint?: boolean; readonly throwIfNoEntry?: boolean },
+    noFollow: boolean,
+  ): Promise<unknown> {
+    const at = this.#at(path);
+    // A slash at its end makes it a directory.
+    const isDirectory = textOf(path).endsWith("/");
+    const found = await asNode(syscall, at, () => this.#files.stat(at, { noFollow: noFollow && !isDirectory })).catch(
+      (error: unknown) => {
+        if (options.throwIfNoEntry === false && (error as { readonly code?: string }).code === "ENOENT")
+          return undefined;
+        throw error;
+      },
+    );
+    if (found === undefined) return undefined;
+    if (isDirectory && found.type !== "directory" && found.type !== "mount") throw nodeError("ENOTDIR", syscall, at);
+    const stats = new NodeStats(found);
+    return options.bigint === true ? bigStats(stats) : stats;
+  }
+
+  async #put(path: PathLike | NodeHandle, data: Data, options: WriteOptions, flag: string): Promise<void> {
+    if (path instanceof NodeHandle) return path.writeFile(data, options);
+    signalOf(options)?.throwIfAborted();
+    const at = this.#at(path);
+    const flags = parseFlags(flagOf(options, flag));
+    const bytes = await gather(data, encodingOf(options));
+    const { mode = 0o666 } =
+      typeof options === "object" && options !== null ? (options as { readonly mode?: number | string }) : {};
+    await asNode("open", at, async () => {
+      if (!flags.write) throw new KernelError("EBADF", "the flags do not let it be written", { path: at });
+      if (flags.exclusive) return this.#create(at, bytes, "must", mode);
+      try {
+        if (flags.append) await this.#append(at, bytes);
+        else await this.#files.write(at, bytes, flags.truncate ? {} : { offset: 0 });
+      } catch (error) {
+        if (!flags.create || !isKernelError(error) || error.code !== "ENOENT") throw error;
+        // Another may have made it by now: then this write comes after that one.
+        await this.#create(at, bytes, "maybe", mode);
+      }
+    });
+  }
+
+  async #append(at: string, bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#files.append(at, bytes, { create: "never" });
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "ENOTSUP") throw error;
+      await openByPath(this.#files, at).write(bytes, { append: true });
+    }
+  }
+
+  /** Makes a file with its content; its directory must be there. */
+  async #create(at: string, bytes: Uint8Array, create: "must" | "maybe", mode: number | string): Promise<void> {
+    await this.#assertParent(at);
+    await this.#files.write(at, bytes, { create });
+    const bits = toMode(mode);
+    if (bits !== 0o666) await this.#change("chmod", at, { mode: bits }, false);
+  }
+
+  async #open(at: string, rights: readonly ("read" | "write")[]): Promise<Opened> {
+    try {
+      return await this.#files.open(at, rights);
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "ENOTSUP") throw error;
+      return openByPath(this.#files, at);
+    }
+  }
+
+  async *#entries(
+    at: string,
+    recursive: boolean,
+  ): AsyncGenerator<{ readonly entry: DirEntry; readonly parent: string }, void, undefined> {
+    for (let after: string | undefined; ;) {
+      const page = await this.#files.readdir(at, { limit: PAGE, ...(after === undefined ? {} : { after }) });
+      for (const entry of page) {
+        yield { entry, parent: at };
+        if (recursive && entry.type === "directory") yield* this.#entries(posix.join(at, entry.name), true);
+      }
+      after = page.at(-1)?.name;
+      if (after === undefined || page.length < PAGE) return;
+    }
+  }
+
+  async #copyContent(source: string, target: string, { size = 0 }: FileStat, create: "must" | "maybe"): Promise<void> {
+    await this.#files.write(target, await this.#files.read(source, { length: COPIED }), { create });
+    for (let offset = COPIED; offset < size; offset += COPIED)
+      await this.#files.write(target, await this.#files.read(source, { offset, length: COPIED }), { offset });
+  }
+
+  async #change(
+    syscall: string,
+    path: PathLike,
+    change: { readonly mode?: number; readonly modified?: number } | undefined,
+    noFollow: boolean,
+  ): Promise<void> {
+    const at = this.#at(path);
+    await asNode(syscall, at, async () => {
+      const found = await this.#files.stat(at, { noFollow });
+      // Mounted trees keep their own.
+      if (change !== undefined && found.inode !== undefined) await this.#files.setattr(found.path, change);
+    });
+  }
+
+  async #lookUp(at: string): Promise<FileStat | undefined> {
+    try {
+      return await this.#files.stat(at, { noFollow: true });
+    } catch (error) {
+      if (isKernelError(error) && error.code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  /** The first directory on the way to a path that is not there. */
+  async #firstMissing(at: string): Promise<string | undefined> {
+    let missing: string | undefined;
+    for (let path = at; path !== "/"; path = posix.dirname(path)) {
+      try {
+        const { type } = await this.#files.stat(path);
+        if (path !== at && type !== "directory" && type !== "mount")
+          throw new KernelError("ENOTDIR", "a part of the path is no directory", { path });
+        break;
+      } catch (error) {
+        if (!isKernelError(error) || error.code !== "ENOENT") throw error;
+        missing = path;
+      }
+    }
+    return missing;
+  }
+
+  async #assertParent(at: string): Promise<void> {
+    await this.#assertDirectory(posix.dirname(at), "ENOTDIR");
+  }
+
+  async #assertDirectory(at: string, code: "ENOTDIR" | "EEXIST" = "EEXIST"): Promise<void> {
+    const { type } = await this.#files.stat(at);
+    if (type !== "directory" && type !== "mount") throw new KernelError(code, "it is no directory", { path: at });
+  }
+
+  async #assertFile(at: string): Promise<FileStat> {
+    const found = await this.#files.stat(at);
+    if (found.type === "directory" || found.type === "mount")
+      throw new KernelError("EISDIR", "it is a directory", { path: at });
+    return found;
+  }
+}
+
+const PAGE = 1000;
+
+const textOf = (path: PathLike): string => {
+  if (typeof path === "string") return path;
+  if (path instanceof URL) return fileURLToPath(path);
+  if (Buffer.isBuffer(path) || ArrayBuffer.isView(path)) return Buffer.from(path).toString();
+  throw Object.assign(new TypeError(`a path is a text, a Buffer or a URL; found ${typeof path}`), {
+    code: "ERR_INVALID_ARG_TYPE",
+  });
+};
+
+const decodedName = (name: string, options: Encoded): Buffer | string => {
+  const encoding: string | undefined = encodingOf(options);
+  return encoding === "buffer" ? Buffer.from(name) : name;
+};
+
+const toMode = (mode: number | string): number => (typeof mode === "string" ? Number.parseInt(mode, 8) : mode) & 0o7777;
+
+const flagOf = (options: unknown, otherwise: string): string | number =>
+  (typeof options === "object" && options !== null
+    ? "flag" in options
+      ? (options.flag as string | number | undefined)
+      : undefined
+    : undefined) ?? otherwise;
+
+const signalOf = (options: unknown): AbortSignal | undefined =>
+  typeof options === "object" && options !== null
+    ? "signal" in options
+      ? (options.signal as AbortSignal | undefined)
+      : undefined
+    : undefined;
+
+/** A glob of a path, and of those that differ from it where wildcards stand in it. */
+const escaped = (path: string): string => path.replace(/[*?]/g, "?");

@@ -1,0 +1,328 @@
+// An open file in the shape of `FileHandle` of `node:fs/promises`.
+
+import { EventEmitter } from "node:events";
+import { constants } from "node:fs";
+import { createInterface } from "node:readline";
+import { Readable, Writable } from "node:stream";
+import { WritableStream } from "node:stream/web";
+import type { FileStat, Files, Handle, WriteResult } from "@ergos/kernel";
+import { asNode, nodeError } from "./node-error.ts";
+import { NodeStats, bigStats } from "./node-stat.ts";
+import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
+
+const CHUNK = 64 * 1024;
+
+/** Flags of `open` as their meaning. */
+export interface Flags {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly append: boolean;
+  readonly create: boolean;
+  readonly exclusive: boolean;
+  readonly truncate: boolean;
+}
+
+const WORDS: Readonly<Record<string, number>> = {
+  r: constants.O_RDONLY,
+  "r+": constants.O_RDWR,
+  w: constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC,
+  "w+": constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC,
+  a: constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND,
+  "a+": constants.O_RDWR | constants.O_CREAT | constants.O_APPEND,
+};
+
+/** @throws {EINVAL} nobody knows such flags */
+export function parseFlags(flags: string | number = "r"): Flags {
+  let bits = typeof flags === "number" ? flags : undefined;
+  if (typeof flags === "string") {
+    const plain = flags.replace(/[xs]/g, "");
+    bits = WORDS[plain];
+    if (bits !== undefined && flags.includes("x")) bits |= constants.O_EXCL;
+  }
+  if (bits === undefined)
+    throw Object.assign(new TypeError(`nobody knows the flags ${flags}`), { code: "ERR_INVALID_ARG_VALUE" });
+  const has = (bit: number): boolean => (bits & bit) === bit;
+  const access = bits & (constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR);
+  return {
+    read: access !== constants.O_WRONLY,
+    write: access !== constants.O_RDONLY,
+    append: has(constants.O_APPEND),
+    create: has(constants.O_CREAT),
+    exclusive: has(constants.O_EXCL),
+    truncate: has(constants.O_TRUNC),
+  };
+}
+
+/** What is behind an open file: a handle of the kernel, or a path where there are no handles. */
+export type Opened = Pick<Handle, "read" | "write" | "truncate" | "stat" | "close"> & { readonly fd: number };
+
+/** Virtual files and mounted ones have no handles: a file is what its path is at each call. */
+export function openByPath(files: Files, path: string): Opened {
+  const sizeNow = async (): Promise<number> => (await files.stat(path)).size ?? (await files.read(path)).length;
+  const write = async (
+    bytes: Uint8Array | string,
+    more: { readonly append?: boolean; readonly offset?: number } = {},
+  ): Promise<WriteResult> =>
+    files.write(path, bytes, more.append === true ? { offset: await sizeNow() } : { offset: more.offset ?? 0 });
+  return {
+    fd: -1,
+    read: (range) => files.read(path, range),
+    write,
+    truncate: (size) => files.truncate(path, size),
+    stat: () => files.stat(path),
+    close: () => Promise.resolve(),
+  };
+}
+
+interface ReadOptions {
+  readonly buffer?: NodeJS.ArrayBufferView;
+  readonly offset?: number | null | undefined;
+  readonly length?: number | null | undefined;
+  readonly position?: number | bigint | null | undefined;
+}
+
+export class NodeHandle extends EventEmitter implements AsyncDisposable {
+  readonly #opened: Opened;
+  readonly #path: string;
+  readonly #flags: Flags;
+  readonly #setAttributes: (change: { readonly mode?: number; readonly modified?: number }) => Promise<void>;
+  /** Where reading and writing without a position go on. */
+  #position = 0;
+  #closing: Promise<void> | undefined;
+  /** Calls without a position happen in their order. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    opened: Opened,
+    path: string,
+    flags: Flags,
+    setAttributes: (change: { readonly mode?: number; readonly modified?: number }) => Promise<void>,
+  ) {
+    super();
+    this.#opened = opened;
+    this.#path = path;
+    this.#flags = flags;
+    this.#setAttributes = setAttributes;
+  }
+
+  get fd(): number {
+    return this.#opened.fd;
+  }
+
+  async read(
+    target?: NodeJS.ArrayBufferView | ReadOptions,
+    second?: number | ReadOptions | null,
+    third?: number | null,
+    fourth?: number | bigint | null,
+  ): Promise<{ bytesRead: number; buffer: NodeJS.ArrayBufferView }> {
+    const given = ArrayBuffer.isView(target) ? { buffer: target } : target;
+    const more =
+      typeof second === "object" && second !== null ? second : { offset: second, length: third, position: fourth };
+    const options: ReadOptions = { ...more, ...given };
+    const buffer = options.buffer ?? Buffer.alloc(16_384);
+    const offset = options.offset ?? 0;
+    const length = options.length ?? buffer.byteLength - offset;
+    if (offset < 0 || length < 0 || offset + length > buffer.byteLength)
+      throw new RangeError(`a read of ${length} bytes at ${offset} does not fit into ${buffer.byteLength}`);
+    return this.#inTurn("read", async () => {
+      const at = positionOf(options.position);
+      const bytes = length === 0 ? new Uint8Array() : await this.#opened.read({ offset: at ?? this.#position, length });
+      new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).set(bytes, offset);
+      if (at === undefined) this.#position += bytes.length;
+      return { bytesRead: bytes.length, buffer };
+    });
+  }
+
+  async readv(
+    buffers: readonly NodeJS.ArrayBufferView[],
+    position?: number | null,
+  ): Promise<{ bytesRead: number; buffers: readonly NodeJS.ArrayBufferView[] }> {
+    let bytesRead = 0;
+    for (const buffer of buffers) {
+      const read = await this.read(buffer, 0, buffer.byteLength, position == null ? null : position + bytesRead);
+      bytesRead += read.bytesRead;
+      if (read.bytesRead < buffer.byteLength) break;
+    }
+    return { bytesRead, buffers };
+  }
+
+  /** What is left from the position on. */
+  async readFile(options?: Encoded): Promise<Buffer | string> {
+    return this.#inTurn("read", async () => {
+      const bytes = await this.#opened.read({ offset: this.#position });
+      this.#position += bytes.length;
+      return decoded(bytes, options);
+    });
+  }
+
+  async write(
+    data: NodeJS.ArrayBufferView | string,
+    second?: number | { readonly offset?: number; readonly length?: number; readonly position?: number | null } | null,
+    third?: number | string | null,
+    fourth?: number | null,
+  ): Promise<{ bytesWritten: number; buffer: NodeJS.ArrayBufferView | string }> {
+    let bytes: Uint8Array;
+    let position: number | undefined;
+    if (typeof data === "string") {
+      position = typeof second === "number" ? second : undefined;
+      bytes = Buffer.from(data, typeof third === "string" ? (third as BufferEncoding) : "utf8");
+    } else {
+      const {
+        offset = 0,
+        length,
+        position: at,
+      } = typeof second === "object" && second !== null
+        ? second
+        : { offset: second ?? 0, length: typeof third === "number" ? third : undefined, position: fourth };
+      const whole = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      bytes = whole.subarray(offset, offset + (length ?? whole.length - offset));
+      position = positionOf(at);
+    }
+    return this.#inTurn("write", async () => {
+      await this.#put(bytes, position);
+      return { bytesWritten: bytes.length, buffer: data };
+    });
+  }
+
+  async writev(
+    buffers: readonly NodeJS.ArrayBufferView[],
+    position?: number | null,
+  ): Promise<{ bytesWritten: number; buffers: readonly NodeJS.ArrayBufferView[] }> {
+    const { bytesWritten } = await this.write(
+      Buffer.concat(buffers.map((one) => new Uint8Array(one.buffer, one.byteOffset, one.byteLength))),
+      { position: position ?? null },
+    );
+    return { bytesWritten, buffers };
+  }
+
+  /** Writes from the position on; what lies behind stays. */
+  async writeFile(data: Data, options?: Encoded): Promise<void> {
+    const bytes = await gather(data, encodingOf(options));
+    await this.#inTurn("write", () => this.#put(bytes, undefined));
+  }
+
+  appendFile(data: Data, options?: Encoded): Promise<void> {
+    return this.writeFile(data, options);
+  }
+
+  truncate(size = 0): Promise<void> {
+    return this.#inTurn("ftruncate", async () => void (await this.#opened.truncate(size)));
+  }
+
+  async stat(options: { readonly bigint?: boolean } = {}): Promise<object> {
+    const stats = new NodeStats(await this.#inTurn<FileStat>("fstat", () => this.#opened.stat()));
+    return options.bigint === true ? bigStats(stats) : stats;
+  }
+
+  chmod(mode: number): Promise<void> {
+    return this.#inTurn("fchmod", () => this.#setAttributes({ mode }));
+  }
+
+  /** There is one owner, the user of who made it. */
+  chown(): Promise<void> {
+    return this.#inTurn("fchown", () => Promise.resolve());
+  }
+
+  utimes(_access: unknown, modified: number | string | Date): Promise<void> {
+    return this.#inTurn("futimes", () => this.#setAttributes({ modified: toMs(modified) }));
+  }
+
+  /** What was written is committed when the call that wrote it has settled. */
+  sync(): Promise<void> {
+    return this.#inTurn("fsync", () => Promise.resolve());
+  }
+
+  datasync(): Promise<void> {
+    return this.sync();
+  }
+
+  createReadStream(
+    options: {
+      readonly start?: number;
+      readonly end?: number;
+      readonly encoding?: BufferEncoding;
+      readonly highWaterMark?: number;
+      readonly autoClose?: boolean;
+    } = {},
+  ): Readable {
+    const { highWaterMark = CHUNK } = options;
+    const stream = Readable.from(this.#chunks({ ...options, highWaterMark }), { objectMode: false, highWaterMark });
+    return options.encoding === undefined ? stream : stream.setEncoding(options.encoding);
+  }
+
+  createWriteStream(options: { readonly start?: number; readonly autoClose?: boolean } = {}): Writable {
+    let at = options.start;
+    const sink = new WritableStream<Uint8Array>({
+      write: async (chunk) => {
+        await this.write(chunk, { position: at ?? null });
+        if (at !== undefined) at += chunk.length;
+      },
+      close: () => (options.autoClose === false ? undefined : this.close()),
+      abort: () => (options.autoClose === false ? undefined : this.close()),
+    });
+    return Writable.fromWeb(sink);
+  }
+
+  readLines(options: { readonly encoding?: BufferEncoding } = {}): ReturnType<typeof createInterface> {
+    return createInterface({ input: this.createReadStream({ encoding: "utf8", ...options }), crlfDelay: Infinity });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= asNode("close", this.#path, () =>
+      this.#turn.then(
+        () => this.#opened.close(),
+        () => this.#opened.close(),
+      ),
+    ).then(() => void this.emit("close"));
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async *#chunks(options: {
+    readonly start?: number;
+    readonly end?: number;
+    readonly highWaterMark: number;
+    readonly autoClose?: boolean;
+  }): AsyncGenerator<Buffer, void, undefined> {
+    let at = options.start;
+    const { end = Number.MAX_SAFE_INTEGER, highWaterMark, autoClose = true } = options;
+    try {
+      for (;;) {
+        const wanted = Math.max(0, Math.min(highWaterMark, end - (at ?? this.#position) + 1));
+        const chunk = Buffer.alloc(wanted);
+        const { bytesRead } = await this.read(chunk, 0, wanted, at ?? null);
+        if (bytesRead === 0) return;
+        if (at !== undefined) at += bytesRead;
+        yield chunk.subarray(0, bytesRead);
+      }
+    } finally {
+      if (autoClose) await this.close();
+    }
+  }
+
+  async #put(bytes: Uint8Array, position: number | undefined): Promise<void> {
+    if (this.#flags.append) await this.#opened.write(bytes, { append: true });
+    else {
+      if (bytes.length > 0) await this.#opened.write(bytes, { offset: position ?? this.#position });
+      if (position === undefined) this.#position += bytes.length;
+    }
+  }
+
+  #inTurn<T>(syscall: string, work: () => Promise<T>): Promise<T> {
+    if (this.#closing !== undefined) return Promise.reject(nodeError("EBADF", syscall, this.#path));
+    const run = (): Promise<T> => asNode(syscall, this.#path, work);
+    const turn = this.#turn.then(run, run);
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+}
+
+const positionOf = (position: number | bigint | null | undefined): number | undefined =>
+  position === null || position === undefined || Number(position) < 0 ? undefined : Number(position);
+
+/** A time as `utimes` takes it: seconds, a text of them, or a date. */
+export const toMs = (time: number | string | Date): number =>
+  Math.max(0, Math.round(time instanceof Date ? time.getTime() : Number(time) * 1000));

@@ -1,0 +1,309 @@
+// Files of the namespace in the shape of `node:fs/promises`: every case runs on Node's own as well, and both must agree.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import * as promises from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type { Kernel } from "@ergos/kernel";
+import { type NodeFs, toNodeFs } from "@ergos/services/faces";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
+
+type Fs = Omit<NodeFs, "promises">;
+/** Does something below a directory, and gives what is to be the same on both. */
+type Case = (fs: Fs, dir: string) => Promise<unknown>;
+
+/** What a failure looks like to a program. */
+const failure = async (work: Promise<unknown>): Promise<unknown> => {
+  try {
+    return ["no failure", await work];
+  } catch (error) {
+    const { code, syscall, errno } = error as {
+      readonly code?: string;
+      readonly syscall?: string;
+      readonly errno?: number;
+    };
+    return { code, syscall, errno };
+  }
+};
+const codeOf = async (work: Promise<unknown>): Promise<unknown> =>
+  ((await failure(work)) as { readonly code?: string }).code;
+
+const CASES: Readonly<Record<string, Case>> = {
+  "content is written, read, appended and cut off": async (fs, dir) => {
+    const file = join(dir, "a.txt");
+    await fs.writeFile(file, "grüße");
+    await fs.appendFile(file, Buffer.from("!"));
+    const seen = [await fs.readFile(file, "utf8"), await fs.readFile(file, { encoding: "base64" })];
+    await fs.truncate(file, 2);
+    const cut = await fs.readFile(file);
+    await fs.truncate(file, 4);
+    return [...seen, cut.toString("hex"), (await fs.readFile(file)).toString("hex")];
+  },
+  "content comes as bytes, views and iterables": async (fs, dir) => {
+    const file = join(dir, "b");
+    const out: unknown[] = [];
+    for (const data of [
+      new Uint8Array([1, 2]),
+      new DataView(new Uint8Array([0, 9, 8, 7]).buffer, 1, 2),
+      ["x", "y"],
+      Readable.from(["p", "q"]),
+      "61ff",
+    ] as const) {
+      await fs.writeFile(file, data as string, data === "61ff" ? "hex" : undefined);
+      out.push((await fs.readFile(file)).toString("hex"));
+    }
+    return out;
+  },
+  "flags decide what may be there": async (fs, dir) => {
+    const file = join(dir, "c");
+    const out = [await failure(fs.writeFile(file, "1", { flag: "r+" }))];
+    await fs.writeFile(file, "12345", { flag: "wx" });
+    out.push(await failure(fs.writeFile(file, "2", { flag: "wx" })));
+    await fs.writeFile(file, "ab", { flag: "r+" });
+    await fs.writeFile(file, "z", { flag: "a" });
+    return [...out, await fs.readFile(file, "utf8"), await codeOf(fs.open(file, "q"))];
+  },
+  "what is not there, or is something else, is told by its code": async (fs, dir) => {
+    const [file, folder] = [join(dir, "f"), join(dir, "d")];
+    await fs.writeFile(file, "");
+    await fs.mkdir(folder);
+    await fs.writeFile(join(folder, "in"), "");
+    const missing = join(dir, "missing");
+    return [
+      await failure(fs.readFile(missing)),
+      await failure(fs.stat(missing)),
+      await failure(fs.access(missing)),
+      await failure(fs.readdir(missing)),
+      await failure(fs.mkdir(join(missing, "x"))),
+      await failure(fs.writeFile(join(missing, "x"), "")),
+      await failure(fs.rename(missing, file)),
+      await failure(fs.rename(file, join(missing, "x"))),
+      await failure(fs.copyFile(missing, file)),
+      await failure(fs.unlink(missing)),
+      await failure(fs.rmdir(missing)),
+      await failure(fs.readlink(missing)),
+      await failure(fs.truncate(missing)),
+      await failure(fs.chmod(missing, 0o600)),
+      await failure(fs.mkdir(folder)),
+      await failure(fs.readdir(file)),
+      await failure(fs.rmdir(folder)),
+      await failure(fs.rmdir(file)),
+      await codeOf(fs.unlink(folder)),
+      await failure(fs.readlink(file)),
+      await codeOf(fs.readFile(folder)),
+      await codeOf(fs.writeFile(folder, "")),
+      await codeOf(fs.stat(join(file, "x"))),
+      await codeOf(fs.mkdir(join(file, "x"), { recursive: true })),
+      await codeOf(fs.mkdir(file, { recursive: true })),
+      await codeOf(fs.rm(folder)),
+      await codeOf(fs.rm(missing)),
+      await codeOf(fs.copyFile(file, file, promises.constants.COPYFILE_EXCL)),
+      await codeOf(fs.cp(folder, join(dir, "e"))),
+      await codeOf(fs.stat("a\0b")),
+      await codeOf(fs.stat(3 as never)),
+      await codeOf(fs.stat("")),
+      await codeOf(fs.stat(`${file}/`)),
+      await fs.stat(missing, { throwIfNoEntry: false } as never).catch(() => "thrown"),
+      await fs.rm(missing, { force: true }),
+    ];
+  },
+  "directories are made, listed, copied and removed as trees": async (fs, dir) => {
+    const deep = join(dir, "x/y/z");
+    const first = await fs.mkdir(deep, { recursive: true });
+    const again = await fs.mkdir(deep, { recursive: true });
+    await fs.writeFile(join(deep, "file"), "1");
+    await fs.symlink("file", join(deep, "link"));
+    await fs.cp(join(dir, "x"), join(dir, "copy"), { recursive: true });
+    const plain = (await fs.readdir(join(dir, "copy"), { recursive: true })).toSorted();
+    const typed = (await fs.readdir(deep, { withFileTypes: true })).map((one) => [
+      one.name,
+      one.isFile(),
+      one.isSymbolicLink(),
+      one.parentPath === deep,
+    ]);
+    const opened: string[] = [];
+    for await (const entry of await fs.opendir(join(dir, "x"))) opened.push(entry.name);
+    await fs.rm(join(dir, "x"), { recursive: true });
+    return [
+      first === join(dir, "x"),
+      again,
+      plain,
+      new Set(typed.map(String)),
+      opened,
+      await fs.readdir(dir),
+      (await fs.readlink(join(dir, "copy/y/z/link"))).replace(dir, ""),
+    ];
+  },
+  "links lead where they were written to lead, also when they are moved": async (fs, dir) => {
+    await fs.mkdir(join(dir, "one/deep"), { recursive: true });
+    await fs.writeFile(join(dir, "one/target"), "first");
+    await fs.symlink("../target", join(dir, "one/deep/link"));
+    await fs.symlink(join(dir, "one"), join(dir, "absolute"));
+    await fs.symlink("nowhere", join(dir, "dangling"));
+    const before = await fs.readFile(join(dir, "absolute/deep/link"), "utf8");
+    await fs.mkdir(join(dir, "two"));
+    await fs.writeFile(join(dir, "two/target"), "second");
+    await fs.rename(join(dir, "one/deep"), join(dir, "two/deep"));
+    return [
+      before,
+      await fs.readFile(join(dir, "two/deep/link"), "utf8"),
+      await fs.readlink(join(dir, "two/deep/link")),
+      (await fs.realpath(join(dir, "absolute/target"))).endsWith("one/target"),
+      (await fs.lstat(join(dir, "dangling"))).isSymbolicLink(),
+      (await fs.lstat(join(dir, "dangling"))).size,
+      await codeOf(fs.stat(join(dir, "dangling"))),
+      await failure(fs.symlink("x", join(dir, "dangling"))),
+      await fs.writeFile(join(dir, "dangling"), "made").then(() => fs.readFile(join(dir, "nowhere"), "utf8")),
+      await fs.unlink(join(dir, "absolute")).then(() => fs.readdir(join(dir, "one"))),
+    ];
+  },
+  "renames replace files and empty directories, and nothing else": async (fs, dir) => {
+    for (const name of ["d1", "d2", "full"]) await fs.mkdir(join(dir, name));
+    for (const name of ["f1", "f2", "full/in"]) await fs.writeFile(join(dir, name), name);
+    await fs.rename(join(dir, "f1"), join(dir, "f2"));
+    await fs.rename(join(dir, "d1"), join(dir, "d2"));
+    return [
+      await fs.readFile(join(dir, "f2"), "utf8"),
+      await codeOf(fs.rename(join(dir, "d2"), join(dir, "full"))),
+      await codeOf(fs.rename(join(dir, "d2"), join(dir, "f2"))),
+      await codeOf(fs.rename(join(dir, "f2"), join(dir, "d2"))),
+      await codeOf(fs.rename(join(dir, "full"), join(dir, "full/below"))),
+      (await fs.readdir(dir)).toSorted(),
+    ];
+  },
+  "attributes are kept": async (fs, dir) => {
+    const file = join(dir, "f");
+    await fs.writeFile(file, "12345", { mode: 0o600 });
+    await fs.utimes(file, 1, new Date(1_700_000_000_123));
+    const stat = await fs.stat(file);
+    const big = await fs.stat(file, { bigint: true });
+    await fs.chmod(file, 0o755);
+    await fs.rename(file, join(dir, "g"));
+    const after = await fs.stat(join(dir, "g"));
+    return [
+      stat.mode & 0o777,
+      stat.size,
+      stat.isFile(),
+      stat.isDirectory(),
+      stat.mtimeMs,
+      stat.mtime.toISOString(),
+      typeof big.size,
+      big.isFile(),
+      after.mode & 0o777,
+      after.ino === stat.ino,
+      after.mtimeMs,
+      (await fs.stat(dir)).isDirectory(),
+    ];
+  },
+  "handles read and write where they are, and live on without a name": async (fs, dir) => {
+    const file = join(dir, "f");
+    const out: unknown[] = [];
+    await using handle = await fs.open(file, "w+");
+    await handle.write("hello ");
+    await handle.write(Buffer.from("--world--"), 2, 5);
+    await handle.write("H", 0);
+    const buffer = Buffer.alloc(8);
+    out.push(await handle.read(buffer, 1, 4, 0).then(({ bytesRead }) => [bytesRead, buffer.toString()]));
+    out.push((await handle.read({ buffer: Buffer.alloc(3), position: 6 })).buffer.toString());
+    await handle.truncate(8);
+    await handle.appendFile("!");
+    out.push((await handle.stat()).size);
+    await fs.unlink(file);
+    out.push((await handle.read(Buffer.alloc(20), 0, 20, 0)).bytesRead, await codeOf(fs.stat(file)));
+    await fs.writeFile(file, "one\ntwo\r\nthree");
+    const lines = await fs.open(file);
+    const read: string[] = [];
+    for await (const line of lines.readLines()) read.push(line);
+    const appended = await fs.open(file, "a+");
+    await appended.write("X", 0);
+    out.push(read, await appended.readFile("utf8"), await fs.readFile(file, "utf8"));
+    await appended.close();
+    await appended.close();
+    out.push(await codeOf(appended.stat()));
+    const reader = await fs.open(file, "r");
+    out.push(await codeOf(reader.write("x")));
+    await reader.close();
+    return out;
+  },
+  "streams carry more than fits into one chunk": async (fs, dir) => {
+    const [from, to] = [join(dir, "from"), join(dir, "to")];
+    const content = Buffer.alloc(300_000, "0123456789");
+    await fs.writeFile(from, content);
+    await pipeline((await fs.open(from)).createReadStream(), (await fs.open(to, "w")).createWriteStream());
+    const part: Buffer[] = [];
+    for await (const chunk of (await fs.open(from)).createReadStream({ start: 5, end: 14 })) part.push(chunk as Buffer);
+    return [content.equals(await fs.readFile(to)), Buffer.concat(part).toString()];
+  },
+  "temporary directories have names of their own": async (fs, dir) => {
+    const [one, two] = [await fs.mkdtemp(join(dir, "t-")), await fs.mkdtemp(join(dir, "t-"))];
+    return [one === two, one.length - dir.length, (await fs.readdir(dir)).length];
+  },
+  "many names come back whole": async (fs, dir) => {
+    await Promise.all(Array.from({ length: 2500 }, (_none, at) => fs.writeFile(join(dir, `n${at}`), "")));
+    return [(await fs.readdir(dir)).length, new Set(await fs.readdir(dir)).size];
+  },
+};
+
+let kernel: Kernel;
+let real: string;
+beforeAll(async () => {
+  kernel = await bootKernel();
+  real = mkdtempSync(join(tmpdir(), "ergos-node-fs-"));
+});
+afterAll(async () => {
+  rmSync(real, { recursive: true, force: true });
+  await kernel.close();
+});
+
+describe("the same as Node's own", () => {
+  let number = 0;
+  for (const [name, run] of Object.entries(CASES))
+    test(name, async () => {
+      const ours = toNodeFs(kernel.os.fs);
+      const dir = `case${number++}`;
+      await promises.mkdir(join(real, dir));
+      await ours.mkdir(`/tmp/${dir}`, { recursive: true });
+      const wanted = await run(promises, join(real, dir));
+      expect(await run(ours, `/tmp/${dir}`)).toEqual(wanted);
+    });
+});
+
+test("virtual files are read like others, and paths begin at the working directory", async () => {
+  const fs = toNodeFs(kernel.os.fs, { cwd: "/sys" });
+  expect(await fs.readFile("version", "utf8")).toMatch(/^\d/u);
+  await using handle = await fs.open("version");
+  expect(await handle.readFile("utf8")).toMatch(/^\d/u);
+  expect(await fs.readdir("/")).toContain("proc");
+  expect(await codeOf(fs.writeFile("/sys/version", "9"))).toBeDefined();
+  expect(await codeOf(fs.link("/a", "/b"))).toBe("ENOTSUP");
+  expect(Object.keys(fs.promises)).toEqual(expect.arrayContaining(["readFile", "stat"]));
+});
+
+test("changes are watched until the signal aborts", async () => {
+  const fs = toNodeFs(kernel.os.fs);
+  await fs.mkdir("/watched/deep", { recursive: true });
+  const controller = new AbortController();
+  const seen: unknown[] = [];
+  const watching = (async () => {
+    for await (const { eventType, filename } of fs.watch("/watched", { recursive: true, signal: controller.signal }))
+      seen.push([eventType, filename]);
+  })().catch((error: unknown) => error);
+  await new Promise((go) => setImmediate(go));
+  await fs.writeFile("/watched/deep/a", "1");
+  await fs.writeFile("/watched/deep/a", "2");
+  await fs.rename("/watched/deep/a", "/watched/b");
+  await fs.unlink("/watched/b");
+  await new Promise((go) => setImmediate(go));
+  controller.abort();
+  await watching;
+  expect(seen).toEqual([
+    ["rename", "deep/a"],
+    ["change", "deep/a"],
+    ["rename", "deep/a"],
+    ["rename", "b"],
+    ["rename", "b"],
+  ]);
+});
