@@ -46,6 +46,26 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "a shell over the namespace: its files and processes, nothing of the machine",
     load: async () => (await import("./command/sh.ts")).shCommand,
   },
+  snapshot: {
+    summary: "copy a file or a tree as it is at one moment, without its content",
+    load: async () => (await import("./command/tree.ts")).snapshotCommand,
+  },
+  restore: {
+    summary: "make a tree like another, such as a snapshot of it, in one step",
+    load: async () => (await import("./command/tree.ts")).restoreCommand,
+  },
+  diff: {
+    summary: "show what a process has changed in its view, or what is different between two trees",
+    load: async () => (await import("./command/tree.ts")).diffCommand,
+  },
+  apply: {
+    summary: "bring what a process has changed in its view into the tree, all of it or nothing",
+    load: async () => (await import("./command/tree.ts")).applyCommand,
+  },
+  discard: {
+    summary: "throw away what a process has changed in its view",
+    load: async () => (await import("./command/tree.ts")).discardCommand,
+  },
   lock: {
     summary: "list locks, give one back, or run a command while one is held",
     load: async () => (await import("./command/lock.ts")).lockCommand,

@@ -104,5 +104,8 @@ export type { CheckReport, CheckRequest, Problem } from "./care/checker.ts";
 export type { Collected, CollectRequest } from "./care/collector.ts";
 export type { Pruned, PruneRequest } from "./care/pruner.ts";
 export { LockQueue, type LockWaiter, excludes } from "./lock/lock-queue.ts";
+export type { TreeChange } from "./vfs/tree.ts";
+export type { TreeConflict, TreeMerge } from "./vfs/tree-store.ts";
+export type { View, ViewRecord } from "./proc/view.ts";
 export { Blobs } from "./vfs/blobs.ts";
 export type { Provider, RowCall, VirtualNode } from "./vfs/provider.ts";

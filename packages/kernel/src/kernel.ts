@@ -25,6 +25,7 @@ import { Caretaker } from "./care/caretaker.ts";
 import { LayerTable } from "./cap/layer-table.ts";
 import { Vault } from "./cap/vault.ts";
 import { LockTable } from "./lock/lock-table.ts";
+import { ViewTable } from "./proc/view.ts";
 import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
@@ -207,6 +208,7 @@ export class Kernel implements AsyncDisposable {
       osOf: (process) => kernel.host.osOf(process),
       hook: (process, hooks) => hookIn(kernel.host, kernel.dispatcher, process, hooks),
     });
+    const views = new ViewTable({ committer, fs, recall: (pid) => processes.recall(pid) });
     const locks = new LockTable({ committer, platform });
     const queues = new QueueTable({ store, committer, platform, family: processes.family });
     await fs.boot();
@@ -215,6 +217,7 @@ export class Kernel implements AsyncDisposable {
     await audit.boot();
     const owner = await processes.boot(parts.user ?? "owner");
     await post.boot();
+    await views.boot();
     await schedules.boot();
     await locks.boot((pid) => processes.get(pid)?.hasEnded === false);
     await triggers.boot();
@@ -239,7 +242,16 @@ export class Kernel implements AsyncDisposable {
       entities,
       services,
       locks,
-      caretaker: new Caretaker({ store, blobs: objects, committer, platform, family: processes.family, layers }),
+      views,
+      caretaker: new Caretaker({
+        store,
+        blobs: objects,
+        committer,
+        platform,
+        family: processes.family,
+        layers,
+        forget: (pid) => views.forget(pid),
+      }),
       artifacts: new ArtifactTable({
         store,
         objects,

@@ -43,12 +43,13 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--restart POLICY] [--ref REF]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--restart POLICY] [--ref REF] [--view DIRECTORY]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
     "ergos run ./agent.ts --resume",
     "ergos run ./agent.ts --limit cost=0.50 --limit calls=20 --on-limit ask",
+    "ergos run ./agent.ts --view /srv/project && ergos diff 2 && ergos apply 2",
     "ergos run ./agent.ts --cap llm --cap fs.read:/srv/** --cap 'ask tool.call:send_mail'",
   ],
   options: {
@@ -65,6 +66,7 @@ export const runCommand: Command = {
     runtime: { type: "string" },
     restart: { type: "string" },
     ref: { type: "string" },
+    view: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
@@ -203,6 +205,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
   const restart = textOption(invocation, "restart");
   const ref = textOption(invocation, "ref");
+  const view = textOption(invocation, "view");
   if (restart !== undefined && !isRestartPolicy(restart))
     throw new UsageError(`--restart takes ${RESTART_POLICIES.join(", ")}; found ${restart}`);
   const caps = listOption(invocation, "cap");
@@ -215,6 +218,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     ...(group === undefined ? {} : { group }),
     ...(restart === undefined ? {} : { restart }),
     ...(ref === undefined ? {} : { ref }),
+    ...(view === undefined ? {} : { view }),
     // A run may always record its own steps.
     ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),
   });

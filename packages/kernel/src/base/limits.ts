@@ -25,10 +25,12 @@ export const LIMITS = {
   /** Bytes that one read or write may carry. */
   ioBytesMax: 256 * MIB,
   /** Operations and bytes of one commit. */
-  commitOpsMax: 10_000,
+  commitOpsMax: 100_000,
   commitBytesMax: 16 * MIB,
   /** Bytes of commits not yet written, in all; beyond it callers wait. */
   pendingBytesMax: 64 * MIB,
+  /** Entries of a tree that is copied, compared or merged. */
+  treeNodesMax: 50_000,
   /** Nesting of JSON values. */
   jsonDepthMax: 200,
   /** Entries of one page of a listing. */

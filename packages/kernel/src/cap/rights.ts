@@ -63,6 +63,8 @@ export const RIGHTS = {
   "audit.redact": "/sys/audit",
   "sched.nice": "the process itself",
   "sched.realtime": "the process itself",
+  "view.read": "/proc/<pid> that works on a view",
+  "view.apply": "/proc/<pid> that works on a view",
   "lock.acquire": "path of what is locked; a bare name is /sys/locks/<name>",
   "lock.read": "/sys/locks",
   "lock.force": "path of a lock: end what others hold",

@@ -50,6 +50,8 @@ export interface PrunerParts {
   readonly committer: Committer;
   readonly family: Family;
   readonly layers: LayerTable;
+  /** Lets go of what else there is of a process. */
+  readonly forget: (pid: Pid) => Promise<void>;
 }
 
 const SHOWN = 100;
@@ -119,7 +121,7 @@ async function withoutGranters(
 }
 
 async function remove(
-  { committer, family, layers }: PrunerParts,
+  { committer, family, layers, forget }: PrunerParts,
   gone: readonly Past[],
   layersInUse: ReadonlySet<string>,
 ): Promise<void> {
@@ -129,7 +131,10 @@ async function remove(
     const extras: string[] = [];
     for await (const { id, keys } of layers.stored())
       if (leaving.has(pidOfLayer(id)) && !layersInUse.has(id)) extras.push(...keys);
-    for (const { pid } of gone) extras.push(...(await artifactKeysOf(committer.store, pid)));
+    for (const { pid } of gone) {
+      await forget(pid);
+      extras.push(...(await artifactKeysOf(committer.store, pid)));
+    }
     for (let at = 0; at < extras.length; at += DELETES_PER_COMMIT)
       await committer.commit({ deletes: extras.slice(at, at + DELETES_PER_COMMIT) });
     // Who was started later first: what is left is a tree.

@@ -17,10 +17,9 @@ import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
-import { type ProcessLimits, assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
-import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
+import { assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
+import { addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import { Capability } from "../cap/capability.ts";
-import type { Grant } from "../cap/grant.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
@@ -30,7 +29,7 @@ import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Along, merge } from "./action.ts";
 import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
 import { checkResult, exitData, exitEvent } from "./exit.ts";
-import { type FaultCounts, type FaultPolicies, assertFaults } from "./fault.ts";
+import { type FaultCounts, assertFaults } from "./fault.ts";
 import { Family } from "./family.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
@@ -38,47 +37,19 @@ import { decodeSleep, encodeProcess, liveKey, makeRunId, pidOfKey, processKey } 
 import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
 import type { Notice } from "./post-office.ts";
 import type { Program } from "./program.ts";
-import { type Role, type Tier, standingOf } from "./role.ts";
+import { standingOf } from "./role.ts";
 import { reparent } from "./reparent.ts";
 import { Resumption } from "./resumption.ts";
-import { type Restart, type RestartPolicy, type Strategy, assertStrategy, restartOf } from "./restart.ts";
+import { assertStrategy, restartOf } from "./restart.ts";
 import { Revisions } from "./revision.ts";
 import { Signals } from "./signals.ts";
 import { Sleeper } from "./sleeper.ts";
+import type { SpawnOptions } from "./spawn-options.ts";
 import { Supervisor } from "./supervisor.ts";
 
 const PID_KEY = "sys/pid";
 /** Pids written off ahead for processes that leave no record, so that none is used twice. */
 const PID_BLOCK = 256;
-
-export interface SpawnOptions {
-  readonly name?: string;
-  readonly input?: unknown;
-  /** Narrows the parent's rights; without it the child has the same. */
-  readonly grants?: readonly Grant[];
-  /** Moved out of the parent's account. */
-  readonly budget?: Amounts;
-  /** What bounds it beside its budget. */
-  readonly limits?: ProcessLimits;
-  /** Without a journal the process is faster and ends with its host. */
-  readonly durable?: boolean;
-  /** Path of the group that it is started in; its parent's unless given. */
-  readonly group?: string;
-  /** What it is for: rights beyond the role are not given. */
-  readonly role?: Role;
-  readonly tier?: Tier;
-  readonly restart?: Restart | RestartPolicy;
-  readonly strategy?: Strategy;
-  readonly faults?: FaultPolicies;
-  /** What it is about, for whoever lists processes. */
-  readonly ref?: string;
-  /** Changes that belong into the commit of the spawn. */
-  readonly along?: (pid: Pid) => Along;
-  /** On whose order the kernel starts it, as `schedule 3`. */
-  readonly cause?: string;
-  /** Goes along with that commit. */
-  readonly rider?: Rider | undefined;
-}
 
 /** What the table needs of the kernel to run a program. */
 export interface ProcessRunner {
@@ -291,6 +262,7 @@ export class ProcessTable {
     const above = options.group === undefined ? parent.account : this.groups.accountOf(options.group);
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
+    const { view = parent.identity.view } = options;
     const identity: ProcessIdentity = {
       pid,
       ppid: parent.pid,
@@ -313,6 +285,7 @@ export class ProcessTable {
       ...(options.ref === undefined ? {} : { ref: options.ref }),
       ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
       ...(options.faults === undefined ? {} : { faults: options.faults }),
+      ...(view === undefined ? {} : { view }),
     };
     let { capability } = parent;
     if (options.role !== undefined)

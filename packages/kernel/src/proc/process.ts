@@ -17,6 +17,7 @@ import type { Program, ProgramSource } from "./program.ts";
 import type { FaultCounts, FaultPolicies } from "./fault.ts";
 import type { Restart, Strategy } from "./restart.ts";
 import type { Role, Tier } from "./role.ts";
+import type { View } from "./view.ts";
 
 /** HUP, USR1, USR2 and CHLD end nothing: only who listens hears them. */
 export const SIGNALS = { HUP: 1, INT: 2, KILL: 9, USR1: 10, USR2: 12, TERM: 15, CHLD: 17, CONT: 18, STOP: 19 } as const;
@@ -91,6 +92,8 @@ export interface ProcessIdentity {
   readonly cause?: string;
   /** What becomes of each kind of failure. */
   readonly faults?: FaultPolicies;
+  /** Where it sees a copy of its own. */
+  readonly view?: View;
   /** It is a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
 }

@@ -48,7 +48,7 @@ export function needsOf(right: string, more: readonly Need[], target: Target): r
       ? []
       : [
           ...second.located.hops.map((hop) => ({ right: "fs.stat", resource: hop })),
-          { right: second.right, resource: second.located.path },
+          { right: second.right, resource: second.resource },
         ]),
   ];
 }

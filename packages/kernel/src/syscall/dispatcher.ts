@@ -260,7 +260,7 @@ export class Dispatcher {
     const { right, audited } = row;
     const { resource, second } = target;
     const shown = shorten(audited === undefined ? args : audited(args));
-    const to = second === undefined ? {} : { to: second.located.path };
+    const to = second === undefined ? {} : { to: second.resource };
     return this.#host.audit.draft({ pid, user, call: name, payload: { right, resource, args: { ...shown, ...to } } });
   }
 

@@ -29,6 +29,7 @@ import type { TriggerTable } from "../proc/trigger-table.ts";
 import type { ServiceTable } from "../service/service-table.ts";
 import type { SeatTable } from "../proc/seat-table.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
+import type { ViewTable } from "../proc/view.ts";
 import type { Process } from "../proc/process.ts";
 import type { Program, ProgramSource } from "../proc/program.ts";
 import type { Tool } from "../abi/tool.ts";
@@ -66,6 +67,7 @@ export interface Host {
   readonly artifacts: ArtifactTable;
   readonly services: ServiceTable;
   readonly locks: LockTable;
+  readonly views: ViewTable;
   readonly caretaker: Caretaker;
   readonly seats: SeatTable;
   readonly passes: PassAuthority | undefined;

@@ -8,6 +8,7 @@ import { isKernelError } from "../base/errno.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
 import type { ProcessSummary } from "../proc/summary.ts";
+import type { TreeChange } from "../vfs/tree.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { SpawnArgs } from "./rows-process.ts";
 import type { SyscallArgs, SyscallName, SyscallResult } from "./table.ts";
@@ -40,6 +41,12 @@ export interface Files {
   setattr(path: string, change: Omit<SyscallArgs<"setattr">, "path">): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   copy(from: string, to: string): Promise<WriteResult>;
+  /** Copies a file or a tree as it is at one moment; both share their content until one is changed. */
+  clone(from: string, to: string): Promise<void>;
+  /** What must be done to the first tree to make it like the second. */
+  compare(from: string, to: string): Promise<readonly TreeChange[]>;
+  /** Makes the second tree like the first, in one commit; what was done. */
+  restore(from: string, to: string): Promise<readonly TreeChange[]>;
   unlink(path: string, options?: { readonly recursive?: boolean }): Promise<void>;
   open(path: string, rights: readonly ("read" | "write")[]): Promise<Handle>;
   watch(
@@ -190,6 +197,9 @@ function bindFiles(call: Os["call"]): Files {
     setattr: async (path, change) => call("setattr", { path, ...change }),
     rename: async (from, to) => call("rename", { from, to }),
     copy: async (from, to) => call("copy", { from, to }),
+    clone: async (from, to) => call("cloneTree", { from, to }),
+    compare: async (from, to) => call("compareTrees", { from, to }),
+    restore: async (from, to) => call("restoreTree", { from, to }),
     unlink: async (path, options = {}) => call("unlink", { path, ...options }),
     open: async (path, rights) => toHandle(call, await call("open", { path, rights })),
     watch: (glob, options = {}) => stream(call("watch", { glob, ...options })),

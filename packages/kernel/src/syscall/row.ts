@@ -17,7 +17,7 @@ export interface Target {
   readonly resource: string;
   readonly located?: Located;
   /** A second object and its right, as of `rename` and `copy`. */
-  readonly second?: { readonly right: string; readonly located: Located };
+  readonly second?: { readonly right: string; readonly located: Located; readonly resource: string };
 }
 
 export interface Row<Args, Result> {
@@ -93,27 +93,6 @@ export const args = (properties: Readonly<Record<string, Schema>>, required: rea
   required,
   additionalProperties: false,
 });
-
-/** Resolves the path of a call; what is cached costs no promise. */
-export function locate(host: Host, caller: Process, at: string, follow = true): Located | Promise<Located> {
-  const known = follow ? host.fs.namespace.known(at) : undefined;
-  return known ?? host.fs.namespace.resolve(at, caller.pid, follow);
-}
-
-export const pathTarget =
-  (follow = true) =>
-  (host: Host, caller: Process, { path: at }: { readonly path: string }): Target | Promise<Target> => {
-    const located = locate(host, caller, at, follow);
-    return located instanceof Promise ? located.then(toTarget) : toTarget(located);
-  };
-
-const toTarget = (located: Located): Target => ({ resource: located.path, located });
-
-/** The located object of a path row; the dispatcher has put it there. */
-export function locatedOf(target: Target): Located {
-  if (target.located === undefined) throw new TypeError("a path row was dispatched without its target");
-  return target.located;
-}
 
 const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;
 

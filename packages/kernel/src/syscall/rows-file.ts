@@ -9,6 +9,7 @@ import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
+import { realPath, seenPath } from "../proc/view.ts";
 import type { Rider } from "../ipc/committer.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
 import type { Writer } from "../vfs/inode-store.ts";
@@ -16,18 +17,13 @@ import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
 import { type Need, assertMay, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
 import type { Host } from "./host.ts";
-import { type Target, args, bytes, integer, locate, locatedOf, path, pathTarget, row, text, flag } from "./row.ts";
+import { locate, locatedOf, pathTarget, second, twoPaths, writerOf } from "./path-target.ts";
+import { args, bytes, integer, path, row, text, flag } from "./row.ts";
 
 export interface At {
   readonly path: string;
 }
 type Range = { readonly offset?: number; readonly length?: number };
-
-const writerOf = (caller: Process, rider?: Rider): Writer => ({
-  pid: caller.pid,
-  user: caller.identity.user,
-  rider,
-});
 
 /** With a fencing number, content is written only while the lock of that grant is held. */
 const fenced = (
@@ -55,22 +51,6 @@ const sizeOf = ({
   readonly path?: string;
 }): Readonly<Record<string, unknown>> => ({ ...rest, bytes: content.length });
 
-function twoPaths(right: string, follow: boolean) {
-  return async (
-    host: Host,
-    caller: Process,
-    { from, to }: { readonly from: string; readonly to: string },
-  ): Promise<Target> => {
-    const located = await locate(host, caller, from, follow);
-    return { resource: located.path, located, second: { right, located: await locate(host, caller, to, follow) } };
-  };
-}
-
-const second = (target: Target): NonNullable<Target["second"]>["located"] => {
-  if (target.second === undefined) throw new TypeError("a two-path row was dispatched without its second target");
-  return target.second.located;
-};
-
 /**
  * What was checked when a handle was opened holds until rights change; what depends on more, such as the time or a
  * number of uses, is looked at with each call.
@@ -93,9 +73,15 @@ function handleOf(caller: Process, fd: Fd, right?: "read" | "write"): OpenFile {
   return file;
 }
 
-async function withLock(host: Host, stat: FileStat | Promise<FileStat>): Promise<FileStat> {
-  const found = await stat;
-  const [lock] = host.locks.list(found.path);
+/** What a path is, by the name that the caller has for it, with its lock if that was asked for. */
+async function shownTo(
+  host: Host,
+  stat: FileStat | Promise<FileStat>,
+  path: VfsPath,
+  withLock: boolean,
+): Promise<FileStat> {
+  const found = { ...(await stat), path };
+  const [lock] = withLock ? host.locks.list(path) : [];
   return lock === undefined ? found : { ...found, lock };
 }
 
@@ -117,9 +103,11 @@ export const FILE_ROWS = {
     summary: "what a path is, with its attributes and, if asked, who holds a lock of it",
     schema: args({ path, noFollow: flag, lock: flag }, ["path"]),
     target: (host, caller, a) => pathTarget(a.noFollow !== true)(host, caller, a),
-    handle: (host, _caller, a, target) => {
+    handle: (host, caller, a, target) => {
       const stat = host.fs.stat(locatedOf(target));
-      return a.lock === true ? withLock(host, stat) : stat;
+      if (a.lock === true || caller.identity.view !== undefined)
+        return shownTo(host, stat, target.resource as VfsPath, a.lock === true);
+      return stat;
     },
   }),
   readdir: row<At & { readonly limit?: number; readonly after?: string }, Promise<readonly DirEntry[]>>({
@@ -250,7 +238,7 @@ export const FILE_ROWS = {
     target: pathTarget(false),
     handle: (host, caller, a, target, draft) => {
       const mayRemove = (at: VfsPath): Promise<void> =>
-        assertMay(host, caller, "unlink", { right: "fs.write", resource: at });
+        assertMay(host, caller, "unlink", { right: "fs.write", resource: seenPath(caller, at) });
       const options = { recursive: a.recursive === true, ...(isFree(host, caller) ? {} : { assertMay: mayRemove }) };
       return host.fs.unlink(locatedOf(target), options, writerOf(caller, draft));
     },
@@ -285,9 +273,14 @@ export const FILE_ROWS = {
       const { capability } = caller;
       // What depends on more than the rights themselves, such as the time or a policy, is looked at with each use.
       const isFixed =
-        !isGoverned(host, caller) && a.rights.every((right) => capability.isFixed(`fs.${right}`, located.path));
+        !isGoverned(host, caller) && a.rights.every((right) => capability.isFixed(`fs.${right}`, target.resource));
       const checkedAt = isFixed ? capability.version : -1;
-      caller.files.set(fd, { inode: located.inode, path: located.path, rights: new Set(a.rights), checkedAt });
+      caller.files.set(fd, {
+        inode: located.inode,
+        path: target.resource as VfsPath,
+        rights: new Set(a.rights),
+        checkedAt,
+      });
       return fd;
     },
   }),
@@ -370,7 +363,11 @@ export const FILE_ROWS = {
     schema: args({ glob: { type: "string", format: "glob", maxLength: 4096 }, after: integer }, ["glob"]),
     target: (_host, _caller, { glob }) => ({ resource: toGlobPath(glob) }),
     handle: (host, caller, a) =>
-      visibleTo(host, caller, host.bus.subscribe({ classes: ["fs"], ...a, glob: toGlobPath(a.glob) })),
+      visibleTo(
+        host,
+        caller,
+        host.bus.subscribe({ classes: ["fs"], ...a, glob: realPath(caller, toGlobPath(a.glob)) }),
+      ),
   }),
 } as const;
 
@@ -396,7 +393,7 @@ function toGlobPath(glob: string): VfsPath {
 const FILE_RIGHTS = ["fs.stat", "fs.list", "fs.read", "fs.write", "fs.exec"] as const;
 
 /** A move must not give the mover a right on anything that it did not have where it was. */
-async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsPath): Promise<void> {
+export async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsPath): Promise<void> {
   let left = LIMITS.pageMax;
   const visit = async (old: VfsPath, next: VfsPath): Promise<void> => {
     if (left-- <= 0)
@@ -406,9 +403,10 @@ async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsP
         { path: from.path },
       );
     for (const right of FILE_RIGHTS) {
-      const why = await obstacleTo(host, caller, "rename", { right, resource: old });
-      if (why !== undefined && (await obstacleTo(host, caller, "rename", { right, resource: next })) === undefined)
-        throw refused(host, caller, "rename", { right, resource: old }, why);
+      const [one, two] = [seenPath(caller, old), seenPath(caller, next)];
+      const why = await obstacleTo(host, caller, "rename", { right, resource: one });
+      if (why !== undefined && (await obstacleTo(host, caller, "rename", { right, resource: two })) === undefined)
+        throw refused(host, caller, "rename", { right, resource: one }, why);
     }
     const entry = await locate(host, caller, old, false);
     if (entry.kind !== "inode" || entry.inode.attributes.type !== "directory") return;
@@ -417,6 +415,8 @@ async function assertNoGain(host: Host, caller: Process, from: Located, to: VfsP
   };
   await visit(from.path, to);
 }
+
+const oldOf = (oldPath: unknown): { readonly oldPath?: unknown } => (oldPath === undefined ? {} : { oldPath });
 
 /** A watcher sees only what it may stat, and of a move only the end that it may. */
 async function* visibleTo(
@@ -427,13 +427,19 @@ async function* visibleTo(
   const maySee = async (path: unknown): Promise<boolean> =>
     typeof path === "string" &&
     (await obstacleTo(host, caller, "watch", { right: "fs.stat", resource: path })) === undefined;
-  for await (const event of events) {
+  const { view } = caller.identity;
+  const seen = (path: unknown): unknown => (typeof path === "string" ? seenPath(caller, path as VfsPath) : path);
+  for await (const raw of events) {
+    const event =
+      view === undefined
+        ? raw
+        : { ...raw, data: { ...raw.data, path: seen(raw.data["path"]), ...oldOf(seen(raw.data["oldPath"])) } };
     if (isFree(host, caller)) {
       yield event;
       continue;
     }
     const { path, oldPath, ...data } = event.data;
-    const seen = { ...((await maySee(path)) ? { path } : {}), ...((await maySee(oldPath)) ? { oldPath } : {}) };
-    if (Object.keys(seen).length > 0) yield { ...event, data: { ...data, ...seen } };
+    const visible = { ...((await maySee(path)) ? { path } : {}), ...((await maySee(oldPath)) ? { oldPath } : {}) };
+    if (Object.keys(visible).length > 0) yield { ...event, data: { ...data, ...visible } };
   }
 }

@@ -6,10 +6,12 @@ import type { JsonValue } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, toPath } from "../base/path.ts";
 import type { LockRequest } from "../lock/lock-table.ts";
+import { seenPath } from "../proc/view.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, flag, integer, locate, place, row } from "./row.ts";
+import { type AtPlace, type Target, args, flag, integer, place, row } from "./row.ts";
+import { locate } from "./path-target.ts";
 
 /** Where locks are that have a name and no file. */
 export const LOCKS = "/sys/locks";
@@ -22,7 +24,7 @@ type At = { readonly path: string };
 
 async function onLock(host: Host, caller: Process, a: At): Promise<Target> {
   if (a.path.startsWith("/") && !a.path.startsWith(`${LOCKS}/`))
-    return { resource: (await locate(host, caller, toPath(a.path))).path };
+    return { resource: seenPath(caller, (await locate(host, caller, toPath(a.path))).path) };
   const path = toPath(a.path, toPath(LOCKS));
   if (path.startsWith(`${LOCKS}/`)) return { resource: path };
   throw new KernelError("EINVAL", `${JSON.stringify(a.path)} is no name of a lock; it leads out of ${LOCKS}`);

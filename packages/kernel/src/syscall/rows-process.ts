@@ -31,12 +31,16 @@ import {
   flag,
   integer,
   onProcess,
+  path,
   pid,
   place,
   processOf,
   row,
   text,
 } from "./row.ts";
+import { locate, writerOf } from "./path-target.ts";
+import { toPath } from "../base/path.ts";
+import { type ViewTable, seenPath } from "../proc/view.ts";
 
 export interface SpawnArgs extends AtPlace, Ordered {
   /**
@@ -62,6 +66,8 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly faults?: FaultPolicies;
   /** What it is about, as `order/7`, for whoever lists processes. */
   readonly ref?: string;
+  /** A directory that it sees as a copy of its own, which is brought in or thrown away afterwards. */
+  readonly view?: string;
   /** Makes it a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
 }
@@ -117,6 +123,8 @@ async function spawn(
   const program = await programOf(host, caller, a.program, a.input);
   const input = program.accept === undefined ? a.input : program.accept(a.input);
   const { [ORDER]: order } = a;
+  const view = a.view === undefined ? undefined : await openView(host, caller, a.view);
+  const along = order?.along ?? record;
   const process = await host.processes.spawn(caller, program, {
     ...(a.name === undefined ? {} : { name: a.name }),
     ...(input === undefined ? {} : { input }),
@@ -132,10 +140,27 @@ async function spawn(
     ...(a.faults === undefined ? {} : { faults: a.faults }),
     ...(a.ref === undefined ? {} : { ref: a.ref }),
     ...(order === undefined ? {} : { cause: order.cause }),
-    along: order?.along ?? record,
+    ...(view === undefined ? {} : { view: view.view }),
+    along:
+      view === undefined
+        ? along
+        : (pid) => {
+            const more = along(pid);
+            return { ...more, puts: [...(more.puts ?? []), ...view.puts(pid)] };
+          },
     rider: draft,
   });
+  view?.opened(process.pid);
   return process.pid;
+}
+
+/** A view of a directory as the caller has it, links followed. */
+async function openView(host: Host, caller: Process, at: string): Promise<Awaited<ReturnType<ViewTable["open"]>>> {
+  const located = await locate(host, caller, at);
+  const seen = seenPath(caller, located.path);
+  // What a link leads to is another directory than the one that was named.
+  if (seen !== toPath(at)) await assertMay(host, caller, "spawn", { right: "fs.read", resource: seen });
+  return host.views.open(seen, located, writerOf(caller));
 }
 
 /** The program of a process that its host, not somebody's call, runs again. */
@@ -221,6 +246,7 @@ export const PROCESS_ROWS = {
         strategy: { type: "string", enum: STRATEGIES },
         faults: FAULTS_SCHEMA,
         ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+        view: path,
       },
       ["program"],
     ),
@@ -229,7 +255,10 @@ export const PROCESS_ROWS = {
       const { name, module } = sourceFor(caller, program);
       return { resource: name ?? module ?? "" };
     },
-    alsoNeeds: ({ group }) => (group === undefined ? [] : [{ right: "group.join", resource: `/sys/groups/${group}` }]),
+    alsoNeeds: ({ group, view }) => [
+      ...(group === undefined ? [] : [{ right: "group.join", resource: `/sys/groups/${group}` }]),
+      ...(view === undefined ? [] : [{ right: "fs.read", resource: toPath(view) }]),
+    ],
     audited: ({ program: _program, input: _input, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))

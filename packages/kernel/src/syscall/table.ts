@@ -2,7 +2,8 @@
 
 import type { Located } from "../vfs/namespace.ts";
 import { KernelError } from "../base/errno.ts";
-import { type Row, anything, args, locatedOf, path, pathTarget, row } from "./row.ts";
+import { locatedOf, pathTarget } from "./path-target.ts";
+import { type Row, anything, args, path, row } from "./row.ts";
 import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
 import { FILE_ROWS } from "./rows-file.ts";
@@ -20,6 +21,7 @@ import { RIGHT_ROWS } from "./rows-rights.ts";
 import { SELF_ROWS } from "./rows-self.ts";
 import { SERVICE_ROWS } from "./rows-service.ts";
 import { STORE_ROWS } from "./rows-store.ts";
+import { TREE_ROWS } from "./rows-tree.ts";
 import { WORK_ROWS } from "./rows-work.ts";
 
 const EXEC_ROWS = {
@@ -38,6 +40,7 @@ const EXEC_ROWS = {
 
 export const SYSCALLS = {
   ...FILE_ROWS,
+  ...TREE_ROWS,
   ...PROCESS_ROWS,
   ...SELF_ROWS,
   ...WORK_ROWS,

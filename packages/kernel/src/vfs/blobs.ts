@@ -32,7 +32,7 @@ export class Blobs implements ObjectStore {
     try {
       // Which content it is is known only afterwards.
       const id = await this.#store.put(bytes);
-      this.#remember(id);
+      this.remember(id);
       await this.#leaving.get(id);
       if (this.#left.has(id)) await this.#store.put(bytes);
       return id;
@@ -71,7 +71,8 @@ export class Blobs implements ObjectStore {
     return (this.#stored.get(id) ?? this.#forgotten) >= than;
   }
 
-  #remember(id: ContentId): void {
+  /** Content is about to be named once more, by a commit that checks that it is named now. */
+  remember(id: ContentId): void {
     // Behind those that were stored before it.
     this.#stored.delete(id);
     this.#stored.set(id, this.#clock.monotonic());

@@ -39,8 +39,12 @@ import {
 } from "./path-error.ts";
 import { contentOf } from "./provider.ts";
 import { PathLocks } from "../lock/path-locks.ts";
+import type { Blobs } from "./blobs.ts";
+import { TreeStore } from "./tree-store.ts";
 
 export class FileSystem {
+  /** Trees as wholes: copies, differences, merges. */
+  readonly trees: TreeStore;
   readonly #pathLocks = new PathLocks();
   readonly namespace: Namespace;
   readonly #store: Metastore;
@@ -50,13 +54,14 @@ export class FileSystem {
   readonly #inodes: InodeStore;
   #directoryRenames: Promise<unknown> = Promise.resolve();
 
-  constructor(store: Metastore, objects: ObjectStore, platform: Platform, committer: Committer) {
+  constructor(store: Metastore, objects: Blobs, platform: Platform, committer: Committer) {
     this.namespace = new Namespace(store);
     this.#store = store;
     this.#objects = objects;
     this.#platform = platform;
     this.#committer = committer;
     this.#inodes = new InodeStore(this.namespace, store, committer);
+    this.trees = new TreeStore({ store, blobs: objects, platform }, this.namespace, this.#inodes, committer);
   }
 
   /** Takes the inodes over from the store. */

@@ -71,6 +71,15 @@ export class InodeStore {
     for await (const { key } of entriesOf(this.#store, "o/")) await this.forgetContent(toIno(Number(key.slice(2))));
   }
 
+  takeIno(): Ino {
+    return toIno(this.#nextIno++);
+  }
+
+  /** What records which numbers are taken. */
+  get inoPut(): { readonly key: string; readonly value: string } {
+    return { key: INO_KEY, value: String(this.#nextIno) };
+  }
+
   async makeEntry(
     at: Located & { readonly kind: "missing" },
     entry: NewEntry,
@@ -92,7 +101,7 @@ export class InodeStore {
     let path = at.within.at;
     for (const [index, name] of names.entries()) {
       const isLast = index === names.length - 1;
-      const ino = toIno(this.#nextIno++);
+      const ino = this.takeIno();
       const attributes: Attributes = {
         type: isLast ? entry.type : "directory",
         size: isLast ? content.size : 0,
@@ -123,7 +132,7 @@ export class InodeStore {
       );
       parent = ino;
     }
-    puts.push({ key: INO_KEY, value: String(this.#nextIno) });
+    puts.push(this.inoPut);
     for (const extent of content.puts)
       puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
     // Whoever looks from now on gets these objects, and whoever changes them waits for the commit.

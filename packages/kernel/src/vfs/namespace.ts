@@ -90,9 +90,13 @@ export class Namespace {
     return this.#aliases.get(path);
   }
 
-  /** Finds what a path is. The last name is followed when it is a link, unless `follow` is false. */
-  async resolve(text: string, viewer: Pid, follow = true): Promise<Located> {
-    const known = follow ? this.known(text) : undefined;
+  /**
+   * Finds what a path is. The last name is followed when it is a link, unless `follow` is false.
+   * @param redirect where the path behind a link is for this viewer
+   */
+  async resolve(text: string, viewer: Pid, follow = true, redirect?: (path: string) => string): Promise<Located> {
+    // Where links lead is not the same for everybody.
+    const known = !follow ? undefined : redirect === undefined ? this.known(text) : this.#routes.get(text);
     if (known !== undefined) return known;
     const hops: VfsPath[] = [];
     const epoch = this.#epoch;
@@ -102,7 +106,8 @@ export class Namespace {
       if (step.kind === "found") {
         const located = hops.length === 0 ? step.located : { ...step.located, hops };
         // Only what is stable may be remembered: a virtual node is made anew for each look.
-        if (follow && epoch === this.#epoch && (located.kind === "inode" || located.kind === "foreign"))
+        const isShared = redirect === undefined || hops.length === 0;
+        if (follow && isShared && epoch === this.#epoch && (located.kind === "inode" || located.kind === "foreign"))
           this.#remember(text, located);
         return located;
       }
@@ -112,7 +117,7 @@ export class Namespace {
           path: text,
         });
       }
-      path = step.next;
+      path = redirect === undefined ? step.next : toPath(redirect(step.next));
     }
   }
 
@@ -202,13 +207,23 @@ export class Namespace {
   async inode(ino: Ino): Promise<Inode> {
     const cached = this.#inodes.get(ino);
     if (cached !== undefined) return cached;
-    const entry = await this.#store.get(inodeKey(ino));
+    const inode = await this.read(ino);
     // Another call may have read it during the await: there is one object per ino.
     const raced = this.#inodes.get(ino);
     if (raced !== undefined) return raced;
-    const inode = entry === undefined ? rootOrCorrupt(ino) : decodeInode(ino, entry);
     this.adopt(inode);
     return inode;
+  }
+
+  /** The object of an ino, if it is in memory. */
+  peek(ino: Ino): Inode | undefined {
+    return this.#inodes.get(ino);
+  }
+
+  /** An inode as the store has it. */
+  async read(ino: Ino): Promise<Inode> {
+    const entry = await this.#store.get(inodeKey(ino));
+    return entry === undefined ? rootOrCorrupt(ino) : decodeInode(ino, entry);
   }
 
   /** Takes a freshly created inode in. */

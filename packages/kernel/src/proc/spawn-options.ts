@@ -1,0 +1,43 @@
+// What a process is started with.
+
+import type { Pid } from "../base/id.ts";
+import type { ProcessLimits } from "../budget/limits.ts";
+import type { Amounts } from "../budget/resource.ts";
+import type { Grant } from "../cap/grant.ts";
+import type { Rider } from "../ipc/committer.ts";
+import type { Along } from "./action.ts";
+import type { FaultPolicies } from "./fault.ts";
+import type { Restart, RestartPolicy, Strategy } from "./restart.ts";
+import type { Role, Tier } from "./role.ts";
+import type { View } from "./view.ts";
+
+export interface SpawnOptions {
+  readonly name?: string;
+  readonly input?: unknown;
+  /** Narrows the parent's rights; without it the child has the same. */
+  readonly grants?: readonly Grant[];
+  /** Moved out of the parent's account. */
+  readonly budget?: Amounts;
+  /** What bounds it beside its budget. */
+  readonly limits?: ProcessLimits;
+  /** Without a journal the process is faster and ends with its host. */
+  readonly durable?: boolean;
+  /** Path of the group that it is started in; its parent's unless given. */
+  readonly group?: string;
+  /** What it is for: rights beyond the role are not given. */
+  readonly role?: Role;
+  readonly tier?: Tier;
+  readonly restart?: Restart | RestartPolicy;
+  readonly strategy?: Strategy;
+  readonly faults?: FaultPolicies;
+  /** What it is about, for whoever lists processes. */
+  readonly ref?: string;
+  /** Where it sees a copy of its own; its parent's view unless given. */
+  readonly view?: View;
+  /** Changes that belong into the commit of the spawn. */
+  readonly along?: (pid: Pid) => Along;
+  /** On whose order the kernel starts it, as `schedule 3`. */
+  readonly cause?: string;
+  /** Goes along with that commit. */
+  readonly rider?: Rider | undefined;
+}

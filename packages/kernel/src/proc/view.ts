@@ -1,0 +1,215 @@
+// Views: a process works on a copy of a tree as if it were the tree itself, and what it has changed is brought in, or
+// thrown away, when it is done.
+//
+// V1  A view is the tree at one moment, twice: as it was then, and as the process has it. Neither is where anybody looks.
+// V2  The view of a process is its children's too. Its rights are those on the tree that it sees.
+// V3  What it has changed is brought in whole, or nothing of it, if something else has happened at the same places.
+
+import { entriesOf } from "../abi/entries.ts";
+import type { Batch } from "../abi/metastore.ts";
+import { KernelError } from "../base/errno.ts";
+import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
+import { type VfsPath, toPath } from "../base/path.ts";
+import type { Committer } from "../ipc/committer.ts";
+import type { FileSystem } from "../vfs/filesystem.ts";
+import type { Writer } from "../vfs/inode-store.ts";
+import type { Located } from "../vfs/namespace.ts";
+import type { TreeChange } from "../vfs/tree.ts";
+import type { TreeMerge } from "../vfs/tree-store.ts";
+import type { Process } from "./process.ts";
+
+/** Where a process sees something else than others. */
+export interface View {
+  /** The path at which it sees its copy. */
+  readonly at: VfsPath;
+  /** Where that copy is. */
+  readonly dir: VfsPath;
+}
+
+export interface ViewRecord {
+  readonly pid: Pid;
+  readonly at: VfsPath;
+  /** The tree that it is a view of. */
+  readonly of: VfsPath;
+  /** Where its two copies are. */
+  readonly dir: VfsPath;
+  /** Wall-clock milliseconds. */
+  readonly created: number;
+}
+
+export interface ViewParts {
+  readonly committer: Committer;
+  readonly fs: FileSystem;
+  readonly recall: (pid: Pid) => Promise<Process | undefined>;
+}
+
+const FORMAT = 1;
+const PREFIX = "vw/";
+const NEXT_KEY = "sys/view";
+const HOME = toPath("/var/views");
+const keyOf = (pid: Pid): string => `${PREFIX}${String(pid).padStart(10, "0")}`;
+const isIn = (path: string, top: string): boolean => path === top || path.startsWith(top === "/" ? top : `${top}/`);
+const moved = (path: string, from: string, to: string): VfsPath =>
+  toPath(`${to}/${path.slice(from === "/" ? 0 : from.length)}`);
+
+/** The path that a process means by one: in its view, or the same. */
+export function realPath({ identity: { view } }: Process, path: string): string {
+  if (view === undefined) return path;
+  const normal = toPath(path);
+  return isIn(normal, view.at) ? moved(normal, view.at, view.dir) : normal;
+}
+
+/** What a process calls a path. */
+export function seenPath({ identity: { view } }: Process, path: VfsPath): VfsPath {
+  return view !== undefined && isIn(path, view.dir) ? moved(path, view.dir, view.at) : path;
+}
+
+export class ViewTable {
+  readonly #parts: ViewParts;
+  readonly #views = new Map<Pid, ViewRecord>();
+  #next = 1;
+
+  constructor(parts: ViewParts) {
+    this.#parts = parts;
+  }
+
+  /** Brings the views back, and clears away what no process has come to use. */
+  async boot(): Promise<void> {
+    const { committer, fs } = this.#parts;
+    this.#next = Number((await committer.store.get(NEXT_KEY))?.value ?? 1);
+    for await (const { value } of entriesOf(committer.store, PREFIX)) {
+      const view = decode(String(value));
+      this.#views.set(view.pid, view);
+    }
+    const home = await fs.namespace.resolve(HOME, PID_OWNER);
+    if (home.kind !== "inode") return;
+    const known = new Set([...this.#views.values()].map(({ dir }) => dir.slice(HOME.length + 1)));
+    for (const { name } of await fs.readdir(home, PID_OWNER, {}))
+      if (!known.has(name)) await this.#clear(toPath(`${HOME}/${name}`), { pid: PID_OWNER, user: "owner" });
+  }
+
+  get all(): readonly ViewRecord[] {
+    return [...this.#views.values()];
+  }
+
+  /**
+   * Makes a view of a tree for a process that is about to be started.
+   * @param at what the process will call the tree
+   * @throws {ENOTDIR} it is no directory · {ENOTSUP} it is mounted from elsewhere · {E2BIG} it is too large
+   */
+  async open(
+    at: VfsPath,
+    tree: Located,
+    writer: Writer,
+  ): Promise<{
+    readonly view: View;
+    readonly puts: (pid: Pid) => NonNullable<Batch["puts"]>;
+    readonly opened: (pid: Pid) => void;
+  }> {
+    const { committer, fs } = this.#parts;
+    if (tree.kind === "inode" && tree.inode.attributes.type !== "directory")
+      throw new KernelError("ENOTDIR", `a view is of a directory, ${at} is none`, { path: at });
+    if (tree.kind === "inode" && isIn(HOME, tree.path) && tree.path !== HOME)
+      throw new KernelError("EINVAL", `${at} holds the views themselves; take a directory below it`, { path: at });
+    const dir = toPath(`${HOME}/${this.#next++}`);
+    const find = (path: string): Promise<Located> => fs.namespace.resolve(path, PID_OWNER);
+    const own: Writer = { pid: writer.pid, user: writer.user };
+    try {
+      await fs.create(await find(dir), { type: "directory" }, own);
+      await fs.trees.clone(tree, await find(`${dir}/base`), own);
+      await fs.trees.clone(await find(`${dir}/base`), await find(`${dir}/work`), own);
+    } catch (error) {
+      await this.#clear(dir, own).catch(() => undefined);
+      throw error;
+    }
+    const recordOf = (pid: Pid): ViewRecord => ({ pid, at, of: tree.path, dir, created: committer.now() });
+    return {
+      view: { at, dir: toPath(`${dir}/work`) },
+      puts: (pid) => [
+        { key: keyOf(pid), value: JSON.stringify({ v: FORMAT, ...recordOf(pid) }) },
+        { key: NEXT_KEY, value: String(this.#next) },
+      ],
+      opened: (pid) => void this.#views.set(pid, recordOf(pid)),
+    };
+  }
+
+  /** What the process has changed. */
+  async changes(pid: Pid): Promise<readonly TreeChange[]> {
+    const { base, work } = await this.#copiesOf(this.#of(pid));
+    return this.#parts.fs.trees.diff(base, work);
+  }
+
+  /**
+   * Brings what the process has changed into the tree, and ends the view; with conflicts nothing happens.
+   * @param assertMay throws for a path that the caller may not change
+   * @throws {EBUSY} the process lives
+   */
+  async apply(pid: Pid, writer: Writer, assertMay: (path: VfsPath) => Promise<void>): Promise<TreeMerge> {
+    const view = this.#of(pid);
+    await this.#assertOver(view);
+    const { fs } = this.#parts;
+    const { base, work } = await this.#copiesOf(view);
+    const merged = await fs.trees.merge(await fs.namespace.resolve(view.of, PID_OWNER), base, work, writer, assertMay);
+    if (merged.conflicts.length === 0) await this.#end(view, writer);
+    return merged;
+  }
+
+  /**
+   * Throws away what the process has changed.
+   * @throws {EBUSY} the process lives
+   */
+  async discard(pid: Pid, writer: Writer): Promise<void> {
+    const view = this.#of(pid);
+    await this.#assertOver(view);
+    await this.#end(view, writer);
+  }
+
+  /** Ends the view of a process whose record is deleted. */
+  async forget(pid: Pid): Promise<void> {
+    const view = this.#views.get(pid);
+    if (view !== undefined) await this.#end(view, { pid: PID_OWNER, user: "owner" });
+  }
+
+  #of(pid: Pid): ViewRecord {
+    const view = this.#views.get(pid);
+    if (view === undefined)
+      throw new KernelError("ENOENT", `process ${pid} was not started with a view of its own, or that has ended`, {
+        pid,
+      });
+    return view;
+  }
+
+  async #assertOver({ pid }: ViewRecord): Promise<void> {
+    const process = await this.#parts.recall(pid);
+    if (process !== undefined && !process.hasEnded)
+      throw new KernelError("EBUSY", `process ${pid} still works on it; wait for its end, or end it`, { pid });
+  }
+
+  async #copiesOf({ dir }: ViewRecord): Promise<{ readonly base: Located; readonly work: Located }> {
+    const { namespace } = this.#parts.fs;
+    return {
+      base: await namespace.resolve(`${dir}/base`, PID_OWNER),
+      work: await namespace.resolve(`${dir}/work`, PID_OWNER),
+    };
+  }
+
+  async #end(view: ViewRecord, writer: Writer): Promise<void> {
+    await this.#parts.committer.commit({ deletes: [keyOf(view.pid)] }, undefined, writer.rider);
+    this.#views.delete(view.pid);
+    await this.#clear(view.dir, writer);
+  }
+
+  async #clear(dir: VfsPath, { pid, user }: Writer): Promise<void> {
+    const { fs } = this.#parts;
+    const located = await fs.namespace.resolve(dir, PID_OWNER);
+    if (located.kind === "inode") await fs.unlink(located, { recursive: true }, { pid, user });
+  }
+}
+
+function decode(text: string): ViewRecord {
+  // Written by `open` only.
+  const { v, ...record } = JSON.parse(text) as ViewRecord & { readonly v: number };
+  if (v !== FORMAT)
+    throw new KernelError("EVERSION", `a view has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
+  return { ...record, pid: toPid(record.pid) };
+}

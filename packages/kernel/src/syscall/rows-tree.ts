@@ -1,0 +1,100 @@
+// Rows about trees of files as wholes, and views of them.
+
+import { KernelError } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import type { VfsPath } from "../base/path.ts";
+import { type ViewRecord, seenPath } from "../proc/view.ts";
+import type { Process } from "../proc/process.ts";
+import type { TreeChange } from "../vfs/tree.ts";
+import type { TreeMerge } from "../vfs/tree-store.ts";
+import { assertMay, isFree } from "./policy.ts";
+import type { Host } from "./host.ts";
+import { locatedOf, second, twoPaths, writerOf } from "./path-target.ts";
+import { args, onProcess, path, pid, row } from "./row.ts";
+import { assertNoGain } from "./rows-file.ts";
+
+type Numbered = { readonly pid: Pid };
+type FromTo = { readonly from: string; readonly to: string };
+
+/** Whether a caller may change a path of a tree that it changes as a whole. */
+const changer =
+  (host: Host, caller: Process, syscall: string) =>
+  async (at: VfsPath): Promise<void> => {
+    if (!isFree(host, caller))
+      await assertMay(host, caller, syscall, { right: "fs.write", resource: seenPath(caller, at) });
+  };
+
+export const TREE_ROWS = {
+  cloneTree: row<FromTo, Promise<void>>({
+    right: "fs.read",
+    kind: "mutation",
+    summary:
+      "copies a file or a tree as it is at one moment, without its content: both share that until one is changed",
+    isChecked: true,
+    schema: args({ from: path, to: path }, ["from", "to"]),
+    target: twoPaths("fs.write", true),
+    handle: async (host, caller, _a, target, draft) => {
+      const [from, to] = [locatedOf(target), second(target)];
+      if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
+      return host.fs.trees.clone(from, to, writerOf(caller, draft));
+    },
+  }),
+  compareTrees: row<FromTo, Promise<readonly TreeChange[]>>({
+    right: "fs.read",
+    kind: "query",
+    summary: "what must be done to the first tree to make it like the second",
+    isChecked: true,
+    schema: args({ from: path, to: path }, ["from", "to"]),
+    target: twoPaths("fs.read", true),
+    handle: (host, _caller, _a, target) => host.fs.trees.diff(locatedOf(target), second(target)),
+  }),
+  restoreTree: row<FromTo, Promise<readonly TreeChange[]>>({
+    right: "fs.read",
+    kind: "mutation",
+    summary: "makes the second tree like the first, in one commit; what was done",
+    isChecked: true,
+    schema: args({ from: path, to: path }, ["from", "to"]),
+    target: twoPaths("fs.write", true),
+    handle: async (host, caller, _a, target, draft) => {
+      const [from, to] = [locatedOf(target), second(target)];
+      if (from.kind === "inode" && to.kind === "inode" && from.inode === to.inode)
+        throw new KernelError("EINVAL", "a tree cannot be restored from itself", { path: to.path });
+      const may = changer(host, caller, "restoreTree");
+      if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
+      return (await host.fs.trees.merge(to, to, from, writerOf(caller, draft), may)).changes;
+    },
+  }),
+  views: row<Record<string, never>, readonly ViewRecord[]>({
+    right: "view.read",
+    kind: "query",
+    summary: "views that processes work or have worked on, and that nobody has applied or discarded",
+    schema: args({}),
+    target: () => ({ resource: "/proc" }),
+    handle: (host) => host.views.all,
+  }),
+  viewChanges: row<Numbered, Promise<readonly TreeChange[]>>({
+    right: "view.read",
+    kind: "query",
+    summary: "what a process has changed in its view",
+    schema: args({ pid }, ["pid"]),
+    target: onProcess,
+    handle: (host, _caller, a) => host.views.changes(a.pid),
+  }),
+  applyView: row<Numbered, Promise<TreeMerge>>({
+    right: "view.apply",
+    kind: "mutation",
+    summary: "brings what a process has changed in its view into the tree, whole, or tells what stands against it",
+    schema: args({ pid }, ["pid"]),
+    target: onProcess,
+    handle: (host, caller, a, _target, draft) =>
+      host.views.apply(a.pid, writerOf(caller, draft), changer(host, caller, "applyView")),
+  }),
+  discardView: row<Numbered, Promise<void>>({
+    right: "view.apply",
+    kind: "mutation",
+    summary: "throws away what a process has changed in its view",
+    schema: args({ pid }, ["pid"]),
+    target: onProcess,
+    handle: (host, caller, a, _target, draft) => host.views.discard(a.pid, writerOf(caller, draft)),
+  }),
+} as const;
