@@ -64,7 +64,7 @@ export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/sum
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
-export { type Files, type Handle, type Os, type ServiceFace, makeOs } from "./syscall/os.ts";
+export { type Files, type Handle, type ItemOutcome, type Os, type ServiceFace, makeOs } from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";
 export {

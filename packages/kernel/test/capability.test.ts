@@ -126,6 +126,8 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   viewChanges: { pid: 2 },
   applyView: { pid: 2 },
   discardView: { pid: 2 },
+  getxattr: { path: "/home" },
+  setxattr: { path: "/home", name: "a", value: "b" },
   prune: { endedBefore: 0 },
   collect: {},
   checkStore: {},

@@ -31,6 +31,9 @@ export const LIMITS = {
   pendingBytesMax: 64 * MIB,
   /** Entries of a tree that is copied, compared or merged. */
   treeNodesMax: 50_000,
+  /** Extended attributes of one file, and characters of a value. */
+  extendedMax: 64,
+  extendedValueMax: 4096,
   /** Nesting of JSON values. */
   jsonDepthMax: 200,
   /** Entries of one page of a listing. */

@@ -4,7 +4,7 @@ import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.
 import type { KernelEvent } from "../abi/event.ts";
 import type { ModelRequest, ModelResponse } from "../abi/model.ts";
 import type { Fd, Pid, Seq } from "../base/id.ts";
-import { isKernelError } from "../base/errno.ts";
+import { type KernelError, isKernelError } from "../base/errno.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
 import type { ProcessSummary } from "../proc/summary.ts";
@@ -17,6 +17,11 @@ type Bytes = Uint8Array | string;
 const toBytes = (content: Bytes): Uint8Array =>
   typeof content === "string" ? new TextEncoder().encode(content) : content;
 
+/** What became of one of many. */
+export type ItemOutcome<T> =
+  | { readonly path: string; readonly value: T; readonly error?: undefined }
+  | { readonly path: string; readonly error: KernelError; readonly value?: undefined };
+
 /** Files of the namespace, as one process may use them. Every method rejects with a `KernelError`. */
 export interface Files {
   stat(path: string, options?: { readonly noFollow?: boolean; readonly lock?: boolean }): Promise<FileStat>;
@@ -25,6 +30,12 @@ export interface Files {
   readdir(path: string, options?: { readonly limit?: number; readonly after?: string }): Promise<readonly DirEntry[]>;
   /** Content as bytes, or a range of it. */
   read(path: string, range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
+  /** Content of many files at once; one that fails does not stop the others. */
+  readMany(paths: readonly string[]): Promise<readonly ItemOutcome<Uint8Array>[]>;
+  /** Writes many files at once, each as `writeFile` does; one that fails does not stop the others. */
+  writeMany(
+    items: readonly { readonly path: string; readonly content: Bytes; readonly options?: WriteOptions }[],
+  ): Promise<readonly ItemOutcome<WriteResult>[]>;
   /** Content as UTF-8 text. */
   readText(path: string): Promise<string>;
   write(path: string, content: Bytes, options?: WriteOptions): Promise<WriteResult>;
@@ -185,6 +196,13 @@ function bindFiles(call: Os["call"]): Files {
     },
     readdir: async (path, options = {}) => call("readdir", { path, ...options }),
     read: async (path, range = {}) => call("read", { path, ...range }),
+    readMany: (paths) => Promise.all(paths.map((path) => outcomeOf(path, async () => call("read", { path })))),
+    writeMany: (items) =>
+      Promise.all(
+        items.map(({ path, content, options = {} }) =>
+          outcomeOf(path, async () => call("write", { path, bytes: toBytes(content), create: "maybe", ...options })),
+        ),
+      ),
     readText: async (path) => new TextDecoder().decode(await call("read", { path })),
     write: async (path, content, options = {}) => call("write", { path, bytes: toBytes(content), ...options }),
     writeFile: async (path, content, options = {}) =>
@@ -205,6 +223,15 @@ function bindFiles(call: Os["call"]): Files {
     watch: (glob, options = {}) => stream(call("watch", { glob, ...options })),
     exec: async (path, input) => call("exec", { path, input }),
   };
+}
+
+async function outcomeOf<T>(path: string, work: () => Promise<T>): Promise<ItemOutcome<T>> {
+  try {
+    return { path, value: await work() };
+  } catch (error) {
+    if (isKernelError(error)) return { path, error };
+    throw error;
+  }
 }
 
 function toHandle(call: Os["call"], fd: Fd): Handle {

@@ -12,6 +12,7 @@ import type { OpenFile, Process } from "../proc/process.ts";
 import { realPath, seenPath } from "../proc/view.ts";
 import type { Rider } from "../ipc/committer.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
+import type { Inode } from "../vfs/inode.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
@@ -85,6 +86,14 @@ async function shownTo(
   return lock === undefined ? found : { ...found, lock };
 }
 
+/** @throws {ENOENT} there is nothing · {ENOTSUP} it is not of the zone */
+function inodeOf(located: Located): Inode {
+  if (located.kind === "missing") throw missing(located.path);
+  if (located.kind === "inode") return located.inode;
+  throw new KernelError("ENOTSUP", "only files of the zone have extended attributes", { path: located.path });
+}
+
+const extendedName = { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax } as const;
 const sizeSchema = { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } as const;
 const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
 const writeOptions = {
@@ -206,6 +215,51 @@ export const FILE_ROWS = {
       const writer = writerOf(caller, draft);
       if (a.type === undefined) return host.fs.setAttributes(located, pickAttributes(a), writer);
       await host.fs.create(located, toNewEntry(a.type, a.target, located.path), writer);
+    },
+  }),
+  getxattr: row<At & { readonly name?: string }, Promise<Readonly<Record<string, string>>>>({
+    right: "fs.stat",
+    kind: "query",
+    summary: "extended attributes of a file or directory of the zone, all or one",
+    isChecked: true,
+    schema: args({ path, name: extendedName }, ["path"]),
+    target: pathTarget(),
+    handle: async (_host, _caller, a, target) => {
+      const { extended = {} } = inodeOf(locatedOf(target)).attributes;
+      if (a.name === undefined) return extended;
+      const value = extended[a.name];
+      return value === undefined ? {} : { [a.name]: value };
+    },
+  }),
+  setxattr: row<At & { readonly name: string; readonly value: string | null }, Promise<void>>({
+    right: "fs.write",
+    kind: "mutation",
+    summary: "sets an extended attribute of a file or directory of the zone, or removes it with null",
+    isChecked: true,
+    schema: args(
+      {
+        path,
+        name: extendedName,
+        value: { anyOf: [{ type: "string", maxLength: LIMITS.extendedValueMax }, { type: "null" }] },
+      },
+      ["path", "name", "value"],
+    ),
+    target: pathTarget(),
+    audited: ({ name }) => ({ name }),
+    handle: async (host, caller, a, target, draft) => {
+      const located = locatedOf(target);
+      // Read in the turn of the inode, so that two at once lose nothing.
+      const change = (now: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> => {
+        const { [a.name]: _before, ...rest } = now;
+        if (a.value === null) return rest;
+        if (Object.keys(rest).length >= LIMITS.extendedMax)
+          throw new KernelError("E2BIG", `a file has at most ${LIMITS.extendedMax} extended attributes`, {
+            path: a.path,
+          });
+        return { ...rest, [a.name]: a.value };
+      };
+      inodeOf(located);
+      await host.fs.setAttributes(located, ({ extended }) => ({ extended: change(extended) }), writerOf(caller, draft));
     },
   }),
   rename: row<{ readonly from: string; readonly to: string }, Promise<void>>({

@@ -42,6 +42,8 @@ import { PathLocks } from "../lock/path-locks.ts";
 import type { Blobs } from "./blobs.ts";
 import { TreeStore } from "./tree-store.ts";
 
+type AttributeChange = Pick<Attributes, "mime" | "mode" | "extended"> & Partial<Pick<Attributes, "owner" | "modified">>;
+
 export class FileSystem {
   /** Trees as wholes: copies, differences, merges. */
   readonly trees: TreeStore;
@@ -262,16 +264,18 @@ export class FileSystem {
     });
   }
 
+  /** Changes attributes; what depends on those that are there is decided when nobody else changes them. */
   async setAttributes(
     located: Located,
-    change: Pick<Attributes, "mime" | "mode"> & Partial<Pick<Attributes, "owner" | "modified">>,
+    change: AttributeChange | ((now: Attributes) => AttributeChange),
     writer: Writer,
   ): Promise<void> {
     await this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("setattr", now.path);
       const { inode, path } = now;
       return inTurn(inode, async () => {
-        const attributes: Attributes = { ...inode.attributes, ...change, lastWriter: writer.pid };
+        const changed = typeof change === "function" ? change(inode.attributes) : change;
+        const attributes: Attributes = { ...inode.attributes, ...changed, lastWriter: writer.pid };
         const receipt = await this.#committer.commit(
           {
             checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],

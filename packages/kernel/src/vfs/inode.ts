@@ -24,6 +24,8 @@ export interface Attributes {
   /** Permission bits for programs that look at them; rights do not. */
   readonly mode?: number;
   readonly lastWriter?: number;
+  /** Extended attributes: whatever somebody says of it, by name. */
+  readonly extended?: Readonly<Record<string, string>>;
   /** What a copy was made from, and its own version then. */
   readonly origin?: { readonly ino: Ino; readonly generation: Seq; readonly version: number };
 }
