@@ -90,6 +90,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "keep a host running: runs go on, schedules act, sleepers are woken",
     load: async () => (await import("./command/schedule.ts")).upCommand,
   },
+  serve: {
+    summary: "serve the files of this host to desktops and programs, by WebDAV",
+    load: async () => (await import("./command/serve.ts")).serveCommand,
+  },
   signal: {
     summary: "send a signal to processes",
     load: async () => (await import("./command/process.ts")).signalCommand,

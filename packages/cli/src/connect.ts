@@ -8,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import {
   KERNEL_VERSION,
   KernelError,
+  type Login,
   type Os,
   type Pid,
   type Schema,
@@ -39,6 +40,8 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   spawn(program: Runnable, options?: RunOptions): Promise<Pid>;
   /** Whether another process owns the directory and this one talks to it. */
   readonly isRemote: boolean;
+  /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
+  readonly login?: (pass: string) => Promise<Login>;
   /** Processes that were resumed on connecting. */
   readonly resumed: readonly Pid[];
   /**
@@ -86,7 +89,7 @@ export async function connectHost(
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
     if (resume) kernel.activate();
     const resumed = resume ? await resumeAll(os) : [];
-    return { os: toErgOs(os, { isRemote: false, resumed, close }), host };
+    return { os: toErgOs(os, { isRemote: false, resumed, close, login: (pass) => kernel.login(pass) }), host };
   } catch (error) {
     await close();
     throw error;
@@ -225,10 +228,7 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
   return resumed;
 }
 
-function toErgOs(
-  os: Os,
-  parts: { readonly isRemote: boolean; readonly resumed: readonly Pid[]; readonly close: () => Promise<void> },
-): ErgOs {
+function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login">): ErgOs {
   const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
   const run: ErgOs["run"] = async (program, options) => {
     const exit = await os.wait(await spawn(program, options));
@@ -252,6 +252,7 @@ function toErgOs(
     flush: () => os.flush(),
     lock: (path, options) => holdLock(os, timers(), path, options),
     isRemote: parts.isRemote,
+    ...(parts.login === undefined ? {} : { login: parts.login }),
     resumed: parts.resumed,
     close: parts.close,
     [Symbol.asyncDispose]: parts.close,

@@ -101,14 +101,13 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
 
 function lockTable(locks: readonly LockInfo[]): string {
   if (locks.length === 0) return "nobody holds a lock; `ergos lock run <name> -- <command>` takes one";
-  const now = Date.now();
   const rows = locks.flatMap(({ path, holders, waiting }) =>
-    holders.map(({ mode, pid, fence, expires, owner }) => [
+    holders.map(({ mode, pid, fence, leftMs, owner }) => [
       path,
       mode,
       `${pid}${owner === undefined ? "" : ` ${owner}`}`,
       String(fence),
-      formatMs(Math.max(0, expires - now)),
+      formatMs(leftMs),
       String(waiting),
     ]),
   );

@@ -25,6 +25,8 @@ export interface LockHolder extends LockGrant {
   /** Wall-clock milliseconds: when it was granted, and when it ends unless it is extended. */
   readonly at: number;
   readonly expires: number;
+  /** Milliseconds until then. */
+  readonly leftMs: number;
 }
 
 export interface LockInfo {

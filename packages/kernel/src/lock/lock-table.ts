@@ -425,7 +425,8 @@ export class LockTable {
 
   #show(hold: Hold): LockHolder {
     const { mode, room, pid, owner, at, deadline } = hold;
-    const left = deadline === Number.POSITIVE_INFINITY ? hold.ttlMs : deadline - this.#platform.clock.monotonic();
+    const isGranted = deadline !== Number.POSITIVE_INFINITY;
+    const leftMs = isGranted ? Math.max(0, Math.round(deadline - this.#platform.clock.monotonic())) : hold.ttlMs;
     return {
       ...grantOf(hold),
       mode,
@@ -433,7 +434,8 @@ export class LockTable {
       ...(owner === undefined ? {} : { owner }),
       ...(mode === "counting" ? { maxHolders: room } : {}),
       at,
-      expires: this.#committer.now() + Math.max(0, Math.round(left)),
+      expires: this.#committer.now() + leftMs,
+      leftMs,
     };
   }
 

@@ -1,0 +1,84 @@
+// A handler of web requests, `(Request) => Response`, behind an HTTP server of Node on loopback.
+
+import { type IncomingMessage, type Server, type ServerResponse, createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { KernelError } from "@ergos/kernel";
+
+export type Handler = (request: Request) => Promise<Response>;
+
+export interface HttpServer extends AsyncDisposable {
+  readonly host: string;
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** Longest time in which a request must have come whole, and its headers. */
+const REQUEST_MS = 600_000;
+const HEADERS_MS = 30_000;
+
+/**
+ * Serves a handler.
+ * @param port 0 takes a free one
+ * @throws {EBUSY} the port is taken
+ */
+export async function serveHttp(handler: Handler, { host = "127.0.0.1", port = 0 } = {}): Promise<HttpServer> {
+  const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: HEADERS_MS }, (request, response) => {
+    void answer(handler, request, response);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      reject(
+        new KernelError(
+          error.code === "EADDRINUSE" ? "EBUSY" : "EIO",
+          `${host}:${port} cannot be served: ${error.message}; choose another port`,
+          { cause: error },
+        ),
+      ),
+    );
+    server.listen(port, host, resolve);
+  });
+  // Of a server that listens on a port.
+  const { port: taken } = server.address() as AddressInfo;
+  const close = (): Promise<void> => closeServer(server);
+  return { host, port: taken, close, [Symbol.asyncDispose]: close };
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}
+
+async function answer(handler: Handler, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const gone = new AbortController();
+  outgoing.once("close", () => gone.abort());
+  try {
+    const response = await handler(toRequest(incoming, gone.signal));
+    outgoing.writeHead(response.status, Object.fromEntries(response.headers));
+    if (response.body === null) outgoing.end();
+    else await pipeline(Readable.fromWeb(response.body), outgoing);
+  } catch {
+    // The client has gone, or the handler failed on what it does not expect: it says no more than that.
+    if (!outgoing.headersSent) outgoing.writeHead(500);
+    outgoing.end();
+  } finally {
+    // What was not read of a request is not kept for the next one.
+    incoming.resume();
+  }
+}
+
+function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
+  const { method = "GET", url = "/", headers } = incoming;
+  const list = Object.entries(headers).flatMap(([name, value]): [string, string][] =>
+    value === undefined ? [] : [[name, Array.isArray(value) ? value.join(", ") : value]],
+  );
+  const hasBody =
+    headers["content-length"] !== undefined
+      ? headers["content-length"] !== "0"
+      : headers["transfer-encoding"] !== undefined;
+  const body = hasBody ? { body: Readable.toWeb(incoming), duplex: "half" as const } : {};
+  return new Request(new URL(url, `http://${headers.host ?? "localhost"}`), { method, headers: list, signal, ...body });
+}

@@ -1,0 +1,629 @@
+// WebDAV (RFC 4918, classes 1 and 2) over the files of a process: any desktop mounts the namespace, with the rights of who
+// logs in. Its locks are locks of the kernel, so that agents and people see each other's.
+
+import { type FileStat, type Login, type Os, isKernelError } from "@ergos/kernel";
+import { type ConditionList, parseIf } from "./if-header.ts";
+import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
+import { LIVE, attributeOf, etagOf, isCollection, propertiesOf } from "./properties.ts";
+import {
+  DAV,
+  type PropName,
+  childNamed,
+  childrenOf,
+  dav,
+  document,
+  element,
+  escapeXml,
+  innerXml,
+  isDav,
+  nameOf,
+  parseXml,
+} from "./xml.ts";
+
+export interface DavOptions {
+  /** Where the tree begins in the address (default `/dav`). */
+  readonly prefix?: string;
+  /** The calls of whoever has a pass; refuses what is none. */
+  readonly login: (pass: string) => Promise<Login>;
+}
+
+const METHODS = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK";
+/** Bytes of a request that describes something. */
+const DOCUMENT_MAX = 1024 * 1024;
+/** Bytes that are written, and read, at a time. */
+const CHUNK = 8 * 1024 * 1024;
+const PAGE = 1000;
+/** Entries of one answer. */
+const ENTRIES_MAX = 100_000;
+
+const STATUS: Readonly<Record<string, number>> = {
+  ENOENT: 404,
+  EACCES: 403,
+  EPERM: 403,
+  EROFS: 403,
+  EEXIST: 405,
+  EISDIR: 405,
+  ENOTDIR: 409,
+  ENOTEMPTY: 409,
+  EAGAIN: 423,
+  ESTALE: 412,
+  ENAMETOOLONG: 414,
+  EINVAL: 400,
+  E2BIG: 413,
+  EFBIG: 413,
+  EDQUOT: 507,
+  ENOSPC: 507,
+  ENOTSUP: 501,
+  EXDEV: 502,
+};
+
+/** An answer that ends a request. */
+class Answer extends Error {
+  readonly status: number;
+  constructor(status: number, message = "") {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Makes a handler of requests, for any server that has `(Request) => Response`. */
+export function createDav({ prefix = "/dav", login }: DavOptions): (request: Request) => Promise<Response> {
+  let requests = 0;
+  const logins = new Map<string, Promise<Login>>();
+  const enter = async (pass: string): Promise<Login> => {
+    const known = logins.get(pass);
+    if (known !== undefined) return known;
+    const entering = login(pass);
+    logins.set(pass, entering);
+    const forget = (): void => void logins.delete(pass);
+    entering.then(({ ended }) => ended.then(forget), forget);
+    return entering;
+  };
+  return async (request) => {
+    try {
+      const pass = passOf(request.headers.get("authorization"));
+      const { os } = pass === undefined ? refuse() : await enter(pass).catch(refuse);
+      const response = await new DavRequest(request, os, prefix, ++requests).run();
+      return response;
+    } catch (error) {
+      if (error instanceof Answer)
+        return new Response(error.message === "" ? null : `${error.message}\n`, {
+          status: error.status,
+          headers: error.status === 401 ? { "www-authenticate": 'Basic realm="ErgOS", charset="UTF-8"' } : {},
+        });
+      if (isKernelError(error)) return new Response(`${error.message}\n`, { status: STATUS[error.code] ?? 500 });
+      throw error;
+    }
+  };
+}
+
+const refuse = (): never => {
+  throw new Answer(401, "log in with any name, and a pass as the password; `ergos pass` makes one");
+};
+
+/** The pass of a request: the password of basic authentication, or a bearer. */
+function passOf(header: string | null): string | undefined {
+  const [scheme = "", value = ""] = (header ?? "").split(/\s+/, 2);
+  if (/^bearer$/i.test(scheme)) return value;
+  if (!/^basic$/i.test(scheme)) return undefined;
+  const text = Buffer.from(value, "base64").toString();
+  return text.slice(text.indexOf(":") + 1);
+}
+
+class DavRequest {
+  readonly #request: Request;
+  readonly #os: Os;
+  readonly #prefix: string;
+  /** No other request of this host has it. */
+  readonly #number: number;
+  readonly #path: string;
+  readonly #locks: DavLocks;
+  /** Tokens of locks that the client says it knows of. */
+  readonly #tokens = new Set<string>();
+
+  constructor(request: Request, os: Os, prefix: string, number: number) {
+    this.#number = number;
+    this.#request = request;
+    this.#os = os;
+    this.#prefix = prefix;
+    this.#path = this.#pathOf(request.url);
+    this.#locks = new DavLocks(os);
+  }
+
+  async run(): Promise<Response> {
+    await this.#readConditions();
+    switch (this.#request.method) {
+      case "OPTIONS":
+        return new Response(null, { headers: { allow: METHODS, dav: "1, 2", "ms-author-via": "DAV" } });
+      case "GET":
+      case "HEAD":
+        return this.#get();
+      case "PUT":
+        return this.#put();
+      case "DELETE":
+        return this.#delete();
+      case "MKCOL":
+        return this.#makeCollection();
+      case "COPY":
+      case "MOVE":
+        return this.#transfer(this.#request.method === "MOVE");
+      case "PROPFIND":
+        return this.#find();
+      case "PROPPATCH":
+        return this.#patch();
+      case "LOCK":
+        return this.#lock();
+      case "UNLOCK":
+        return this.#unlock();
+      default:
+        return new Response(null, { status: 405, headers: { allow: METHODS } });
+    }
+  }
+
+  async #get(): Promise<Response> {
+    const stat = await this.#os.fs.stat(this.#path);
+    const isHead = this.#request.method === "HEAD";
+    if (isCollection(stat)) {
+      const names = isHead
+        ? []
+        : (await this.#os.fs.readdir(stat.path, { limit: PAGE })).map(({ name, type }) =>
+            type === "directory" ? `${name}/` : name,
+          );
+      return new Response(isHead ? null : `${names.join("\n")}\n`, {
+        headers: { "content-type": "text/plain; charset=utf-8" },
+      });
+    }
+    // What is computed has no size before it is read.
+    const whole = stat.size === undefined ? await this.#os.fs.read(stat.path) : undefined;
+    const size = stat.size ?? whole?.length ?? 0;
+    const headers: Record<string, string> = {
+      etag: etagOf(stat),
+      "last-modified": new Date(stat.modified ?? 0).toUTCString(),
+      "content-type": stat.mime ?? "application/octet-stream",
+      "accept-ranges": "bytes",
+    };
+    const none = this.#request.headers.get("if-none-match");
+    if (none !== null && matchesEtag(none, etagOf(stat))) return new Response(null, { status: 304, headers });
+    const range = rangeOf(this.#request.headers.get("range"), size);
+    if (range === "none") return new Response(null, { status: 416, headers: { "content-range": `bytes */${size}` } });
+    const { offset, length } = range ?? { offset: 0, length: size };
+    if (range !== undefined) headers["content-range"] = `bytes ${offset}-${offset + length - 1}/${size}`;
+    headers["content-length"] = String(length);
+    const body = isHead ? null : (whole?.subarray(offset, offset + length) ?? this.#stream(stat.path, offset, length));
+    return new Response(body, { status: range === undefined ? 200 : 206, headers });
+  }
+
+  /** Content piece by piece. */
+  #stream(path: string, offset: number, length: number): ReadableStream<Uint8Array> {
+    const { fs } = this.#os;
+    let at = offset;
+    return new ReadableStream({
+      pull: async (controller) => {
+        const left = offset + length - at;
+        const bytes = left <= 0 ? new Uint8Array() : await fs.read(path, { offset: at, length: Math.min(CHUNK, left) });
+        at += bytes.length;
+        if (bytes.length > 0) controller.enqueue(bytes);
+        else controller.close();
+      },
+    });
+  }
+
+  async #put(): Promise<Response> {
+    const before = await this.#lookUp(this.#path);
+    if (before !== undefined && isCollection(before)) throw new Answer(405, "a collection has no content");
+    if (this.#request.headers.has("content-range")) throw new Answer(400, "a part of a file cannot be put");
+    await this.#assertParent(this.#path);
+    await this.#assertFree(this.#path, before === undefined);
+    const type = this.#request.headers.get("content-type");
+    const mime = type === null ? {} : { mime: type };
+    const { fs } = this.#os;
+    let offset = 0;
+    let target = this.#path;
+    try {
+      for await (const bytes of chunksOf(this.#request.body)) {
+        // What does not come in one piece is put in its place when it is whole.
+        if (offset === 0 && bytes.length === CHUNK) target = `${this.#path}.upload-${this.#number}`;
+        await fs.write(target, bytes, offset === 0 ? { create: "maybe", ...mime } : { offset });
+        offset += bytes.length;
+      }
+      if (offset === 0) await fs.write(target, new Uint8Array(), { create: "maybe", ...mime });
+      if (target !== this.#path) await fs.rename(target, this.#path);
+    } catch (error) {
+      if (target !== this.#path) await fs.unlink(target).catch(() => undefined);
+      throw error;
+    }
+    const stat = await fs.stat(this.#path);
+    return new Response(null, { status: before === undefined ? 201 : 204, headers: { etag: etagOf(stat) } });
+  }
+
+  async #delete(): Promise<Response> {
+    const url = new URL(this.#request.url);
+    if (url.hash !== "") throw new Answer(400, "a fragment cannot be deleted");
+    await this.#need(this.#path);
+    await this.#assertFree(this.#path, true, true);
+    await this.#os.fs.unlink(this.#path, { recursive: true });
+    await this.#locks.forget(this.#path);
+    return new Response(null, { status: 204 });
+  }
+
+  async #makeCollection(): Promise<Response> {
+    if (this.#request.body !== null && (await this.#text()) !== "")
+      throw new Answer(415, "a collection is made without content");
+    if ((await this.#lookUp(this.#path)) !== undefined) throw new Answer(405, "something is there");
+    await this.#assertParent(this.#path);
+    await this.#assertFree(this.#path, true);
+    await this.#os.fs.mkdir(this.#path);
+    return new Response(null, { status: 201 });
+  }
+
+  async #transfer(isMove: boolean): Promise<Response> {
+    const destination = this.#request.headers.get("destination");
+    if (destination === null) throw new Answer(400, "where does it go? There is no Destination");
+    const to = this.#pathOf(new URL(destination, this.#request.url).href);
+    const stat = await this.#need(this.#path);
+    if (to === this.#path || `${this.#path}/`.startsWith(`${to}/`))
+      throw new Answer(403, "it cannot take the place of itself, or of what it is in");
+    const isDeep = this.#request.headers.get("depth") !== "0";
+    if (`${to}/`.startsWith(`${this.#path}/`) && isCollection(stat) && (isMove || isDeep))
+      throw new Answer(403, "a collection cannot go into itself");
+    await this.#assertParent(to);
+    const there = await this.#lookUp(to);
+    if (there !== undefined && this.#request.headers.get("overwrite")?.toUpperCase() === "F")
+      throw new Answer(412, "something is there");
+    if (isMove) await this.#assertFree(this.#path, true, true);
+    await this.#assertFree(to, there === undefined, true);
+    const { fs } = this.#os;
+    if (there !== undefined) await fs.unlink(to, { recursive: true });
+    if (isMove) {
+      await this.#move(stat, to);
+      await this.#locks.forget(this.#path);
+    } else if (isCollection(stat) && !isDeep) await fs.mkdir(to);
+    else await this.#copy(stat, this.#path, to);
+    return new Response(null, { status: there === undefined ? 201 : 204 });
+  }
+
+  async #move(stat: FileStat, to: string): Promise<void> {
+    try {
+      await this.#os.fs.rename(this.#path, to);
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "EXDEV") throw error;
+      await this.#copy(stat, this.#path, to);
+      await this.#os.fs.unlink(this.#path, { recursive: true });
+    }
+  }
+
+  /** Copies within the zone share their content; others are read and written. */
+  async #copy(stat: FileStat, from: string, to: string): Promise<void> {
+    const { fs } = this.#os;
+    try {
+      return await fs.clone(from, to);
+    } catch (error) {
+      if (!isKernelError(error) || (error.code !== "ENOTSUP" && error.code !== "ENOENT")) throw error;
+    }
+    if (!isCollection(stat)) {
+      for (let offset = 0; ;) {
+        const bytes = await fs.read(from, { offset, length: CHUNK });
+        if (offset === 0) await fs.write(to, bytes, { create: "maybe" });
+        else if (bytes.length > 0) await fs.write(to, bytes, { offset });
+        offset += bytes.length;
+        if (bytes.length < CHUNK) return;
+      }
+    }
+    await fs.mkdir(to);
+    for await (const name of this.#names(from)) {
+      const [one, other] = [`${from}/${name}`, `${to}/${name}`];
+      await this.#copy(await fs.stat(one), one, other);
+    }
+  }
+
+  async #find(): Promise<Response> {
+    const wanted = wantedOf(await this.#xml());
+    const depth = this.#request.headers.get("depth") ?? "infinity";
+    const stat = await this.#need(this.#path);
+    let answers = "";
+    let left = ENTRIES_MAX;
+    const visit = async (found: FileStat, path: string, below: number): Promise<void> => {
+      if (left-- === 0) throw new Answer(507, "there is too much of it for one answer; ask with Depth: 1");
+      answers += await this.#describe({ ...found, path } as FileStat, wanted);
+      if (below === 0 || !isCollection(found)) return;
+      for await (const name of this.#names(path)) {
+        const at = `${path === "/" ? "" : path}/${name}`;
+        const child = await this.#lookUp(at);
+        if (child !== undefined) await visit(child, at, below - 1);
+      }
+    };
+    await visit(stat, this.#path, depth === "infinity" ? Number.POSITIVE_INFINITY : Number(depth));
+    return multistatus(answers);
+  }
+
+  async #describe(stat: FileStat, wanted: Wanted): Promise<string> {
+    const needsLocks =
+      wanted.names === undefined || wanted.names.some(({ ns, name }) => ns === DAV && name === "lockdiscovery");
+    const locks = needsLocks ? await this.#locks.covering(stat.path) : [];
+    const all = await propertiesOf(this.#os, stat, locks, this.#href);
+    const { names } = wanted;
+    const found =
+      names === undefined
+        ? all
+        : all.filter(({ name }) => names.some((one) => one.ns === name.ns && one.name === name.name));
+    const missing = (names ?? []).filter(
+      (name) => !found.some((one) => one.name.ns === name.ns && one.name.name === name.name),
+    );
+    const shown = wanted.onlyNames ? found.map(({ name }) => element(name)) : found.map(({ xml }) => xml);
+    return dav(
+      "response",
+      dav("href", escapeXml(this.#href(stat.path, isCollection(stat)))) +
+        (shown.length === 0 && missing.length > 0 ? "" : propstat(shown.join(""), "200 OK")) +
+        (missing.length === 0 ? "" : propstat(missing.map((name) => element(name)).join(""), "404 Not Found")),
+    );
+  }
+
+  async #patch(): Promise<Response> {
+    const root = await this.#xml();
+    if (root === undefined || !isDav(root, "propertyupdate")) throw new Answer(400, "a propertyupdate is wanted");
+    const stat = await this.#need(this.#path);
+    await this.#assertFree(this.#path, false);
+    const changes: { readonly name: PropName; readonly value: string | null }[] = [];
+    for (const step of childrenOf(root)) {
+      const prop = childNamed(step, "prop");
+      const isSet = isDav(step, "set");
+      if (prop === undefined || (!isSet && !isDav(step, "remove"))) continue;
+      for (const one of childrenOf(prop)) changes.push({ name: nameOf(one), value: isSet ? innerXml(one) : null });
+    }
+    const forbidden = changes.filter(({ name }) => name.ns === DAV && LIVE.has(name.name));
+    if (forbidden.length === 0)
+      for (const { name, value } of changes)
+        await this.#os.call("setxattr", { path: stat.path, name: attributeOf(name), value });
+    const of = (which: typeof changes): string => which.map(({ name }) => element(name)).join("");
+    const others = changes.filter((change) => !forbidden.includes(change));
+    return multistatus(
+      dav(
+        "response",
+        dav("href", escapeXml(this.#href(this.#path, isCollection(stat)))) +
+          (forbidden.length === 0
+            ? propstat(of(changes), "200 OK")
+            : propstat(of(forbidden), "403 Forbidden") +
+              (others.length === 0 ? "" : propstat(of(others), "424 Failed Dependency"))),
+      ),
+    );
+  }
+
+  async #lock(): Promise<Response> {
+    const root = await this.#xml();
+    const timeoutMs = timeoutOf(this.#request.headers.get("timeout"));
+    if (root === undefined) {
+      const lock = (await this.#locks.covering(this.#path)).find(({ token }) => this.#tokens.has(token));
+      if (lock === undefined) throw new Answer(412, "name the lock that is to go on, in the header If");
+      await this.#locks.refresh(lock, timeoutMs);
+      return this.#showLock(lock, 200);
+    }
+    const scope = childNamed(root, "lockscope");
+    if (!isDav(root, "lockinfo") || scope === undefined || childNamed(root, "locktype") === undefined)
+      throw new Answer(400, "a lockinfo is wanted");
+    const depth = this.#request.headers.get("depth") ?? "infinity";
+    if (depth !== "0" && depth !== "infinity") throw new Answer(400, "the Depth of a lock is 0 or infinity");
+    const before = await this.#lookUp(this.#path);
+    if (before === undefined) {
+      await this.#assertParent(this.#path);
+      await this.#assertFree(this.#path, true);
+    }
+    const isShared = childNamed(scope, "shared") !== undefined;
+    const blocking = (await this.#locks.covering(this.#path, depth === "infinity")).filter(
+      (lock) => !isShared || !lock.isShared,
+    );
+    if (blocking.length > 0) throw new Answer(423, "somebody else has a lock there");
+    // What is locked before it is there becomes an empty file.
+    if (before === undefined) await this.#os.fs.write(this.#path, new Uint8Array(), { create: "must" });
+    const owner = childNamed(root, "owner");
+    const lock = await this.#locks.take(this.#path, await this.#need(this.#path), {
+      isShared,
+      isDeep: depth === "infinity",
+      owner: owner === undefined ? "" : (owner.textContent ?? "").trim(),
+      timeoutMs,
+    });
+    return this.#showLock(lock, before === undefined ? 201 : 200);
+  }
+
+  #showLock(lock: DavLock, status: number): Response {
+    return new Response(document("prop", dav("lockdiscovery", activeLock(lock, this.#href))), {
+      status,
+      headers: { "content-type": "application/xml; charset=utf-8", "lock-token": `<${lock.token}>` },
+    });
+  }
+
+  async #unlock(): Promise<Response> {
+    const token = /^<(.+)>$/.exec(this.#request.headers.get("lock-token")?.trim() ?? "")?.[1];
+    if (token === undefined) throw new Answer(400, "which lock? There is no Lock-Token");
+    const lock = (await this.#locks.covering(this.#path)).find((one) => one.token === token);
+    if (lock === undefined) throw new Answer(409, "there is no such lock here");
+    await this.#locks.release(lock);
+    return new Response(null, { status: 204 });
+  }
+
+  /** Looks at the headers that say what must hold. */
+  async #readConditions(): Promise<void> {
+    const { headers } = this.#request;
+    const header = headers.get("if");
+    if (header !== null) {
+      const lists = parseIf(header);
+      if (lists === undefined) throw new Answer(400, "the header If cannot be read");
+      for (const { conditions } of lists)
+        for (const { token, isNot } of conditions) if (token !== undefined && !isNot) this.#tokens.add(token);
+      let holds = false;
+      for (const list of lists) holds ||= await this.#holds(list);
+      if (!holds) throw new Answer(412, "what the header If wants does not hold");
+    }
+    const match = headers.get("if-match");
+    if (match !== null) {
+      const stat = await this.#lookUp(this.#path);
+      if (stat === undefined || !matchesEtag(match, etagOf(stat)))
+        throw new Answer(412, "it is not as the header If-Match wants it");
+    }
+    const none = headers.get("if-none-match");
+    if (none !== null && !["GET", "HEAD"].includes(this.#request.method)) {
+      const stat = await this.#lookUp(this.#path);
+      if (stat !== undefined && matchesEtag(none, etagOf(stat)))
+        throw new Answer(412, "it is as the header If-None-Match does not want it");
+    }
+  }
+
+  async #holds({ resource, conditions }: ConditionList): Promise<boolean> {
+    const path = resource === undefined ? this.#path : this.#pathOf(new URL(resource, this.#request.url).href);
+    const locks = await this.#locks.covering(path);
+    const stat = await this.#lookUp(path);
+    return conditions.every(({ isNot, token, etag }) => {
+      const isSo =
+        token !== undefined
+          ? locks.some((lock) => lock.token === token)
+          : stat !== undefined && etag !== undefined && !isCollection(stat) && matchesEtag(etag, etagOf(stat));
+      return isSo !== isNot;
+    });
+  }
+
+  /**
+   * Refuses a change where others have a lock.
+   * @param isMember a name comes or goes, which is a change of the collection too
+   */
+  async #assertFree(path: string, isMember: boolean, withBelow = false): Promise<void> {
+    const parent = path.slice(0, Math.max(1, path.lastIndexOf("/")));
+    const locks = [
+      ...(await this.#locks.covering(path, withBelow)),
+      ...(isMember ? (await this.#locks.covering(parent)).filter(({ root }) => root === parent) : []),
+    ];
+    // Of shared locks, one that the client has is enough.
+    const roots = new Set(locks.map(({ root }) => root));
+    for (const root of roots)
+      if (!locks.some((lock) => lock.root === root && this.#tokens.has(lock.token)))
+        throw new Answer(423, `${root} is locked`);
+  }
+
+  async #assertParent(path: string): Promise<void> {
+    const parent = await this.#lookUp(path.slice(0, Math.max(1, path.lastIndexOf("/"))));
+    if (parent === undefined || !isCollection(parent))
+      throw new Answer(409, "the collection that it is in is not there");
+  }
+
+  async #need(path: string): Promise<FileStat> {
+    return { ...(await this.#os.fs.stat(path)), path } as FileStat;
+  }
+
+  async #lookUp(path: string): Promise<FileStat | undefined> {
+    try {
+      return await this.#need(path);
+    } catch (error) {
+      if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "ELOOP"))
+        return undefined;
+      throw error;
+    }
+  }
+
+  async *#names(path: string): AsyncGenerator<string, void, undefined> {
+    for (let after: string | undefined; ;) {
+      const page = await this.#os.fs.readdir(path, { limit: PAGE, ...(after === undefined ? {} : { after }) });
+      for (const { name } of page) yield name;
+      after = page.at(-1)?.name;
+      if (after === undefined || page.length < PAGE) return;
+    }
+  }
+
+  async #xml(): ReturnType<typeof parseBody> {
+    return parseBody(await this.#text());
+  }
+
+  async #text(): Promise<string> {
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    for await (const bytes of chunksOf(this.#request.body)) {
+      size += bytes.length;
+      if (size > DOCUMENT_MAX) throw new Answer(413, `a description has at most ${DOCUMENT_MAX} bytes`);
+      parts.push(bytes);
+    }
+    return Buffer.concat(parts).toString();
+  }
+
+  #pathOf(url: string): string {
+    const { pathname } = new URL(url);
+    if (pathname !== this.#prefix && !pathname.startsWith(`${this.#prefix}/`))
+      throw new Answer(404, `the tree is below ${this.#prefix}`);
+    let path: string;
+    try {
+      path = pathname.slice(this.#prefix.length).split("/").map(decodeURIComponent).join("/");
+    } catch {
+      throw new Answer(400, "the address is not well encoded");
+    }
+    if (path.includes("\0") || path.split("/").includes("..")) throw new Answer(400, "the address leads nowhere");
+    return path.replaceAll(/\/+/g, "/").replace(/\/$/, "") || "/";
+  }
+
+  /** The address of a path. */
+  readonly #href = (path: string, isFolder = false): string => {
+    const encoded = `${this.#prefix}${path.split("/").map(encodeURIComponent).join("/")}`;
+    return isFolder && !encoded.endsWith("/") ? `${encoded}/` : encoded;
+  };
+}
+
+interface Wanted {
+  /** Names that are asked for; all unless given. */
+  readonly names?: readonly PropName[];
+  readonly onlyNames: boolean;
+}
+
+async function parseBody(text: string): Promise<ReturnType<typeof parseXml>> {
+  try {
+    return parseXml(text);
+  } catch (error) {
+    throw new Answer(400, `the body is not well-formed: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function wantedOf(root: ReturnType<typeof parseXml>): Wanted {
+  if (root === undefined) return { onlyNames: false };
+  if (!isDav(root, "propfind")) throw new Answer(400, "a propfind is wanted");
+  if (childNamed(root, "propname") !== undefined) return { onlyNames: true };
+  const prop = childNamed(root, "prop");
+  return prop === undefined ? { onlyNames: false } : { names: childrenOf(prop).map(nameOf), onlyNames: false };
+}
+
+const propstat = (props: string, status: string): string =>
+  dav("propstat", dav("prop", props) + dav("status", `HTTP/1.1 ${status}`));
+
+const multistatus = (answers: string): Response =>
+  new Response(document("multistatus", answers), {
+    status: 207,
+    headers: { "content-type": "application/xml; charset=utf-8" },
+  });
+
+const matchesEtag = (header: string, etag: string): boolean =>
+  header.trim() === "*" || header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
+
+/** The part that is asked for; nothing for all of it, `none` for what is not there. */
+function rangeOf(
+  header: string | null,
+  size: number,
+): { readonly offset: number; readonly length: number } | "none" | undefined {
+  const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? "");
+  if (match === null || (match[1] === "" && match[2] === "")) return undefined;
+  const [, first = "", last = ""] = match;
+  const offset = first === "" ? Math.max(0, size - Number(last)) : Number(first);
+  const end = first === "" || last === "" ? size : Math.min(size, Number(last) + 1);
+  return offset >= size || end <= offset ? "none" : { offset, length: end - offset };
+}
+
+/** A body in pieces of one size; the last is shorter. */
+async function* chunksOf(body: ReadableStream<Uint8Array> | null): AsyncGenerator<Uint8Array, void, undefined> {
+  if (body === null) return;
+  let parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of body) {
+    parts.push(part);
+    size += part.length;
+    while (size >= CHUNK) {
+      const all = Buffer.concat(parts);
+      yield all.subarray(0, CHUNK);
+      const rest = all.subarray(CHUNK);
+      parts = [rest];
+      size = rest.length;
+    }
+  }
+  if (size > 0) yield Buffer.concat(parts);
+}

@@ -1,0 +1,80 @@
+// Properties of WebDAV: those that are computed, and those that clients set, which are extended attributes of the file.
+
+import { type FileStat, type Os, isKernelError } from "@ergos/kernel";
+import { type DavLock, activeLock } from "./locks.ts";
+import { DAV, type PropName, dav, element, escapeXml } from "./xml.ts";
+
+const PREFIX = "dav:";
+/** `dav:{namespace}name`, as an extended attribute is called that is a property. */
+export const attributeOf = ({ ns, name }: PropName): string => `${PREFIX}{${ns}}${name}`;
+
+function propOf(attribute: string): PropName | undefined {
+  const match = /^dav:\{([^}]*)\}(.+)$/.exec(attribute);
+  return match?.[2] === undefined ? undefined : { ns: match[1] ?? "", name: match[2] };
+}
+
+export const isCollection = ({ type }: Pick<FileStat, "type">): boolean => type === "directory" || type === "mount";
+
+/** Changes whenever content does. */
+export const etagOf = ({ inode, generation, version, size, modified }: FileStat): string =>
+  inode === undefined ? `"m${modified ?? 0}-${size ?? 0}"` : `"${inode}-${generation}-${version}"`;
+
+const SUPPORTED = dav("lockentry", dav("lockscope", dav("exclusive")) + dav("locktype", dav("write"))).concat(
+  dav("lockentry", dav("lockscope", dav("shared")) + dav("locktype", dav("write"))),
+);
+
+/** Names of properties that are computed; nobody sets them. */
+export const LIVE: ReadonlySet<string> = new Set([
+  "creationdate",
+  "displayname",
+  "getcontentlength",
+  "getcontenttype",
+  "getetag",
+  "getlastmodified",
+  "lockdiscovery",
+  "resourcetype",
+  "supportedlock",
+]);
+
+export interface Shown {
+  readonly name: PropName;
+  readonly xml: string;
+}
+
+/** All properties of what is at a path. */
+export async function propertiesOf(
+  os: Pick<Os, "call">,
+  stat: FileStat,
+  locks: readonly DavLock[],
+  href: (path: string) => string,
+): Promise<readonly Shown[]> {
+  const live: Readonly<Record<string, string | undefined>> = {
+    creationdate: stat.created === undefined ? undefined : new Date(stat.created).toISOString(),
+    displayname: escapeXml(stat.path.slice(stat.path.lastIndexOf("/") + 1)),
+    getcontentlength: isCollection(stat) ? undefined : String(stat.size ?? 0),
+    getcontenttype: isCollection(stat) ? undefined : escapeXml(stat.mime ?? "application/octet-stream"),
+    getetag: isCollection(stat) ? undefined : escapeXml(etagOf(stat)),
+    getlastmodified: new Date(stat.modified ?? 0).toUTCString(),
+    lockdiscovery: locks.map((lock) => activeLock(lock, href)).join(""),
+    resourcetype: isCollection(stat) ? dav("collection") : "",
+    supportedlock: SUPPORTED,
+  };
+  const shown = Object.entries(live).flatMap(([name, content]): Shown[] =>
+    content === undefined ? [] : [{ name: { ns: DAV, name }, xml: dav(name, content) }],
+  );
+  for (const [attribute, content] of Object.entries(await extendedOf(os, stat.path))) {
+    const name = propOf(attribute);
+    if (name !== undefined) shown.push({ name, xml: element(name, content) });
+  }
+  return shown;
+}
+
+async function extendedOf(os: Pick<Os, "call">, path: string): Promise<Readonly<Record<string, string>>> {
+  try {
+    return await os.call("getxattr", { path });
+  } catch (error) {
+    // What is mounted, or computed, has none.
+    if (isKernelError(error)) return {};
+    throw error;
+  }
+}

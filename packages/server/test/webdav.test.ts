@@ -1,0 +1,167 @@
+// WebDAV over the namespace: who may see what, what is locked by whom, and requests that mean no good.
+
+import { type Kernel, type Login, isKernelError } from "@ergos/kernel";
+import { createDav, serveHttp } from "@ergos/server/webdav";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
+
+let kernel: Kernel;
+let dav: (request: Request) => Promise<Response>;
+beforeEach(async () => {
+  kernel = await bootKernel();
+  await kernel.os.fs.writeFile("/srv/a.txt", "hello");
+  await kernel.os.fs.mkdir("/srv/d");
+  const logins = new Map<string, Pick<Login, "os">>([["owner", { os: kernel.os }]]);
+  logins.set("poor", { os: await processWith(kernel, ["fs.*:/srv/d/**", "fs.stat:/srv", "lock.*"]) });
+  dav = createDav({
+    login: (pass) => {
+      const found = logins.get(pass);
+      if (found === undefined) return Promise.reject(new TypeError("no such pass"));
+      const { promise: ended } = Promise.withResolvers<void>();
+      const more = { identity: pass, ended, flush: () => Promise.resolve(), leave: () => Promise.resolve() };
+      return Promise.resolve({ ...found, ...more });
+    },
+  });
+});
+afterEach(() => kernel.close());
+
+const BASE = "http://localhost/dav";
+async function ask(method: string, path: string, more: RequestInit & { readonly as?: string } = {}): Promise<Response> {
+  const { as = "owner", headers, ...rest } = more;
+  const authorization = `Basic ${Buffer.from(`me:${as}`).toString("base64")}`;
+  return dav(new Request(BASE + path, { method, headers: { authorization, ...(headers as object) }, ...rest }));
+}
+const statusOf = async (...args: Parameters<typeof ask>): Promise<number> => (await ask(...args)).status;
+const LOCK = `<?xml version="1.0"?><D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype><D:owner>me &amp; you</D:owner></D:lockinfo>`;
+
+test("nobody comes in without a pass, and everybody has the rights of theirs", async () => {
+  expect((await dav(new Request(`${BASE}/srv/a.txt`))).headers.get("www-authenticate")).toContain("Basic");
+  expect(await statusOf("GET", "/srv/a.txt", { as: "wrong" })).toBe(401);
+  const bearer = await dav(new Request(`${BASE}/srv/a.txt`, { headers: { authorization: "Bearer owner" } }));
+  expect(await bearer.text()).toBe("hello");
+  expect(await statusOf("GET", "/srv/a.txt", { as: "poor" })).toBe(403);
+  expect(await statusOf("PUT", "/srv/new", { as: "poor", body: "x" })).toBe(403);
+  expect(await statusOf("PUT", "/srv/d/new", { as: "poor", body: "x" })).toBe(201);
+  expect(await statusOf("DELETE", "/srv/a.txt", { as: "poor" })).toBe(403);
+  expect(await statusOf("MOVE", "/srv/d/new", { as: "poor", headers: { destination: `${BASE}/srv/out` } })).toBe(403);
+  expect(await kernel.os.fs.readText("/srv/d/new")).toBe("x");
+});
+
+test("content comes whole, in parts, and only if it has changed", async () => {
+  const whole = await ask("GET", "/srv/a.txt");
+  const etag = whole.headers.get("etag") ?? "";
+  expect([whole.status, await whole.text(), whole.headers.get("content-length")]).toEqual([200, "hello", "5"]);
+  const part = await ask("GET", "/srv/a.txt", { headers: { range: "bytes=1-2" } });
+  expect([part.status, await part.text(), part.headers.get("content-range")]).toEqual([206, "el", "bytes 1-2/5"]);
+  expect(await (await ask("GET", "/srv/a.txt", { headers: { range: "bytes=-3" } })).text()).toBe("llo");
+  expect(await statusOf("GET", "/srv/a.txt", { headers: { range: "bytes=9-" } })).toBe(416);
+  expect(await statusOf("GET", "/srv/a.txt", { headers: { "if-none-match": etag } })).toBe(304);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "new", headers: { "if-match": '"other"' } })).toBe(412);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "new", headers: { "if-none-match": "*" } })).toBe(412);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "new", headers: { "if-match": etag } })).toBe(204);
+  expect(await statusOf("GET", "/srv/a.txt", { headers: { "if-none-match": etag } })).toBe(200);
+  const head = await ask("HEAD", "/srv/a.txt");
+  expect([head.status, await head.text()]).toEqual([200, ""]);
+  // What is computed is read like a file.
+  expect(await (await ask("GET", "/sys/version")).text()).toMatch(/^\d/u);
+  expect(await statusOf("PUT", "/sys/version", { body: "9" })).toBeGreaterThanOrEqual(400);
+});
+
+test("a large upload over a real connection is there whole, or not at all", async () => {
+  await using server = await serveHttp(dav);
+  const url = `http://127.0.0.1:${server.port}/dav/srv/large`;
+  const headers = { authorization: "Bearer owner" };
+  const content = Buffer.alloc(20 * 1024 * 1024, "0123456789abcdef");
+  const put = await fetch(url, { method: "PUT", headers, body: content });
+  expect(put.status).toBe(201);
+  const got = Buffer.from(await (await fetch(url, { headers })).arrayBuffer());
+  expect(got.equals(content)).toBe(true);
+  const controller = new AbortController();
+  const endless = new ReadableStream({
+    pull: async (stream) => {
+      stream.enqueue(new Uint8Array(1024 * 1024));
+      await new Promise((go) => setTimeout(go, 1));
+    },
+  });
+  const cut = fetch(url, {
+    method: "PUT",
+    headers,
+    body: endless,
+    duplex: "half",
+    signal: controller.signal,
+  });
+  await new Promise((go) => setTimeout(go, 100));
+  controller.abort();
+  await expect(cut).rejects.toThrow();
+  expect(Buffer.from(await kernel.os.fs.read("/srv/large")).equals(content)).toBe(true);
+  const names = async (): Promise<readonly string[]> => (await kernel.os.fs.readdir("/srv")).map(({ name }) => name);
+  for (let tries = 0; tries < 500 && (await names()).length > 4; tries++) await new Promise((go) => setTimeout(go, 10));
+  expect(await names()).toEqual(["a.txt", "d", "large", "queues"]);
+});
+
+test("locks of clients and of agents exclude each other", async () => {
+  const agent = await processWith(kernel, ["lock.*", "fs.stat:/**"]);
+  const { fence } = await agent.call("lock", { path: "/srv/a.txt", ttlMs: 60_000 });
+  expect(fence).toBeGreaterThan(0);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x" })).toBe(423);
+  expect(await statusOf("LOCK", "/srv/a.txt", { body: LOCK })).toBe(423);
+  expect(await statusOf("DELETE", "/srv")).toBe(423);
+  await agent.call("unlock", { path: "/srv/a.txt" });
+  const locked = await ask("LOCK", "/srv/a.txt", { body: LOCK, headers: { timeout: "Second-600" } });
+  const token = locked.headers.get("lock-token") ?? "";
+  expect(await locked.text()).toContain("<D:owner>me &amp; you</D:owner>");
+  await expect((async () => agent.call("lock", { path: "/srv", ttlMs: 1000, waitMs: 0 }))()).rejects.toMatchObject({
+    code: "EAGAIN",
+  });
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x" })).toBe(423);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "mine", headers: { if: `(${token})` } })).toBe(204);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x", headers: { if: "(<urn:other>)" } })).toBe(412);
+  expect(await statusOf("UNLOCK", "/srv/a.txt", { headers: { "lock-token": token }, as: "poor" })).toBe(403);
+  expect(await statusOf("UNLOCK", "/srv/a.txt", { headers: { "lock-token": token } })).toBe(204);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x" })).toBe(204);
+  // A collection alone: what is in it may change, who is in it may not.
+  const flat = (await ask("LOCK", "/srv/d", { body: LOCK, headers: { depth: "0" } })).headers.get("lock-token") ?? "";
+  expect(await statusOf("PUT", "/srv/d/new", { body: "x" })).toBe(423);
+  expect(await statusOf("PUT", "/srv/d/new", { body: "x", headers: { if: `<${BASE}/srv/d> (${flat})` } })).toBe(201);
+  expect(await statusOf("PUT", "/srv/d/new", { body: "y" })).toBe(204);
+});
+
+test("properties are found and kept, and those that are computed are not set", async () => {
+  const set = `<propertyupdate xmlns="DAV:"><set><prop><x:color xmlns:x="urn:x">r&amp;d <b/></x:color></prop></set></propertyupdate>`;
+  expect(await statusOf("PROPPATCH", "/srv/a.txt", { body: set })).toBe(207);
+  expect(await statusOf("COPY", "/srv/a.txt", { headers: { destination: `${BASE}/srv/b.txt` } })).toBe(201);
+  const found = await (await ask("PROPFIND", "/srv", { headers: { depth: "1" } })).text();
+  expect(found.match(/<X:color/gu)).toHaveLength(2);
+  expect(found).toContain("r&amp;d <b");
+  expect(found).toContain("<D:href>/dav/srv/d/</D:href>");
+  const live = `<propertyupdate xmlns="DAV:"><set><prop><getetag>x</getetag><y>1</y></prop></set></propertyupdate>`;
+  const refused = await (await ask("PROPPATCH", "/srv/a.txt", { body: live })).text();
+  expect(refused).toMatch(/403 Forbidden[\s\S]*424 Failed/u);
+});
+
+test("requests that mean no good are refused, each by its status", async () => {
+  await kernel.os.fs.writeFile("/secret", "s");
+  expect(await statusOf("GET", "/srv/%2e%2e/secret", { as: "poor" })).toBeGreaterThanOrEqual(400);
+  expect(await statusOf("GET", "/srv/..%2fsecret")).toBe(400);
+  expect(await statusOf("GET", "/srv/a%00b")).toBe(400);
+  expect(await statusOf("GET", "/srv/%ff")).toBe(400);
+  expect((await dav(new Request("http://localhost/else", { headers: { authorization: "Bearer owner" } }))).status).toBe(
+    404,
+  );
+  const bomb = `<!DOCTYPE x [<!ENTITY a "aaaa">]><propfind xmlns="DAV:"><prop><a/></prop></propfind>`;
+  expect(await statusOf("PROPFIND", "/srv", { body: bomb })).toBe(400);
+  expect(await statusOf("PROPFIND", "/srv", { body: "<a" })).toBe(400);
+  expect(await statusOf("PROPFIND", "/srv", { body: " ".repeat(2_000_000) })).toBe(413);
+  expect(await statusOf("LOCK", "/srv/a.txt", { body: LOCK, headers: { depth: "7" } })).toBe(400);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x", headers: { if: "(((" } })).toBe(400);
+  expect(await statusOf("MKCOL", "/srv/a.txt")).toBe(405);
+  expect(await statusOf("MKCOL", "/none/x")).toBe(409);
+  expect(await statusOf("COPY", "/srv", { headers: { destination: `${BASE}/srv/d/e` } })).toBe(403);
+  expect(await statusOf("COPY", "/srv/a.txt")).toBe(400);
+  expect(await statusOf("BREW", "/srv/a.txt")).toBe(405);
+  expect(await statusOf("GET", "/srv/none")).toBe(404);
+  await using one = await serveHttp(dav);
+  await expect(
+    serveHttp(dav, { port: one.port }).catch((error: unknown) => isKernelError(error) && error.code),
+  ).resolves.toBe("EBUSY");
+});
