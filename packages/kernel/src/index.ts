@@ -5,6 +5,7 @@ export { type Effects, decide, measure } from "./abi/decide.ts";
 export * from "./abi/event.ts";
 export * from "./abi/file.ts";
 export * from "./abi/governance.ts";
+export * from "./abi/flow.ts";
 export * from "./abi/lock.ts";
 export * from "./abi/metastore.ts";
 export * from "./abi/model.ts";
@@ -64,7 +65,16 @@ export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/sum
 export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
-export { type Files, type Handle, type ItemOutcome, type Os, type ServiceFace, makeOs } from "./syscall/os.ts";
+export {
+  type Files,
+  type Handle,
+  type ItemOutcome,
+  type Os,
+  type PipeFace,
+  type StreamFace,
+  type ServiceFace,
+  makeOs,
+} from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";
 export {

@@ -34,6 +34,11 @@ export const LIMITS = {
   /** Extended attributes of one file, and characters of a value. */
   extendedMax: 64,
   extendedValueMax: 4096,
+  /** Bytes that wait in a pipe, and of one entry of a stream; entries that a stream keeps, and may be told to. */
+  pipeBytes: MIB,
+  frameBytesMax: 4 * MIB,
+  streamKeep: 100_000,
+  streamKeepMax: 1_000_000,
   /** Nesting of JSON values. */
   jsonDepthMax: 200,
   /** Entries of one page of a listing. */

@@ -1,5 +1,6 @@
 // The typed face of the table for one process: what programs and libraries hold as `os`.
 
+import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
 import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
 import type { KernelEvent } from "../abi/event.ts";
 import type { ModelRequest, ModelResponse } from "../abi/model.ts";
@@ -59,6 +60,12 @@ export interface Files {
   /** Makes the second tree like the first, in one commit; what was done. */
   restore(from: string, to: string): Promise<readonly TreeChange[]>;
   unlink(path: string, options?: { readonly recursive?: boolean }): Promise<void>;
+  /** Makes a pipe: pieces that are each taken by one reader; it lives with its host. */
+  makePipe(path: string, settings?: Pick<FlowSettings, "capacity">): Promise<void>;
+  pipe(path: string): PipeFace;
+  /** Makes a stream: entries that everybody reads from wherever they are. */
+  makeStream(path: string, settings?: Omit<FlowSettings, "capacity">): Promise<void>;
+  stream(path: string): StreamFace;
   open(path: string, rights: readonly ("read" | "write")[]): Promise<Handle>;
   watch(
     glob: string,
@@ -66,6 +73,28 @@ export interface Files {
   ): AsyncGenerator<KernelEvent, void, undefined>;
   /** Invokes what a path names. */
   exec(path: string, input?: unknown): Promise<unknown>;
+}
+
+type Waiting = { readonly waitMs?: number; readonly signal?: AbortSignal };
+
+/** A pipe: iterating takes its pieces until it is closed. */
+export interface PipeFace extends AsyncIterable<Uint8Array> {
+  write(content: Bytes, options?: Waiting): Promise<void>;
+  /** The oldest piece; `null` when it is closed and empty. */
+  read(options?: Waiting): Promise<Uint8Array | null>;
+  close(): Promise<void>;
+}
+
+export interface StreamFace {
+  /** Adds entries, all at one position. */
+  append(contents: readonly Bytes[], options?: { readonly durability?: "committed" | "flushed" }): Promise<number>;
+  /** Entries behind a position; with `follow` also those that come, until the signal aborts. */
+  read(options?: {
+    readonly after?: Seq;
+    readonly limit?: number;
+    readonly follow?: boolean;
+    readonly signal?: AbortSignal;
+  }): AsyncGenerator<StreamEntry, void, undefined>;
 }
 
 /** An open file; `await using` closes it. */
@@ -219,9 +248,29 @@ function bindFiles(call: Os["call"]): Files {
     compare: async (from, to) => call("compareTrees", { from, to }),
     restore: async (from, to) => call("restoreTree", { from, to }),
     unlink: async (path, options = {}) => call("unlink", { path, ...options }),
+    makePipe: async (path, settings = {}) => call("makeFlow", { path, type: "pipe", ...settings }),
+    pipe: (path) => pipeFace(call, path),
+    makeStream: async (path, settings = {}) => call("makeFlow", { path, type: "stream", ...settings }),
+    stream: (path) => ({
+      append: async (contents, options = {}) =>
+        call("streamAppend", { path, entries: contents.map(toBytes), ...options }),
+      read: (options = {}) => stream(call("streamRead", { path, ...options })),
+    }),
     open: async (path, rights) => toHandle(call, await call("open", { path, rights })),
     watch: (glob, options = {}) => stream(call("watch", { glob, ...options })),
     exec: async (path, input) => call("exec", { path, input }),
+  };
+}
+
+function pipeFace(call: Os["call"], path: string): PipeFace {
+  const read = async (options: Waiting = {}): Promise<Uint8Array | null> => call("pipeRead", { path, ...options });
+  return {
+    read,
+    write: async (content, options = {}) => call("pipeWrite", { path, bytes: toBytes(content), ...options }),
+    close: async () => call("pipeClose", { path }),
+    async *[Symbol.asyncIterator]() {
+      for (let piece = await read(); piece !== null; piece = await read()) yield piece;
+    },
   };
 }
 

@@ -21,6 +21,7 @@ import { RIGHT_ROWS } from "./rows-rights.ts";
 import { SELF_ROWS } from "./rows-self.ts";
 import { SERVICE_ROWS } from "./rows-service.ts";
 import { STORE_ROWS } from "./rows-store.ts";
+import { FLOW_ROWS } from "./rows-flow.ts";
 import { TREE_ROWS } from "./rows-tree.ts";
 import { WORK_ROWS } from "./rows-work.ts";
 
@@ -41,6 +42,7 @@ const EXEC_ROWS = {
 export const SYSCALLS = {
   ...FILE_ROWS,
   ...TREE_ROWS,
+  ...FLOW_ROWS,
   ...PROCESS_ROWS,
   ...SELF_ROWS,
   ...WORK_ROWS,

@@ -41,10 +41,13 @@ import { contentOf } from "./provider.ts";
 import { PathLocks } from "../lock/path-locks.ts";
 import type { Blobs } from "./blobs.ts";
 import { TreeStore } from "./tree-store.ts";
+import { FlowTable } from "./flow-table.ts";
 
 type AttributeChange = Pick<Attributes, "mime" | "mode" | "extended"> & Partial<Pick<Attributes, "owner" | "modified">>;
 
 export class FileSystem {
+  /** Pipes and streams. */
+  readonly flows: FlowTable;
   /** Trees as wholes: copies, differences, merges. */
   readonly trees: TreeStore;
   readonly #pathLocks = new PathLocks();
@@ -63,6 +66,7 @@ export class FileSystem {
     this.#platform = platform;
     this.#committer = committer;
     this.#inodes = new InodeStore(this.namespace, store, committer);
+    this.flows = new FlowTable(store, committer, platform);
     this.trees = new TreeStore({ store, blobs: objects, platform }, this.namespace, this.#inodes, committer);
   }
 
@@ -148,6 +152,8 @@ export class FileSystem {
   ): Promise<Uint8Array> {
     const { type, size } = inode.attributes;
     if (type === "directory") throw isDirectory(path);
+    if (type === "pipe") throw notPlain(type, path);
+    if (type === "stream") return this.#wholeStream(inode, range, path);
     assertRange(range, path);
     const offset = range.offset ?? 0;
     const length = Math.max(0, Math.min(range.length ?? size, size - offset));
@@ -198,7 +204,8 @@ export class FileSystem {
     return inTurn(inode, async () => {
       if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
       const { attributes } = inode;
-      if (attributes.type === "directory") throw isDirectory(path);
+      if (attributes.type !== "file")
+        throw attributes.type === "directory" ? isDirectory(path) : notPlain(attributes.type, path);
       if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
         throw new KernelError(
           "ESTALE",
@@ -233,6 +240,7 @@ export class FileSystem {
     return inTurn(inode, async () => {
       if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
       if (inode.attributes.type === "directory") throw isDirectory(path);
+      if (inode.attributes.type !== "file") throw notPlain(inode.attributes.type, path);
       const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
       const old = inode.attributes.size;
       // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
@@ -305,9 +313,11 @@ export class FileSystem {
     if (located.inode.attributes.type === "directory" && options.recursive === true) {
       await this.#unlinkBelow(located, options, writer);
     }
-    await this.#retry(located, writer.pid, (now) =>
-      now.kind === "inode" ? this.#inodes.unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
-    );
+    await this.#retry(located, writer.pid, async (now) => {
+      if (now.kind !== "inode") throw missing(now.path);
+      await this.#inodes.unlinkOne(now.inode, now.path, writer);
+      this.flows.forget(now.inode);
+    });
   }
 
   async #unlinkBelow(directory: Located, options: UnlinkOptions, writer: Writer): Promise<void> {
@@ -361,6 +371,32 @@ export class FileSystem {
     return this.write(to, await this.read(from), { create: "maybe" }, writer);
   }
 
+  /** All that is kept of a stream, one entry behind the other. */
+  async #wholeStream(
+    inode: Inode,
+    range: { readonly offset?: number; readonly length?: number },
+    path: string,
+  ): Promise<Uint8Array> {
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    for await (const { bytes } of this.flows.read(inode, path)) {
+      parts.push(bytes);
+      size += bytes.length;
+      if (size > LIMITS.ioBytesMax)
+        throw new KernelError("EFBIG", `more than ${LIMITS.ioBytesMax} bytes; read the stream from a position`, {
+          path,
+        });
+    }
+    const whole = this.#platform.allocate(size);
+    let at = 0;
+    for (const part of parts) {
+      whole.set(part, at);
+      at += part.length;
+    }
+    const offset = range.offset ?? 0;
+    return whole.slice(offset, range.length === undefined ? undefined : offset + range.length);
+  }
+
   /** Pins an inode for a handle. */
   hold(inode: Inode): void {
     inode.handles++;
@@ -375,7 +411,7 @@ export class FileSystem {
     return {
       path,
       type: attributes.type,
-      size: attributes.size,
+      ...(attributes.type === "pipe" || attributes.type === "stream" ? {} : { size: attributes.size }),
       generation: inode.generation,
       version: attributes.version,
       owner: attributes.owner,
@@ -477,9 +513,19 @@ export interface UnlinkOptions {
   readonly assertMay?: (path: VfsPath) => Promise<void>;
 }
 
+const notPlain = (type: EntryType, path: string): KernelError =>
+  new KernelError(
+    "EINVAL",
+    type === "pipe"
+      ? "pieces of a pipe are put in by pipeWrite and taken by pipeRead"
+      : `entries of a ${type} are added by streamAppend and read from a position by streamRead`,
+    { path },
+  );
+
 /** The type a new entry may have, from outside. */
 export function toNewEntry(type: EntryType, target: string | undefined, at: VfsPath): NewEntry {
   if (type === "file" || type === "directory") return { type };
+  if (type === "pipe" || type === "stream") return { type };
   if (type !== "link") throw unsupported(`making a ${type}`, at);
   if (target === undefined || target === "") throw new KernelError("EINVAL", "a link needs a target", { path: at });
   const full = toPath(target, parentOf(at));

@@ -5,8 +5,9 @@
 // I2  A directory is removed only if its count of children is still 0 in the same commit.
 // I3  Content goes with its name, or with the last handle, or, when there is much of it, in batches after its name.
 
+import type { FlowSettings } from "../abi/flow.ts";
 import { entriesOf } from "../abi/entries.ts";
-import type { Metastore, Receipt } from "../abi/metastore.ts";
+import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { WriteOptions, WriteResult } from "../abi/file.ts";
 import { KernelError } from "../base/errno.ts";
 import { INO_ROOT, type Ino, PID_OWNER, type Pid, type Seq, SEQ_ZERO, toIno } from "../base/id.ts";
@@ -25,6 +26,7 @@ import {
   inodeKey,
   nameKey,
   orphanKey,
+  streamLog,
 } from "./inode.ts";
 import type { Located, Namespace } from "./namespace.ts";
 import { exists, isDirectory, lostRace, missing, notDirectory } from "./path-error.ts";
@@ -35,8 +37,9 @@ const COUNT_MAX = Number.MAX_SAFE_INTEGER;
 const DELETES_PER_COMMIT = 1000;
 
 export interface NewEntry {
-  readonly type: "file" | "directory" | "link";
+  readonly type: "file" | "directory" | "link" | "pipe" | "stream";
   readonly target?: string;
+  readonly flow?: FlowSettings;
   readonly mime?: string;
 }
 
@@ -112,6 +115,7 @@ export class InodeStore {
         lastWriter: writer.pid,
         ...(isLast && entry.mime !== undefined ? { mime: entry.mime } : {}),
         ...(isLast && entry.target !== undefined ? { target: entry.target } : {}),
+        ...(isLast && entry.flow !== undefined ? { flow: entry.flow } : {}),
       };
       path = childOf(path, name);
       checks.push({ key: nameKey(parent, name), version: SEQ_ZERO });
@@ -228,6 +232,7 @@ export class InodeStore {
           puts: gone.puts,
           deletes: [nameKey(parent.ino, nameOf(path)), ...(isDirectoryNode ? [countKey] : []), ...gone.deletes],
           adds: [{ key: childCountKey(parent.ino), delta: -1, max: COUNT_MAX }],
+          trims: this.#trimsOf(inode),
         },
         [{ name: isDirectoryNode ? "directory.deleted" : "file.deleted", pid: writer.pid, data: { path } }],
         writer.rider,
@@ -297,6 +302,7 @@ export class InodeStore {
           ...(target !== undefined && isDirectoryNode ? [childCountKey(target.ino)] : []),
         ],
         adds: moved,
+        ...(target === undefined ? {} : { trims: this.#trimsOf(target) }),
       },
       [
         {
@@ -323,6 +329,11 @@ export class InodeStore {
     const parent = await this.#namespace.resolve(parentOf(path), PID_OWNER);
     if (parent.kind !== "inode") throw lostRace(path);
     return parent.inode;
+  }
+
+  /** The entries of a stream go with its name. */
+  #trimsOf({ ino, attributes }: Inode): NonNullable<Batch["trims"]> {
+    return attributes.type === "stream" ? [{ log: streamLog(ino), through: this.#store.seq }] : [];
   }
 
   async #contentKeys(inode: Inode): Promise<string[]> {

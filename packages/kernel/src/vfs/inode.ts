@@ -4,6 +4,7 @@
 //       `x/<ino>/<offset>` → extent · `o/<ino>` → unlinked while open
 // A name is changed without touching what it names: a rename of a directory writes two keys.
 
+import type { FlowSettings } from "../abi/flow.ts";
 import type { Entry } from "../abi/metastore.ts";
 import type { EntryType } from "../abi/file.ts";
 import { KernelError } from "../base/errno.ts";
@@ -24,6 +25,8 @@ export interface Attributes {
   /** Permission bits for programs that look at them; rights do not. */
   readonly mode?: number;
   readonly lastWriter?: number;
+  /** What a pipe or a stream was made with. */
+  readonly flow?: FlowSettings;
   /** Extended attributes: whatever somebody says of it, by name. */
   readonly extended?: Readonly<Record<string, string>>;
   /** What a copy was made from, and its own version then. */
@@ -72,6 +75,8 @@ export function inTurn<T>(inode: Inode, work: () => Promise<T>): Promise<T> {
   return turn;
 }
 
+/** Entries of a stream. */
+export const streamLog = (ino: Ino): string => `st/${ino}`;
 export const inodeKey = (ino: Ino): string => `i/${ino}`;
 export const nameKey = (directory: Ino, name: string): string => `n/${directory}/${encodeName(name)}`;
 export const nameRange = (directory: Ino, after = ""): { from: string; to: string } => ({

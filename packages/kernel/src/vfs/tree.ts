@@ -26,6 +26,7 @@ import {
   inodeKey,
   nameKey,
   orphanKey,
+  streamLog,
 } from "./inode.ts";
 
 /** One entry of a tree, with the versions that it was read at. */
@@ -159,6 +160,7 @@ export class TreeBatch {
   readonly #checks = new Map<string, Seq>();
   readonly #puts = new Map<string, string | Uint8Array>();
   readonly #deletes = new Set<string>();
+  readonly #logs = new Set<string>();
   readonly #counts = new Map<string, number>();
   readonly events: PendingEvent[] = [];
   #inline = 0;
@@ -232,6 +234,7 @@ export class TreeBatch {
       this.#counts.delete(childCountKey(ino));
       this.#deletes.add(childCountKey(ino));
     }
+    if (attributes.type === "stream") this.#logs.add(streamLog(ino));
     if (isHeld) {
       this.#puts.set(orphanKey(ino), "");
       return;
@@ -251,6 +254,7 @@ export class TreeBatch {
       checks: [...this.#checks].map(([key, version]) => ({ key, version })),
       puts: [...this.#puts].map(([key, value]) => ({ key, value })),
       deletes: [...this.#deletes].filter((key) => !this.#puts.has(key)),
+      trims: [...this.#logs].map((log) => ({ log, through: this.#parts.store.seq })),
       adds: counts.map(([key, delta]) => ({ key, delta, max: Number.MAX_SAFE_INTEGER })),
     };
   }

@@ -1,0 +1,317 @@
+// Pipes and streams of the namespace: what is in them, by the inode of their name.
+//
+// F1  An entry of a durable stream is there when its commit is, and is read by everybody from wherever they are.
+// F2  A reader that fell behind what is kept is told where it begins now.
+
+import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
+import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Platform } from "../abi/platform.ts";
+import { logOf } from "../abi/entries.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { type Ino, type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import { type Inode, inodeKey, streamLog } from "./inode.ts";
+import { Pipe } from "./pipe.ts";
+
+interface Stream {
+  /** Positions and times of what is kept, oldest first; of a volatile one with the content. */
+  readonly kept: (Omit<StreamEntry, "bytes"> & { readonly bytes?: Uint8Array })[];
+  readonly waiting: Set<() => void>;
+  /** Of a volatile one. */
+  next: number;
+}
+
+export interface AppendOptions {
+  /** `flushed`: it survives a loss of power when the call settles. */
+  readonly durability?: "committed" | "flushed";
+  /** What else belongs into the commit. */
+  readonly along?: Pick<Batch, "appends">;
+  readonly rider?: Rider | undefined;
+}
+
+export interface ReadOptions {
+  /** Behind which position; the oldest that is kept unless given. */
+  readonly after?: Seq;
+  readonly limit?: number;
+  /** Waits for what comes, until its signal. */
+  readonly follow?: boolean;
+  readonly signals?: readonly AbortSignal[];
+}
+
+export interface WaitOptions {
+  /** 0 does not wait; absent, for as long as it takes. */
+  readonly waitMs?: number;
+  readonly signals?: readonly AbortSignal[];
+}
+
+const PAGE = 256;
+const HEADER = 8;
+
+export class FlowTable {
+  readonly #store: Metastore;
+  readonly #committer: Committer;
+  readonly #platform: Platform;
+  readonly #pipes = new Map<Ino, Pipe>();
+  readonly #streams = new Map<Ino, Promise<Stream>>();
+
+  constructor(store: Metastore, committer: Committer, platform: Platform) {
+    this.#store = store;
+    this.#committer = committer;
+    this.#platform = platform;
+  }
+
+  /**
+   * Adds entries to a stream, all at one position.
+   * @throws {EINVAL} it is no stream · {E2BIG} an entry is too large
+   */
+  async append(inode: Inode, path: string, frames: readonly Uint8Array[], options: AppendOptions = {}): Promise<Seq> {
+    const settings = settingsOf(inode, "stream", path);
+    for (const { length } of frames)
+      if (length > LIMITS.frameBytesMax)
+        throw new KernelError("E2BIG", `an entry has at most ${LIMITS.frameBytesMax} bytes, found ${length}`, { path });
+    const stream = await this.#streamOf(inode, settings);
+    const at = this.#committer.now();
+    const seq =
+      settings.isVolatile === true
+        ? toSeq(stream.next++)
+        : await this.#commit(inode, stream, settings, frames, at, options);
+    for (const bytes of frames)
+      stream.kept.push(settings.isVolatile === true ? { seq, at, bytes: bytes.slice() } : { seq, at });
+    if (settings.isVolatile === true) stream.kept.splice(0, this.#tooMany(stream, settings, at, 0));
+    for (const wake of stream.waiting) wake();
+    stream.waiting.clear();
+    return seq;
+  }
+
+  /**
+   * Entries of a stream in their order.
+   * @throws {ESTALE} those behind the position are not kept any more · {EINVAL} it is no stream
+   */
+  async *read(inode: Inode, path: string, options: ReadOptions = {}): AsyncGenerator<StreamEntry, void, undefined> {
+    const settings = settingsOf(inode, "stream", path);
+    const { limit = Number.POSITIVE_INFINITY, follow = false, signals = [] } = options;
+    const stream = await this.#streamOf(inode, settings);
+    let position = options.after ?? SEQ_ZERO;
+    for (let left = limit; ;) {
+      const arrived = follow ? this.#arrival(stream, signals) : undefined;
+      const page =
+        settings.isVolatile === true ? pageOf(stream, position, path) : await this.#page(inode, stream, position, path);
+      for (const entry of page) {
+        if (left-- <= 0) {
+          arrived?.forget();
+          return;
+        }
+        yield entry;
+      }
+      const last = page.at(-1);
+      if (last !== undefined) {
+        arrived?.forget();
+        position = last.seq;
+      } else if (arrived === undefined) return;
+      else await arrived.done;
+    }
+  }
+
+  /**
+   * Puts a piece into a pipe.
+   * @throws {EAGAIN} it is full, and nobody waits or no longer · {EPIPE} it is closed · {EINVAL} it is no pipe
+   */
+  async put(inode: Inode, path: string, frame: Uint8Array, options: WaitOptions = {}): Promise<void> {
+    const pipe = this.#pipeOf(inode, path);
+    const bytes = frame.slice();
+    if (!pipe.hasLine("writer") && pipe.put(bytes)) return;
+    await this.#inLine(pipe, "writer", path, options, () => (pipe.put(bytes) ? { done: undefined } : undefined));
+  }
+
+  /**
+   * Takes a piece out of a pipe; `null` when it is closed and empty.
+   * @throws {EAGAIN} it is empty, and nobody waits or no longer · {EINVAL} it is no pipe
+   */
+  async take(inode: Inode, path: string, options: WaitOptions = {}): Promise<Uint8Array | null> {
+    const pipe = this.#pipeOf(inode, path);
+    const frame = pipe.hasLine("reader") ? undefined : pipe.take();
+    if (frame !== undefined) return frame;
+    return this.#inLine(pipe, "reader", path, options, () => {
+      const found = pipe.take();
+      return found === undefined ? undefined : { done: found };
+    });
+  }
+
+  /** No more pieces come; what is in it is still taken. */
+  close(inode: Inode, path: string): void {
+    this.#pipeOf(inode, path).close();
+  }
+
+  /** The name is gone: who waits is told. */
+  forget({ ino }: Inode): void {
+    this.#pipes.get(ino)?.close();
+    this.#pipes.delete(ino);
+    this.#streams.delete(ino);
+  }
+
+  async #inLine<T>(
+    pipe: Pipe,
+    who: "reader" | "writer",
+    path: string,
+    { waitMs, signals = [] }: WaitOptions,
+    attempt: () => { readonly done: T } | undefined,
+  ): Promise<T> {
+    const refusal = (): KernelError =>
+      new KernelError("EAGAIN", `the pipe is ${who === "reader" ? "empty" : "full"}; wait longer, or try again`, {
+        path,
+      });
+    if (waitMs === 0) throw refusal();
+    for (const signal of signals) if (signal.aborted) throw signal.reason;
+    return new Promise<T>((resolve, reject) => {
+      const over = (): void => {
+        timer?.cancel();
+        for (const signal of signals) signal.removeEventListener("abort", onAbort);
+      };
+      const place = pipe.wait(who, () => {
+        try {
+          const found = attempt();
+          if (found === undefined) return false;
+          resolve(found.done);
+        } catch (error) {
+          reject(error);
+        }
+        over();
+        return true;
+      });
+      const giveUp = (error: unknown): void => {
+        over();
+        reject(error);
+        place.leave();
+      };
+      const onAbort = (): void => giveUp(signals.find(({ aborted }) => aborted)?.reason);
+      const timer = waitMs === undefined ? undefined : this.#platform.setTimer(waitMs, () => giveUp(refusal()));
+      for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+
+  async #commit(
+    inode: Inode,
+    stream: Stream,
+    settings: FlowSettings,
+    frames: readonly Uint8Array[],
+    at: number,
+    { durability, along, rider }: AppendOptions,
+  ): Promise<Seq> {
+    const log = streamLog(inode.ino);
+    const gone = this.#tooMany(stream, settings, at, frames.length);
+    const through = stream.kept[gone - 1]?.seq;
+    const receipt = await this.#committer.commit(
+      {
+        checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
+        appends: [...frames.map((frame) => ({ log, value: encode(frame, at) })), ...(along?.appends ?? [])],
+        ...(through === undefined ? {} : { trims: [{ log, through }] }),
+      },
+      undefined,
+      rider,
+    );
+    // Others may have trimmed meanwhile: what is gone is known by its position.
+    if (through !== undefined)
+      while (stream.kept[0] !== undefined && stream.kept[0].seq <= through) stream.kept.shift();
+    if (durability === "flushed") await receipt.flushed;
+    return receipt.seq;
+  }
+
+  /** How many of the oldest entries are not kept when so many more have come. */
+  #tooMany({ kept }: Stream, { keep = LIMITS.streamKeep, keepMs }: FlowSettings, now: number, more: number): number {
+    let gone = Math.max(0, kept.length + more - keep);
+    if (keepMs !== undefined) while (gone < kept.length && (kept[gone]?.at ?? now) <= now - keepMs) gone++;
+    // Entries of one position go together.
+    while (gone > 0 && gone < kept.length && kept[gone]?.seq === kept[gone - 1]?.seq) gone--;
+    return Math.min(gone, kept.length);
+  }
+
+  async #page(inode: Inode, stream: Stream, after: Seq, path: string): Promise<readonly StreamEntry[]> {
+    try {
+      const page = await this.#store.readLog(streamLog(inode.ino), { after, limit: PAGE });
+      return page.map(({ seq, value }) => decode(seq, value));
+    } catch (error) {
+      if (isKernelError(error) && error.code === "ESTALE") throw stale(path, after, stream.kept[0]?.seq);
+      throw error;
+    }
+  }
+
+  /** Settles with the next append, or with a signal. */
+  #arrival({ waiting }: Stream, signals: readonly AbortSignal[]): { readonly done: Promise<void>; forget(): void } {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = (): void => {
+      forget();
+      reject(signals.find(({ aborted }) => aborted)?.reason);
+    };
+    const forget = (): void => {
+      waiting.delete(wake);
+      for (const signal of signals) signal.removeEventListener("abort", onAbort);
+    };
+    const wake = (): void => {
+      forget();
+      resolve();
+    };
+    waiting.add(wake);
+    for (const signal of signals) {
+      if (signal.aborted) onAbort();
+      signal.addEventListener("abort", onAbort, { once: true });
+    }
+    // Nobody may come to wait for it.
+    promise.catch(() => undefined);
+    return { done: promise, forget };
+  }
+
+  #pipeOf(inode: Inode, path: string): Pipe {
+    const { capacity = LIMITS.pipeBytes } = settingsOf(inode, "pipe", path);
+    let pipe = this.#pipes.get(inode.ino);
+    if (pipe === undefined) this.#pipes.set(inode.ino, (pipe = new Pipe(path, capacity)));
+    return pipe;
+  }
+
+  #streamOf(inode: Inode, settings: FlowSettings): Promise<Stream> {
+    let stream = this.#streams.get(inode.ino);
+    if (stream === undefined) this.#streams.set(inode.ino, (stream = this.#load(inode, settings)));
+    return stream;
+  }
+
+  async #load({ ino }: Inode, { isVolatile = false }: FlowSettings): Promise<Stream> {
+    const stream: Stream = { kept: [], waiting: new Set(), next: 1 };
+    if (isVolatile) return stream;
+    for await (const { seq, value } of logOf(this.#store, streamLog(ino)))
+      stream.kept.push({ seq, at: decode(seq, value).at });
+    return stream;
+  }
+}
+
+function settingsOf({ attributes: { type, flow = {} } }: Inode, wanted: "pipe" | "stream", path: string): FlowSettings {
+  if (type === wanted) return flow;
+  throw new KernelError("EINVAL", `it is a ${type}, not a ${wanted}`, { path });
+}
+
+function pageOf({ kept }: Stream, after: Seq, path: string): readonly StreamEntry[] {
+  const first = kept[0]?.seq;
+  if (after !== SEQ_ZERO && first !== undefined && after < first - 1) throw stale(path, after, first);
+  return kept.flatMap(({ seq, at, bytes }) => (seq > after && bytes !== undefined ? [{ seq, at, bytes }] : []));
+}
+
+const stale = (path: string, after: Seq, first: Seq | undefined): KernelError =>
+  new KernelError(
+    "ESTALE",
+    `what came behind position ${after} is not kept any more; ${first === undefined ? "nothing is kept" : `the earliest is at ${first}`}`,
+    { path },
+  );
+
+/** The time, as a number of 8 bytes, and the content. */
+function encode(frame: Uint8Array, at: number): Uint8Array {
+  const value = new Uint8Array(HEADER + frame.length);
+  new DataView(value.buffer).setFloat64(0, at);
+  value.set(frame, HEADER);
+  return value;
+}
+
+function decode(seq: Seq, value: string | Uint8Array): StreamEntry {
+  if (typeof value === "string" || value.length < HEADER)
+    throw new KernelError("ECORRUPT", `the entry of a stream at ${seq} is damaged; run \`ergos fsck\``);
+  const at = new DataView(value.buffer, value.byteOffset, value.byteLength).getFloat64(0);
+  return { seq, at, bytes: value.slice(HEADER) };
+}
