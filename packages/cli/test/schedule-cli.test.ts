@@ -117,7 +117,7 @@ export default (input, ctx) =>
   // Its own run has ended, and with it the host that could have started what follows.
   const first = up();
   await until(() => lines().length >= 2);
-  expect(ergos("publish", "orders.paid", "8").status).toBe(0);
+  expect(ergos("publish", "orders.paid", "8")).toMatchObject({ status: 0, stderr: "" });
   await until(() => lines().length >= 3);
   first.child.kill("SIGTERM");
   await once(first.child, "close");

@@ -50,9 +50,10 @@ import { NESTED } from "./syscall/row.ts";
 import { hookIn } from "./syscall/service-hooks.ts";
 import { libServicesProvider } from "./tree/services.ts";
 import { queuesProvider } from "./tree/queues.ts";
+import { libProvider } from "./tree/lib.ts";
 import { devProvider } from "./tree/dev.ts";
 import { procProvider } from "./tree/proc.ts";
-import { pipelinesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
+import { configProvider, pipelinesProvider, policiesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
 import { Blobs } from "./vfs/blobs.ts";
 import { FileSystem } from "./vfs/filesystem.ts";
 
@@ -208,7 +209,7 @@ export class Kernel implements AsyncDisposable {
       osOf: (process) => kernel.host.osOf(process),
       hook: (process, hooks) => hookIn(kernel.host, kernel.dispatcher, process, hooks),
     });
-    const views = new ViewTable({ committer, fs, recall: (pid) => processes.recall(pid) });
+    const views = new ViewTable({ committer, fs, processes: () => processes.all });
     const locks = new LockTable({ committer, platform });
     const queues = new QueueTable({ store, committer, platform, family: processes.family });
     await fs.boot();
@@ -227,7 +228,7 @@ export class Kernel implements AsyncDisposable {
     services.register(PID_OWNER, parts.services ?? []);
     const id = await directoryId(store, platform);
     const passes = parts.passes?.(id);
-    const seats = new SeatTable({ store, committer, layers, processes, passes });
+    const seats = new SeatTable({ store, committer, layers, processes, passes, platform });
     await seats.boot();
     const host: Host = {
       version: KERNEL_VERSION,
@@ -302,9 +303,14 @@ export class Kernel implements AsyncDisposable {
       ["/lib/services", libServicesProvider(host)],
       ["/etc/pipelines", pipelinesProvider(host)],
       ["/srv/queues", queuesProvider(host)],
+      ["/lib", libProvider(host)],
+      ["/etc/config", configProvider(host)],
+      ["/etc/policies", policiesProvider(host)],
+      ["/__sys__", { name: "sys", root: { type: "link", target: toPath("/sys") } }],
     ] as const) {
       fs.namespace.addMount({ at: toPath(at), kind: "provider", provider });
     }
+    for (const at of ["/tmp", "/srv", `/home/${owner.identity.user}`]) fs.namespace.promise(toPath(at));
     return kernel;
   }
 

@@ -133,6 +133,39 @@ describe("prune", () => {
   });
 });
 
+test("what is run again while it is looked at stays, with its rights", async () => {
+  await using kernel = await bootKernel();
+  const { program: open, context } = openProgram();
+  let isFirst = true;
+  const flaky = quick("flaky", (own) => {
+    if (!isFirst) return open.run(own);
+    isFirst = false;
+    throw new TypeError("not yet");
+  });
+  const pid = await done(kernel, flaky, { grants: ["fs.*:/srv/**"] });
+  const pruning = kernel.os.call("prune", { endedBefore: FUTURE });
+  const resuming = kernel.os.resume(pid, { again: true, program: flaky });
+  const [pruned, resumed] = await Promise.allSettled([pruning, resuming]);
+  expect(pruned.status).toBe("fulfilled");
+  if (resumed.status === "fulfilled") {
+    expect(await (await context).os.fs.exists("/srv/none")).toBe(false);
+    expect(await keys(kernel, "cap/")).not.toEqual([]);
+  } else expect(await pids(kernel)).toEqual([]);
+});
+
+test("content is new only as long as it is, however much is stored", async () => {
+  let now = 0;
+  const blobs = new Blobs(new MemoryObjectStore(), { now: () => now, monotonic: () => now });
+  const old = await blobs.put(big("o"));
+  for (let hour = 1; hour < 5; hour++) {
+    now = hour * 3_600_001;
+    await blobs.put(new TextEncoder().encode(String(hour)));
+  }
+  const fresh = await blobs.put(big("f"));
+  expect([blobs.isNewer(old, now - 3_600_000), blobs.isNewer(fresh, now - 3_600_000)]).toEqual([false, true]);
+  expect(blobs.isNewer(old, now - 50 * 3_600_000)).toBe(true);
+});
+
 describe("collect", () => {
   const shifted = (): { readonly platform: Platform; pass: (ms: number) => void } => {
     const node = createNodePlatform();

@@ -229,3 +229,38 @@ test("what is no pipe or stream is told so, and what may not be done is refused"
   await expect(poor.fs.stream("/srv/s").append(["x"])).rejects.toMatchObject(refused("EACCES"));
   expect(await all(poor.fs.stream("/srv/s").read())).toEqual([]);
 });
+
+test("whoever waits hears that the name is gone, however it went", async () => {
+  await os.fs.makeStream("/srv/s");
+  await os.fs.makePipe("/srv/p");
+  await os.fs.makePipe("/srv/t/p");
+  await os.fs.mkdir("/srv/empty");
+  const followed = all(os.fs.stream("/srv/s").read({ follow: true }));
+  const renamed = os.fs.pipe("/srv/p").read();
+  const restored = os.fs.pipe("/srv/t/p").read();
+  await tick();
+  await os.fs.unlink("/srv/s");
+  await os.fs.writeFile("/srv/f", "");
+  await os.fs.rename("/srv/f", "/srv/p");
+  await os.fs.restore("/srv/empty", "/srv/t");
+  expect([await followed, await renamed, await restored]).toEqual([[], null, null]);
+});
+
+test("following as many as wanted ends, and leaves nothing waiting", async () => {
+  await os.fs.makeStream("/srv/s");
+  const stream = os.fs.stream("/srv/s");
+  await stream.append(["a", "b"]);
+  expect(await all(stream.read({ limit: 1, follow: true }))).toEqual(["a"]);
+  const changing = os.fs.setattr("/srv/s", { mode: 0o600 });
+  await Promise.all([changing, stream.append(["c"]), stream.append(["d"], { durability: "flushed" })]);
+  expect((await all(stream.read())).length).toBe(4);
+});
+
+test("what a reader does with an entry of a volatile stream is its own affair", async () => {
+  await os.fs.makeStream("/srv/v", { isVolatile: true });
+  const stream = os.fs.stream("/srv/v");
+  await stream.append(["abc"]);
+  for await (const { bytes } of stream.read()) bytes.fill(0);
+  expect(await all(stream.read())).toEqual(["abc"]);
+  await expect(all(stream.read({ after: (Date.now() * 2000) as Seq }))).rejects.toMatchObject(refused("ESTALE"));
+});

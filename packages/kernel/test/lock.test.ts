@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { openFolder } from "@ergos/drivers/folder";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import {
+  PathLocks,
   type Kernel,
   type LockGrant,
   LockQueue,
@@ -410,3 +411,48 @@ test("random calls on few paths of files, a mounted folder and locks end", async
     rmSync(folder, { recursive: true, force: true });
   }
 }, 30_000);
+
+test("a rename of a mount waits for one lock only, whoever reads above it", async () => {
+  const locks = new PathLocks();
+  const slow = (): Promise<void> => new Promise((go) => setTimeout(go, 5));
+  const [a, b] = [toPath("/m/a"), toPath("/m/b")];
+  await Promise.all([
+    locks.write(a, slow),
+    locks.writeBoth(a, b, slow),
+    locks.read(toPath("/m"), slow),
+    locks.writeBoth(toPath("/m/foo"), toPath("/m/foo.bak/old"), slow),
+    locks.writeBoth(toPath("/m/foo.bak"), toPath("/m/foo/bak"), slow),
+    locks.writeBoth(b, a, slow),
+  ]);
+});
+
+test("a process that ends while its path is looked up gets no lock", async () => {
+  await kernel.os.fs.writeFile("/work/d/x", "");
+  const os = await process();
+  kernel.host.fs.namespace.forget();
+  const locking = lock(os, "/work/d/x");
+  const refusedLock = expect(locking).rejects.toBeDefined();
+  await kernel.os.kill(os.pid, "KILL");
+  await refusedLock;
+  expect(await kernel.os.call("locks", {})).toEqual([]);
+});
+
+test("who waits for a semaphore of another room is told when it would be served", async () => {
+  const [a, b, c, d] = await Promise.all([process(), process(), process(), process()]);
+  await lock(a, "x");
+  const waiting = Promise.allSettled([
+    lock(b, "x", { maxHolders: 2 }),
+    lock(c, "x", { maxHolders: 2 }),
+    lock(d, "x", { maxHolders: 3 }),
+  ]);
+  await tick();
+  await unlock(a, "x");
+  expect((await waiting).map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected"]);
+});
+
+test("who may not see a path does not see its lock", async () => {
+  const poor = await processWith(kernel, ["lock.read"]);
+  await lock(kernel.os, "/secret/file");
+  await lock(kernel.os, "name");
+  expect((await poor.call("locks", {})).map(({ path }) => path)).toEqual(["/sys/locks/name"]);
+});

@@ -397,3 +397,151 @@ describe("a view", () => {
     }
   });
 });
+
+describe("what a view keeps in", () => {
+  const start = async (of: Os, options: object): Promise<Os> => {
+    const { program, context } = openProgram();
+    await of.spawn(program, options);
+    return (await context).os;
+  };
+  const end = async (os: Os): Promise<void> => {
+    await kernel.os.kill(os.pid, "TERM");
+    await kernel.os.wait(os.pid);
+  };
+
+  test("a child with a view of its own is in its parent's too, and so is a seat", async () => {
+    await plant("/srv/t");
+    const parent = await start(kernel.os, { view: "/srv/t" });
+    const child = await start(parent, { view: "/srv/t/d" });
+    await child.fs.writeFile("/srv/t/a", "child");
+    await child.fs.writeFile("/srv/t/d/own", "own");
+    expect(await parent.fs.readText("/srv/t/a")).toBe("child");
+    expect(await parent.fs.exists("/srv/t/d/own")).toBe(false);
+    expect(await kernel.os.fs.readText("/srv/t/a")).toBe("small a");
+    await end(child);
+    await parent.call("applyView", { pid: child.pid });
+    expect(await parent.fs.readText("/srv/t/d/own")).toBe("own");
+    expect(await kernel.os.fs.exists("/srv/t/d/own")).toBe(false);
+    await end(parent);
+    await kernel.os.call("applyView", { pid: parent.pid });
+    expect(await kernel.os.fs.readText("/srv/t/d/own")).toBe("own");
+  });
+
+  test("nothing that is put in the place of the copy is brought in", async () => {
+    await plant("/srv/t");
+    await plant("/secret");
+    const os = await start(kernel.os, { view: "/srv/t", grants: ["fs.*:/srv/t/**", "fs.*:/srv/t"] });
+    await os.fs.unlink("/srv/t", { recursive: true });
+    await os.fs.link("/srv/t", "/secret");
+    await end(os);
+    await expect((async () => kernel.os.call("applyView", { pid: os.pid }))()).rejects.toMatchObject({
+      code: "ESTALE",
+    });
+    await kernel.os.call("discardView", { pid: os.pid });
+    expect(await kernel.os.fs.readText("/srv/t/a")).toBe("small a");
+  });
+
+  test("a view is ended once, and not while somebody works on it", async () => {
+    await plant("/srv/t");
+    const os = await start(kernel.os, { view: "/srv/t" });
+    for (let at = 0; at < 300; at++) await os.fs.writeFile(`/srv/t/zz/${at}`, String(at));
+    const child = await start(os, {});
+    await kernel.os.call("reparent", { pid: child.pid, to: 1 as Pid });
+    await end(os);
+    await expect((async () => kernel.os.call("applyView", { pid: os.pid }))()).rejects.toMatchObject({ code: "EBUSY" });
+    await end(child);
+    const both = await Promise.allSettled([
+      kernel.os.call("applyView", { pid: os.pid }),
+      kernel.os.call("discardView", { pid: os.pid }),
+    ]);
+    expect(both.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
+    expect(Object.keys(await picture("/srv/t"))).toHaveLength(308);
+    const { program } = openProgram();
+    await expect(kernel.os.spawn(program, { view: "/srv/t", group: "nope" })).rejects.toBeDefined();
+    expect(await kernel.os.fs.readdir("/var/views")).toEqual([]);
+  });
+
+  test("attributes are changes, links lead as they are written, and watches hear what the process sees", async () => {
+    await plant("/srv/t");
+    await kernel.os.fs.writeFile("/srv/other", "other");
+    const os = await start(kernel.os, { view: "/srv/t" });
+    await os.call("setxattr", { path: "/srv/t/a", name: "user.x", value: "1" });
+    await os.fs.link("/srv/t/up", "../other");
+    expect(await os.fs.readText("/srv/t/up")).toBe("other");
+    expect((await os.fs.stat("/srv/t/up", { noFollow: true })).target).toBe("/srv/other");
+    const seen: unknown[] = [];
+    const watching = (async () => {
+      for await (const { data } of os.fs.watch("/srv/**")) {
+        seen.push(data["path"]);
+        if (seen.length === 2) return;
+      }
+    })();
+    await new Promise((go) => setImmediate(go));
+    await kernel.os.fs.writeFile("/srv/t/theirs", "");
+    await os.fs.writeFile("/srv/t/mine", "");
+    await kernel.os.fs.writeFile("/srv/other", "changed");
+    await watching;
+    expect(seen).toEqual(["/srv/t/mine", "/srv/other"]);
+    await end(os);
+    await kernel.os.call("applyView", { pid: os.pid });
+    expect(await kernel.os.call("getxattr", { path: "/srv/t/a" })).toEqual({ "user.x": "1" });
+  });
+});
+
+describe("trees that do not fit", () => {
+  test("nothing is put below a file, and tops of two types do not become like each other", async () => {
+    const { fs } = kernel.os;
+    await plant("/srv/t");
+    const { program, context } = openProgram();
+    const pid = await kernel.os.spawn(program, { view: "/srv/t" });
+    await (await context).os.fs.writeFile("/srv/t/d/new", "n");
+    await kernel.os.kill(pid, "TERM");
+    await kernel.os.wait(pid);
+    await fs.unlink("/srv/t/d", { recursive: true });
+    await fs.writeFile("/srv/t/d", "a file");
+    expect((await kernel.os.call("applyView", { pid })).conflicts).toMatchObject([{ path: "d/new" }]);
+    await fs.writeFile("/srv/one", "1");
+    await fs.writeFile("/srv/two", "2");
+    await expect(fs.restore("/srv/t", "/srv/one")).rejects.toMatchObject({ code: "EINVAL" });
+    expect(short(await fs.compare("/srv/one", "/srv/two"))).toEqual(["changed "]);
+    await fs.restore("/srv/one", "/srv/two");
+    expect(await fs.readText("/srv/two")).toBe("1");
+    await fs.makeStream("/srv/t/s");
+    await expect(fs.clone("/srv/t", "/srv/c")).rejects.toMatchObject({ code: "ENOTSUP" });
+  });
+
+  test("a tree that is restored while others write to it and to its source is one state or another", async () => {
+    const { fs } = kernel.os;
+    for (let at = 0; at < 20; at++) {
+      await fs.writeFile(`/from/${at}`, "F".repeat(5000));
+      await fs.writeFile(`/to/${at}`, "T".repeat(5000));
+    }
+    let isOver = false;
+    const writing = (async () => {
+      for (let round = 0; !isOver; round++) {
+        const at = round % 20;
+        await new Promise((go) => setImmediate(go));
+        await Promise.all([fs.writeFile(`/from/${at}`, "f"), fs.append(`/to/${at}`, "a".repeat(100))]);
+        await fs.writeFile(`/from/${at}`, "F".repeat(5000));
+        for (let read = 0; read < 20; read++)
+          expect(await fs.readText(`/to/${read}`)).toMatch(/^(T{5000}|F{5000}|f)a*$/u);
+      }
+    })();
+    for (let at = 0; at < 30; at++) {
+      await fs.restore("/from", "/to").catch((error: unknown) => expect(error).toMatchObject({ code: "EAGAIN" }));
+      await new Promise((go) => setImmediate(go));
+    }
+    isOver = true;
+    await writing;
+  });
+
+  test("what one may not read is not compared", async () => {
+    await plant("/srv/t");
+    await plant("/srv/t/secret");
+    await kernel.os.fs.mkdir("/srv/e");
+    const { program, context } = openProgram();
+    await kernel.os.spawn(program, { grants: ["fs.*:/srv/**", "deny fs.*:/srv/t/secret/**"] });
+    const changes = await (await context).os.fs.compare("/srv/e", "/srv/t");
+    expect(changes.some(({ path }) => path.startsWith("secret"))).toBe(false);
+  });
+});

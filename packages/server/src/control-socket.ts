@@ -75,9 +75,10 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
       open.delete(socket);
     });
   });
+  // Whoever reaches the socket finds the pass that it wants.
+  writeOwnerPass(kernel, dir);
   await listen(server, path);
   chmodSync(path, 0o600);
-  writeOwnerPass(kernel, dir);
   const close = async (): Promise<void> => {
     // Who is in the middle of something (a command of several calls) ends it, and an answer on its way gets
     // out; who waits for something does not hold the host up.

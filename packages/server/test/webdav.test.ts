@@ -126,6 +126,44 @@ test("locks of clients and of agents exclude each other", async () => {
   expect(await statusOf("PUT", "/srv/d/new", { body: "y" })).toBe(204);
 });
 
+test("what is moved or copied over something takes its place or leaves it", async () => {
+  await kernel.os.fs.writeFile("/srv/d/target", "precious");
+  const denied = { as: "poor", headers: { destination: `${BASE}/srv/d/target` } };
+  expect(await statusOf("MOVE", "/srv/a.txt", denied)).toBe(403);
+  expect(await kernel.os.fs.readText("/srv/d/target")).toBe("precious");
+  await kernel.os.fs.link("/l", "/srv/d");
+  expect(await statusOf("MOVE", "/srv/d/target", { headers: { destination: `${BASE}/l/target` } })).toBe(403);
+  expect(await kernel.os.fs.readText("/srv/d/target")).toBe("precious");
+  expect(await statusOf("COPY", "/srv/a.txt", { headers: { destination: "http://other.example/dav/x" } })).toBe(502);
+  expect(await statusOf("COPY", "/srv/a.txt", { headers: { destination: "http://[" } })).toBe(400);
+  expect(await statusOf("DELETE", "/srv%2Fa.txt")).toBe(400);
+  expect(await statusOf("MOVE", "/srv/a.txt", { headers: { destination: `${BASE}/srv/d/target` } })).toBe(204);
+  expect((await kernel.os.fs.readdir("/srv/d")).map(({ name }) => name)).toEqual(["target"]);
+  expect(await statusOf("DELETE", "/l")).toBe(204);
+  expect(await kernel.os.fs.readText("/srv/d/target")).toBe("hello");
+});
+
+test("a lock holds under every name of what is locked, and its token is its holder's", async () => {
+  await kernel.os.fs.writeFile("/srv/d/s/a", "1");
+  await kernel.os.fs.link("/l", "/srv/d");
+  const token = (await ask("LOCK", "/srv/d/s/a", { body: LOCK })).headers.get("lock-token") ?? "";
+  expect(await statusOf("DELETE", "/srv/d/s")).toBe(423);
+  expect(await statusOf("DELETE", "/l/s")).toBe(423);
+  expect(await statusOf("PUT", "/l/s/a", { body: "x" })).toBe(423);
+  expect(await statusOf("PUT", "/srv/d/s/a", { as: "poor", body: "x", headers: { if: `(${token})` } })).toBe(423);
+  for (let at = 0; at < 1100; at++) await kernel.os.call("lock", { path: `/a/${at}`, ttlMs: 60_000 });
+  expect(await statusOf("DELETE", "/srv/d/s")).toBe(423);
+  expect(await statusOf("PUT", "/srv/d/s/a", { body: "x", headers: { if: `(${token})` } })).toBe(204);
+});
+
+test("properties that others have put there do not break an answer", async () => {
+  await kernel.os.call("setxattr", { path: "/srv/a.txt", name: "dav:{x}y", value: "</oops>" });
+  await kernel.os.fs.writeFile("/srv/d/\u0001", "");
+  const found = await (await ask("PROPFIND", "/srv", { headers: { depth: "infinity" } })).text();
+  expect(found).toContain("&lt;/oops&gt;");
+  expect(found.includes("\u0001")).toBe(false);
+});
+
 test("properties are found and kept, and those that are computed are not set", async () => {
   const set = `<propertyupdate xmlns="DAV:"><set><prop><x:color xmlns:x="urn:x">r&amp;d <b/></x:color></prop></set></propertyupdate>`;
   expect(await statusOf("PROPPATCH", "/srv/a.txt", { body: set })).toBe(207);

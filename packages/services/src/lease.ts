@@ -28,6 +28,8 @@ export class Lease implements AsyncDisposable {
   readonly #grant: LockGrant;
   readonly #lost = new AbortController();
   #timer: Timer | undefined;
+  /** Goes off when the lock may be free, whatever became of the call that was to extend it. */
+  #deadline: Timer | undefined;
   /** When the lock may be free, as far as this side knows. */
   #until: number;
   #isOver = false;
@@ -37,6 +39,7 @@ export class Lease implements AsyncDisposable {
     this.#platform = platform;
     this.#grant = grant;
     this.#until = this.#platform.clock.monotonic() + grant.ttlMs;
+    this.#guard();
     this.#plan();
   }
 
@@ -76,6 +79,12 @@ export class Lease implements AsyncDisposable {
     this.#timer = this.#platform.setTimer(wait, () => void this.#extend(), { idle: true });
   }
 
+  #guard(): void {
+    this.#deadline?.cancel();
+    const left = Math.max(1, Math.ceil(this.#until - this.#platform.clock.monotonic()));
+    this.#deadline = this.#platform.setTimer(left, () => this.#lose("it was not extended in time"), { idle: true });
+  }
+
   async #extend(): Promise<void> {
     const { path, lockId, ttlMs, fence } = this.#grant;
     const askedAt = this.#platform.clock.monotonic();
@@ -83,8 +92,10 @@ export class Lease implements AsyncDisposable {
     try {
       const again = await this.#os.call("lock", { path, lockId, ttlMs, waitMs: 0 });
       if (this.#isOver) return;
-      if (again.fence === fence) this.#until = askedAt + ttlMs;
-      else {
+      if (again.fence === fence) {
+        this.#until = askedAt + ttlMs;
+        this.#guard();
+      } else {
         // It had ended, and this was a new grant.
         await this.#os.call("unlock", { path, lockId });
         return this.#lose("it had ended before it was extended");
@@ -99,6 +110,7 @@ export class Lease implements AsyncDisposable {
   }
 
   #lose(why: string, cause?: unknown): void {
+    if (this.#isOver) return;
     this.#end();
     const { path } = this.#grant;
     this.#lost.abort(new KernelError("ESTALE", `the lock ${path} is lost: ${why}`, { path, cause }));
@@ -107,6 +119,7 @@ export class Lease implements AsyncDisposable {
   #end(): void {
     this.#isOver = true;
     this.#timer?.cancel();
+    this.#deadline?.cancel();
   }
 }
 

@@ -79,20 +79,38 @@ export async function prune(parts: PrunerParts, request: PruneRequest): Promise<
       isTop: ppid === undefined || ppid === PID_OWNER || cause !== undefined,
     });
   }
-  const trees = await withoutGranters(parts, processes, treesOf(processes, family).slice(keep));
-  const found = {
-    runs: trees.length,
-    newest: trees.slice(0, SHOWN).flatMap(([top]) => top?.runId ?? []),
-    processes: trees.reduce((sum, tree) => sum + tree.length, 0),
-    artifacts: trees.flat().reduce((sum, { pid }) => sum + (owners.get(pid) ?? 0), 0),
-  };
-  if (dryRun || trees.length === 0) return found;
-  const kept = new Set(processes.values());
-  for (const process of trees.flat()) kept.delete(process);
-  await remove(parts, trees.flat(), new Set([...kept].flatMap(({ layers }) => layers)));
-  const { newest: _newest, ...data } = found;
-  await committer.commit({}, [{ name: "store.pruned", pid: PID_OWNER, data }]);
-  return found;
+  const old = treesOf(processes, family).slice(keep);
+  // From here on nobody runs them again.
+  for (const { pid } of old.flat()) family.leaving.add(pid);
+  try {
+    const unchanged: (readonly Past[])[] = [];
+    for (const tree of old) if (await isUnchanged(parts, tree)) unchanged.push(tree);
+    const trees = await withoutGranters(parts, processes, unchanged);
+    const found = {
+      runs: trees.length,
+      newest: trees.slice(0, SHOWN).flatMap(([top]) => top?.runId ?? []),
+      processes: trees.reduce((sum, tree) => sum + tree.length, 0),
+      artifacts: trees.flat().reduce((sum, { pid }) => sum + (owners.get(pid) ?? 0), 0),
+    };
+    if (dryRun || trees.length === 0) return found;
+    const kept = new Set(processes.values());
+    for (const process of trees.flat()) kept.delete(process);
+    await remove(parts, trees.flat(), new Set([...kept].flatMap(({ layers }) => layers)));
+    const { newest: _newest, ...data } = found;
+    await committer.commit({}, [{ name: "store.pruned", pid: PID_OWNER, data }]);
+    return found;
+  } finally {
+    for (const { pid } of old.flat()) family.leaving.delete(pid);
+  }
+}
+
+/** Whether nobody has run one of them again since they were read. */
+async function isUnchanged({ committer, family }: PrunerParts, tree: readonly Past[]): Promise<boolean> {
+  for (const { pid, version } of tree) {
+    if (family.get(pid)?.hasEnded === false) return false;
+    if ((await committer.store.get(processKey(pid)))?.version !== version) return false;
+  }
+  return true;
 }
 
 /** Leaves out those in which somebody gave a grant that one who stays has (P2). */
@@ -126,34 +144,29 @@ async function remove(
   layersInUse: ReadonlySet<string>,
 ): Promise<void> {
   const leaving = new Set(gone.map(({ pid }) => pid));
-  for (const pid of leaving) family.leaving.add(pid);
-  try {
-    const extras: string[] = [];
-    for await (const { id, keys } of layers.stored())
-      if (leaving.has(pidOfLayer(id)) && !layersInUse.has(id)) extras.push(...keys);
-    for (const { pid } of gone) {
-      await forget(pid);
-      extras.push(...(await artifactKeysOf(committer.store, pid)));
+  const extras: string[] = [];
+  for await (const { id, keys } of layers.stored())
+    if (leaving.has(pidOfLayer(id)) && !layersInUse.has(id)) extras.push(...keys);
+  for (const { pid } of gone) {
+    await forget(pid);
+    extras.push(...(await artifactKeysOf(committer.store, pid)));
+  }
+  for (let at = 0; at < extras.length; at += DELETES_PER_COMMIT)
+    await committer.commit({ deletes: extras.slice(at, at + DELETES_PER_COMMIT) });
+  // Who was started later first: what is left is a tree.
+  const order = [...gone].sort((one, two) => two.pid - one.pid);
+  for (let at = 0; at < order.length; at += PROCESSES_PER_COMMIT) {
+    const some = order.slice(at, at + PROCESSES_PER_COMMIT);
+    const through = committer.store.seq;
+    await committer.commit({
+      checks: some.map(({ pid, version }) => ({ key: processKey(pid), version })),
+      deletes: some.map(({ pid }) => processKey(pid)),
+      trims: some.map(({ pid }) => ({ log: journalLog(pid), through })),
+    });
+    for (const { pid } of some) {
+      const process = family.get(pid);
+      if (process !== undefined) family.remove(process);
     }
-    for (let at = 0; at < extras.length; at += DELETES_PER_COMMIT)
-      await committer.commit({ deletes: extras.slice(at, at + DELETES_PER_COMMIT) });
-    // Who was started later first: what is left is a tree.
-    const order = [...gone].sort((one, two) => two.pid - one.pid);
-    for (let at = 0; at < order.length; at += PROCESSES_PER_COMMIT) {
-      const some = order.slice(at, at + PROCESSES_PER_COMMIT);
-      const through = committer.store.seq;
-      await committer.commit({
-        checks: some.map(({ pid, version }) => ({ key: processKey(pid), version })),
-        deletes: some.map(({ pid }) => processKey(pid)),
-        trims: some.map(({ pid }) => ({ log: journalLog(pid), through })),
-      });
-      for (const { pid } of some) {
-        const process = family.get(pid);
-        if (process !== undefined) family.remove(process);
-      }
-    }
-  } finally {
-    for (const pid of leaving) family.leaving.delete(pid);
   }
 }
 

@@ -140,9 +140,18 @@ export class LockTable {
       throw refuse("EAGAIN", path, `there are ${LIMITS.locksMax} locks, which is the limit`);
     const wanted = { path, mode: maxHolders > 1 ? "counting" : mode, room: maxHolders } as const;
     this.#assertRoom(wanted);
+    for (const signal of more.signals ?? []) if (signal.aborted) throw signal.reason;
     if (!this.#queue.take(wanted)) {
       if (request.waitMs === 0) throw this.#held(path, 0);
       await this.#wait({ ...wanted, pid, owner }, request.waitMs, more.signals ?? []);
+      try {
+        // Who was served before may have asked for another room, and the caller may have ended.
+        this.#assertRoom(wanted);
+        for (const signal of more.signals ?? []) if (signal.aborted) throw signal.reason;
+      } catch (error) {
+        this.#queue.release(path, wanted.mode);
+        throw error;
+      }
     }
     return this.#grant(wanted, pid, request, record, more.rider);
   }
@@ -243,7 +252,7 @@ export class LockTable {
         [{ name: "lock.granted", pid, data: { path, lockId: hold.lockId, fence: hold.fence } }],
         rider,
       );
-      hold.version = receipt.seq;
+      hold.version = newer(hold.version, receipt.seq);
     } catch (error) {
       this.#forget(hold);
       throw error;
@@ -270,7 +279,7 @@ export class LockTable {
     );
     if (this.#holds.get(hold.lockId) !== hold) throw refuse("ESTALE", path, `the lock ${hold.lockId} has ended`);
     hold.ttlMs = ttlMs;
-    hold.version = receipt.seq;
+    hold.version = newer(hold.version, receipt.seq);
     this.#startTime(hold);
     return grant;
   }
@@ -477,6 +486,9 @@ const wordOf = ({
   readonly path: VfsPath;
   readonly owner: string | undefined;
 }): string => `process ${pid}${owner === undefined ? "" : ` (${owner})`} at ${path}`;
+
+/** Of two commits that settle together the later one counts. */
+const newer = (one: Seq | undefined, two: Seq): Seq => (one === undefined || two > one ? two : one);
 
 const grantOf = ({ path, lockId, fence, ttlMs }: Hold): LockGrant => ({ path, lockId, fence, ttlMs });
 

@@ -1,7 +1,7 @@
 // Locks around one call of a mount without transactions: whoever changes something there is alone with it, whoever reads
 // is with other readers. Held for that call only, by nobody that could wait for something else meanwhile.
 
-import type { VfsPath } from "../base/path.ts";
+import { type VfsPath, parentOf } from "../base/path.ts";
 import { LockQueue } from "./lock-queue.ts";
 
 export class PathLocks {
@@ -17,11 +17,11 @@ export class PathLocks {
     return this.#with(path, "exclusive", work);
   }
 
-  /** Does something alone with two paths, which are taken in their order: two calls never wait for each other. */
+  /** Does something alone with two paths, by the directory that holds both: one call never waits for a second lock. */
   writeBoth<T>(one: VfsPath, other: VfsPath, work: () => Promise<T>): Promise<T> {
-    const [first, second] = one < other ? [one, other] : [other, one];
-    const isOne = first === second || first === "/" || second.startsWith(`${first}/`);
-    return this.write(first, isOne ? work : () => this.write(second, work));
+    let shared: VfsPath = one;
+    while (shared !== "/" && shared !== other && !other.startsWith(`${shared}/`)) shared = parentOf(shared);
+    return this.write(shared, work);
   }
 
   async #with<T>(path: VfsPath, mode: "shared" | "exclusive", work: () => Promise<T>): Promise<T> {

@@ -262,7 +262,7 @@ export class ProcessTable {
     const above = options.group === undefined ? parent.account : this.groups.accountOf(options.group);
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
-    const { view = parent.identity.view } = options;
+    const views = [...(parent.identity.views ?? []), ...(options.view === undefined ? [] : [options.view])];
     const identity: ProcessIdentity = {
       pid,
       ppid: parent.pid,
@@ -285,7 +285,7 @@ export class ProcessTable {
       ...(options.ref === undefined ? {} : { ref: options.ref }),
       ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
       ...(options.faults === undefined ? {} : { faults: options.faults }),
-      ...(view === undefined ? {} : { view }),
+      ...(views.length === 0 ? {} : { views }),
     };
     let { capability } = parent;
     if (options.role !== undefined)
@@ -461,6 +461,7 @@ export class ProcessTable {
       ...(parent.account === undefined ? {} : { account: parent.account }),
       ...(parent.limits === undefined ? {} : { limits: parent.limits }),
       ...(parent.identity.group === undefined ? {} : { group: parent.identity.group }),
+      ...(parent.identity.views === undefined ? {} : { views: parent.identity.views }),
     };
     const process = new Process(identity, capability, undefined, undefined);
     this.#accounts.join(process.account);

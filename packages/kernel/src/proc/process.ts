@@ -92,8 +92,8 @@ export interface ProcessIdentity {
   readonly cause?: string;
   /** What becomes of each kind of failure. */
   readonly faults?: FaultPolicies;
-  /** Where it sees a copy of its own. */
-  readonly view?: View;
+  /** Where it sees copies of its own. */
+  readonly views?: readonly View[];
   /** It is a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
 }

@@ -278,7 +278,8 @@ export class ScheduleTable {
         `schedule ${id}`,
       );
     } catch (error) {
-      if (this.#table.get(id) === undefined) return;
+      // A host that ends does nothing any more: the next one does what is due.
+      if (this.#table.get(id) === undefined || !this.#isActive) return;
       const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
       return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });
     }

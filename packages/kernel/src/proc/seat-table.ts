@@ -3,6 +3,7 @@
 // V1  A pass gives what its blocks, one after the other, and the process that issued it all allow.
 // V2  A pass that is revoked, or that was narrowed from one, is refused at once; its seats end.
 
+import type { Platform } from "../abi/platform.ts";
 import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { PassAuthority, PassClaims, PassRequest } from "../abi/pass.ts";
@@ -14,6 +15,7 @@ import { parseGrants } from "../cap/rights.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { ProcessTable } from "./process-table.ts";
 import type { Process } from "./process.ts";
+import { setAlarm } from "./alarm.ts";
 
 const revokedKey = (id: string): string => `passrev/${id}`;
 
@@ -23,6 +25,7 @@ export interface SeatParts {
   readonly layers: LayerTable;
   readonly processes: ProcessTable;
   readonly passes: PassAuthority | undefined;
+  readonly platform: Platform;
 }
 
 /** Whom a pass stands for. */
@@ -78,7 +81,15 @@ export class SeatTable {
       throw new KernelError("EACCES", "the pass was revoked, or its issuer has ended");
     }
     this.#seats.set(process, claims.ids);
-    const ended = process.done.then(() => void this.#seats.delete(process));
+    // It holds no longer than its pass.
+    const { platform } = this.#parts;
+    const expiry = setAlarm(platform, claims.expires, () => void this.#end(process).catch(() => undefined), {
+      idle: true,
+    });
+    const ended = process.done.then(() => {
+      expiry.cancel();
+      this.#seats.delete(process);
+    });
     // Seats end with whoever they have their rights from.
     void issuer.done.then(() => this.#end(process));
     return { process, identity: claims.names.join(" "), ended, leave: () => this.#end(process) };

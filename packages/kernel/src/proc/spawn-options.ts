@@ -32,7 +32,7 @@ export interface SpawnOptions {
   readonly faults?: FaultPolicies;
   /** What it is about, for whoever lists processes. */
   readonly ref?: string;
-  /** Where it sees a copy of its own; its parent's view unless given. */
+  /** Where it sees a copy of its own, beside those of its parent. */
   readonly view?: View;
   /** Changes that belong into the commit of the spawn. */
   readonly along?: (pid: Pid) => Along;

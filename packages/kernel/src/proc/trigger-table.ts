@@ -297,7 +297,8 @@ export class TriggerTable {
         data: { ...data, ...(started === undefined ? {} : { child: started }) },
       });
     } catch (error) {
-      if (this.#table.get(id) === undefined) return false;
+      // A host that ends does nothing any more: the next one acts on it.
+      if (this.#table.get(id) === undefined || !this.#isActive) return false;
       next = { ...moved, last: { at: now, error: toErrorRecord(error) } };
       await committer.commit(along(next));
       committer.publish({ name: "trigger.failed", pid, data: { ...data, error: toErrorRecord(error) } });

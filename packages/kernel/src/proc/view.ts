@@ -7,7 +7,7 @@
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Batch } from "../abi/metastore.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { type VfsPath, toPath } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
@@ -40,7 +40,8 @@ export interface ViewRecord {
 export interface ViewParts {
   readonly committer: Committer;
   readonly fs: FileSystem;
-  readonly recall: (pid: Pid) => Promise<Process | undefined>;
+  /** All processes that have not been forgotten. */
+  readonly processes: () => readonly Process[];
 }
 
 const FORMAT = 1;
@@ -52,21 +53,42 @@ const isIn = (path: string, top: string): boolean => path === top || path.starts
 const moved = (path: string, from: string, to: string): VfsPath =>
   toPath(`${to}/${path.slice(from === "/" ? 0 : from.length)}`);
 
-/** The path that a process means by one: in its view, or the same. */
-export function realPath({ identity: { view } }: Process, path: string): string {
-  if (view === undefined) return path;
+/** The path that a process means by one: in the innermost of its views, or the same. */
+export function realPath({ identity: { views = [] } }: Process, path: string): string {
+  if (views.length === 0) return path;
   const normal = toPath(path);
-  return isIn(normal, view.at) ? moved(normal, view.at, view.dir) : normal;
+  const view = innermost(
+    views.filter(({ at }) => isIn(normal, at)),
+    ({ at }) => at,
+  );
+  return view === undefined ? normal : moved(normal, view.at, view.dir);
 }
 
 /** What a process calls a path. */
-export function seenPath({ identity: { view } }: Process, path: VfsPath): VfsPath {
-  return view !== undefined && isIn(path, view.dir) ? moved(path, view.dir, view.at) : path;
+export function seenPath({ identity: { views = [] } }: Process, path: VfsPath): VfsPath {
+  const view = innermost(
+    views.filter(({ dir }) => isIn(path, dir)),
+    ({ dir }) => dir,
+  );
+  return view === undefined ? path : moved(path, view.dir, view.at);
+}
+
+/** Whether a path is of a tree of which the process sees a copy: what happens there does not concern it. */
+export const isShadowed = (process: Process, path: VfsPath): boolean =>
+  seenPath(process, path) === path && realPath(process, path) !== path;
+
+function innermost(views: readonly View[], pathOf: (view: View) => string): View | undefined {
+  return views.reduce<View | undefined>(
+    (best, view) => (best === undefined || pathOf(view).length > pathOf(best).length ? view : best),
+    undefined,
+  );
 }
 
 export class ViewTable {
   readonly #parts: ViewParts;
   readonly #views = new Map<Pid, ViewRecord>();
+  /** Views that are being applied or thrown away. */
+  readonly #ending = new Set<Pid>();
   #next = 1;
 
   constructor(parts: ViewParts) {
@@ -105,6 +127,8 @@ export class ViewTable {
     readonly view: View;
     readonly puts: (pid: Pid) => NonNullable<Batch["puts"]>;
     readonly opened: (pid: Pid) => void;
+    /** The process was not started. */
+    readonly abandon: () => Promise<void>;
   }> {
     const { committer, fs } = this.#parts;
     if (tree.kind === "inode" && tree.inode.attributes.type !== "directory")
@@ -130,6 +154,7 @@ export class ViewTable {
         { key: NEXT_KEY, value: String(this.#next) },
       ],
       opened: (pid) => void this.#views.set(pid, recordOf(pid)),
+      abandon: () => this.#clear(dir, own),
     };
   }
 
@@ -144,30 +169,61 @@ export class ViewTable {
    * @param assertMay throws for a path that the caller may not change
    * @throws {EBUSY} the process lives
    */
-  async apply(pid: Pid, writer: Writer, assertMay: (path: VfsPath) => Promise<void>): Promise<TreeMerge> {
-    const view = this.#of(pid);
-    await this.#assertOver(view);
-    const { fs } = this.#parts;
-    const { base, work } = await this.#copiesOf(view);
-    const merged = await fs.trees.merge(await fs.namespace.resolve(view.of, PID_OWNER), base, work, writer, assertMay);
-    if (merged.conflicts.length === 0) await this.#end(view, writer);
-    return merged;
+  apply(pid: Pid, writer: Writer, assertMay: (path: VfsPath) => Promise<void>): Promise<TreeMerge> {
+    return this.#finally(pid, async (view) => {
+      const { fs } = this.#parts;
+      const { base, work } = await this.#copiesOf(view);
+      const tree = await fs.namespace.resolve(view.of, PID_OWNER);
+      if (tree.kind !== "inode" || tree.hops.length > 0)
+        throw new KernelError("ESTALE", `${view.of} leads elsewhere by now; put the tree back there`, {
+          path: view.of,
+        });
+      const merged = await fs.trees.merge(tree, base, work, writer, assertMay);
+      if (merged.conflicts.length === 0) await this.#end(view, writer);
+      return merged;
+    });
   }
 
   /**
    * Throws away what the process has changed.
    * @throws {EBUSY} the process lives
    */
-  async discard(pid: Pid, writer: Writer): Promise<void> {
-    const view = this.#of(pid);
-    await this.#assertOver(view);
-    await this.#end(view, writer);
+  discard(pid: Pid, writer: Writer): Promise<void> {
+    return this.#finally(pid, (view) => this.#end(view, writer));
   }
 
   /** Ends the view of a process whose record is deleted. */
   async forget(pid: Pid): Promise<void> {
-    const view = this.#views.get(pid);
-    if (view !== undefined) await this.#end(view, { pid: PID_OWNER, user: "owner" });
+    try {
+      if (this.#views.has(pid)) await this.discard(pid, { pid: PID_OWNER, user: "owner" });
+    } catch (error) {
+      // Somebody that it has started works on it still: it can be applied or thrown away afterwards.
+      if (!isKernelError(error) || error.code !== "EBUSY") throw error;
+    }
+  }
+
+  /** @throws {ENOENT} what a process has seen as its own is not there any more */
+  assertThere({ identity: { views = [], pid } }: Process): void {
+    const dirs = new Set(this.all.map(({ dir }) => `${dir}/work`));
+    if (views.every(({ dir }) => dirs.has(dir))) return;
+    throw new KernelError("ENOENT", `the view of process ${pid} was applied or thrown away; start it anew`, { pid });
+  }
+
+  /** Does something with a view that nobody works on any more, and nobody else ends meanwhile. */
+  async #finally<T>(pid: Pid, work: (view: ViewRecord) => Promise<T>): Promise<T> {
+    const view = this.#of(pid);
+    const user = this.#parts
+      .processes()
+      .find((one) => !one.hasEnded && one.identity.views?.some(({ dir }) => dir === `${view.dir}/work`) === true);
+    if (user !== undefined)
+      throw new KernelError("EBUSY", `process ${user.pid} still works on it; wait for its end, or end it`, { pid });
+    if (this.#ending.has(pid)) throw new KernelError("EBUSY", "it is being applied or thrown away already", { pid });
+    this.#ending.add(pid);
+    try {
+      return await work(view);
+    } finally {
+      this.#ending.delete(pid);
+    }
   }
 
   #of(pid: Pid): ViewRecord {
@@ -179,18 +235,17 @@ export class ViewTable {
     return view;
   }
 
-  async #assertOver({ pid }: ViewRecord): Promise<void> {
-    const process = await this.#parts.recall(pid);
-    if (process !== undefined && !process.hasEnded)
-      throw new KernelError("EBUSY", `process ${pid} still works on it; wait for its end, or end it`, { pid });
-  }
-
+  /** The two copies, where they were put: who worked on one may have put something else there. */
   async #copiesOf({ dir }: ViewRecord): Promise<{ readonly base: Located; readonly work: Located }> {
-    const { namespace } = this.#parts.fs;
-    return {
-      base: await namespace.resolve(`${dir}/base`, PID_OWNER),
-      work: await namespace.resolve(`${dir}/work`, PID_OWNER),
+    const find = async (name: string): Promise<Located> => {
+      const located = await this.#parts.fs.namespace.resolve(`${dir}/${name}`, PID_OWNER, false);
+      if (located.kind === "inode" && located.hops.length === 0 && located.inode.attributes.type === "directory")
+        return located;
+      throw new KernelError("ESTALE", "the copy was removed or replaced; throw the view away", {
+        path: `${dir}/${name}`,
+      });
     };
+    return { base: await find("base"), work: await find("work") };
   }
 
   async #end(view: ViewRecord, writer: Writer): Promise<void> {

@@ -89,7 +89,11 @@ export class Dispatcher {
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
       return target.then(
-        (found) => this.#checked(caller, name, row, args, found, isEdited),
+        (found) => {
+          // It may have ended while its path was looked up.
+          if (!caller.isAlive) throw hasEnded(caller, name);
+          return this.#checked(caller, name, row, args, found, isEdited);
+        },
         (error: unknown) => this.#unresolved(caller, name, args, error),
       );
     }

@@ -1,5 +1,6 @@
 // Paths as targets of calls: where they lead, and what the caller calls that. A process with a view means its copy.
 
+import { type VfsPath, toPath } from "../base/path.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import { realPath, seenPath } from "../proc/view.ts";
@@ -10,16 +11,15 @@ import type { Target } from "./row.ts";
 
 /** Resolves the path of a call; what is cached costs no promise. */
 export function locate(host: Host, caller: Process, at: string, follow = true): Located | Promise<Located> {
-  if (caller.identity.view !== undefined) return locateInView(host, caller, at, follow);
+  if (caller.identity.views !== undefined) return locateInView(host, caller, at, follow);
   const known = follow ? host.fs.namespace.known(at) : undefined;
   return known ?? host.fs.namespace.resolve(at, caller.pid, follow);
 }
 
-/** A link may lead into the view, which is where it leads for the caller. */
+/** A link leads where it leads for the caller: from the directory as it calls it, and into its views. */
 async function locateInView(host: Host, caller: Process, at: string, follow: boolean): Promise<Located> {
-  const located = await host.fs.namespace.resolve(realPath(caller, at), caller.pid, follow, (next) =>
-    realPath(caller, next),
-  );
+  const lead = (from: VfsPath, to: string): string => realPath(caller, toPath(to, seenPath(caller, from)));
+  const located = await host.fs.namespace.resolve(realPath(caller, at), caller.pid, follow, lead);
   return located.hops.length === 0 ? located : { ...located, hops: located.hops.map((hop) => seenPath(caller, hop)) };
 }
 

@@ -7,9 +7,9 @@ import { KernelError } from "../base/errno.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type VfsPath, childOf, toPath } from "../base/path.ts";
+import { type VfsPath, childOf, parentOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
-import { realPath, seenPath } from "../proc/view.ts";
+import { isShadowed, seenPath } from "../proc/view.ts";
 import type { Rider } from "../ipc/committer.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
 import type { Inode } from "../vfs/inode.ts";
@@ -81,7 +81,10 @@ async function shownTo(
   path: VfsPath,
   withLock: boolean,
 ): Promise<FileStat> {
-  const found = { ...(await stat), path };
+  const { target, ...rest } = await stat;
+  const { linkText } = rest;
+  const to = linkText === undefined ? target : toPath(linkText, parentOf(path));
+  const found = { ...rest, path, ...(to === undefined ? {} : { target: to }) };
   const [lock] = withLock ? host.locks.list(path) : [];
   return lock === undefined ? found : { ...found, lock };
 }
@@ -114,7 +117,7 @@ export const FILE_ROWS = {
     target: (host, caller, a) => pathTarget(a.noFollow !== true)(host, caller, a),
     handle: (host, caller, a, target) => {
       const stat = host.fs.stat(locatedOf(target));
-      if (a.lock === true || caller.identity.view !== undefined)
+      if (a.lock === true || caller.identity.views !== undefined)
         return shownTo(host, stat, target.resource as VfsPath, a.lock === true);
       return stat;
     },
@@ -420,7 +423,9 @@ export const FILE_ROWS = {
       visibleTo(
         host,
         caller,
-        host.bus.subscribe({ classes: ["fs"], ...a, glob: realPath(caller, toGlobPath(a.glob)) }),
+        caller.identity.views === undefined
+          ? host.bus.subscribe({ classes: ["fs"], ...a, glob: toGlobPath(a.glob) })
+          : seenEvents(caller, a.glob, host.bus.subscribe({ classes: ["fs"], ...withoutGlob(a) })),
       ),
   }),
 } as const;
@@ -470,7 +475,31 @@ export async function assertNoGain(host: Host, caller: Process, from: Located, t
   await visit(from.path, to);
 }
 
-const oldOf = (oldPath: unknown): { readonly oldPath?: unknown } => (oldPath === undefined ? {} : { oldPath });
+const withoutGlob = ({ after, signal }: { readonly after?: Seq; readonly signal?: AbortSignal }): object => ({
+  ...(after === undefined ? {} : { after }),
+  ...(signal === undefined ? {} : { signal }),
+});
+
+/** Events of a glob of paths as a process with views calls them; what happens to trees that it has copies of is left out. */
+async function* seenEvents(
+  caller: Process,
+  glob: string,
+  events: AsyncGenerator<KernelEvent, void, undefined>,
+): AsyncGenerator<KernelEvent, void, undefined> {
+  const matches = compileGlob(toGlobPath(glob));
+  const seenOf = (path: unknown): { readonly path?: VfsPath } => {
+    // Paths of events are canonical.
+    const at = typeof path === "string" ? (path as VfsPath) : undefined;
+    return at === undefined || isShadowed(caller, at) ? {} : { path: seenPath(caller, at) };
+  };
+  for await (const event of events) {
+    const { path: rawPath, oldPath: rawOld, ...data } = event.data;
+    const [{ path }, { path: oldPath }] = [seenOf(rawPath), seenOf(rawOld)];
+    if ((path === undefined || !matches(path)) && (oldPath === undefined || !matches(oldPath))) continue;
+    const paths = { ...(path === undefined ? {} : { path }), ...(oldPath === undefined ? {} : { oldPath }) };
+    yield { ...event, data: { ...data, ...paths } };
+  }
+}
 
 /** A watcher sees only what it may stat, and of a move only the end that it may. */
 async function* visibleTo(
@@ -481,13 +510,7 @@ async function* visibleTo(
   const maySee = async (path: unknown): Promise<boolean> =>
     typeof path === "string" &&
     (await obstacleTo(host, caller, "watch", { right: "fs.stat", resource: path })) === undefined;
-  const { view } = caller.identity;
-  const seen = (path: unknown): unknown => (typeof path === "string" ? seenPath(caller, path as VfsPath) : path);
-  for await (const raw of events) {
-    const event =
-      view === undefined
-        ? raw
-        : { ...raw, data: { ...raw.data, path: seen(raw.data["path"]), ...oldOf(seen(raw.data["oldPath"])) } };
+  for await (const event of events) {
     if (isFree(host, caller)) {
       yield event;
       continue;

@@ -9,6 +9,7 @@ import type { LockRequest } from "../lock/lock-table.ts";
 import { seenPath } from "../proc/view.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { isFree, obstacleTo } from "./policy.ts";
 import { placed } from "./placed.ts";
 import { type AtPlace, type Target, args, flag, integer, place, row } from "./row.ts";
 import { locate } from "./path-target.ts";
@@ -80,17 +81,33 @@ export const LOCK_ROWS = {
         rider: draft,
       }),
   }),
-  locks: row<{ readonly path?: string; readonly limit?: number }, Promise<readonly LockInfo[]>>({
+  locks: row<
+    { readonly path?: string; readonly below?: boolean; readonly limit?: number },
+    Promise<readonly LockInfo[]>
+  >({
     right: "lock.read",
     kind: "query",
-    summary: "locks that are held, by their paths, or that of one path",
+    summary: "locks that are held, by their paths; those of one path, or with `below` of what is below it",
     isChecked: true,
-    schema: args({ path: name, limit: { ...integer, minimum: 1, maximum: LIMITS.pageMax } }),
+    schema: args({ path: name, below: flag, limit: { ...integer, minimum: 1, maximum: LIMITS.locksMax } }),
     target: () => ({ resource: LOCKS }),
-    handle: async (host, caller, { path, limit = 1000 }) =>
-      host.locks
-        .list(path === undefined ? undefined : pathOf(await onLock(host, caller, { path })))
-        .filter(({ holders, waiting }) => holders.length + waiting > 0)
-        .slice(0, limit),
+    handle: async (host, caller, { path, below = false, limit = 1000 }) => {
+      const at = path === undefined ? undefined : pathOf(await onLock(host, caller, { path }));
+      const all = host.locks.list(below ? undefined : at);
+      const top = at === undefined || at === "/" ? "/" : `${at}/`;
+      const found: LockInfo[] = [];
+      for (const lock of all) {
+        if (found.length >= limit) break;
+        if (lock.holders.length + lock.waiting === 0 || (below && !lock.path.startsWith(top))) continue;
+        if (await maySee(host, caller, lock.path)) found.push(lock);
+      }
+      return found;
+    },
   }),
 } as const;
+
+/** A lock of a name is for everybody who may look at locks; one of a path, for who may see that. */
+async function maySee(host: Host, caller: Process, path: VfsPath): Promise<boolean> {
+  if (isFree(host, caller) || path.startsWith(`${LOCKS}/`)) return true;
+  return (await obstacleTo(host, caller, "locks", { right: "fs.stat", resource: path })) === undefined;
+}

@@ -82,7 +82,7 @@ const isProgram = (program: SpawnArgs["program"]): program is Program =>
 
 /** Where a program is that was named; an export alone is one of the module that the caller itself was loaded from. */
 function sourceFor(caller: Process, program: string | ProgramSource): ProgramSource {
-  if (typeof program === "string") return { name: program };
+  if (typeof program === "string") return { name: program.replace(/^\/(?:lib\/agents|etc\/pipelines)\//, "") };
   const own = caller.identity.program.source;
   const isOwn = program.module === undefined && program.name === undefined && program.export !== undefined;
   return isOwn && own?.module !== undefined ? { ...own, name: program.export, ...program } : program;
@@ -125,7 +125,7 @@ async function spawn(
   const { [ORDER]: order } = a;
   const view = a.view === undefined ? undefined : await openView(host, caller, a.view);
   const along = order?.along ?? record;
-  const process = await host.processes.spawn(caller, program, {
+  const spawning = host.processes.spawn(caller, program, {
     ...(a.name === undefined ? {} : { name: a.name }),
     ...(input === undefined ? {} : { input }),
     ...(grants === undefined ? {} : { grants }),
@@ -150,8 +150,14 @@ async function spawn(
           },
     rider: draft,
   });
-  view?.opened(process.pid);
-  return process.pid;
+  try {
+    const process = await spawning;
+    view?.opened(process.pid);
+    return process.pid;
+  } catch (error) {
+    await view?.abandon().catch(() => undefined);
+    throw error;
+  }
 }
 
 /** A view of a directory as the caller has it, links followed. */
@@ -291,6 +297,7 @@ export const PROCESS_ROWS = {
     audited: ({ program: _program, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
       const process = await processOf(host, a.pid, "resume");
+      host.views.assertThere(process);
       const isKept = process.state.name === "quarantined" || process.state.name === "sleeping";
       if (isKept && a.force === true) await host.processes.resumption.pardon(process, draft);
       else if (process.state.name === "quarantined") {

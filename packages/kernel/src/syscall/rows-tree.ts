@@ -2,12 +2,12 @@
 
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
-import type { VfsPath } from "../base/path.ts";
+import { type VfsPath, toPath } from "../base/path.ts";
 import { type ViewRecord, seenPath } from "../proc/view.ts";
 import type { Process } from "../proc/process.ts";
 import type { TreeChange } from "../vfs/tree.ts";
 import type { TreeMerge } from "../vfs/tree-store.ts";
-import { assertMay, isFree } from "./policy.ts";
+import { assertMay, isFree, obstacleTo } from "./policy.ts";
 import type { Host } from "./host.ts";
 import { locatedOf, second, twoPaths, writerOf } from "./path-target.ts";
 import { args, onProcess, path, pid, row } from "./row.ts";
@@ -23,6 +23,24 @@ const changer =
     if (!isFree(host, caller))
       await assertMay(host, caller, syscall, { right: "fs.write", resource: seenPath(caller, at) });
   };
+
+/** Changes at paths that the caller may read, in each of the trees. */
+async function visible(
+  host: Host,
+  caller: Process,
+  tops: readonly string[],
+  changes: readonly TreeChange[],
+): Promise<readonly TreeChange[]> {
+  if (isFree(host, caller)) return changes;
+  const found: TreeChange[] = [];
+  for (const change of changes) {
+    const obstacles = tops.map((top) =>
+      obstacleTo(host, caller, "compareTrees", { right: "fs.read", resource: toPath(`${top}/${change.path}`) }),
+    );
+    if ((await Promise.all(obstacles)).every((obstacle) => obstacle === undefined)) found.push(change);
+  }
+  return found;
+}
 
 export const TREE_ROWS = {
   cloneTree: row<FromTo, Promise<void>>({
@@ -46,7 +64,10 @@ export const TREE_ROWS = {
     isChecked: true,
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.read", true),
-    handle: (host, _caller, _a, target) => host.fs.trees.diff(locatedOf(target), second(target)),
+    handle: async (host, caller, _a, target) => {
+      const tops = [target.resource, target.second?.resource ?? target.resource];
+      return visible(host, caller, tops, await host.fs.trees.diff(locatedOf(target), second(target)));
+    },
   }),
   restoreTree: row<FromTo, Promise<readonly TreeChange[]>>({
     right: "fs.read",
@@ -78,7 +99,11 @@ export const TREE_ROWS = {
     summary: "what a process has changed in its view",
     schema: args({ pid }, ["pid"]),
     target: onProcess,
-    handle: (host, _caller, a) => host.views.changes(a.pid),
+    handle: async (host, caller, a) => {
+      const changes = await host.views.changes(a.pid);
+      const at = host.views.all.find((view) => view.pid === a.pid)?.at ?? "/";
+      return visible(host, caller, [at], changes);
+    },
   }),
   applyView: row<Numbered, Promise<TreeMerge>>({
     right: "view.apply",

@@ -3,6 +3,7 @@
 import type { DirEntry } from "../abi/file.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Host } from "../syscall/host.ts";
+import { portsNode } from "./lib.ts";
 import { type Provider, type VirtualNode, collection, directory } from "../vfs/provider.ts";
 
 export function devProvider(host: Host): Provider {
@@ -12,6 +13,7 @@ export function devProvider(host: Host): Provider {
     name: "dev",
     root: directory({
       model: models,
+      ports: portsNode(host),
       null: { type: "file", description: "empty", bytes: () => new Uint8Array(0) },
       zero: { type: "file", description: "zeros", bytes: ({ length }) => new Uint8Array(bounded(length)) },
       random: {

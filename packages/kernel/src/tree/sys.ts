@@ -11,6 +11,8 @@ import { LOCKS } from "../syscall/rows-lock.ts";
 import { summariseGroup } from "../syscall/rows-group.ts";
 import type { Host } from "../syscall/host.ts";
 import { SYSCALLS } from "../syscall/table.ts";
+import { RIGHTS } from "../cap/rights.ts";
+import { programsNode } from "./lib.ts";
 import { servicesNode } from "./services.ts";
 import { type Provider, collection, directory, jsonFile } from "../vfs/provider.ts";
 
@@ -91,6 +93,17 @@ export function sysProvider(host: Host): Provider {
         },
         { description: "locks that are held: by their names, or their paths with %2F for each slash" },
       ),
+      zones: jsonFile(() => [{ name: "default", id: host.id }], { description: "partitions of the data" }),
+      hosts: jsonFile(() => [{ id: host.id, version: host.version, epoch: host.audit.epoch, state: "online" }], {
+        description: "hosts that serve the data",
+      }),
+      audit: jsonFile(() => ({ epoch: host.audit.epoch, head: host.audit.head }), {
+        description: "the head of the chain of records; `ergos audit log` shows them",
+      }),
+      caps: jsonFile(() => ({ ...RIGHTS }), { description: "rights, and what each is about" }),
+      memory: jsonFile(() => ({ processes: host.processes.family.size, inodes: host.fs.namespace.size }), {
+        description: "what this host holds in memory",
+      }),
       services: servicesNode(host),
       store: jsonFile(() => ({ seq: host.store.seq, durability: host.store.features.durability })),
     }),
@@ -105,21 +118,7 @@ const lockPath = (name: string): VfsPath | undefined =>
 export function pipelinesProvider(host: Host): Provider {
   return {
     name: "pipelines",
-    root: collection(
-      () => [...host.programs.keys()].map((name): DirEntry => ({ name, type: "file" })),
-      (name) => {
-        const program = host.programs.get(name);
-        if (program === undefined) return undefined;
-        return {
-          type: "file",
-          entityType: "pipeline",
-          description: program.name,
-          json: () => ({ name: program.name, kind: program.kind, revision: program.revision }),
-          exec: { inputSchema: {}, call: (input) => ({ row: "spawn", args: { program: name, input } }) },
-        };
-      },
-      { description: "programs of this host; exec one to spawn it" },
-    ),
+    root: programsNode(host, "programs of this host; exec one to spawn it"),
   };
 }
 
@@ -159,4 +158,22 @@ export function toolsProvider(host: Host): Provider {
       { description: "tools of this host; exec one to call it" },
     ),
   };
+}
+
+/** `/etc/config`: how this host was set up. */
+export function configProvider(host: Host): Provider {
+  return {
+    name: "config",
+    root: directory({
+      host: jsonFile(() => ({ user: host.owner.identity.user, id: host.id, version: host.version })),
+      limits: jsonFile(() => ({ ...LIMITS })),
+    }),
+  };
+}
+
+/** `/etc/policies`: what decides over users beside the rights of processes. */
+export function policiesProvider(host: Host): Provider {
+  const policies =
+    host.governance === undefined ? {} : { policy: jsonFile(() => ({ policy: "the policy of this host" })) };
+  return { name: "policies", root: directory(policies) };
 }

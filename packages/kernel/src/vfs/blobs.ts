@@ -8,15 +8,18 @@ import type { ObjectStore } from "../abi/object-store.ts";
 import type { Clock } from "../abi/platform.ts";
 import type { ContentId } from "../base/id.ts";
 
-const REMEMBERED_MAX = 10_000;
+/** How long each of two generations of what was stored is remembered, in milliseconds: at least so far back nothing is forgotten. */
+const GENERATION_MS = 3_600_000;
 
 export class Blobs implements ObjectStore {
   readonly #store: ObjectStore;
   readonly #clock: Clock;
-  /** When content was last stored, oldest first, in monotonic milliseconds. */
-  readonly #stored = new Map<ContentId, number>();
-  /** When the newest was stored that is not remembered; what an earlier life of the host stored has its commit, or none. */
-  #forgotten = Number.NEGATIVE_INFINITY;
+  /** When content was last stored, in monotonic milliseconds: lately, and before that. */
+  #recent = new Map<ContentId, number>();
+  #earlier = new Map<ContentId, number>();
+  #recentSince: number;
+  /** Since when all that was stored is remembered; what an earlier life of the host stored has its commit, or none. */
+  #knownSince = Number.NEGATIVE_INFINITY;
   readonly #leaving = new Map<ContentId, Promise<void>>();
   /** What has left since the oldest of what is being stored began. */
   readonly #left = new Set<ContentId>();
@@ -25,6 +28,7 @@ export class Blobs implements ObjectStore {
   constructor(store: ObjectStore, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
+    this.#recentSince = clock.monotonic();
   }
 
   async put(bytes: Uint8Array): Promise<ContentId> {
@@ -66,20 +70,21 @@ export class Blobs implements ObjectStore {
     return this.#store.close();
   }
 
-  /** Whether content was stored after a moment of the monotonic clock (B1). */
+  /** Whether content was stored after a moment of the monotonic clock, as far as anybody knows (B1). */
   isNewer(id: ContentId, than: number): boolean {
-    return (this.#stored.get(id) ?? this.#forgotten) >= than;
+    const stored = this.#recent.get(id) ?? this.#earlier.get(id);
+    return stored === undefined ? than < this.#knownSince : stored >= than;
   }
 
   /** Content is about to be named once more, by a commit that checks that it is named now. */
   remember(id: ContentId): void {
-    // Behind those that were stored before it.
-    this.#stored.delete(id);
-    this.#stored.set(id, this.#clock.monotonic());
-    if (this.#stored.size <= REMEMBERED_MAX) return;
-    const [oldest] = this.#stored;
-    if (oldest === undefined) return;
-    this.#stored.delete(oldest[0]);
-    this.#forgotten = oldest[1];
+    const now = this.#clock.monotonic();
+    if (now - this.#recentSince > GENERATION_MS) {
+      if (this.#earlier.size > 0) this.#knownSince = this.#recentSince;
+      this.#earlier = this.#recent;
+      this.#recent = new Map();
+      this.#recentSince = now;
+    }
+    this.#recent.set(id, now);
   }
 }

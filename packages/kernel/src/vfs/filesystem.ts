@@ -65,9 +65,11 @@ export class FileSystem {
     this.#objects = objects;
     this.#platform = platform;
     this.#committer = committer;
-    this.#inodes = new InodeStore(this.namespace, store, committer);
     this.flows = new FlowTable(store, committer, platform);
-    this.trees = new TreeStore({ store, blobs: objects, platform }, this.namespace, this.#inodes, committer);
+    this.#inodes = new InodeStore(this.namespace, store, committer, (ino) => this.flows.forget(ino));
+    this.trees = new TreeStore({ store, blobs: objects, platform }, this.namespace, this.#inodes, committer, (ino) =>
+      this.flows.forget(ino),
+    );
   }
 
   /** Takes the inodes over from the store. */
@@ -313,11 +315,9 @@ export class FileSystem {
     if (located.inode.attributes.type === "directory" && options.recursive === true) {
       await this.#unlinkBelow(located, options, writer);
     }
-    await this.#retry(located, writer.pid, async (now) => {
-      if (now.kind !== "inode") throw missing(now.path);
-      await this.#inodes.unlinkOne(now.inode, now.path, writer);
-      this.flows.forget(now.inode);
-    });
+    await this.#retry(located, writer.pid, (now) =>
+      now.kind === "inode" ? this.#inodes.unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
+    );
   }
 
   async #unlinkBelow(directory: Located, options: UnlinkOptions, writer: Writer): Promise<void> {

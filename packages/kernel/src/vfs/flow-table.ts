@@ -4,7 +4,7 @@
 // F2  A reader that fell behind what is kept is told where it begins now.
 
 import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
-import type { Batch, Metastore } from "../abi/metastore.ts";
+import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { logOf } from "../abi/entries.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
@@ -18,8 +18,10 @@ interface Stream {
   /** Positions and times of what is kept, oldest first; of a volatile one with the content. */
   readonly kept: (Omit<StreamEntry, "bytes"> & { readonly bytes?: Uint8Array })[];
   readonly waiting: Set<() => void>;
-  /** Of a volatile one. */
+  /** Of a volatile one: the next position, which no earlier life of the host has given. */
   next: number;
+  /** Its name is gone. */
+  isGone: boolean;
 }
 
 export interface AppendOptions {
@@ -70,17 +72,24 @@ export class FlowTable {
     for (const { length } of frames)
       if (length > LIMITS.frameBytesMax)
         throw new KernelError("E2BIG", `an entry has at most ${LIMITS.frameBytesMax} bytes, found ${length}`, { path });
-    const stream = await this.#streamOf(inode, settings);
+    const stream = await this.#streamOf(inode, settings, path);
     const at = this.#committer.now();
-    const seq =
-      settings.isVolatile === true
-        ? toSeq(stream.next++)
-        : await this.#commit(inode, stream, settings, frames, at, options);
-    for (const bytes of frames)
-      stream.kept.push(settings.isVolatile === true ? { seq, at, bytes: bytes.slice() } : { seq, at });
-    if (settings.isVolatile === true) stream.kept.splice(0, this.#tooMany(stream, settings, at, 0));
-    for (const wake of stream.waiting) wake();
-    stream.waiting.clear();
+    let flushed: Promise<void> | undefined;
+    let seq: Seq;
+    if (settings.isVolatile === true) {
+      if ((options.along?.appends ?? []).length > 0)
+        await this.#committer.commit({ ...options.along }, undefined, options.rider);
+      seq = toSeq(stream.next++);
+      for (const bytes of frames) stream.kept.push({ seq, at, bytes: bytes.slice() });
+      stream.kept.splice(0, this.#tooMany(stream, settings, at, 0));
+    } else {
+      const receipt = await this.#commit(inode, stream, settings, frames, at, options, path);
+      seq = receipt.seq;
+      for (let count = frames.length; count > 0; count--) stream.kept.push({ seq, at });
+      if (options.durability === "flushed") ({ flushed } = receipt);
+    }
+    wakeAll(stream);
+    await flushed;
     return seq;
   }
 
@@ -91,25 +100,27 @@ export class FlowTable {
   async *read(inode: Inode, path: string, options: ReadOptions = {}): AsyncGenerator<StreamEntry, void, undefined> {
     const settings = settingsOf(inode, "stream", path);
     const { limit = Number.POSITIVE_INFINITY, follow = false, signals = [] } = options;
-    const stream = await this.#streamOf(inode, settings);
+    const stream = await this.#streamOf(inode, settings, path);
     let position = options.after ?? SEQ_ZERO;
     for (let left = limit; ;) {
       const arrived = follow ? this.#arrival(stream, signals) : undefined;
-      const page =
-        settings.isVolatile === true ? pageOf(stream, position, path) : await this.#page(inode, stream, position, path);
-      for (const entry of page) {
-        if (left-- <= 0) {
-          arrived?.forget();
-          return;
+      try {
+        const page =
+          settings.isVolatile === true
+            ? pageOf(stream, position, path)
+            : await this.#page(inode, stream, position, path);
+        for (const entry of page) {
+          yield entry;
+          if (--left <= 0) return;
         }
-        yield entry;
-      }
-      const last = page.at(-1);
-      if (last !== undefined) {
+        const last = page.at(-1);
+        if (last !== undefined) position = last.seq;
+        else if (arrived === undefined || stream.isGone) return;
+        else await arrived.done;
+        if (stream.isGone) return;
+      } finally {
         arrived?.forget();
-        position = last.seq;
-      } else if (arrived === undefined) return;
-      else await arrived.done;
+      }
     }
   }
 
@@ -144,10 +155,15 @@ export class FlowTable {
   }
 
   /** The name is gone: who waits is told. */
-  forget({ ino }: Inode): void {
+  forget(ino: Ino): void {
     this.#pipes.get(ino)?.close();
     this.#pipes.delete(ino);
+    const stream = this.#streams.get(ino);
     this.#streams.delete(ino);
+    void stream?.then((gone) => {
+      gone.isGone = true;
+      wakeAll(gone);
+    });
   }
 
   async #inLine<T>(
@@ -196,25 +212,36 @@ export class FlowTable {
     settings: FlowSettings,
     frames: readonly Uint8Array[],
     at: number,
-    { durability, along, rider }: AppendOptions,
-  ): Promise<Seq> {
+    { along, rider }: AppendOptions,
+    path: string,
+  ): Promise<Receipt> {
     const log = streamLog(inode.ino);
-    const gone = this.#tooMany(stream, settings, at, frames.length);
-    const through = stream.kept[gone - 1]?.seq;
-    const receipt = await this.#committer.commit(
-      {
-        checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
-        appends: [...frames.map((frame) => ({ log, value: encode(frame, at) })), ...(along?.appends ?? [])],
-        ...(through === undefined ? {} : { trims: [{ log, through }] }),
-      },
-      undefined,
-      rider,
-    );
-    // Others may have trimmed meanwhile: what is gone is known by its position.
-    if (through !== undefined)
-      while (stream.kept[0] !== undefined && stream.kept[0].seq <= through) stream.kept.shift();
-    if (durability === "flushed") await receipt.flushed;
-    return receipt.seq;
+    for (let tries = 1; ; tries++) {
+      // One that is just being made has no version yet.
+      if (inode.recordVersion === SEQ_ZERO) await inode.tail;
+      const gone = this.#tooMany(stream, settings, at, frames.length);
+      const through = stream.kept[gone - 1]?.seq;
+      try {
+        const receipt = await this.#committer.commit(
+          {
+            checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
+            appends: [...frames.map((frame) => ({ log, value: encode(frame, at) })), ...(along?.appends ?? [])],
+            ...(through === undefined ? {} : { trims: [{ log, through }] }),
+          },
+          undefined,
+          rider,
+        );
+        // Others may have trimmed meanwhile: what is gone is known by its position.
+        if (through !== undefined)
+          while (stream.kept[0] !== undefined && stream.kept[0].seq <= through) stream.kept.shift();
+        return receipt;
+      } catch (error) {
+        // Its attributes were changed: it is the same stream.
+        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        if (!inode.linked) throw gonePath(path);
+        await new Promise<void>((resolve) => this.#platform.defer(resolve));
+      }
+    }
   }
 
   /** How many of the oldest entries are not kept when so many more have come. */
@@ -263,19 +290,22 @@ export class FlowTable {
 
   #pipeOf(inode: Inode, path: string): Pipe {
     const { capacity = LIMITS.pipeBytes } = settingsOf(inode, "pipe", path);
+    if (!inode.linked) throw gonePath(path);
     let pipe = this.#pipes.get(inode.ino);
     if (pipe === undefined) this.#pipes.set(inode.ino, (pipe = new Pipe(path, capacity)));
     return pipe;
   }
 
-  #streamOf(inode: Inode, settings: FlowSettings): Promise<Stream> {
+  #streamOf(inode: Inode, settings: FlowSettings, path: string): Promise<Stream> {
+    if (!inode.linked) return Promise.reject(gonePath(path));
     let stream = this.#streams.get(inode.ino);
     if (stream === undefined) this.#streams.set(inode.ino, (stream = this.#load(inode, settings)));
     return stream;
   }
 
   async #load({ ino }: Inode, { isVolatile = false }: FlowSettings): Promise<Stream> {
-    const stream: Stream = { kept: [], waiting: new Set(), next: 1 };
+    // Positions of a volatile one go on behind those of earlier lives: the clock of the host never goes back.
+    const stream: Stream = { kept: [], waiting: new Set(), next: this.#committer.now() * 1000, isGone: false };
     if (isVolatile) return stream;
     for await (const { seq, value } of logOf(this.#store, streamLog(ino)))
       stream.kept.push({ seq, at: decode(seq, value).at });
@@ -288,11 +318,21 @@ function settingsOf({ attributes: { type, flow = {} } }: Inode, wanted: "pipe" |
   throw new KernelError("EINVAL", `it is a ${type}, not a ${wanted}`, { path });
 }
 
-function pageOf({ kept }: Stream, after: Seq, path: string): readonly StreamEntry[] {
-  const first = kept[0]?.seq;
-  if (after !== SEQ_ZERO && first !== undefined && after < first - 1) throw stale(path, after, first);
-  return kept.flatMap(({ seq, at, bytes }) => (seq > after && bytes !== undefined ? [{ seq, at, bytes }] : []));
+function pageOf({ kept, next }: Stream, after: Seq, path: string): readonly StreamEntry[] {
+  const first = kept[0]?.seq ?? next;
+  if (after !== SEQ_ZERO && (after < first - 1 || after >= next)) throw stale(path, after, kept[0]?.seq);
+  return kept.flatMap(({ seq, at, bytes }) =>
+    seq > after && bytes !== undefined ? [{ seq, at, bytes: bytes.slice() }] : [],
+  );
 }
+
+function wakeAll({ waiting }: Stream): void {
+  const all = [...waiting];
+  waiting.clear();
+  for (const wake of all) wake();
+}
+
+const gonePath = (path: string): KernelError => new KernelError("ENOENT", "it was removed meanwhile", { path });
 
 const stale = (path: string, after: Seq, first: Seq | undefined): KernelError =>
   new KernelError(

@@ -60,9 +60,12 @@ export class InodeStore {
   readonly #namespace: Namespace;
   readonly #store: Metastore;
   readonly #committer: Committer;
+  readonly #gone: (ino: Ino) => void;
   #nextIno = INO_ROOT + 1;
 
-  constructor(namespace: Namespace, store: Metastore, committer: Committer) {
+  /** @param gone hears of an inode that has lost its name */
+  constructor(namespace: Namespace, store: Metastore, committer: Committer, gone: (ino: Ino) => void) {
+    this.#gone = gone;
     this.#namespace = namespace;
     this.#store = store;
     this.#committer = committer;
@@ -238,6 +241,7 @@ export class InodeStore {
         writer.rider,
       );
       inode.linked = false;
+      this.#gone(inode.ino);
       if (inode.handles === 0) this.#namespace.drop(inode);
       this.#namespace.forget(isDirectoryNode ? undefined : path);
       if (isLater && inode.handles === 0) await this.forgetContent(inode.ino);
@@ -315,6 +319,7 @@ export class InodeStore {
     );
     if (target !== undefined) {
       target.linked = false;
+      this.#gone(target.ino);
       if (!isPinned) this.#namespace.drop(target);
       else if (target.handles === 0) await this.forgetContent(target.ino);
     }
@@ -340,6 +345,11 @@ export class InodeStore {
     const extents =
       inode.attributes.type === "directory" ? [] : (inode.extents ?? (await loadExtents(this.#store, inode.ino)));
     return [inodeKey(inode.ino), ...extents.map((extent) => extentKey(inode.ino, extent.offset))];
+  }
+
+  /** Removes the content of an inode whose last handle was closed while its name went. */
+  async forgetOrphan(ino: Ino): Promise<void> {
+    if ((await this.#store.get(orphanKey(ino))) !== undefined) await this.forgetContent(ino);
   }
 
   /** Removes the content of an orphan, in commits of bounded size; its mark goes with the last. */

@@ -48,6 +48,8 @@ export class Namespace {
   readonly #aliases = new Map<string, Located>();
 
   /** Rises whenever routes are forgotten: a walk that began before must not be remembered. */
+  /** Directories that are there without having been made. */
+  readonly #promised = new Set<VfsPath>();
   #epoch = 0;
 
   constructor(store: Metastore) {
@@ -73,10 +75,21 @@ export class Namespace {
     return mount;
   }
 
+  /** Inodes in memory. */
+  get size(): number {
+    return this.#inodes.size;
+  }
+
+  /** A directory that is there for everybody, whether or not somebody made it. */
+  promise(at: VfsPath): void {
+    this.#promised.add(at);
+    this.forget();
+  }
+
   /** Names of mounts directly below a directory, whether or not somebody made the directories. */
   mountNamesIn(directory: VfsPath): readonly string[] {
     const names = new Set<string>();
-    for (const at of this.#mounts.keys()) {
+    for (const at of [...this.#mounts.keys(), ...this.#promised]) {
       if (at === directory || !isWithin(at, directory)) continue;
       names.add(at.slice(directory === ROOT ? 1 : directory.length + 1).split("/")[0] ?? "");
     }
@@ -92,9 +105,14 @@ export class Namespace {
 
   /**
    * Finds what a path is. The last name is followed when it is a link, unless `follow` is false.
-   * @param redirect where the path behind a link is for this viewer
+   * @param redirect where a link leads for this viewer, from the directory that it is in to what is written in it
    */
-  async resolve(text: string, viewer: Pid, follow = true, redirect?: (path: string) => string): Promise<Located> {
+  async resolve(
+    text: string,
+    viewer: Pid,
+    follow = true,
+    redirect?: (from: VfsPath, to: string) => string,
+  ): Promise<Located> {
     // Where links lead is not the same for everybody.
     const known = !follow ? undefined : redirect === undefined ? this.known(text) : this.#routes.get(text);
     if (known !== undefined) return known;
@@ -117,7 +135,7 @@ export class Namespace {
           path: text,
         });
       }
-      path = redirect === undefined ? step.next : toPath(redirect(step.next));
+      path = redirect === undefined ? toPath(step.to, step.from) : toPath(redirect(step.from, step.to));
     }
   }
 
@@ -130,7 +148,7 @@ export class Namespace {
     path: VfsPath,
     viewer: Pid,
     follow: boolean,
-  ): Promise<{ kind: "found"; located: Located } | { kind: "link"; link: VfsPath; next: VfsPath }> {
+  ): Promise<{ kind: "found"; located: Located } | { kind: "link"; link: VfsPath; from: VfsPath; to: string }> {
     const mount = this.#mountOf(path);
     if (mount !== undefined) return this.#walkMount(mount, path, viewer, follow);
     const segments = segmentsOf(path);
@@ -143,7 +161,7 @@ export class Namespace {
       const child = await this.lookup(here, name);
       const childPath = childOf(at, name);
       if (child === undefined) {
-        if (last && this.mountNamesIn(childPath).length > 0)
+        if (this.#promised.has(path) || this.mountNamesIn(path).length > 0)
           return found({ kind: "virtual", path, hops: NO_HOPS, node: { type: "directory" }, mount: SYNTHETIC });
         return found({
           kind: "missing",
@@ -155,7 +173,7 @@ export class Namespace {
       if (child.attributes.type === "link" && (!last || follow)) {
         const target = child.attributes.target ?? "/";
         const rest = segments.slice(index + 1).join("/");
-        return { kind: "link", link: childPath, next: toPath(rest === "" ? target : `${target}/${rest}`, at) };
+        return { kind: "link", link: childPath, from: at, to: rest === "" ? target : `${target}/${rest}` };
       }
       here = child;
       at = childPath;
@@ -168,7 +186,7 @@ export class Namespace {
     path: VfsPath,
     viewer: Pid,
     follow: boolean,
-  ): Promise<{ kind: "found"; located: Located } | { kind: "link"; link: VfsPath; next: VfsPath }> {
+  ): Promise<{ kind: "found"; located: Located } | { kind: "link"; link: VfsPath; from: VfsPath; to: string }> {
     // What follows the mount point begins with a slash or is empty, so it is normal again.
     const inner = (mount.at === ROOT ? path : path.slice(mount.at.length) || "/") as VfsPath;
     if (mount.kind === "driver")
@@ -182,7 +200,8 @@ export class Namespace {
       return {
         kind: "link",
         link: path,
-        next: toPath(below === "" ? node.target : `${node.target}/${below}`, parentOf(path)),
+        from: parentOf(path),
+        to: below === "" ? node.target : `${node.target}/${below}`,
       };
     }
     // Rights are about the file, whichever form of it is read.

@@ -73,7 +73,7 @@ export async function lookup(root: VirtualNode, segments: readonly string[], vie
   let node: VirtualNode | undefined = root;
   for (const [at, name] of segments.entries()) {
     const parent: VirtualNode = node;
-    if (parent.type === "link" && at > 0) {
+    if (parent.type === "link") {
       return { node: { ...parent, description: segments.slice(at).join("/") }, isJson: false };
     }
     node = await parent.child?.(name, viewer);

@@ -2,11 +2,12 @@
 
 import type { Receipt } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
-import { type Ino, PID_OWNER } from "../base/id.ts";
+import { type Ino, PID_OWNER, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
-import type { Attributes } from "./inode.ts";
+import { loadExtents } from "./extent.ts";
+import { type Attributes, type Inode, inTurn } from "./inode.ts";
 import type { InodeStore, Writer } from "./inode-store.ts";
 import type { Located, Namespace } from "./namespace.ts";
 import { exists, missing } from "./path-error.ts";
@@ -39,8 +40,17 @@ export class TreeStore {
   readonly #namespace: Namespace;
   readonly #inodes: InodeStore;
   readonly #committer: Committer;
+  readonly #gone: (ino: Ino) => void;
 
-  constructor(parts: TreeParts, namespace: Namespace, inodes: InodeStore, committer: Committer) {
+  /** @param gone hears of an inode that has lost its name */
+  constructor(
+    parts: TreeParts,
+    namespace: Namespace,
+    inodes: InodeStore,
+    committer: Committer,
+    gone: (ino: Ino) => void,
+  ) {
+    this.#gone = gone;
     this.#parts = parts;
     this.#namespace = namespace;
     this.#inodes = inodes;
@@ -58,6 +68,7 @@ export class TreeStore {
       if (isWithin(target.path, source.path))
         throw new KernelError("EINVAL", "a tree cannot be copied into itself", { path: target.path });
       const tree = await loadTree(this.#parts.store, inoOf(source));
+      assertNoStreams(tree, source.path);
       const batch = this.#batch();
       batch.check(checksOf(tree));
       const { directory } = target.within;
@@ -104,26 +115,53 @@ export class TreeStore {
     assertMay?: (path: VfsPath) => Promise<void>,
   ): Promise<TreeMerge> {
     let answer: TreeMerge = { changes: [], conflicts: [] };
-    await this.#again(target, changed, async (into) => {
+    await this.#again(target, changed, async (into, source) => {
       const { store } = this.#parts;
       const now = await loadTree(store, inoOf(into));
       const isRestore = inoOf(base) === inoOf(into);
       const before = isRestore ? now : await loadTree(store, inoOf(base));
-      const wanted = await loadTree(store, inoOf(changed));
+      const wanted = await loadTree(store, inoOf(source));
+      if (now.get("")?.attributes.type !== wanted.get("")?.attributes.type)
+        throw new KernelError("EINVAL", "a directory and a file cannot become like each other", { path: into.path });
+      assertNoStreams(wanted, source.path);
       const ours = await diffTrees(this.#parts, before, wanted);
       const theirs = isRestore ? [] : await diffTrees(this.#parts, before, now);
       const { changes, conflicts } = await this.#compare(ours, theirs, now, wanted);
       answer = { changes: conflicts.length === 0 ? changes : [], conflicts };
       if (conflicts.length > 0 || changes.length === 0) return;
       for (const { path } of changes) await assertMay?.(below(into.path, path));
-      const batch = this.#batch();
-      if (isRestore) batch.check(checksOf(now));
-      const touched = await this.#plan(batch, changes, now, wanted, into.path, writer);
-      const receipt = await this.#commit(batch, writer);
-      for (const { node, isGone } of touched) await this.#follow(node, isGone, receipt);
-      this.#namespace.forget();
+      const touched = await this.#touched(changes, now);
+      // Whoever writes to one of them is done, or begins when it is what it will be.
+      await inTurns([...touched.values()], async () => {
+        const batch = this.#batch();
+        // What is decided on is as it was when it was read: what is copied as a whole, what is changed by its way from the top.
+        batch.check(checksOf(wanted));
+        if (!isRestore) batch.check(checksOf(before));
+        if (isRestore) batch.check(checksOf(now));
+        else for (const { path } of changes) batch.check(wayTo(now, path));
+        const follow = await this.#plan(batch, changes, now, wanted, into.path, writer, touched);
+        const receipt = await this.#commit(batch, writer);
+        // Nothing waits between the commit and what is in memory.
+        for (const one of follow) one(receipt);
+        this.#namespace.forget();
+      });
+      for (const inode of touched.values())
+        if (!inode.linked && inode.handles === 0) await this.#inodes.forgetOrphan(inode.ino);
     });
     return answer;
+  }
+
+  /** Inodes that changes are about, in memory and with their content's layout, so that readers see one state or the other. */
+  async #touched(changes: readonly TreeChange[], now: Tree): Promise<ReadonlyMap<Ino, Inode>> {
+    const touched = new Map<Ino, Inode>();
+    for (const { path, kind } of changes) {
+      const node = kind === "added" ? undefined : now.get(path);
+      if (node === undefined) continue;
+      const inode = await this.#namespace.inode(node.ino);
+      if (node.attributes.type === "file") inode.extents ??= await loadExtents(this.#parts.store, node.ino);
+      touched.set(node.ino, inode);
+    }
+    return touched;
   }
 
   /** What of ours is still to be done, and what stands against it. */
@@ -150,13 +188,8 @@ export class TreeStore {
         if (!isAgreed) conflicts.push({ ...change, theirs: other.kind, why: WHY[other.kind] });
         continue;
       }
-      if (
-        kind !== "removed" &&
-        path.includes("/") &&
-        now.get(above(path)) === undefined &&
-        !wantsDirectory(wanted, ours, path)
-      )
-        conflicts.push({ ...change, why: "the directory that it is in was removed" });
+      if (kind !== "removed" && !hasDirectory(now, ours, path))
+        conflicts.push({ ...change, why: "the directory that it is in is not there any more" });
       else if (kind === "removed" && there?.attributes.type === "directory" && occupied.has(path))
         conflicts.push({ ...change, why: "names have appeared in the directory" });
       else changes.push(change);
@@ -171,8 +204,9 @@ export class TreeStore {
     wanted: Tree,
     into: VfsPath,
     writer: Writer,
-  ): Promise<readonly { readonly node: TreeNode; readonly isGone: boolean }[]> {
-    const touched: { node: TreeNode; isGone: boolean }[] = [];
+    touched: ReadonlyMap<Ino, Inode>,
+  ): Promise<readonly ((receipt: Receipt) => void)[]> {
+    const follow: ((receipt: Receipt) => void)[] = [];
     const made = new Map<string, Ino>();
     const more: Partial<Attributes> = { modified: this.#committer.now(), lastWriter: writer.pid };
     const directoryOf = (path: string): Ino => {
@@ -186,8 +220,14 @@ export class TreeStore {
     for (const { path } of changes.filter(({ kind }) => kind === "removed").toReversed()) {
       const node = now.get(path);
       if (node === undefined) continue;
-      await batch.remove(node, directoryOf(path), (this.#namespace.peek(node.ino)?.handles ?? 0) > 0);
-      touched.push({ node, isGone: true });
+      const inode = touched.get(node.ino);
+      await batch.remove(node, directoryOf(path), (inode?.handles ?? 0) > 0);
+      follow.push(() => {
+        this.#gone(node.ino);
+        if (inode === undefined) return;
+        inode.linked = false;
+        if (inode.handles === 0) this.#namespace.drop(inode);
+      });
       const isDirectory = node.attributes.type === "directory";
       batch.events.push({
         name: isDirectory ? "directory.deleted" : "file.deleted",
@@ -200,8 +240,11 @@ export class TreeStore {
       if (kind === "removed" || want === undefined) continue;
       const { type, size } = want.attributes;
       if (kind === "changed" && there !== undefined) {
-        await batch.change(there, want, more);
-        touched.push({ node: there, isGone: false });
+        const { attributes, extents } = await batch.change(there, want, more);
+        const inode = touched.get(there.ino);
+        follow.push(({ seq }) => {
+          if (inode !== undefined) Object.assign(inode, { attributes, extents, recordVersion: seq, generation: seq });
+        });
       } else {
         const parent = now.get(above(path));
         if (parent !== undefined && !made.has(parent.path))
@@ -220,24 +263,7 @@ export class TreeStore {
             },
       );
     }
-    return touched;
-  }
-
-  /** What is in memory of an entry follows the commit. */
-  async #follow(node: TreeNode, isGone: boolean, receipt: Receipt): Promise<void> {
-    const inode = this.#namespace.peek(node.ino);
-    if (inode === undefined) return;
-    if (isGone) {
-      inode.linked = false;
-      if (inode.handles === 0) this.#namespace.drop(inode);
-      return;
-    }
-    // Whoever holds it goes on with what it is now.
-    const fresh = await this.#namespace.read(node.ino);
-    inode.attributes = fresh.attributes;
-    inode.extents = undefined;
-    inode.recordVersion = receipt.seq;
-    inode.generation = receipt.seq;
+    return follow;
   }
 
   #batch(): TreeBatch {
@@ -263,10 +289,13 @@ export class TreeStore {
     work: (one: Located & { readonly kind: "inode" }, two: Located) => Promise<void>,
   ): Promise<void> {
     for (let tries = 1; ; tries++) {
-      const first = tries === 1 ? one : await this.#namespace.resolve(one.path, PID_OWNER);
+      const first = tries === 1 ? one : await this.#namespace.resolve(one.path, PID_OWNER, false);
       const second = tries === 1 ? two : await this.#namespace.resolve(two.path, PID_OWNER, false);
       if (first.kind === "missing") throw missing(first.path);
       inoOf(first);
+      // What was checked is another object now.
+      if (first.path !== one.path || second.path !== two.path || (tries > 1 && first.hops.length > 0))
+        throw new KernelError("EAGAIN", "the path leads elsewhere by now; try again", { path: one.path });
       try {
         return await work(first as Located & { readonly kind: "inode" }, second);
       } catch (error) {
@@ -288,10 +317,53 @@ const below = (top: VfsPath, path: string): VfsPath =>
   path.split("/").reduce<VfsPath>((at, name) => (name === "" ? at : childOf(at, name)), top);
 const isWithin = (path: VfsPath, top: VfsPath): boolean => path === top || path.startsWith(`${top}/`) || top === "/";
 
-/** Whether the directory of a new entry is one that comes with it. */
-const wantsDirectory = (wanted: Tree, ours: readonly TreeChange[], path: string): boolean =>
-  wanted.get(above(path)) !== undefined &&
-  ours.some((change) => change.path === above(path) && change.kind === "added");
+/** Whether the directory of an entry is there, or comes with it. */
+function hasDirectory(now: Tree, ours: readonly TreeChange[], path: string): boolean {
+  if (path === "" || now.get(above(path))?.attributes.type === "directory") return true;
+  return ours.some(({ path: at, kind, type }) => at === above(path) && kind === "added" && type === "directory");
+}
+
+/** Names and versions on the way from the top of a tree to an entry. */
+function wayTo(tree: Tree, path: string): readonly { readonly key: string; readonly version: Seq }[] {
+  const way: { readonly key: string; readonly version: Seq }[] = [];
+  for (let at = path; at !== ""; at = above(at)) {
+    const { name } = tree.get(at) ?? {};
+    if (name !== undefined) way.push(name);
+  }
+  return way;
+}
+
+/** @throws {ENOTSUP} entries of a stream are no content that two trees could share */
+function assertNoStreams(tree: Tree, top: VfsPath): void {
+  for (const { path, attributes } of tree.values())
+    if (attributes.type === "stream")
+      throw new KernelError(
+        "ENOTSUP",
+        `${below(top, path)} is a stream, which is not copied; move it out of the tree`,
+        {
+          path: below(top, path),
+        },
+      );
+}
+
+/** Does something while nobody else changes any of some inodes, taken in the order of their numbers. */
+function inTurns(inodes: readonly Inode[], work: () => Promise<void>): Promise<void> {
+  const order = [...inodes].sort((one, two) => one.ino - two.ino);
+  const { promise: go, resolve: open } = Promise.withResolvers<void>();
+  const { promise: over, resolve: close } = Promise.withResolvers<void>();
+  let waiting = order.length;
+  const entered = order.map((inode) =>
+    inTurn(inode, () => {
+      if (--waiting === 0) open();
+      return over;
+    }),
+  );
+  if (waiting === 0) open();
+  return go.then(work).finally(() => {
+    close();
+    void Promise.all(entered);
+  });
+}
 
 /** Directories of a tree that hold something which is not removed. */
 function keepersOf(tree: Tree, changes: readonly TreeChange[]): ReadonlySet<string> {

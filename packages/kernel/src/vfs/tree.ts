@@ -107,7 +107,6 @@ export async function diffTrees(parts: TreeParts, from: Tree, to: Tree): Promise
     void changes.push({ path, kind, type, size });
   for (const node of to.values()) {
     const before = from.get(node.path);
-    if (node.path === "") continue;
     if (before === undefined) say("added", node);
     else if (before.attributes.type !== node.attributes.type) {
       say("removed", before);
@@ -121,8 +120,10 @@ export async function diffTrees(parts: TreeParts, from: Tree, to: Tree): Promise
 }
 
 async function isSame(parts: TreeParts, one: TreeNode, two: TreeNode): Promise<boolean> {
-  const { type, mode, target } = one.attributes;
-  if (mode !== two.attributes.mode || target !== two.attributes.target) return false;
+  const { type, mode, target, mime, extended } = one.attributes;
+  const other = two.attributes;
+  if (mode !== other.mode || target !== other.target || mime !== other.mime || !isLike(extended, other.extended))
+    return false;
   if (type !== "file" || one.ino === two.ino) return type !== "file" || one.generation === two.generation;
   if (one.attributes.size !== two.attributes.size) return false;
   if (isCopyOf(one, two) || isCopyOf(two, one) || areTwins(one, two)) return true;
@@ -139,6 +140,11 @@ async function isSame(parts: TreeParts, one: TreeNode, two: TreeNode): Promise<b
   return true;
 }
 
+const isLike = (one: Attributes["extended"] = {}, two: Attributes["extended"] = {}): boolean => {
+  const names = Object.keys(one);
+  return names.length === Object.keys(two).length && names.every((name) => one[name] === two[name]);
+};
+
 /** Bytes that are compared at a time. */
 const COMPARED = 4 * 1024 * 1024;
 
@@ -152,6 +158,12 @@ const areTwins = ({ attributes: one }: TreeNode, { attributes: two }: TreeNode):
   two.origin?.version === two.version &&
   one.origin.ino === two.origin.ino &&
   one.origin.generation === two.origin.generation;
+
+/** What an inode in memory becomes with a commit. */
+export interface Followed {
+  readonly attributes: Attributes;
+  readonly extents: readonly Extent[] | undefined;
+}
 
 /** A commit about trees that is being put together; each key stands in it once. */
 export class TreeBatch {
@@ -201,10 +213,20 @@ export class TreeBatch {
     return ino;
   }
 
-  /** Gives a file the content and attributes of another. */
-  async change(target: TreeNode, node: TreeNode, more: Partial<Attributes>): Promise<void> {
-    const { size, mime, mode, target: link } = node.attributes;
-    const { mime: _mime, mode: _mode, target: _target, origin: _origin, ...kept } = target.attributes;
+  /**
+   * Gives an entry the content and attributes of another.
+   * @returns how it is in memory once the commit is there
+   */
+  async change(target: TreeNode, node: TreeNode, more: Partial<Attributes>): Promise<Followed> {
+    const { size, mime, mode, target: link, extended } = node.attributes;
+    const {
+      mime: _mime,
+      mode: _mode,
+      target: _target,
+      extended: _extended,
+      origin: _origin,
+      ...kept
+    } = target.attributes;
     const attributes: Attributes = {
       ...kept,
       size,
@@ -212,14 +234,16 @@ export class TreeBatch {
       ...(mime === undefined ? {} : { mime }),
       ...(mode === undefined ? {} : { mode }),
       ...(link === undefined ? {} : { target: link }),
+      ...(extended === undefined ? {} : { extended }),
       ...more,
     };
     this.#checks.set(inodeKey(target.ino), target.version);
+    if (target.name !== undefined) this.#checks.set(target.name.key, target.name.version);
     this.#puts.set(inodeKey(target.ino), encodeInode(attributes));
-    if (attributes.type !== "file") return;
+    if (attributes.type !== "file") return { attributes, extents: undefined };
     for (const { offset } of await loadExtents(this.#parts.store, target.ino))
       this.#deletes.add(extentKey(target.ino, offset));
-    await this.#content(node.ino, target.ino);
+    return { attributes, extents: await this.#content(node.ino, target.ino) };
   }
 
   /** Removes an entry; content that a handle holds goes with that. */
@@ -259,12 +283,16 @@ export class TreeBatch {
     };
   }
 
-  async #content(from: Ino, to: Ino): Promise<void> {
+  async #content(from: Ino, to: Ino): Promise<readonly Extent[]> {
+    const extents: Extent[] = [];
     for (const extent of await loadExtents(this.#parts.store, from)) {
       const key = extentKey(to, extent.offset);
+      const shared = { ...extent, content: await this.#shared(extent) };
       this.#deletes.delete(key);
-      this.#puts.set(key, encodeExtent({ ...extent, content: await this.#shared(extent) }));
+      this.#puts.set(key, encodeExtent(shared));
+      extents.push(shared);
     }
+    return extents;
   }
 
   /** Content as two may name it: what is collected meanwhile is not among it, and a commit does not grow without bound. */

@@ -116,7 +116,8 @@ class DavRequest {
   readonly #prefix: string;
   /** No other request of this host has it. */
   readonly #number: number;
-  readonly #path: string;
+  /** Canonical, but for a link that is its last name where that alone is meant. */
+  #path: string;
   readonly #locks: DavLocks;
   /** Tokens of locks that the client says it knows of. */
   readonly #tokens = new Set<string>();
@@ -131,6 +132,7 @@ class DavRequest {
   }
 
   async run(): Promise<Response> {
+    this.#path = await this.#canonical(this.#path, !["DELETE", "MOVE"].includes(this.#request.method));
     await this.#readConditions();
     switch (this.#request.method) {
       case "OPTIONS":
@@ -203,7 +205,8 @@ class DavRequest {
         const bytes = left <= 0 ? new Uint8Array() : await fs.read(path, { offset: at, length: Math.min(CHUNK, left) });
         at += bytes.length;
         if (bytes.length > 0) controller.enqueue(bytes);
-        else controller.close();
+        else if (left <= 0) controller.close();
+        else controller.error(new TypeError("the file has become shorter meanwhile"));
       },
     });
   }
@@ -222,7 +225,7 @@ class DavRequest {
     try {
       for await (const bytes of chunksOf(this.#request.body)) {
         // What does not come in one piece is put in its place when it is whole.
-        if (offset === 0 && bytes.length === CHUNK) target = `${this.#path}.upload-${this.#number}`;
+        if (offset === 0 && bytes.length === CHUNK) target = await this.#upload(before);
         await fs.write(target, bytes, offset === 0 ? { create: "maybe", ...mime } : { offset });
         offset += bytes.length;
       }
@@ -234,6 +237,19 @@ class DavRequest {
     }
     const stat = await fs.stat(this.#path);
     return new Response(null, { status: before === undefined ? 201 : 204, headers: { etag: etagOf(stat) } });
+  }
+
+  /** An empty file beside the one that will be replaced, with its properties. */
+  async #upload(before: FileStat | undefined): Promise<string> {
+    const { fs } = this.#os;
+    let path = `${this.#path}.upload-${this.#number}`;
+    for (let at = 1; await fs.exists(path); at++) path = `${this.#path}.upload-${this.#number}-${at}`;
+    await fs.write(path, new Uint8Array(), { create: "must" });
+    if (before?.inode === undefined) return path;
+    for (const [name, value] of Object.entries(await this.#os.call("getxattr", { path: this.#path })))
+      await this.#os.call("setxattr", { path, name, value });
+    if (before.mode !== undefined) await fs.setattr(path, { mode: before.mode });
+    return path;
   }
 
   async #delete(): Promise<Response> {
@@ -257,9 +273,7 @@ class DavRequest {
   }
 
   async #transfer(isMove: boolean): Promise<Response> {
-    const destination = this.#request.headers.get("destination");
-    if (destination === null) throw new Answer(400, "where does it go? There is no Destination");
-    const to = this.#pathOf(new URL(destination, this.#request.url).href);
+    const to = await this.#canonical(this.#destination(), false);
     const stat = await this.#need(this.#path);
     if (to === this.#path || `${this.#path}/`.startsWith(`${to}/`))
       throw new Answer(403, "it cannot take the place of itself, or of what it is in");
@@ -273,13 +287,43 @@ class DavRequest {
     if (isMove) await this.#assertFree(this.#path, true, true);
     await this.#assertFree(to, there === undefined, true);
     const { fs } = this.#os;
-    if (there !== undefined) await fs.unlink(to, { recursive: true });
-    if (isMove) {
-      await this.#move(stat, to);
-      await this.#locks.forget(this.#path);
-    } else if (isCollection(stat) && !isDeep) await fs.mkdir(to);
-    else await this.#copy(stat, this.#path, to);
+    // What is there is put aside until the other is in its place.
+    const aside = there === undefined ? undefined : await this.#putAside(to);
+    try {
+      if (isMove) await this.#move(stat, to);
+      else if (isCollection(stat) && !isDeep) await fs.mkdir(to);
+      else await this.#copy(stat, this.#path, to);
+    } catch (error) {
+      if (aside !== undefined) {
+        await fs.unlink(to, { recursive: true }).catch(() => undefined);
+        await fs.rename(aside, to);
+      }
+      throw error;
+    }
+    if (aside !== undefined) await fs.unlink(aside, { recursive: true });
+    if (isMove) await this.#locks.forget(this.#path);
     return new Response(null, { status: there === undefined ? 201 : 204 });
+  }
+
+  /** Gives something a name that nobody has. */
+  async #putAside(path: string): Promise<string> {
+    for (let at = this.#number; ; at++) {
+      const aside = `${path}.replaced-${at}`;
+      if (await this.#os.fs.exists(aside)) continue;
+      await this.#os.fs.rename(path, aside);
+      return aside;
+    }
+  }
+
+  /** Where something goes: in this tree, of this server. */
+  #destination(): string {
+    const header = this.#request.headers.get("destination");
+    if (header === null) throw new Answer(400, "where does it go? There is no Destination");
+    const own = new URL(this.#request.url);
+    if (!URL.canParse(header, own.href)) throw new Answer(400, "the Destination is no address");
+    const url = new URL(header, own);
+    if (url.host !== own.host) throw new Answer(502, "the Destination is on another server");
+    return this.#pathOf(url.href);
   }
 
   async #move(stat: FileStat, to: string): Promise<void> {
@@ -327,7 +371,7 @@ class DavRequest {
       answers += await this.#describe({ ...found, path } as FileStat, wanted);
       if (below === 0 || !isCollection(found)) return;
       for await (const name of this.#names(path)) {
-        const at = `${path === "/" ? "" : path}/${name}`;
+        const at = join(path, name);
         const child = await this.#lookUp(at);
         if (child !== undefined) await visit(child, at, below - 1);
       }
@@ -392,7 +436,7 @@ class DavRequest {
     const root = await this.#xml();
     const timeoutMs = timeoutOf(this.#request.headers.get("timeout"));
     if (root === undefined) {
-      const lock = (await this.#locks.covering(this.#path)).find(({ token }) => this.#tokens.has(token));
+      const lock = (await this.#locks.covering(this.#path)).find((one) => this.#knows(one));
       if (lock === undefined) throw new Answer(412, "name the lock that is to go on, in the header If");
       await this.#locks.refresh(lock, timeoutMs);
       return this.#showLock(lock, 200);
@@ -468,7 +512,11 @@ class DavRequest {
   }
 
   async #holds({ resource, conditions }: ConditionList): Promise<boolean> {
-    const path = resource === undefined ? this.#path : this.#pathOf(new URL(resource, this.#request.url).href);
+    if (resource !== undefined && !URL.canParse(resource, this.#request.url)) return false;
+    const path =
+      resource === undefined
+        ? this.#path
+        : await this.#canonical(this.#pathOf(new URL(resource, this.#request.url).href), true);
     const locks = await this.#locks.covering(path);
     const stat = await this.#lookUp(path);
     return conditions.every(({ isNot, token, etag }) => {
@@ -485,7 +533,7 @@ class DavRequest {
    * @param isMember a name comes or goes, which is a change of the collection too
    */
   async #assertFree(path: string, isMember: boolean, withBelow = false): Promise<void> {
-    const parent = path.slice(0, Math.max(1, path.lastIndexOf("/")));
+    const parent = parentOf(path);
     const locks = [
       ...(await this.#locks.covering(path, withBelow)),
       ...(isMember ? (await this.#locks.covering(parent)).filter(({ root }) => root === parent) : []),
@@ -493,23 +541,36 @@ class DavRequest {
     // Of shared locks, one that the client has is enough.
     const roots = new Set(locks.map(({ root }) => root));
     for (const root of roots)
-      if (!locks.some((lock) => lock.root === root && this.#tokens.has(lock.token)))
-        throw new Answer(423, `${root} is locked`);
+      if (!locks.some((lock) => lock.root === root && this.#knows(lock))) throw new Answer(423, `${root} is locked`);
+  }
+
+  /** Whether a lock is the client's own, and it has said so. */
+  #knows({ token, pid }: DavLock): boolean {
+    return pid === this.#os.pid && this.#tokens.has(token);
   }
 
   async #assertParent(path: string): Promise<void> {
-    const parent = await this.#lookUp(path.slice(0, Math.max(1, path.lastIndexOf("/"))));
+    const parent = await this.#lookUp(parentOf(path));
     if (parent === undefined || !isCollection(parent))
       throw new Answer(409, "the collection that it is in is not there");
+  }
+
+  /** A path without links on the way, so that whatever is compared, or locked, has one name. */
+  async #canonical(path: string, follow: boolean): Promise<string> {
+    if (path === "/") return path;
+    const found = follow ? await this.#lookUp(path, false) : undefined;
+    if (found !== undefined) return found.path;
+    const parent = await this.#lookUp(parentOf(path), false);
+    return parent === undefined ? path : join(parent.path, path.slice(path.lastIndexOf("/") + 1));
   }
 
   async #need(path: string): Promise<FileStat> {
     return { ...(await this.#os.fs.stat(path)), path } as FileStat;
   }
 
-  async #lookUp(path: string): Promise<FileStat | undefined> {
+  async #lookUp(path: string, asAsked = true): Promise<FileStat | undefined> {
     try {
-      return await this.#need(path);
+      return asAsked ? await this.#need(path) : await this.#os.fs.stat(path);
     } catch (error) {
       if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "ELOOP"))
         return undefined;
@@ -545,13 +606,15 @@ class DavRequest {
     const { pathname } = new URL(url);
     if (pathname !== this.#prefix && !pathname.startsWith(`${this.#prefix}/`))
       throw new Answer(404, `the tree is below ${this.#prefix}`);
+    if (/%2f|%5c/i.test(pathname)) throw new Answer(400, "a name holds no slash");
     let path: string;
     try {
       path = pathname.slice(this.#prefix.length).split("/").map(decodeURIComponent).join("/");
     } catch {
       throw new Answer(400, "the address is not well encoded");
     }
-    if (path.includes("\0") || path.split("/").includes("..")) throw new Answer(400, "the address leads nowhere");
+    if (path.includes("\0") || path.split("/").some((name) => name === ".." || name === "."))
+      throw new Answer(400, "the address leads nowhere");
     return path.replaceAll(/\/+/g, "/").replace(/\/$/, "") || "/";
   }
 
@@ -561,6 +624,9 @@ class DavRequest {
     return isFolder && !encoded.endsWith("/") ? `${encoded}/` : encoded;
   };
 }
+
+const parentOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf("/")));
+const join = (path: string, name: string): string => `${path === "/" ? "" : path}/${name}`;
 
 interface Wanted {
   /** Names that are asked for; all unless given. */

@@ -6,6 +6,8 @@ import { dav, escapeXml } from "./xml.ts";
 
 export interface DavLock {
   readonly token: string;
+  /** The process that holds it. */
+  readonly pid: number;
   /** Path of what is locked. */
   readonly root: string;
   /** The lock of the kernel. */
@@ -21,6 +23,8 @@ export interface DavLock {
 
 const SELF = ".dav-self";
 const SCHEME = "urn:ergos:lock:";
+/** Locks below a path that are looked at: as many as there can be. */
+const BELOW_MAX = 100_000;
 const TTL_MS = 600_000;
 const TTL_MAX_MS = 3_600_000;
 /** Characters of the kernel's owner. */
@@ -48,9 +52,8 @@ export class DavLocks {
       if (at === "/") break;
     }
     if (!withBelow) return found;
-    const below = path === "/" ? "/" : `${path}/`;
-    const all = await this.#os.call("locks", {});
-    const deeper = all.filter((lock) => lock.path.startsWith(below) && lock.path !== join(path, SELF));
+    const all = await this.#os.call("locks", { path, below: true, limit: BELOW_MAX });
+    const deeper = all.filter((lock) => lock.path !== join(path, SELF));
     return [...found, ...deeper.flatMap(({ path: at, holders }) => holders.map((holder) => toLock(at, holder)))];
   }
 
@@ -113,10 +116,11 @@ export class DavLocks {
 
 const ttlOf = (ms: number | undefined): number => Math.min(ms ?? TTL_MS, TTL_MAX_MS);
 
-function toLock(path: string, { lockId, mode, owner = DEEP, leftMs }: LockHolder): DavLock {
+function toLock(path: string, { lockId, pid, mode, owner = DEEP, leftMs }: LockHolder): DavLock {
   const isSelf = path.endsWith(`/${SELF}`);
   return {
     token: SCHEME + lockId,
+    pid,
     root: isSelf ? path.slice(0, -SELF.length - 1) || "/" : path,
     held: { path, lockId },
     isDeep: !isSelf,

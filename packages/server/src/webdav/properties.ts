@@ -2,7 +2,7 @@
 
 import { type FileStat, type Os, isKernelError } from "@ergos/kernel";
 import { type DavLock, activeLock } from "./locks.ts";
-import { DAV, type PropName, dav, element, escapeXml } from "./xml.ts";
+import { DAV, type PropName, asContent, dav, element, escapeXml } from "./xml.ts";
 
 const PREFIX = "dav:";
 /** `dav:{namespace}name`, as an extended attribute is called that is a property. */
@@ -64,7 +64,7 @@ export async function propertiesOf(
   );
   for (const [attribute, content] of Object.entries(await extendedOf(os, stat.path))) {
     const name = propOf(attribute);
-    if (name !== undefined) shown.push({ name, xml: element(name, content) });
+    if (name !== undefined) shown.push({ name, xml: element(name, asContent(content)) });
   }
   return shown;
 }

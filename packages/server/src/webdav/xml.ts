@@ -62,7 +62,11 @@ export function innerXml(element: Element): string {
 }
 
 export const escapeXml = (text: string): string =>
-  text.replace(/[&<>"]/g, (found) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[found] ?? found);
+  text
+    .toWellFormed()
+    // XML has no words for these.
+    .replace(/[\p{Cc}\ufffe\uffff]/gu, (found) => (/[\t\n\r]/.test(found) ? found : "\ufffd"))
+    .replace(/[&<>"]/g, (found) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[found] ?? found);
 
 /** An element of any namespace with content that is XML already. */
 export function element({ ns, name }: PropName, content = ""): string {
@@ -70,6 +74,16 @@ export function element({ ns, name }: PropName, content = ""): string {
   const open = ns === "" ? name : `X:${name} xmlns:X="${escapeXml(ns)}"`;
   const close = ns === "" ? name : `X:${name}`;
   return content === "" ? `<${open}/>` : `<${open}>${content}</${close}>`;
+}
+
+/** Content that is XML if it is well-formed by itself, and text otherwise. */
+export function asContent(text: string): string {
+  try {
+    parseXml(`<x>${text}</x>`);
+    return text;
+  } catch {
+    return escapeXml(text);
+  }
 }
 
 export const dav = (name: string, content = ""): string => element({ ns: DAV, name }, content);

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { type DirEntry, type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
 import { asNode, nodeError } from "./node-error.ts";
-import { NodeHandle, type Opened, openByPath, parseFlags, toMs } from "./node-handle.ts";
+import { NodeHandle, type Opened, openByPath, openDirectory, parseFlags, toMs } from "./node-handle.ts";
 import { NodeDirent, NodeStats, bigStats } from "./node-stat.ts";
 
 type Covered =
@@ -133,6 +133,13 @@ class NodeFsFace {
     const at = this.#at(path);
     const wanted = parseFlags(flags);
     return asNode("open", at, async () => {
+      if (!wanted.write && !wanted.create) {
+        const found = await this.#files.stat(at);
+        if (found.type === "directory" || found.type === "mount")
+          return new NodeHandle(openDirectory(this.#files, at), at, wanted, (change) =>
+            this.#files.setattr(at, change),
+          );
+      }
       if (wanted.create && (wanted.exclusive || !(await this.#files.exists(at))))
         await this.#create(at, new Uint8Array(), wanted.exclusive ? "must" : "maybe", mode);
       const opened = await this.#open(at, [
@@ -298,6 +305,9 @@ class NodeFsFace {
     try {
       const found = await this.#assertFile(source);
       const isNew = (mode & constants.COPYFILE_EXCL) !== 0;
+      const there = isNew ? undefined : await this.#files.stat(target).catch(() => undefined);
+      // Onto itself, under whatever name.
+      if (found.inode !== undefined && there?.inode === found.inode) return;
       await this.#assertParent(target);
       await this.#copyContent(source, target, found, isNew ? "must" : "maybe");
       if (found.mode !== undefined) await this.#change("copyfile", target, { mode: found.mode }, false);
@@ -424,8 +434,9 @@ class NodeFsFace {
         created,
       } = data as { readonly path: string; readonly oldPath?: string; readonly created?: boolean };
       const isChange = (name === "file.written" && created !== true) || name === "file.metadata";
-      const isInside = (one: string): boolean => one === canonical || one.startsWith(`${below}/`);
-      if (oldPath !== undefined && isInside(oldPath)) yield { eventType: "rename", filename: nameOf(oldPath) };
+      const isInside = (one: string | undefined): one is string =>
+        one !== undefined && (one === canonical || one.startsWith(`${below}/`));
+      if (isInside(oldPath)) yield { eventType: "rename", filename: nameOf(oldPath) };
       if (isInside(changed)) yield { eventType: isChange ? "change" : "rename", filename: nameOf(changed) };
     }
   }

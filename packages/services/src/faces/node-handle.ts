@@ -5,7 +5,7 @@ import { constants } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
 import { WritableStream } from "node:stream/web";
-import type { FileStat, Files, Handle, WriteResult } from "@ergos/kernel";
+import { type FileStat, type Files, type Handle, KernelError, type WriteResult } from "@ergos/kernel";
 import { asNode, nodeError } from "./node-error.ts";
 import { NodeStats, bigStats } from "./node-stat.ts";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
@@ -69,6 +69,20 @@ export function openByPath(files: Files, path: string): Opened {
     read: (range) => files.read(path, range),
     write,
     truncate: (size) => files.truncate(path, size),
+    stat: () => files.stat(path),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** A directory that is open can be asked what it is, and synced; it has no content. */
+export function openDirectory(files: Files, path: string): Opened {
+  const refuse = (): Promise<never> =>
+    Promise.reject(new KernelError("EISDIR", "a directory has no content", { path }));
+  return {
+    fd: -1,
+    read: refuse,
+    write: refuse,
+    truncate: refuse,
     stat: () => files.stat(path),
     close: () => Promise.resolve(),
   };

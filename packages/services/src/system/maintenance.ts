@@ -1,7 +1,7 @@
 // The daemon that cares for the store: at its start and then every so often, content that nobody names is deleted, and
 // runs that ended long ago, if it is told how long.
 
-import type { ServiceModule } from "@ergos/kernel";
+import { type ServiceContext, type ServiceModule, isKernelError } from "@ergos/kernel";
 
 export interface MaintenanceOptions {
   /** Runs that ended longer ago are deleted, in milliseconds; none unless given. Those that left artifacts stay. */
@@ -11,6 +11,8 @@ export interface MaintenanceOptions {
 }
 
 const DAY_MS = 86_400_000;
+/** Until another try where somebody else was at it. */
+const AGAIN_MS = 60_000;
 
 export function maintenance({ keepMs, everyMs = DAY_MS }: MaintenanceOptions = {}): ServiceModule {
   return {
@@ -39,21 +41,31 @@ export function maintenance({ keepMs, everyMs = DAY_MS }: MaintenanceOptions = {
         verify: (args: { readonly contents?: boolean }) => os.call("checkStore", args),
         run: async () => {
           while (!signal.aborted) {
-            await clean();
-            await new Promise<void>((resolve) => {
-              const timer = platform.setTimer(everyMs, resolve, { idle: true });
-              signal.addEventListener(
-                "abort",
-                () => {
-                  timer.cancel();
-                  resolve();
-                },
-                { once: true },
-              );
-            });
+            let waitMs = everyMs;
+            try {
+              await clean();
+            } catch (error) {
+              // Somebody else cares for the store now.
+              if (!isKernelError(error) || error.code !== "EBUSY") throw error;
+              waitMs = Math.min(everyMs, AGAIN_MS);
+            }
+            await pause(platform, waitMs, signal);
           }
         },
       };
     },
   };
+}
+
+/** Waits for some time, or until the signal aborts. */
+function pause(platform: ServiceContext["platform"], ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const over = (): void => {
+      timer.cancel();
+      signal.removeEventListener("abort", over);
+      resolve();
+    };
+    const timer = platform.setTimer(ms, over, { idle: true });
+    signal.addEventListener("abort", over, { once: true });
+  });
 }
