@@ -33,7 +33,7 @@ describe("running programs", () => {
     expect(ergos(["tree", "--all"]).stdout).toMatch(/└─ 2 greeter completed/);
     expect(ergos(["logs", "greeter-2"]).stdout).toMatch(/info {2}hello world/);
     expect(ergos(["logs", "2", "--events"]).stdout).toMatch(/step {4}greet/);
-    expect(ergos(["ls", "/"]).stdout).toBe("dev/\netc/\nlib/\nproc/\nsrv/\nsys/\n");
+    expect(ergos(["ls", "/"]).stdout).toBe("__sys__/\ndev/\netc/\nhome/\nlib/\nproc/\nsrv/\nsys/\ntmp/\n");
     expect(ergos(["ls", "/dev", "--long"]).stdout).toMatch(/model/);
     expect(ergos(["cat", "/proc/2/status"]).stdout).toMatch(/state:\tzombie/);
   });
