@@ -1,10 +1,10 @@
 // `ergos clean`, `ergos fsck` and the maintenance of `ergos up` as a user meets them.
 
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
 const directory = useDirectory();
@@ -16,6 +16,25 @@ beforeEach(() => {
     `export default async (_input, ctx) => { await ctx.os.fs.write("/large", new Uint8Array(100_000).fill(7), { create: "maybe" }); return "x".repeat(100_000); };\n`,
   );
 });
+const hosts: ChildProcess[] = [];
+afterEach(async () => {
+  for (const host of hosts.splice(0))
+    if (host.exitCode === null && host.signalCode === null) {
+      host.kill("SIGKILL");
+      await once(host, "close");
+    }
+});
+/** A host that stays until it is told to stop, and not longer than its test. */
+async function startHost(...args: readonly string[]): Promise<ChildProcess> {
+  const up = spawn(process.execPath, [BIN, "up", ...args], {
+    cwd,
+    env: environment(),
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  hosts.push(up);
+  await once(up.stdout, "data");
+  return up;
+}
 const ergos = (...args: readonly string[]) => runErgos(args, { cwd });
 const json = (...args: readonly string[]): unknown => JSON.parse(ergos(...args, "--json").stdout);
 const ended = (): readonly unknown[] => json("ps", "--all") as readonly unknown[];
@@ -58,12 +77,7 @@ test("a damaged data directory is told by its records, and a whole one is whole"
 
 test("a host that stays deletes what ended long ago", async () => {
   expect(ergos("run", "large.mjs").status).toBe(0);
-  const up = spawn(process.execPath, [BIN, "up", "--keep", "1ms"], {
-    cwd,
-    env: environment(),
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  await once(up.stdout, "data");
+  const up = await startHost("--keep", "1ms");
   for (let tries = 0; tries < 100 && (ended() as readonly { readonly pid: number }[]).some(({ pid }) => pid === 2);)
     tries++;
   expect(json("ps", "--all")).toMatchObject([{ name: "service:maintenance", pid: 3 }]);
@@ -91,8 +105,7 @@ if (process.argv[2] === "fail") process.exitCode = 7;
     });
     return once(child, "close") as Promise<[number]>;
   };
-  const up = spawn(process.execPath, [BIN, "up"], { cwd, env: environment(), stdio: ["ignore", "pipe", "ignore"] });
-  await once(up.stdout, "data");
+  const up = await startHost();
   const codes = (await Promise.all([run(), run("fail"), run()])).map(([code]) => code);
   expect(codes).toEqual([0, 7, 0]);
   expect(readFileSync(join(cwd, "order"), "utf8")).toBe("+1-+2-+3-");

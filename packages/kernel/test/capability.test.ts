@@ -127,7 +127,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   applyView: { pid: 2 },
   discardView: { pid: 2 },
   getxattr: { path: "/home" },
-  setxattr: { path: "/home", name: "a", value: "b" },
+  setxattr: { path: "/home", values: { a: "b" } },
   makeFlow: { path: "/home/p", type: "pipe" },
   streamAppend: { path: "/home/s", entries: [new Uint8Array(1)] },
   streamRead: { path: "/home/s" },

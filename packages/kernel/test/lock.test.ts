@@ -365,6 +365,20 @@ test("ten thousand that wait for one lock are served in turn", async () => {
   expect(pid).toBe(1);
 });
 
+test("a thousand processes wait for one lock, each looked at for a circle", async () => {
+  const all = await Promise.all(Array.from({ length: 1000 }, process));
+  const first = await lock(kernel.os, "hot");
+  const served: number[] = [];
+  const waits = all.map(async (os, at) => {
+    const { lockId } = await lock(os, "hot");
+    served.push(at);
+    await unlock(os, "hot", { lockId });
+  });
+  await unlock(kernel.os, "hot", { lockId: first.lockId });
+  await Promise.all(waits);
+  expect(served).toEqual(all.map((_os, at) => at));
+});
+
 test("random calls on few paths of files, a mounted folder and locks end", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ergos-locks-"));
   try {

@@ -157,7 +157,7 @@ test("a lock holds under every name of what is locked, and its token is its hold
 });
 
 test("properties that others have put there do not break an answer", async () => {
-  await kernel.os.call("setxattr", { path: "/srv/a.txt", name: "dav:{x}y", value: "</oops>" });
+  await kernel.os.call("setxattr", { path: "/srv/a.txt", values: { "dav:{x}y": "</oops>" } });
   await kernel.os.fs.writeFile("/srv/d/\u0001", "");
   const found = await (await ask("PROPFIND", "/srv", { headers: { depth: "infinity" } })).text();
   expect(found).toContain("&lt;/oops&gt;");
@@ -168,6 +168,11 @@ test("properties are found and kept, and those that are computed are not set", a
   const set = `<propertyupdate xmlns="DAV:"><set><prop><x:color xmlns:x="urn:x">r&amp;d <b/></x:color></prop></set></propertyupdate>`;
   expect(await statusOf("PROPPATCH", "/srv/a.txt", { body: set })).toBe(207);
   expect(await statusOf("COPY", "/srv/a.txt", { headers: { destination: `${BASE}/srv/b.txt` } })).toBe(201);
+  expect(await statusOf("PROPFIND", "/srv", { headers: { depth: "7" } })).toBe(400);
+  await kernel.os.fs.link("/srv/d/top", "/");
+  expect(
+    (await (await ask("PROPFIND", "/srv", { headers: { depth: "infinity" } })).text()).match(/<D:href>[^<]*top/gu),
+  ).toHaveLength(1);
   const found = await (await ask("PROPFIND", "/srv", { headers: { depth: "1" } })).text();
   expect(found.match(/<X:color/gu)).toHaveLength(2);
   expect(found).toContain("r&amp;d <b");

@@ -36,6 +36,7 @@ export const serveCommand: Command = {
     const login = loginWith(password, ownPass(invocation.dir), os.login);
     const host = textOption(invocation, "host") ?? "127.0.0.1";
     await using server = await serveHttp(createDav({ login }), { host, port });
+    if (!isLoopback(host)) invocation.out.error(`${host} is not loopback: what goes over it is not encrypted`);
     const url = `http://${server.host}:${server.port}/dav/`;
     invocation.out.answer(
       { url, password },
@@ -67,3 +68,5 @@ function loginWith(password: string, pass: string, login: Login): Login {
     return login(bytes.length === wanted.length && timingSafeEqual(bytes, wanted) ? pass : given);
   };
 }
+
+const isLoopback = (host: string): boolean => host === "localhost" || host === "::1" || host.startsWith("127.");

@@ -4,6 +4,8 @@ import { type Seq, SEQ_ZERO } from "../base/id.ts";
 import type { Entry, LogEntry, Metastore } from "./metastore.ts";
 
 const PAGE = 1000;
+/** Behind every key that the kernel writes. */
+const LAST = "\uD7FF";
 
 /**
  * All entries whose keys begin with a prefix, in key order, those behind the key `after` if one is given.
@@ -14,8 +16,10 @@ export async function* entriesOf(
   prefix: string,
   after?: string,
 ): AsyncGenerator<Entry, void, undefined> {
+  const last = prefix.length - 1;
+  const to = prefix === "" ? LAST : prefix.slice(0, last) + String.fromCharCode(prefix.charCodeAt(last) + 1);
   for (let from = after === undefined ? prefix : `${after}\u0001`; ;) {
-    const page = await store.scan({ from, to: `${prefix}\uD7FF` }, { limit: PAGE });
+    const page = await store.scan({ from, to }, { limit: PAGE });
     yield* page;
     const end = page.at(-1);
     if (end === undefined || page.length < PAGE) return;
@@ -23,14 +27,18 @@ export async function* entriesOf(
   }
 }
 
-/** All entries of a log behind a position, oldest first. */
+/**
+ * All entries of a log behind a position, oldest first.
+ * @param limit how many are in memory at a time; fewer where each may be large
+ */
 export async function* logOf(
   store: Metastore,
   log: string,
   after: Seq = SEQ_ZERO,
+  limit = PAGE,
 ): AsyncGenerator<LogEntry, void, undefined> {
   for (let from = after; ;) {
-    const page = await store.readLog(log, { after: from, limit: PAGE });
+    const page = await store.readLog(log, { after: from, limit });
     yield* page;
     const last = page.at(-1);
     if (last === undefined) return;

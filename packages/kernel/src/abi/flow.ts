@@ -6,7 +6,7 @@ import type { Seq } from "../base/id.ts";
 export interface FlowSettings {
   /** Of a pipe: bytes that may wait in it (default 1 MiB). */
   readonly capacity?: number;
-  /** Of a stream: newest entries that are kept (default 100,000); older ones are forgotten. */
+  /** Of a stream: newest entries that are kept at least (default 100,000); older ones are forgotten, some at a time. */
   readonly keep?: number;
   /** Of a stream: milliseconds for which entries are kept (default for ever). */
   readonly keepMs?: number;

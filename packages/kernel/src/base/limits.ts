@@ -36,7 +36,7 @@ export const LIMITS = {
   extendedValueMax: 4096,
   /** Bytes that wait in a pipe, and of one entry of a stream; entries that a stream keeps, and may be told to. */
   pipeBytes: MIB,
-  frameBytesMax: 4 * MIB,
+  frameBytesMax: MIB,
   streamKeep: 100_000,
   streamKeepMax: 1_000_000,
   /** Nesting of JSON values. */

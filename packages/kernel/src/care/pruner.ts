@@ -80,12 +80,18 @@ export async function prune(parts: PrunerParts, request: PruneRequest): Promise<
     });
   }
   const old = treesOf(processes, family).slice(keep);
-  // From here on nobody runs them again.
-  for (const { pid } of old.flat()) family.leaving.add(pid);
+  const stay = (trees: readonly (readonly Past[])[]): void => {
+    for (const { pid } of trees.flat()) family.leaving.delete(pid);
+  };
+  // From here on nobody runs them again; those that stay are there again as soon as that is known.
+  if (!dryRun) for (const { pid } of old.flat()) family.leaving.add(pid);
   try {
     const unchanged: (readonly Past[])[] = [];
-    for (const tree of old) if (await isUnchanged(parts, tree)) unchanged.push(tree);
+    for (const tree of old)
+      if (await isUnchanged(parts, tree)) unchanged.push(tree);
+      else stay([tree]);
     const trees = await withoutGranters(parts, processes, unchanged);
+    stay(unchanged.filter((tree) => !trees.includes(tree)));
     const found = {
       runs: trees.length,
       newest: trees.slice(0, SHOWN).flatMap(([top]) => top?.runId ?? []),
@@ -100,7 +106,7 @@ export async function prune(parts: PrunerParts, request: PruneRequest): Promise<
     await committer.commit({}, [{ name: "store.pruned", pid: PID_OWNER, data }]);
     return found;
   } finally {
-    for (const { pid } of old.flat()) family.leaving.delete(pid);
+    stay(old);
   }
 }
 

@@ -29,12 +29,12 @@ export class LockQueue {
   readonly #wanted = new LockTree();
   /** Those that wait, by path, the first one first. */
   readonly #waiting = new Map<string, Waiting[]>();
+  readonly #tickets = new Map<LockRequest, number>();
   #next = 1;
-  #size = 0;
 
   /** How many wait. */
   get size(): number {
-    return this.#size;
+    return this.#tickets.size;
   }
 
   /** Takes a lock if nobody is in the way, or waits before (Q1). */
@@ -52,37 +52,51 @@ export class LockQueue {
   wait(waiter: LockWaiter): void {
     const queue = this.#waiting.get(waiter.path);
     const waiting = { ticket: this.#next++, waiter };
+    this.#tickets.set(waiter, waiting.ticket);
     if (queue === undefined) this.#waiting.set(waiter.path, [waiting]);
     else queue.push(waiting);
     this.#wanted.add(waiter.path, waiter.mode);
-    this.#size++;
   }
 
   /** Gives waiting up; whoever waited behind it may be served. */
   leave(waiter: LockWaiter): void {
+    const ticket = this.#tickets.get(waiter);
+    if (ticket === undefined) return;
     const queue = this.#waiting.get(waiter.path) ?? [];
-    const at = queue.findIndex((one) => one.waiter === waiter);
-    if (at < 0) return;
+    const at = firstFrom(queue, ticket);
     this.#remove(queue, at);
     this.#serve(waiter.path);
   }
 
   release(path: VfsPath, mode: LockMode): void {
     this.#held.remove(path, mode);
-    if (this.#size > 0) this.#serve(path);
+    if (this.size > 0) this.#serve(path);
   }
 
   countAt(path: VfsPath): number {
     return this.#waiting.get(path)?.length ?? 0;
   }
 
-  /** Those that wait and that a newcomer, or one that waits too, may not pass. */
-  *aheadOf(request: LockRequest): Generator<LockWaiter, void, undefined> {
-    const own = this.#waiting.get(request.path)?.find(({ waiter }) => waiter === request)?.ticket ?? this.#next;
+  /** Whether somebody holds something below a path. */
+  isHeldBelow(path: VfsPath): boolean {
+    return this.#held.countBelow(path) > 0;
+  }
+
+  /**
+   * Those that wait and that a newcomer, or one that waits too, may not pass.
+   * @param seen up to which ticket others of a kind have been told before, by path: they are not told again
+   */
+  *aheadOf(request: LockRequest, seen?: Map<string, number>): Generator<LockWaiter, void, undefined> {
+    const own = this.#tickets.get(request) ?? this.#next;
     for (const path of this.#pathsAround(request.path)) {
-      for (const { ticket, waiter } of this.#waiting.get(path) ?? []) {
-        if (ticket >= own) break;
-        if (excludes(waiter, request)) yield waiter;
+      const queue = this.#waiting.get(path) ?? [];
+      const key = `${request.mode} ${path}`;
+      const from = seen?.get(key) ?? 0;
+      if (from < own) seen?.set(key, own);
+      for (let at = firstFrom(queue, from); at < queue.length; at++) {
+        const next = queue[at];
+        if (next === undefined || next.ticket >= own) break;
+        if (excludes(next.waiter, request)) yield next.waiter;
       }
     }
   }
@@ -92,7 +106,7 @@ export class LockQueue {
     if (gone === undefined) return;
     if (queue.length === 0) this.#waiting.delete(gone.waiter.path);
     this.#wanted.remove(gone.waiter.path, gone.waiter.mode);
-    this.#size--;
+    this.#tickets.delete(gone.waiter);
   }
 
   /** Serves those around a path in the order in which they came, as far as there is room. */
@@ -127,6 +141,17 @@ export class LockQueue {
     }
     return found;
   }
+}
+
+/** Where those with a ticket, or a later one, begin. */
+function firstFrom(queue: readonly Waiting[], ticket: number): number {
+  let [low, high] = [0, queue.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((queue[middle]?.ticket ?? 0) >= ticket) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 /** Whether two, at the same path or one above the other, cannot hold at the same time. */

@@ -61,6 +61,12 @@ interface Expiry {
   readonly hold: Hold;
 }
 
+/** What one search for a circle has come upon: each holder and waiter is looked at once. */
+interface Told {
+  readonly holders: Set<string>;
+  readonly waiters: Map<string, number>;
+}
+
 type Change = Pick<Batch, "appends">;
 
 export interface LockParts {
@@ -82,6 +88,7 @@ export class LockTable {
   readonly #holds = new Map<string, Hold>();
   readonly #byPath = new Map<VfsPath, Set<Hold>>();
   readonly #byFence = new Map<number, Hold>();
+  readonly #byProcess = new Map<Pid, Set<Hold>>();
   readonly #waiters = new Map<string, Set<Waiter>>();
   readonly #expiries = new Heap<Expiry>((one, two) => one.deadline < two.deadline);
   #fence = 1;
@@ -187,8 +194,8 @@ export class LockTable {
 
   /** Lets go of what an ended process holds. */
   async drop(pid: Pid): Promise<void> {
-    const going = [...this.#holds.values()].filter((hold) => hold.pid === pid);
-    if (going.length > 0) await this.#release(going, "lock.released");
+    const going = this.#byProcess.get(pid);
+    if (going !== undefined) await this.#release([...going], "lock.released");
   }
 
   /**
@@ -292,9 +299,7 @@ export class LockTable {
       const over = (): void => {
         timer?.cancel();
         for (const signal of signals) signal.removeEventListener("abort", onAbort);
-        const mine = this.#waiters.get(agent);
-        mine?.delete(waiter);
-        if (mine?.size === 0) this.#waiters.delete(agent);
+        removeFrom(this.#waiters, agent, waiter);
       };
       const waiter: Waiter = {
         ...wanted,
@@ -323,9 +328,7 @@ export class LockTable {
           : this.#platform.setTimer(waitMs, () => giveUp(this.#held(wanted.path, waitMs)));
       for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
       this.#queue.wait(waiter);
-      const mine = this.#waiters.get(agent);
-      if (mine === undefined) this.#waiters.set(agent, new Set([waiter]));
-      else mine.add(waiter);
+      addTo(this.#waiters, agent, waiter);
     });
   }
 
@@ -335,8 +338,9 @@ export class LockTable {
     if (wanted.pid === PID_OWNER) return undefined;
     const own = agentOf(wanted);
     const seen = new Set<string>();
+    const told: Told = { holders: new Set(), waiters: new Map() };
     const visit = (waiter: Waiter, way: readonly string[]): readonly string[] | undefined => {
-      for (const blocker of this.#blockersOf(waiter)) {
+      for (const blocker of this.#blockersOf(waiter, told)) {
         const agent = agentOf(blocker);
         if (agent === own) {
           // Parts of one process that have no names of their own may wait for each other.
@@ -355,17 +359,25 @@ export class LockTable {
     return visit(wanted, [wordOf(wanted)]);
   }
 
-  /** Who is in the way of a waiter. Of a counting lock any of many may make room: nobody is. */
-  *#blockersOf(waiter: Waiter): Generator<Hold | Waiter, void, undefined> {
+  /**
+   * Who is in the way of a waiter, but for those that were told before. Of a counting lock any of many may make room:
+   * nobody is.
+   */
+  *#blockersOf(waiter: Waiter, told: Told): Generator<Hold | Waiter, void, undefined> {
     if (waiter.mode === "counting") return;
-    for (const path of [waiter.path, ...ancestorsOf(waiter.path)])
-      for (const hold of this.#byPath.get(path as VfsPath) ?? [])
-        if (hold.mode !== "counting" && excludes(hold, waiter)) yield hold;
-    const below = waiter.path === "/" ? "/" : `${waiter.path}/`;
-    for (const [path, holds] of this.#byPath)
-      if (path.startsWith(below)) for (const hold of holds) if (excludes(hold, waiter)) yield hold;
+    const key = `${waiter.mode} ${waiter.path}`;
+    if (!told.holders.has(key)) {
+      told.holders.add(key);
+      for (const path of [waiter.path, ...ancestorsOf(waiter.path)])
+        for (const hold of this.#byPath.get(path as VfsPath) ?? [])
+          if (hold.mode !== "counting" && excludes(hold, waiter)) yield hold;
+      const below = waiter.path === "/" ? "/" : `${waiter.path}/`;
+      if (this.#queue.isHeldBelow(waiter.path))
+        for (const [path, holds] of this.#byPath)
+          if (path.startsWith(below)) for (const hold of holds) if (excludes(hold, waiter)) yield hold;
+    }
     // Only this table lets anybody wait in its queue.
-    for (const ahead of this.#queue.aheadOf(waiter)) yield ahead as Waiter;
+    for (const ahead of this.#queue.aheadOf(waiter, told.waiters)) yield ahead as Waiter;
   }
 
   async #release(going: readonly Hold[], name: "lock.released" | "lock.expired", rider?: Rider): Promise<void> {
@@ -382,9 +394,8 @@ export class LockTable {
   #index(hold: Hold): void {
     this.#holds.set(hold.lockId, hold);
     this.#byFence.set(hold.fence, hold);
-    const here = this.#byPath.get(hold.path);
-    if (here === undefined) this.#byPath.set(hold.path, new Set([hold]));
-    else here.add(hold);
+    addTo(this.#byPath, hold.path, hold);
+    addTo(this.#byProcess, hold.pid, hold);
   }
 
   #keep(hold: Hold): void {
@@ -396,9 +407,8 @@ export class LockTable {
     if (this.#holds.get(hold.lockId) !== hold) return;
     this.#holds.delete(hold.lockId);
     this.#byFence.delete(hold.fence);
-    const here = this.#byPath.get(hold.path);
-    here?.delete(hold);
-    if (here?.size === 0) this.#byPath.delete(hold.path);
+    removeFrom(this.#byPath, hold.path, hold);
+    removeFrom(this.#byProcess, hold.pid, hold);
     this.#queue.release(hold.path, hold.mode);
   }
 
@@ -465,6 +475,18 @@ export class LockTable {
   #newId(): string {
     return Array.from(this.#platform.random(8), (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
+}
+
+function addTo<Key, Item>(sets: Map<Key, Set<Item>>, key: Key, item: Item): void {
+  const set = sets.get(key);
+  if (set === undefined) sets.set(key, new Set([item]));
+  else set.add(item);
+}
+
+function removeFrom<Key, Item>(sets: Map<Key, Set<Item>>, key: Key, item: Item): void {
+  const set = sets.get(key);
+  set?.delete(item);
+  if (set?.size === 0) sets.delete(key);
 }
 
 /** What comes with a call. */

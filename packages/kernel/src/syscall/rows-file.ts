@@ -234,34 +234,41 @@ export const FILE_ROWS = {
       return value === undefined ? {} : { [a.name]: value };
     },
   }),
-  setxattr: row<At & { readonly name: string; readonly value: string | null }, Promise<void>>({
+  setxattr: row<At & { readonly values: Readonly<Record<string, string | null>> }, Promise<void>>({
     right: "fs.write",
     kind: "mutation",
-    summary: "sets an extended attribute of a file or directory of the zone, or removes it with null",
+    summary:
+      "sets extended attributes of a file or directory of the zone, all of them at once, or removes those that are null",
     isChecked: true,
     schema: args(
       {
         path,
-        name: extendedName,
-        value: { anyOf: [{ type: "string", maxLength: LIMITS.extendedValueMax }, { type: "null" }] },
+        values: {
+          type: "object",
+          additionalProperties: { anyOf: [{ type: "string", maxLength: LIMITS.extendedValueMax }, { type: "null" }] },
+        },
       },
-      ["path", "name", "value"],
+      ["path", "values"],
     ),
     target: pathTarget(),
-    audited: ({ name }) => ({ name }),
+    audited: ({ values }) => ({ names: Object.keys(values).join(", ") }),
     handle: async (host, caller, a, target, draft) => {
       const located = locatedOf(target);
-      // Read in the turn of the inode, so that two at once lose nothing.
+      inodeOf(located);
+      for (const name of Object.keys(a.values))
+        if (name === "" || name.length > LIMITS.nameLengthMax)
+          throw new KernelError("EINVAL", `the name of an attribute has 1 to ${LIMITS.nameLengthMax} characters`, {
+            path: a.path,
+          });
+      // Decided when nobody else changes them, so that two at once lose nothing.
       const change = (now: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> => {
-        const { [a.name]: _before, ...rest } = now;
-        if (a.value === null) return rest;
-        if (Object.keys(rest).length >= LIMITS.extendedMax)
+        const all = Object.entries({ ...now, ...a.values }).filter((one): one is [string, string] => one[1] !== null);
+        if (all.length > LIMITS.extendedMax)
           throw new KernelError("E2BIG", `a file has at most ${LIMITS.extendedMax} extended attributes`, {
             path: a.path,
           });
-        return { ...rest, [a.name]: a.value };
+        return Object.fromEntries(all);
       };
-      inodeOf(located);
       await host.fs.setAttributes(located, ({ extended }) => ({ extended: change(extended) }), writerOf(caller, draft));
     },
   }),

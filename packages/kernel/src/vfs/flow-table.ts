@@ -47,8 +47,11 @@ export interface WaitOptions {
   readonly signals?: readonly AbortSignal[];
 }
 
-const PAGE = 256;
+/** Entries that are read at a time: each may be as large as one may be. */
+const PAGE = 64;
 const HEADER = 8;
+/** A stream may hold so much more than it keeps, as a power of two of it. */
+const SLACK_SHIFT = 6;
 
 export class FlowTable {
   readonly #store: Metastore;
@@ -232,8 +235,7 @@ export class FlowTable {
           rider,
         );
         // Others may have trimmed meanwhile: what is gone is known by its position.
-        if (through !== undefined)
-          while (stream.kept[0] !== undefined && stream.kept[0].seq <= through) stream.kept.shift();
+        if (through !== undefined) stream.kept.splice(0, firstBehind(stream.kept, through));
         return receipt;
       } catch (error) {
         // Its attributes were changed: it is the same stream.
@@ -244,9 +246,10 @@ export class FlowTable {
     }
   }
 
-  /** How many of the oldest entries are not kept when so many more have come. */
+  /** How many of the oldest entries are not kept when so many more have come; of many, some are forgotten at a time. */
   #tooMany({ kept }: Stream, { keep = LIMITS.streamKeep, keepMs }: FlowSettings, now: number, more: number): number {
-    let gone = Math.max(0, kept.length + more - keep);
+    const excess = kept.length + more - keep;
+    let gone = excess > keep >> SLACK_SHIFT ? excess : 0;
     if (keepMs !== undefined) while (gone < kept.length && (kept[gone]?.at ?? now) <= now - keepMs) gone++;
     // Entries of one position go together.
     while (gone > 0 && gone < kept.length && kept[gone]?.seq === kept[gone - 1]?.seq) gone--;
@@ -307,7 +310,7 @@ export class FlowTable {
     // Positions of a volatile one go on behind those of earlier lives: the clock of the host never goes back.
     const stream: Stream = { kept: [], waiting: new Set(), next: this.#committer.now() * 1000, isGone: false };
     if (isVolatile) return stream;
-    for await (const { seq, value } of logOf(this.#store, streamLog(ino)))
+    for await (const { seq, value } of logOf(this.#store, streamLog(ino), SEQ_ZERO, PAGE))
       stream.kept.push({ seq, at: decode(seq, value).at });
     return stream;
   }
@@ -321,9 +324,22 @@ function settingsOf({ attributes: { type, flow = {} } }: Inode, wanted: "pipe" |
 function pageOf({ kept, next }: Stream, after: Seq, path: string): readonly StreamEntry[] {
   const first = kept[0]?.seq ?? next;
   if (after !== SEQ_ZERO && (after < first - 1 || after >= next)) throw stale(path, after, kept[0]?.seq);
-  return kept.flatMap(({ seq, at, bytes }) =>
-    seq > after && bytes !== undefined ? [{ seq, at, bytes: bytes.slice() }] : [],
-  );
+  const from = firstBehind(kept, after);
+  let to = Math.min(kept.length, from + PAGE);
+  // Entries of one position are read together.
+  while (to < kept.length && kept[to]?.seq === kept[to - 1]?.seq) to++;
+  return kept.slice(from, to).map(({ seq, at, bytes }) => ({ seq, at, bytes: bytes?.slice() ?? new Uint8Array() }));
+}
+
+/** Where the entries behind a position begin. */
+function firstBehind(kept: Stream["kept"], position: Seq): number {
+  let [low, high] = [0, kept.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((kept[middle]?.seq ?? 0) > position) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 function wakeAll({ waiting }: Stream): void {

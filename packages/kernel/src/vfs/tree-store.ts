@@ -175,6 +175,9 @@ export class TreeStore {
     const conflicts: TreeConflict[] = [];
     const theirsAt = new Map(theirs.map((change) => [change.path, change]));
     const occupied = keepersOf(now, ours);
+    const coming = new Set(
+      ours.filter(({ kind, type }) => kind === "added" && type === "directory").map(({ path }) => path),
+    );
     for (const change of ours) {
       const { path, kind } = change;
       const other = theirsAt.get(path);
@@ -188,7 +191,7 @@ export class TreeStore {
         if (!isAgreed) conflicts.push({ ...change, theirs: other.kind, why: WHY[other.kind] });
         continue;
       }
-      if (kind !== "removed" && !hasDirectory(now, ours, path))
+      if (kind !== "removed" && !hasDirectory(now, coming, path))
         conflicts.push({ ...change, why: "the directory that it is in is not there any more" });
       else if (kind === "removed" && there?.attributes.type === "directory" && occupied.has(path))
         conflicts.push({ ...change, why: "names have appeared in the directory" });
@@ -318,9 +321,8 @@ const below = (top: VfsPath, path: string): VfsPath =>
 const isWithin = (path: VfsPath, top: VfsPath): boolean => path === top || path.startsWith(`${top}/`) || top === "/";
 
 /** Whether the directory of an entry is there, or comes with it. */
-function hasDirectory(now: Tree, ours: readonly TreeChange[], path: string): boolean {
-  if (path === "" || now.get(above(path))?.attributes.type === "directory") return true;
-  return ours.some(({ path: at, kind, type }) => at === above(path) && kind === "added" && type === "directory");
+function hasDirectory(now: Tree, coming: ReadonlySet<string>, path: string): boolean {
+  return path === "" || now.get(above(path))?.attributes.type === "directory" || coming.has(above(path));
 }
 
 /** Names and versions on the way from the top of a tree to an entry. */

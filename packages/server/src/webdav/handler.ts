@@ -1,10 +1,11 @@
 // WebDAV (RFC 4918, classes 1 and 2) over the files of a process: any desktop mounts the namespace, with the rights of who
 // logs in. Its locks are locks of the kernel, so that agents and people see each other's.
 
-import { type FileStat, type Login, type Os, isKernelError } from "@ergos/kernel";
+import { type DirEntry, type FileStat, type Login, type Os, isKernelError } from "@ergos/kernel";
 import { type ConditionList, parseIf } from "./if-header.ts";
 import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
-import { LIVE, attributeOf, etagOf, isCollection, propertiesOf } from "./properties.ts";
+import { isCollection, join, parentOf } from "./path.ts";
+import { LIVE, attributeOf, etagOf, propertiesOf } from "./properties.ts";
 import {
   DAV,
   type PropName,
@@ -246,8 +247,7 @@ class DavRequest {
     for (let at = 1; await fs.exists(path); at++) path = `${this.#path}.upload-${this.#number}-${at}`;
     await fs.write(path, new Uint8Array(), { create: "must" });
     if (before?.inode === undefined) return path;
-    for (const [name, value] of Object.entries(await this.#os.call("getxattr", { path: this.#path })))
-      await this.#os.call("setxattr", { path, name, value });
+    await this.#os.call("setxattr", { path, values: await this.#os.call("getxattr", { path: this.#path }) });
     if (before.mode !== undefined) await fs.setattr(path, { mode: before.mode });
     return path;
   }
@@ -354,7 +354,7 @@ class DavRequest {
       }
     }
     await fs.mkdir(to);
-    for await (const name of this.#names(from)) {
+    for await (const { name } of this.#entries(from)) {
       const [one, other] = [`${from}/${name}`, `${to}/${name}`];
       await this.#copy(await fs.stat(one), one, other);
     }
@@ -363,6 +363,7 @@ class DavRequest {
   async #find(): Promise<Response> {
     const wanted = wantedOf(await this.#xml());
     const depth = this.#request.headers.get("depth") ?? "infinity";
+    if (!["0", "1", "infinity"].includes(depth)) throw new Answer(400, "the Depth of a question is 0, 1 or infinity");
     const stat = await this.#need(this.#path);
     let answers = "";
     let left = ENTRIES_MAX;
@@ -370,10 +371,11 @@ class DavRequest {
       if (left-- === 0) throw new Answer(507, "there is too much of it for one answer; ask with Depth: 1");
       answers += await this.#describe({ ...found, path } as FileStat, wanted);
       if (below === 0 || !isCollection(found)) return;
-      for await (const name of this.#names(path)) {
+      for await (const { name, type } of this.#entries(path)) {
         const at = join(path, name);
         const child = await this.#lookUp(at);
-        if (child !== undefined) await visit(child, at, below - 1);
+        // What a link leads to is told, and not gone into: it may lead round.
+        if (child !== undefined) await visit(child, at, type === "link" ? 0 : below - 1);
       }
     };
     await visit(stat, this.#path, depth === "infinity" ? Number.POSITIVE_INFINITY : Number(depth));
@@ -415,9 +417,10 @@ class DavRequest {
       for (const one of childrenOf(prop)) changes.push({ name: nameOf(one), value: isSet ? innerXml(one) : null });
     }
     const forbidden = changes.filter(({ name }) => name.ns === DAV && LIVE.has(name.name));
-    if (forbidden.length === 0)
-      for (const { name, value } of changes)
-        await this.#os.call("setxattr", { path: stat.path, name: attributeOf(name), value });
+    if (forbidden.length === 0) {
+      const values = Object.fromEntries(changes.map(({ name, value }) => [attributeOf(name), value]));
+      await this.#os.call("setxattr", { path: stat.path, values });
+    }
     const of = (which: typeof changes): string => which.map(({ name }) => element(name)).join("");
     const others = changes.filter((change) => !forbidden.includes(change));
     return multistatus(
@@ -459,12 +462,19 @@ class DavRequest {
     // What is locked before it is there becomes an empty file.
     if (before === undefined) await this.#os.fs.write(this.#path, new Uint8Array(), { create: "must" });
     const owner = childNamed(root, "owner");
-    const lock = await this.#locks.take(this.#path, await this.#need(this.#path), {
+    const wanted = {
       isShared,
       isDeep: depth === "infinity",
       owner: owner === undefined ? "" : (owner.textContent ?? "").trim(),
       timeoutMs,
-    });
+    };
+    const lock = await this.#locks
+      .take(this.#path, await this.#need(this.#path), wanted)
+      .catch(async (error: unknown) => {
+        // Somebody was faster: what was made for this lock goes with it.
+        if (before === undefined) await this.#os.fs.unlink(this.#path).catch(() => undefined);
+        throw error;
+      });
     return this.#showLock(lock, before === undefined ? 201 : 200);
   }
 
@@ -512,11 +522,9 @@ class DavRequest {
   }
 
   async #holds({ resource, conditions }: ConditionList): Promise<boolean> {
-    if (resource !== undefined && !URL.canParse(resource, this.#request.url)) return false;
-    const path =
-      resource === undefined
-        ? this.#path
-        : await this.#canonical(this.#pathOf(new URL(resource, this.#request.url).href), true);
+    const path = resource === undefined ? this.#path : await this.#tagged(resource);
+    // Of what is not of this tree nothing holds.
+    if (path === undefined) return false;
     const locks = await this.#locks.covering(path);
     const stat = await this.#lookUp(path);
     return conditions.every(({ isNot, token, etag }) => {
@@ -526,6 +534,14 @@ class DavRequest {
           : stat !== undefined && etag !== undefined && !isCollection(stat) && matchesEtag(etag, etagOf(stat));
       return isSo !== isNot;
     });
+  }
+
+  /** The path of a resource that a header names, if it is one of this tree. */
+  async #tagged(resource: string): Promise<string | undefined> {
+    if (!URL.canParse(resource, this.#request.url)) return undefined;
+    const { pathname, href } = new URL(resource, this.#request.url);
+    const isOurs = pathname === this.#prefix || pathname.startsWith(`${this.#prefix}/`);
+    return isOurs ? this.#canonical(this.#pathOf(href), true) : undefined;
   }
 
   /**
@@ -578,10 +594,10 @@ class DavRequest {
     }
   }
 
-  async *#names(path: string): AsyncGenerator<string, void, undefined> {
+  async *#entries(path: string): AsyncGenerator<DirEntry, void, undefined> {
     for (let after: string | undefined; ;) {
       const page = await this.#os.fs.readdir(path, { limit: PAGE, ...(after === undefined ? {} : { after }) });
-      for (const { name } of page) yield name;
+      yield* page;
       after = page.at(-1)?.name;
       if (after === undefined || page.length < PAGE) return;
     }
@@ -624,9 +640,6 @@ class DavRequest {
     return isFolder && !encoded.endsWith("/") ? `${encoded}/` : encoded;
   };
 }
-
-const parentOf = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf("/")));
-const join = (path: string, name: string): string => `${path === "/" ? "" : path}/${name}`;
 
 interface Wanted {
   /** Names that are asked for; all unless given. */

@@ -2,6 +2,7 @@
 // nobody else uses.
 
 import { type FileStat, type LockHolder, type Os, isKernelError } from "@ergos/kernel";
+import { isCollection, join, parentOf } from "./path.ts";
 import { dav, escapeXml } from "./xml.ts";
 
 export interface DavLock {
@@ -33,9 +34,6 @@ const OWNER_MAX = 120;
 const DEEP = "I";
 const FLAT = "0";
 
-const isCollection = ({ type }: Pick<FileStat, "type">): boolean => type === "directory" || type === "mount";
-const join = (path: string, name: string): string => `${path === "/" ? "" : path}/${name}`;
-
 export class DavLocks {
   readonly #os: Pick<Os, "call">;
 
@@ -46,7 +44,7 @@ export class DavLocks {
   /** Locks that are about a path: of it, of what is above it with all below, and, if asked, of anything below it. */
   async covering(path: string, withBelow = false): Promise<readonly DavLock[]> {
     const found: DavLock[] = [];
-    for (let at = path; ; at = at.slice(0, Math.max(1, at.lastIndexOf("/")))) {
+    for (let at = path; ; at = parentOf(at)) {
       found.push(...(await this.#at(at)).filter(({ isDeep }) => isDeep || at === path));
       if (at === path) found.push(...(await this.#at(join(at, SELF))));
       if (at === "/") break;

@@ -2,6 +2,7 @@
 
 import { type FileStat, type Os, isKernelError } from "@ergos/kernel";
 import { type DavLock, activeLock } from "./locks.ts";
+import { isCollection } from "./path.ts";
 import { DAV, type PropName, asContent, dav, element, escapeXml } from "./xml.ts";
 
 const PREFIX = "dav:";
@@ -12,8 +13,6 @@ function propOf(attribute: string): PropName | undefined {
   const match = /^dav:\{([^}]*)\}(.+)$/.exec(attribute);
   return match?.[2] === undefined ? undefined : { ns: match[1] ?? "", name: match[2] };
 }
-
-export const isCollection = ({ type }: Pick<FileStat, "type">): boolean => type === "directory" || type === "mount";
 
 /** Changes whenever content does. */
 export const etagOf = ({ inode, generation, version, size, modified }: FileStat): string =>
