@@ -25,6 +25,7 @@ export * from "./base/id.ts";
 export * from "./base/json.ts";
 export * from "./base/limits.ts";
 export * from "./base/path.ts";
+export { present } from "./base/present.ts";
 export * from "./base/schema.ts";
 export { type UsageEntry, type UsageKey, type UsageRow, USAGE_KEYS, usageEntries } from "./budget/ledger.ts";
 export { LIMITS_SCHEMA, ON_LIMIT, type OnLimit, type ProcessLimits } from "./budget/limits.ts";

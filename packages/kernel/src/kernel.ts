@@ -150,13 +150,8 @@ export class Kernel implements AsyncDisposable {
           for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
           process.files = undefined;
           if (goesOn) return post.reclaim(process.pid);
-          void asks.withdraw(process.pid).catch(() => undefined);
-          void post.drop(process.pid).catch(() => undefined);
-          void schedules.drop(process.pid).catch(() => undefined);
-          void triggers.drop(process.pid).catch(() => undefined);
-          void queues.drop(process.pid).catch(() => undefined);
-          void services.drop(process.pid).catch(() => undefined);
-          void locks.drop(process.pid).catch(() => undefined);
+          for (const table of [asks, post, schedules, triggers, queues, services, locks])
+            table.drop(process.pid)?.catch(() => undefined);
         },
         startsOver: async (pid) => {
           await schedules.drop(pid);

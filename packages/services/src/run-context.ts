@@ -220,14 +220,12 @@ export class RunContext<Input = unknown> {
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     // Callers without types hear what is wrong; a request that looks right pays nothing.
     if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
-    // A refusal is a rejection, whenever it is made.
-    return this.#once(place, async () =>
-      this.os.call("infer", { place, request: full, signal: this.signal, ...options }),
-    );
+    return this.#once(place, () => this.os.call("infer", { place, request: full, signal: this.signal, ...options }));
   }
 
   /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */
-  #once<T>(place: string, work: () => Promise<T>): Promise<T> {
+  #once<T>(place: string, act: () => T | Promise<T>): Promise<T> {
+    const work = (): Promise<T> => promised(act);
     const { memo } = this.#scope;
     if (memo === undefined) return work();
     const known = memo.places.get(place);
@@ -251,7 +249,7 @@ export class RunContext<Input = unknown> {
     options: CallOptions = {},
   ): Promise<unknown> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () =>
+    return this.#once(place, () =>
       this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options }),
     );
   }
@@ -262,7 +260,7 @@ export class RunContext<Input = unknown> {
    */
   fetch(name: string, url: string, options: Omit<FetchCall, "place" | "url" | "signal"> = {}): Promise<FetchAnswer> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("fetch", { place, url, signal: this.signal, ...options }));
+    return this.#once(place, () => this.os.call("fetch", { place, url, signal: this.signal, ...options }));
   }
 
   /**
@@ -271,7 +269,7 @@ export class RunContext<Input = unknown> {
    */
   send(name: string, to: number, body: unknown, options: LetterOptions = {}): Promise<{ readonly id: string }> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("send", { place, to: toPid(to), body, ...options }));
+    return this.#once(place, () => this.os.call("send", { place, to: toPid(to), body, ...options }));
   }
 
   /** Takes the next message of this process, once, over restarts too; null when none came within `waitMs`. */
@@ -282,7 +280,7 @@ export class RunContext<Input = unknown> {
     const { from, ...rest } = options;
     const wanted = { ...rest, ...(from === undefined ? {} : { from: toPid(from) }), signal: this.signal };
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("receive", { place, ...wanted }));
+    return this.#once(place, () => this.os.call("receive", { place, ...wanted }));
   }
 
   /**
@@ -297,7 +295,7 @@ export class RunContext<Input = unknown> {
   ): Promise<Message> {
     const place = this.#placeOf(name);
     const { signal } = this;
-    return this.#once(place, async () => this.os.call("request", { place, to: toPid(to), body, signal, ...options }));
+    return this.#once(place, () => this.os.call("request", { place, to: toPid(to), body, signal, ...options }));
   }
 
   /** Answers a message that was received. */
@@ -357,7 +355,7 @@ export class RunContext<Input = unknown> {
    */
   spawn(name: string, child: SpawnArgs["program"], options: Omit<SpawnArgs, "program" | "place"> = {}): Promise<Pid> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("spawn", { place, program: child, name, ...options }));
+    return this.#once(place, () => this.os.call("spawn", { place, program: child, name, ...options }));
   }
 
   /**
@@ -379,7 +377,7 @@ export class RunContext<Input = unknown> {
    */
   hibernate(name: string, options: { readonly until?: number } = {}): Promise<void> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("sleep", { place, ...options }));
+    return this.#once(place, () => this.os.call("sleep", { place, ...options }));
   }
 
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
@@ -395,7 +393,7 @@ export class RunContext<Input = unknown> {
     options: Omit<TaskRequest, "queue" | "body"> = {},
   ): Promise<number> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("submit", { place, queue, body, ...options }));
+    return this.#once(place, () => this.os.call("submit", { place, queue, body, ...options }));
   }
 
   /**
@@ -405,7 +403,7 @@ export class RunContext<Input = unknown> {
   async taskEnd(name: string, id: number): Promise<unknown> {
     const place = this.#placeOf(name);
     const { signal } = this;
-    const task = await this.#once(place, async () => this.os.call("taskEnd", { place, id, signal }));
+    const task = await this.#once(place, () => this.os.call("taskEnd", { place, id, signal }));
     if (task.error !== undefined) throw fromErrorRecord(task.error);
     if (task.state !== "completed") throw new KernelError("ECANCELED", `task ${id} was ${task.state}`);
     return task.result;
@@ -427,7 +425,7 @@ export class RunContext<Input = unknown> {
       const name = `${prefix} ${number}`;
       const place = this.#placeOf(`${name}/claim`);
       const wanted = { queue, leaseMs, ...(idleMs === undefined ? {} : { waitMs: idleMs }), signal: this.signal };
-      const task = await this.#once(place, async () => this.os.call("claim", { place, ...wanted }));
+      const task = await this.#once(place, () => this.os.call("claim", { place, ...wanted }));
       if (task === null) return done;
       const { id } = task;
       const inner = new RunContext<Input>(this.within(name), 1, this.#signal);
@@ -479,7 +477,7 @@ export class RunContext<Input = unknown> {
   /** Moves an entity to another state, as its type allows; once, over restarts too. */
   transition(name: string, transit: Transit): Promise<Entity> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("transition", { place, ...transit }));
+    return this.#once(place, () => this.os.call("transition", { place, ...transit }));
   }
 
   /**
@@ -494,13 +492,13 @@ export class RunContext<Input = unknown> {
     const place = this.#placeOf(name);
     const { bytes, mediaType } = contentOf(content);
     const artifact = { place, name, bytes, mediaType, ...options };
-    return this.#once(place, async () => this.os.call("putArtifact", artifact));
+    return this.#once(place, () => this.os.call("putArtifact", artifact));
   }
 
   /** Tells everybody who listens to a topic, as `orders.created`; once, over restarts too. */
   publish(name: string, topic: string, body?: unknown): Promise<void> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("publish", { place, topic, body }));
+    return this.#once(place, () => this.os.call("publish", { place, topic, body }));
   }
 
   /**
@@ -510,13 +508,13 @@ export class RunContext<Input = unknown> {
   subscribe(name: string, topic: string, where?: Readonly<Record<string, unknown>>): Promise<Trigger> {
     const place = this.#placeOf(name);
     const own = { place, topic, action: { message: { to: this.pid } }, ...(where === undefined ? {} : { where }) };
-    return this.#once(place, async () => this.os.call("trigger", own));
+    return this.#once(place, () => this.os.call("trigger", own));
   }
 
   /** Has the kernel do something at an instant, every so often, or by cron, for as long as this process lives. */
   schedule(name: string, request: ScheduleRequest): Promise<Schedule> {
     const place = this.#placeOf(name);
-    return this.#once(place, async () => this.os.call("schedule", { place, name, ...request }));
+    return this.#once(place, () => this.os.call("schedule", { place, name, ...request }));
   }
 
   /** Signals that are sent to this process, as they come; TERM and INT also abort `signal`. */
@@ -583,6 +581,16 @@ export class RunContext<Input = unknown> {
     counters.set(kind, number);
     const name = /^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`;
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
+  }
+}
+
+/** A refusal is a rejection, whenever it is made; a promise stays the one it is. */
+function promised<T>(act: () => T | Promise<T>): Promise<T> {
+  try {
+    const value = act();
+    return value instanceof Promise ? value : Promise.resolve(value);
+  } catch (error) {
+    return Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
   }
 }
 

@@ -9,6 +9,7 @@ import {
   isKernelError,
   parseGrants,
   plainMessage,
+  present,
 } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
 import { parseDuration } from "../duration.ts";
@@ -67,7 +68,7 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
       "as in downgradeTo: [openai/gpt-4.1-nano]",
     );
   return {
-    budget: present<Amounts>({
+    budget: present({
       tokens: field("maxTotalTokens"),
       tokensIn: field("maxInputTokens"),
       tokensOut: field("maxOutputTokens"),
@@ -77,7 +78,7 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
       bytesWritten: field("maxBytesWritten"),
       costMicros: dollars === undefined ? undefined : Math.round(dollars * 1_000_000),
     }),
-    limits: present<ProcessLimits>({
+    limits: present({
       // Checked against the values of the field before.
       onLimit: onLimit as OnLimit | undefined,
       warnAt: field("warningThreshold"),
@@ -108,12 +109,6 @@ function rateOf(source: SourceValue): readonly RateLimit[] {
   });
   // Each field was checked against its values before.
   return [{ ...(rate as unknown as RateLimit), max, windowMs: Math.max(1, Math.round(windowMs)) }];
-}
-
-/** Without the fields that are undefined. */
-function present<T extends object>(fields: { readonly [Key in keyof T]: T[Key] | undefined }): T {
-  // What is left has the types that were given.
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** Reports nodes that need what `spec.caps` does not allow: they would fail each time. */

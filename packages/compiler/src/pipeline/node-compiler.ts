@@ -1,5 +1,6 @@
 // Nodes of a manifest to nodes of a plan, bodies included. Faults are reported, and what is left is compiled on.
 
+import { present } from "@ergos/kernel";
 import { Diagnostics } from "../diagnostic.ts";
 import { suggest } from "../nearest.ts";
 import { typeOfText } from "../expression/types.ts";
@@ -309,7 +310,7 @@ export class NodeCompiler {
     const messages = get(source, "messages");
     const task = get(source, "task");
     const model = template("model") ?? textOf(this.#default("model"));
-    return compact({
+    return present({
       model,
       system: template("system"),
       prompt: template("prompt"),
@@ -341,7 +342,7 @@ export class NodeCompiler {
     if (kind !== "summarise" && kind !== "classify") return undefined;
     const labels = get(source, "labels");
     const sentences = plainOf(get(source, "sentences"));
-    return compact<LlmTaskFields>({
+    return present<LlmTaskFields>({
       kind,
       text: this.#expressions.template(get(source, "text"), scope, `${path}.text`) ?? "",
       sentences: typeof sentences === "number" ? sentences : undefined,
@@ -472,7 +473,7 @@ function retryOf(value: SourceValue | undefined): RetrySpec | undefined {
   const attempts = plainOf(get(value, "attempts"));
   const factor = plainOf(get(value, "factor"));
   if (typeof attempts !== "number") return undefined;
-  return compact({
+  return present({
     attempts,
     delayMs: parseDuration(plainOf(get(value, "delay"))),
     factor: typeof factor === "number" ? factor : undefined,
@@ -486,14 +487,4 @@ interface LlmTaskFields {
   readonly text: string;
   readonly sentences: number | undefined;
   readonly labels: readonly string[] | string | undefined;
-}
-
-type Compact<T> = { [Key in keyof T as undefined extends T[Key] ? never : Key]: T[Key] } & {
-  [Key in keyof T as undefined extends T[Key] ? Key : never]?: Exclude<T[Key], undefined>;
-};
-
-/** Without the fields that are undefined. */
-function compact<T extends object>(fields: T): Compact<T> {
-  // Exactly what the type says is removed.
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Compact<T>;
 }

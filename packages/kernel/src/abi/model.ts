@@ -66,6 +66,15 @@ export interface ModelResponse {
   readonly usage: ModelUsage;
 }
 
+/** A call of a model, beside its request. */
+export interface ModelCall {
+  readonly signal: AbortSignal;
+  /** The same for the same call after a restart. */
+  readonly idempotencyKey: string;
+  /** Hears the answer as it comes, piece by piece. */
+  readonly onText?: (piece: string) => void;
+}
+
 export interface Model {
   readonly name: string;
   readonly description: string;
@@ -81,15 +90,7 @@ export interface Model {
   /** Whether the model answers now; the sentence is shown by `doctor`. */
   health(): Promise<{ readonly ok: boolean; readonly detail: string }>;
   /** Answers, or rejects with the signal's reason soon after it aborts. */
-  infer(
-    request: ModelRequest,
-    options: {
-      readonly signal: AbortSignal;
-      readonly idempotencyKey: string;
-      /** Hears the answer as it comes, piece by piece. */
-      readonly onText?: (piece: string) => void;
-    },
-  ): Promise<ModelResponse>;
+  infer(request: ModelRequest, call: ModelCall): Promise<ModelResponse>;
 }
 
 /** Where models come from that are named `provider/model`. */

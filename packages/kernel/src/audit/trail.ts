@@ -39,7 +39,9 @@ const RECENT_MAX = 64;
 /** Equal denials within this time are one record. */
 const COLLAPSE_MS = 1000;
 const COLLAPSED_MAX = 1000;
-const SALT_BYTES = 16;
+const SALT_DIGITS = 32;
+/** Random bytes taken at a time: 64 salts. */
+const SALT_BLOCK = 1024;
 
 /** Who did what, as the trail is told. */
 export interface Act {
@@ -123,8 +125,8 @@ export class AuditTrail {
   readonly #turn = new Map<string, { count: number }>();
   #epoch = 0;
   #next = 1;
-  /** Random bytes for salts, taken in blocks. */
-  #salts: Uint8Array = new Uint8Array(0);
+  /** Salts in hexadecimal digits, made in blocks. */
+  #salts = "";
   #saltAt = 0;
   /** Position and head of the newest seal. */
   #sealed: Seq = SEQ_ZERO;
@@ -254,9 +256,8 @@ export class AuditTrail {
   }
 
   #salt(): string {
-    if (this.#saltAt >= this.#salts.length) [this.#salts, this.#saltAt] = [this.#platform.random(SALT_BYTES * 64), 0];
-    const bytes = this.#salts.subarray(this.#saltAt, (this.#saltAt += SALT_BYTES));
-    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    if (this.#saltAt >= this.#salts.length) [this.#salts, this.#saltAt] = [toHex(this.#platform.random(SALT_BLOCK)), 0];
+    return this.#salts.slice(this.#saltAt, (this.#saltAt += SALT_DIGITS));
   }
 
   #schedule(): void {
@@ -328,6 +329,15 @@ export class AuditTrail {
     await this.seal();
     await this.#anchorHead();
   }
+}
+
+/** Two digits of each byte. */
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+function toHex(bytes: Uint8Array): string {
+  let digits = "";
+  for (const byte of bytes) digits += HEX[byte] ?? "";
+  return digits;
 }
 
 /** The hash of a record, as it stands in a seal. */

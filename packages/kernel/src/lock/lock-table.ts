@@ -14,6 +14,7 @@ import { KernelError } from "../base/errno.ts";
 import { Heap } from "../base/heap.ts";
 import { PID_OWNER, type Pid, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import { MultiMap } from "../base/multimap.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { LockQueue, type LockWaiter, excludes } from "./lock-queue.ts";
@@ -86,10 +87,10 @@ export class LockTable {
   readonly #platform: Platform;
   readonly #queue = new LockQueue();
   readonly #holds = new Map<string, Hold>();
-  readonly #byPath = new Map<VfsPath, Set<Hold>>();
+  readonly #byPath = new MultiMap<VfsPath, Hold>();
   readonly #byFence = new Map<number, Hold>();
-  readonly #byProcess = new Map<Pid, Set<Hold>>();
-  readonly #waiters = new Map<string, Set<Waiter>>();
+  readonly #byProcess = new MultiMap<Pid, Hold>();
+  readonly #waiters = new MultiMap<string, Waiter>();
   readonly #expiries = new Heap<Expiry>((one, two) => one.deadline < two.deadline);
   #fence = 1;
   #timer: Timer | undefined;
@@ -122,7 +123,7 @@ export class LockTable {
     const paths = path === undefined ? [...this.#byPath.keys()] : [path];
     return paths.sort().map((one) => ({
       path: one,
-      holders: [...(this.#byPath.get(one) ?? [])].map((hold) => this.#show(hold)),
+      holders: Array.from(this.#byPath.get(one)).map((hold) => this.#show(hold)),
       waiting: this.#queue.countAt(one),
     }));
   }
@@ -177,7 +178,7 @@ export class LockTable {
       rider,
     }: { readonly lockId?: string; readonly force?: boolean; readonly rider?: Rider | undefined },
   ): Promise<boolean> {
-    const here = [...(this.#byPath.get(path) ?? [])];
+    const here = Array.from(this.#byPath.get(path));
     const named = lockId === undefined ? here : here.filter((hold) => hold.lockId === lockId);
     const own = named.filter((hold) => hold.pid === pid);
     if (!force && own.length === 0 && named.length > 0 && (lockId !== undefined || pid === PID_OWNER)) {
@@ -193,9 +194,9 @@ export class LockTable {
   }
 
   /** Lets go of what an ended process holds. */
-  async drop(pid: Pid): Promise<void> {
-    const going = this.#byProcess.get(pid);
-    if (going !== undefined) await this.#release([...going], "lock.released");
+  drop(pid: Pid): Promise<void> | undefined {
+    const going = Array.from(this.#byProcess.get(pid));
+    return going.length === 0 ? undefined : this.#release(going, "lock.released");
   }
 
   /**
@@ -216,7 +217,7 @@ export class LockTable {
 
   /** @throws {EINVAL} who holds it counts with another room */
   #assertRoom({ path, mode, room }: { readonly path: VfsPath; readonly mode: LockMode; readonly room: number }): void {
-    for (const hold of this.#byPath.get(path) ?? [])
+    for (const hold of this.#byPath.get(path))
       if (hold.mode === "counting" && mode === "counting" && hold.room !== room)
         throw refuse("EINVAL", path, `it has room for ${hold.room} holders; ${room} were asked for`);
   }
@@ -299,7 +300,7 @@ export class LockTable {
       const over = (): void => {
         timer?.cancel();
         for (const signal of signals) signal.removeEventListener("abort", onAbort);
-        removeFrom(this.#waiters, agent, waiter);
+        this.#waiters.delete(agent, waiter);
       };
       const waiter: Waiter = {
         ...wanted,
@@ -328,7 +329,7 @@ export class LockTable {
           : this.#platform.setTimer(waitMs, () => giveUp(this.#held(wanted.path, waitMs)));
       for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
       this.#queue.wait(waiter);
-      addTo(this.#waiters, agent, waiter);
+      this.#waiters.add(agent, waiter);
     });
   }
 
@@ -349,7 +350,7 @@ export class LockTable {
         }
         if (seen.has(agent) || blocker.pid === PID_OWNER) continue;
         seen.add(agent);
-        for (const next of this.#waiters.get(agent) ?? []) {
+        for (const next of this.#waiters.get(agent)) {
           const found = visit(next, [...way, wordOf(blocker)]);
           if (found !== undefined) return found;
         }
@@ -369,7 +370,7 @@ export class LockTable {
     if (!told.holders.has(key)) {
       told.holders.add(key);
       for (const path of [waiter.path, ...ancestorsOf(waiter.path)])
-        for (const hold of this.#byPath.get(path as VfsPath) ?? [])
+        for (const hold of this.#byPath.get(path as VfsPath))
           if (hold.mode !== "counting" && excludes(hold, waiter)) yield hold;
       const below = waiter.path === "/" ? "/" : `${waiter.path}/`;
       if (this.#queue.isHeldBelow(waiter.path))
@@ -394,8 +395,8 @@ export class LockTable {
   #index(hold: Hold): void {
     this.#holds.set(hold.lockId, hold);
     this.#byFence.set(hold.fence, hold);
-    addTo(this.#byPath, hold.path, hold);
-    addTo(this.#byProcess, hold.pid, hold);
+    this.#byPath.add(hold.path, hold);
+    this.#byProcess.add(hold.pid, hold);
   }
 
   #keep(hold: Hold): void {
@@ -407,8 +408,8 @@ export class LockTable {
     if (this.#holds.get(hold.lockId) !== hold) return;
     this.#holds.delete(hold.lockId);
     this.#byFence.delete(hold.fence);
-    removeFrom(this.#byPath, hold.path, hold);
-    removeFrom(this.#byProcess, hold.pid, hold);
+    this.#byPath.delete(hold.path, hold);
+    this.#byProcess.delete(hold.pid, hold);
     this.#queue.release(hold.path, hold.mode);
   }
 
@@ -459,7 +460,7 @@ export class LockTable {
   }
 
   #held(path: VfsPath, waitedMs: number): KernelError {
-    const related = [path, ...ancestorsOf(path)].flatMap((one) => [...(this.#byPath.get(one as VfsPath) ?? [])]);
+    const related = [path, ...ancestorsOf(path)].flatMap((one) => Array.from(this.#byPath.get(one as VfsPath)));
     const [holder] = related;
     const who =
       holder === undefined
@@ -475,18 +476,6 @@ export class LockTable {
   #newId(): string {
     return Array.from(this.#platform.random(8), (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
-}
-
-function addTo<Key, Item>(sets: Map<Key, Set<Item>>, key: Key, item: Item): void {
-  const set = sets.get(key);
-  if (set === undefined) sets.set(key, new Set([item]));
-  else set.add(item);
-}
-
-function removeFrom<Key, Item>(sets: Map<Key, Set<Item>>, key: Key, item: Item): void {
-  const set = sets.get(key);
-  set?.delete(item);
-  if (set?.size === 0) sets.delete(key);
 }
 
 /** What comes with a call. */

@@ -12,6 +12,7 @@ import { orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, type RunId, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import { MultiMap } from "../base/multimap.ts";
 import type { Process } from "./process.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 
@@ -64,6 +65,7 @@ export class AskTable {
   readonly #store: Metastore;
   readonly #committer: Committer;
   readonly #asks = new Map<number, Ask>();
+  readonly #byProcess = new MultiMap<Pid, number>();
   /** Questions of earlier lives and attempts that nobody waits for now, by process and key. */
   readonly #orphans = new Map<string, number>();
   readonly #waiting = new Map<number, Waiting>();
@@ -78,7 +80,7 @@ export class AskTable {
     this.#next = Number((await this.#store.get(NEXT_KEY))?.value ?? 1);
     for await (const { value } of entriesOf(this.#store, "ask/")) {
       const ask = decode(String(value));
-      this.#asks.set(ask.id, ask);
+      this.#keep(ask);
       this.#orphans.set(keyOf(ask.pid, ask.key), ask.id);
     }
   }
@@ -127,7 +129,7 @@ export class AskTable {
   }
 
   async #record(process: Process, question: Question): Promise<Ask> {
-    const open = this.pending.filter(({ pid }) => pid === process.pid).length;
+    const open = this.#ofProcess(process.pid).filter(({ answer }) => answer === undefined).length;
     if (open >= LIMITS.asksMax)
       throw new KernelError(
         "EAGAIN",
@@ -144,7 +146,7 @@ export class AskTable {
       runId: process.identity.runId,
       at: this.#committer.now(),
     };
-    this.#asks.set(ask.id, ask);
+    this.#keep(ask);
     try {
       await this.#committer.commit(
         {
@@ -212,9 +214,18 @@ export class AskTable {
   }
 
   /** Forgets the questions of a process that has ended. */
-  async withdraw(pid: Pid): Promise<void> {
-    const gone = [...this.#asks.values()].filter((ask) => ask.pid === pid);
-    if (gone.length > 0) await this.#forget(gone);
+  drop(pid: Pid): Promise<void> | undefined {
+    const gone = this.#ofProcess(pid);
+    return gone.length === 0 ? undefined : this.#forget(gone);
+  }
+
+  #ofProcess(pid: Pid): readonly Ask[] {
+    return Array.from(this.#byProcess.get(pid)).flatMap((id) => this.#asks.get(id) ?? []);
+  }
+
+  #keep(ask: Ask): void {
+    this.#asks.set(ask.id, ask);
+    this.#byProcess.add(ask.pid, ask.id);
   }
 
   async #forget(asks: readonly Ask[]): Promise<void> {
@@ -224,6 +235,7 @@ export class AskTable {
 
   #drop({ id, pid, key }: Ask): void {
     this.#asks.delete(id);
+    this.#byProcess.delete(pid, id);
     if (this.#orphans.get(keyOf(pid, key)) === id) this.#orphans.delete(keyOf(pid, key));
     this.#waiting.delete(id);
   }

@@ -4,6 +4,7 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
+import { MultiMap } from "../base/multimap.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { Along } from "./action.ts";
 import type { Family } from "./family.ts";
@@ -33,6 +34,7 @@ type Put = NonNullable<Along["puts"]>[number];
 export class OwnedTable<Row extends Owned> {
   readonly #parts: OwnedTableParts;
   readonly #rows = new Map<number, Row>();
+  readonly #byProcess = new MultiMap<Pid, number>();
   #next = 1;
 
   constructor(parts: OwnedTableParts) {
@@ -48,7 +50,7 @@ export class OwnedTable<Row extends Owned> {
       const row = this.#decode(String(value));
       const owner = family.get(row.pid);
       if (owner === undefined || owner.hasEnded) gone.push(key);
-      else this.#rows.set(row.id, row);
+      else this.keep(row.id, row);
     }
     if (gone.length > 0) await committer.commit({ deletes: gone });
   }
@@ -62,7 +64,7 @@ export class OwnedTable<Row extends Owned> {
   }
 
   ofProcess(pid: Pid): readonly Row[] {
-    return this.all.filter((row) => row.pid === pid);
+    return Array.from(this.#byProcess.get(pid)).flatMap((id) => this.#rows.get(id) ?? []);
   }
 
   /**
@@ -92,10 +94,20 @@ export class OwnedTable<Row extends Owned> {
         };
   }
 
+  /** What a commit changes that ends some. */
+  without(rows: readonly Row[]): { readonly deletes: readonly string[] } {
+    return { deletes: rows.flatMap(({ id }) => this.changeOf(id, undefined).deletes) };
+  }
+
   /** Follows a commit. */
   keep(id: number, row: Row | undefined): void {
+    const before = this.#rows.get(id);
+    if (before !== undefined) this.#byProcess.delete(before.pid, id);
     if (row === undefined) this.#rows.delete(id);
-    else this.#rows.set(id, row);
+    else {
+      this.#rows.set(id, row);
+      this.#byProcess.add(row.pid, id);
+    }
   }
 
   get #nextKey(): string {

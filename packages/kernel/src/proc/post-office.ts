@@ -450,15 +450,16 @@ export class PostOffice {
   }
 
   /** Forgets what waits for a process that has ended (G4). */
-  drop(pid: Pid): Promise<void> {
+  drop(pid: Pid): Promise<void> | undefined {
     const box = this.#boxes.get(pid);
     const seen = [...(this.#seen.get(pid)?.keys() ?? [])];
     this.#boxes.delete(pid);
     this.#seen.delete(pid);
-    if (box === undefined) return Promise.resolve();
-    for (const { cancel } of box.leased.values()) cancel();
-    const held = [...box.leased.values()].map(({ item }) => item.message);
-    return this.#delete([...[...box.waiting, ...held].map(messageKey), ...seen]);
+    const leased = [...(box?.leased.values() ?? [])];
+    for (const { cancel } of leased) cancel();
+    const kept = [...(box?.waiting ?? []), ...leased.map(({ item }) => item.message)];
+    const keys = [...kept.map(messageKey), ...seen];
+    return keys.length === 0 ? undefined : this.#delete(keys);
   }
 
   async #delete(keys: readonly string[]): Promise<void> {

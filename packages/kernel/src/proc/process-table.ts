@@ -16,6 +16,7 @@ import { KernelError, describe, isKernelError, toErrorRecord } from "../base/err
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
+import { present } from "../base/present.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
 import { addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
@@ -263,30 +264,26 @@ export class ProcessTable {
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
     const views = [...(parent.identity.views ?? []), ...(options.view === undefined ? [] : [options.view])];
-    const identity: ProcessIdentity = {
+    const identity: ProcessIdentity = present({
       pid,
       ppid: parent.pid,
       runId: makeRunId(name, pid),
       name,
       user: parent.identity.user,
       created: this.#committer.now(),
-      program: {
-        name: program.name,
-        revision: program.revision,
-        ...(program.source === undefined ? {} : { source: program.source }),
-      },
-      ...(account === undefined ? {} : { account }),
-      ...(hasAccount ? { budget: allocation } : {}),
-      ...(limits === undefined ? {} : { limits }),
-      ...(group === undefined ? {} : { group }),
+      program: present({ name: program.name, revision: program.revision, source: program.source }),
+      account,
+      budget: hasAccount ? allocation : undefined,
+      limits,
+      group,
       ...standing,
-      ...(restart === undefined ? {} : { restart }),
-      ...(options.cause === undefined ? {} : { cause: options.cause }),
-      ...(options.ref === undefined ? {} : { ref: options.ref }),
-      ...(options.strategy === undefined ? {} : { strategy: options.strategy }),
-      ...(options.faults === undefined ? {} : { faults: options.faults }),
-      ...(views.length === 0 ? {} : { views }),
-    };
+      restart,
+      cause: options.cause,
+      ref: options.ref,
+      strategy: options.strategy,
+      faults: options.faults,
+      views: views.length === 0 ? undefined : views,
+    });
     let { capability } = parent;
     if (options.role !== undefined)
       capability = capability.with(this.#layers.create(`${pid}.1`, parseGrants([`role.${options.role}`])));
@@ -690,19 +687,20 @@ export class ProcessTable {
     } catch (error) {
       running = Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
     }
-    process.code = Promise.resolve(running)
-      .then(
-        (result) => this.#codeOver(process, { code: 0, ...(result === undefined ? {} : { result }) }),
-        (error: unknown) => this.#codeOver(process, this.failureOf(process, error)),
-      )
-      // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
-      .catch(() => undefined);
+    process.code = Promise.resolve(running).then(
+      (result) => this.#codeOver(process, { code: 0, ...(result === undefined ? {} : { result }) }),
+      (error: unknown) => this.#codeOver(process, this.failureOf(process, error)),
+    );
   }
 
-  #codeOver(process: Process, exit: Exit): Promise<void> {
+  async #codeOver(process: Process, exit: Exit): Promise<void> {
     process.isCodeOver = true;
     if (process.isAbandoned) this.#orphans--;
-    return this.finished(process, exit);
+    try {
+      await this.finished(process, exit);
+    } catch {
+      // The exit could not be recorded: the store is poisoned and says so to everybody; the next start goes on.
+    }
   }
 
   /** The program of a process is over: the process exits, or is restarted. */

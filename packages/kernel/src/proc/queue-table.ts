@@ -17,6 +17,7 @@ import { Heap } from "../base/heap.ts";
 import type { Pid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
+import { MultiMap } from "../base/multimap.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
 import { AGEING_MS, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
@@ -115,6 +116,8 @@ interface Waiter {
 export class QueueTable {
   readonly #parts: QueueParts;
   readonly #live = new Map<number, Live>();
+  /** What each process has claimed. */
+  readonly #claims = new MultiMap<Pid, number>();
   /** Numbers of tasks that are over, oldest first; as many are kept as the bound says. */
   readonly #ended = new Set<number>();
   /** Tasks that wait: for each queue by what they ask of whoever claims them. */
@@ -123,7 +126,7 @@ export class QueueTable {
   readonly #leases = new Map<number, Timer>();
   readonly #waiters = new Map<string, Set<Waiter>>();
   /** Who waits for the end of a task. */
-  readonly #watchers = new Map<number, Set<() => void>>();
+  readonly #watchers = new MultiMap<number, () => void>();
   #next = 1;
 
   constructor(parts: QueueParts) {
@@ -139,7 +142,7 @@ export class QueueTable {
       if (task.key !== undefined) this.#keys.set(nameKey(task.queue, task.key), task.id);
       if (isOver(task)) this.#ended.add(task.id);
       else {
-        this.#live.set(task.id, live);
+        this.#keep(live);
         const claimant = task.claimant === undefined ? undefined : family.get(task.claimant);
         if (task.state === "pending") this.#wait(live);
         else if (claimant === undefined || claimant.hasEnded) lost.push(live);
@@ -240,7 +243,7 @@ export class QueueTable {
       if (name !== undefined) this.#keys.delete(name);
       throw error;
     }
-    this.#live.set(id, live);
+    this.#keep(live);
     this.#wait(live);
     return id;
   }
@@ -297,7 +300,7 @@ export class QueueTable {
       const event: PendingEvent = { name: "task.claimed", pid: process.pid, data: { id, queue } };
       await this.#commit(merge({ checks: stored.checks, puts: [putOf(task)] }, record(task)), event, rider);
       const { body: _body, ...live } = task;
-      this.#live.set(id, live);
+      this.#keep(live);
       this.#lease(live);
       // It has ended in this moment: nobody else would give it back.
       if (!process.isAlive) await this.#giveBack(id, process.pid, `process ${process.pid}, which had it, has ended`);
@@ -423,7 +426,7 @@ export class QueueTable {
     );
     this.#ended.delete(id);
     const { body: _body, ...live } = fresh;
-    this.#live.set(id, live);
+    this.#keep(live);
     this.#wait(live);
   }
 
@@ -433,28 +436,41 @@ export class QueueTable {
       const { task } = await this.#storedOf(id);
       if (isOver(task)) return task;
       const over = Promise.withResolvers<void>();
-      const watchers = this.#watchers.get(id) ?? new Set();
-      this.#watchers.set(id, watchers.add(over.resolve));
+      this.#watchers.add(id, over.resolve);
       const { state } = process;
       process.become({ name: "waiting", channel: `task ${id}` });
       try {
         // It may have ended before anybody watched.
         if (this.#live.has(id)) await orAborted(over.promise, signal);
       } finally {
-        watchers.delete(over.resolve);
+        this.#watchers.delete(id, over.resolve);
         if (process.state.name === "waiting") process.become(state);
       }
     }
   }
 
   /** Gives back what a process has claimed that has ended (K2). */
-  async drop(pid: Pid): Promise<void> {
-    const held = [...this.#live.values()].filter(({ state, claimant }) => state === "claimed" && claimant === pid);
-    for (const { id } of held) await this.#giveBack(id, pid, `process ${pid}, which had it, has ended`);
+  drop(pid: Pid): Promise<void> | undefined {
+    const held = Array.from(this.#claims.get(pid));
+    return held.length === 0 ? undefined : this.#giveAllBack(held, pid);
+  }
+
+  async #giveAllBack(held: readonly number[], pid: Pid): Promise<void> {
+    for (const id of held) await this.#giveBack(id, pid, `process ${pid}, which had it, has ended`);
   }
 
   close(): void {
     for (const timer of this.#leases.values()) timer.cancel();
+  }
+
+  /** Follows what was committed about a task. */
+  #keep(task: Live): void {
+    const { id, claimant } = task;
+    const before = this.#live.get(id);
+    if (before?.claimant !== undefined) this.#claims.delete(before.claimant, id);
+    if (isOver(task)) this.#live.delete(id);
+    else this.#live.set(id, task);
+    if (task.state === "claimed" && claimant !== undefined) this.#claims.add(claimant, id);
   }
 
   async #storedOf(id: number): Promise<Stored> {
@@ -489,7 +505,7 @@ export class QueueTable {
     await this.#commit(merge({ checks, puts: [putOf(back)] }, along), event, rider);
     this.#unlease(id);
     const { body: _body, ...live } = back;
-    this.#live.set(id, live);
+    this.#keep(live);
     this.#wait(live);
   }
 
@@ -513,11 +529,10 @@ export class QueueTable {
       rider,
     );
     this.#unlease(id);
-    this.#live.delete(id);
+    this.#keep({ ...rest, state });
     if (oldest !== undefined) this.#ended.delete(oldest);
     this.#ended.add(id);
-    for (const tell of this.#watchers.get(id) ?? []) tell();
-    this.#watchers.delete(id);
+    for (const tell of this.#watchers.take(id)) tell();
   }
 
   /** Keys of a task that is not kept any longer. */

@@ -4,6 +4,7 @@
 // O2  A task starts nothing, and is never strategic.
 
 import { KernelError } from "../base/errno.ts";
+import { present } from "../base/present.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 
 /** Roles with their rank: 0 stands above all. */
@@ -29,7 +30,7 @@ export const tierOf = ({ tier }: Standing): Tier => tier ?? "strategic";
  */
 export function standingOf(
   parent: Standing,
-  wanted: { readonly role?: Role; readonly tier?: Tier },
+  wanted: { readonly role?: Role | undefined; readonly tier?: Tier | undefined },
 ): { readonly role?: Role; readonly tier?: Tier } {
   const above = roleOf(parent);
   const refuse = (why: string): never => {
@@ -48,5 +49,5 @@ export function standingOf(
   if (at < floor) refuse(`its tier is ${tierOf(parent)}, and ${wanted.tier ?? ""} is above that`);
   if (at < least) refuse("a task is never strategic");
   const tier = TIERS[at];
-  return { ...(role === undefined ? {} : { role }), ...(tier === undefined || at === 0 ? {} : { tier }) };
+  return present({ role, tier: at === 0 ? undefined : tier });
 }

@@ -188,11 +188,10 @@ export class ScheduleTable {
   }
 
   /** Ends the schedules of a process with it (H2). */
-  async drop(pid: Pid): Promise<void> {
-    for (const { id } of this.#table.ofProcess(pid)) {
-      this.#forget(id);
-      await this.#parts.committer.commit(this.#table.changeOf(id, undefined));
-    }
+  drop(pid: Pid): Promise<unknown> | undefined {
+    const gone = this.#table.ofProcess(pid);
+    for (const { id } of gone) this.#forget(id);
+    return gone.length === 0 ? undefined : this.#parts.committer.commit(this.#table.without(gone));
   }
 
   close(): void {
@@ -249,7 +248,7 @@ export class ScheduleTable {
     const { platform, family } = this.#parts;
     const { id, pid, next: due, missed = "once", overlap = "skip", last, action } = schedule;
     const process = family.get(pid);
-    if (process === undefined || !process.isAlive || process.isEnding) return this.drop(pid);
+    if (process === undefined || !process.isAlive || process.isEnding) return void (await this.drop(pid));
     const now = platform.clock.now();
     const isLate = now - due > LATE_MS;
     const caughtUp = isLate ? schedule.caughtUp + 1 : 0;

@@ -12,32 +12,32 @@ import type { Role, Tier } from "./role.ts";
 import type { View } from "./view.ts";
 
 export interface SpawnOptions {
-  readonly name?: string;
+  readonly name?: string | undefined;
   readonly input?: unknown;
   /** Narrows the parent's rights; without it the child has the same. */
-  readonly grants?: readonly Grant[];
+  readonly grants?: readonly Grant[] | undefined;
   /** Moved out of the parent's account. */
-  readonly budget?: Amounts;
+  readonly budget?: Amounts | undefined;
   /** What bounds it beside its budget. */
-  readonly limits?: ProcessLimits;
+  readonly limits?: ProcessLimits | undefined;
   /** Without a journal the process is faster and ends with its host. */
-  readonly durable?: boolean;
+  readonly durable?: boolean | undefined;
   /** Path of the group that it is started in; its parent's unless given. */
-  readonly group?: string;
+  readonly group?: string | undefined;
   /** What it is for: rights beyond the role are not given. */
-  readonly role?: Role;
-  readonly tier?: Tier;
-  readonly restart?: Restart | RestartPolicy;
-  readonly strategy?: Strategy;
-  readonly faults?: FaultPolicies;
+  readonly role?: Role | undefined;
+  readonly tier?: Tier | undefined;
+  readonly restart?: Restart | RestartPolicy | undefined;
+  readonly strategy?: Strategy | undefined;
+  readonly faults?: FaultPolicies | undefined;
   /** What it is about, for whoever lists processes. */
-  readonly ref?: string;
+  readonly ref?: string | undefined;
   /** Where it sees a copy of its own, beside those of its parent. */
-  readonly view?: View;
+  readonly view?: View | undefined;
   /** Changes that belong into the commit of the spawn. */
-  readonly along?: (pid: Pid) => Along;
+  readonly along?: ((pid: Pid) => Along) | undefined;
   /** On whose order the kernel starts it, as `schedule 3`. */
-  readonly cause?: string;
+  readonly cause?: string | undefined;
   /** Goes along with that commit. */
   readonly rider?: Rider | undefined;
 }

@@ -145,11 +145,10 @@ export class TriggerTable {
   }
 
   /** Ends the triggers of a process with it (X2). */
-  async drop(pid: Pid): Promise<void> {
-    for (const { id } of this.#table.ofProcess(pid)) {
-      this.#stop(id);
-      await this.#parts.committer.commit(this.#table.changeOf(id, undefined));
-    }
+  drop(pid: Pid): Promise<unknown> | undefined {
+    const gone = this.#table.ofProcess(pid);
+    for (const { id } of gone) this.#stop(id);
+    return gone.length === 0 ? undefined : this.#parts.committer.commit(this.#table.without(gone));
   }
 
   close(): void {

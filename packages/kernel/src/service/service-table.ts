@@ -158,8 +158,13 @@ export class ServiceTable {
   }
 
   /** Ends the services of a process with it (V3). */
-  async drop(pid: Pid): Promise<void> {
-    for (const { name, owner } of Array.from(this.#units.values())) if (owner === pid) await this.delist(name);
+  drop(pid: Pid): Promise<void> | undefined {
+    const owned = Array.from(this.#units.values()).flatMap(({ name, owner }) => (owner === pid ? [name] : []));
+    return owned.length === 0 ? undefined : this.#delistAll(owned);
+  }
+
+  async #delistAll(names: readonly string[]): Promise<void> {
+    for (const name of names) await this.delist(name);
   }
 
   /**

@@ -222,7 +222,7 @@ export class Dispatcher {
     const { accounts, committer } = this.#host;
     const { reservation, end } = await reserve(this.#host, caller, {
       syscall: name,
-      key: `${name} ${target.resource}`,
+      keyOf: () => `${name} ${target.resource}`,
       amounts,
       signal: caller.signal,
       commit: (_reservation, adds) => committer.commit({ adds }),
@@ -348,12 +348,16 @@ const SHOWN_MAX = 256;
 
 /** Arguments as the audit holds them: scalars and short texts; of everything else that it was there. */
 function shorten(args: unknown): Readonly<Record<string, unknown>> {
-  const entries = Object.entries(args as object).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
-    if (value === undefined || name === "signal" || name === "path") return [];
-    if (typeof value === "string") return [[name, value.length <= SHOWN_MAX ? value : `${value.slice(0, SHOWN_MAX)}…`]];
-    if (typeof value !== "object" || value === null) return [[name, value]];
-    const json = JSON.stringify(value);
-    return [[name, json.length <= 4 * SHOWN_MAX ? value : `${json.length} characters of JSON`]];
-  });
-  return Object.fromEntries(entries);
+  const given = args as Readonly<Record<string, unknown>>;
+  const shown: Record<string, unknown> = {};
+  for (const name of Object.keys(given))
+    if (given[name] !== undefined && name !== "signal" && name !== "path") shown[name] = shortenOne(given[name]);
+  return shown;
+}
+
+function shortenOne(value: unknown): unknown {
+  if (typeof value === "string") return value.length <= SHOWN_MAX ? value : `${value.slice(0, SHOWN_MAX)}…`;
+  if (typeof value !== "object" || value === null) return value;
+  const json = JSON.stringify(value);
+  return json.length <= 4 * SHOWN_MAX ? value : `${json.length} characters of JSON`;
 }

@@ -1,7 +1,7 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
 import type { Receipt } from "../abi/metastore.ts";
-import type { Model, ModelRequest, ModelResponse } from "../abi/model.ts";
+import type { Model, ModelCall, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
@@ -39,7 +39,7 @@ export async function infer(
       pid: caller.pid,
     });
   }
-  modelOf(host, caller, name);
+  const model = modelOf(host, caller, name);
   const { journal } = caller;
   const before = journal === undefined ? undefined : await journal.begin(place);
   if (before !== undefined) {
@@ -48,27 +48,38 @@ export async function infer(
     // Recorded below, by this function.
     return before.value as ModelResponse;
   }
-  const { downgrade, onLimit } = caller.limits ?? {};
-  const names = onLimit === "downgrade" ? [name, ...(downgrade ?? [])] : [name];
-  try {
-    for (const [at, candidate] of names.entries()) {
-      // A model that the process may not use is no way down.
-      const need = { right: "model.infer", resource: candidate };
-      if (at > 0 && (await obstacleTo(host, caller, "infer", need, call.request)) !== undefined) continue;
-      try {
-        return await askModel(host, caller, call, modelOf(host, caller, candidate), rider);
-      } catch (error) {
-        if (at === names.length - 1 || !isKernelError(error) || error.code !== "EDQUOT") throw error;
-      }
+  const { downgrade = [], onLimit } = caller.limits ?? {};
+  const isFixed = onLimit !== "downgrade" || downgrade.length === 0;
+  // Nothing is left standing around a call that waits: a host may have very many of them.
+  const answer = isFixed
+    ? askModel(host, caller, call, model, rider)
+    : askOneOf(host, caller, call, [name, ...downgrade], rider);
+  if (journal !== undefined) answer.catch(() => journal.retract(place));
+  return answer;
+}
+
+/** Asks the first model that the budget holds. */
+async function askOneOf(
+  host: Host,
+  caller: Process,
+  call: InferCall,
+  names: readonly string[],
+  rider: Rider | undefined,
+): Promise<ModelResponse> {
+  for (const [at, candidate] of names.entries()) {
+    // A model that the process may not use is no way down.
+    const need = { right: "model.infer", resource: candidate };
+    if (at > 0 && (await obstacleTo(host, caller, "infer", need, call.request)) !== undefined) continue;
+    try {
+      return await askModel(host, caller, call, modelOf(host, caller, candidate), rider);
+    } catch (error) {
+      if (at === names.length - 1 || !isKernelError(error) || error.code !== "EDQUOT") throw error;
     }
-    throw new KernelError("EDQUOT", `the budget of process ${caller.pid} holds none of ${names.join(", ")}`, {
-      syscall: "infer",
-      pid: caller.pid,
-    });
-  } catch (error) {
-    journal?.retract(place);
-    throw error;
   }
+  throw new KernelError("EDQUOT", `the budget of process ${caller.pid} holds none of ${names.join(", ")}`, {
+    syscall: "infer",
+    pid: caller.pid,
+  });
 }
 
 /** @throws {ENODEV} this host has no such model */
@@ -133,13 +144,7 @@ async function askModel(
       const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
       wasAsked = model.effect !== "pure";
       const response = await withinTime(host, caller, `model ${name}`, signal, (limited) =>
-        model.infer(bounded, {
-          signal: limited,
-          get idempotencyKey() {
-            return keyOf();
-          },
-          ...(onText === undefined ? {} : { onText }),
-        }),
+        model.infer(bounded, new ModelAsk(limited, keyOf, onText)),
       );
       hasAnswered = true;
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
@@ -155,6 +160,23 @@ async function askModel(
   } finally {
     held?.end();
     leave();
+  }
+}
+
+/** What a driver is told beside the request; its key is made when it asks for it. */
+class ModelAsk implements ModelCall {
+  readonly signal: AbortSignal;
+  readonly #keyOf: () => string;
+  declare readonly onText?: (piece: string) => void;
+
+  constructor(signal: AbortSignal, keyOf: () => string, onText: ((piece: string) => void) | undefined) {
+    this.signal = signal;
+    this.#keyOf = keyOf;
+    if (onText !== undefined) this.onText = onText;
+  }
+
+  get idempotencyKey(): string {
+    return this.#keyOf();
   }
 }
 
@@ -226,9 +248,7 @@ async function reserveCall(
   if (caller.account === undefined && model.effect === "pure") return undefined;
   return reserve(host, caller, {
     syscall: "infer",
-    get key() {
-      return keyOf();
-    },
+    keyOf,
     amounts,
     signal,
     commit: async (reservation, adds) => {

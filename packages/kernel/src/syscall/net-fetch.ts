@@ -105,7 +105,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
       ? { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end }
       : await reserve(host, caller, {
           syscall: "fetch",
-          key,
+          keyOf: () => key,
           amounts: { netBytes: maxBytes + (first.body?.length ?? 0) },
           signal,
           commit: async (reserved, adds) => {

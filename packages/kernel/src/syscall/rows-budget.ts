@@ -51,7 +51,7 @@ export const BUDGET_ROWS = {
         const key = host.platform.hash(JSON.stringify(a.budget)).slice(0, 16);
         return requestBudget(host, caller, a.budget, {
           syscall: "requestBudget",
-          key,
+          keyOf: () => key,
           signal: a.signal ?? caller.signal,
         });
       },

@@ -126,21 +126,21 @@ async function spawn(
   const view = a.view === undefined ? undefined : await openView(host, caller, a.view);
   const along = order?.along ?? record;
   const spawning = host.processes.spawn(caller, program, {
-    ...(a.name === undefined ? {} : { name: a.name }),
-    ...(input === undefined ? {} : { input }),
-    ...(grants === undefined ? {} : { grants }),
-    ...(a.budget === undefined ? {} : { budget: a.budget }),
-    ...(a.limits === undefined ? {} : { limits: a.limits }),
-    ...(a.group === undefined ? {} : { group: a.group }),
-    ...(a.durable === undefined ? {} : { durable: a.durable }),
-    ...(a.role === undefined ? {} : { role: a.role }),
-    ...(a.tier === undefined ? {} : { tier: a.tier }),
-    ...(a.restart === undefined ? {} : { restart: a.restart }),
-    ...(a.strategy === undefined ? {} : { strategy: a.strategy }),
-    ...(a.faults === undefined ? {} : { faults: a.faults }),
-    ...(a.ref === undefined ? {} : { ref: a.ref }),
-    ...(order === undefined ? {} : { cause: order.cause }),
-    ...(view === undefined ? {} : { view: view.view }),
+    name: a.name,
+    input,
+    grants,
+    budget: a.budget,
+    limits: a.limits,
+    group: a.group,
+    durable: a.durable,
+    role: a.role,
+    tier: a.tier,
+    restart: a.restart,
+    strategy: a.strategy,
+    faults: a.faults,
+    ref: a.ref,
+    cause: order?.cause,
+    view: view?.view,
     along:
       view === undefined
         ? along

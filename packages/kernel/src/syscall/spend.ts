@@ -22,7 +22,7 @@ export interface Spending {
   /** The call, for messages. */
   readonly syscall: string;
   /** The same for the same call after a restart. */
-  readonly key: string;
+  readonly keyOf: () => string;
   readonly amounts: Amounts;
   readonly signal: AbortSignal;
   /** Commits the reservation with what it is for. */
@@ -177,7 +177,7 @@ export async function requestBudget(
   host: Host,
   caller: Process,
   amounts: Amounts,
-  spending: Pick<Spending, "key" | "signal" | "syscall">,
+  spending: Pick<Spending, "keyOf" | "signal" | "syscall">,
   refusal?: KernelError,
 ): Promise<void> {
   const { account } = caller;
@@ -201,7 +201,7 @@ export async function requestBudget(
       const answer = await host.asks.raise(
         caller,
         {
-          key: `request ${spending.key}`,
+          key: `request ${spending.keyOf()}`,
           kind: "budget",
           // A resource, as the amounts were checked.
           text: `${caller.identity.runId} asks its parent for ${formatAmount(resource as Resource, lack)} more`,
@@ -283,11 +283,13 @@ function heldBy(
   return { rate, key, amount: rate.resource === "tokens" ? call.tokens : 1 };
 }
 
+const nothing = (): void => undefined;
+
 /** At most so many calls of a process at the same time: waits for its turn, and returns what ends it. */
 export async function enter(caller: Process, signal: AbortSignal, isNested: boolean): Promise<() => void> {
   const max = caller.limits?.concurrentCalls;
   // A call that a tool makes is part of the tool's.
-  if (max === undefined || isNested) return () => undefined;
+  if (max === undefined || isNested) return nothing;
   const gate = (caller.gate ??= { inside: 0, waiting: [] });
   while (gate.inside >= max) {
     const turn = Promise.withResolvers<void>();
@@ -309,15 +311,25 @@ export async function enter(caller: Process, signal: AbortSignal, isNested: bool
 }
 
 /** Runs a call under the time that the process's limits give one. */
-export async function withinTime<T>(
+export function withinTime<T>(
   host: Host,
   caller: Process,
   what: string,
   signal: AbortSignal,
   work: (signal: AbortSignal) => T | Promise<T>,
-): Promise<T> {
+): T | Promise<T> {
   const ms = caller.limits?.callMs;
-  if (ms === undefined) return work(signal);
+  return ms === undefined ? work(signal) : withinMs(host, caller, what, signal, work, ms);
+}
+
+async function withinMs<T>(
+  host: Host,
+  caller: Process,
+  what: string,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => T | Promise<T>,
+  ms: number,
+): Promise<T> {
   const controller = new AbortController();
   const unlink = linkSignal(signal, controller);
   const late = new KernelError(

@@ -92,7 +92,7 @@ async function reserveCall(
       if (acts) await host.store.flush();
     }
   };
-  const spending = { syscall: "call", key, amounts: { toolCalls: 1 }, signal, commit };
+  const spending = { syscall: "call", keyOf: () => key, amounts: { toolCalls: 1 }, signal, commit };
   const { reservation, end } = await reserve(host, caller, spending);
   // What is certain is no reservation that others wait for.
   end();

@@ -22,11 +22,11 @@ import { type Graph, compileGraph } from "./graph.ts";
 import { type MapProgress, runMap } from "./map-node.ts";
 import type { Plan, PlanNode } from "./plan.ts";
 
-const WAITING = 0;
-const RUNNING = 1;
-const DONE = 2;
-const SKIPPED = 3;
-const FAILED = 4;
+/** States of a node; one that waits has the number of nodes that it waits for. */
+const RUNNING = -1;
+const DONE = -2;
+const SKIPPED = -3;
+const FAILED = -4;
 
 /** Nodes that may finish in one turn of the loop before others get theirs. */
 const TURN_NODES_MAX = 4096;
@@ -80,8 +80,6 @@ class PlanRun {
   readonly #graph: Graph;
   readonly #process: ProcessContext;
   readonly #states: number[];
-  /** Upstream nodes that are not over yet. */
-  readonly #left: number[];
   readonly #values: unknown[];
   readonly #ready: number[];
   #readyAt = 0;
@@ -97,8 +95,7 @@ class PlanRun {
     this.#plan = plan;
     this.#graph = graph;
     this.#process = process;
-    this.#states = new Array<number>(count).fill(WAITING);
-    this.#left = graph.upstream.map((list) => list.length);
+    this.#states = graph.upstream.map((list) => list.length);
     this.#values = new Array<unknown>(count);
     this.#ready = Array.from(graph.roots);
   }
@@ -287,12 +284,15 @@ class PlanRun {
       this.#finish(at, result);
       this.#pumpOn();
     };
-    value
-      .then((result) => {
+    value.then((result) => {
+      try {
         const recording = started === undefined ? undefined : this.#record(node, result, started);
-        return recording === undefined ? result : recording.then(() => result);
-      })
-      .then(finished, failed);
+        if (recording === undefined) finished(result);
+        else recording.then(() => finished(result), failed);
+      } catch (error) {
+        failed(error);
+      }
+    }, failed);
   }
 
   #settle(): void {
@@ -314,8 +314,8 @@ class PlanRun {
     this.#over++;
     if (this.#hasWaited || this.#process.isObserved) this.#report();
     for (const next of this.#graph.downstream[at] ?? []) {
-      const left = (this.#left[next] ?? 0) - 1;
-      this.#left[next] = left;
+      const left = (this.#states[next] ?? 0) - 1;
+      this.#states[next] = left;
       if (left === 0) this.#ready.push(next);
     }
   }
@@ -421,7 +421,7 @@ class PlanRun {
 
   #failure(node: PlanNode, error: unknown): KernelError {
     const notRun = this.#graph.nodes
-      .filter((_node, at) => this.#states[at] === WAITING || this.#states[at] === SKIPPED)
+      .filter((_node, at) => (this.#states[at] ?? 0) >= 0 || this.#states[at] === SKIPPED)
       .map(({ name }) => name);
     const rest =
       notRun.length === 0
