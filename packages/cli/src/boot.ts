@@ -34,7 +34,6 @@ import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { providersOf } from "@ergos/drivers/model-openai";
 import { createNet } from "@ergos/drivers/net";
 import {
-  type Watchdog,
   type WatchdogReport,
   createNodePlatform,
   startWatchdog,
@@ -105,15 +104,19 @@ export const timers = (): Pick<Platform, "clock" | "setTimer"> => createNodePlat
  */
 export async function bootHost(options: HostOptions): Promise<BootedHost> {
   const dir = options.dir === undefined ? undefined : resolve(options.dir);
-  const { store, objects } = await openStores(dir);
-  let watchdog: Watchdog | undefined;
+  const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
+  const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
+  // First of all: its thread comes up while the rest does.
+  const watchdog =
+    options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined
+      ? startWatchdog({ limitMs: options.watchdogMs, reportFile })
+      : undefined;
+  let stores: Stores | undefined;
   let socket: ControlSocket | undefined;
   let kernel: Kernel | undefined;
   try {
-    const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
-    const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
-    if (options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined)
-      watchdog = startWatchdog({ limitMs: options.watchdogMs, reportFile });
+    stores = await openStores(dir);
+    const { store, objects } = stores;
     const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
@@ -165,7 +168,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     return { kernel, watchdogReport, close };
   } catch (error) {
     watchdog?.stop();
-    await (kernel?.close() ?? store.close());
+    await (kernel?.close() ?? stores?.store.close());
     throw error;
   }
 }
@@ -228,7 +231,12 @@ function secretsOf(dir: string | undefined): {
   return { stores, environment: { ...values, ...process.env }, values: known.filter((value) => value !== undefined) };
 }
 
-async function openStores(dir: string | undefined): Promise<{ store: Metastore; objects: ObjectStore }> {
+interface Stores {
+  readonly store: Metastore;
+  readonly objects: ObjectStore;
+}
+
+async function openStores(dir: string | undefined): Promise<Stores> {
   if (dir === undefined) return { store: new MemoryMetastore(), objects: new MemoryObjectStore() };
   const store = await SqliteMetastore.open({ dir });
   try {

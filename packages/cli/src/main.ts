@@ -131,4 +131,6 @@ function endOnStray(error: unknown): void {
 process.on("unhandledRejection", endOnStray);
 process.on("uncaughtException", endOnStray);
 
-process.exitCode = await main(process.argv.slice(2));
+const status = await main(process.argv.slice(2));
+// Everything is closed; what Node would still take apart is taken back by the system. Written is written first.
+process.stdout.write("", () => process.exit(status));

@@ -5,7 +5,7 @@
 // code that blocks the loop cannot be stopped from inside. The next start goes on from the journals.
 
 import { readFileSync, rmSync } from "node:fs";
-import { Worker } from "node:worker_threads";
+import { SHARE_ENV, Worker } from "node:worker_threads";
 
 const BEAT_MS = 500;
 
@@ -68,6 +68,9 @@ export function startWatchdog(options: WatchdogOptions): Watchdog {
     eval: true,
     name: "ergos-watchdog",
     workerData: { shared, ...options },
+    // Nothing is copied for a thread that reads neither.
+    env: SHARE_ENV,
+    trackUnmanagedFds: false,
     resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 },
   });
   worker.unref();

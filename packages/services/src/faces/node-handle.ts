@@ -4,7 +4,6 @@ import { EventEmitter } from "node:events";
 import { constants } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
-import { WritableStream } from "node:stream/web";
 import { type FileStat, type Files, type Handle, KernelError, type WriteResult } from "@ergos/kernel";
 import { asNode, nodeError } from "./node-error.ts";
 import { NodeStats, bigStats } from "./node-stat.ts";
