@@ -40,9 +40,9 @@ import {
   takeWatchdogReport,
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
-import { FILE_TOOLS, PROCESS_TOOLS, SYSTEM_LIBRARIES } from "@ergos/services";
-import { BASH_TOOL } from "@ergos/services/faces/bash-tool";
+import { SYSTEM_LIBRARIES } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
+import { HOST_TOOLS } from "./host-tools.ts";
 import { contentOf, isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
 
 export { attenuatePass, describePass, openKeys, sealPass } from "@ergos/drivers/keys";
@@ -134,7 +134,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
       }),
-      tools: [...FILE_TOOLS, BASH_TOOL, ...PROCESS_TOOLS, ...(options.tools ?? [])],
+      tools: [...HOST_TOOLS, ...(options.tools ?? [])],
       programs: options.programs ?? [],
       services: [...SYSTEM_LIBRARIES, ...(options.services ?? [])],
       serviceLoader: loadService,

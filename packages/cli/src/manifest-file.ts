@@ -11,13 +11,15 @@ import {
   suggest,
 } from "@ergos/compiler";
 import { KernelError, type ProgramSource, describe } from "@ergos/kernel";
+import { HOST_TOOLS } from "./host-tools.ts";
 
 /**
  * Compiles a manifest file.
  * @throws {ENOENT} it cannot be read
  */
 export function compileFile(file: string, options: { readonly lint?: boolean } = {}): Compilation {
-  return compileManifest(readManifest(file), { file: shownPath(file), host: fileHost(file, process.env), ...options });
+  const host = { ...fileHost(file, process.env), tools: HOST_TOOLS.map(({ name }) => name) };
+  return compileManifest(readManifest(file), { file: shownPath(file), host, ...options });
 }
 
 /** The path as a person would type it: relative where that is shorter. */

@@ -38,6 +38,7 @@ export const DIAGNOSTICS = {
   W202: ["warning", "nothing uses the output of a node"],
   W203: ["warning", "a secret stands in the manifest"],
   W204: ["warning", "an input has no schema"],
+  W205: ["warning", "no tool of that name is known"],
   I301: ["info", "there is no description"],
   I302: ["info", "a name is not snake_case"],
 } as const satisfies Record<string, readonly [Severity, string]>;

@@ -8,6 +8,8 @@ import type { ReaderHost } from "./source/reader.ts";
 
 export interface CompilerHost extends ReaderHost {
   readonly findModule?: (from: string, path: string) => ModuleFinding;
+  /** Names of tools that each host has. Absent: calls of tools are not checked by name. */
+  readonly tools?: readonly string[];
 }
 
 /** A host over real files. Includes stay inside of the manifest's folder and pass over no link. */

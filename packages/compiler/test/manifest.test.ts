@@ -27,7 +27,8 @@ function compileFolder(folder: string): {
   readonly diagnostics: string;
 } {
   const file = join(golden, folder, "in.yaml");
-  const compiled = compileManifest(readFileSync(file, "utf8"), { file, host: fileHost(file, {}), lint: true });
+  const host = { ...fileHost(file, {}), tools: ["read_file", "write_file", "list_files"] };
+  const compiled = compileManifest(readFileSync(file, "utf8"), { file, host, lint: true });
   const clean = (text: string): string =>
     text.replaceAll(join(golden, folder), "<here>").replaceAll(golden, "<golden>");
   return {

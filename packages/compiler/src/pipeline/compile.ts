@@ -115,6 +115,7 @@ function compilePipeline(
     diagnostics,
     findModule: options.host.findModule,
     defaults: defaults?.kind === "map" ? defaults : undefined,
+    tools: options.host.tools && [...options.host.tools, ...(toolList?.kind === "map" ? toolList.entries.keys() : [])],
   });
   const tools = toolList?.kind === "map" ? compileTools(toolList, compiler, diagnostics) : {};
   const ambient = new Map<string, Known>(AMBIENT);

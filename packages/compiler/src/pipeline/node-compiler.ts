@@ -30,6 +30,8 @@ export interface NodeCompilerParts {
   /** Finds a module that a file names; without it nothing is looked up. */
   readonly findModule?: ((from: string, path: string) => ModuleFinding) | undefined;
   readonly defaults: SourceMap | undefined;
+  /** All tools that a node may call by name; without them names are not checked. */
+  readonly tools: readonly string[] | undefined;
 }
 
 interface Draft {
@@ -356,6 +358,14 @@ export class NodeCompiler {
   #tool(source: SourceMap, scope: NameScope, path: string): NodeConfigs["tool"] | undefined {
     const tool = textOf(get(source, "tool"));
     if (tool === undefined) return undefined;
+    const { tools } = this.#parts;
+    if (tools?.includes(tool) === false)
+      this.#diagnostics.report(
+        "W205",
+        placeOf(get(source, "tool") ?? source, `${path}.tool`),
+        `no host has a tool ${JSON.stringify(tool)} of its own, and the manifest declares none`,
+        suggest(tool, tools) ?? "declare it under spec.tools, unless whoever runs this adds it to the host",
+      );
     const given = get(source, "arguments");
     const args =
       given?.kind === "map"

@@ -1,5 +1,6 @@
 // A plan as a manifest: what `ergos plan --yaml` prints, also of a plan that was written in code.
 
+import { present } from "@ergos/kernel";
 import { stringify } from "yaml";
 import type { NodeDocument, OutcomeSpec, PlanDocument, RetrySpec, ValueSpec } from "../pipeline/document.ts";
 import { API_VERSION } from "../schema/pipeline-fields.ts";
@@ -203,6 +204,3 @@ function convert(
     ]),
   );
 }
-
-const present = (fields: Json): Json =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
