@@ -10,6 +10,7 @@ import {
   type KernelParts,
   KernelError,
   type Metastore,
+  type MountLimits,
   type Model,
   type ObjectStore,
   type Os,
@@ -61,6 +62,8 @@ export interface MountSpec {
   /** Folder of the machine. */
   readonly path: string;
   readonly writable?: boolean;
+  /** How much it may hold, in bytes and entries. */
+  readonly quota?: MountLimits["quota"];
 }
 
 export interface HostOptions {
@@ -324,7 +327,7 @@ class FolderMounts {
           );
         const driver = await openFolder({ path, writable });
         if (there !== undefined) await this.#kernel.unmount(mount.at);
-        this.#kernel.mount(mount.at, driver);
+        await this.#kernel.mount(mount.at, driver, mount.quota === undefined ? {} : { quota: mount.quota });
       }
       if (module !== undefined) this.#asked.set(mount.at, { module, after: this.#newestPid });
     }

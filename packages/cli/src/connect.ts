@@ -8,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import {
   KERNEL_VERSION,
   KernelError,
+  type Hook,
   type Login,
   type Os,
   type Pid,
@@ -42,6 +43,8 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   readonly isRemote: boolean;
   /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
   readonly login?: (pass: string) => Promise<Login>;
+  /** Hangs a hook into the calls of everybody; what it gives takes it out. Only where this process owns the directory. */
+  readonly hook?: (hook: Hook) => () => void;
   /** Processes that were resumed on connecting. */
   readonly resumed: readonly Pid[];
   /**
@@ -89,7 +92,10 @@ export async function connectHost(
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
     if (resume) kernel.activate();
     const resumed = resume ? await resumeAll(os) : [];
-    return { os: toErgOs(os, { isRemote: false, resumed, close, login: (pass) => kernel.login(pass) }), host };
+    const own = { login: (pass: string) => kernel.login(pass), hook: (hook: Hook) => kernel.hook(hook) };
+    // Whoever has come with a pass is not the owner.
+    const given = options.pass === undefined ? own : { login: own.login };
+    return { os: toErgOs(os, { isRemote: false, resumed, close, ...given }), host };
   } catch (error) {
     await close();
     throw error;
@@ -122,6 +128,11 @@ const OPTIONS: Schema = {
           at: { type: "string", minLength: 1 },
           path: { type: "string", minLength: 1 },
           writable: { type: "boolean" },
+          quota: {
+            type: "object",
+            properties: { bytes: { type: "integer", minimum: 0 }, entries: { type: "integer", minimum: 0 } },
+            additionalProperties: false,
+          },
         },
         required: ["at", "path"],
         additionalProperties: false,
@@ -228,7 +239,7 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
   return resumed;
 }
 
-function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login">): ErgOs {
+function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login" | "hook">): ErgOs {
   const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
   const run: ErgOs["run"] = async (program, options) => {
     const exit = await os.wait(await spawn(program, options));
@@ -253,6 +264,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     lock: (path, options) => holdLock(os, timers(), path, options),
     isRemote: parts.isRemote,
     ...(parts.login === undefined ? {} : { login: parts.login }),
+    ...(parts.hook === undefined ? {} : { hook: parts.hook }),
     resumed: parts.resumed,
     close: parts.close,
     [Symbol.asyncDispose]: parts.close,

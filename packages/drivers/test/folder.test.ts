@@ -31,7 +31,7 @@ afterEach(async () => {
 });
 
 const mount = async (options: { writable?: boolean; followLinks?: boolean } = {}): Promise<void> =>
-  kernel.mount("/mnt", await openFolder({ path: join(dir, "in"), ...options }));
+  await kernel.mount("/mnt", await openFolder({ path: join(dir, "in"), ...options }));
 
 describe("reading a folder", () => {
   test("files and directories are there, and nothing can be changed", async () => {

@@ -4,7 +4,9 @@ export type { Calendar } from "./abi/calendar.ts";
 export { type Effects, decide, measure } from "./abi/decide.ts";
 export * from "./abi/event.ts";
 export * from "./abi/file.ts";
+export { type MountLimits } from "./vfs/guarded-mount.ts";
 export * from "./abi/governance.ts";
+export type { Hook, HookCall, HookOutcome } from "./abi/hook.ts";
 export * from "./abi/flow.ts";
 export * from "./abi/lock.ts";
 export * from "./abi/metastore.ts";
@@ -63,7 +65,7 @@ export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type R
 export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";
 export { ROLES, type Role, TIERS, type Tier } from "./proc/role.ts";
 export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/summary.ts";
-export type { AuditEntry, Interceptor, SyscallInfo } from "./syscall/dispatcher.ts";
+export type { HookSummary } from "./syscall/hook-table.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";
 export {
@@ -109,7 +111,14 @@ export {
 } from "./service/unit.ts";
 export { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "./proc/schedule-table.ts";
 export { type Collapsed, type SpawnArgs, parsePid } from "./syscall/rows-process.ts";
-export { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./syscall/table.ts";
+export {
+  SYSCALLS,
+  type SyscallArgs,
+  type SyscallName,
+  type SyscallResult,
+  hookOn,
+  isSyscallName,
+} from "./syscall/table.ts";
 export { takeOutcome } from "./syscall/placed.ts";
 export type { CheckReport, CheckRequest, Problem } from "./care/checker.ts";
 export type { Collected, CollectRequest } from "./care/collector.ts";

@@ -9,6 +9,7 @@ import type { PassAuthority } from "./abi/pass.ts";
 import type { SecretStore } from "./abi/secret.ts";
 import type { AuditAnchor, Signer } from "./abi/signer.ts";
 import type { Tool } from "./abi/tool.ts";
+import type { Hook } from "./abi/hook.ts";
 import type { Governance } from "./abi/governance.ts";
 import type { NetDriver } from "./abi/net.ts";
 import type { ObjectStore } from "./abi/object-store.ts";
@@ -47,6 +48,9 @@ import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
+import { MountTable } from "./syscall/mount-table.ts";
+import type { MountLimits } from "./vfs/guarded-mount.ts";
+import { HookTable } from "./syscall/hook-table.ts";
 import { hookIn } from "./syscall/service-hooks.ts";
 import { libServicesProvider } from "./tree/services.ts";
 import { queuesProvider } from "./tree/queues.ts";
@@ -130,6 +134,7 @@ export class Kernel implements AsyncDisposable {
     committer.setMasker(vault);
     const accounts = new AccountTree(store);
     const layers = new LayerTable(store, committer);
+    const hooks = new HookTable(platform, bus);
     const asks = new AskTable(store, committer);
     const audit = new AuditTrail({ store, committer, platform, signer: parts.signer, anchor: parts.anchor });
     const fs = new FileSystem(store, objects, platform, committer);
@@ -202,7 +207,7 @@ export class Kernel implements AsyncDisposable {
       loader: parts.serviceLoader,
       tools,
       osOf: (process) => kernel.host.osOf(process),
-      hook: (process, hooks) => hookIn(kernel.host, kernel.dispatcher, process, hooks),
+      hook: (process, given) => hookIn(kernel.host, process, given),
     });
     const views = new ViewTable({ committer, fs, processes: () => processes.all });
     const locks = new LockTable({ committer, platform });
@@ -262,6 +267,8 @@ export class Kernel implements AsyncDisposable {
       bus,
       fs,
       accounts,
+      hooks,
+      mounts: new MountTable({ namespace: fs.namespace, bus, platform, hooks }),
       rates: new RateTable(platform.clock),
       vault,
       net: parts.net,
@@ -355,24 +362,30 @@ export class Kernel implements AsyncDisposable {
     return passes === undefined ? undefined : seats.issueOwners(passes, { ...request, ...times });
   }
 
+  /**
+   * Hangs a hook into the calls of everybody; what it gives takes it out. `hookOn` knows the types of each call.
+   * @throws {EINVAL} it is no hook · {EAGAIN} there are as many as there may be
+   */
+  hook(hook: Hook): () => void {
+    return this.host.hooks.add(hook);
+  }
+
   /** Mounts a foreign tree, such as a folder of the machine. */
-  mount(at: string, driver: MountDriver): void {
-    const path = toPath(at);
-    this.host.fs.namespace.addMount({ at: path, kind: "driver", driver });
-    this.host.bus.publish({ name: "mount.added", pid: PID_OWNER, data: { path, driver: driver.name } });
+  mount(at: string, driver: MountDriver, limits: MountLimits = {}): Promise<void> {
+    return this.host.mounts.mount(toPath(at), driver, limits);
   }
 
   /** What is mounted at exactly this path, if a driver is. */
   mountAt(at: string): MountDriver | undefined {
-    const path = toPath(at);
-    const mount = this.host.fs.namespace.mounts.find((one) => one.at === path);
-    return mount?.kind === "driver" ? mount.driver : undefined;
+    return this.host.mounts.driverAt(toPath(at));
   }
 
-  async unmount(at: string): Promise<void> {
-    const mount = this.host.fs.namespace.removeMount(toPath(at));
-    this.host.bus.publish({ name: "mount.removed", pid: PID_OWNER, data: { path: mount.at } });
-    if (mount.kind === "driver") await mount.driver.close();
+  /**
+   * Takes a foreign tree out, once nothing of it is in use; what is under way is waited for.
+   * @throws {EINVAL} none is mounted there
+   */
+  unmount(at: string): Promise<void> {
+    return this.host.mounts.unmount(toPath(at));
   }
 
   /**
@@ -394,7 +407,7 @@ export class Kernel implements AsyncDisposable {
       await this.host.processes.suspendAll();
       await this.host.audit.close();
     } finally {
-      for (const mount of this.host.fs.namespace.mounts) if (mount.kind === "driver") await mount.driver.close();
+      await this.host.mounts.close();
       await this.host.store.close();
       await this.host.objects.close();
     }

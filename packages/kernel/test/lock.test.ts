@@ -382,7 +382,7 @@ test("a thousand processes wait for one lock, each looked at for a circle", asyn
 test("random calls on few paths of files, a mounted folder and locks end", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ergos-locks-"));
   try {
-    kernel.mount("/m", await openFolder({ path: folder, writable: true }));
+    await kernel.mount("/m", await openFolder({ path: folder, writable: true }));
     const paths = ["/z/a", "/z/a/b", "/z/c", "/m/a", "/m/a/b", "/m/c", "/m/d/e"];
     let state = 42;
     const random = (bound: number): number => {

@@ -54,7 +54,7 @@ describe("a git", () => {
     // Copied out, it is a repository for everybody.
     const out = mkdtempSync(join(tmpdir(), "ergos-git-"));
     try {
-      kernel.mount("/out", await openFolder({ path: out, writable: true }));
+      await kernel.mount("/out", await openFolder({ path: out, writable: true }));
       await fs.cp(`${dir}/.git`, "/out/.git", { recursive: true });
       const real = (...args: readonly string[]): string =>
         execFileSync("git", args, {
@@ -141,7 +141,7 @@ test("a folder of the machine is worked on in the same way", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ergos-face-"));
   try {
     writeFileSync(join(folder, "a"), "1");
-    kernel.mount("/m", await openFolder({ path: folder, writable: true }));
+    await kernel.mount("/m", await openFolder({ path: folder, writable: true }));
     const fs = toNodeFs(kernel.os.fs);
     await fs.appendFile("/m/a", "2");
     await fs.mkdir("/m/d");

@@ -179,6 +179,13 @@ export const EVENTS = {
   "lock.granted": lock("a process holds a lock now"),
   "lock.released": lock("a lock was given back, or taken away"),
   "lock.expired": lock("a lock has ended because its holder did not extend it in time"),
+  "hook.failed": {
+    class: "process",
+    source: "volatile",
+    summary: "a hook has failed behind the act that it looked at",
+    payload: payload({ hook: text, call: text, resource: text, error }),
+    overflow: "drop",
+  },
   "service.changed": {
     class: "process",
     source: "volatile",

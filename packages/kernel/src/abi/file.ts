@@ -2,6 +2,7 @@
 
 import type { ContentId, Seq } from "../base/id.ts";
 import type { VfsPath } from "../base/path.ts";
+import type { Hook } from "./hook.ts";
 import type { LockInfo } from "./lock.ts";
 import type { Schema } from "../base/schema.ts";
 
@@ -80,5 +81,11 @@ export interface MountDriver {
   mkdir(path: VfsPath): Promise<void>;
   unlink(path: VfsPath): Promise<void>;
   rename(from: VfsPath, to: VfsPath): Promise<void>;
+  /** It is in the namespace now: opens what it needs. What it throws ends the mount. */
+  mounted?(at: VfsPath): unknown;
+  /** It is about to leave: nothing new is asked of it, and nothing is under way. */
+  unmounting?(at: VfsPath): unknown;
+  /** Hooks that are in the host for as long as it is mounted. */
+  hookSpec?(): readonly Hook[];
   close(): Promise<void>;
 }

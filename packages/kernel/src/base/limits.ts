@@ -66,6 +66,9 @@ export const LIMITS = {
   endedTasksMax: 10_000,
   /** Services of one host. */
   servicesMax: 1000,
+  /** Hooks of a host, and observations of one that may be under way. */
+  hooksMax: 1000,
+  hookObservationsMax: 1000,
   /** Locks that are held or waited for, and the longest time of one, in milliseconds: a week. */
   locksMax: 100_000,
   lockTtlMax: 7 * 86_400_000,

@@ -1,6 +1,7 @@
 // One life of a service: the process that it runs in, its instance, and the calls under way.
 
 import type { Platform } from "../abi/platform.ts";
+import { within } from "../abi/within.ts";
 import { orAborted } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord } from "../base/errno.ts";
 import type { Exit, Process } from "../proc/process.ts";
@@ -109,17 +110,9 @@ export class Life {
   }
 
   /** @throws {ETIMEDOUT} it takes longer */
-  async within<T>(ms: number, what: string, work: T | Promise<T>): Promise<T> {
-    if (!(work instanceof Promise)) return work;
-    const late = Promise.withResolvers<never>();
+  within<T>(ms: number, what: string, work: T | Promise<T>): Promise<T> {
     const error = new KernelError("ETIMEDOUT", `${what} of service ${this.module.name} takes longer than ${ms} ms`);
-    const timer = this.#platform.setTimer(ms, () => late.reject(error));
-    try {
-      return await Promise.race([work, late.promise]);
-    } finally {
-      timer.cancel();
-      work.catch(() => undefined);
-    }
+    return within(this.#platform, ms, () => error, work);
   }
 
   get program(): Program {

@@ -7,6 +7,7 @@
 // V4  Those of the owner that have a source are enlisted again by each host, once it acts of itself.
 // V5  What is swapped in is ready before it is let in, and let in when no call is under way: no call fails for it.
 
+import type { Hook } from "../abi/hook.ts";
 import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -23,14 +24,7 @@ import { delayOf, hasRoom, recentOf } from "../proc/restart.ts";
 import { callUnit } from "./calls.ts";
 import { probe, watchHealth } from "./health.ts";
 import { Life } from "./life.ts";
-import {
-  type Attestation,
-  type ServiceHook,
-  type ServiceModule,
-  assertService,
-  attestedText,
-  cycleOf,
-} from "./service.ts";
+import { type Attestation, type ServiceModule, assertService, attestedText, cycleOf } from "./service.ts";
 import { type Check, type EnlistOptions, type ServiceRecord, type ServiceStatus, Unit } from "./unit.ts";
 
 type Os = ProcessContext["os"];
@@ -50,7 +44,7 @@ export interface ServiceTableParts {
   readonly tools: Map<string, Tool<Os>>;
   readonly osOf: (process: Process) => Os;
   /** Hangs hooks of a process in; what it gives takes them out. */
-  readonly hook: (process: Process, hooks: readonly ServiceHook[]) => Promise<() => void>;
+  readonly hook: (process: Process, hooks: readonly Hook[]) => Promise<() => void>;
 }
 
 const FORMAT = 1;

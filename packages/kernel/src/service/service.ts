@@ -1,5 +1,6 @@
 // A service: something installed in a host that others call by name, with a life of its own.
 
+import type { Hook } from "../abi/hook.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Schema } from "../base/schema.ts";
@@ -43,27 +44,13 @@ export interface ServiceInstance {
   stop?(): unknown;
   check?(): Health | undefined | Promise<Health | undefined>;
   /** Looks at calls of everybody; needs the right `kernel.module:hooks`. */
-  hookSpec?(): readonly ServiceHook[];
+  hookSpec?(): readonly Hook[];
 }
 
 export interface Health {
   /** It lives, and takes no calls now (default true). */
   readonly ready?: boolean;
   readonly note?: string;
-}
-
-/** A look at calls before and after they are done: `pre` may refuse or give other arguments. */
-export interface ServiceHook {
-  /** Names of system calls; all unless given. */
-  readonly calls?: readonly string[];
-  readonly pre?: (
-    call: { readonly name: string; readonly pid: Pid; readonly resource: string },
-    args: unknown,
-  ) => unknown;
-  readonly post?: (
-    call: { readonly name: string; readonly pid: Pid; readonly resource: string },
-    result: unknown,
-  ) => void;
 }
 
 export const WATCHDOGS = ["restart", "kill", "escalate"] as const;

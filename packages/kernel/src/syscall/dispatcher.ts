@@ -7,7 +7,8 @@
 // D5  Hooks run between the check and the act; they may refuse or replace the payload, never caller, right or target.
 // D6  A row marked `external` waits for the flush of everything committed before.
 
-import { KernelError, isKernelError } from "../base/errno.ts";
+import type { HookCall } from "../abi/hook.ts";
+import { KernelError, isKernelError, toKernelError } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import { toPath } from "../base/path.ts";
 import { assertValid } from "../base/schema.ts";
@@ -19,55 +20,28 @@ import type { Explanation } from "../cap/capability.ts";
 import { type Admission, admit, denialOf, needsOf, ownCopy, settle } from "./admission.ts";
 import type { Host } from "./host.ts";
 import { type Need, assertMay, isFree, isGoverned, tellDenial } from "./policy.ts";
-import type { Row, Target } from "./row.ts";
+import type { HookLine } from "./hook-table.ts";
+import type { AtPlace, Row, Target } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 
 type AnyRow = Row<unknown, unknown>;
 
-export interface SyscallInfo {
-  readonly name: SyscallName;
+/** A call whose rights are checked, and what records it. */
+interface Act {
   readonly caller: Process;
-  readonly right: string;
-  readonly resource: string;
-}
-
-export interface Interceptor {
-  /** May throw to refuse, or return other arguments. */
-  readonly pre?: (info: SyscallInfo, args: unknown) => unknown;
-  readonly post?: (info: SyscallInfo, result: unknown) => void;
-}
-
-/** What the audit slot is told: every mutation that was tried, and every denial. */
-export interface AuditEntry {
   readonly name: SyscallName;
-  readonly pid: number;
-  readonly right: string;
-  readonly resource: string;
-  readonly outcome: "ok" | "denied" | "failed";
-  readonly error?: unknown;
+  readonly row: AnyRow;
+  readonly args: unknown;
+  readonly target: Target;
+  readonly draft: AuditDraft | undefined;
 }
 
 export class Dispatcher {
   readonly #host: Host;
-  /** Each is `undefined` while empty: one comparison. */
-  #interceptors: readonly Interceptor[] | undefined;
-  #audit: ((entry: AuditEntry) => void) | undefined;
 
   constructor(host: Host) {
     this.#host = host;
-  }
-
-  intercept(interceptor: Interceptor): () => void {
-    this.#interceptors = [...(this.#interceptors ?? []), interceptor];
-    return () => {
-      const left = this.#interceptors?.filter((one) => one !== interceptor) ?? [];
-      this.#interceptors = left.length === 0 ? undefined : left;
-    };
-  }
-
-  setAudit(audit: ((entry: AuditEntry) => void) | undefined): void {
-    this.#audit = audit;
   }
 
   call<Name extends SyscallName>(
@@ -94,7 +68,7 @@ export class Dispatcher {
           if (!caller.isAlive) throw hasEnded(caller, name);
           return this.#checked(caller, name, row, args, found, isEdited);
         },
-        (error: unknown) => this.#unresolved(caller, name, args, error),
+        (error: unknown) => this.#unresolved(caller, name, row, args, error),
       );
     }
     return this.#checked(caller, name, row, args, target, isEdited);
@@ -247,8 +221,11 @@ export class Dispatcher {
     target: Target,
     draft: AuditDraft | undefined,
   ): unknown {
-    if (this.#interceptors !== undefined || this.#audit !== undefined)
-      return this.#observed(caller, name, row, args, target, draft);
+    if (this.#host.hooks.hears(name)) {
+      const call = hookCallOf(caller, name, row, target);
+      const line = this.#host.hooks.lineOf(call);
+      if (line !== undefined) return this.#hooked(line, { caller, name, row, args, target, draft });
+    }
     if (row.external === true)
       return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target, draft));
     return row.handle(this.#host, caller, args, target, draft);
@@ -268,19 +245,28 @@ export class Dispatcher {
     return this.#host.audit.draft({ pid, user, call: name, payload: { right, resource, args: { ...shown, ...to } } });
   }
 
-  /** A path that does not resolve says why only to those who may stat it. */
-  async #unresolved(caller: Process, name: SyscallName, args: unknown, error: unknown): Promise<never> {
+  /** A path that does not resolve says why only to those who may stat it; unless a resolver knows it. */
+  async #unresolved(caller: Process, name: SyscallName, row: AnyRow, args: unknown, error: unknown): Promise<unknown> {
     const { path, from } = args as { path?: unknown; from?: unknown };
     const at = path ?? from;
-    if (
-      !isFree(this.#host, caller) &&
-      typeof at === "string" &&
-      isKernelError(error) &&
-      error.code !== "EINVAL" &&
-      error.code !== "ENAMETOOLONG"
-    ) {
-      await assertMay(this.#host, caller, name, { right: "fs.stat", resource: toPath(at) }, args);
+    if (typeof at !== "string" || !isKernelError(error) || error.code === "EINVAL" || error.code === "ENAMETOOLONG")
+      throw error;
+    const resource = toPath(at);
+    const line =
+      error.code === "ENOENT" && this.#host.hooks.hears(name)
+        ? this.#host.hooks.lineOf(hookCallOf(caller, name, row, { resource }))
+        : undefined;
+    if (line?.resolves === true) {
+      await assertMay(this.#host, caller, name, { right: row.right, resource }, args);
+      const claimed = await line.resolve(args);
+      if (claimed !== undefined) {
+        if (row.kind === "mutation") this.#draft(caller, name, row, args, { resource }).done();
+        await line.post(claimed.result);
+        line.observe({ ok: true, result: claimed.result });
+        return claimed.result;
+      }
     }
+    if (!isFree(this.#host, caller)) await assertMay(this.#host, caller, name, { right: "fs.stat", resource }, args);
     throw error;
   }
 
@@ -289,37 +275,78 @@ export class Dispatcher {
     return (need, explanation) => {
       const { caller } = admission;
       const name = admission.name as SyscallName;
-      const { right, resource } = need;
       tellDenial(this.#host, caller, name, need);
-      this.#audit?.({ name, pid: caller.pid, right, resource, outcome: "denied" });
       return denialOf(admission, need, explanation);
     };
   }
 
-  async #observed(
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    args: unknown,
-    target: Target,
-    draft: AuditDraft | undefined,
-  ): Promise<unknown> {
-    const info: SyscallInfo = { name, caller, right: row.right, resource: target.resource };
+  /** A call that hooks look at (H1-H6). */
+  async #hooked(line: HookLine, act: Act): Promise<unknown> {
+    const { name, row, target } = act;
     try {
-      let payload = args;
-      for (const { pre } of this.#interceptors ?? []) payload = (await pre?.(info, payload)) ?? payload;
-      if (row.external === true) await this.#host.store.flush();
-      const result = await row.handle(this.#host, caller, payload, target, draft);
-      for (const { post } of this.#interceptors ?? []) post?.(info, result);
-      if (row.kind === "mutation")
-        this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "ok" });
+      const result = await this.#resolved(line, act);
+      const shown = row.isStream === true ? undefined : result;
+      await line.post(shown);
+      line.observe({ ok: true, result: shown });
       return result;
     } catch (error) {
-      this.#audit?.({ name, pid: caller.pid, right: row.right, resource: target.resource, outcome: "failed", error });
+      line.observe({ ok: false, error: toKernelError(error, "EFAILED", { syscall: name, path: target.resource }) });
       throw error;
     }
   }
+
+  async #resolved(line: HookLine, act: Act): Promise<unknown> {
+    const { caller, row, args, target, draft } = act;
+    const claimed = await line.resolve(args);
+    if (claimed !== undefined) return claimed.result;
+    const given = await line.pre(args, (other, by) => this.#replaced(act, other, by));
+    if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
+    if (row.external === true) await this.#host.store.flush();
+    return await row.handle(this.#host, caller, given.args, target, draft);
+  }
+
+  /**
+   * Arguments that a hook gives in the place of others (H3).
+   * @throws {EPERM} they are about something else, or need other rights · {EINVAL} they do not fit the call
+   */
+  async #replaced({ caller, name, row, args, target }: Act, given: unknown, by: string): Promise<unknown> {
+    assertValid(row.schema, withoutSignal(given), `what hook ${by} made of the arguments of ${name}`);
+    const next = withMarksOf(args, given);
+    const about = row.target === undefined ? caller.self : await row.target(this.#host, caller, next);
+    const aim = (one: Target, of: unknown): string =>
+      JSON.stringify([
+        one.resource,
+        one.second?.resource,
+        needsOf(row.right, row.alsoNeeds?.(of, caller, one) ?? [], one),
+        (of as AtPlace).place,
+      ]);
+    if (aim(about, next) === aim(target, args)) return next;
+    throw new KernelError(
+      "EPERM",
+      `hook ${by} may change the payload of ${name}, not what it is about (${target.resource}) or which rights it needs`,
+      { syscall: name, pid: caller.pid, path: target.resource },
+    );
+  }
 }
+
+/** Signals and marks of the kernel are the caller's, whatever a hook makes of the rest. */
+function withMarksOf(args: unknown, given: unknown): unknown {
+  const { signal } = args as { readonly signal?: unknown };
+  const marks = Object.fromEntries(
+    Object.getOwnPropertySymbols(args).map((mark) => [mark, Reflect.get(args as object, mark)]),
+  );
+  return { ...(given as object), ...(typeof signal === "object" ? { signal } : {}), ...marks };
+}
+
+const hookCallOf = (caller: Process, name: SyscallName, { right }: AnyRow, { resource, second }: Target): HookCall => ({
+  name,
+  pid: caller.pid,
+  runId: caller.identity.runId,
+  user: caller.identity.user,
+  right,
+  resource,
+  ...(second === undefined ? {} : { second: second.resource }),
+});
 
 /** The row that acting on a virtual file stands for. */
 function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | undefined {
@@ -331,8 +358,9 @@ function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | u
 
 /** What a schema of the table describes; signals stay in the host. */
 function withoutSignal(args: unknown): unknown {
-  const { signal: _signal, ...rest } = args as { readonly signal?: unknown };
-  return rest;
+  const { signal, ...rest } = args as { readonly signal?: unknown };
+  // `kill` has one that is a name.
+  return typeof signal === "string" ? args : rest;
 }
 
 const hasEnded = (caller: Process, name: string): KernelError =>

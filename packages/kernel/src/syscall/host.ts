@@ -3,6 +3,8 @@
 import type { Metastore } from "../abi/metastore.ts";
 import type { ModelTable } from "../abi/model.ts";
 import type { Governance } from "../abi/governance.ts";
+import type { HookTable } from "./hook-table.ts";
+import type { MountTable } from "./mount-table.ts";
 import type { NetDriver } from "../abi/net.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -56,6 +58,8 @@ export interface Host {
   readonly net: NetDriver | undefined;
   readonly prices: PriceTable;
   readonly processes: ProcessTable;
+  readonly hooks: HookTable;
+  readonly mounts: MountTable;
   readonly groups: GroupTable;
   readonly layers: LayerTable;
   readonly asks: AskTable;

@@ -1,5 +1,6 @@
 // The one syscall table. Faces, tools, the wire and the reference pages are derived from it.
 
+import type { Hook } from "../abi/hook.ts";
 import type { Located } from "../vfs/namespace.ts";
 import { KernelError } from "../base/errno.ts";
 import { locatedOf, pathTarget } from "./path-target.ts";
@@ -68,6 +69,14 @@ export type SyscallArgs<Name extends SyscallName> =
   (typeof SYSCALLS)[Name] extends Row<infer Args, unknown> ? Args : never;
 export type SyscallResult<Name extends SyscallName> =
   (typeof SYSCALLS)[Name] extends Row<never, infer Result> ? Result : never;
+
+/** A hook into calls that are named, with the types of their arguments and results. */
+export const hookOn = <Name extends SyscallName>(
+  calls: readonly Name[],
+  hook: Omit<Hook<Name, SyscallArgs<Name>, Awaited<SyscallResult<Name>>>, "calls">,
+): Hook =>
+  // It is asked about the calls that it names alone.
+  ({ ...hook, calls }) as unknown as Hook;
 
 /** Whether a text names a row. */
 export function isSyscallName(name: string): name is SyscallName {

@@ -31,6 +31,9 @@ export function sysProvider(host: Host): Provider {
             : {}),
         })),
       ),
+      hooks: jsonFile(() => host.hooks.all as unknown as JsonValue, {
+        description: "code that looks at the calls of everybody, in its order",
+      }),
       events: jsonFile(() => ({ ...host.bus.counters, names: Object.keys(EVENTS) })),
       errno: jsonFile(() => Object.entries(ERRNO).map(([code, row]) => ({ code, ...row })), {
         description: "codes of errors",

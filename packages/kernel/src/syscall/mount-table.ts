@@ -1,0 +1,76 @@
+// Mounts of drivers: how they come into the namespace and leave it, with their hooks.
+
+import type { MountDriver } from "../abi/file.ts";
+import type { Platform } from "../abi/platform.ts";
+import { KernelError } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
+import type { VfsPath } from "../base/path.ts";
+import type { EventBus } from "../ipc/event-bus.ts";
+import { GuardedMount, type MountLimits } from "../vfs/guarded-mount.ts";
+import type { Namespace } from "../vfs/namespace.ts";
+import type { HookTable } from "./hook-table.ts";
+
+export interface MountTableParts {
+  readonly namespace: Namespace;
+  readonly bus: EventBus;
+  readonly platform: Platform;
+  readonly hooks: HookTable;
+}
+
+interface Mounted {
+  readonly guard: GuardedMount;
+  readonly undo: readonly (() => void)[];
+}
+
+export class MountTable {
+  readonly #parts: MountTableParts;
+  readonly #mounted = new Map<VfsPath, Mounted>();
+
+  constructor(parts: MountTableParts) {
+    this.#parts = parts;
+  }
+
+  driverAt(at: VfsPath): MountDriver | undefined {
+    return this.#mounted.get(at)?.guard.driver;
+  }
+
+  /** @throws {EBUSY} something is mounted there · what the driver throws, and then it is not mounted */
+  async mount(at: VfsPath, driver: MountDriver, limits: MountLimits): Promise<void> {
+    const { namespace, bus, platform, hooks } = this.#parts;
+    const guard = new GuardedMount(driver, at, platform, limits);
+    namespace.addMount({ at, kind: "driver", driver: guard });
+    const undo: (() => void)[] = [];
+    try {
+      for (const hook of guard.hooks) undo.push(hooks.add(hook, undefined, driver.name));
+      this.#mounted.set(at, { guard, undo });
+      await guard.mounted();
+    } catch (error) {
+      for (const out of undo) out();
+      this.#mounted.delete(at);
+      namespace.removeMount(at);
+      throw error;
+    }
+    bus.publish({ name: "mount.added", pid: PID_OWNER, data: { path: at, driver: driver.name } });
+  }
+
+  /** @throws {EINVAL} no driver is mounted there */
+  async unmount(at: VfsPath): Promise<void> {
+    const { namespace, bus } = this.#parts;
+    const mounted = this.#mounted.get(at);
+    if (mounted === undefined)
+      throw new KernelError("EINVAL", "nothing is mounted here; see /sys/mounts", { path: at });
+    this.#mounted.delete(at);
+    namespace.removeMount(at);
+    for (const out of mounted.undo) out();
+    bus.publish({ name: "mount.removed", pid: PID_OWNER, data: { path: at } });
+    await mounted.guard.close();
+  }
+
+  /** Ends all drivers, the last that came first. */
+  async close(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const { guard } of Array.from(this.#mounted.values()).toReversed())
+      await guard.close().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  }
+}

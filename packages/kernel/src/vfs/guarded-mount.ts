@@ -1,0 +1,266 @@
+// A driver between its mount and its unmount: what may be asked of it, and what is believed of its answers.
+//
+// M1  Whatever it throws becomes an error of the table, with the path. What it does not answer in its time is
+//     ETIMEDOUT, and may have been done.
+// M2  It never gives more bytes than were asked for, nor names that are none.
+// M3  Behind `drain` nothing new begins; it settles when nothing is under way.
+// M4  What it may hold beside what it held when it was mounted is counted before it is written.
+
+import type { DirEntry, FileStat, MountDriver, WriteOptions, WriteResult } from "../abi/file.ts";
+import type { Hook } from "../abi/hook.ts";
+import type { Platform } from "../abi/platform.ts";
+import { within } from "../abi/within.ts";
+import { KernelError, describe, isKernelError } from "../base/errno.ts";
+import { ROOT, type VfsPath, childOf } from "../base/path.ts";
+
+/** What bounds a mount. */
+export interface MountLimits {
+  /** Nothing is written, whatever the driver could do. */
+  readonly readOnly?: boolean;
+  /** How much it may hold: bytes of content, and entries of any kind. */
+  readonly quota?: { readonly bytes?: number; readonly entries?: number };
+  /** Milliseconds that one answer may take (default a minute). */
+  readonly timeoutMs?: number;
+}
+
+const TIMEOUT_MS = 60_000;
+
+interface Held {
+  bytes: number;
+  entries: number;
+}
+
+export class GuardedMount implements MountDriver {
+  readonly #driver: MountDriver;
+  readonly #at: VfsPath;
+  readonly #limits: MountLimits;
+  readonly #platform: Pick<Platform, "setTimer">;
+  #underWay = 0;
+  #isLeaving = false;
+  #idle: PromiseWithResolvers<void> | undefined;
+  /** What it holds, counted when it is first written to. */
+  #held: Promise<Held> | undefined;
+  /** Writes of one mount with a quota happen one after the other: each is counted on what the last has left. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(driver: MountDriver, at: VfsPath, platform: Pick<Platform, "setTimer">, limits: MountLimits) {
+    this.#driver = driver;
+    this.#at = at;
+    this.#platform = platform;
+    this.#limits = limits;
+    for (const [name, value] of Object.entries({ ...limits.quota, timeoutMs: limits.timeoutMs }))
+      if (value !== undefined && (!Number.isSafeInteger(value) || value < 0))
+        throw new KernelError("EINVAL", `${name} of a mount is a whole number of at least 0, found ${value}`, {
+          path: at,
+        });
+  }
+
+  /** What was mounted, for whoever has to recognise it. */
+  get driver(): MountDriver {
+    return this.#driver;
+  }
+
+  get name(): string {
+    return this.#driver.name;
+  }
+
+  get source(): string {
+    return this.#driver.source;
+  }
+
+  get readOnly(): boolean {
+    return this.#driver.readOnly || this.#limits.readOnly === true;
+  }
+
+  get quota(): MountLimits["quota"] {
+    return this.#limits.quota;
+  }
+
+  get hooks(): readonly Hook[] {
+    return this.#driver.hookSpec?.() ?? [];
+  }
+
+  /** @throws what the driver throws: then it is not mounted */
+  async mounted(): Promise<void> {
+    await this.#ask("mount", ROOT, () => Promise.resolve(this.#driver.mounted?.(this.#at)));
+  }
+
+  /** Lets nothing new begin, and waits for what is under way. */
+  async drain(): Promise<void> {
+    this.#isLeaving = true;
+    if (this.#underWay > 0) {
+      this.#idle ??= Promise.withResolvers<void>();
+      await this.#idle.promise;
+    }
+  }
+
+  /** Ends the driver; one that fails or hangs at that is left to itself. */
+  async close(): Promise<void> {
+    await this.drain();
+    const end = async (): Promise<void> => {
+      await this.#driver.unmounting?.(this.#at);
+      await this.#driver.close();
+    };
+    const late = (): KernelError => new KernelError("ETIMEDOUT", `${this.name} does not close`, { path: this.#at });
+    await within(this.#platform, this.#timeoutMs, late, end());
+  }
+
+  stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
+    return this.#ask("stat", path, () => this.#driver.stat(path));
+  }
+
+  readdir(path: VfsPath): Promise<readonly DirEntry[]> {
+    return this.#ask("readdir", path, async () => {
+      const entries = await this.#driver.readdir(path);
+      const wrong = entries.find(({ name }) => name === "" || name === "." || name === ".." || /[/\0]/.test(name));
+      if (wrong !== undefined) throw this.#lie(path, `an entry with the name ${JSON.stringify(wrong.name)}`);
+      return entries;
+    });
+  }
+
+  read(path: VfsPath, range: { readonly offset: number; readonly length: number }): Promise<Uint8Array> {
+    return this.#ask("read", path, async () => {
+      const bytes = await this.#driver.read(path, range);
+      if (!(bytes instanceof Uint8Array)) throw this.#lie(path, `${typeof bytes} in the place of bytes`);
+      if (bytes.length > range.length)
+        throw this.#lie(path, `${bytes.length} bytes where ${range.length} were asked for`);
+      return bytes;
+    });
+  }
+
+  write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
+    return this.#change("write", path, async () => {
+      const size = (options.offset ?? 0) + bytes.length;
+      return this.#counted(
+        path,
+        (before) => ({
+          bytes: options.offset === undefined ? size - (before?.size ?? 0) : Math.max(0, size - (before?.size ?? 0)),
+          entries: before === undefined ? 1 : 0,
+        }),
+        () => this.#driver.write(path, bytes, options),
+      );
+    });
+  }
+
+  mkdir(path: VfsPath): Promise<void> {
+    return this.#change("mkdir", path, () =>
+      this.#counted(
+        path,
+        () => ({ bytes: 0, entries: 1 }),
+        () => this.#driver.mkdir(path),
+      ),
+    );
+  }
+
+  unlink(path: VfsPath): Promise<void> {
+    return this.#change("unlink", path, () =>
+      this.#counted(
+        path,
+        (before) => ({ bytes: -(before?.size ?? 0), entries: -1 }),
+        () => this.#driver.unlink(path),
+      ),
+    );
+  }
+
+  rename(from: VfsPath, to: VfsPath): Promise<void> {
+    return this.#change("rename", from, () =>
+      // What is moved over is gone.
+      this.#counted(
+        to,
+        (before) => (before === undefined ? { bytes: 0, entries: 0 } : { bytes: -(before.size ?? 0), entries: -1 }),
+        () => this.#driver.rename(from, to),
+      ),
+    );
+  }
+
+  get #timeoutMs(): number {
+    return this.#limits.timeoutMs ?? TIMEOUT_MS;
+  }
+
+  #change<T>(what: string, path: VfsPath, act: () => Promise<T>): Promise<T> {
+    if (!this.readOnly) return this.#ask(what, path, act, true);
+    return Promise.reject(
+      new KernelError("EROFS", `${this.#at} is mounted read-only; mount it writable to change it`, {
+        path: this.#outer(path),
+      }),
+    );
+  }
+
+  async #ask<T>(what: string, path: VfsPath, act: () => Promise<T>, mayHaveActed = false): Promise<T> {
+    const outer = this.#outer(path);
+    if (this.#isLeaving) throw new KernelError("ENODEV", `${this.#at} is being unmounted`, { path: outer });
+    this.#underWay++;
+    const ms = this.#timeoutMs;
+    const late = (): KernelError =>
+      new KernelError("ETIMEDOUT", `${this.name} has not answered ${what} within ${ms} ms`, {
+        path: outer,
+        mayHaveActed,
+      });
+    try {
+      return await within(this.#platform, ms, late, act());
+    } catch (error) {
+      if (isKernelError(error)) throw error;
+      throw new KernelError("EIO", `${this.name} has failed at ${what}: ${describe(error)}`, {
+        path: outer,
+        mayHaveActed,
+        cause: error,
+      });
+    } finally {
+      if (--this.#underWay === 0) this.#idle?.resolve();
+    }
+  }
+
+  #outer(path: VfsPath): VfsPath {
+    return this.#at === ROOT ? path : path === ROOT ? this.#at : (`${this.#at}${path}` as VfsPath);
+  }
+
+  #lie(path: VfsPath, what: string): KernelError {
+    return new KernelError("EIO", `${this.name} has given ${what}`, { path: this.#outer(path) });
+  }
+
+  /** Does what changes how much it holds, if that fits (M4). */
+  #counted<T>(
+    path: VfsPath,
+    growthOf: (before: Omit<FileStat, "path"> | undefined) => Held,
+    act: () => Promise<T>,
+  ): Promise<T> {
+    const { quota } = this.#limits;
+    if (quota === undefined) return act();
+    const turn = this.#turn.then(async () => {
+      const held = await (this.#held ??= this.#count(ROOT));
+      const growth = growthOf(await this.#driver.stat(path));
+      for (const kind of ["bytes", "entries"] as const) {
+        const max = quota[kind];
+        if (max !== undefined && growth[kind] > 0 && held[kind] + growth[kind] > max)
+          throw new KernelError(
+            "ENOSPC",
+            `${this.#at} may hold ${max} ${kind}; it has ${held[kind]}, and this is ${growth[kind]} more. Remove something, or mount it with a larger quota`,
+            { path: this.#outer(path) },
+          );
+      }
+      const result = await act();
+      held.bytes += growth.bytes;
+      held.entries += growth.entries;
+      return result;
+    });
+    this.#turn = turn.catch(() => {
+      // What a failed act has left is looked at anew.
+      this.#held = undefined;
+    });
+    return turn;
+  }
+
+  async #count(directory: VfsPath): Promise<Held> {
+    const held: Held = { bytes: 0, entries: 0 };
+    const todo = [directory];
+    for (let at = todo.pop(); at !== undefined; at = todo.pop()) {
+      for (const { name, type } of await this.#driver.readdir(at)) {
+        const path = childOf(at, name);
+        held.entries++;
+        if (type === "directory") todo.push(path);
+        else held.bytes += (await this.#driver.stat(path).catch(() => undefined))?.size ?? 0;
+      }
+    }
+    return held;
+  }
+}
