@@ -94,6 +94,18 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "serve the files of this host to desktops and programs, by WebDAV",
     load: async () => (await import("./command/serve.ts")).serveCommand,
   },
+  clone: {
+    summary: "start a twin of a process that goes on from where that is",
+    load: async () => (await import("./command/life.ts")).cloneCommand,
+  },
+  upgrade: {
+    summary: "give a running process another program, under the same pid",
+    load: async () => (await import("./command/life.ts")).upgradeCommand,
+  },
+  merge: {
+    summary: "end a process and leave another what it has",
+    load: async () => (await import("./command/life.ts")).mergeCommand,
+  },
   signal: {
     summary: "send a signal to processes",
     load: async () => (await import("./command/process.ts")).signalCommand,

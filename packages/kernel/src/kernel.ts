@@ -166,6 +166,7 @@ export class Kernel implements AsyncDisposable {
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
+        forward: (from, to) => post.forward(from, to),
         notice: (from, kind, body) => post.notice(from, kind, body),
       },
     });

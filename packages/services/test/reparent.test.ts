@@ -65,18 +65,25 @@ test("what would break the tree, the rights, the roles or the budgets is refused
   await expect(reparent(middle.pid, top.pid, narrow)).rejects.toMatchObject({ code: "EACCES" });
 });
 
-test("no sequence of spawns, moves and kills leaves a cycle or a living process that nobody can reach", async () => {
+test("no sequence of spawns, twins, moves, mergers and kills leaves a cycle or a living process that nobody can reach", async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.record({ what: fc.constantFrom("spawn", "move", "kill"), one: fc.nat(9), two: fc.nat(9) }), {
-        maxLength: 25,
-      }),
+      fc.array(
+        fc.record({ what: fc.constantFrom("spawn", "move", "kill", "clone", "merge"), one: fc.nat(9), two: fc.nat(9) }),
+        {
+          maxLength: 25,
+        },
+      ),
       async (orders) => {
         const all: Os[] = [kernel.os];
         for (const { what, one, two } of orders) {
           const living = all.filter(({ pid }) => kernel.host.processes.get(pid)?.isAlive === true);
           const [a = kernel.os, b = kernel.os] = [living[one % living.length], living[two % living.length]];
           if (what === "spawn") all.push(await child(a));
+          else if (what === "clone" && a !== kernel.os)
+            all.push(kernel.osOf(await kernel.os.call("clone", { pid: a.pid })));
+          else if (what === "merge")
+            await (async () => kernel.os.call("merge", { pid: a.pid, into: b.pid }))().catch(() => undefined);
           else if (what === "move") await reparent(a.pid, b.pid).catch(() => undefined);
           else if (a !== kernel.os && all.length > 3) await kernel.os.kill(a.pid, "KILL");
         }

@@ -183,6 +183,14 @@ export class Journal {
     return this.#recorded?.has(place) === true;
   }
 
+  /** Records of the loaded outcomes, for a journal that goes on from them; what they have cost is not its own. */
+  past(): readonly string[] {
+    const at = this.#committer.now();
+    return Array.from(this.#recorded ?? [], ([p, { value, error, ref, kept }]) =>
+      JSON.stringify({ t: "step", at, p, value, error, ref, kept }),
+    );
+  }
+
   /** Drops loaded outcomes that no longer count and returns their places, which the caller records. */
   outdate(isOutdated: (place: string) => boolean): readonly string[] {
     const places = [...(this.#recorded?.keys() ?? [])].filter(isOutdated);

@@ -19,6 +19,7 @@ import type { PendingEvent } from "../ipc/event-bus.ts";
 import { type Item, Mailbox, type Message, type MessageKind, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
 import { type Along, merge } from "./action.ts";
 import type { Family } from "./family.ts";
+import type { Forwarding } from "./life-cycle.ts";
 import type { Process } from "./process.ts";
 import { type Route, routeOf } from "./routing.ts";
 
@@ -447,6 +448,38 @@ export class PostOffice {
       throw error;
     }
     box.free(held.item.size);
+  }
+
+  /**
+   * What waits for a process, as another reads it from now on; what it has taken and not acknowledged comes too.
+   * @throws {EAGAIN} the mailbox of the other has no room
+   */
+  forward(from: Process, to: Process): Forwarding {
+    const box = this.#boxes.get(from.pid);
+    const leased = [...(box?.leased.values() ?? [])].map(({ item }) => item.message);
+    const messages = [...(box?.waiting ?? []), ...leased];
+    const moved = messages.map((message): Message => ({ ...message, to: to.pid }));
+    const texts = moved.map((message) => JSON.stringify(message));
+    const size = texts.reduce((sum, { length }) => sum + length, 0);
+    const room = this.#boxOf(to.pid);
+    if (room.count + moved.length > LIMITS.mailboxMax || room.size + size > LIMITS.mailboxBytesMax)
+      throw new KernelError(
+        "EAGAIN",
+        `the mailbox of process ${to.pid} has no room for ${moved.length} more messages; let it read some first`,
+        { pid: to.pid },
+      );
+    return {
+      puts: this.#isStored(to.pid)
+        ? moved.map((message, at) => ({ key: messageKey(message), value: texts[at] ?? "" }))
+        : [],
+      deletes: this.#isStored(from.pid) ? messages.map(messageKey) : [],
+      moved: () => {
+        for (const { cancel } of box?.leased.values() ?? []) cancel();
+        this.#boxes.delete(from.pid);
+        for (const [at, message] of moved.entries()) this.#arrive(message, texts[at]?.length ?? 0);
+        if (moved.length > 0) this.#parts.arrived(to.pid);
+      },
+    };
   }
 
   /** Forgets what waits for a process that has ended (G4). */

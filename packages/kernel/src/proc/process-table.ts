@@ -32,6 +32,7 @@ import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds 
 import { checkResult, exitData, exitEvent } from "./exit.ts";
 import { type FaultCounts, assertFaults } from "./fault.ts";
 import { Family } from "./family.ts";
+import { type Estate, type Forwarding, LifeCycle } from "./life-cycle.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { decodeSleep, encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
@@ -63,6 +64,8 @@ export interface ProcessRunner {
   load(process: Process): Promise<Program>;
   /** Whether a message waits for a process. */
   hasMail(pid: Pid): boolean;
+  /** What waits for a process, for the commit after which another reads it. @throws {EAGAIN} that has no room */
+  forward(from: Process, to: Process): Forwarding;
   /** A message to whom a process belongs, for the commit of its end. */
   notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
 }
@@ -103,6 +106,8 @@ export class ProcessTable {
   readonly #signals: Signals;
   /** Takes processes out of memory, and brings them back. */
   readonly sleeper: Sleeper;
+  /** Twins, other programs, narrower rights, and who goes into another. */
+  readonly lives: LifeCycle;
   /** Brings processes of earlier lives back. */
   readonly resumption: Resumption;
   #nextPid = PID_OWNER + 1;
@@ -161,6 +166,16 @@ export class ProcessTable {
       hasMail: (pid) => parts.runner.hasMail(pid),
     });
     const exit = (...ended: Parameters<ProcessTable["exit"]>): Promise<void> => this.exit(...ended);
+    this.lives = new LifeCycle({
+      ...lives,
+      objects: parts.objects,
+      accounts: parts.accounts,
+      layers: parts.layers,
+      spawn: (parent, program, options) => this.spawn(parent, program, options),
+      narrow: (process, layers, rider) => this.narrow(process, layers, rider),
+      exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
+      forward: (from, to) => parts.runner.forward(from, to),
+    });
     this.#signals = new Signals({ ...lives, bus: parts.bus, sleeper: this.sleeper, exit });
     this.#supervisor = new Supervisor({
       ...lives,
@@ -284,10 +299,11 @@ export class ProcessTable {
       faults: options.faults,
       views: views.length === 0 ? undefined : views,
     });
-    let { capability } = parent;
-    if (options.role !== undefined)
+    let { capability } = options.twin ?? parent;
+    if (options.role !== undefined && options.twin === undefined)
       capability = capability.with(this.#layers.create(`${pid}.1`, parseGrants([`role.${options.role}`])));
-    if (program.grants !== undefined) capability = capability.with(this.#layers.create(`${pid}.0`, program.grants));
+    if (program.grants !== undefined && options.twin === undefined)
+      capability = capability.with(this.#layers.create(`${pid}.0`, program.grants));
     if (options.grants !== undefined) capability = capability.with(this.#layers.create(String(pid), options.grants));
     const process = new Process(
       identity,
@@ -309,7 +325,7 @@ export class ProcessTable {
     try {
       const along = options.along?.(pid);
       const isAlone = along === undefined || Object.keys(along).length === 0;
-      if (durable) await this.#commitSpawn(process, program, change, options.rider, along);
+      if (durable) await this.#commitSpawn(process, program, change, options, along);
       else if (change !== undefined || !isAlone || pid >= this.#reservedPid)
         await this.#commitVolatileSpawn(change, options.rider, along);
     } catch (error) {
@@ -324,6 +340,10 @@ export class ProcessTable {
       );
       await this.allocations.close(hasAccount ? this.#accounts.undo(pid) : this.#accounts.depart(account));
       throw refusal;
+    }
+    if (options.twin !== undefined) {
+      await process.journal?.load();
+      process.isResumed = true;
     }
     if (!process.isEnding) this.#start(process, program);
     return process;
@@ -358,7 +378,7 @@ export class ProcessTable {
     process: Process,
     program: Program,
     account: AccountChange | undefined,
-    rider: Rider | undefined,
+    { rider, twin }: SpawnOptions,
     along: Along | undefined,
   ): Promise<unknown> {
     const { pid, name, created, ppid } = process.identity;
@@ -382,6 +402,7 @@ export class ProcessTable {
                 log: journalLog(pid),
                 value: encodeRecord({ t: "start", v: JOURNAL_FORMAT, at: created, program: program.name, revision }),
               },
+              ...(twin?.past ?? []).map((value) => ({ log: journalLog(pid), value })),
             ],
           },
           along,
@@ -399,13 +420,13 @@ export class ProcessTable {
       });
   }
 
-  /** Puts a layer between a process and what is below it, at once; who has a record has it changed. */
-  async narrow(process: Process, layer: Layer, rider?: Rider): Promise<void> {
+  /** Puts layers between a process and what is below it, at once; who has a record has it changed. */
+  async narrow(process: Process, added: readonly Layer[], rider?: Rider): Promise<void> {
     const depth = process.capability.layers.length;
-    const branch = this.family.branchOf(process);
+    const branch = added.length === 0 ? [process] : this.family.branchOf(process);
     for (const one of branch) {
       const { layers } = one.capability;
-      one.capability = Capability.withLayers([...layers.slice(0, depth), layer, ...layers.slice(depth)]);
+      one.capability = Capability.withLayers([...layers.slice(0, depth), ...added, ...layers.slice(depth)]);
     }
     const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding && !one.hasEnded);
     await this.#committer.commit(
@@ -421,7 +442,7 @@ export class ProcessTable {
       undefined,
       rider,
     );
-    layer.isStored = true;
+    for (const layer of added) layer.isStored = true;
   }
 
   /** Gives a process to another parent, with what is below it; it hears HUP unless it has ended meanwhile. */
@@ -545,8 +566,8 @@ export class ProcessTable {
   }
 
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
-  exit(process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation"): Promise<void> {
-    process.ending ??= this.#exit(process, exit, rider, tells);
+  exit(process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation", estate?: Estate): Promise<void> {
+    process.ending ??= this.#exit(process, exit, rider, tells, estate);
     return process.ending;
   }
 
@@ -570,19 +591,21 @@ export class ProcessTable {
     wanted: Exit,
     rider: Rider | undefined,
     tells: "exit" | "escalation" | undefined,
+    estate: Estate | undefined,
   ): Promise<void> {
     process.ended = this.#committer.now();
     const { exit, json } = checkResult(process, wanted);
     // What was never resumed here has not counted what it used.
     if (process.state.name === "sleeping" && process.usage.steps === 0)
       Object.assign(process.usage, await process.journal?.tally());
-    if (process.journal === undefined && process.account === undefined && !this.#bus.hasSubscribers) {
+    const isSilent = process.journal === undefined && process.account === undefined && estate === undefined;
+    if (isSilent && !this.#bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
       return this.#settle(process, exit);
     }
     const notice = this.#noticeOf(process, exit, tells);
     try {
-      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider, notice);
+      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider, notice, estate);
       notice?.message?.deliver();
     } catch (error) {
       notice?.message?.undo();
@@ -608,6 +631,7 @@ export class ProcessTable {
     extra: Parameters<typeof encodeProcess>[1],
     rider: Rider | undefined,
     notice: EndNotice | undefined,
+    estate: Estate | undefined,
   ): Promise<void> {
     const { pid } = process.identity;
     const { result: _result, ...rest } = exit;
@@ -618,7 +642,8 @@ export class ProcessTable {
       events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
     const exitRecord = encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest });
     for (let tries = 1; ; tries++) {
-      const change = await this.#accounts.closing(departure);
+      const closing = await this.#accounts.closing(departure);
+      const change = estate === undefined ? closing : await estate.change(closing);
       try {
         if (process.journal !== undefined) {
           await this.#committer.commit(
@@ -636,9 +661,11 @@ export class ProcessTable {
             events,
             rider,
           );
-        } else if (departure.chain.length > 0) await this.#committer.commit(change, events, rider);
+        } else if (departure.chain.length > 0 || estate !== undefined)
+          await this.#committer.commit(change, events, rider);
         else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
         this.#accounts.finish(departure);
+        estate?.moved();
         return;
       } catch (error) {
         if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;

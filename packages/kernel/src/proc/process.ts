@@ -161,6 +161,9 @@ export class Process {
   /** Set when code outlives its process: it ignored its signal. */
   isAbandoned = false;
   files: Map<Fd, OpenFile> | undefined;
+  /** Calls of models, tools and the network that are under way. */
+  #acts = 0;
+  #quiet: PromiseWithResolvers<void> | undefined;
   /** Its calls under way, where their number is limited. */
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
@@ -298,6 +301,26 @@ export class Process {
 
   get isAborted(): boolean {
     return this.#controller?.signal.aborted === true;
+  }
+
+  /** A call that acts outside of the process has begun. */
+  begun(): void {
+    this.#acts++;
+  }
+
+  over(): void {
+    if (--this.#acts === 0) this.#quiet?.resolve();
+  }
+
+  /** Settles when no such call is under way. */
+  quiet(): Promise<void> {
+    if (this.#acts === 0) return Promise.resolve();
+    this.#quiet ??= Promise.withResolvers<void>();
+    const { promise } = this.#quiet;
+    return promise.then(() => {
+      this.#quiet = undefined;
+      return this.quiet();
+    });
   }
 
   /** Settles when a stopped process goes on. */

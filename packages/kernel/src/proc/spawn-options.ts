@@ -3,6 +3,7 @@
 import type { Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
+import type { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Along } from "./action.ts";
@@ -38,6 +39,8 @@ export interface SpawnOptions {
   readonly along?: ((pid: Pid) => Along) | undefined;
   /** On whose order the kernel starts it, as `schedule 3`. */
   readonly cause?: string | undefined;
+  /** What it goes on from: rights, and records of outcomes, of another. */
+  readonly twin?: { readonly capability: Capability; readonly past: readonly string[] } | undefined;
   /** Goes along with that commit. */
   readonly rider?: Rider | undefined;
 }

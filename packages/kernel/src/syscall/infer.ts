@@ -120,6 +120,7 @@ async function askModel(
   }
   const bound = upperBound(host, caller, model, request);
   const leave = await enter(caller, signal, isNested(call));
+  caller.begun();
   let held: Held | undefined;
   // Whoever has answered is paid, whatever becomes of the answer.
   let hasAnswered = false;
@@ -160,6 +161,7 @@ async function askModel(
   } finally {
     held?.end();
     leave();
+    caller.over();
   }
 }
 

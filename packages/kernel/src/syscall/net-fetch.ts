@@ -113,6 +113,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
             else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
           },
         });
+  caller.begun();
   const started = host.platform.clock.monotonic();
   const state = caller.state;
   const trip: Trip = { bytes: 0, hasAnswered: false };
@@ -151,6 +152,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   } finally {
     if (caller.state.name === "waiting") caller.become(state);
     end();
+    caller.over();
   }
 }
 

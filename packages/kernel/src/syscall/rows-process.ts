@@ -361,6 +361,105 @@ export const PROCESS_ROWS = {
     handle: async (host, _caller, a, _target, draft) =>
       host.processes.reparent(await processOf(host, a.pid, "reparent"), await processOf(host, a.to, "reparent"), draft),
   }),
+  clone: row<
+    {
+      readonly pid: Pid;
+      readonly name?: string;
+      readonly grants?: readonly string[];
+      readonly budget?: Amounts;
+      readonly ref?: string;
+    } & AtPlace,
+    Promise<Pid>
+  >({
+    right: "proc.signal",
+    kind: "mutation",
+    summary: "starts a twin beside a process: the same program and rights, going on from what that has recorded so far",
+    isChecked: true,
+    schema: args(
+      {
+        pid,
+        place,
+        name: text,
+        grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
+        budget: amounts,
+        ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+      },
+      ["pid"],
+    ),
+    target: onProcess,
+    handle: async (host, caller, a, _target, draft) =>
+      placed<Pid>(caller, a.place, async (record) => {
+        const original = await processOf(host, a.pid, "clone");
+        await assertMay(host, caller, "clone", { right: "proc.spawn", resource: original.identity.program.name });
+        const twin = await host.processes.lives.clone(original, () => programAgain(host, original), {
+          name: a.name,
+          grants: a.grants === undefined ? undefined : parseGrants(a.grants),
+          budget: a.budget,
+          ref: a.ref,
+          along: record,
+          rider: draft,
+        });
+        return twin.pid;
+      }),
+  }),
+  upgrade: row<{ readonly pid: Pid; readonly program: SpawnArgs["program"]; readonly waitMs?: number }, Promise<void>>({
+    right: "proc.signal",
+    kind: "mutation",
+    summary:
+      "gives a process another program, once no call of it is under way: it goes on from its journal, under the same pid",
+    schema: args({ pid, program: { anyOf: [text, SOURCE] }, waitMs: integer }, ["pid", "program"]),
+    target: onProcess,
+    // It will run with the rights of the process, not with the caller's.
+    alsoNeeds: ({ program }, caller) => {
+      const { name, module } = isProgram(program) ? { name: program.name } : sourceFor(caller, program);
+      return [{ right: "kernel.module", resource: name ?? module ?? "" }];
+    },
+    audited: ({ program: _program, ...rest }) => rest,
+    handle: async (host, caller, a, _target, draft) => {
+      const process = await processOf(host, a.pid, "upgrade");
+      const program = await programOf(host, caller, a.program, process.input);
+      return host.processes.lives.upgrade(process, program, a.waitMs, draft);
+    },
+  }),
+  specialize: row<
+    { readonly pid: Pid; readonly grants?: readonly string[]; readonly tier?: Tier; readonly ref?: string },
+    Promise<void>
+  >({
+    right: "proc.signal",
+    kind: "mutation",
+    summary:
+      "narrows a process for something special: its rights and those of what is below it, its tier, what it is about",
+    isChecked: true,
+    schema: args(
+      {
+        pid,
+        grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
+        tier: { type: "string", enum: TIERS },
+        ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+      },
+      ["pid"],
+    ),
+    target: onProcess,
+    handle: async (host, _caller, a, _target, draft) => {
+      const grants = a.grants === undefined ? undefined : parseGrants(a.grants);
+      const process = await processOf(host, a.pid, "specialize");
+      return host.processes.lives.specialize(process, { grants, tier: a.tier, ref: a.ref }, draft);
+    },
+  }),
+  merge: row<{ readonly pid: Pid; readonly into: Pid }, Promise<void>>({
+    right: "proc.signal",
+    kind: "mutation",
+    summary:
+      "ends a process and leaves another its messages and the rest of its budget; that one keeps the rights that both had",
+    isChecked: true,
+    schema: args({ pid, into: pid }, ["pid", "into"]),
+    target: onProcess,
+    alsoNeeds: ({ into }) => [{ right: "proc.signal", resource: `/proc/${into}` }],
+    handle: async (host, _caller, a, _target, draft) => {
+      const from = await processOf(host, a.pid, "merge");
+      return host.processes.lives.merge(from, await processOf(host, a.into, "merge"), draft);
+    },
+  }),
   collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
     right: "proc.signal",
     kind: "mutation",

@@ -104,7 +104,7 @@ export const RIGHT_ROWS = {
         { effect: "allow", right: "*", resource: "**" },
         ...added,
       ]);
-      await host.processes.narrow(process, layer, draft);
+      await host.processes.narrow(process, [layer], draft);
       return layer.rules.slice(1).map(({ id }) => id);
     },
   }),

@@ -54,6 +54,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   }
   const acts = tool.effect !== "pure";
   const leave = await enter(caller, signal, isNested(call));
+  caller.begun();
   try {
     if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
     // What may be done twice is reserved for twice; what the first had reserved stays spent.
@@ -66,6 +67,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     throw error;
   } finally {
     leave();
+    caller.over();
   }
 }
 

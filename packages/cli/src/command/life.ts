@@ -1,0 +1,74 @@
+// `ergos clone`, `upgrade`, `merge`: what becomes of a process beside its start and its end.
+
+import type { Os, ProgramSource } from "@ergos/kernel";
+import { type Command, EXIT_OK, openDirectory, required, textOption } from "../command.ts";
+import { findProcess } from "../find-process.ts";
+import { findModule } from "../module-program.ts";
+
+export const cloneCommand: Command = {
+  name: "clone",
+  arguments: 1,
+  summary: "start a twin of a process, which goes on from what that has recorded so far",
+  usage: "<pid|run> [--name NAME] [--ref REF]",
+  examples: ["ergos clone 7", "ergos clone order-7 --name what-if"],
+  options: { name: { type: "string" }, ref: { type: "string" } },
+  run: async (invocation) => {
+    const wanted = required(invocation, 0, "the process");
+    const [name, ref] = [textOption(invocation, "name"), textOption(invocation, "ref")];
+    await using os = await openDirectory(invocation);
+    const { pid, runId } = await findProcess(os, wanted);
+    const more = { ...(name === undefined ? {} : { name }), ...(ref === undefined ? {} : { ref }) };
+    const twin = await os.call("clone", { pid, ...more });
+    invocation.out.answer({ pid: twin, of: pid }, () => `${twin} goes on from where ${runId} is`);
+    return EXIT_OK;
+  },
+};
+
+export const upgradeCommand: Command = {
+  name: "upgrade",
+  arguments: 2,
+  summary: "give a process another program, or its own as it is now, once no call of it is under way",
+  usage: "<pid|run> [module] [--export NAME]",
+  examples: ["ergos upgrade 7", "ergos upgrade 7 ./worker-v2.ts"],
+  options: { export: { type: "string" } },
+  run: async (invocation) => {
+    const wanted = required(invocation, 0, "the process");
+    const [, name] = invocation.positionals;
+    const named = textOption(invocation, "export");
+    await using os = await openDirectory(invocation);
+    const { pid, runId } = await findProcess(os, wanted);
+    const now = await sourceOf(os, pid);
+    const module = name === undefined ? undefined : findModule(name, process.cwd());
+    const runtime = now.runtime === undefined ? {} : { runtime: now.runtime };
+    const exported = named === undefined ? {} : { export: named };
+    const program = module === undefined ? now : { module, ...runtime, ...exported, cwd: process.cwd() };
+    await os.call("upgrade", { pid, program });
+    invocation.out.answer({ pid, program }, () => `${runId} goes on with ${module ?? "its program as it is now"}`);
+    return EXIT_OK;
+  },
+};
+
+async function sourceOf(os: Os, pid: number): Promise<ProgramSource> {
+  // As the kernel writes it.
+  const { program } = JSON.parse(await os.fs.readText(`/proc/${pid}/cmdline.json`)) as {
+    readonly program: { readonly name: string; readonly source?: ProgramSource };
+  };
+  return program.source ?? { name: program.name };
+}
+
+export const mergeCommand: Command = {
+  name: "merge",
+  arguments: 2,
+  summary: "end a process and leave another its messages and the rest of its budget",
+  usage: "<pid|run> <into pid|run>",
+  examples: ["ergos merge 8 7"],
+  options: {},
+  run: async (invocation) => {
+    const [from, into] = [required(invocation, 0, "the process that ends"), required(invocation, 1, "the other")];
+    await using os = await openDirectory(invocation);
+    const [one, other] = [await findProcess(os, from), await findProcess(os, into)];
+    await os.call("merge", { pid: one.pid, into: other.pid });
+    invocation.out.answer({ pid: one.pid, into: other.pid }, () => `${one.runId} has gone into ${other.runId}`);
+    return EXIT_OK;
+  },
+};

@@ -1,0 +1,257 @@
+// Twins, other programs under the same pid, narrower rights, and processes that go into others.
+
+import { MemoryObjectStore } from "@ergos/drivers/memory";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { type Kernel, KernelError, type Pid, hookOn } from "@ergos/kernel";
+import { type RunContext, program } from "@ergos/services";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
+
+let kernel: Kernel;
+beforeEach(async () => {
+  kernel = await bootKernel({ models: [createOfflineModel({ name: "slow", delayMs: 40, script: () => "answer" })] });
+});
+afterEach(() => kernel.close());
+
+const turn = (ms = 5): Promise<void> => new Promise((go) => setTimeout(go, ms));
+const untilWaiting = async (pid: Pid, of = kernel): Promise<void> => {
+  while (of.host.processes.get(pid)?.state.name !== "waiting") await turn(1);
+};
+const clone = async (pid: Pid, more: object = {}): Promise<Pid> => kernel.os.call("clone", { pid, ...more });
+
+/** Does a step, which is counted, then reads messages until one says end. */
+const reader = (done: string[], name = "reader", mark = "v1") =>
+  program(
+    name,
+    async (input: { who: string }, ctx: RunContext) => {
+      const first = await ctx.step("first", () => {
+        done.push(input.who);
+        return done.length;
+      });
+      const read: unknown[] = [];
+      for (let at = 0; ; at++) {
+        const message = await ctx.receive(`letter${at}`);
+        read.push(message?.body);
+        if (message?.body === "end") return { first, read, mark };
+      }
+    },
+    { version: mark },
+  );
+
+describe("a twin", () => {
+  test("goes on from what its original had recorded, does none of it again, and lives its own life", async () => {
+    const done: string[] = [];
+    const pid = await kernel.os.spawn(reader(done), { input: { who: "one" }, ref: "order/7" });
+    await kernel.os.call("send", { to: pid, body: "before" });
+    await turn();
+    const twin = await clone(pid, { name: "twin" });
+    await turn();
+    await kernel.os.call("send", { to: twin, body: "end" });
+    await kernel.os.call("send", { to: pid, body: "after" });
+    await kernel.os.call("send", { to: pid, body: "end" });
+    expect((await kernel.os.wait(twin)).result).toMatchObject({ first: 1, read: ["before", "end"] });
+    expect((await kernel.os.wait(pid)).result).toMatchObject({ first: 1, read: ["before", "after", "end"] });
+    expect(done).toEqual(["one"]);
+    const [summary] = await kernel.os.ps({ pids: [twin], all: true });
+    expect(summary).toMatchObject({ ppid: 1, name: "twin", ref: "order/7", usage: { replayed: 2 } });
+  });
+
+  test("has the rights of its original and no more, and pays for itself", async () => {
+    const caller = program("asker", async (_input: unknown, ctx: RunContext) => {
+      await ctx.infer("first", "question");
+      await ctx.receive("go");
+      return (await ctx.infer("second", "question")).text;
+    });
+    const pid = await kernel.os.spawn(caller, {
+      budget: { modelCalls: 2 },
+      grants: ["model.infer:*", "self", "msg.*"],
+    });
+    await untilWaiting(pid);
+    await turn(60);
+    const twin = await clone(pid, { grants: ["proc.step", "model.infer:*", "msg.receive"] });
+    await turn();
+    const usage = async (of: Pid) => (await kernel.os.call("usage", { pid: of }))["modelCalls"];
+    expect(await usage(pid)).toMatchObject({ allocation: 2, used: 1 });
+    expect(await usage(twin)).toMatchObject({ allocation: 1, used: 0 });
+    expect(kernel.host.processes.get(twin)?.usage).toMatchObject({ modelCalls: 0, replayed: 1 });
+    const held = kernel.host.processes.get(twin)?.capability.layers.map(({ id }) => id);
+    expect(held).toEqual([String(pid), String(twin)]);
+    for (const of of [pid, twin]) await kernel.os.call("send", { to: of, body: "go" });
+    expect((await kernel.os.wait(twin)).result).toBe("answer");
+    expect((await kernel.os.wait(pid)).result).toBe("answer");
+  });
+
+  test("is refused of what leaves no journal, has ended, or is the owner's; a hook may veto it", async () => {
+    const { program: open, context } = openProgram();
+    const pid = await kernel.os.spawn(open, { durable: false });
+    await context;
+    await expect(clone(pid)).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(clone(1 as Pid)).rejects.toMatchObject({ code: "EINVAL" });
+    const over = await kernel.os.spawn(program("over", () => 1));
+    await kernel.os.wait(over);
+    await expect(clone(over)).rejects.toMatchObject({ code: "ESRCH" });
+    const lives = await kernel.os.spawn(reader([]), { input: { who: "x" } });
+    kernel.hook(
+      hookOn(["clone"], {
+        pre: () => {
+          throw new KernelError("EPERM", "there is one of it");
+        },
+      }),
+    );
+    await expect(clone(lives)).rejects.toThrow("there is one of it");
+  });
+
+  test("and a copy at a place of its program is made once, over restarts too", async () => {
+    const store = new LastingStore();
+    const objects = new MemoryObjectStore();
+    const splitter = program("splitter", async (_input: unknown, ctx: RunContext) => {
+      if ((await ctx.step("who", () => ctx.pid)) !== ctx.pid) return "twin";
+      const twin = await ctx.os.call("clone", { pid: ctx.pid, place: "twin" });
+      await ctx.receive("end");
+      return twin;
+    });
+    const first = await bootKernel({ store: store.life(), objects, programs: [splitter] });
+    const pid = await first.os.spawn(splitter);
+    await untilWaiting(pid, first);
+    const next = await bootKernel({ store: store.life(), objects, programs: [splitter] });
+    await next.os.resume(pid);
+    await untilWaiting(pid, next);
+    await next.os.call("send", { to: pid, body: "go" });
+    const { result } = await next.os.wait(pid);
+    expect(
+      (await next.os.ps({ all: true, name: "splitter" })).map((one) => one.pid).toSorted((one, two) => one - two),
+    ).toEqual([pid, result]);
+    await next.close();
+  });
+});
+
+describe("another program", () => {
+  test("takes over where no call is under way, under the same pid, and goes on from the journal", async () => {
+    const seen: string[] = [];
+    const version = (mark: string, text: string) =>
+      program(
+        "worker",
+        async (_input: unknown, ctx: RunContext) => {
+          seen.push(mark);
+          const answer = await ctx.infer("ask", "question");
+          await ctx.receive("go");
+          return `${text} ${answer.text}`;
+        },
+        { version: mark },
+      );
+    const pid = await kernel.os.spawn(version("v1", "old"));
+    await untilWaiting(pid);
+    const end = kernel.os.wait(pid);
+    const { usage, identity } = kernel.host.processes.get(pid) ?? {};
+    const before = [usage?.modelCalls, identity?.program.revision];
+    await (async () => kernel.os.call("upgrade", { pid, program: version("v2", "new") }))();
+    expect(before).toEqual([0, version("v1", "").revision]);
+    expect(kernel.host.processes.get(pid)?.identity.program.revision).toBe(version("v2", "").revision);
+    await untilWaiting(pid);
+    await kernel.os.call("send", { to: pid, body: "go" });
+    expect((await end).result).toBe("new answer");
+    expect(seen).toEqual(["v1", "v2"]);
+    const calls = await kernel.os.call("ledger", { by: ["pid"] });
+    expect(calls).toMatchObject([{ entries: 1, used: { modelCalls: 1 } }]);
+  });
+
+  test("waits only so long for calls, and leaves the process as it was; a stopped one stays stopped", async () => {
+    const pid = await kernel.os.spawn(
+      program("busy", async (_input: unknown, ctx: RunContext) => (await ctx.infer("ask", "question")).text),
+    );
+    await untilWaiting(pid);
+    await expect(
+      (async () => kernel.os.call("upgrade", { pid, program: reader([]), waitMs: 5 }))(),
+    ).rejects.toMatchObject({
+      code: "EBUSY",
+    });
+    expect((await kernel.os.wait(pid)).result).toBe("answer");
+    const stopped = await kernel.os.spawn(reader([]), { input: { who: "x" } });
+    await untilWaiting(stopped);
+    await kernel.os.kill(stopped, "STOP");
+    await (async () => kernel.os.call("upgrade", { pid: stopped, program: reader([], "reader", "v2") }))();
+    expect(kernel.host.processes.get(stopped)?.state.name).toBe("stopped");
+    await kernel.os.kill(stopped, "CONT");
+    await kernel.os.call("send", { to: stopped, body: "end" });
+    expect((await kernel.os.wait(stopped)).result).toMatchObject({ first: 1, mark: "v2" });
+  });
+
+  test("is what a restart and the next host run", async () => {
+    const store = new LastingStore();
+    const objects = new MemoryObjectStore();
+    const [one, two] = [reader([], "one", "v1"), reader([], "two", "v2")];
+    const first = await bootKernel({ store: store.life(), objects, programs: [one, two] });
+    const pid = await first.os.spawn("one", { input: { who: "x" } });
+    await untilWaiting(pid, first);
+    await (async () => first.os.call("upgrade", { pid, program: "two" }))();
+    const next = await bootKernel({ store: store.life(), objects, programs: [one, two] });
+    await next.os.resume(pid);
+    await untilWaiting(pid, next);
+    await next.os.call("send", { to: pid, body: "end" });
+    expect((await next.os.wait(pid)).result).toMatchObject({ first: 1, mark: "v2" });
+    await next.close();
+  });
+});
+
+describe("a process that is specialized", () => {
+  test("has fewer rights at once, with what is below it, and never a higher tier", async () => {
+    const { program: open, context } = openProgram();
+    const pid = await kernel.os.spawn(open);
+    const { os } = await context;
+    const inner = openProgram();
+    await os.spawn(inner.program);
+    const below = (await inner.context).os;
+    await kernel.os.fs.writeFile("/srv/x", "1");
+    await (async () =>
+      kernel.os.call("specialize", { pid, grants: ["fs.read:/home/**", "self"], tier: "tactical", ref: "order/9" }))();
+    for (const one of [os, below]) await expect(one.fs.readText("/srv/x")).rejects.toMatchObject({ code: "EACCES" });
+    expect((await kernel.os.ps({ pids: [pid] }))[0]).toMatchObject({ ref: "order/9" });
+    await expect((async () => kernel.os.call("specialize", { pid, tier: "strategic" }))()).rejects.toMatchObject({
+      code: "EPERM",
+    });
+  });
+});
+
+describe("a process that goes into another", () => {
+  test("leaves it its messages and the rest of its budget, and narrows it", async () => {
+    const { program: open, context } = openProgram();
+    const from = await kernel.os.spawn(open, {
+      budget: { modelCalls: 5, toolCalls: 3 },
+      grants: ["self", "msg.*", "fs.read:/home/**"],
+    });
+    const into = await kernel.os.spawn(reader([]), {
+      input: { who: "into" },
+      budget: { modelCalls: 2 },
+      grants: ["self", "msg.*", "fs.read:/**"],
+    });
+    await context;
+    await untilWaiting(into);
+    await kernel.os.call("send", { to: from, body: "first" });
+    await kernel.os.call("send", { to: from, body: "end" });
+    await (async () => kernel.os.call("merge", { pid: from, into }))();
+    expect(await kernel.os.wait(from)).toMatchObject({ code: 0, result: { merged: into } });
+    expect((await kernel.os.call("usage", { pid: into }))["modelCalls"]).toMatchObject({ allocation: 7, used: 0 });
+    expect((await kernel.os.wait(into)).result).toMatchObject({ read: ["first", "end"] });
+    expect((await kernel.os.call("checkStore", {})).problems).toEqual([]);
+  });
+
+  test("keeps the rights that both had; a process cannot take in its ancestor or itself", async () => {
+    await kernel.os.fs.writeFile("/srv/x", "1");
+    await kernel.os.fs.writeFile("/home/y", "1");
+    const one = openProgram();
+    const into = await kernel.os.spawn(one.program, { grants: ["self", "proc.*", "kernel.module:*", "fs.read:/**"] });
+    const { os } = await one.context;
+    const two = openProgram();
+    const below = await os.spawn(two.program);
+    await expect((async () => kernel.os.call("merge", { pid: into, into: below }))()).rejects.toMatchObject({
+      code: "EINVAL",
+    });
+    await expect((async () => kernel.os.call("merge", { pid: into, into }))()).rejects.toMatchObject({
+      code: "EINVAL",
+    });
+    const narrow = await kernel.os.spawn(openProgram().program, { grants: ["self", "proc.*", "fs.read:/home/**"] });
+    await (async () => kernel.os.call("merge", { pid: narrow, into }))();
+    expect(await os.fs.readText("/home/y")).toBe("1");
+    await expect(os.fs.readText("/srv/x")).rejects.toMatchObject({ code: "EACCES" });
+  });
+});
