@@ -146,6 +146,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
         async (mounts, module) => folders?.mount(mounts, module),
         secrets.environment,
         () => kernel?.host.id ?? "",
+        dir,
       ),
       user: options.user ?? userInfo().username,
       signer: keys,
@@ -255,11 +256,11 @@ async function openStores(dir: string | undefined): Promise<Stores> {
 const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
 
 /** What is enforced on child processes on this machine. */
-export const childConfinement = async (): Promise<{ readonly diesWithHost: boolean; readonly network: string }> =>
+export const childConfinement = async (): Promise<{ readonly diesWithHost: boolean; readonly canConfine: boolean }> =>
   (await import("@ergos/drivers/runtime-process")).processConfinement();
 
 /** A program in a thread, or in a process of the machine, whose driver is loaded with the first. */
-async function guestProgram(source: ProgramSource, owner: string): Promise<Program> {
+async function guestProgram(source: ProgramSource, owner: string, dir: string | undefined): Promise<Program> {
   const file = source.module ?? "";
   if ((source.runtime !== "process" && source.runtime !== "worker") || isManifestFile(file))
     throw new KernelError(
@@ -275,7 +276,10 @@ async function guestProgram(source: ProgramSource, owner: string): Promise<Progr
     return createWorkerRuntime({ ...own, bootstrap })(named, contentOf(file));
   }
   const { createProcessRuntime } = await import("@ergos/drivers/runtime-process");
-  return createProcessRuntime({ ...own, bootstrap: [bootstrap], owner })(named, contentOf(file));
+  return createProcessRuntime({ ...own, bootstrap: [bootstrap], owner, hidden: dir === undefined ? [] : [dir] })(
+    named,
+    contentOf(file),
+  );
 }
 
 /** Loads a program, and mounts what it asks for with the input of the process. */
@@ -283,9 +287,12 @@ function moduleLoader(
   mount: (mounts: readonly MountSpec[], module: string) => Promise<void>,
   environment: Environment,
   owner: () => string,
+  dir: string | undefined,
 ): ProgramLoader {
   return async (source, input) => {
-    if (source.runtime !== undefined && source.runtime !== "inline") return guestProgram(source, owner());
+    if (source.confined === true && source.runtime !== "process")
+      throw new KernelError("EINVAL", `only a process of the machine is confined, found ${source.runtime ?? "inline"}`);
+    if (source.runtime !== undefined && source.runtime !== "inline") return guestProgram(source, owner(), dir);
     const { program, mounts } = await loadProgram(source, environment);
     await mount(mounts(input), source.module ?? "");
     return program;

@@ -23,6 +23,8 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   resume: { pid: 1 },
   sleep: { pid: 2 },
   wake: { pid: 2 },
+  connect: { url: "http://example.com/" },
+  transfer: { url: "http://example.com/", bytes: 1 },
   clone: { pid: 2 },
   upgrade: { pid: 2, program: "x" },
   specialize: { pid: 2 },

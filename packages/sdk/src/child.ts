@@ -19,6 +19,7 @@ import {
 import { type Transport, WireClient } from "@ergos/protocol";
 import { toProgram } from "@ergos/services";
 import { platform } from "./platform.ts";
+import { forwardPort } from "./proxy.ts";
 
 const CHANNEL = 3;
 const DEFAULT_BEAT_MS = 5000;
@@ -37,6 +38,9 @@ export async function runChild(): Promise<never> {
   const beat = async (): Promise<void> => os.call("beat", {});
   const beatMs = Number(process.env["ERGOS_BEAT_MS"] ?? DEFAULT_BEAT_MS);
   setInterval(() => void beat().catch(() => undefined), beatMs).unref();
+  const { ERGOS_PROXY: proxy } = process.env;
+  // A confined child has no other way out; its environment names the port.
+  if (proxy !== undefined) await forwardPort(Number(new URL(process.env["HTTP_PROXY"] ?? "").port), proxy);
   const outcome = await outcomeOf(os, stop);
   // What was printed is on its way before the end is told.
   for (const stream of [process.stdout, process.stderr])

@@ -117,7 +117,7 @@ async function checkModels(os: Os | undefined): Promise<Finding[]> {
 }
 
 function checkPrograms(): Finding[] {
-  return ["bwrap", "git"].map((name) => {
+  return ["git"].map((name) => {
     const path = (process.env["PATH"] ?? "")
       .split(delimiter)
       .map((folder) => join(folder, name))
@@ -128,7 +128,7 @@ function checkPrograms(): Finding[] {
 
 /** What holds for the code that runs here, resource by resource. */
 async function enforcement(): Promise<Finding[]> {
-  const { diesWithHost, network } = await childConfinement();
+  const { diesWithHost, canConfine } = await childConfinement();
   const end = diesWithHost
     ? "ended with their host"
     : "ended with their host by their socket alone, as setpriv is missing";
@@ -145,7 +145,16 @@ async function enforcement(): Promise<Finding[]> {
       "worker threads",
       "their heap (memoryMb, 512 unless given), and an end to what blocks; no wall: they are code of this process too",
     ],
-    ["child processes", `their heap (memoryMb), an end to what blocks, and they are ${end}; network ${network}`],
+    [
+      "child processes",
+      `their heap (memoryMb), an end to what blocks, and they are ${end}; files and network are not confined`,
+    ],
+    [
+      "confined child processes",
+      canConfine
+        ? "no network but a proxy that asks their rights and charges bytes; of the machine only what they run on, read-only (bubblewrap)"
+        : "none: bubblewrap is not installed, or this machine does not let it work; `--confined` is refused",
+    ],
   ];
   return rows.map(([name, detail]) => ({ name: `enforces ${name}`, ok: true, detail }));
 }

@@ -43,7 +43,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--restart POLICY] [--ref REF] [--view DIRECTORY]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--view DIRECTORY]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -64,6 +64,7 @@ export const runCommand: Command = {
     cap: { type: "string", multiple: true },
     group: { type: "string" },
     runtime: { type: "string" },
+    confined: { type: "boolean" },
     restart: { type: "string" },
     ref: { type: "string" },
     view: { type: "string" },
@@ -71,11 +72,13 @@ export const runCommand: Command = {
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
     const pipeline = textOption(invocation, "pipeline");
-    const runtime = textOption(invocation, "runtime") ?? "inline";
+    const isConfined = isSet(invocation, "confined");
+    const runtime = textOption(invocation, "runtime") ?? (isConfined ? "process" : "inline");
     if (!isRuntime(runtime)) throw new UsageError(`--runtime is one of ${RUNTIMES.join(", ")}, found ${runtime}`);
     const source: ProgramSource = {
       module: file,
       ...(runtime === "inline" ? {} : { runtime }),
+      ...(isConfined ? { confined: true } : {}),
       cwd: process.cwd(),
       ...(pipeline === undefined ? {} : { export: pipeline }),
     };

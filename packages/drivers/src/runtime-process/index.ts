@@ -6,6 +6,8 @@
 //     when the process is over. When the host dies the kernel of the machine kills it (where `setpriv` is installed),
 //     else the end of the socket does; what it left behind the next host of the same data finds by the mark.
 // C3  What it prints becomes lines of the process's log, up to a bound; a flood blocks the child, not the host.
+// C5  A confined child runs in namespaces of its own, with no network but the proxy of its process; where the machine
+//     cannot do that it does not run.
 // C4  A child that does not greet in time, or is not heard of for three beats, is ended.
 
 import { type ChildProcess, spawn } from "node:child_process";
@@ -14,7 +16,11 @@ import { accessSync, constants, readFileSync, readdirSync } from "node:fs";
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
+import { PROXY_PORT, PROXY_SOCKET, findBubblewrap, sandboxArguments } from "./sandbox.ts";
+import { openProxy } from "./proxy.ts";
 import { Guest, type GuestOptions, type Vessel, failed, lastWords } from "@ergos/protocol";
+
+export { findBubblewrap } from "./sandbox.ts";
 
 export interface ProcessRuntimeOptions extends GuestOptions {
   /** Node's arguments and the module that greets the host and runs the program (`@ergos/sdk/child`). */
@@ -23,6 +29,8 @@ export interface ProcessRuntimeOptions extends GuestOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Names the host's data: part of the mark that children carry. */
   readonly owner: string;
+  /** Folders that no confined child sees: the data of the host. */
+  readonly hidden?: readonly string[];
 }
 
 /** Descriptor of the socket in the child. */
@@ -40,8 +48,8 @@ const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => {
 });
 
 /** What is enforced on children here, for `doctor` and people. */
-export function processConfinement(): { readonly diesWithHost: boolean; readonly network: string } {
-  return { diesWithHost: SETPRIV !== undefined, network: "not confined: a child can reach the network beside fetch" };
+export function processConfinement(): { readonly diesWithHost: boolean; readonly canConfine: boolean } {
+  return { diesWithHost: SETPRIV !== undefined, canConfine: findBubblewrap() !== undefined };
 }
 
 /** Makes programs of modules that run in processes of their own. */
@@ -54,24 +62,77 @@ export function createProcessRuntime(
     kind: "function",
     source: { ...source, runtime: "process" },
     graceMs: options.graceMs ?? 5000,
-    run: (context) => new Guest(context, launch(context, options), options).run(),
+    run: async (context) => {
+      if (source.confined !== true) return new Guest(context, launch(context, options), options).run();
+      const { wrap, close } = await confine(context, options, source.module ?? "");
+      try {
+        return await new Guest(context, launch(context, options, wrap), options).run();
+      } finally {
+        close();
+      }
+    },
   });
 }
 
+/** What stands around the command of a confined child, and its environment there. */
+interface Wrap {
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/**
+ * Opens the way out of a confined child, and makes what it runs in.
+ * @throws {ENOTSUP} this machine confines nothing
+ */
+async function confine(
+  { os, pid }: ProcessContext,
+  { bootstrap, hidden = [] }: ProcessRuntimeOptions,
+  module: string,
+): Promise<{ readonly wrap: Wrap; readonly close: () => void }> {
+  const bubblewrap = findBubblewrap();
+  if (bubblewrap === undefined)
+    throw new KernelError(
+      "ENOTSUP",
+      "a confined process needs bubblewrap, and a machine that lets it work; install the package `bubblewrap`, or run it unconfined",
+      { pid },
+    );
+  const proxy = await openProxy(os);
+  const address = `http://127.0.0.1:${PROXY_PORT}`;
+  const names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+  const environment = {
+    ...Object.fromEntries(names.map((name) => [name, address])),
+    NODE_USE_ENV_PROXY: "1",
+    ERGOS_PROXY: PROXY_SOCKET,
+    HOME: "/tmp",
+    TMPDIR: "/tmp",
+  };
+  try {
+    const modules = [...bootstrap.filter((argument) => argument.startsWith("/")), module];
+    const command = [bubblewrap, ...sandboxArguments({ modules, hidden, proxyFolder: proxy.folder })];
+    return { wrap: { command, environment }, close: () => proxy.close() };
+  } catch (error) {
+    proxy.close();
+    throw error;
+  }
+}
+
 /** Starts a child of the machine for a process. */
-function launch(context: ProcessContext, options: ProcessRuntimeOptions): Vessel {
+function launch(context: ProcessContext, options: ProcessRuntimeOptions, wrap?: Wrap): Vessel {
   // Of this life of the process: the next has its own.
   const mark = `${options.owner}/${context.pid}/${randomUUID()}`;
   const memoryMb = context.limits?.memoryMb;
   const node = [...(memoryMb === undefined ? [] : [`--max-old-space-size=${memoryMb}`]), ...options.bootstrap];
-  const wrapped = ["--pdeathsig", "KILL", "--", process.execPath, ...node];
-  const [command, args] = SETPRIV === undefined ? [process.execPath, node] : [SETPRIV, wrapped];
-  const { beatMs = 5000, environment = {} } = options;
+  const { beatMs = 5000 } = options;
+  const environment = { ...options.environment, ...wrap?.environment, ERGOS_BEAT_MS: String(beatMs), [MARK]: mark };
+  // What confines begins without an environment, so that nothing of the host's is there.
+  const confined = (wrap?.command ?? []).length === 0 ? [] : [...(wrap?.command ?? []), ...setenv(environment), "--"];
+  const plain = [...confined, process.execPath, ...node];
+  const [command = "", ...args] = SETPRIV === undefined ? plain : [SETPRIV, "--pdeathsig", "KILL", "--", ...plain];
   const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
     // A group of its own, which can be killed with all that it has started.
     detached: true,
-    env: { ...environment, ERGOS_BEAT_MS: String(beatMs), [MARK]: mark },
+    env: environment,
   });
   return {
     what: "child",
@@ -97,6 +158,9 @@ function launch(context: ProcessContext, options: ProcessRuntimeOptions): Vessel
     },
   };
 }
+
+const setenv = (environment: Readonly<Record<string, string>>): readonly string[] =>
+  Object.entries(environment).flatMap(([name, value]) => ["--setenv", name, value]);
 
 function channelOf(child: ChildProcess): Vessel["channel"] {
   // A pipe beyond the standard three is a socket pair, open both ways; a child that did not start has none.

@@ -19,6 +19,11 @@ export interface ProgramSource {
   readonly name?: string;
   /** Where it runs (default `inline`, in the host): `worker`, a thread of its own; `process`, a process of the machine. */
   readonly runtime?: Runtime;
+  /**
+   * A process of the machine that sees only what it needs to run, read-only, and has no network but a proxy that asks
+   * its rights; where the machine cannot do that it does not start.
+   */
+  readonly confined?: boolean;
   /** Working directory of whoever spawned it: relative paths in its input mean the same after a restart. */
   readonly cwd?: string;
 }

@@ -23,6 +23,10 @@ export interface ProcessSummary {
   readonly code?: number;
   readonly signal?: string;
   readonly error?: ErrorRecord;
+  /** Where it runs, if not in the host. */
+  readonly runtime?: string;
+  /** It sees only what it needs to run, and has no network but a proxy that asks its rights. */
+  readonly confined?: boolean;
   /** What it is about. */
   readonly ref?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
@@ -39,6 +43,7 @@ export interface ProcessSummary {
 
 export function summarise(process: Process): ProcessSummary {
   const { identity, state } = process;
+  const { source } = identity.program;
   const exit = state.name === "zombie" ? state.exit : undefined;
   const error = state.name === "quarantined" ? state.error : exit?.error;
   return {
@@ -57,6 +62,8 @@ export function summarise(process: Process): ProcessSummary {
     ...(exit === undefined ? {} : { code: exit.code }),
     ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
     ...(error === undefined ? {} : { error }),
+    ...(source?.runtime === undefined || source.runtime === "inline" ? {} : { runtime: source.runtime }),
+    ...(source?.confined === true ? { confined: true } : {}),
     ...(identity.ref === undefined ? {} : { ref: identity.ref }),
     ...(identity.cause === undefined ? {} : { cause: identity.cause }),
     ...(Object.keys(process.faults).length === 0 ? {} : { faults: process.faults }),

@@ -175,9 +175,10 @@ export function programAgain(host: Host, process: Process): Promise<Program> {
 }
 
 /** Whether it is the module whose code the caller is, in a runtime that confines it as much. */
-function isOwnModule({ identity }: Process, { module, runtime = "inline" }: ProgramSource): boolean {
+function isOwnModule({ identity }: Process, { module, runtime = "inline", confined }: ProgramSource): boolean {
   const own = identity.program.source;
   const around = own?.runtime ?? "inline";
+  if (own?.confined === true && confined !== true) return false;
   return own?.module !== undefined && own.module === module && (around === "inline" || around === runtime);
 }
 
@@ -225,6 +226,7 @@ const SOURCE = {
     export: text,
     name: text,
     runtime: { type: "string", enum: RUNTIMES },
+    confined: flag,
     cwd: text,
   },
   additionalProperties: false,

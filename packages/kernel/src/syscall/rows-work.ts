@@ -14,6 +14,7 @@ import { type InferCall, infer } from "./infer.ts";
 import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
 import { anything, args, flag, integer, place, row, text } from "./row.ts";
+import { usageAppend } from "./spend.ts";
 
 export interface Placed {
   /** Path of the step in its program, unique in the process. */
@@ -179,6 +180,29 @@ export const WORK_ROWS = {
     target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
     audited: ({ place: at, method, url }) => ({ place: at, method: method ?? "GET", url }),
     handle: (host, caller, a, _target, draft) => fetchUrl(host, caller, a, draft),
+  }),
+  connect: row<{ readonly url: string }, void>({
+    right: "net.connect",
+    kind: "mutation",
+    summary: "asks whether a connection to a host may be made, for the proxy of a confined process",
+    schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 } }, ["url"]),
+    target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    audited: () => ({}),
+    handle: () => undefined,
+  }),
+  transfer: row<{ readonly url: string; readonly bytes: number }, Promise<void>>({
+    right: "net.connect",
+    kind: "mutation",
+    // Its connection is recorded, and each piece is in the ledger.
+    audit: "none",
+    summary: "charges bytes of a connection, before they go on",
+    schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 }, bytes: integer }, ["url", "bytes"]),
+    target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    spends: ({ bytes }) => ({ netBytes: bytes }),
+    handle: async (host, caller, { bytes }, { resource }) => {
+      const entry = { place: `proxy ${resource}`, tool: "fetch", used: { netBytes: bytes } };
+      await host.committer.commit({ appends: [usageAppend(host, caller, entry)] });
+    },
   }),
   now: row<Placed, Promise<number>>({
     right: "proc.step",

@@ -1,0 +1,170 @@
+// Confined children: what they see of the machine, and that their only way out asks their rights and pays.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { type Server, createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { findBubblewrap, findStrays } from "@ergos/drivers/runtime-process";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
+
+const directory = useDirectory();
+let cwd: string;
+let server: Server;
+let port: number;
+const asked: string[] = [];
+
+describe.skipIf(findBubblewrap() === undefined)("a confined child (needs the Debian package bubblewrap)", () => {
+  beforeEach(async () => {
+    cwd = directory.path;
+    asked.length = 0;
+    mkdirSync(join(cwd, "project"));
+    server = createServer((request, response) => {
+      asked.push(`${request.method ?? ""} ${request.url ?? ""}`);
+      response.end("x".repeat(request.url === "/large" ? 100_000 : 10));
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    ({ port } = server.address() as AddressInfo);
+  });
+  afterEach(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, "close");
+  });
+
+  const run = async (code: string, ...more: readonly string[]) => {
+    writeFileSync(join(cwd, "project", "agent.mjs"), code);
+    const child = spawn(process.execPath, [BIN, "run", "project/agent.mjs", "--confined", "--json", ...more], {
+      cwd,
+      env: environment({ SECRET_OF_HOST: "planted" }),
+    });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (part: Buffer) => (stdout += part.toString()));
+    child.stderr.on("data", (part: Buffer) => (stderr += part.toString()));
+    const [status] = (await once(child, "close")) as [number];
+    return { status, answer: JSON.parse(stdout.trim().split("\n").at(-1) ?? "{}") as Record<string, unknown>, stderr };
+  };
+
+  test("sees its project and what it runs on, read-only, and nothing else of the machine", async () => {
+    writeFileSync(join(cwd, "project", "package.json"), '{"type":"module"}');
+    writeFileSync(join(cwd, "project", ".env"), "KEY=planted");
+    writeFileSync(join(cwd, "outside"), "planted");
+    const { answer, stderr } = await run(
+      `import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+const attempt = (work) => { try { return work(); } catch (error) { return error.code; } };
+export default async (input, { os }) => {
+  writeFileSync("/tmp/mine", "1");
+  return {
+    own: attempt(() => readFileSync(new URL("./agent.mjs", import.meta.url), "utf8").length > 100),
+    env: attempt(() => readFileSync(new URL("./.env", import.meta.url), "utf8")),
+    write: attempt(() => writeFileSync(new URL("./new", import.meta.url), "1")),
+    outside: existsSync(${JSON.stringify(join(cwd, "outside"))}),
+    data: attempt(() => readdirSync(${JSON.stringify(join(cwd, ".ergos"))})),
+    home: existsSync(${JSON.stringify(join(homedir(), ".bashrc"))}) || existsSync(${JSON.stringify(join(homedir(), ".npmrc"))}),
+    secret: process.env.SECRET_OF_HOST ?? null,
+    processes: readdirSync("/proc").filter((name) => /^\\d+$/.test(name)).length < 5,
+    file: await os.fs.writeFile("/srv/out", "by the child").then(() => os.fs.readText("/srv/out")),
+  };
+};`,
+    );
+    expect(stderr).toBe("");
+    expect(answer["result"]).toEqual({
+      own: true,
+      env: "EACCES",
+      write: "EROFS",
+      outside: false,
+      data: "ENOENT",
+      home: false,
+      secret: null,
+      processes: true,
+      file: "by the child",
+    });
+    expect(existsSync("/tmp/mine")).toBe(false);
+    const [summary] = JSON.parse(runErgos(["ps", "--all", "--json"], { cwd }).stdout) as Record<string, unknown>[];
+    expect(summary).toMatchObject({ runtime: "process", confined: true });
+  });
+
+  const CALLS = `import { connect } from "node:net";
+const direct = (port) => new Promise((resolve) => connect(port, "127.0.0.1").on("connect", () => resolve("through")).on("error", (error) => resolve(error.code)));
+const ask = async (url) => { try { const answer = await fetch(url); const text = await answer.text(); return answer.status + " " + text.length; } catch (error) { return String(error.cause?.code ?? error.cause?.message ?? error.message); } };
+export default async ({ port }) => {
+  const out = {};
+  out.direct = await direct(Number(port));
+  out.allowed = await ask("http://127.0.0.1:" + port + "/small");
+  out.denied = await ask("http://localhost:" + port + "/");
+  out.large = await ask("http://127.0.0.1:" + port + "/large");
+  return out;
+};`;
+
+  test("reaches by its proxy what its rights name, and pays for each byte", async () => {
+    const { answer } = await run(
+      CALLS,
+      "--input",
+      `port=${port}`,
+      "--cap",
+      `net.connect:127.0.0.1:${port}`,
+      "--cap",
+      "self",
+    );
+    expect(answer["result"]).toMatchObject({ direct: "ECONNREFUSED", allowed: "200 10", large: "200 100000" });
+    expect((answer["result"] as { denied: string }).denied).not.toContain("200");
+    expect(asked).toEqual(["GET /small", "GET /large"]);
+    const usage = JSON.parse(runErgos(["usage", "--by", "tool", "--json"], { cwd }).stdout) as {
+      used: { netBytes: number };
+    }[];
+    // With the headers, both ways.
+    expect(usage[0]?.used.netBytes).toBeGreaterThan(100_010);
+    expect(usage[0]?.used.netBytes).toBeLessThan(102_000);
+    const log = runErgos(["audit", "log", "--json"], { cwd }).stdout;
+    expect(log).toContain('"call":"connect"');
+  });
+
+  test("gets no byte beyond its budget", async () => {
+    const { answer } = await run(CALLS, "--input", `port=${port}`, "--limit", "netBytes=1000");
+    const result = answer["result"] as { allowed: string; large: string };
+    expect(result.allowed).toBe("200 10");
+    expect(result.large).not.toContain("200 100000");
+    const usage = JSON.parse(runErgos(["usage", "--by", "pid", "--json"], { cwd }).stdout) as {
+      used: { netBytes: number };
+    }[];
+    expect(usage[0]?.used.netBytes ?? 0).toBeLessThanOrEqual(1000);
+  });
+
+  test("leaves nothing behind, also what has left its group", async () => {
+    const { answer } = await run(
+      `import { spawn } from "node:child_process";
+export default async () => { spawn("sleep", ["60"], { detached: true, stdio: "ignore" }).unref(); return "done"; };`,
+    );
+    expect(answer["result"]).toBe("done");
+    expect(findStrays("")).toEqual([]);
+  });
+
+  test("cannot start a module of its own in the host", async () => {
+    const { answer } = await run(
+      `export default async (input, { os }) => {
+  const tries = [{ export: "inner" }, { export: "inner", confined: false }, { export: "inner", runtime: "inline", confined: false }, { export: "inner", runtime: "inline" }];
+  const out = [];
+  for (const program of tries) {
+    try { out.push((await os.wait(await os.spawn(program))).result); } catch (error) { out.push(error.code); }
+  }
+  return out;
+};
+export async function inner() { return process.env.HOME; }`,
+      "--cap",
+      "self",
+      "--cap",
+      "proc.*",
+    );
+    expect(answer["result"]).toEqual(["/tmp", "EACCES", "EACCES", "EACCES"]);
+  });
+});
+
+test("only a process of the machine is confined", () => {
+  writeFileSync(join(directory.path, "agent.mjs"), "export default () => 1;\n");
+  const refused = runErgos(["run", "agent.mjs", "--confined", "--runtime", "worker"], { cwd: directory.path });
+  expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining("EINVAL") as unknown });
+});
