@@ -153,6 +153,26 @@ describe("triggers", () => {
     expect(inputs).toHaveLength(1);
   });
 
+  test("that set each other off come to an end", async () => {
+    const seen: string[] = [];
+    const echo = (to: string) =>
+      program(`to-${to}`, async (_input: unknown, ctx: RunContext) => {
+        seen.push(to);
+        await ctx.publish("say", to);
+      });
+    const own = await bootKernel({ programs: [echo("ping"), echo("pong")] });
+    own.activate();
+    const failed: KernelEvent[] = [];
+    own.host.bus.observe({ names: ["trigger.failed"] }, (event) => failed.push(event));
+    await own.os.call("trigger", { topic: "ping", action: { spawn: { program: "to-pong" } } });
+    await own.os.call("trigger", { topic: "pong", action: { spawn: { program: "to-ping" } } });
+    await own.os.call("publish", { topic: "ping" });
+    await expect.poll(() => failed.length, { timeout: 10_000 }).toBe(1);
+    expect(seen).toHaveLength(32);
+    expect(failed[0]?.data["error"]).toMatchObject({ code: "ELOOP" });
+    await own.close();
+  });
+
   test("act as who made them, tell what fails, and end with it", async () => {
     const { program: open, context } = openProgram();
     const pid = await kernel.os.spawn(open, { grants: ["self", "trigger.*", "event.subscribe", "proc.spawn:note"] });

@@ -79,6 +79,8 @@ export const LIMITS = {
   /** Schedules and triggers of one host. */
   schedulesMax: 10_000,
   triggersMax: 1000,
+  /** Processes that triggers start because of each other, one behind the other. */
+  orderDepthMax: 32,
   /** Bytes of JSON that one publication, or the data of one entity, holds. */
   publicationBytesMax: 64 * KIB,
   /** Questions of one process that nobody has answered. */

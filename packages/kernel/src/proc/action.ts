@@ -12,12 +12,19 @@ export interface Along extends Pick<Batch, "checks" | "puts" | "deletes" | "appe
   readonly events?: readonly PendingEvent[];
 }
 
+/** On whose word the kernel does something: `cause` as `schedule 3`. */
+export interface Order {
+  readonly cause: string;
+  /** How many orders stand one behind the other, each given because of what the one before did. */
+  readonly depth: number;
+}
+
 /** Does something as a process, with what belongs into the same commit; gives the pid of what it has started. */
 export type Act = (
   process: Process,
   action: Action,
   along: (pid?: Pid) => Along,
-  cause: string,
+  order: Order,
 ) => Promise<Pid | undefined>;
 
 /** A commit with what goes along. */

@@ -209,12 +209,10 @@ export class EntityTable {
     if (action === undefined) await committer.commit(changes, [event], rider);
     else {
       const told = { type, id, from, to, data: merged };
-      await this.#parts.act(
-        process,
-        withTransition(action, told),
-        () => ({ ...changes, events: [event] }),
-        `entity ${type}/${id}`,
-      );
+      await this.#parts.act(process, withTransition(action, told), () => ({ ...changes, events: [event] }), {
+        cause: `entity ${type}/${id}`,
+        depth: (process.identity.depth ?? 0) + 1,
+      });
     }
     return next;
   }

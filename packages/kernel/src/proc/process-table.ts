@@ -294,6 +294,7 @@ export class ProcessTable {
       ...standing,
       restart,
       cause: options.cause,
+      depth: (options.depth ?? 0) > 0 ? options.depth : undefined,
       ref: options.ref,
       strategy: options.strategy,
       faults: options.faults,

@@ -90,6 +90,8 @@ export interface ProcessIdentity {
   readonly ref?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
+  /** How many such orders stand one behind the other, if any: triggers whose processes set each other off. */
+  readonly depth?: number;
   /** What becomes of each kind of failure. */
   readonly faults?: FaultPolicies;
   /** Where it sees copies of its own. */

@@ -274,7 +274,7 @@ export class ScheduleTable {
           if (this.#table.get(id) === undefined) throw cancelled(`schedule ${id} was ended`);
           return this.#table.changeOf(id, after(child));
         },
-        `schedule ${id}`,
+        { cause: `schedule ${id}`, depth: process.identity.depth ?? 0 },
       );
     } catch (error) {
       // A host that ends does nothing any more: the next one does what is due.

@@ -41,6 +41,8 @@ export interface SpawnOptions {
   readonly cause?: string | undefined;
   /** What it goes on from: rights, and records of outcomes, of another. */
   readonly twin?: { readonly capability: Capability; readonly past: readonly string[] } | undefined;
+  /** How many orders of the kernel stand behind it. */
+  readonly depth?: number | undefined;
   /** Goes along with that commit. */
   readonly rider?: Rider | undefined;
 }

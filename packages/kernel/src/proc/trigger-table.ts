@@ -4,6 +4,7 @@
 //     and whatever was recorded while no host acted is acted on when one does, as far back as events are kept.
 // X2  A trigger acts as the process that made it, with its rights of that moment, and ends with it.
 // X3  It does not act on what it has caused itself: what a process it started, or one below that, does.
+// X4  Those that set each other off come to an end: so many orders stand one behind the other, and no more (ELOOP).
 
 import type { EventBus } from "../ipc/event-bus.ts";
 import { EVENTS, type KernelEvent } from "../abi/event.ts";
@@ -256,6 +257,11 @@ export class TriggerTable {
     return false;
   }
 
+  /** Which order in a row an act on an event is (X4). */
+  async #depthOf({ pid }: KernelEvent): Promise<number> {
+    return ((await this.#parts.recall(pid))?.identity.depth ?? 0) + 1;
+  }
+
   /** Acts on one event; whether the trigger goes on. */
   async #act(trigger: Trigger, event: KernelEvent, at: Pick<Trigger, "after" | "done">): Promise<boolean> {
     const { family, committer } = this.#parts;
@@ -283,12 +289,10 @@ export class TriggerTable {
     const data = { id, topic: topicOf(event), action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
     let next: Trigger;
     try {
-      const started = await this.#parts.act(
-        process,
-        withEvent(action, event),
-        (child) => along(after(child)),
-        causeOf(id),
-      );
+      const started = await this.#parts.act(process, withEvent(action, event), (child) => along(after(child)), {
+        cause: causeOf(id),
+        depth: await this.#depthOf(event),
+      });
       next = after(started);
       committer.publish({
         name: "trigger.fired",

@@ -1,9 +1,11 @@
 // Doing what a schedule or a trigger says, as the process that made it: by the same calls, so that rights, policy, budget and
 // audit are those of any call.
 
+import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
 import { assertValid } from "../base/schema.ts";
-import { type Action, type Along, merge } from "../proc/action.ts";
+import { type Action, type Along, type Order, merge } from "../proc/action.ts";
 import type { Letter } from "../proc/post-office.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -14,16 +16,23 @@ import { SYSCALLS } from "./table.ts";
 /**
  * Does something as a process. The changes that go along are in the commit of what it does.
  * @returns the pid of what it has started
+ * @throws {ELOOP} orders have caused each other too often
  */
 export async function act(
   host: Host,
   process: Process,
   { spawn, message, wake }: Action,
   along: (pid?: Pid) => Along,
-  cause: string,
+  { cause, depth }: Order,
 ): Promise<Pid | undefined> {
+  if (depth > LIMITS.orderDepthMax)
+    throw new KernelError(
+      "ELOOP",
+      `${cause} would be order number ${depth} in a row, each given because of what the one before did; let one of them leave out what another causes`,
+      { pid: process.pid },
+    );
   const os = host.osOf(process);
-  const order = { along, cause };
+  const order = { along, cause, depth };
   if (spawn !== undefined) {
     assertValid(SYSCALLS.spawn.schema, spawn, "what is started");
     // As just checked.

@@ -6,7 +6,7 @@ import type { Pid } from "../base/id.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
-import type { Along } from "../proc/action.ts";
+import type { Along, Order } from "../proc/action.ts";
 import type { Process } from "../proc/process.ts";
 import type { Located } from "../vfs/namespace.ts";
 import type { Need } from "./policy.ts";
@@ -59,9 +59,7 @@ export interface Ordered {
   readonly [ORDER]?: {
     /** What belongs into the commit of the call; of one that starts something, with its pid. */
     readonly along: (pid?: Pid) => Along;
-    /** Whose order it is, as `schedule 3`. */
-    readonly cause: string;
-  };
+  } & Order;
 }
 
 export interface AtPlace {

@@ -140,6 +140,7 @@ async function spawn(
     faults: a.faults,
     ref: a.ref,
     cause: order?.cause,
+    depth: order?.depth ?? caller.identity.depth,
     view: view?.view,
     along:
       view === undefined
