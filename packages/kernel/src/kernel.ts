@@ -76,6 +76,8 @@ export interface Login {
   /** Settles when all that was committed so far survives a loss of power; needs no right of its own. */
   readonly flush: () => Promise<void>;
   readonly leave: () => Promise<void>;
+  /** Aborts when whom it stands for is told to end. */
+  readonly signal: AbortSignal;
 }
 
 export interface KernelParts {
@@ -351,7 +353,8 @@ export class Kernel implements AsyncDisposable {
   async login(pass: string | undefined): Promise<Login> {
     const { audience, sessionAudience, seats, store } = this.host;
     const { process, identity, ended, leave } = await seats.take(pass, [audience, sessionAudience]);
-    return { os: this.osOf(process.pid), identity, ended, leave, flush: () => store.flush() };
+    const { pid, signal } = process;
+    return { os: this.osOf(pid), identity, ended, leave, signal, flush: () => store.flush() };
   }
 
   /** A pass of the owner's, for this life of the host alone; nothing without an authority over passes. */

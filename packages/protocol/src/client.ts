@@ -78,23 +78,43 @@ export class WireClient {
 
   call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
     // An AbortSignal stays here; a signal for a process is a name and an argument like any other.
-    const { bytes, ...rest } = args as { signal?: AbortSignal | string; bytes?: Uint8Array };
+    const { bytes, entries, ...rest } = args as {
+      signal?: AbortSignal | string;
+      bytes?: Uint8Array;
+      entries?: unknown;
+    };
+    const list = isByteList(entries) ? entries : undefined;
     const signal = typeof rest.signal === "object" ? rest.signal : undefined;
-    const plain: Record<string, unknown> = { ...rest };
+    const plain: Record<string, unknown> = {
+      ...rest,
+      ...(entries === undefined || list !== undefined ? {} : { entries }),
+    };
     if (signal !== undefined) delete plain["signal"];
     const id = this.#nextId++;
+    const { kind, isStream } = SYSCALLS[name] as { readonly kind: string; readonly isStream?: true };
+    if (signal?.aborted === true && isStream !== true) return Promise.reject(signal.reason);
     const answer = new Promise<unknown>((resolve, reject) => {
       if (this.#failure !== undefined) return reject(this.#failure);
       this.#pending.set(id, { resolve, reject });
-      const rid = SYSCALLS[name].kind === "mutation" ? { rid: this.#makeRequestId() } : {};
-      this.#send({ t: "call", id, name, args: plain, ...rid }, bytes);
+      const rid = kind === "mutation" ? { rid: this.#makeRequestId() } : {};
+      const cancel = signal === undefined || isStream === true ? {} : { cancel: true };
+      const lengths = list === undefined ? {} : { lengths: list.map(({ length }) => length) };
+      const raw = list === undefined ? bytes : concat(list);
+      this.#send({ t: "call", id, name, args: plain, ...rid, ...cancel, ...lengths }, raw);
     });
-    if (SYSCALLS[name].isStream !== true) return answer;
+    if (isStream !== true) return signal === undefined ? answer : this.#orCancelled(id, answer, signal);
     // Whoever never iterates has not asked to hear of a failure.
     answer.catch(() => undefined);
     if (signal?.aborted === true) this.#cancel(id);
     else signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
     return follow(answer, signal);
+  }
+
+  /** The host hears when the caller gives a call up; what became of it is its answer. */
+  #orCancelled(id: number, answer: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+    const cancel = (): void => this.#cancel(id);
+    signal.addEventListener("abort", cancel, { once: true });
+    return answer.finally(() => signal.removeEventListener("abort", cancel));
   }
 
   close(): void {
@@ -141,7 +161,11 @@ export class WireClient {
         );
         return pending.resolve(pending.stream);
       case "item":
-        return pending.stream?.push(message.value);
+        return pending.stream?.push(
+          message.hasBytes === true
+            ? { ...(message.value as object), bytes: bytes ?? new Uint8Array(0) }
+            : message.value,
+        );
       case "end":
         this.#pending.delete(message.id);
         return pending.stream?.end();
@@ -212,6 +236,19 @@ class RemoteStream {
       if (!this.#isOver) this.#cancel();
     }
   }
+}
+
+const isByteList = (value: unknown): value is readonly Uint8Array[] =>
+  Array.isArray(value) && value.length > 0 && value.every((one) => one instanceof Uint8Array);
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 async function* follow(

@@ -129,6 +129,7 @@ export class Guest {
           ended: NOBODY_LEAVES,
           flush: () => os.flush(),
           leave: () => Promise.resolve(),
+          signal: this.#context.signal,
         });
       },
       {

@@ -18,6 +18,10 @@ export type ClientMessage =
       readonly name: string;
       readonly args: Readonly<Record<string, unknown>>;
       readonly rid?: string;
+      /** The raw bytes are the list of byte strings `entries`, of these lengths, one behind the other. */
+      readonly lengths?: readonly number[];
+      /** The client may give the call up: it has a signal for it. */
+      readonly cancel?: boolean;
     }
   | { readonly t: "credit"; readonly id: number; readonly n: number }
   | { readonly t: "cancel"; readonly id: number };
@@ -33,7 +37,8 @@ export type HostMessage =
   | { readonly t: "error"; readonly id: number; readonly error: ErrorRecord }
   /** The call is a stream: items follow. */
   | { readonly t: "stream"; readonly id: number }
-  | { readonly t: "item"; readonly id: number; readonly value: unknown }
+  /** With `hasBytes` the raw bytes are its field `bytes`. */
+  | { readonly t: "item"; readonly id: number; readonly value: unknown; readonly hasBytes?: true }
   | { readonly t: "end"; readonly id: number }
   | { readonly t: "bye"; readonly error: ErrorRecord };
 
@@ -55,6 +60,8 @@ const CLIENT_SCHEMAS: Readonly<Record<ClientMessage["t"], Schema>> = {
       name: { type: "string", maxLength: 64 },
       args: { type: "object" },
       rid: { type: "string", maxLength: 128 },
+      cancel: { type: "boolean" },
+      lengths: { type: "array", items: { type: "integer", minimum: 0 } },
     },
     required: ["id", "name", "args"],
   },

@@ -6,6 +6,8 @@
 // W4  A mutation repeated with the same request id is answered with the first outcome, not done again.
 //     Calls that only wait (`wait`) are not counted: the call that ends them must get through.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
+// W7  A call that its client gives up hears so by its signal; its answer tells what became of it. That a client is gone
+//     gives nothing up: what it has asked for is recorded all the same.
 // W6  A client acts as whom its pass stands for; without one that is valid it gets no further than hello.
 
 import { hash } from "node:crypto";
@@ -16,7 +18,9 @@ import {
   SYSCALLS,
   type SyscallName,
   assertValid,
+  cancelled,
   isSyscallName,
+  linkSignal,
   toErrorRecord,
   toFd,
 } from "@ergos/kernel";
@@ -80,6 +84,8 @@ export class Session {
   readonly #hostVersion: string;
   readonly #reader = new FrameReader();
   readonly #streams = new Map<number, Stream>();
+  /** Calls under way that their client may give up. */
+  readonly #cancellable = new Map<number, AbortController>();
   #underWay = 0;
   readonly #answers = new Set<Promise<void>>();
   #isPaused = false;
@@ -155,6 +161,7 @@ export class Session {
       }
       case "cancel": {
         const stream = this.#streams.get(message.id);
+        this.#cancellable.get(message.id)?.abort(cancelled("the client has given the call up"));
         stream?.abort.abort();
         return stream?.wake?.();
       }
@@ -232,11 +239,19 @@ export class Session {
       throw new KernelError("ENOSYS", `this host has no call ${JSON.stringify(name)}; see /sys/syscalls`);
     const row = SYSCALLS[name];
     const takesBytes = row.schema.properties?.["bytes"] !== undefined;
-    const full = takesBytes ? { ...args, bytes: bytes ?? new Uint8Array(0) } : args;
+    const raw = bytes ?? new Uint8Array(0);
+    const full = {
+      ...args,
+      ...(takesBytes ? { bytes: raw } : {}),
+      ...(message.lengths === undefined ? {} : { entries: cut(raw, message.lengths) }),
+    };
     assertValid(row.schema, full, `the arguments of ${name}`);
     if (row.isStream === true) return this.#stream(id, name, full);
     // The schema has vouched for the arguments.
-    const call = async (): Promise<unknown> => this.#os.call(name, full as never);
+    const call =
+      message.cancel === true && row.schema.properties?.["signal"] === undefined
+        ? () => this.#callCancellable(id, name, full)
+        : async (): Promise<unknown> => this.#os.call(name, full as never);
     if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
     const value = await (row.kind === "mutation" && rid !== undefined
       ? this.#requests.once(this.#requestKey(rid, name, full), call)
@@ -244,7 +259,21 @@ export class Session {
     if (name === "open") this.#keepHandle(Number(value));
     await this.#seat?.flush();
     if (name === "close") this.#handles.delete(Number(args["fd"]));
-    this.#send({ t: "result", id, value });
+    if (value instanceof Uint8Array) this.#send({ t: "result", id, isBytes: true }, value);
+    else this.#send({ t: "result", id, value });
+  }
+
+  async #callCancellable(id: number, name: SyscallName, args: Readonly<Record<string, unknown>>): Promise<unknown> {
+    const controller = new AbortController();
+    const seat = this.#seat;
+    const unlink = seat === undefined ? undefined : linkSignal(seat.signal, controller);
+    this.#cancellable.set(id, controller);
+    try {
+      return await this.#os.call(name, { ...args, signal: controller.signal } as never);
+    } finally {
+      this.#cancellable.delete(id);
+      unlink?.();
+    }
   }
 
   /** What one client has asked is never answered to another, nor another question. */
@@ -301,7 +330,7 @@ export class Session {
         if (stream.abort.signal.aborted) break;
         stream.credit--;
         await this.#seat?.flush();
-        this.#send({ t: "item", id, value });
+        this.#sendItem(id, value);
       }
       this.#send({ t: "end", id });
     } catch (error) {
@@ -309,7 +338,22 @@ export class Session {
     }
   }
 
+  #sendItem(id: number, value: unknown): void {
+    if (typeof value !== "object" || value === null || !("bytes" in value) || !(value.bytes instanceof Uint8Array))
+      return this.#send({ t: "item", id, value });
+    const { bytes, ...rest } = value;
+    this.#send({ t: "item", id, value: rest, hasBytes: true }, bytes);
+  }
+
   #send(message: HostMessage, bytes?: Uint8Array): void {
     if (!this.#isClosed) this.#peer.write(encodeFrame(message, bytes));
   }
+}
+
+/** @throws {EPROTO} the lengths are not those of the bytes */
+function cut(bytes: Uint8Array, lengths: readonly number[]): readonly Uint8Array[] {
+  if (lengths.reduce((sum, length) => sum + length, 0) !== bytes.length)
+    throw protocolError(`${bytes.length} bytes for entries of other lengths`);
+  let at = 0;
+  return lengths.map((length) => bytes.subarray(at, (at += length)));
 }

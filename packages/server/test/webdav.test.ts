@@ -19,7 +19,8 @@ beforeEach(async () => {
       if (found === undefined) return Promise.reject(new TypeError("no such pass"));
       const { promise: ended } = Promise.withResolvers<void>();
       const more = { identity: pass, ended, flush: () => Promise.resolve(), leave: () => Promise.resolve() };
-      return Promise.resolve({ ...found, ...more });
+      const { signal } = new AbortController();
+      return Promise.resolve({ ...found, ...more, signal });
     },
   });
 });

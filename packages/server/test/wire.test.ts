@@ -129,6 +129,50 @@ describe("the control socket", () => {
     expect(await remote.wait(pid)).toMatchObject({ signal: "KILL" });
   });
 
+  test("pipes, streams and artifacts hold the bytes that were put in", async () => {
+    await remote.fs.makePipe("/srv/bytes", {});
+    for (const content of [new Uint8Array([0, 255, 7]), new Uint8Array(0), "text"])
+      await remote.fs.pipe("/srv/bytes").write(content);
+    await remote.fs.pipe("/srv/bytes").close();
+    const read = async (): Promise<readonly number[] | null> => {
+      const piece = await remote.fs.pipe("/srv/bytes").read();
+      return piece === null ? null : [...piece];
+    };
+    expect([await read(), await read(), await read(), await read()]).toEqual([
+      [0, 255, 7],
+      [],
+      [116, 101, 120, 116],
+      null,
+    ]);
+    await remote.fs.makeStream("/srv/entries", {});
+    await remote.call("streamAppend", {
+      path: "/srv/entries",
+      entries: [new Uint8Array([1, 2]), new Uint8Array(0), new Uint8Array([3])],
+    });
+    const seen: number[][] = [];
+    for await (const { bytes } of remote.fs.stream("/srv/entries").read()) seen.push([...bytes]);
+    expect(seen).toEqual([[1, 2], [], [3]]);
+  });
+
+  test("a call that its caller gives up ends in the host too, and takes nothing", async () => {
+    await remote.fs.makePipe("/srv/p", {});
+    const abort = new AbortController();
+    const waiting = remote.call("pipeRead", { path: "/srv/p", signal: abort.signal });
+    await new Promise((go) => setTimeout(go, 20));
+    abort.abort(new Error("enough"));
+    await expect(waiting).rejects.toMatchObject({ code: "ECANCELED" });
+    await remote.fs.pipe("/srv/p").write("kept");
+    expect(new TextDecoder().decode((await remote.fs.pipe("/srv/p").read()) ?? new Uint8Array())).toBe("kept");
+    // One that was given up before it was made is not made, and one that has ended is no matter any more.
+    await expect((async () => remote.call("pipeRead", { path: "/srv/p", signal: abort.signal }))()).rejects.toThrow(
+      "enough",
+    );
+    const done = new AbortController();
+    await remote.call("pipeWrite", { path: "/srv/p", bytes: new Uint8Array(1), signal: done.signal });
+    done.abort();
+    expect(await remote.fs.pipe("/srv/p").read()).toHaveLength(1);
+  });
+
   test("a watch streams, resumes, and ends when it is cancelled", async () => {
     for (let at = 0; at < 5; at++) await host.fs.writeFile(`/home/${at}`, "x");
     const seen: KernelEvent[] = [];
