@@ -200,6 +200,69 @@ describe("names", () => {
   });
 });
 
+describe("copies", () => {
+  const large = (size: number, seed = 1): Uint8Array => {
+    const bytes = Buffer.alloc(size);
+    for (let at = 0; at + 8 <= size; at += 4096) bytes.writeDoubleLE(at + seed, at);
+    return bytes;
+  };
+
+  test("share content with their original until one of both is written", async () => {
+    const content = large(3 * 1024 * 1024 + 5);
+    await kernel.os.fs.writeFile("/srv/a", content, { mime: "image/png" });
+    const stored = async (): Promise<number> => {
+      let count = 0;
+      for await (const _id of kernel.host.objects.list()) count++;
+      return count;
+    };
+    const before = await stored();
+    expect(await kernel.os.fs.copy("/srv/a", "/srv/d/b")).toMatchObject({ size: content.length });
+    await kernel.os.fs.writeFile("/srv/c", large(5 * 1024 * 1024, 7));
+    await kernel.os.fs.copy("/srv/a", "/srv/c");
+    expect(await stored()).toBe(before + 5);
+    expect((await kernel.os.fs.stat("/srv/d/b")).mime).toBe("image/png");
+    await kernel.os.fs.write("/srv/a", "changed", { offset: 10 });
+    for (const path of ["/srv/d/b", "/srv/c"]) expect(Buffer.compare(await kernel.os.fs.read(path), content)).toBe(0);
+    await kernel.os.fs.unlink("/srv/a");
+    await kernel.os.call("collect", {});
+    expect(Buffer.compare(await kernel.os.fs.read("/srv/c"), content)).toBe(0);
+    await kernel.os.fs.copy("/srv/c", "/srv/c");
+    expect((await kernel.os.fs.read("/srv/c")).length).toBe(content.length);
+    expect((await kernel.os.call("checkStore", {})).problems).toEqual([]);
+  });
+
+  test("are what the original was at one moment, whoever writes to it or to them meanwhile", async () => {
+    const texts = ["a".repeat(20_000), "b".repeat(50_000), "c".repeat(9)];
+    await kernel.os.fs.writeFile("/srv/a", texts[0] ?? "");
+    const writing = Promise.all(texts.map((text) => kernel.os.fs.writeFile("/srv/a", text)));
+    const copying = Promise.all(Array.from({ length: 20 }, (_, at) => kernel.os.fs.copy("/srv/a", `/srv/c${at % 3}`)));
+    await Promise.all([writing, copying]);
+    for (const at of [0, 1, 2]) expect(texts).toContain(await kernel.os.fs.readText(`/srv/c${at}`));
+  });
+
+  test("of files and pieces of any size need no more memory than a piece", async () => {
+    const piece = large(64 * 1024 * 1024);
+    for (let at = 0; at < 5; at++) await kernel.os.fs.append("/srv/big", piece, { create: "maybe" });
+    const { size } = await kernel.os.fs.stat("/srv/big");
+    expect(size).toBe(320 * 1024 * 1024);
+    await expect(kernel.os.fs.read("/srv/big")).rejects.toMatchObject({ code: "EFBIG" });
+    expect(await kernel.os.fs.copy("/srv/big", "/srv/copy")).toMatchObject({ size });
+    const range = { offset: 300 * 1024 * 1024, length: 8192 };
+    expect(await kernel.os.fs.read("/srv/copy", range)).toEqual(await kernel.os.fs.read("/srv/big", range));
+  });
+
+  test("are refused of what is no file, and to what is none", async () => {
+    await kernel.os.fs.mkdir("/srv/d");
+    await kernel.os.fs.writeFile("/srv/a", "1");
+    await expect(kernel.os.fs.copy("/srv/d", "/srv/x")).rejects.toMatchObject({ code: "EISDIR" });
+    await expect(kernel.os.fs.copy("/srv/a", "/srv/d")).rejects.toMatchObject({ code: "EISDIR" });
+    await expect(kernel.os.fs.copy("/srv/none", "/srv/x")).rejects.toMatchObject({ code: "ENOENT" });
+    await expect(kernel.os.fs.copy("/srv/a", "/proc/1/status")).rejects.toMatchObject({
+      code: expect.stringMatching(/ENOTSUP|EACCES|EROFS/) as unknown,
+    });
+  });
+});
+
 describe("races", () => {
   test("two directories cannot be moved below each other", async () => {
     await kernel.os.fs.writeFile("/a/fa", "x");

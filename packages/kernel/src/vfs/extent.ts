@@ -125,7 +125,7 @@ export async function writeExtents(
   merged.set(bytes, offset - start);
   if (behind > end)
     merged.set(await readExtents(extents, { offset: end, length: behind - end }, objects, platform), end - start);
-  const fresh = await store(start, merged, objects);
+  const fresh = await storeExtents(start, merged, objects);
   const freshOffsets = new Set(fresh.map((extent) => extent.offset));
   return {
     extents: [...extents.slice(0, first), ...fresh, ...extents.slice(last)],
@@ -134,7 +134,8 @@ export async function writeExtents(
   };
 }
 
-async function store(start: number, bytes: Uint8Array, objects: ObjectStore): Promise<Extent[]> {
+/** New extents of a piece of content. */
+export async function storeExtents(start: number, bytes: Uint8Array, objects: ObjectStore): Promise<readonly Extent[]> {
   if (bytes.length === 0) return [];
   if (bytes.length <= LIMITS.inlineBytesMax) return [{ offset: start, length: bytes.length, content: bytes }];
   const out: Extent[] = [];

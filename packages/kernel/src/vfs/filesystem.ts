@@ -5,7 +5,6 @@
 // F2  Moves of directories take turns in the zone.
 
 import type { Metastore } from "../abi/metastore.ts";
-import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { DirEntry, EntryType, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
@@ -13,7 +12,7 @@ import { INO_ROOT, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
-import { loadExtents, readExtents, writeExtents } from "./extent.ts";
+import { type Extent, loadExtents, readExtents, storeExtents, writeExtents } from "./extent.ts";
 import { InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
 import {
   type Attributes,
@@ -45,6 +44,14 @@ import { FlowTable } from "./flow-table.ts";
 
 type AttributeChange = Pick<Attributes, "mime" | "mode" | "extended"> & Partial<Pick<Attributes, "owner" | "modified">>;
 
+/** Bytes of content that pass by at a time. */
+const COPY_PIECE = 8 * 1024 * 1024;
+
+interface Content {
+  readonly extents: readonly Extent[];
+  readonly size: number;
+}
+
 export class FileSystem {
   /** Pipes and streams. */
   readonly flows: FlowTable;
@@ -53,7 +60,7 @@ export class FileSystem {
   readonly #pathLocks = new PathLocks();
   readonly namespace: Namespace;
   readonly #store: Metastore;
-  readonly #objects: ObjectStore;
+  readonly #objects: Blobs;
   readonly #platform: Platform;
   readonly #committer: Committer;
   readonly #inodes: InodeStore;
@@ -204,10 +211,8 @@ export class FileSystem {
     path: VfsPath,
   ): Promise<WriteResult> {
     return inTurn(inode, async () => {
-      if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
+      assertWritable(inode, path);
       const { attributes } = inode;
-      if (attributes.type !== "file")
-        throw attributes.type === "directory" ? isDirectory(path) : notPlain(attributes.type, path);
       if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
         throw new KernelError(
           "ESTALE",
@@ -240,9 +245,7 @@ export class FileSystem {
 
   truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
     return inTurn(inode, async () => {
-      if (inode.evicted || inode.attributes.type === "link") throw lostRace(path);
-      if (inode.attributes.type === "directory") throw isDirectory(path);
-      if (inode.attributes.type !== "file") throw notPlain(inode.attributes.type, path);
+      assertWritable(inode, path);
       const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
       const old = inode.attributes.size;
       // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
@@ -361,14 +364,89 @@ export class FileSystem {
     return turn;
   }
 
-  async copy(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
-    const size = (await this.stat(from)).size;
-    if (size !== undefined && size > LIMITS.ioBytesMax) {
-      throw new KernelError("EFBIG", `files above ${LIMITS.ioBytesMax} bytes are copied in parts: read and append`, {
-        path: from.path,
+  /** Content is shared where both are files of the zone; of another tree it passes by in pieces. One commit makes it seen. */
+  copy(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
+    if (to.kind === "foreign" || to.kind === "virtual") return this.#copyOut(from, to, writer);
+    return this.#retry(to, writer.pid, async (now) => {
+      if (now.kind !== "inode" && now.kind !== "missing") throw unsupported("copy", now.path);
+      const { extents, size, mime, guard } = await this.#contentOf(from, writer);
+      if (extents.length > LIMITS.commitOpsMax / 2)
+        throw new KernelError(
+          "EFBIG",
+          `a copy names at most ${LIMITS.commitOpsMax / 2} parts, found ${extents.length}`,
+          {
+            path: from.path,
+          },
+        );
+      const guarded = { ...writer, guard };
+      if (now.kind === "missing") {
+        const entry: NewEntry = { type: "file", ...(mime === undefined ? {} : { mime }) };
+        const { inode, receipt } = await this.#inodes.makeEntry(now, entry, { size, puts: extents }, guarded);
+        inode.extents = extents;
+        return { generation: receipt.seq, size };
+      }
+      const { inode } = now;
+      return inTurn(inode, async () => {
+        assertWritable(inode, now.path);
+        const kept = new Set(extents.map(({ offset }) => offset));
+        const before = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+        const deletes = before.flatMap(({ offset }) => (kept.has(offset) ? [] : [offset]));
+        return this.#inodes.commitContent(inode, { extents, puts: extents, deletes, size }, {}, guarded, now.path);
+      });
+    });
+  }
+
+  /** Content as a file of the zone has it, and what must hold for it to be that when it is named. */
+  async #contentOf(
+    from: Located,
+    writer: Writer,
+  ): Promise<Content & { readonly mime?: string | undefined; readonly guard: Writer["guard"] }> {
+    if (from.kind === "inode" && from.inode.attributes.type === "file") {
+      const found = from.inode.evicted ? await this.namespace.resolve(from.path, writer.pid, false) : from;
+      if (found.kind !== "inode") throw missing(from.path);
+      const { inode } = found;
+      return inTurn(inode, async () => {
+        if (inode.evicted) throw lostRace(from.path);
+        const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+        for (const { content } of extents) if (typeof content === "string") this.#objects.remember(content);
+        const named = { key: inodeKey(inode.ino), version: inode.recordVersion };
+        const { size, mime } = inode.attributes;
+        return { extents, size, mime, guard: () => named };
       });
     }
-    return this.write(to, await this.read(from), { create: "maybe" }, writer);
+    if (from.kind === "foreign") return { ...(await this.#takeIn(from)), guard: writer.guard };
+    const bytes = await this.read(from);
+    const { extents } = await writeExtents([], 0, { offset: 0, bytes, truncate: true }, this.#objects, this.#platform);
+    return { extents, size: bytes.length, guard: writer.guard };
+  }
+
+  /** Content of a foreign file, put into the object store piece by piece. */
+  async #takeIn(from: Located & { readonly kind: "foreign" }): Promise<Content> {
+    const extents: Extent[] = [];
+    for (let size = 0; ;) {
+      const piece = await this.read(from, { offset: size, length: COPY_PIECE });
+      extents.push(...(await storeExtents(size, piece, this.#objects)));
+      size += piece.length;
+      if (piece.length === 0) return { extents, size };
+    }
+  }
+
+  /** To a tree that has no transactions: its readers may see a part of a large file. */
+  async #copyOut(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
+    const size = (await this.stat(from)).size ?? 0;
+    if (size <= COPY_PIECE) return this.write(to, await this.read(from), { create: "maybe" }, writer);
+    let result = await this.write(
+      to,
+      await this.read(from, { offset: 0, length: COPY_PIECE }),
+      { create: "maybe" },
+      writer,
+    );
+    for (let offset = COPY_PIECE; offset < size; offset += COPY_PIECE) {
+      const piece = await this.read(from, { offset, length: COPY_PIECE });
+      if (piece.length === 0) break;
+      result = await this.write(to, piece, { offset }, writer);
+    }
+    return result;
   }
 
   /** All that is kept of a stream, one entry behind the other. */
@@ -511,6 +589,14 @@ export interface UnlinkOptions {
   readonly recursive?: boolean;
   /** Throws when the caller may not remove what lies at a path below. */
   readonly assertMay?: (path: VfsPath) => Promise<void>;
+}
+
+/** @throws {EAGAIN} it is not what it was any more · {EISDIR} {EINVAL} it is no file */
+function assertWritable(inode: Inode, path: VfsPath): void {
+  const { type } = inode.attributes;
+  if (inode.evicted || type === "link") throw lostRace(path);
+  if (type === "directory") throw isDirectory(path);
+  if (type !== "file") throw notPlain(type, path);
 }
 
 const notPlain = (type: EntryType, path: string): KernelError =>
