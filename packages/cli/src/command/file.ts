@@ -1,6 +1,8 @@
 // `ergos ls`, `cat`, `watch`, `write`, `exec`, `stat`: the namespace from the shell.
 
-import { type DirEntry, type FileStat, toSeq } from "@ergos/kernel";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { type DirEntry, type FileStat, type Os, type WriteResult, toSeq } from "@ergos/kernel";
 import {
   type Command,
   EXIT_OK,
@@ -58,13 +60,32 @@ export const catCommand: Command = {
     required(invocation, 0, "the path");
     await using os = await openDirectory(invocation);
     for (const path of invocation.positionals) {
-      const bytes = await os.fs.read(path);
-      if (invocation.out.isJson) invocation.out.answer({ path, text: new TextDecoder().decode(bytes) }, String);
-      else process.stdout.write(bytes);
+      if (invocation.out.isJson) invocation.out.answer({ path, text: await os.fs.readText(path) }, String);
+      else for await (const piece of piecesOf(os, path)) await writeOut(piece);
     }
     return EXIT_OK;
   },
 };
+
+/** Content in pieces, so that a file of any size passes; what has no size, as a virtual file, is one. */
+async function* piecesOf(os: Os, path: string): AsyncGenerator<Uint8Array, void, undefined> {
+  const { type, size = 0 } = await os.fs.stat(path);
+  if (type !== "file" || size <= PIECE) {
+    yield await os.fs.read(path);
+    return;
+  }
+  let piece: Uint8Array;
+  for (let offset = 0; ; offset += piece.length) {
+    piece = await os.fs.read(path, { offset, length: PIECE });
+    if (piece.length === 0) return;
+    yield piece;
+  }
+}
+
+/** No more than is read is kept. */
+async function writeOut(piece: Uint8Array): Promise<void> {
+  if (!process.stdout.write(piece)) await once(process.stdout, "drain");
+}
 
 export const watchCommand: Command = {
   name: "watch",
@@ -92,6 +113,9 @@ export const watchCommand: Command = {
   },
 };
 
+/** Bytes of content that pass by at a time. */
+const PIECE = 8 * 1024 * 1024;
+
 /** What is said to be written must survive what follows. */
 const FLUSHED = { durability: "flushed" } as const;
 
@@ -110,19 +134,65 @@ export const writeCommand: Command = {
     const path = required(invocation, 0, "the path");
     const text = invocation.positionals[1];
     if (text === undefined && process.stdin.isTTY) throw new UsageError("give the text, or pipe it in");
-    const content = text === undefined ? await readAll(process.stdin) : Buffer.from(text);
+    const pieces = text === undefined ? inPieces(process.stdin) : inPieces([Buffer.from(text)]);
+    const first = await pieces.next();
+    const content = first.done === true ? new Uint8Array(0) : first.value;
     const generation = numberOption(textOption(invocation, "if-generation"), "--if-generation");
     await using os = await openDirectory(invocation);
-    const result = isSet(invocation, "append")
-      ? await os.fs.append(path, content, { create: "maybe", ...FLUSHED })
-      : await os.fs.writeFile(path, content, {
-          ...FLUSHED,
-          ...(generation === undefined ? {} : { ifGeneration: toSeq(generation) }),
-        });
-    invocation.out.answer({ path, ...result }, () => `${path}: ${formatCount(content.length)} bytes`);
+    const isAppended = isSet(invocation, "append");
+    let result: WriteResult;
+    if (isAppended) result = await os.fs.append(path, content, { create: "maybe", ...FLUSHED });
+    else if (content.length < PIECE) {
+      const expected = generation === undefined ? {} : { ifGeneration: toSeq(generation) };
+      result = await os.fs.writeFile(path, content, { ...FLUSHED, ...expected });
+    } else if (generation === undefined) result = await writeLarge(os, path, content, pieces);
+    else throw new UsageError(`--if-generation is for less than ${formatCount(PIECE)} bytes`);
+    let size = content.length;
+    if (isAppended)
+      for await (const piece of pieces) {
+        result = await os.fs.append(path, piece, FLUSHED);
+        size += piece.length;
+      }
+    else ({ size } = result);
+    invocation.out.answer({ path, ...result }, () => `${path}: ${formatCount(size)} bytes`);
     return EXIT_OK;
   },
 };
+
+/** Written beside the file and then copied over it, which is one commit: nobody sees a part of it. */
+async function writeLarge(
+  os: Os,
+  path: string,
+  first: Uint8Array,
+  rest: AsyncIterable<Uint8Array>,
+): Promise<WriteResult> {
+  const aside = `/tmp/write-${randomUUID()}`;
+  try {
+    await os.fs.append(aside, first, { create: "maybe" });
+    for await (const piece of rest) await os.fs.append(aside, piece);
+    const result = await os.fs.copy(aside, path);
+    await os.flush();
+    return result;
+  } finally {
+    await os.fs.unlink(aside).catch(() => undefined);
+  }
+}
+
+/** What comes, in pieces of one size but the last. */
+async function* inPieces(
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let held: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of source) {
+    held.push(chunk);
+    size += chunk.length;
+    if (size < PIECE) continue;
+    yield Buffer.concat(held);
+    [held, size] = [[], 0];
+  }
+  if (size > 0) yield Buffer.concat(held);
+}
 
 export const execCommand: Command = {
   name: "exec",
@@ -185,12 +255,6 @@ function execInput(invocation: Invocation): unknown {
     // A bare word is a text.
     return json;
   }
-}
-
-async function readAll(stream: NodeJS.ReadableStream): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  for await (const part of stream) parts.push(Buffer.from(part));
-  return Buffer.concat(parts);
 }
 
 function numberOption(text: string | undefined, name: string): number | undefined {
