@@ -7,7 +7,7 @@ import { type Socket, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { createProcessRuntime } from "@ergos/drivers/runtime-process";
+import { ProcessRuntime } from "@ergos/drivers/runtime-process";
 import { createWorkerRuntime } from "@ergos/drivers/runtime-worker";
 import type { Program } from "@ergos/kernel";
 import { type RunContext, bootHost, program } from "ergos";
@@ -189,15 +189,18 @@ export const calls = async (count, ctx) => {
       writeFileSync(join(folder, "package.json"), '{"type":"module"}');
     } else console.error("left out: children of the built command line (npm run build); these are from sources");
     const bootstrap = join(built ? folder : cli, "bin/ergos-child.js");
+    const cold = new ProcessRuntime({ bootstrap: [bootstrap], owner: "bench" });
+    const warm = new ProcessRuntime({ bootstrap: [bootstrap], owner: "bench", spares: 1 });
     const runtimes = {
-      process: createProcessRuntime({ bootstrap: [bootstrap], owner: "bench" }),
+      process: cold.toProgram.bind(cold),
+      warm: warm.toProgram.bind(warm),
       worker: createWorkerRuntime({ bootstrap }),
     };
     try {
       return await withHost({ inMemory: true }, async ({ kernel: { os } }) => {
-        const of = (name: string, runtime: "process" | "worker"): Program =>
+        const of = (name: string, runtime: keyof typeof runtimes): Program =>
           runtimes[runtime]({ module, export: name, name }, "1");
-        const toFirst = async (runtime: "process" | "worker"): Promise<number> => {
+        const toFirst = async (runtime: keyof typeof runtimes): Promise<number> => {
           const started = performance.now();
           const said = os.events({ names: ["process.log"] });
           const pid = await os.spawn(of("first", runtime));
@@ -208,6 +211,8 @@ export const calls = async (count, ctx) => {
         };
         const samples = await alternate(12, {
           process: () => toFirst("process"),
+          // One is ready when the other measurements have been made.
+          warm: () => toFirst("warm"),
           worker: () => toFirst("worker"),
           bareNode: () => timed(() => spawnSync(process.execPath, ["-e", "0"], { stdio: "ignore" })),
           bareWorker: async () => {
@@ -215,6 +220,10 @@ export const calls = async (count, ctx) => {
             const worker = new Worker("0", { eval: true });
             await once(worker, "exit");
             return performance.now() - started;
+          },
+          pause: async () => {
+            await new Promise((go) => setTimeout(go, 300));
+            return 0;
           },
           call: async () => (await os.wait(await os.spawn(of("calls", "process"), { input: 2000 }))).result as number,
           socket: () => socketRoundTrip(2000),
@@ -225,6 +234,7 @@ export const calls = async (count, ctx) => {
             floor: samples["bareNode"] ?? [],
             target: 1.15,
           }),
+          toResult("the same, of a child that is ready", "ms", samples["warm"] ?? [], { target: 1 }),
           toResult(
             "a worker thread from spawn to its program's first call, over a bare one",
             "ms",
@@ -245,6 +255,7 @@ export const calls = async (count, ctx) => {
         ];
       });
     } finally {
+      warm.close();
       rmSync(folder, { recursive: true, force: true });
     }
   },

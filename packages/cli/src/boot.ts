@@ -25,6 +25,7 @@ import {
   type Tool,
   describe,
 } from "@ergos/kernel";
+import type { ProcessRuntime } from "@ergos/drivers/runtime-process";
 import { createCalendar } from "@ergos/drivers/calendar";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
@@ -121,6 +122,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     stores = await openStores(dir);
     const { store, objects } = stores;
     const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
+    const guests = new Guests(() => kernel?.host.id ?? "", dir);
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
@@ -142,12 +144,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       services: [...SYSTEM_LIBRARIES, ...(options.services ?? [])],
       serviceLoader: loadService,
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
-      loader: moduleLoader(
-        async (mounts, module) => folders?.mount(mounts, module),
-        secrets.environment,
-        () => kernel?.host.id ?? "",
-        dir,
-      ),
+      loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), secrets.environment, guests),
       user: options.user ?? userInfo().username,
       signer: keys,
       ...(dir === undefined ? {} : { anchor: openAnchor(join(dir, "keys", "audit.head")) }),
@@ -167,6 +164,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     const close = once(async () => {
       await socket?.close();
       await booted.close();
+      await guests.close();
       watchdog?.stop();
     });
     return { kernel, watchdogReport, close };
@@ -259,40 +257,61 @@ const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "US
 export const childConfinement = async (): Promise<{ readonly diesWithHost: boolean; readonly canConfine: boolean }> =>
   (await import("@ergos/drivers/runtime-process")).processConfinement();
 
-/** A program in a thread, or in a process of the machine, whose driver is loaded with the first. */
-async function guestProgram(source: ProgramSource, owner: string, dir: string | undefined): Promise<Program> {
-  const file = source.module ?? "";
-  if ((source.runtime !== "process" && source.runtime !== "worker") || isManifestFile(file))
-    throw new KernelError(
-      "EINVAL",
-      `${file} cannot run as ${JSON.stringify(source.runtime)}; modules run as ${RUNTIMES.join(" or ")}, pipelines inline`,
-    );
-  const bootstrap = fileURLToPath(new URL("../bin/ergos-child.js", import.meta.url));
-  const environment = Object.fromEntries(CHILD_ENVIRONMENT.map((name) => [name, process.env[name] ?? ""]));
-  const own = { environment, hostVersion: KERNEL_VERSION };
-  const named = { ...source, name: source.name ?? labelOf(file) };
-  if (source.runtime === "worker") {
-    const { createWorkerRuntime } = await import("@ergos/drivers/runtime-worker");
-    return createWorkerRuntime({ ...own, bootstrap })(named, contentOf(file));
+/** Children that a host has ready once it has started one. */
+const SPARE_CHILDREN = 1;
+
+/** Programs in threads and in processes of the machine, whose drivers are loaded with the first. */
+class Guests {
+  readonly #owner: () => string;
+  readonly #dir: string | undefined;
+  #processes: Promise<ProcessRuntime> | undefined;
+
+  constructor(owner: () => string, dir: string | undefined) {
+    this.#owner = owner;
+    this.#dir = dir;
   }
-  const { createProcessRuntime } = await import("@ergos/drivers/runtime-process");
-  return createProcessRuntime({ ...own, bootstrap: [bootstrap], owner, hidden: dir === undefined ? [] : [dir] })(
-    named,
-    contentOf(file),
-  );
+
+  async load(source: ProgramSource): Promise<Program> {
+    const file = source.module ?? "";
+    if ((source.runtime !== "process" && source.runtime !== "worker") || isManifestFile(file))
+      throw new KernelError(
+        "EINVAL",
+        `${file} cannot run as ${JSON.stringify(source.runtime)}; modules run as ${RUNTIMES.join(" or ")}, pipelines inline`,
+      );
+    const named = { ...source, name: source.name ?? labelOf(file) };
+    if (source.runtime === "process")
+      return (await (this.#processes ??= this.#open())).toProgram(named, contentOf(file));
+    const { createWorkerRuntime } = await import("@ergos/drivers/runtime-worker");
+    return createWorkerRuntime({ ...GUESTS, bootstrap: BOOTSTRAP })(named, contentOf(file));
+  }
+
+  async #open(): Promise<ProcessRuntime> {
+    const { ProcessRuntime: Runtime } = await import("@ergos/drivers/runtime-process");
+    const hidden = this.#dir === undefined ? [] : [this.#dir];
+    return new Runtime({ ...GUESTS, bootstrap: [BOOTSTRAP], owner: this.#owner(), hidden, spares: SPARE_CHILDREN });
+  }
+
+  async close(): Promise<void> {
+    (await this.#processes)?.close();
+  }
 }
+
+const BOOTSTRAP = fileURLToPath(new URL("../bin/ergos-child.js", import.meta.url));
+const GUESTS = {
+  environment: Object.fromEntries(CHILD_ENVIRONMENT.map((name) => [name, process.env[name] ?? ""])),
+  hostVersion: KERNEL_VERSION,
+};
 
 /** Loads a program, and mounts what it asks for with the input of the process. */
 function moduleLoader(
   mount: (mounts: readonly MountSpec[], module: string) => Promise<void>,
   environment: Environment,
-  owner: () => string,
-  dir: string | undefined,
+  guests: Guests,
 ): ProgramLoader {
   return async (source, input) => {
     if (source.confined === true && source.runtime !== "process")
       throw new KernelError("EINVAL", `only a process of the machine is confined, found ${source.runtime ?? "inline"}`);
-    if (source.runtime !== undefined && source.runtime !== "inline") return guestProgram(source, owner(), dir);
+    if (source.runtime !== undefined && source.runtime !== "inline") return guests.load(source);
     const { program, mounts } = await loadProgram(source, environment);
     await mount(mounts(input), source.module ?? "");
     return program;

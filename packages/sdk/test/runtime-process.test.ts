@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { createProcessRuntime, findStrays } from "@ergos/drivers/runtime-process";
+import { ProcessRuntime, findStrays } from "@ergos/drivers/runtime-process";
 import { type Exit, type Kernel, type Program, type SpawnArgs } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -18,10 +18,10 @@ beforeEach(async () => {
 });
 afterEach(() => kernel.close());
 
-type Options = Partial<Parameters<typeof createProcessRuntime>[0]>;
+type Options = Partial<ConstructorParameters<typeof ProcessRuntime>[0]>;
 /** A program of the module beside this test, in a process of its own. */
 const child = (name: string, options: Options = {}): Program =>
-  createProcessRuntime({ bootstrap, owner: "test", graceMs: 400, ...options })(
+  new ProcessRuntime({ bootstrap, owner: "test", graceMs: 400, ...options }).toProgram(
     { module: join(here, "children/programs.mjs"), export: name, name },
     "1",
   );
@@ -44,6 +44,33 @@ function isRunning(pid: number): boolean {
     return false;
   }
 }
+
+describe("children that are ready", () => {
+  test("are given once each, are made anew, and end with their runtime", async () => {
+    const runtime = new ProcessRuntime({ bootstrap, owner: "ready", spares: 1 });
+    const source = { module: join(here, "children/programs.mjs"), export: "pid", name: "pid" };
+    const start = async (limits?: SpawnArgs["limits"]): Promise<number> => {
+      const program = runtime.toProgram(source, "1");
+      const pid = await kernel.os.spawn(program, limits === undefined ? {} : { limits });
+      return Number((await kernel.os.wait(pid)).result);
+    };
+    const spare = async (): Promise<number> => {
+      await until(() => findStrays("ready/spare/").length === 1);
+      return findStrays("ready/spare/")[0] ?? 0;
+    };
+    await start();
+    const first = await spare();
+    expect(await start({ memoryMb: 100 })).not.toBe(first);
+    expect(await start()).toBe(first);
+    const second = await spare();
+    process.kill(second, "SIGKILL");
+    await until(() => !isRunning(second));
+    expect(await start()).not.toBe(second);
+    await spare();
+    runtime.close();
+    await nothingIsLeft("ready/");
+  });
+});
 
 describe("a child", () => {
   test("computes, with its input, and its steps are in its journal", async () => {

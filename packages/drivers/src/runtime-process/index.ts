@@ -18,6 +18,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
 import { PROXY_PORT, PROXY_SOCKET, findBubblewrap, sandboxArguments } from "./sandbox.ts";
 import { openProxy } from "./proxy.ts";
+import { Spares, type Started } from "./spares.ts";
 import { Guest, type GuestOptions, type Vessel, failed, lastWords } from "@ergos/protocol";
 
 export { findBubblewrap } from "./sandbox.ts";
@@ -29,6 +30,8 @@ export interface ProcessRuntimeOptions extends GuestOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Names the host's data: part of the mark that children carry. */
   readonly owner: string;
+  /** Children that are made ready before they are asked for (default none); those with a heap of their own never are. */
+  readonly spares?: number;
   /** Folders that no confined child sees: the data of the host. */
   readonly hidden?: readonly string[];
 }
@@ -52,27 +55,56 @@ export function processConfinement(): { readonly diesWithHost: boolean; readonly
   return { diesWithHost: SETPRIV !== undefined, canConfine: findBubblewrap() !== undefined };
 }
 
-/** Makes programs of modules that run in processes of their own. */
-export function createProcessRuntime(
-  options: ProcessRuntimeOptions,
-): (source: ProgramSource, revision: string) => Program {
-  return (source, revision) => ({
-    name: source.name ?? source.module ?? "child",
-    revision,
-    kind: "function",
-    source: { ...source, runtime: "process" },
-    graceMs: options.graceMs ?? 5000,
-    run: async (context) => {
-      if (source.confined !== true) return new Guest(context, launch(context, options), options).run();
-      const { wrap, close } = await confine(context, options, source.module ?? "");
-      try {
-        return await new Guest(context, launch(context, options, wrap), options).run();
-      } finally {
-        close();
-      }
-    },
-  });
+/** Runs modules in processes of their own. */
+export class ProcessRuntime {
+  readonly #options: ProcessRuntimeOptions;
+  readonly #spares: Spares;
+
+  constructor(options: ProcessRuntimeOptions) {
+    this.#options = options;
+    const start = (): Started => startChild(options, "spare", []);
+    this.#spares = new Spares(options.spares ?? 0, start, ({ child, mark }) => endChild(child, mark));
+  }
+
+  /** The program of a module. */
+  toProgram(source: ProgramSource, revision: string): Program {
+    const options = this.#options;
+    return {
+      name: source.name ?? source.module ?? "child",
+      revision,
+      kind: "function",
+      source: { ...source, runtime: "process" },
+      graceMs: options.graceMs ?? 5000,
+      run: (context) => {
+        if (source.confined === true) return this.#runConfined(context, source.module ?? "");
+        const { memoryMb } = context.limits ?? {};
+        // Its heap is given to a child when it is started.
+        const spare = memoryMb === undefined ? this.#spares.take() : undefined;
+        const started = spare ?? startChild(options, String(context.pid), heapOf(memoryMb));
+        return new Guest(context, vesselOf(context, started), options).run();
+      },
+    };
+  }
+
+  async #runConfined(context: ProcessContext, module: string): Promise<never> {
+    const options = this.#options;
+    const { wrap, close } = await confine(context, options, module);
+    try {
+      const started = startChild(options, String(context.pid), heapOf(context.limits?.memoryMb), wrap);
+      return await new Guest(context, vesselOf(context, started), options).run();
+    } finally {
+      close();
+    }
+  }
+
+  /** Ends the children that nobody has asked for. */
+  close(): void {
+    this.#spares.close();
+  }
 }
+
+const heapOf = (memoryMb: number | undefined): readonly string[] =>
+  memoryMb === undefined ? [] : [`--max-old-space-size=${memoryMb}`];
 
 /** What stands around the command of a confined child, and its environment there. */
 interface Wrap {
@@ -116,17 +148,15 @@ async function confine(
   }
 }
 
-/** Starts a child of the machine for a process. */
-function launch(context: ProcessContext, options: ProcessRuntimeOptions, wrap?: Wrap): Vessel {
+/** Starts a child of the machine. */
+function startChild(options: ProcessRuntimeOptions, whose: string, heap: readonly string[], wrap?: Wrap): Started {
   // Of this life of the process: the next has its own.
-  const mark = `${options.owner}/${context.pid}/${randomUUID()}`;
-  const memoryMb = context.limits?.memoryMb;
-  const node = [...(memoryMb === undefined ? [] : [`--max-old-space-size=${memoryMb}`]), ...options.bootstrap];
+  const mark = `${options.owner}/${whose}/${randomUUID()}`;
   const { beatMs = 5000 } = options;
   const environment = { ...options.environment, ...wrap?.environment, ERGOS_BEAT_MS: String(beatMs), [MARK]: mark };
   // What confines begins without an environment, so that nothing of the host's is there.
-  const confined = (wrap?.command ?? []).length === 0 ? [] : [...(wrap?.command ?? []), ...setenv(environment), "--"];
-  const plain = [...confined, process.execPath, ...node];
+  const around = wrap === undefined ? [] : [...wrap.command, ...setenv(environment), "--"];
+  const plain = [...around, process.execPath, ...heap, ...options.bootstrap];
   const [command = "", ...args] = SETPRIV === undefined ? plain : [SETPRIV, "--pdeathsig", "KILL", "--", ...plain];
   const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
@@ -134,6 +164,10 @@ function launch(context: ProcessContext, options: ProcessRuntimeOptions, wrap?: 
     detached: true,
     env: environment,
   });
+  return { child, mark };
+}
+
+function vesselOf(context: ProcessContext, { child, mark }: Started): Vessel {
   return {
     what: "child",
     channel: channelOf(child),
@@ -151,12 +185,15 @@ function launch(context: ProcessContext, options: ProcessRuntimeOptions, wrap?: 
         });
       }),
     terminate: () => killGroup(child, "SIGTERM"),
-    kill: () => {
-      killGroup(child, "SIGKILL");
-      if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) killStrays(mark);
-      else child.once("exit", () => killStrays(mark));
-    },
+    kill: () => endChild(child, mark),
   };
+}
+
+/** Ends a child with all that it has started. */
+function endChild(child: ChildProcess, mark: string): void {
+  killGroup(child, "SIGKILL");
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) killStrays(mark);
+  else child.once("exit", () => killStrays(mark));
 }
 
 const setenv = (environment: Readonly<Record<string, string>>): readonly string[] =>

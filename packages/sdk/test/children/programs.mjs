@@ -85,3 +85,5 @@ export const serves = (_input, ctx) =>
     return { did: task, pid: process.pid, step: await inner.step("square", () => task.number ** 2) };
   });
 export const garbage = () => undefined;
+
+export const pid = () => process.pid;
