@@ -65,6 +65,7 @@ export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type R
 export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";
 export { ROLES, type Role, TIERS, type Tier } from "./proc/role.ts";
 export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/summary.ts";
+export type { BreakerOptions, BreakerSummary } from "./syscall/breaker.ts";
 export type { HookSummary } from "./syscall/hook-table.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
 export type { ProgramLoader } from "./syscall/host.ts";

@@ -50,6 +50,7 @@ import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
 import { MountTable } from "./syscall/mount-table.ts";
 import type { MountLimits } from "./vfs/guarded-mount.ts";
+import { type BreakerOptions, BreakerTable } from "./syscall/breaker.ts";
 import { HookTable } from "./syscall/hook-table.ts";
 import { hookIn } from "./syscall/service-hooks.ts";
 import { libServicesProvider } from "./tree/services.ts";
@@ -112,6 +113,8 @@ export interface KernelParts {
   readonly calendar?: Calendar;
   /** Makes the authority over passes of the data directory of this name; without it there are none. */
   readonly passes?: (issuer: string) => PassAuthority;
+  /** When models and hosts of the network that fail are left alone. */
+  readonly breakers?: BreakerOptions;
   /** Name of the owner of the data. */
   readonly user?: string;
 }
@@ -271,6 +274,7 @@ export class Kernel implements AsyncDisposable {
       fs,
       accounts,
       hooks,
+      breakers: new BreakerTable(platform.clock, bus, parts.breakers),
       mounts: new MountTable({ namespace: fs.namespace, bus, platform, hooks }),
       rates: new RateTable(platform.clock),
       vault,

@@ -179,6 +179,20 @@ export const EVENTS = {
   "lock.granted": lock("a process holds a lock now"),
   "lock.released": lock("a lock was given back, or taken away"),
   "lock.expired": lock("a lock has ended because its holder did not extend it in time"),
+  "breaker.opened": {
+    class: "device",
+    source: "volatile",
+    summary: "a model or a host of the network has failed again and again, and is left alone for a while",
+    payload: payload({ device: text, failures: count, coolMs: count, error }),
+    overflow: "drop",
+  },
+  "breaker.closed": {
+    class: "device",
+    source: "volatile",
+    summary: "a device that was left alone has answered again",
+    payload: payload({ device: text }),
+    overflow: "drop",
+  },
   "hook.failed": {
     class: "process",
     source: "volatile",

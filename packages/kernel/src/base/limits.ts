@@ -66,6 +66,8 @@ export const LIMITS = {
   endedTasksMax: 10_000,
   /** Services of one host. */
   servicesMax: 1000,
+  /** Devices whose failures in a row are counted. */
+  breakersMax: 1000,
   /** Recorded outcomes that a twin of a process may begin with. */
   twinRecordsMax: 50_000,
   /** Hooks of a host, and observations of one that may be under way. */

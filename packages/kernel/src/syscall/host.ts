@@ -3,6 +3,7 @@
 import type { Metastore } from "../abi/metastore.ts";
 import type { ModelTable } from "../abi/model.ts";
 import type { Governance } from "../abi/governance.ts";
+import type { BreakerTable } from "./breaker.ts";
 import type { HookTable } from "./hook-table.ts";
 import type { MountTable } from "./mount-table.ts";
 import type { NetDriver } from "../abi/net.ts";
@@ -59,6 +60,7 @@ export interface Host {
   readonly prices: PriceTable;
   readonly processes: ProcessTable;
   readonly hooks: HookTable;
+  readonly breakers: BreakerTable;
   readonly mounts: MountTable;
   readonly groups: GroupTable;
   readonly layers: LayerTable;

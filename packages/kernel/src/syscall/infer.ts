@@ -125,9 +125,12 @@ async function askModel(
   // Whoever has answered is paid, whatever becomes of the answer.
   let hasAnswered = false;
   let wasAsked = false;
+  let isTried = false;
+  const device = `model ${name}`;
   try {
     if (caller.limits?.rates !== undefined)
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
+    host.breakers.assertClosed(device, caller.pid);
     // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
     held =
       prior === undefined || model.effect === "once"
@@ -137,23 +140,26 @@ async function askModel(
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
     const state = caller.state;
-    caller.become({ name: "waiting", channel: `model ${name}` });
+    caller.become({ name: "waiting", channel: device });
     const started = host.platform.clock.monotonic();
     try {
       // What was reserved is what the model may use: an answer is cut there, never charged beyond.
       const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
       const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
       wasAsked = model.effect !== "pure";
-      const response = await withinTime(host, caller, `model ${name}`, signal, (limited) =>
+      isTried = true;
+      const response = await withinTime(host, caller, device, signal, (limited) =>
         model.infer(bounded, new ModelAsk(limited, keyOf, onText)),
       );
       hasAnswered = true;
+      host.breakers.succeeded(device, caller.pid);
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
       return response;
     } finally {
       if (caller.state.name === "waiting") caller.become(state);
     }
   } catch (error) {
+    if (isTried && !hasAnswered && !signal.aborted) host.breakers.failed(device, caller.pid, error);
     const isUnknown = wasAsked && (signal.aborted || (isKernelError(error) && error.mayHaveActed));
     if (!hasAnswered && isUnknown) await lose(host, caller, place, model, held?.reservation, error);
     else if (!hasAnswered) await giveBack(host, caller, place, held?.reservation, error);

@@ -214,7 +214,13 @@ async function follow(
     if (trip.bytes + sent > most)
       throw new KernelError("EFBIG", `${from} redirects a body of ${sent} bytes beyond the ${most} that were allowed`);
     trip.bytes += sent;
-    const response = await net.send(next, { signal, maxBytes: most - trip.bytes });
+    const device = `host ${at.host}`;
+    host.breakers.assertClosed(device, caller.pid);
+    const response = await net.send(next, { signal, maxBytes: most - trip.bytes }).catch((error: unknown) => {
+      if (!signal.aborted) host.breakers.failed(device, caller.pid, error);
+      throw error;
+    });
+    host.breakers.succeeded(device, caller.pid);
     trip.hasAnswered = true;
     trip.bytes += response.body.length;
     const { location } = response.headers;

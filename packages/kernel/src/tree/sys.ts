@@ -31,6 +31,9 @@ export function sysProvider(host: Host): Provider {
             : {}),
         })),
       ),
+      breakers: jsonFile(() => host.breakers.all as unknown as JsonValue, {
+        description: "models and hosts of the network that have failed lately, and those that are left alone",
+      }),
       hooks: jsonFile(() => host.hooks.all as unknown as JsonValue, {
         description: "code that looks at the calls of everybody, in its order",
       }),
