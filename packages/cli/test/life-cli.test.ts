@@ -26,7 +26,7 @@ test("a process is twinned, upgraded where it is, and goes into another", async 
     void started.push(spawn(process.execPath, [BIN, ...args], { cwd, env: environment(), stdio: "ignore" }));
   start("up");
   try {
-    await expect.poll(() => ergos("ps").status).toBe(0);
+    await expect.poll(() => ergos("ps").status, { timeout: 10_000 }).toBe(0);
     for (const name of ["one", "two"]) start("run", "worker.mjs", "--ref", name);
     await expect.poll(() => ergos("ps").stdout.match(/waiting \(message/g)?.length, { timeout: 10_000 }).toBe(2);
     const [one, two] = (JSON.parse(ergos("ps", "--json").stdout) as { pid: number; name: string }[])
