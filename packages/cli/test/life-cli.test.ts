@@ -38,7 +38,7 @@ test("a process is twinned, upgraded where it is, and goes into another", async 
     expect(ergos("upgrade", one)).toMatchObject({ status: 0 });
     expect(ergos("write", `/proc/${two}/mailbox`, '"moved"').status).toBe(0);
     expect(ergos("write", `/proc/${one}/mailbox`, '"hello"').status).toBe(0);
-    expect(ergos("wait", one, two).status).toBe(0);
+    expect(ergos("wait", one, two)).toMatchObject({ status: 0 });
     expect(ergos("cat", `/proc/${one}/result`).stdout).toContain("step of v1, read by v2: hello");
     expect(ergos("cat", `/proc/${two}/result`).stdout).toContain("step of v1, read by v1: moved");
     expect(ergos("merge", String(twin), one)).toMatchObject({

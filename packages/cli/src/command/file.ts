@@ -147,13 +147,15 @@ export const writeCommand: Command = {
       result = await os.fs.writeFile(path, content, { ...FLUSHED, ...expected });
     } else if (generation === undefined) result = await writeLarge(os, path, content, pieces);
     else throw new UsageError(`--if-generation is for less than ${formatCount(PIECE)} bytes`);
-    let size = content.length;
-    if (isAppended)
+    // What is written to a virtual file is an order, and has no size there.
+    let size = content.length < PIECE ? content.length : result.size;
+    if (isAppended) {
+      size = content.length;
       for await (const piece of pieces) {
         result = await os.fs.append(path, piece, FLUSHED);
         size += piece.length;
       }
-    else ({ size } = result);
+    }
     invocation.out.answer({ path, ...result }, () => `${path}: ${formatCount(size)} bytes`);
     return EXIT_OK;
   },
