@@ -251,6 +251,27 @@ describe("copies", () => {
     expect(await kernel.os.fs.read("/srv/copy", range)).toEqual(await kernel.os.fs.read("/srv/big", range));
   });
 
+  test("and large files share with other versions of themselves what is the same, wherever it stands", async () => {
+    const chance = createChance(7);
+    const content = Buffer.alloc(40 * 1024 * 1024);
+    for (let at = 0; at + 4 <= content.length; at += 4) content.writeUInt32LE(Math.floor(chance.next() * 2 ** 32), at);
+    const moved = Buffer.concat([content.subarray(0, 1000), Buffer.from("inserted"), content.subarray(1000)]);
+    const stored = async (): Promise<number> => {
+      let count = 0;
+      for await (const id of kernel.host.objects.list()) if (id !== undefined) count++;
+      return count;
+    };
+    await kernel.os.fs.writeFile("/srv/one", content);
+    const first = await stored();
+    expect(first).toBeGreaterThan(20);
+    await kernel.os.fs.writeFile("/srv/two", moved);
+    expect((await stored()) - first).toBeLessThanOrEqual(3);
+    expect(Buffer.compare(await kernel.os.fs.read("/srv/two"), moved)).toBe(0);
+    // Zeros have no cuts of their own: they end at the bound.
+    await kernel.os.fs.writeFile("/srv/zeros", Buffer.alloc(20 * 1024 * 1024 + 3));
+    expect((await kernel.os.fs.read("/srv/zeros")).length).toBe(20 * 1024 * 1024 + 3);
+  });
+
   test("are refused of what is no file, and to what is none", async () => {
     await kernel.os.fs.mkdir("/srv/d");
     await kernel.os.fs.writeFile("/srv/a", "1");

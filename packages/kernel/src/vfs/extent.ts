@@ -8,6 +8,7 @@ import { KernelError, isKernelError } from "../base/errno.ts";
 import { type ContentId, type Ino, parseContentId } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Platform } from "../abi/platform.ts";
+import { chunkLengths } from "./chunk.ts";
 
 export interface Extent {
   readonly offset: number;
@@ -17,6 +18,8 @@ export interface Extent {
 
 /** Bytes of one extent in the object store. */
 const BLOB_EXTENT_BYTES = 1024 * 1024;
+/** Content of larger files is cut by what it says: another version of it shares what is the same. */
+const CHUNKED_ABOVE = 16 * 1024 * 1024;
 /** Inline extents at the end of a file before they become one blob. */
 const SMALL_RUN_MAX = 64;
 
@@ -139,12 +142,18 @@ export async function storeExtents(start: number, bytes: Uint8Array, objects: Ob
   if (bytes.length === 0) return [];
   if (bytes.length <= LIMITS.inlineBytesMax) return [{ offset: start, length: bytes.length, content: bytes }];
   const out: Extent[] = [];
-  for (let at = 0; at < bytes.length; at += BLOB_EXTENT_BYTES) {
-    const part = bytes.subarray(at, Math.min(bytes.length, at + BLOB_EXTENT_BYTES));
-    out.push({ offset: start + at, length: part.length, content: await objects.put(part) });
+  let at = 0;
+  for (const length of start + bytes.length > CHUNKED_ABOVE ? chunkLengths(bytes) : evenLengths(bytes.length)) {
+    out.push({ offset: start + at, length, content: await objects.put(bytes.subarray(at, at + length)) });
+    at += length;
   }
   return out;
 }
+
+const evenLengths = (size: number): readonly number[] =>
+  Array.from({ length: Math.ceil(size / BLOB_EXTENT_BYTES) }, (_, at) =>
+    Math.min(BLOB_EXTENT_BYTES, size - at * BLOB_EXTENT_BYTES),
+  );
 
 /** Appends leave small extents; a long run of them at the end is written again as one blob, once. */
 function startOfSmallRun(extents: readonly Extent[]): number {
