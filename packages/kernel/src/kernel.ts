@@ -27,6 +27,7 @@ import { LayerTable } from "./cap/layer-table.ts";
 import { Vault } from "./cap/vault.ts";
 import { LockTable } from "./lock/lock-table.ts";
 import { ViewTable } from "./proc/view.ts";
+import { VIRTUAL } from "./proc/virtual.ts";
 import { AskTable } from "./proc/ask-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
@@ -299,7 +300,7 @@ export class Kernel implements AsyncDisposable {
         const nested = (name: string, args: object): unknown => os.call(name as never, { ...args, [NESTED]: true });
         return makeOs(process.pid, nested as Os["call"]);
       },
-      programs: new Map((parts.programs ?? []).map((program) => [program.name, program])),
+      programs: new Map([...(parts.programs ?? []), VIRTUAL].map((program) => [program.name, program])),
       loader: parts.loader,
     };
     const kernel: Kernel = new Kernel(host);

@@ -9,10 +9,11 @@ export const passCommand: Command = {
   arguments: 2,
   summary: "issue, narrow, seal, show or revoke passes, or rotate the keys that sign them",
   usage:
-    "issue --cap GRANT... [--ttl 1h] [--user NAME] | narrow --cap GRANT... [--ttl 1h] | seal | show | revoke <id> | rotate\n  A pass to narrow, seal or show is taken from ERGOS_PASS or from stdin.",
+    "issue --cap GRANT... [--ttl 1h] [--user NAME] | issue --virtual NAME [--cap GRANT]... [--ttl 1h] | narrow --cap GRANT... [--ttl 1h] | seal | show | revoke <id> | rotate\n  A pass to narrow, seal or show is taken from ERGOS_PASS or from stdin.",
   examples: [
     "ergos pass issue --cap read --cap 'fs.write:/srv/**' --ttl 8h",
     "ERGOS_PASS=$PASS ergos pass narrow --cap 'fs.read:/srv/public/**' --ttl 10m",
+    "ergos pass issue --virtual coder --cap self --cap 'fs.*:/srv/code/**' --ttl 8h",
     "ERGOS_PASS=$PASS ergos cat /srv/public/report.md",
     "ergos pass revoke GfzX3m1kQ0aB",
   ],
@@ -20,18 +21,22 @@ export const passCommand: Command = {
     cap: { type: "string", multiple: true },
     ttl: { type: "string" },
     user: { type: "string" },
+    virtual: { type: "string" },
   },
   run: async (invocation) => {
     const what = required(invocation, 0, "what to do: issue, narrow, seal, show, revoke or rotate");
     const { out } = invocation;
     switch (what) {
       case "issue": {
-        const grants = caps(invocation);
+        const name = textOption(invocation, "virtual");
+        const grants = name === undefined ? caps(invocation) : listOption(invocation, "cap");
         const ttlMs = ttl(invocation);
         const user = textOption(invocation, "user");
         await using os = await openDirectory(invocation);
+        const narrowed = grants.length === 0 ? {} : { grants };
+        const as = name === undefined ? undefined : await os.spawn("virtual", { name, ...narrowed });
         const issued = await os.call("issuePass", {
-          grants,
+          ...(as === undefined ? { grants } : { as }),
           ...(ttlMs === undefined ? {} : { ttlMs }),
           ...(user === undefined ? {} : { user }),
         });

@@ -1,6 +1,7 @@
 // Seats: processes without a program, one for each connection from outside, with the rights of its pass.
 //
 // V1  A pass gives what its blocks, one after the other, and the process that issued it all allow.
+// V3  A pass with all rights of a virtual process stands for that process itself; a narrower one for a seat below it.
 // V2  A pass that is revoked, or that was narrowed from one, is refused at once; its seats end.
 
 import type { Platform } from "../abi/platform.ts";
@@ -16,6 +17,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import type { ProcessTable } from "./process-table.ts";
 import type { Process } from "./process.ts";
 import { setAlarm } from "./alarm.ts";
+import { VIRTUAL } from "./virtual.ts";
 
 const revokedKey = (id: string): string => `passrev/${id}`;
 
@@ -45,6 +47,8 @@ export class SeatTable {
   readonly #parts: SeatParts;
   readonly #revoked = new Set<string>();
   readonly #ownerPasses = new Set<string>();
+  /** Who acts as a virtual process, and what ends that. */
+  readonly #holders = new Set<{ readonly ids: readonly string[]; readonly end: () => void }>();
   /** Seats by the ids of their passes. */
   readonly #seats = new Map<Process, readonly string[]>();
 
@@ -73,6 +77,7 @@ export class SeatTable {
       throw new KernelError("EACCES", `the pass was issued by process ${claims.pid}, which has ended`);
     if (claims.pid === PID_OWNER && claims.ids.length === 1 && this.#ownerPasses.has(claims.ids[0] ?? ""))
       return { process: issuer, identity: "owner", ended: NEVER, leave: () => Promise.resolve() };
+    if (issuer.program === VIRTUAL && isWhole(claims)) return this.#itself(issuer, claims);
     const capability = await this.#capabilityOf(claims, issuer.capability);
     const process = await processes.seat(issuer, claims.subject, capability);
     // Nothing waits from here on: what was revoked or ended meanwhile has the last word.
@@ -93,6 +98,21 @@ export class SeatTable {
     // Seats end with whoever they have their rights from.
     void issuer.done.then(() => this.#end(process));
     return { process, identity: claims.names.join(" "), ended, leave: () => this.#end(process) };
+  }
+
+  /** The virtual process whose pass it is, for as long as the pass holds (V3). */
+  #itself(process: Process, { ids, names, expires }: PassClaims): Seat {
+    const over = Promise.withResolvers<void>();
+    const alarm = setAlarm(this.#parts.platform, expires, over.resolve, { idle: true });
+    const holder = { ids, end: over.resolve };
+    this.#holders.add(holder);
+    const leave = (): Promise<void> => {
+      alarm.cancel();
+      this.#holders.delete(holder);
+      return Promise.resolve();
+    };
+    const ended = Promise.race([over.promise, process.done.then(() => undefined)]);
+    return { process, identity: names.join(" "), ended, leave };
   }
 
   /** A pass of the owner's own, that stands for the owner and not for a seat. */
@@ -126,11 +146,16 @@ export class SeatTable {
     this.#revoked.add(id);
     await this.#parts.committer.commit({ puts: [{ key: revokedKey(id), value: "" }] }, [], rider);
     await this.#parts.layers.empty(layerOf(id));
+    for (const holder of this.#holders) if (holder.ids.includes(id)) holder.end();
     for (const [process, ids] of this.#seats) {
       if (ids.includes(id) && process.isAlive) await this.#parts.processes.kill(process, "KILL");
     }
   }
 }
+
+/** Whether a pass gives all that its issuer has. */
+const isWhole = ({ layers }: PassClaims): boolean =>
+  layers.length === 1 && layers[0]?.length === 1 && layers[0][0] === "*";
 
 /** Layers of blocks with this id begin so; the rest of a layer's id names the block itself. */
 const layerOf = (id: string): string => `pass-${id}.`;

@@ -1,11 +1,13 @@
 // Rows about passes: capabilities that are carried out of the host, and brought back into it.
 
 import { KernelError } from "../base/errno.ts";
-import { PID_OWNER } from "../base/id.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { Host } from "./host.ts";
-import { args, integer, row, text } from "./row.ts";
+import type { Process } from "../proc/process.ts";
+import { VIRTUAL } from "../proc/virtual.ts";
+import { args, integer, pid, row, text } from "./row.ts";
 
 /** A pass without an end of its own is valid for an hour. */
 const DEFAULT_TTL_MS = 3_600_000;
@@ -14,7 +16,10 @@ const TTL_MAX_MS = 366 * 86_400_000;
 export const PASS_ROWS = {
   issuePass: row<
     {
-      readonly grants: readonly string[];
+      /** Needed unless it is the pass of a virtual process. */
+      readonly grants?: readonly string[];
+      /** A virtual process below the caller: the pass stands for it, with all its rights. */
+      readonly as?: Pid;
       readonly user?: string;
       readonly ttlMs?: number;
       readonly notBefore?: number;
@@ -23,18 +28,24 @@ export const PASS_ROWS = {
   >({
     right: "pass.issue",
     kind: "mutation",
-    summary: "signs a pass with some of the caller's rights, to be used from outside of this host",
-    schema: args(
-      {
-        grants: { type: "array", items: text, minItems: 1, maxItems: LIMITS.grantsMax },
-        user: { type: "string", minLength: 1, maxLength: 256 },
-        ttlMs: { type: "integer", minimum: 1000, maximum: TTL_MAX_MS },
-        notBefore: integer,
-      },
-      ["grants"],
-    ),
+    summary:
+      "signs a pass with some of the caller's rights, to be used from outside of this host; or that of a virtual process below it",
+    schema: args({
+      grants: { type: "array", items: text, minItems: 1, maxItems: LIMITS.grantsMax },
+      as: pid,
+      user: { type: "string", minLength: 1, maxLength: 256 },
+      ttlMs: { type: "integer", minimum: 1000, maximum: TTL_MAX_MS },
+      notBefore: integer,
+    }),
     target: (host) => ({ resource: host.audience }),
-    handle: (host, caller, { grants, user, ttlMs = DEFAULT_TTL_MS, notBefore }, _target, draft) => {
+    alsoNeeds: ({ as }) => (as === undefined ? [] : [{ right: "proc.signal", resource: `/proc/${as}` }]),
+    handle: (host, caller, { grants: given, as, user, ttlMs = DEFAULT_TTL_MS, notBefore }, _target, draft) => {
+      const issuer = as === undefined ? caller : virtualBelow(host, caller, as);
+      const grants = as === undefined ? (given ?? []) : ["*"];
+      if (grants.length === 0 || (as !== undefined && given !== undefined))
+        throw new KernelError("EINVAL", "a pass has grants, or is that of a virtual process, and not both", {
+          syscall: "issuePass",
+        });
       parseGrants(grants);
       // Somebody else's name is the owner's to give.
       if (user !== undefined && user !== caller.identity.user && !caller.capability.isAll)
@@ -55,10 +66,10 @@ export const PASS_ROWS = {
       const from = notBefore ?? issued;
       const expires = from + ttlMs;
       const { pass, id } = passesOf(host).issue({
-        subject: user ?? caller.identity.user,
-        pid: caller.pid,
+        subject: user ?? issuer.identity.user,
+        pid: issuer.pid,
         // A process that leaves no record is unknown to the next start of the host, and so is its number.
-        audience: caller.journal === undefined && caller.pid !== PID_OWNER ? host.sessionAudience : host.audience,
+        audience: issuer.journal === undefined && issuer.pid !== PID_OWNER ? host.sessionAudience : host.audience,
         grants,
         issued,
         notBefore: from,
@@ -77,6 +88,22 @@ export const PASS_ROWS = {
     handle: (host, _caller, { id }, _target, draft) => host.seats.revoke(id, draft),
   }),
 } as const;
+
+/** @throws {EINVAL} it is no virtual process · {EPERM} it is not below the caller */
+function virtualBelow(host: Host, caller: Process, pid: Pid): Process {
+  const process = host.processes.get(pid);
+  if (process?.isAlive !== true || process.program !== VIRTUAL)
+    throw new KernelError("EINVAL", `process ${pid} is no virtual process; start one with spawn("${VIRTUAL.name}")`, {
+      syscall: "issuePass",
+      pid,
+    });
+  if (!host.processes.family.isWithin(pid, caller.pid))
+    throw new KernelError("EPERM", `process ${pid} is not below ${caller.pid}: its pass is not that one's to give`, {
+      syscall: "issuePass",
+      pid,
+    });
+  return process;
+}
 
 function passesOf(host: Host): NonNullable<Host["passes"]> {
   if (host.passes === undefined)
