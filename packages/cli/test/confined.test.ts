@@ -2,9 +2,9 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { type Server, createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { findBubblewrap, findStrays } from "@ergos/drivers/runtime-process";
@@ -36,9 +36,12 @@ describe.skipIf(findBubblewrap() === undefined)("a confined child (needs the Deb
     await once(server, "close");
   });
 
-  const run = async (code: string, ...more: readonly string[]) => {
-    writeFileSync(join(cwd, "project", "agent.mjs"), code);
-    const child = spawn(process.execPath, [BIN, "run", "project/agent.mjs", "--confined", "--json", ...more], {
+  const run = async (code: string, more: readonly string[] = []) => {
+    const isNamed = more[0]?.endsWith("agent.mjs") === true;
+    const file = isNamed ? (more[0] ?? "") : "project/agent.mjs";
+    writeFileSync(join(cwd, file), code);
+    const args = ["run", file, "--confined", "--json", ...(isNamed ? more.slice(1) : more)];
+    const child = spawn(process.execPath, [BIN, ...args], {
       cwd,
       env: environment({ SECRET_OF_HOST: "planted" }),
     });
@@ -88,6 +91,30 @@ export default async (input, { os }) => {
     expect(summary).toMatchObject({ runtime: "process", confined: true });
   });
 
+  test("of a workspace sees its own package, over a link too, whatever is called .env there", async () => {
+    const app = join(cwd, "project", "packages", "app");
+    for (const folder of [join(app, "inner"), join(app, ".env"), join(cwd, "project", "node_modules")])
+      mkdirSync(folder, { recursive: true });
+    writeFileSync(join(cwd, "project", "package.json"), "{}");
+    writeFileSync(join(cwd, "project", ".env"), "KEY=planted");
+    writeFileSync(join(app, "package.json"), '{"type":"module"}');
+    writeFileSync(join(app, ".env", "file"), "planted");
+    writeFileSync(join(app, "inner", ".env.local"), "KEY=planted");
+    symlinkSync(app, join(cwd, "project", "linked"));
+    const { answer } = await run(
+      `import { existsSync, readFileSync, readdirSync } from "node:fs";
+const attempt = (work) => { try { return work(); } catch (error) { return error.code; } };
+export default () => ({
+  own: readdirSync(${JSON.stringify(app)}).includes("inner"),
+  root: existsSync(${JSON.stringify(join(cwd, "project", ".env"))}),
+  folder: readdirSync(${JSON.stringify(join(app, ".env"))}).length,
+  inner: attempt(() => readFileSync(${JSON.stringify(join(app, "inner", ".env.local"))}, "utf8")),
+});`,
+      ["project/linked/inner/agent.mjs"],
+    );
+    expect(answer["result"]).toEqual({ own: true, root: false, folder: 0, inner: "EACCES" });
+  });
+
   const CALLS = `import { connect } from "node:net";
 const direct = (port) => new Promise((resolve) => connect(port, "127.0.0.1").on("connect", () => resolve("through")).on("error", (error) => resolve(error.code)));
 const ask = async (url) => { try { const answer = await fetch(url); const text = await answer.text(); return answer.status + " " + text.length; } catch (error) { return String(error.cause?.code ?? error.cause?.message ?? error.message); } };
@@ -101,15 +128,14 @@ export default async ({ port }) => {
 };`;
 
   test("reaches by its proxy what its rights name, and pays for each byte", async () => {
-    const { answer } = await run(
-      CALLS,
+    const { answer } = await run(CALLS, [
       "--input",
       `port=${port}`,
       "--cap",
       `net.connect:127.0.0.1:${port}`,
       "--cap",
       "self",
-    );
+    ]);
     expect(answer["result"]).toMatchObject({ direct: "ECONNREFUSED", allowed: "200 10", large: "200 100000" });
     expect((answer["result"] as { denied: string }).denied).not.toContain("200");
     expect(asked).toEqual(["GET /small", "GET /large"]);
@@ -123,8 +149,46 @@ export default async ({ port }) => {
     expect(log).toContain('"call":"connect"');
   });
 
+  test("cannot harm its host by what it asks for, or what it is answered", async () => {
+    const rude = createTcpServer((socket) => {
+      socket.once("data", () => socket.end(replies.shift() ?? ""));
+      socket.on("error", () => undefined);
+    });
+    const replies = [
+      "HTTP/1.1 200 OK\r\nTrailer: X\r\nContent-Length: 2\r\n\r\nok",
+      "HTTP/1.1 050 Odd\r\n\r\n",
+      "no http at all",
+    ];
+    rude.listen(0, "127.0.0.1");
+    await once(rude, "listening");
+    const at = (rude.address() as AddressInfo).port;
+    const { answer, status } = await run(
+      `import http from "node:http";
+import net from "node:net";
+const get = (url) => new Promise((resolve) => http.get(url, { agent: new http.Agent({ proxyEnv: process.env }) }, (answer) => { answer.resume(); answer.on("end", () => resolve(answer.statusCode)); answer.on("error", () => resolve("cut")); }).on("error", (error) => resolve(error.code)));
+const say = (text) => new Promise((resolve) => { let got = ""; const socket = net.connect(8118, "127.0.0.1", () => socket.write(text)); socket.on("data", (part) => (got += part)).on("close", () => resolve(got.split("\\r\\n")[0])).on("error", () => undefined); });
+export default async ({ port }) => {
+  const out = [];
+  for (let at = 0; at < 3; at++) out.push(await get("http://127.0.0.1:" + port + "/"));
+  out.push(await say("POST http://127.0.0.1:1/ HTTP/1.1\\r\\nHost: x\\r\\nExpect: 100-continue\\r\\nTrailer: x\\r\\nContent-Length: 0\\r\\n\\r\\n"));
+  out.push(await say("CONNECT user@127.0.0.1:80 HTTP/1.1\\r\\n\\r\\n"), await say("nonsense\\r\\n\\r\\n"));
+  return out;
+};`,
+      ["--input", `port=${at}`],
+    );
+    rude.close();
+    expect(status).toBe(0);
+    const result = answer["result"] as (number | string)[];
+    expect(result[0]).toBe(200);
+    expect(result.slice(3)).toEqual([
+      "HTTP/1.1 502 Bad Gateway",
+      "HTTP/1.1 400 Bad Request",
+      "HTTP/1.1 400 Bad Request",
+    ]);
+  });
+
   test("gets no byte beyond its budget", async () => {
-    const { answer } = await run(CALLS, "--input", `port=${port}`, "--limit", "netBytes=1000");
+    const { answer } = await run(CALLS, ["--input", `port=${port}`, "--limit", "netBytes=1000"]);
     const result = answer["result"] as { allowed: string; large: string };
     expect(result.allowed).toBe("200 10");
     expect(result.large).not.toContain("200 100000");
@@ -154,10 +218,7 @@ export default async () => { spawn("sleep", ["60"], { detached: true, stdio: "ig
   return out;
 };
 export async function inner() { return process.env.HOME; }`,
-      "--cap",
-      "self",
-      "--cap",
-      "proc.*",
+      ["--cap", "self", "--cap", "proc.*"],
     );
     expect(answer["result"]).toEqual(["/tmp", "EACCES", "EACCES", "EACCES"]);
   });

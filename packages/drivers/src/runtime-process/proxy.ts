@@ -1,16 +1,16 @@
 // The way out of a confined child: a proxy of HTTP on a socket, which asks its process's rights for each host, and
-// charges each piece before it goes on.
+// charges each piece, headers included, before it goes on.
 //
-// P1  A host that the process may not connect to is 403, and no byte goes there.
+// P1  A host that the process may not connect to is 403, and no byte goes there. Rights name the host of the
+//     connection; what is said over it is the child's.
 // P2  What the budget does not hold is not passed on: the connection ends.
+// P3  One connection carries one request, or one tunnel. Their number, the time until they say what they want, and the
+//     time for which nothing passes are bounded; both sides end together, and all of them with the child.
 
 import { mkdtempSync, rmSync } from "node:fs";
-import type * as Http from "node:http";
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import { type Socket, connect } from "node:net";
+import { type Socket, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type Os, describe, isKernelError } from "@ergos/kernel";
 
@@ -20,17 +20,35 @@ export interface Proxy {
   close(): void;
 }
 
+const CONNECTIONS_MAX = 64;
+const HEAD_BYTES_MAX = 16 * 1024;
+/** Until a request has said where it goes, and until there is a connection. */
+const HEAD_MS = 10_000;
+const CONNECT_MS = 10_000;
+const IDLE_MS = 300_000;
+/** What a connection says about itself: it is not passed on. */
+const HOP_BY_HOP = new Set([
+  "connection",
+  "host",
+  "keep-alive",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "upgrade",
+]);
+
 /** Opens the proxy of one child, which acts with the rights and the budget of its process. */
 export async function openProxy(os: Os): Promise<Proxy> {
-  const http = await import("node:http");
   const folder = mkdtempSync(join(tmpdir(), "ergos-proxy-"));
-  const open = new Set<Duplex>();
-  const server: Server = http.createServer((request, response) => void forward(http, os, request, response));
-  server.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+  const open = new Set<Socket>();
+  const keep = (socket: Socket): Socket => {
     open.add(socket);
-    socket.on("close", () => open.delete(socket)).on("error", () => undefined);
-    void tunnel(os, request, socket, head);
+    return socket.on("close", () => open.delete(socket)).on("error", () => socket.destroy());
+  };
+  const server = createServer((near) => {
+    serve(os, keep(near), keep).catch(() => near.destroy());
   });
+  server.maxConnections = CONNECTIONS_MAX;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(join(folder, "proxy"), resolve);
@@ -40,23 +58,91 @@ export async function openProxy(os: Os): Promise<Proxy> {
     folder,
     close: () => {
       server.close();
-      server.closeAllConnections();
       for (const socket of open) socket.destroy();
       rmSync(folder, { recursive: true, force: true });
     },
   };
 }
 
-/** Counts what passes; a piece that the budget does not hold is the end. */
-const meter = (os: Os, url: string) =>
-  async function* counted(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
-    for await (const piece of source) {
-      await os.call("transfer", { url, bytes: piece.length });
-      yield piece;
-    }
-  };
+/** What a client wants, and the bytes with which the connection to it begins. */
+interface Wish {
+  readonly url: URL;
+  readonly isTunnel: boolean;
+  readonly first: Buffer;
+}
 
-async function allowed(os: Os, url: string): Promise<string | undefined> {
+async function serve(os: Os, near: Socket, keep: (socket: Socket) => Socket): Promise<void> {
+  near.setTimeout(HEAD_MS, () => near.destroy());
+  const wish = wishOf(await headOf(near));
+  if (typeof wish === "string") return refuse(near, 400, wish);
+  const { url, isTunnel, first } = wish;
+  const why = await obstacleTo(os, url.href);
+  if (why !== undefined) return refuse(near, 403, why);
+  const port = Number(url.port || (url.protocol === "http:" ? 80 : 443));
+  const far = keep(connect({ host: url.hostname.replaceAll(/[[\]]/g, ""), port }));
+  const failure = await connected(far);
+  if (failure !== undefined) return refuse(near, 502, failure);
+  for (const socket of [near, far]) socket.setTimeout(IDLE_MS, () => socket.destroy());
+  // Whoever leaves takes the other along: nobody is served for somebody who is gone.
+  near.once("close", () => far.destroy());
+  far.once("close", () => near.end());
+  if (isTunnel) near.write("HTTP/1.1 200 Connection Established\r\n\r\n");
+  const end = (): void => {
+    near.destroy();
+    far.destroy();
+  };
+  pipeline(near, meter(os, url.href, first), far).catch(end);
+  pipeline(far, meter(os, url.href), near).catch(end);
+}
+
+/** Everything up to the empty line behind the headers, with what came along. */
+async function headOf(near: Socket): Promise<Buffer> {
+  let head = Buffer.alloc(0);
+  while (!head.includes("\r\n\r\n")) {
+    if (head.length > HEAD_BYTES_MAX) throw new TypeError("headers without an end");
+    const more = near.read() as Buffer | null;
+    if (more !== null) head = Buffer.concat([head, more]);
+    else if (near.destroyed || near.readableEnded) throw new TypeError("it has left");
+    else await new Promise<void>((go) => near.once("readable", go).once("close", go));
+  }
+  return head;
+}
+
+/** What a head asks for, or why that is nothing. */
+function wishOf(head: Buffer): Wish | string {
+  const end = head.indexOf("\r\n\r\n");
+  const [line = "", ...headers] = head.subarray(0, end).toString("latin1").split("\r\n");
+  const [, method = "", target = ""] = /^([!#$%&'*+.^_`|~\w-]+) (\S+) HTTP\/1\.[01]$/.exec(line) ?? [];
+  const body = head.subarray(end + 4);
+  if (method === "CONNECT") {
+    // Node asks for tunnels of plain http too.
+    const url = URL.parse(`${target.endsWith(":80") ? "http" : "https"}://${target}/`);
+    const isHost = url !== null && url.username === "" && url.pathname === "/" && url.search === "";
+    return isHost ? { url, isTunnel: true, first: body } : "a tunnel is asked for by host and port";
+  }
+  const url = URL.parse(target);
+  if (url === null || url.protocol !== "http:" || url.username !== "")
+    return "a proxy is asked for whole addresses of http, and for tunnels";
+  const named = new Set(
+    headers.flatMap((header) => /^connection: *(.*)$/i.exec(header)?.[1]?.toLowerCase().split(/ *, */) ?? []),
+  );
+  const kept = headers.filter((header) => {
+    const name = header.slice(0, Math.max(0, header.indexOf(":"))).toLowerCase();
+    return name !== "" && !HOP_BY_HOP.has(name) && !named.has(name);
+  });
+  const lines = [
+    `${method} ${url.pathname}${url.search} HTTP/1.1`,
+    `Host: ${url.host}`,
+    ...kept,
+    "Connection: close",
+    "",
+    "",
+  ];
+  return { url, isTunnel: false, first: Buffer.concat([Buffer.from(lines.join("\r\n"), "latin1"), body]) };
+}
+
+/** Why a connection may not be made. */
+async function obstacleTo(os: Os, url: string): Promise<string | undefined> {
   try {
     await os.call("connect", { url });
     return undefined;
@@ -65,55 +151,33 @@ async function allowed(os: Os, url: string): Promise<string | undefined> {
   }
 }
 
-async function tunnel(os: Os, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-  // Node asks for tunnels of plain http too.
-  const url = `${request.url?.endsWith(":80") === true ? "http" : "https"}://${request.url ?? ""}/`;
-  const at = URL.parse(url);
-  if (at === null) return void socket.end(refusal("no host is named"));
-  const why = await allowed(os, url);
-  if (why !== undefined) return void socket.end(refusal(why));
-  const there: Socket = connect({
-    host: at.hostname.replace(/^\[|\]$/g, ""),
-    port: Number(at.port || (at.protocol === "http:" ? 80 : 443)),
-  });
-  there.once("error", (error) => socket.end(`HTTP/1.1 502 Bad Gateway\r\n\r\n${error.message}\n`));
-  there.once("connect", () => {
-    there.removeAllListeners("error").on("error", () => socket.destroy());
-    socket.write("HTTP/1.1 200 Connection Established\r\n\r\n");
-    if (head.length > 0) socket.unshift(head);
-    const end = (): void => {
-      socket.destroy();
-      there.destroy();
-    };
-    pipeline(socket, meter(os, url), there).catch(end);
-    pipeline(there, meter(os, url), socket).catch(end);
+/** Settles when there is a connection, or with why there is none. */
+function connected(far: Socket): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    far.setTimeout(CONNECT_MS, () => {
+      far.destroy();
+      resolve("nobody has answered in time");
+    });
+    far.once("connect", () => resolve(undefined)).once("error", ({ message }) => resolve(message));
   });
 }
 
-async function forward(
-  http: Pick<typeof Http, "request">,
-  os: Os,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
-  const url = request.url ?? "";
-  const isWhole = URL.parse(url)?.protocol === "http:";
-  const why = isWhole ? await allowed(os, url) : "a proxy is asked for whole addresses of http";
-  if (why !== undefined)
-    return void response.writeHead(isWhole ? 403 : 400, { "content-type": "text/plain" }).end(`${why}\n`);
-  const { "proxy-connection": _proxy, connection: _connection, ...headers } = request.headers;
-  const there = http.request(url, { method: request.method, headers, agent: false }, (answer) => {
-    response.writeHead(answer.statusCode ?? 502, answer.headers);
-    pipeline(answer, meter(os, url), response).catch(() => response.destroy());
-  });
-  there.once("error", (error) => {
-    if (response.headersSent) response.destroy();
-    else response.writeHead(502, { "content-type": "text/plain" }).end(`${error.message}\n`);
-  });
-  pipeline(request, meter(os, url), there).catch(() => there.destroy());
+/** Counts what passes; a piece that the budget does not hold is the end. */
+function meter(os: Os, url: string, first?: Buffer) {
+  const charged = async (piece: Buffer): Promise<Buffer> => {
+    await os.call("transfer", { url, bytes: piece.length });
+    return piece;
+  };
+  return async function* counted(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+    if (first !== undefined && first.length > 0) yield await charged(first);
+    for await (const piece of source) yield await charged(piece);
+  };
 }
 
-const refusal = (why: string): string => {
+function refuse(near: Socket, status: number, why: string): void {
   const text = `${why}\n`;
-  return `HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
-};
+  const names: Readonly<Record<number, string>> = { 400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway" };
+  near.end(
+    `HTTP/1.1 ${status} ${names[status] ?? ""}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n${text}`,
+  );
+}

@@ -2,23 +2,36 @@
 // read-only, and one socket that leads to the proxy of its host.
 //
 // B1  It has no network but its own loopback, sees no process but its own, and ends with its host.
-// B2  It sees the system's programs and libraries, Node, the bootstrap, and the project that its module is in, all of
-//     it read-only, and without the data of the host and the files of the project's environment; /tmp is its own and
-//     is gone with it.
+// B2  It sees the system's programs and libraries, Node, and for the bootstrap and its module the package that each is in
+//     and the packages installed for that, all of it read-only. Folders that belong to everybody, as the user's home or
+//     the one of temporary files, are never shown as a whole: of a module that lies in one only its file.
+// B3  The data of the host, and files of the environment of what is shown, are hidden in that, however they are named.
+// B4  /tmp is its own and is gone with it.
 
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readdirSync, realpathSync } from "node:fs";
-import { homedir } from "node:os";
-import { dirname, join, relative } from "node:path";
+import { homedir, tmpdir } from "node:os";
+import { basename, dirname, join, relative } from "node:path";
+import { KernelError } from "@ergos/kernel";
 
 const CANDIDATES = ["/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap"];
-const SYSTEM = ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/alternatives", "/etc/ld.so.cache", "/etc/ssl"];
+const SYSTEM = [
+  "/usr",
+  "/lib",
+  "/lib64",
+  "/bin",
+  "/sbin",
+  "/etc/alternatives",
+  "/etc/ld.so.cache",
+  "/etc/ssl/certs",
+  "/etc/ssl/openssl.cnf",
+];
 /** Where the socket of the proxy is for a child, and the port that its own forwarder listens on. */
 export const PROXY_SOCKET = "/run/ergos/proxy";
 export const PROXY_PORT = 8118;
 
 export interface Sandboxed {
-  /** Files that must be readable: the bootstrap and the program's module. */
+  /** Files that must be readable: the bootstrap, and last the program's module. */
   readonly modules: readonly string[];
   /** Folders of this machine that are hidden although they lie in one that is shown. */
   readonly hidden: readonly string[];
@@ -45,14 +58,26 @@ export function findBubblewrap(): string | undefined {
   return status === 0 ? path : undefined;
 }
 
-/** Its arguments, up to the command that it runs. */
+/**
+ * Its arguments, up to the command that it runs.
+ * @throws {EINVAL} a module lies in what must be hidden
+ */
 export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): readonly string[] {
   const node = realpathSync(process.execPath);
-  const shown = [...new Set(modules.map((module) => projectOf(realpathSync(module))))];
-  const masked = shown.flatMap((folder) =>
-    readdirSync(folder).flatMap((name) => (/^\.env(\..*)?$/.test(name) ? [join(folder, name)] : [])),
-  );
-  const readOnly = (from: string, to = from): readonly string[] => ["--ro-bind", from, to];
+  const real = modules.map((module) => realpathSync(module));
+  const shown = [...new Set(real.flatMap((module) => shownFor(module)))];
+  const secret = hidden.flatMap((folder) => (existsSync(folder) ? [realpathSync(folder)] : []));
+  const inside = real.find((module) => secret.some((folder) => isWithin(module, folder)));
+  if (inside !== undefined)
+    throw new KernelError("EINVAL", `${inside} lies in the data of its host, which no confined process sees`, {
+      path: inside,
+    });
+  const masked = real.flatMap((module) => environmentsOf(module, shown));
+  // A module that was named over a link is found there too.
+  const links = modules.flatMap((module, at) => {
+    const [named, meant] = [dirname(module), dirname(real[at] ?? module)];
+    return named === meant ? [] : ["--symlink", meant, named];
+  });
   return [
     "--unshare-all",
     "--die-with-parent",
@@ -66,29 +91,73 @@ export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): r
     "/tmp",
     ...readOnly(node),
     ...(process.execPath === node ? [] : readOnly(node, process.execPath)),
-    ...shown.flatMap((folder) => readOnly(folder)),
-    ...hidden.flatMap((folder) =>
-      existsSync(folder) && shown.some((one) => isBelow(folder, one)) ? ["--tmpfs", folder] : [],
-    ),
-    ...masked.flatMap((file) => readOnly("/dev/null", file)),
+    ...shown.flatMap((path) => readOnly(path)),
+    ...links,
+    ...masked,
     ...readOnly(proxyFolder, dirname(PROXY_SOCKET)),
+    // Last, so that nothing stands over it.
+    ...secret.flatMap((folder) =>
+      [...shown, ...SYSTEM].some((one) => isWithin(folder, one)) ? ["--tmpfs", folder] : [],
+    ),
     "--chdir",
-    dirname(modules.at(-1) ?? "/"),
+    dirname(real.at(-1) ?? "/"),
   ];
 }
 
-/** The topmost folder around a module with a package.json, never the user's home or above; else the module's own. */
-function projectOf(module: string): string {
-  const home = homedir();
-  let found = dirname(module);
-  for (let at = found; at !== dirname(at); at = dirname(at)) {
-    if (at === home || isBelow(home, at)) break;
-    if (existsSync(join(at, "package.json"))) found = at;
-  }
-  return found;
+const readOnly = (from: string, to = from): readonly string[] => ["--ro-bind", from, to];
+
+/** What a module needs: its package, and the packages that are installed for it, wherever links to them lead. */
+function shownFor(module: string): readonly string[] {
+  const own = packageOf(module);
+  const installed = ancestorsOf(dirname(module))
+    .map((folder) => join(folder, "node_modules"))
+    .filter((folder) => existsSync(folder));
+  const linked = installed.flatMap((folder) => linksIn(folder));
+  return [own ?? (isEverybodys(dirname(module)) ? module : dirname(module)), ...installed, ...linked];
 }
 
-function isBelow(path: string, folder: string): boolean {
+/** The nearest folder around a module with a package.json, unless that belongs to everybody. */
+function packageOf(module: string): string | undefined {
+  const found = ancestorsOf(dirname(module)).find((folder) => existsSync(join(folder, "package.json")));
+  return found === undefined || isEverybodys(found) ? undefined : found;
+}
+
+/** Folders of packages that are links, as workspaces are. */
+function linksIn(folder: string): readonly string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory() && entry.name.startsWith("@")) return linksIn(path);
+    if (!entry.isSymbolicLink() || !existsSync(path)) return [];
+    const target = realpathSync(path);
+    return isEverybodys(target) ? [] : [target];
+  });
+}
+
+/** Hides files, and folders, of the environment beside a module and in the folders around it that are shown. */
+function environmentsOf(module: string, shown: readonly string[]): readonly string[] {
+  const around = ancestorsOf(dirname(module)).filter((folder) => shown.some((one) => isWithin(folder, one)));
+  return [...new Set([...around, ...shown.filter((path) => basename(path) !== "node_modules")])].flatMap((folder) => {
+    if (!existsSync(folder) || folder === module) return [];
+    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+      if (!/^\.env(\..*)?$/.test(entry.name)) return [];
+      const path = join(folder, entry.name);
+      return entry.isDirectory() ? ["--tmpfs", path] : readOnly("/dev/null", path);
+    });
+  });
+}
+
+/** A folder, and those around it, the nearest first. */
+function ancestorsOf(folder: string): readonly string[] {
+  const above = dirname(folder);
+  return above === folder ? [folder] : [folder, ...ancestorsOf(above)];
+}
+
+/** The root, the user's home, the folder of temporary files, and what is around them. */
+const isEverybodys = (folder: string): boolean =>
+  [homedir(), tmpdir(), "/tmp", "/srv", "/opt", "/home", "/root"].some((one) => isWithin(one, folder));
+
+/** Whether a path is a folder, or lies in it. */
+function isWithin(path: string, folder: string): boolean {
   const way = relative(folder, path);
-  return way !== "" && !way.startsWith("..") && !way.startsWith("/");
+  return way === "" || (way !== ".." && !way.startsWith("../") && !way.startsWith("/"));
 }
