@@ -173,6 +173,7 @@ export class Kernel implements AsyncDisposable {
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),
         forward: (from, to) => post.forward(from, to),
+        assertRoom: (from, to) => post.assertRoom(from, to),
         notice: (from, kind, body) => post.notice(from, kind, body),
       },
     });

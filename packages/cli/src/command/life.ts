@@ -39,7 +39,11 @@ export const upgradeCommand: Command = {
     const { pid, runId } = await findProcess(os, wanted);
     const now = await sourceOf(os, pid);
     const module = name === undefined ? undefined : findModule(name, process.cwd());
-    const runtime = now.runtime === undefined ? {} : { runtime: now.runtime };
+    // Where it runs, and how much of the machine it sees, stays as it is.
+    const runtime = {
+      ...(now.runtime === undefined ? {} : { runtime: now.runtime }),
+      ...(now.confined === undefined ? {} : { confined: now.confined }),
+    };
     const exported = named === undefined ? {} : { export: named };
     const program = module === undefined ? now : { module, ...runtime, ...exported, cwd: process.cwd() };
     await os.call("upgrade", { pid, program });

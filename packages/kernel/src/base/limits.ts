@@ -70,9 +70,9 @@ export const LIMITS = {
   breakersMax: 1000,
   /** Recorded outcomes that a twin of a process may begin with. */
   twinRecordsMax: 50_000,
-  /** Hooks of a host, and observations of one that may be under way. */
+  /** Hooks of a host, and calls that one may look at at the same time. */
   hooksMax: 1000,
-  hookObservationsMax: 1000,
+  hookCallsMax: 1000,
   /** Locks that are held or waited for, and the longest time of one, in milliseconds: a week. */
   locksMax: 100_000,
   lockTtlMax: 7 * 86_400_000,

@@ -229,7 +229,10 @@ export class AccountTree {
   }
 
   /** What a departure writes: the accounts to close, and what they return to the nearest one that is open still. */
-  async closing({ chain, above }: Departure): Promise<AccountChange & { readonly refund: Amounts }> {
+  async closing({
+    chain,
+    above,
+  }: Departure): Promise<AccountChange & { readonly refund: Amounts; readonly heir: Pid | undefined }> {
     const checks: { key: string; version: Seq }[] = [];
     const deletes: string[] = [];
     const puts: { key: string; value: string }[] = [];
@@ -253,7 +256,7 @@ export class AccountTree {
       refund = left;
     }
     const heir = above.find((account) => this.#accounts.has(account));
-    return { checks, puts, adds: this.#moves(heir, refund, -1), deletes, refund };
+    return { checks, puts, adds: this.#moves(heir, refund, -1), deletes, refund, heir };
   }
 
   /** What a closed account had left: what its process may have if it is tried again. */

@@ -10,11 +10,11 @@ import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
 import { cancelled } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
-import { PID_OWNER } from "../base/id.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
-import { type Amounts, resourcesOf } from "../budget/resource.ts";
+import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
@@ -24,7 +24,8 @@ import type { ObjectStore } from "../abi/object-store.ts";
 import { mergeAdds } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
-import type { Exit, Process } from "./process.ts";
+import type { Exit, Process, ProcessIdentity } from "./process.ts";
+import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { TIERS, type Tier, tierOf } from "./role.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
@@ -34,17 +35,29 @@ const DRAIN_MS = 30_000;
 
 /** What somebody leaves whose end goes into another. */
 export interface Estate {
-  /** What belongs into the commit of its end beside the closing of its account. */
-  readonly change: (closing: AccountChange & { readonly refund: Amounts }) => Promise<AccountChange>;
-  /** Memory follows the commit. */
-  readonly moved: () => void;
+  /** What belongs into the commit of its end, with the closing of its account; made anew for each try. */
+  readonly leave: (closing: Closing) => Promise<{
+    readonly change: AccountChange;
+    /** Memory follows the commit. */
+    readonly moved: () => void;
+    readonly undo: () => void;
+  }>;
 }
+
+type Closing = AccountChange & { readonly refund: Amounts; readonly heir: Pid | undefined };
 
 /** Messages that another reads from now on. */
 export interface Forwarding {
   readonly puts: AccountChange["puts"];
   readonly deletes: readonly string[];
   readonly moved: () => void;
+}
+
+/** Rights that are narrower in memory already. */
+export interface Narrowing {
+  readonly puts: AccountChange["puts"];
+  readonly stored: () => void;
+  readonly undo: () => void;
 }
 
 export interface LifeCycleParts {
@@ -55,13 +68,15 @@ export interface LifeCycleParts {
   readonly layers: LayerTable;
   readonly family: Family;
   readonly spawn: (parent: Process, program: Program, options: SpawnOptions) => Promise<Process>;
+  readonly revisions: Revisions;
   readonly narrow: (process: Process, layers: readonly Layer[], rider?: Rider) => Promise<void>;
+  readonly narrowing: (process: Process, layers: readonly Layer[]) => Narrowing;
   readonly succeed: (process: Process, exit: Exit, restarts: readonly number[]) => Process;
   readonly resume: (process: Process, program: Program) => Promise<void>;
   readonly abandon: (process: Process) => void;
-  readonly exit: (process: Process, exit: Exit, rider: Rider | undefined, estate: Estate) => Promise<void>;
-  /** @throws {EAGAIN} the mailbox of who shall read them has no room */
-  readonly forward: (from: Process, to: Process) => Forwarding;
+  readonly exit: (process: Process, exit: Exit, rider?: Rider, estate?: Estate) => Promise<void>;
+  readonly forward: (from: Process, to: Process) => Promise<Forwarding>;
+  readonly assertRoom: (from: Process, to: Process) => void;
 }
 
 /** What may differ of a twin. */
@@ -69,11 +84,17 @@ export interface TwinOptions {
   readonly name?: string | undefined;
   /** Narrow it further. */
   readonly grants?: readonly Grant[] | undefined;
-  /** Out of that of who the original belongs to; as much as the original has left, unless given. */
+  /** Out of that of whom it belongs to; as much as the original has left, unless given. */
   readonly budget?: Amounts | undefined;
   readonly ref?: string | undefined;
   readonly along?: SpawnOptions["along"];
   readonly rider?: Rider | undefined;
+}
+
+interface Inheritance extends Pick<AccountChange, "checks" | "adds"> {
+  /** Made when nothing else about the process changes any more. */
+  readonly puts: (process: Process) => AccountChange["puts"];
+  readonly applied: () => void;
 }
 
 export class LifeCycle {
@@ -84,20 +105,32 @@ export class LifeCycle {
   }
 
   /**
-   * Starts a twin of a process beside it.
-   * @throws {EINVAL} it leaves no journal, or works on a view of its own · {E2BIG} its journal is too long
+   * Starts a twin of a process: beside it for whoever stands above it, below it for anybody else, out of whose budget it
+   * then is.
+   * @throws {EINVAL} it leaves no journal, or works on a view of its own · {EBUSY} it sleeps · {E2BIG} its journal is too long
    */
-  async clone(original: Process, load: () => Promise<Program>, options: TwinOptions): Promise<Process> {
+  async clone(
+    caller: Process,
+    original: Process,
+    load: () => Promise<Program>,
+    options: TwinOptions,
+  ): Promise<Process> {
     const { pid, identity } = original;
     assertLives(original, "clone");
-    const parent = this.#parts.family.get(this.#parts.family.parentOf(pid) ?? PID_OWNER);
+    const { family, committer, objects, revisions } = this.#parts;
+    const isAbove = caller.pid !== pid && family.isWithin(pid, caller.pid);
+    const parent = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : original;
     if (parent === undefined) throw new KernelError("ESRCH", `process ${pid} belongs to nobody`, { pid });
     if (original.journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} leaves no journal that a twin could go on from`, { pid });
+    if (original.sleep !== undefined)
+      throw new KernelError("EBUSY", `process ${pid} sleeps; wake it, or wait until it does`, { pid });
     if ((identity.views?.length ?? 0) > (parent.identity.views?.length ?? 0))
       throw new KernelError("EINVAL", `process ${pid} works on a view of its own; apply or discard it first`, { pid });
-    const journal = new Journal(pid, this.#parts.committer, this.#parts.objects);
-    await journal.load();
+    const program = original.program ?? (await load());
+    const journal = new Journal(pid, committer, objects);
+    // What its revision has outdated the twin does anew, as the original would.
+    await revisions.load(journal, program);
     const past = journal.past();
     const bytes = past.reduce((sum, record) => sum + record.length, 0);
     if (past.length > LIMITS.twinRecordsMax || bytes > LIMITS.commitBytesMax / 2)
@@ -106,33 +139,35 @@ export class LifeCycle {
         `process ${pid} has ${past.length} outcomes of ${bytes} bytes; a twin takes at most ${LIMITS.twinRecordsMax}, and ${LIMITS.commitBytesMax / 2} bytes`,
         { pid },
       );
-    const left = identity.budget === undefined ? undefined : await this.#leftOf(original);
-    return this.#parts.spawn(parent, original.program ?? (await load()), {
-      ...present({
-        input: original.input,
-        limits: identity.limits,
-        group: identity.group === parent.identity.group ? undefined : identity.group,
-        role: identity.role,
-        tier: identity.tier,
-        restart: identity.restart,
-        strategy: identity.strategy,
-        faults: identity.faults,
-        budget: options.budget ?? left,
-        grants: options.grants,
-        rider: options.rider,
-      }),
+    const left = isAbove && identity.budget !== undefined ? await this.#leftOf(original, identity.budget) : undefined;
+    return this.#parts.spawn(parent, program, {
+      input: original.input,
+      limits: identity.limits,
+      group: identity.group === parent.identity.group ? undefined : identity.group,
+      role: identity.role,
+      tier: identity.tier,
+      restart: identity.restart,
+      strategy: identity.strategy,
+      faults: identity.faults,
+      budget: options.budget ?? left,
+      grants: options.grants,
+      rider: options.rider,
       name: options.name ?? identity.name,
       ref: options.ref ?? identity.ref,
       cause: `clone ${pid}`,
       along: options.along,
-      twin: { capability: original.capability, past },
+      twin: { of: original, past },
     });
   }
 
-  async #leftOf({ account }: Process): Promise<Amounts> {
+  /** What a process has left of its own budget. */
+  async #leftOf({ pid, account }: Process, budget: Amounts): Promise<Amounts> {
     const usage = await this.#parts.accounts.usage(account);
     return Object.fromEntries(
-      Object.entries(usage).map(([resource, { allocation, used }]) => [resource, Math.max(0, allocation - used)]),
+      resourcesOf(budget).flatMap((resource) => {
+        const of = usage[resource];
+        return of?.account === pid ? [[resource, Math.max(0, of.allocation - of.used)]] : [];
+      }),
     );
   }
 
@@ -140,61 +175,62 @@ export class LifeCycle {
    * Gives a running process another program, once no call of it is under way.
    * @throws {EBUSY} its calls do not end in time: it goes on as it was
    */
-  async upgrade(process: Process, program: Program, waitMs = DRAIN_MS, rider?: Rider): Promise<void> {
+  async upgrade(caller: Process, process: Process, program: Program, waitMs = DRAIN_MS, rider?: Rider): Promise<void> {
     const { pid } = process;
     assertLives(process, "upgrade");
+    const { name, revision, source } = program;
+    if (process.identity.program.source?.confined === true && source?.confined !== true)
+      throw new KernelError("EPERM", `process ${pid} is confined, and ${name} would not be`, { pid });
     if (process.journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} leaves no journal that another program could go on from`, {
         pid,
       });
-    const before = process.identity;
-    const { name, revision, source } = program;
-    const identity = { ...before, program: present({ name, revision, source }) };
+    const changed = present({ name, revision, source });
     if (process.program === undefined) {
-      process.identity = identity;
+      const before = process.identity.program;
+      process.identity = { ...process.identity, program: changed };
       try {
         return await this.#parts.resume(process, program);
       } catch (error) {
-        process.identity = before;
+        process.identity = { ...process.identity, program: before };
         throw error;
       }
     }
-    await this.#drain(process, waitMs);
-    process.isOver = true;
-    this.#parts.abandon(process);
-    process.abort(cancelled(`process ${pid} goes on with another program`));
-    // It lives on, as far as its journal is concerned.
-    await process.journal.note({ t: "alive", at: this.#parts.committer.now() }, undefined, rider);
-    process.journal.close();
-    const { code, program: last } = process;
-    const grace = last?.graceMs ?? LIMITS.cancelGraceMs;
-    const late = (): KernelError => new KernelError("ETIMEDOUT", `the code of process ${pid} does not end`, { pid });
-    await within(this.#parts.platform, grace, late, code ?? Promise.resolve()).catch(() => undefined);
+    const release = process.drain();
+    try {
+      const late = (): KernelError =>
+        new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${waitMs} ms; try again later`, {
+          pid,
+        });
+      await within(this.#parts.platform, waitMs, late, process.quiet());
+      assertLives(process, "upgrade");
+      if (process.program === undefined)
+        throw new KernelError("EBUSY", `process ${pid} has just gone to sleep`, { pid });
+      process.isOver = true;
+      this.#parts.abandon(process);
+      process.abort(cancelled(`process ${pid} goes on with another program`));
+      // It lives on, as far as its journal is concerned.
+      await process.journal.note({ t: "alive", at: this.#parts.committer.now() }, undefined, rider);
+      process.journal.close();
+      await this.#codeOver(caller, process);
+    } finally {
+      release();
+    }
     if (process.isEnding || process.hasEnded || process.isDoomed)
       throw new KernelError("ESRCH", `process ${pid} was ended while its program was changed`, { pid });
     const next = this.#parts.succeed(process, { code: 0 }, process.restarts);
-    next.identity = identity;
+    // Whatever else has become of it meanwhile stays.
+    next.identity = { ...next.identity, program: changed };
     await this.#parts.resume(next, program);
   }
 
-  /** Holds a process until no call of it is under way. */
-  async #drain(process: Process, waitMs: number): Promise<void> {
-    const { pid } = process;
-    const wasStopped = process.state.name === "stopped";
-    if (process.isHeld && !wasStopped)
-      throw new KernelError("EBUSY", `process ${pid} is frozen with its group; thaw that first`, { pid });
-    if (!wasStopped) process.become({ name: "stopped" });
-    const late = (): KernelError =>
-      new KernelError("EBUSY", `a call of process ${pid} has been under way for ${waitMs} ms; try again later`, {
-        pid,
-      });
-    try {
-      await within(this.#parts.platform, waitMs, late, process.quiet());
-    } catch (error) {
-      if (!wasStopped) process.become({ name: "running" }, true);
-      throw error;
-    }
-    if (!wasStopped) process.become({ name: "running" }, true);
+  /** Code that was told to end has its grace; that of the caller itself waits for this call. */
+  async #codeOver(caller: Process, process: Process): Promise<void> {
+    if (caller === process) return;
+    const { code, program } = process;
+    const grace = program?.graceMs ?? LIMITS.cancelGraceMs;
+    const late = (): KernelError => new KernelError("ETIMEDOUT", `the code of process ${process.pid} does not end`);
+    await within(this.#parts.platform, grace, late, code ?? Promise.resolve()).catch(() => undefined);
   }
 
   /** Narrows a process for something special: its rights, its tier, and what it is about. */
@@ -214,12 +250,13 @@ export class LifeCycle {
       throw new KernelError("EPERM", `process ${pid} is ${tierOf(process.identity)}, and ${to.tier} is above that`, {
         pid,
       });
-    const before = process.identity;
-    process.identity = { ...before, ...present({ tier: to.tier, ref: to.ref }) };
+    const { tier, ref } = process.identity;
+    process.identity = { ...process.identity, ...present({ tier: to.tier, ref: to.ref }) };
     try {
       await this.#parts.narrow(process, to.grants === undefined ? [] : [this.#layerOf(process, to.grants)], rider);
     } catch (error) {
-      process.identity = before;
+      const { tier: _tier, ref: _ref, ...rest } = process.identity;
+      process.identity = { ...rest, ...present({ tier, ref }) };
       throw error;
     }
   }
@@ -228,83 +265,95 @@ export class LifeCycle {
    * Ends a process and leaves another what waits for it, what is left of its budget, and no right that it had not (Y4).
    * @throws {EINVAL} they are one, or one is the owner's · {EAGAIN} the mailbox of the other has no room
    */
-  async merge(from: Process, into: Process, rider?: Rider): Promise<void> {
+  async merge(caller: Process, from: Process, into: Process, rider?: Rider): Promise<void> {
     for (const one of [from, into]) assertLives(one, "merge");
     if (from === into || this.#parts.family.isWithin(into.pid, from.pid))
       throw new KernelError("EINVAL", `process ${into.pid} is ${from.pid}, or below it: it cannot take that in`, {
         pid: into.pid,
       });
-    // Looked at before anything ends.
-    this.#parts.forward(from, into);
+    // Looked at before anything ends; afterwards nothing is refused for that any more.
+    this.#parts.assertRoom(from, into);
     from.isDoomed = true;
     if (from.program !== undefined) {
       this.#parts.abandon(from);
       from.abort(cancelled(`process ${from.pid} goes into ${into.pid}`));
-      const late = (): KernelError => new KernelError("ETIMEDOUT", "its code does not end");
-      const grace = from.program.graceMs ?? LIMITS.cancelGraceMs;
-      await within(this.#parts.platform, grace, late, from.code ?? Promise.resolve()).catch(() => undefined);
+      await this.#codeOver(caller, from);
     }
+    const exit: Exit = { code: 0, result: { merged: into.pid } };
     if (from.isEnding || from.hasEnded)
       throw new KernelError("ESRCH", `process ${from.pid} was ended before it went into ${into.pid}`, {
         pid: from.pid,
       });
-    const held = new Set(into.capability.layers);
-    const more = from.capability.layers
-      .filter((layer) => !held.has(layer))
-      .map((layer) => layer.rules.map(({ grant }) => grant));
-    if (more.length > 0)
-      await this.#parts.narrow(
-        into,
-        more.map((grants) => this.#layerOf(into, grants)),
-      );
-    let mail: Forwarding | undefined;
-    let applied: (() => void) | undefined;
-    const estate: Estate = {
-      change: async (closing) => {
-        mail = this.#parts.forward(from, into);
-        const budget = await this.#inherit(into, closing.refund);
-        applied = budget?.applied;
-        return {
-          checks: [...closing.checks, ...(budget?.checks ?? [])],
-          adds: mergeAdds([...closing.adds, ...(budget?.adds ?? [])]),
-          puts: [...closing.puts, ...(budget?.puts ?? []), ...mail.puts],
-          deletes: [...closing.deletes, ...mail.deletes],
-        };
-      },
-      moved: () => {
-        mail?.moved();
-        applied?.();
-      },
-    };
-    await this.#parts.exit(from, { code: 0, result: { merged: into.pid } }, rider, estate);
+    try {
+      await this.#parts.exit(from, exit, rider, { leave: (closing) => this.#leave(from, into, closing) });
+    } catch (error) {
+      throw new KernelError("EFAILED", `process ${from.pid} has ended, and ${into.pid} could not take it in`, {
+        pid: into.pid,
+        cause: error,
+      });
+    }
   }
 
-  /** Moves what an account returns to the account of who takes it in, as far as that limits the same. */
-  async #inherit(
-    into: Process,
-    refund: Amounts,
-  ): Promise<(AccountChange & { readonly applied: () => void }) | undefined> {
+  /** What `into` gets of a process that ends, in the commit of that. @throws {ESRCH} it has ended itself */
+  async #leave(from: Process, into: Process, closing: Closing): ReturnType<Estate["leave"]> {
+    const mail = await this.#parts.forward(from, into);
+    const budget = await this.#inherit(into, closing);
+    // Nothing waits from here to the commit.
+    assertLives(into, "merge");
+    const held = new Set(into.capability.layers);
+    const more = from.capability.layers.flatMap((layer) =>
+      held.has(layer)
+        ? []
+        : [
+            this.#layerOf(
+              into,
+              layer.rules.map(({ grant }) => grant),
+            ),
+          ],
+    );
+    const rights = more.length === 0 ? undefined : this.#parts.narrowing(into, more);
+    return {
+      change: {
+        checks: [...closing.checks, ...(budget?.checks ?? [])],
+        adds: mergeAdds([...closing.adds, ...(budget?.adds ?? [])]),
+        puts: [...closing.puts, ...(rights?.puts ?? []), ...(budget?.puts(into) ?? []), ...mail.puts],
+        deletes: [...closing.deletes, ...mail.deletes],
+      },
+      moved: () => {
+        rights?.stored();
+        budget?.applied();
+        mail.moved();
+      },
+      undo: () => rights?.undo(),
+    };
+  }
+
+  /** What an account returns to the one above both goes on to that of who takes it in, as far as that limits the same. */
+  async #inherit(into: Process, { refund, heir }: Closing): Promise<Inheritance | undefined> {
+    const { accounts, committer } = this.#parts;
     const { budget } = into.identity;
-    if (budget === undefined || into.account !== into.pid) return undefined;
+    // What is returned to its own account is its own already; what is not returned above it is not its to take.
+    if (budget === undefined || into.account !== into.pid || accounts.parentOf(into.pid) !== heir) return undefined;
     const shared = resourcesOf(refund).filter(
       (resource) => budget[resource] !== undefined && (refund[resource] ?? 0) > 0,
     );
     if (shared.length === 0) return undefined;
     const amounts = Object.fromEntries(shared.map((resource) => [resource, refund[resource] ?? 0]));
-    const change = await this.#parts.accounts.allocate(into.pid, amounts);
-    const grown = { ...budget };
-    for (const resource of shared) grown[resource] = (budget[resource] ?? 0) + (refund[resource] ?? 0);
-    const identity = { ...into.identity, budget: grown };
-    const record = {
-      key: processKey(into.pid),
-      value: encodeProcess(into, { identity }, this.#parts.committer.masker),
-    };
+    const { applied, checks, adds, puts } = await accounts.allocate(into.pid, amounts);
+    const grown = (): ProcessIdentity => ({
+      ...into.identity,
+      budget: addAmounts(into.identity.budget ?? {}, amounts),
+    });
     return {
-      ...change,
-      puts: [...change.puts, ...(into.journal === undefined ? [] : [record])],
+      checks,
+      adds,
+      puts: (process) => {
+        const value = encodeProcess(process, { identity: grown() }, committer.masker);
+        return [...puts, ...(process.journal === undefined ? [] : [{ key: processKey(process.pid), value }])];
+      },
       applied: () => {
-        change.applied();
-        into.identity = identity;
+        applied();
+        into.identity = grown();
       },
     };
   }

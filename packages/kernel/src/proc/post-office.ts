@@ -450,24 +450,31 @@ export class PostOffice {
     box.free(held.item.size);
   }
 
+  /** @throws {EAGAIN} the mailbox of the other has no room for what waits */
+  assertRoom(from: Process, to: Process): void {
+    const { count = 0, size = 0 } = this.#boxes.get(from.pid) ?? {};
+    const room = this.#boxOf(to.pid);
+    if (room.count + count > LIMITS.mailboxMax || room.size + size > LIMITS.mailboxBytesMax)
+      throw new KernelError(
+        "EAGAIN",
+        `the mailbox of process ${to.pid} has no room for ${count} more messages; let it read some first`,
+        { pid: to.pid },
+      );
+  }
+
   /**
-   * What waits for a process, as another reads it from now on; what it has taken and not acknowledged comes too.
-   * @throws {EAGAIN} the mailbox of the other has no room
+   * What waits for a process that ends, as another reads it from now on: also what it has taken and not acknowledged,
+   * and what was on its way. None of that is refused any more, whatever room the other has.
    */
-  forward(from: Process, to: Process): Forwarding {
+  async forward(from: Process, to: Process): Promise<Forwarding> {
     const box = this.#boxes.get(from.pid);
+    // Nothing new is sent to it; what is being stored arrives with its commit.
+    while (box !== undefined && box.count > box.waiting.length + box.leased.size)
+      await new Promise<void>((go) => this.#parts.platform.defer(go));
     const leased = [...(box?.leased.values() ?? [])].map(({ item }) => item.message);
     const messages = [...(box?.waiting ?? []), ...leased];
     const moved = messages.map((message): Message => ({ ...message, to: to.pid }));
     const texts = moved.map((message) => JSON.stringify(message));
-    const size = texts.reduce((sum, { length }) => sum + length, 0);
-    const room = this.#boxOf(to.pid);
-    if (room.count + moved.length > LIMITS.mailboxMax || room.size + size > LIMITS.mailboxBytesMax)
-      throw new KernelError(
-        "EAGAIN",
-        `the mailbox of process ${to.pid} has no room for ${moved.length} more messages; let it read some first`,
-        { pid: to.pid },
-      );
     return {
       puts: this.#isStored(to.pid)
         ? moved.map((message, at) => ({ key: messageKey(message), value: texts[at] ?? "" }))

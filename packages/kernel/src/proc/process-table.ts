@@ -32,7 +32,7 @@ import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds 
 import { checkResult, exitData, exitEvent } from "./exit.ts";
 import { type FaultCounts, assertFaults } from "./fault.ts";
 import { Family } from "./family.ts";
-import { type Estate, type Forwarding, LifeCycle } from "./life-cycle.ts";
+import { type Estate, type Forwarding, LifeCycle, type Narrowing } from "./life-cycle.ts";
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { decodeSleep, encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
@@ -64,8 +64,10 @@ export interface ProcessRunner {
   load(process: Process): Promise<Program>;
   /** Whether a message waits for a process. */
   hasMail(pid: Pid): boolean;
-  /** What waits for a process, for the commit after which another reads it. @throws {EAGAIN} that has no room */
-  forward(from: Process, to: Process): Forwarding;
+  /** What waits for a process, for the commit after which another reads it; what is on its way to it has arrived. */
+  forward(from: Process, to: Process): Promise<Forwarding>;
+  /** @throws {EAGAIN} the mailbox of the other has no room for what waits */
+  assertRoom(from: Process, to: Process): void;
   /** A message to whom a process belongs, for the commit of its end. */
   notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
 }
@@ -74,6 +76,12 @@ export interface ProcessRunner {
 interface EndNotice {
   readonly message: Notice | undefined;
   readonly kind: "exit" | "escalation";
+}
+
+/** How a process has ended, and why nobody could take it in that was to go into another. */
+interface Ended {
+  readonly exit: Exit;
+  readonly refused?: unknown;
 }
 
 export interface ProcessTableParts {
@@ -172,9 +180,12 @@ export class ProcessTable {
       accounts: parts.accounts,
       layers: parts.layers,
       spawn: (parent, program, options) => this.spawn(parent, program, options),
+      revisions: this.#revisions,
       narrow: (process, layers, rider) => this.narrow(process, layers, rider),
+      narrowing: (process, layers) => this.#narrowing(process, layers),
       exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
       forward: (from, to) => parts.runner.forward(from, to),
+      assertRoom: (from, to) => parts.runner.assertRoom(from, to),
     });
     this.#signals = new Signals({ ...lives, bus: parts.bus, sleeper: this.sleeper, exit });
     this.#supervisor = new Supervisor({
@@ -270,6 +281,8 @@ export class ProcessTable {
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
+    const { of: original } = options.twin ?? {};
+    if (original !== undefined) this.#assertMaySpawn(original);
     const group = options.group ?? parent.identity.group;
     if (group !== undefined) this.groups.assertRoom(group, parent);
     const pid = toPid(this.#nextPid++);
@@ -299,8 +312,9 @@ export class ProcessTable {
       strategy: options.strategy,
       faults: options.faults,
       views: views.length === 0 ? undefined : views,
+      twinOf: original === undefined ? undefined : [original.pid, ...(original.identity.twinOf ?? [])],
     });
-    let { capability } = options.twin ?? parent;
+    let { capability } = original ?? parent;
     if (options.role !== undefined && options.twin === undefined)
       capability = capability.with(this.#layers.create(`${pid}.1`, parseGrants([`role.${options.role}`])));
     if (program.grants !== undefined && options.twin === undefined)
@@ -423,6 +437,13 @@ export class ProcessTable {
 
   /** Puts layers between a process and what is below it, at once; who has a record has it changed. */
   async narrow(process: Process, added: readonly Layer[], rider?: Rider): Promise<void> {
+    const { puts, stored } = this.#narrowing(process, added);
+    await this.#committer.commit({ puts }, undefined, rider);
+    stored();
+  }
+
+  /** Narrows in memory, at once: what belongs into the commit of that, what follows it, and what undoes it. */
+  #narrowing(process: Process, added: readonly Layer[]): Narrowing {
     const depth = process.capability.layers.length;
     const branch = added.length === 0 ? [process] : this.family.branchOf(process);
     for (const one of branch) {
@@ -430,20 +451,22 @@ export class ProcessTable {
       one.capability = Capability.withLayers([...layers.slice(0, depth), ...added, ...layers.slice(depth)]);
     }
     const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding && !one.hasEnded);
-    await this.#committer.commit(
-      {
-        puts: [
-          ...this.#layers.putsOf(process.capability),
-          ...recorded.map((one) => ({
-            key: processKey(one.pid),
-            value: encodeProcess(one, {}, this.#committer.masker),
-          })),
-        ],
+    return {
+      puts: [
+        ...this.#layers.putsOf(process.capability),
+        ...recorded.map((one) => ({
+          key: processKey(one.pid),
+          value: encodeProcess(one, {}, this.#committer.masker),
+        })),
+      ],
+      stored: () => {
+        for (const layer of added) layer.isStored = true;
       },
-      undefined,
-      rider,
-    );
-    for (const layer of added) layer.isStored = true;
+      undo: () => {
+        for (const one of branch)
+          one.capability = Capability.withLayers(one.capability.layers.filter((layer) => !added.includes(layer)));
+      },
+    };
   }
 
   /** Gives a process to another parent, with what is below it; it hears HUP unless it has ended meanwhile. */
@@ -605,15 +628,18 @@ export class ProcessTable {
       return this.#settle(process, exit);
     }
     const notice = this.#noticeOf(process, exit, tells);
+    let ended: Ended = { exit };
     try {
-      await this.#commitExit(process, exit, await this.#archive.storeExit(process, exit, json), rider, notice, estate);
+      const extra = await this.#archive.storeExit(process, exit, json);
+      ended = await this.#commitExit(process, exit, extra, rider, notice, estate);
       notice?.message?.deliver();
     } catch (error) {
       notice?.message?.undo();
       throw error;
     } finally {
-      this.#settle(process, exit);
+      this.#settle(process, ended.exit);
     }
+    if (ended.refused !== undefined) throw ended.refused;
   }
 
   /** What is told of an end to whom the process belongs. */
@@ -633,46 +659,68 @@ export class ProcessTable {
     rider: Rider | undefined,
     notice: EndNotice | undefined,
     estate: Estate | undefined,
+  ): Promise<Ended> {
+    const departure = this.#accounts.depart(process.account);
+    let [ended, record] = [exit, extra];
+    let refused: { readonly error: unknown } | undefined;
+    for (let tries = 1; ; tries++) {
+      const closing = await this.#accounts.closing(departure);
+      let left: Awaited<ReturnType<Estate["leave"]>> | undefined;
+      try {
+        left = refused === undefined ? await estate?.leave(closing) : undefined;
+        await this.#writeExit(process, ended, record, left?.change ?? closing, rider, notice);
+        this.#accounts.finish(departure);
+        left?.moved();
+        return { exit: ended, ...(refused === undefined ? {} : { refused: refused.error }) };
+      } catch (error) {
+        left?.undo();
+        if (isLostRace(error) && tries < LIMITS.casRetriesMax) {
+          await new Promise<void>((resolve) => this.#platform.defer(resolve));
+          continue;
+        }
+        if (estate === undefined || refused !== undefined) throw error;
+        // Nobody takes it in: it ends all the same, as one that has failed.
+        refused = { error };
+        ended = { code: 1, error: toErrorRecord(error) };
+        record = { exit: ended };
+        tries = 0;
+      }
+    }
+  }
+
+  async #writeExit(
+    process: Process,
+    exit: Exit,
+    extra: Parameters<typeof encodeProcess>[1],
+    change: AccountChange,
+    rider: Rider | undefined,
+    notice: EndNotice | undefined,
   ): Promise<void> {
     const { pid } = process.identity;
     const { result: _result, ...rest } = exit;
-    const departure = this.#accounts.depart(process.account);
     const data = exitData(process, exit);
     const events: PendingEvent[] = [{ name: exitEvent(exit), pid, data }];
     if (notice?.kind === "escalation")
       events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
-    const exitRecord = encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest });
-    for (let tries = 1; ; tries++) {
-      const closing = await this.#accounts.closing(departure);
-      const change = estate === undefined ? closing : await estate.change(closing);
-      try {
-        if (process.journal !== undefined) {
-          await this.#committer.commit(
-            {
-              checks: change.checks,
-              adds: change.adds,
-              puts: [
-                { key: processKey(pid), value: encodeProcess(process, extra, this.#committer.masker) },
-                ...change.puts,
-                ...(notice?.message?.puts ?? []),
-              ],
-              deletes: [liveKey(pid), ...change.deletes],
-              appends: [{ log: journalLog(pid), value: exitRecord }],
-            },
-            events,
-            rider,
-          );
-        } else if (departure.chain.length > 0 || estate !== undefined)
-          await this.#committer.commit(change, events, rider);
-        else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
-        this.#accounts.finish(departure);
-        estate?.moved();
-        return;
-      } catch (error) {
-        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
-        await new Promise<void>((resolve) => this.#platform.defer(resolve));
-      }
-    }
+    if (process.journal !== undefined) {
+      await this.#committer.commit(
+        {
+          checks: change.checks,
+          adds: change.adds,
+          puts: [
+            { key: processKey(pid), value: encodeProcess(process, extra, this.#committer.masker) },
+            ...change.puts,
+            ...(notice?.message?.puts ?? []),
+          ],
+          deletes: [liveKey(pid), ...change.deletes],
+          appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest }) }],
+        },
+        events,
+        rider,
+      );
+    } else if (change.adds.length + change.puts.length + change.deletes.length + change.checks.length > 0)
+      await this.#committer.commit(change, events, rider);
+    else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
   }
 
   /**

@@ -92,6 +92,8 @@ export interface ProcessIdentity {
   readonly cause?: string;
   /** How many such orders stand one behind the other, if any: triggers whose processes set each other off. */
   readonly depth?: number;
+  /** It is a twin of these, the nearest first: rights of theirs are its own. */
+  readonly twinOf?: readonly Pid[];
   /** What becomes of each kind of failure. */
   readonly faults?: FaultPolicies;
   /** Where it sees copies of its own. */
@@ -166,6 +168,8 @@ export class Process {
   /** Calls of models, tools and the network that are under way. */
   #acts = 0;
   #quiet: PromiseWithResolvers<void> | undefined;
+  /** How many hold its next calls back beside its state. */
+  #drains = 0;
   /** Its calls under way, where their number is limited. */
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
@@ -237,7 +241,7 @@ export class Process {
   become(state: ProcessState, isContinued = false): void {
     if (this.#state.name === "zombie") return;
     const isCall = state.name === "running" || state.name === "waiting";
-    if (this.isHeld && isCall && !isContinued) return;
+    if (this.#isHalted && isCall && !isContinued) return;
     this.#state = state;
     if (state.name === "waiting" && this.onWaiting !== undefined) {
       const { onWaiting } = this;
@@ -246,15 +250,22 @@ export class Process {
     }
     if (state.name === "zombie" && !this.#isSucceeded) this.#done?.resolve(state.exit);
     if (!this.isAlive || state.name === "sleeping") this.#left?.resolve();
-    if (!this.isHeld) {
-      this.#continued?.resolve();
-      this.#continued = undefined;
-    }
+    this.#goOn();
   }
 
-  /** Whether its calls wait: somebody has stopped it, or its group is frozen. */
-  get isHeld(): boolean {
+  #goOn(): void {
+    if (this.isHeld) return;
+    this.#continued?.resolve();
+    this.#continued = undefined;
+  }
+
+  get #isHalted(): boolean {
     return this.#state.name === "stopped" || this.#state.name === "frozen";
+  }
+
+  /** Whether its calls wait: somebody has stopped it, its group is frozen, or it is about to get another program. */
+  get isHeld(): boolean {
+    return this.#isHalted || this.#drains > 0;
   }
 
   /** Holds a process that runs; what was stopped before is stopped again after a thaw. */
@@ -315,14 +326,21 @@ export class Process {
   }
 
   /** Settles when no such call is under way. */
-  quiet(): Promise<void> {
-    if (this.#acts === 0) return Promise.resolve();
-    this.#quiet ??= Promise.withResolvers<void>();
-    const { promise } = this.#quiet;
-    return promise.then(() => {
-      this.#quiet = undefined;
-      return this.quiet();
-    });
+  async quiet(): Promise<void> {
+    while (this.#acts > 0) {
+      const quiet = (this.#quiet ??= Promise.withResolvers<void>());
+      await quiet.promise;
+      if (this.#quiet === quiet) this.#quiet = undefined;
+    }
+  }
+
+  /** Its next calls wait until what this gives is called; those under way go on, and its state is its own. */
+  drain(): () => void {
+    this.#drains++;
+    return () => {
+      this.#drains--;
+      this.#goOn();
+    };
   }
 
   /** Settles when a stopped process goes on. */

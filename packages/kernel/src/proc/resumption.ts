@@ -163,13 +163,17 @@ export class Resumption {
 
   /** Its own layers behind those that its ancestors have now: what they lost meanwhile it has lost too. */
   async #rightsOf(process: Process): Promise<Capability> {
-    const { pid, ppid } = process.identity;
+    const { pid, ppid, twinOf = [] } = process.identity;
     if (ppid === undefined) return process.capability;
     const parent = this.#live(ppid) ?? (await this.#recall(ppid));
     if (parent === undefined) return process.capability;
     const isLive = parent.isAlive && this.#live(ppid) === parent;
     const above = isLive ? parent.capability : await this.#rightsOf(parent);
-    const own = process.capability.layers.filter(({ id }) => id === String(pid) || id.startsWith(`${pid}.`));
+    const names = [pid, ...twinOf].map(String);
+    const own = process.capability.layers.filter(
+      (layer) =>
+        !above.layers.includes(layer) && names.some((name) => layer.id === name || layer.id.startsWith(`${name}.`)),
+    );
     return Capability.withLayers([...above.layers, ...own]);
   }
 

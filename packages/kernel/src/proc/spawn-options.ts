@@ -3,10 +3,10 @@
 import type { Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
-import type { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Along } from "./action.ts";
+import type { Process } from "./process.ts";
 import type { FaultPolicies } from "./fault.ts";
 import type { Restart, RestartPolicy, Strategy } from "./restart.ts";
 import type { Role, Tier } from "./role.ts";
@@ -39,8 +39,8 @@ export interface SpawnOptions {
   readonly along?: ((pid: Pid) => Along) | undefined;
   /** On whose order the kernel starts it, as `schedule 3`. */
   readonly cause?: string | undefined;
-  /** What it goes on from: rights, and records of outcomes, of another. */
-  readonly twin?: { readonly capability: Capability; readonly past: readonly string[] } | undefined;
+  /** Whose rights it has, and which of that one's recorded outcomes it goes on from. */
+  readonly twin?: { readonly of: Process; readonly past: readonly string[] } | undefined;
   /** How many orders of the kernel stand behind it. */
   readonly depth?: number | undefined;
   /** Goes along with that commit. */

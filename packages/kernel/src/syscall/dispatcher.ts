@@ -258,7 +258,8 @@ export class Dispatcher {
         : undefined;
     if (line?.resolves === true) {
       await assertMay(this.#host, caller, name, { right: row.right, resource }, args);
-      const claimed = await line.resolve(args);
+      const claimed = await line.resolve(ownCopy(args));
+      if (!caller.isAlive) throw hasEnded(caller, name);
       if (claimed !== undefined) {
         if (row.kind === "mutation") this.#draft(caller, name, row, args, { resource }).done();
         await line.post(claimed.result);
@@ -296,10 +297,22 @@ export class Dispatcher {
   }
 
   async #resolved(line: HookLine, act: Act): Promise<unknown> {
-    const { caller, row, args, target, draft } = act;
-    const claimed = await line.resolve(args);
-    if (claimed !== undefined) return claimed.result;
-    const given = await line.pre(args, (other, by) => this.#replaced(act, other, by));
+    const { caller, name, row, target, draft } = act;
+    // What hooks look at is what is done: nobody changes it meanwhile.
+    const args = line.isAhead ? ownCopy(act.args) : act.args;
+    let given: Awaited<ReturnType<HookLine["pre"]>>;
+    // Who gets another program waits for this, too.
+    caller.begun();
+    try {
+      const claimed = await line.resolve(args);
+      if (claimed !== undefined) return claimed.result;
+      given = await line.pre(args, (other, by) => this.#replaced({ ...act, args }, other, by));
+    } finally {
+      caller.over();
+    }
+    // Much may have become of the caller in that time.
+    while (caller.isAlive && caller.isHeld) await caller.continued();
+    if (!caller.isAlive) throw hasEnded(caller, name);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     if (row.external === true) await this.#host.store.flush();
     return await row.handle(this.#host, caller, given.args, target, draft);
@@ -310,8 +323,19 @@ export class Dispatcher {
    * @throws {EPERM} they are about something else, or need other rights · {EINVAL} they do not fit the call
    */
   async #replaced({ caller, name, row, args, target }: Act, given: unknown, by: string): Promise<unknown> {
+    if (typeof given !== "object" || given === null)
+      throw new KernelError(
+        "EINVAL",
+        `hook ${by} gave ${given === null ? "null" : typeof given} for the arguments of ${name}`,
+        {
+          syscall: name,
+          pid: caller.pid,
+          path: target.resource,
+        },
+      );
     assertValid(row.schema, withoutSignal(given), `what hook ${by} made of the arguments of ${name}`);
     const next = withMarksOf(args, given);
+    const conditions = (of: unknown): unknown => row.conditions?.(of) ?? of;
     const about = row.target === undefined ? caller.self : await row.target(this.#host, caller, next);
     const aim = (one: Target, of: unknown): string =>
       JSON.stringify([
@@ -320,10 +344,19 @@ export class Dispatcher {
         needsOf(row.right, row.alsoNeeds?.(of, caller, one) ?? [], one),
         (of as AtPlace).place,
       ]);
-    if (aim(about, next) === aim(target, args)) return next;
+    const { capability } = caller;
+    // Grants may bound the arguments.
+    const isAllowed =
+      capability.isAll ||
+      needsOf(row.right, row.alsoNeeds?.(next, caller, about) ?? [], about).every(
+        ({ right, resource }) =>
+          capability.decide(right, resource, conditions(next)).effect ===
+          capability.decide(right, resource, conditions(args)).effect,
+      );
+    if (isAllowed && aim(about, next) === aim(target, args)) return next;
     throw new KernelError(
       "EPERM",
-      `hook ${by} may change the payload of ${name}, not what it is about (${target.resource}) or which rights it needs`,
+      `hook ${by} may change the payload of ${name}, not what it is about (${target.resource}), which rights it needs, or what their grants say of it`,
       { syscall: name, pid: caller.pid, path: target.resource },
     );
   }

@@ -7,7 +7,8 @@
 //     need, are those that were checked (EPERM). The audit says who changed them.
 // H4  What comes behind the act cannot undo it: a failure of `post` or of an observer is told as an event.
 // H5  A hook that does not answer in its time has failed.
-// H6  Nobody's hooks see the calls of their own process: those would never come to an end.
+// H6  A service's hooks do not see the calls of its own process. Calls that hooks of several, or of the host itself, show
+//     to each other come to an end where one looks at too many at the same time (ELOOP).
 
 import type { Hook, HookCall, HookOutcome } from "../abi/hook.ts";
 import type { Platform } from "../abi/platform.ts";
@@ -30,8 +31,8 @@ interface Hung {
   seen: number;
   refused: number;
   failed: number;
-  /** Observations under way. */
-  watching: number;
+  /** Answers that are awaited. */
+  running: number;
 }
 
 /** What is known of a hook, for `/sys/hooks`. */
@@ -60,6 +61,11 @@ export class HookLine {
     this.#table = table;
     this.#call = call;
     this.#hung = hung;
+  }
+
+  /** Whether any comes before the act. */
+  get isAhead(): boolean {
+    return this.#hung.some(({ hook }) => hook.resolve !== undefined || hook.pre !== undefined);
   }
 
   get resolves(): boolean {
@@ -115,16 +121,9 @@ export class HookLine {
     for (const hung of this.#hung) {
       const { observe } = hung.hook;
       if (observe === undefined) continue;
-      if (hung.watching >= LIMITS.hookObservationsMax) {
-        const error = new KernelError("EAGAIN", `hook ${hung.name} has ${hung.watching} observations under way`);
-        this.#table.fail(hung, this.#call, error);
-        continue;
-      }
-      hung.watching++;
       void Promise.resolve()
         .then(() => this.#timed(hung, () => observe(this.#call, outcome)))
-        .catch((error: unknown) => this.#table.fail(hung, this.#call, error))
-        .finally(() => hung.watching--);
+        .catch((error: unknown) => this.#table.fail(hung, this.#call, error));
     }
   }
 
@@ -145,16 +144,27 @@ export class HookLine {
     }
   }
 
-  #timed<T>(hung: Hung, ask: () => T | Promise<T>): Promise<T> {
-    hung.seen++;
-    const ms = hung.hook.timeoutMs ?? TIMEOUT_MS;
+  async #timed<T>(hung: Hung, ask: () => T | Promise<T>): Promise<T> {
     const { name, resource: path } = this.#call;
+    if (hung.running >= LIMITS.hookCallsMax)
+      throw new KernelError(
+        "ELOOP",
+        `hook ${hung.name} looks at ${hung.running} calls at the same time; if it makes calls that are shown to it, leave those out by calls or paths`,
+        { syscall: name, path },
+      );
+    hung.seen++;
+    hung.running++;
+    const ms = hung.hook.timeoutMs ?? TIMEOUT_MS;
     const late = (): KernelError =>
       new KernelError("ETIMEDOUT", `hook ${hung.name} has not answered within ${ms} ms; see /sys/hooks`, {
         syscall: name,
         path,
       });
-    return within(this.#table.platform, ms, late, ask());
+    try {
+      return await within(this.#table.platform, ms, late, ask());
+    } finally {
+      hung.running--;
+    }
   }
 }
 
@@ -199,7 +209,7 @@ export class HookTable {
     if (this.#hung.length >= LIMITS.hooksMax)
       throw new KernelError("EAGAIN", `this host has ${LIMITS.hooksMax} hooks, which is its limit; take some out`);
     const isAbout = hook.paths === undefined ? () => true : compileGlob(hook.paths);
-    const hung: Hung = { hook, name, owner, number, isAbout, seen: 0, refused: 0, failed: 0, watching: 0 };
+    const hung: Hung = { hook, name, owner, number, isAbout, seen: 0, refused: 0, failed: 0, running: 0 };
     const rank = ({ hook: one }: Hung): number => one.priority ?? 0;
     this.#become([...this.#hung, hung].toSorted((one, two) => rank(one) - rank(two) || one.number - two.number));
     return () => this.#become(this.#hung.filter((one) => one !== hung));

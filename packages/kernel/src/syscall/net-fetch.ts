@@ -77,11 +77,14 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
     // Recorded below, by this function.
     return before.value as FetchAnswer;
   }
+  caller.begun();
   try {
     return await request(host, caller, call, rider);
   } catch (error) {
     journal?.retract(place);
     throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
+  } finally {
+    caller.over();
   }
 }
 
@@ -113,7 +116,6 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
             else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
           },
         });
-  caller.begun();
   const started = host.platform.clock.monotonic();
   const state = caller.state;
   const trip: Trip = { bytes: 0, hasAnswered: false };
@@ -152,7 +154,6 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   } finally {
     if (caller.state.name === "waiting") caller.become(state);
     end();
-    caller.over();
   }
 }
 

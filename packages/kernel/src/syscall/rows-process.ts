@@ -394,7 +394,7 @@ export const PROCESS_ROWS = {
       placed<Pid>(caller, a.place, async (record) => {
         const original = await processOf(host, a.pid, "clone");
         await assertMay(host, caller, "clone", { right: "proc.spawn", resource: original.identity.program.name });
-        const twin = await host.processes.lives.clone(original, () => programAgain(host, original), {
+        const twin = await host.processes.lives.clone(caller, original, () => programAgain(host, original), {
           name: a.name,
           grants: a.grants === undefined ? undefined : parseGrants(a.grants),
           budget: a.budget,
@@ -421,7 +421,7 @@ export const PROCESS_ROWS = {
     handle: async (host, caller, a, _target, draft) => {
       const process = await processOf(host, a.pid, "upgrade");
       const program = await programOf(host, caller, a.program, process.input);
-      return host.processes.lives.upgrade(process, program, a.waitMs, draft);
+      return host.processes.lives.upgrade(caller, process, program, a.waitMs, draft);
     },
   }),
   specialize: row<
@@ -458,9 +458,9 @@ export const PROCESS_ROWS = {
     schema: args({ pid, into: pid }, ["pid", "into"]),
     target: onProcess,
     alsoNeeds: ({ into }) => [{ right: "proc.signal", resource: `/proc/${into}` }],
-    handle: async (host, _caller, a, _target, draft) => {
+    handle: async (host, caller, a, _target, draft) => {
       const from = await processOf(host, a.pid, "merge");
-      return host.processes.lives.merge(from, await processOf(host, a.into, "merge"), draft);
+      return host.processes.lives.merge(caller, from, await processOf(host, a.into, "merge"), draft);
     },
   }),
   collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
