@@ -183,6 +183,47 @@ describe("hooks", () => {
     expect(seen).toEqual([`/proc/${pid}`, "/home/d/x", "undefined"]);
   });
 
+  test("hold up nobody who has ended meanwhile, and show what is done", async () => {
+    let go: () => void = () => undefined;
+    const inner = await processWith(kernel, ["*"]);
+    kernel.hook(
+      hookOn(["write"], {
+        paths: "/srv/slow*",
+        pre: () => new Promise<undefined>((resolve) => (go = () => resolve(undefined))),
+      }),
+    );
+    const writing = inner.fs.write("/srv/slow", "by the dead", { create: "maybe" });
+    writing.catch(() => undefined);
+    await turn();
+    await os.kill(inner.pid, "KILL");
+    go();
+    await expect(writing).rejects.toMatchObject({ code: "ESRCH" });
+    expect(await os.fs.exists("/srv/slow")).toBe(false);
+    const bytes = bytesOf("good");
+    const seen = (async () => os.call("write", { path: "/srv/slow2", bytes, create: "maybe" }))();
+    await turn();
+    bytes.set(bytesOf("bad!"));
+    go();
+    await seen;
+    expect(await os.fs.readText("/srv/slow2")).toBe("good");
+  });
+
+  test("that make calls which are shown to them come to an end, and what they give is held against grants", async () => {
+    const out = kernel.hook({ name: "endless", calls: ["stat"], pre: async () => void (await os.fs.stat("/srv")) });
+    await expect(os.fs.stat("/srv")).rejects.toMatchObject({ code: "ELOOP" });
+    out();
+    await os.fs.stat("/srv");
+    const inner = await processWith(kernel, ["self", "model.infer:*; arg.maxOutputTokens<=10"]);
+    const request = { messages: [{ role: "user" as const, content: "x" }], maxOutputTokens: 5 };
+    const more = kernel.hook(
+      hookOn(["infer"], { pre: (_call, args) => ({ ...args, request: { ...args.request, maxOutputTokens: 5000 } }) }),
+    );
+    await expect(inner.infer("a", request)).rejects.toMatchObject({ code: "EPERM" });
+    more();
+    kernel.hook({ name: "null", calls: ["infer"], pre: () => null });
+    await expect(inner.infer("b", request)).rejects.toThrow(/EINVAL.*hook null gave null/);
+  });
+
   test("are refused that are none, and beyond their number", () => {
     expect(() => kernel.hook({ name: "empty" })).toThrow(/EINVAL.*empty has none of resolve, pre, post, observe/);
     expect(() => {
@@ -218,6 +259,7 @@ describe("mounts", () => {
       mkdir: async () => undefined,
       unlink: async (path: string) => void files.delete(path),
       rename: async (from: string, to: string) => {
+        if (from === to) return;
         files.set(to, files.get(from) ?? new Uint8Array(0));
         files.delete(from);
       },
@@ -254,6 +296,22 @@ describe("mounts", () => {
     expect(seen.slice(2)).toEqual(["listed", "unmounting /m", "closed"]);
     await expect(kernel.unmount("/m")).rejects.toMatchObject({ code: "EINVAL" });
     expect(kernel.host.hooks.all).toEqual([]);
+  });
+
+  test("one that fails late takes nothing away from its successor", async () => {
+    let fail: () => void = () => undefined;
+    const late = kernel.mount(
+      "/m",
+      driver({ mounted: () => new Promise((_done, reject) => (fail = () => reject(new Error("no")))) }),
+    );
+    late.catch(() => undefined);
+    await turn();
+    const leaving = kernel.unmount("/m");
+    await kernel.mount("/m", driver({ source: "second" }));
+    fail();
+    await expect(late).rejects.toMatchObject({ code: "EIO" });
+    await leaving;
+    expect(kernel.mountAt("/m")?.source).toBe("second");
   });
 
   test("a driver that cannot come in leaves nothing behind", async () => {
@@ -299,6 +357,8 @@ describe("mounts", () => {
     await os.fs.unlink("/q/there");
     await os.fs.writeFile("/q/a", "1234567890");
     await os.fs.rename("/q/a", "/q/b");
+    await os.fs.rename("/q/b", "/q/b").catch(() => undefined);
+    await expect(os.fs.writeFile("/q/b", "12345678901")).rejects.toMatchObject({ code: "ENOSPC" });
     const many = await Promise.allSettled([1, 2, 3].map((at) => os.fs.writeFile(`/q/c${at}`, "")));
     expect(many.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected"]);
     expect((await os.fs.readdir("/q")).length).toBe(2);

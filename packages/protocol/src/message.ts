@@ -61,7 +61,7 @@ const CLIENT_SCHEMAS: Readonly<Record<ClientMessage["t"], Schema>> = {
       args: { type: "object" },
       rid: { type: "string", maxLength: 128 },
       cancel: { type: "boolean" },
-      lengths: { type: "array", items: { type: "integer", minimum: 0 } },
+      lengths: { type: "array", items: { type: "integer", minimum: 0 }, maxItems: 1000 },
     },
     required: ["id", "name", "args"],
   },

@@ -7,7 +7,7 @@
 //     Calls that only wait (`wait`) are not counted: the call that ends them must get through.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
 // W7  A call that its client gives up hears so by its signal; its answer tells what became of it. That a client is gone
-//     gives nothing up: what it has asked for is recorded all the same.
+//     gives up what would only wait for something to take; what acts is recorded all the same.
 // W6  A client acts as whom its pass stands for; without one that is valid it gets no further than hello.
 
 import { hash } from "node:crypto";
@@ -33,6 +33,9 @@ import {
   WIRE_VERSIONS,
   parseClientMessage,
 } from "./message.ts";
+
+/** Calls that take something when it comes: for nobody they take nothing. */
+const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead"]);
 
 export interface Peer {
   write(parts: readonly Uint8Array[]): void;
@@ -85,7 +88,7 @@ export class Session {
   readonly #reader = new FrameReader();
   readonly #streams = new Map<number, Stream>();
   /** Calls under way that their client may give up. */
-  readonly #cancellable = new Map<number, AbortController>();
+  readonly #cancellable = new Map<number, { readonly controller: AbortController; readonly waits: boolean }>();
   #underWay = 0;
   readonly #answers = new Set<Promise<void>>();
   #isPaused = false;
@@ -138,6 +141,8 @@ export class Session {
       stream.abort.abort();
       stream.wake?.();
     }
+    for (const { controller, waits } of this.#cancellable.values())
+      if (waits) controller.abort(cancelled("the client has gone"));
     for (const fd of this.#handles) this.#release(fd);
     void this.#seat?.leave().catch(() => undefined);
     this.#peer.close();
@@ -161,7 +166,7 @@ export class Session {
       }
       case "cancel": {
         const stream = this.#streams.get(message.id);
-        this.#cancellable.get(message.id)?.abort(cancelled("the client has given the call up"));
+        this.#cancellable.get(message.id)?.controller.abort(cancelled("the client has given the call up"));
         stream?.abort.abort();
         return stream?.wake?.();
       }
@@ -220,7 +225,6 @@ export class Session {
     }
     const answer = this.#answer(message, bytes)
       .catch((error: unknown) => {
-        this.#streams.delete(message.id);
         this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") });
       })
       .finally(() => {
@@ -235,6 +239,8 @@ export class Session {
 
   async #answer(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): Promise<void> {
     const { id, name, args, rid } = message;
+    if (this.#streams.has(id) || this.#cancellable.has(id))
+      throw protocolError(`the number ${id} of a call that is under way`);
     if (!isSyscallName(name))
       throw new KernelError("ENOSYS", `this host has no call ${JSON.stringify(name)}; see /sys/syscalls`);
     const row = SYSCALLS[name];
@@ -243,7 +249,9 @@ export class Session {
     const full = {
       ...args,
       ...(takesBytes ? { bytes: raw } : {}),
-      ...(message.lengths === undefined ? {} : { entries: cut(raw, message.lengths) }),
+      ...(message.lengths === undefined || row.schema.properties?.["entries"] === undefined
+        ? {}
+        : { entries: cut(raw, message.lengths) }),
     };
     assertValid(row.schema, full, `the arguments of ${name}`);
     if (row.isStream === true) return this.#stream(id, name, full);
@@ -267,7 +275,7 @@ export class Session {
     const controller = new AbortController();
     const seat = this.#seat;
     const unlink = seat === undefined ? undefined : linkSignal(seat.signal, controller);
-    this.#cancellable.set(id, controller);
+    this.#cancellable.set(id, { controller, waits: WAITING.has(name) });
     try {
       return await this.#os.call(name, { ...args, signal: controller.signal } as never);
     } finally {
@@ -313,7 +321,13 @@ export class Session {
     // Known before the call is made, so that a cancellation that follows at once finds it.
     const stream: Stream = { credit: INITIAL_CREDIT, wake: undefined, abort: new AbortController() };
     this.#streams.set(id, stream);
-    const items: unknown = await this.#os.call(name, { ...args, signal: stream.abort.signal } as never);
+    let items: unknown;
+    try {
+      items = await this.#os.call(name, { ...args, signal: stream.abort.signal } as never);
+    } catch (error) {
+      this.#streams.delete(id);
+      throw error;
+    }
     if (this.#isClosed) stream.abort.abort();
     this.#send({ t: "stream", id });
     // A stream is no call under way: it may last as long as the connection.

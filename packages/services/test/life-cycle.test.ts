@@ -255,3 +255,119 @@ describe("a process that goes into another", () => {
     await expect(os.fs.readText("/srv/x")).rejects.toMatchObject({ code: "EACCES" });
   });
 });
+
+/** Runs until it is told to end, and takes its time. */
+const stubborn = {
+  name: "stubborn",
+  revision: "1",
+  kind: "function" as const,
+  graceMs: 100,
+  run: () => new Promise(() => undefined),
+};
+const allocationOf = async (pid: Pid) => (await kernel.os.call("usage", { pid }))["modelCalls"];
+
+describe("what happens at the same time, or below", () => {
+  test("a twin of oneself is below oneself, out of one's own budget; rights of a retried one stay narrow", async () => {
+    const [outer, inner] = [openProgram(), openProgram()];
+    const top = await kernel.os.spawn(outer.program, {
+      budget: { modelCalls: 100 },
+      grants: ["self", "proc.*", "fs.*:/home/**"],
+    });
+    await (await outer.context).os.spawn(inner.program, { budget: { modelCalls: 1 } });
+    const { os } = await inner.context;
+    await expect((async () => os.call("clone", { pid: os.pid, budget: { modelCalls: 90 } }))()).rejects.toMatchObject({
+      code: "EDQUOT",
+    });
+    const below = await os.call("clone", { pid: os.pid });
+    expect((await kernel.os.ps({ pids: [below] }))[0]?.ppid).toBe(os.pid);
+    expect(await allocationOf(top)).toMatchObject({ allocation: 100, used: 1 });
+
+    await kernel.os.fs.writeFile("/srv/secret", "secret");
+    const failing = program("failing", async (_input: unknown, ctx: RunContext) => {
+      if ((await ctx.receive("order"))?.body === "fail") throw new Error("no");
+      return ctx.os.fs.readText("/srv/secret");
+    });
+    const pid = await kernel.os.spawn(failing, { grants: ["self", "msg.*", "fs.read:/home/**"] });
+    await untilWaiting(pid);
+    const twin = await clone(pid);
+    await untilWaiting(twin);
+    await kernel.os.call("send", { to: twin, body: "fail" });
+    expect((await kernel.os.wait(twin)).code).toBe(1);
+    await kernel.os.resume(twin, { again: true, program: failing });
+    expect(kernel.host.processes.get(twin)?.capability.layers.map(({ id }) => id)).toEqual([String(pid)]);
+    await kernel.os.kill(twin);
+  });
+
+  test("a merger inherits what nobody else gets, from above both alone", async () => {
+    const [one, two, three] = [openProgram(), openProgram(), openProgram()];
+    const top = await kernel.os.spawn(one.program, { budget: { modelCalls: 1000 } });
+    const into = await (await one.context).os.spawn(two.program, { budget: { modelCalls: 500 } });
+    const from = await (await two.context).os.spawn(three.program, { budget: { modelCalls: 200 } });
+    await (async () => kernel.os.call("merge", { pid: from, into }))();
+    expect(await allocationOf(into)).toMatchObject({ allocation: 500, used: 0 });
+    expect(await allocationOf(top)).toMatchObject({ allocation: 1000, used: 500 });
+    const [four, five] = [openProgram(), openProgram()];
+    const other = await kernel.os.spawn(four.program, { budget: { modelCalls: 10 } });
+    const poor = await (await four.context).os.spawn(five.program, { budget: { modelCalls: 5 } });
+    await (async () => kernel.os.call("merge", { pid: into, into: poor }))();
+    expect([await allocationOf(poor), await allocationOf(top), await allocationOf(other)]).toMatchObject([
+      { allocation: 5 },
+      { allocation: 1000, used: 0 },
+      { allocation: 10, used: 5 },
+    ]);
+  });
+
+  test("a merger into somebody who ends meanwhile is an end, and what is on its way arrives", async () => {
+    const from = await kernel.os.spawn(stubborn);
+    const into = await kernel.os.spawn(openProgram().program);
+    const merging = (async () => kernel.os.call("merge", { pid: from, into }))();
+    merging.catch(() => undefined);
+    await turn(20);
+    await kernel.os.kill(into, "KILL");
+    await expect(merging).rejects.toMatchObject({ code: "EFAILED" });
+    expect(await kernel.os.wait(from)).toMatchObject({ code: 1, error: { code: "ESRCH" } });
+    expect((await kernel.os.call("checkStore", {})).problems).toEqual([]);
+
+    const inner = new LastingStore().life();
+    const slow = await bootKernel({
+      store: Object.create(inner, {
+        seq: { get: () => inner.seq },
+        commit: {
+          value: async (...batch: Parameters<typeof inner.commit>) => {
+            const receipt = await inner.commit(...batch);
+            await turn(8);
+            return receipt;
+          },
+        },
+      }) as typeof inner,
+    });
+    const [one, two] = [openProgram(), openProgram()];
+    const [left, right] = [await slow.os.spawn(one.program), await slow.os.spawn(two.program)];
+    const sending = (async () => slow.os.call("send", { to: left, body: "precious" }))();
+    await Promise.all([sending, (async () => slow.os.call("merge", { pid: left, into: right }))()]);
+    expect(slow.host.post.waiting(right).map(({ body }) => body)).toEqual(["precious"]);
+    await slow.close();
+  });
+
+  test("an upgrade keeps what became of the process meanwhile: its tier, its budget, and that it was stopped", async () => {
+    const worker = (mark: string) =>
+      program(
+        "worker",
+        async (_input: unknown, ctx: RunContext) => {
+          await ctx.infer("ask", "question");
+          await ctx.receive("go");
+        },
+        { version: mark },
+      );
+    const pid = await kernel.os.spawn(worker("1"), { budget: { modelCalls: 10 } });
+    await untilWaiting(pid);
+    const upgrading = (async () => kernel.os.call("upgrade", { pid, program: worker("2") }))();
+    await turn(2);
+    await (async () => kernel.os.call("specialize", { pid, tier: "operational" }))();
+    await (async () => kernel.os.call("allocate", { pid, budget: { modelCalls: 5 } }))();
+    await kernel.os.kill(pid, "STOP");
+    await upgrading;
+    const { identity, state } = kernel.host.processes.get(pid) ?? {};
+    expect([identity?.tier, identity?.budget, state?.name]).toEqual(["operational", { modelCalls: 15 }, "stopped"]);
+  });
+});

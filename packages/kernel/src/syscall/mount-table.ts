@@ -17,6 +17,9 @@ export interface MountTableParts {
   readonly hooks: HookTable;
 }
 
+/** How long the end of a host waits for a driver. */
+const CLOSE_MS = 2000;
+
 interface Mounted {
   readonly guard: GuardedMount;
   readonly undo: readonly (() => void)[];
@@ -40,16 +43,20 @@ export class MountTable {
     const guard = new GuardedMount(driver, at, platform, limits);
     namespace.addMount({ at, kind: "driver", driver: guard });
     const undo: (() => void)[] = [];
+    this.#mounted.set(at, { guard, undo });
     try {
       for (const hook of guard.hooks) undo.push(hooks.add(hook, undefined, driver.name));
-      this.#mounted.set(at, { guard, undo });
       await guard.mounted();
     } catch (error) {
       for (const out of undo) out();
-      this.#mounted.delete(at);
-      namespace.removeMount(at);
+      // Somebody may have unmounted it, and mounted another.
+      if (this.#isHere(at, guard)) {
+        this.#mounted.delete(at);
+        namespace.removeMount(at);
+      }
       throw error;
     }
+    if (!this.#isHere(at, guard)) throw new KernelError("ENODEV", "it was unmounted before it was ready", { path: at });
     bus.publish({ name: "mount.added", pid: PID_OWNER, data: { path: at, driver: driver.name } });
   }
 
@@ -66,11 +73,14 @@ export class MountTable {
     await mounted.guard.close();
   }
 
-  /** Ends all drivers, the last that came first. */
+  #isHere(at: VfsPath, guard: GuardedMount): boolean {
+    return this.#mounted.get(at)?.guard === guard;
+  }
+
+  /** Ends all drivers; what does not end in a moment is left to itself. */
   async close(): Promise<void> {
-    const failures: unknown[] = [];
-    for (const { guard } of Array.from(this.#mounted.values()).toReversed())
-      await guard.close().catch((error: unknown) => failures.push(error));
-    if (failures.length > 0) throw failures[0];
+    const ends = await Promise.allSettled(Array.from(this.#mounted.values(), ({ guard }) => guard.close(CLOSE_MS)));
+    const failed = ends.find((end) => end.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
   }
 }

@@ -25,10 +25,17 @@ export interface MountLimits {
 
 const TIMEOUT_MS = 60_000;
 
+const busy = (name: string, path: VfsPath): KernelError =>
+  new KernelError("ETIMEDOUT", `${name} has not answered what was asked before`, { path });
+
 interface Held {
   bytes: number;
   entries: number;
 }
+
+/** Content alone is counted: what a driver calls the size of a directory is none. */
+const sizeOf = (stat: Omit<FileStat, "path"> | undefined): number =>
+  stat === undefined || stat.type === "directory" ? 0 : (stat.size ?? 0);
 
 export class GuardedMount implements MountDriver {
   readonly #driver: MountDriver;
@@ -37,6 +44,7 @@ export class GuardedMount implements MountDriver {
   readonly #platform: Pick<Platform, "setTimer">;
   #underWay = 0;
   #isLeaving = false;
+  #isClosed = false;
   #idle: PromiseWithResolvers<void> | undefined;
   /** What it holds, counted when it is first written to. */
   #held: Promise<Held> | undefined;
@@ -85,24 +93,25 @@ export class GuardedMount implements MountDriver {
     await this.#ask("mount", ROOT, () => Promise.resolve(this.#driver.mounted?.(this.#at)));
   }
 
-  /** Lets nothing new begin, and waits for what is under way. */
-  async drain(): Promise<void> {
+  /** Lets nothing new begin, and waits for what is under way; so long at most. */
+  async drain(waitMs: number): Promise<void> {
     this.#isLeaving = true;
-    if (this.#underWay > 0) {
-      this.#idle ??= Promise.withResolvers<void>();
-      await this.#idle.promise;
-    }
+    if (this.#underWay === 0) return;
+    this.#idle ??= Promise.withResolvers<void>();
+    const late = (): KernelError => busy(this.name, this.#at);
+    await within(this.#platform, waitMs, late, this.#idle.promise).catch(() => undefined);
   }
 
   /** Ends the driver; one that fails or hangs at that is left to itself. */
-  async close(): Promise<void> {
-    await this.drain();
+  async close(waitMs: number = this.#timeoutMs): Promise<void> {
+    await this.drain(waitMs);
+    this.#isClosed = true;
     const end = async (): Promise<void> => {
       await this.#driver.unmounting?.(this.#at);
       await this.#driver.close();
     };
     const late = (): KernelError => new KernelError("ETIMEDOUT", `${this.name} does not close`, { path: this.#at });
-    await within(this.#platform, this.#timeoutMs, late, end());
+    await within(this.#platform, waitMs, late, end());
   }
 
   stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
@@ -134,7 +143,7 @@ export class GuardedMount implements MountDriver {
       return this.#counted(
         path,
         (before) => ({
-          bytes: options.offset === undefined ? size - (before?.size ?? 0) : Math.max(0, size - (before?.size ?? 0)),
+          bytes: options.offset === undefined ? size - sizeOf(before) : Math.max(0, size - sizeOf(before)),
           entries: before === undefined ? 1 : 0,
         }),
         () => this.#driver.write(path, bytes, options),
@@ -156,7 +165,7 @@ export class GuardedMount implements MountDriver {
     return this.#change("unlink", path, () =>
       this.#counted(
         path,
-        (before) => ({ bytes: -(before?.size ?? 0), entries: -1 }),
+        (before) => ({ bytes: -sizeOf(before), entries: before === undefined ? 0 : -1 }),
         () => this.#driver.unlink(path),
       ),
     );
@@ -167,7 +176,8 @@ export class GuardedMount implements MountDriver {
       // What is moved over is gone.
       this.#counted(
         to,
-        (before) => (before === undefined ? { bytes: 0, entries: 0 } : { bytes: -(before.size ?? 0), entries: -1 }),
+        (before) =>
+          before === undefined || from === to ? { bytes: 0, entries: 0 } : { bytes: -sizeOf(before), entries: -1 },
         () => this.#driver.rename(from, to),
       ),
     );
@@ -226,7 +236,10 @@ export class GuardedMount implements MountDriver {
   ): Promise<T> {
     const { quota } = this.#limits;
     if (quota === undefined) return act();
-    const turn = this.#turn.then(async () => {
+    let hasBegun = false;
+    const before = this.#turn;
+    const late = (): KernelError => busy(this.name, this.#outer(path));
+    const turn = within(this.#platform, this.#timeoutMs, late, before).then(async () => {
       const held = await (this.#held ??= this.#count(ROOT));
       const growth = growthOf(await this.#driver.stat(path));
       for (const kind of ["bytes", "entries"] as const) {
@@ -238,14 +251,22 @@ export class GuardedMount implements MountDriver {
             { path: this.#outer(path) },
           );
       }
+      // Whoever waited for this has gone with the mount.
+      if (this.#isClosed) throw new KernelError("ENODEV", `${this.#at} is unmounted`, { path: this.#outer(path) });
+      hasBegun = true;
       const result = await act();
-      held.bytes += growth.bytes;
-      held.entries += growth.entries;
+      held.bytes = Math.max(0, held.bytes + growth.bytes);
+      held.entries = Math.max(0, held.entries + growth.entries);
       return result;
     });
-    this.#turn = turn.catch(() => {
+    this.#turn = Promise.allSettled([before, turn]).then(() => {
       // What a failed act has left is looked at anew.
-      this.#held = undefined;
+      if (hasBegun)
+        return turn.then(
+          () => undefined,
+          () => void (this.#held = undefined),
+        );
+      return undefined;
     });
     return turn;
   }
@@ -258,7 +279,7 @@ export class GuardedMount implements MountDriver {
         const path = childOf(at, name);
         held.entries++;
         if (type === "directory") todo.push(path);
-        else held.bytes += (await this.#driver.stat(path).catch(() => undefined))?.size ?? 0;
+        else held.bytes += sizeOf(await this.#driver.stat(path).catch(() => undefined));
       }
     }
     return held;
