@@ -19,7 +19,7 @@ for (const { input, file, banner } of bundles) {
     resolve: { conditionNames: ["@ergos/source", "node", "import"] },
     // A program's own `import … from "ergos"` finds the library, not this bundle.
     // Provider packages are optional: whoever uses one installs it.
-    external: [/^node:/, /^@ai-sdk\//, "just-bash"],
+    external: [/^node:/, /^@ai-sdk\//, /^@cedar-policy\//, "just-bash"],
     output: {
       file,
       format: "esm",

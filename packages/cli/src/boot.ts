@@ -8,6 +8,7 @@ import {
   KERNEL_VERSION,
   Kernel,
   type KernelParts,
+  type Governance,
   KernelError,
   type Metastore,
   type MountLimits,
@@ -134,7 +135,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       secrets: secrets.stores,
       net: createNet(),
       calendar: createCalendar(),
-      ...(dir === undefined ? {} : await policyOf(join(dir, "policy.yaml"))),
+      ...(dir === undefined ? {} : await policyOf(dir)),
       ...modelsOf(options, secrets.environment, async (name) => {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
@@ -376,7 +377,12 @@ class FolderMounts {
 }
 
 /** The policy of a data directory; one that cannot be read allows nobody but the owner anything, and says where. */
-async function policyOf(file: string): Promise<Pick<KernelParts, "governance">> {
+async function policyOf(dir: string): Promise<Pick<KernelParts, "governance">> {
+  const [file, cedar] = [join(dir, "policy.yaml"), join(dir, "policy.cedar")];
+  if (existsSync(cedar)) {
+    if (existsSync(file)) return { governance: await nobody(`there are two policies, ${file} and ${cedar}; keep one`) };
+    return { governance: await cedarOf(cedar, join(dir, "policy.entities.json")) };
+  }
   if (!existsSync(file)) return {};
   // Loaded with the first policy: a host without one starts without the compiler.
   const [{ compilePolicy, fileHost, formatDiagnostic }, { denyAll, governPolicy }] = await Promise.all([
@@ -393,6 +399,21 @@ async function policyOf(file: string): Promise<Pick<KernelParts, "governance">> 
   if (policy !== undefined) return { governance: governPolicy(policy) };
   const [first] = diagnostics;
   return { governance: denyAll(first === undefined ? `${file} holds no policy` : formatDiagnostic(first)) };
+}
+
+const nobody = async (why: string): Promise<Governance> => (await import("@ergos/services/governance")).denyAll(why);
+
+/** A policy in Cedar, with its entities beside it if there are any. */
+async function cedarOf(file: string, entitiesFile: string): Promise<Governance> {
+  try {
+    const { createCedarGovernance } = await import("@ergos/drivers/governance-cedar");
+    const policies = readFileSync(file, "utf8");
+    // The driver looks at its form.
+    const entities = existsSync(entitiesFile) ? (JSON.parse(readFileSync(entitiesFile, "utf8")) as unknown) : undefined;
+    return await createCedarGovernance({ name: file, policies, ...(entities === undefined ? {} : { entities }) });
+  } catch (error) {
+    return nobody(describe(error));
+  }
 }
 
 /**
