@@ -1,11 +1,175 @@
-// The end of a process: how it is checked, and how it is told.
+// The end of a process: how it is checked, what its commit holds, and how it is told.
+//
+// E1  Journal, result, budget and event are one commit; memory follows, whatever has become of that.
+// E2  Who goes into another leaves it its estate in that commit. What nobody can take in ends all the same, as failed.
 
+import type { Platform } from "../abi/platform.ts";
 import { toErrorRecord } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { AccountChange, AccountTree } from "../budget/account.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
+import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
+import { encodeRecord, journalLog } from "../journal/record.ts";
+import { isLostRace } from "./allocation.ts";
+import type { Estate } from "./life-cycle.ts";
+import type { Notice } from "./post-office.ts";
+import type { ProcessArchive } from "./process-archive.ts";
+import { type RecordExtra, encodeProcess, liveKey, processKey } from "./process-record.ts";
 import type { Exit, Process } from "./process.ts";
 
+export interface ExitParts {
+  readonly platform: Platform;
+  readonly committer: Committer;
+  readonly accounts: AccountTree;
+  readonly bus: EventBus;
+  readonly archive: ProcessArchive;
+  /** A message to whom a process belongs, for the commit of its end. */
+  readonly notice: (from: Process, kind: "exit" | "escalation", body: unknown) => Notice | undefined;
+  /** Memory lets go of it. */
+  readonly settle: (process: Process, exit: Exit) => void;
+}
+
+/** What is told of an end, and the message with which whom it belongs to hears of it, if that reads any. */
+interface EndNotice {
+  readonly message: Notice | undefined;
+  readonly kind: "exit" | "escalation";
+}
+
+/** How a process has ended, and why nobody could take it in that was to go into another. */
+interface Ended {
+  readonly exit: Exit;
+  readonly refused?: unknown;
+}
+
+interface EndOptions {
+  readonly rider: Rider | undefined;
+  readonly tells: "exit" | "escalation" | undefined;
+  readonly estate: Estate | undefined;
+}
+
+export class Exits {
+  readonly #parts: ExitParts;
+
+  constructor(parts: ExitParts) {
+    this.#parts = parts;
+  }
+
+  /** Ends a process, once. @throws why nobody could take it in that was to go into another: it has ended all the same */
+  async end(process: Process, wanted: Exit, { rider, tells, estate }: EndOptions): Promise<void> {
+    const { committer, bus, archive, settle } = this.#parts;
+    process.ended = committer.now();
+    const { exit, json } = checkResult(process, wanted);
+    // What was never resumed here has not counted what it used.
+    if (process.state.name === "sleeping" && process.usage.steps === 0)
+      Object.assign(process.usage, await process.journal?.tally());
+    const isSilent = process.journal === undefined && process.account === undefined && estate === undefined;
+    if (isSilent && !bus.hasSubscribers) {
+      // Nothing to record, to refund or to tell.
+      return settle(process, exit);
+    }
+    const notice = this.#noticeOf(process, exit, tells);
+    let ended: Ended = { exit };
+    try {
+      const extra = await archive.storeExit(process, exit, json);
+      ended = await this.#commit(process, exit, extra, rider, notice, estate);
+      notice?.message?.deliver();
+    } catch (error) {
+      notice?.message?.undo();
+      throw error;
+    } finally {
+      settle(process, ended.exit);
+    }
+    if (ended.refused !== undefined) throw ended.refused;
+  }
+
+  /** What is told of an end to whom the process belongs. */
+  #noticeOf(process: Process, exit: Exit, tells?: "exit" | "escalation"): EndNotice | undefined {
+    const { pid, runId, name, restart } = process.identity;
+    const kind = tells ?? (exit.code !== 0 && restart?.policy === "notify" ? "exit" : undefined);
+    if (kind === undefined) return undefined;
+    const { result: _result, ...rest } = exit;
+    return { message: this.#parts.notice(process, kind, { pid, runId, name, ...rest }), kind };
+  }
+
+  /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
+  async #commit(
+    process: Process,
+    exit: Exit,
+    extra: RecordExtra,
+    rider: Rider | undefined,
+    notice: EndNotice | undefined,
+    estate: Estate | undefined,
+  ): Promise<Ended> {
+    const { accounts, platform } = this.#parts;
+    const departure = accounts.depart(process.account);
+    let [ended, record] = [exit, extra];
+    let refused: { readonly error: unknown } | undefined;
+    for (let tries = 1; ; tries++) {
+      const closing = await accounts.closing(departure);
+      let left: Awaited<ReturnType<Estate["leave"]>> | undefined;
+      try {
+        left = refused === undefined ? await estate?.leave(closing) : undefined;
+        await this.#write(process, ended, record, left?.change ?? closing, rider, notice);
+        accounts.finish(departure);
+        left?.moved();
+        return { exit: ended, ...(refused === undefined ? {} : { refused: refused.error }) };
+      } catch (error) {
+        left?.undo();
+        if (isLostRace(error) && tries < LIMITS.casRetriesMax) {
+          await new Promise<void>((resolve) => platform.defer(resolve));
+          continue;
+        }
+        if (estate === undefined || refused !== undefined) throw error;
+        // Nobody takes it in: it ends all the same, as one that has failed.
+        refused = { error };
+        ended = { code: 1, error: toErrorRecord(error) };
+        record = { exit: ended };
+        tries = 0;
+      }
+    }
+  }
+
+  async #write(
+    process: Process,
+    exit: Exit,
+    extra: RecordExtra,
+    change: AccountChange,
+    rider: Rider | undefined,
+    notice: EndNotice | undefined,
+  ): Promise<void> {
+    const { committer, bus } = this.#parts;
+    const { pid } = process.identity;
+    const { result: _result, ...rest } = exit;
+    const data = exitData(process, exit);
+    const events: PendingEvent[] = [{ name: exitEvent(exit), pid, data }];
+    if (notice?.kind === "escalation")
+      events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
+    if (process.journal !== undefined) {
+      await committer.commit(
+        {
+          checks: change.checks,
+          adds: change.adds,
+          puts: [
+            { key: processKey(pid), value: encodeProcess(process, extra, committer.masker) },
+            ...change.puts,
+            ...(notice?.message?.puts ?? []),
+          ],
+          deletes: [liveKey(pid), ...change.deletes],
+          appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest }) }],
+        },
+        events,
+        rider,
+      );
+    } else if (change.adds.length + change.puts.length + change.deletes.length + change.checks.length > 0)
+      await committer.commit(change, events, rider);
+    else if (bus.hasSubscribers) for (const event of events) bus.publish(event);
+  }
+}
+
 /** A result that is no JSON fails the process. */
-export function checkResult(process: Process, exit: Exit): { readonly exit: Exit; readonly json?: string | undefined } {
+function checkResult(process: Process, exit: Exit): { readonly exit: Exit; readonly json?: string | undefined } {
   if (exit.result === undefined) return { exit };
   try {
     return { exit, json: encodeJson(exit.result, `the result of ${process.identity.name}`) };
@@ -15,13 +179,13 @@ export function checkResult(process: Process, exit: Exit): { readonly exit: Exit
 }
 
 /** The event that tells of an end. */
-export function exitEvent(exit: Exit): "process.completed" | "process.failed" | "process.cancelled" {
+function exitEvent(exit: Exit): "process.completed" | "process.failed" | "process.cancelled" {
   if (exit.signal !== undefined) return "process.cancelled";
   return exit.error === undefined ? "process.completed" : "process.failed";
 }
 
 /** What that event holds. */
-export function exitData(process: Process, exit: Exit): Readonly<Record<string, unknown>> {
+function exitData(process: Process, exit: Exit): Readonly<Record<string, unknown>> {
   const { name, program } = process.identity;
   return {
     name,

@@ -25,11 +25,11 @@ import { parseGrants } from "../cap/rights.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
-import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
+import type { EventBus } from "../ipc/event-bus.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Along, merge } from "./action.ts";
-import { Allocations, NO_ACCOUNT, isLostRace, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
-import { checkResult, exitData, exitEvent } from "./exit.ts";
+import { Allocations, NO_ACCOUNT, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
+import { Exits } from "./exit.ts";
 import { type FaultCounts, assertFaults } from "./fault.ts";
 import { Family } from "./family.ts";
 import { type Estate, type Forwarding, LifeCycle, type Narrowing } from "./life-cycle.ts";
@@ -72,18 +72,6 @@ export interface ProcessRunner {
   notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
 }
 
-/** What is told of an end, and the message with which whom it belongs to hears of it, if that reads any. */
-interface EndNotice {
-  readonly message: Notice | undefined;
-  readonly kind: "exit" | "escalation";
-}
-
-/** How a process has ended, and why nobody could take it in that was to go into another. */
-interface Ended {
-  readonly exit: Exit;
-  readonly refused?: unknown;
-}
-
 export interface ProcessTableParts {
   readonly store: Metastore;
   readonly objects: ObjectStore;
@@ -99,11 +87,9 @@ export class ProcessTable {
   readonly family = new Family();
   readonly #zombies: Pid[] = [];
   readonly #store: Metastore;
-  readonly #platform: Platform;
   readonly #committer: Committer;
   readonly #accounts: AccountTree;
   readonly #layers: LayerTable;
-  readonly #bus: EventBus;
   readonly #runner: ProcessRunner;
   readonly #archive: ProcessArchive;
   /** Adds to budgets, and closes those that nobody uses. */
@@ -112,6 +98,7 @@ export class ProcessTable {
   readonly #revisions: Revisions;
   readonly #supervisor: Supervisor;
   readonly #signals: Signals;
+  readonly #exits: Exits;
   /** Takes processes out of memory, and brings them back. */
   readonly sleeper: Sleeper;
   /** Twins, other programs, narrower rights, and who goes into another. */
@@ -126,11 +113,9 @@ export class ProcessTable {
 
   constructor(parts: ProcessTableParts) {
     this.#store = parts.store;
-    this.#platform = parts.platform;
     this.#committer = parts.committer;
     this.#accounts = parts.accounts;
     this.#layers = parts.layers;
-    this.#bus = parts.bus;
     this.#runner = parts.runner;
     this.#archive = new ProcessArchive(parts.store, parts.objects, parts.committer, parts.layers);
     parts.layers.setGranters({
@@ -186,6 +171,15 @@ export class ProcessTable {
       exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
       forward: (from, to) => parts.runner.forward(from, to),
       assertRoom: (from, to) => parts.runner.assertRoom(from, to),
+    });
+    this.#exits = new Exits({
+      platform: parts.platform,
+      committer: parts.committer,
+      accounts: parts.accounts,
+      bus: parts.bus,
+      archive: this.#archive,
+      notice: (from, kind, told) => parts.runner.notice(from, kind, told),
+      settle: (process, ended) => this.#settle(process, ended),
     });
     this.#signals = new Signals({ ...lives, bus: parts.bus, sleeper: this.sleeper, exit });
     this.#supervisor = new Supervisor({
@@ -591,7 +585,7 @@ export class ProcessTable {
 
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
   exit(process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation", estate?: Estate): Promise<void> {
-    process.ending ??= this.#exit(process, exit, rider, tells, estate);
+    process.ending ??= this.#exits.end(process, exit, { rider, tells, estate });
     return process.ending;
   }
 
@@ -608,119 +602,6 @@ export class ProcessTable {
     this.family.adopt(pid, ppid);
     this.#zombies.push(pid);
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
-  }
-
-  async #exit(
-    process: Process,
-    wanted: Exit,
-    rider: Rider | undefined,
-    tells: "exit" | "escalation" | undefined,
-    estate: Estate | undefined,
-  ): Promise<void> {
-    process.ended = this.#committer.now();
-    const { exit, json } = checkResult(process, wanted);
-    // What was never resumed here has not counted what it used.
-    if (process.state.name === "sleeping" && process.usage.steps === 0)
-      Object.assign(process.usage, await process.journal?.tally());
-    const isSilent = process.journal === undefined && process.account === undefined && estate === undefined;
-    if (isSilent && !this.#bus.hasSubscribers) {
-      // Nothing to record, to refund or to tell.
-      return this.#settle(process, exit);
-    }
-    const notice = this.#noticeOf(process, exit, tells);
-    let ended: Ended = { exit };
-    try {
-      const extra = await this.#archive.storeExit(process, exit, json);
-      ended = await this.#commitExit(process, exit, extra, rider, notice, estate);
-      notice?.message?.deliver();
-    } catch (error) {
-      notice?.message?.undo();
-      throw error;
-    } finally {
-      this.#settle(process, ended.exit);
-    }
-    if (ended.refused !== undefined) throw ended.refused;
-  }
-
-  /** What is told of an end to whom the process belongs. */
-  #noticeOf(process: Process, exit: Exit, tells?: "exit" | "escalation"): EndNotice | undefined {
-    const { pid, runId, name, restart } = process.identity;
-    const kind = tells ?? (exit.code !== 0 && restart?.policy === "notify" ? "exit" : undefined);
-    if (kind === undefined) return undefined;
-    const { result: _result, ...rest } = exit;
-    return { message: this.#runner.notice(process, kind, { pid, runId, name, ...rest }), kind };
-  }
-
-  /** A settlement that came in between is looked at again: the race is lost a bounded number of times. */
-  async #commitExit(
-    process: Process,
-    exit: Exit,
-    extra: Parameters<typeof encodeProcess>[1],
-    rider: Rider | undefined,
-    notice: EndNotice | undefined,
-    estate: Estate | undefined,
-  ): Promise<Ended> {
-    const departure = this.#accounts.depart(process.account);
-    let [ended, record] = [exit, extra];
-    let refused: { readonly error: unknown } | undefined;
-    for (let tries = 1; ; tries++) {
-      const closing = await this.#accounts.closing(departure);
-      let left: Awaited<ReturnType<Estate["leave"]>> | undefined;
-      try {
-        left = refused === undefined ? await estate?.leave(closing) : undefined;
-        await this.#writeExit(process, ended, record, left?.change ?? closing, rider, notice);
-        this.#accounts.finish(departure);
-        left?.moved();
-        return { exit: ended, ...(refused === undefined ? {} : { refused: refused.error }) };
-      } catch (error) {
-        left?.undo();
-        if (isLostRace(error) && tries < LIMITS.casRetriesMax) {
-          await new Promise<void>((resolve) => this.#platform.defer(resolve));
-          continue;
-        }
-        if (estate === undefined || refused !== undefined) throw error;
-        // Nobody takes it in: it ends all the same, as one that has failed.
-        refused = { error };
-        ended = { code: 1, error: toErrorRecord(error) };
-        record = { exit: ended };
-        tries = 0;
-      }
-    }
-  }
-
-  async #writeExit(
-    process: Process,
-    exit: Exit,
-    extra: Parameters<typeof encodeProcess>[1],
-    change: AccountChange,
-    rider: Rider | undefined,
-    notice: EndNotice | undefined,
-  ): Promise<void> {
-    const { pid } = process.identity;
-    const { result: _result, ...rest } = exit;
-    const data = exitData(process, exit);
-    const events: PendingEvent[] = [{ name: exitEvent(exit), pid, data }];
-    if (notice?.kind === "escalation")
-      events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
-    if (process.journal !== undefined) {
-      await this.#committer.commit(
-        {
-          checks: change.checks,
-          adds: change.adds,
-          puts: [
-            { key: processKey(pid), value: encodeProcess(process, extra, this.#committer.masker) },
-            ...change.puts,
-            ...(notice?.message?.puts ?? []),
-          ],
-          deletes: [liveKey(pid), ...change.deletes],
-          appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest }) }],
-        },
-        events,
-        rider,
-      );
-    } else if (change.adds.length + change.puts.length + change.deletes.length + change.checks.length > 0)
-      await this.#committer.commit(change, events, rider);
-    else if (this.#bus.hasSubscribers) for (const event of events) this.#bus.publish(event);
   }
 
   /**
