@@ -2,12 +2,12 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { type Server, createServer } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { findBubblewrap, findStrays } from "@ergos/drivers/runtime-process";
+import { findBubblewrap } from "@ergos/drivers/runtime-process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
@@ -16,6 +16,15 @@ let cwd: string;
 let server: Server;
 let port: number;
 const asked: string[] = [];
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1).join(" ");
+  } catch {
+    // It has ended meanwhile.
+    return "";
+  }
+}
 
 describe.skipIf(findBubblewrap() === undefined)("a confined child (needs the Debian package bubblewrap)", () => {
   beforeEach(async () => {
@@ -201,10 +210,18 @@ export default async ({ port }) => {
   test("leaves nothing behind, also what has left its group", async () => {
     const { answer } = await run(
       `import { spawn } from "node:child_process";
-export default async () => { spawn("sleep", ["60"], { detached: true, stdio: "ignore" }).unref(); return "done"; };`,
+import { existsSync } from "node:fs";
+export default async () => {
+  const left = spawn("sleep", ["61.73"], { detached: true, stdio: "ignore" });
+  left.unref();
+  await new Promise((go) => setTimeout(go, 50));
+  return existsSync("/proc/" + left.pid);
+};`,
     );
-    expect(answer["result"]).toBe("done");
-    expect(findStrays("")).toEqual([]);
+    expect(answer["result"]).toBe(true);
+    const running = (): readonly string[] =>
+      readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && commandOf(pid) === "sleep 61.73");
+    await expect.poll(running, { timeout: 5000 }).toEqual([]);
   });
 
   test("cannot start a module of its own in the host", async () => {
