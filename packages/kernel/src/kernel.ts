@@ -174,6 +174,7 @@ export class Kernel implements AsyncDisposable {
         load: (process) => programAgain(kernel.host, process),
         forward: (from, to) => post.forward(from, to),
         assertRoom: (from, to) => post.assertRoom(from, to),
+        deal: (from, to) => post.deal(from, to),
         notice: (from, kind, body) => post.notice(from, kind, body),
       },
     });

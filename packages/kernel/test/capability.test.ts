@@ -29,6 +29,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   upgrade: { pid: 2, program: "x" },
   specialize: { pid: 2 },
   merge: { pid: 2, into: 3 },
+  split: { pid: 2, parts: [{}] },
   collapse: { pid: 2 },
   schedule: { inMs: 1000, action: { wake: 2 } },
   schedules: {},

@@ -2,7 +2,7 @@
 
 import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
-import { type Kernel, KernelError, type Pid, hookOn } from "@ergos/kernel";
+import { type Kernel, KernelError, PID_OWNER, type Pid, hookOn } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
@@ -17,6 +17,7 @@ const turn = (ms = 5): Promise<void> => new Promise((go) => setTimeout(go, ms));
 const untilWaiting = async (pid: Pid, of = kernel): Promise<void> => {
   while (of.host.processes.get(pid)?.state.name !== "waiting") await turn(1);
 };
+const allocationOf = async (pid: Pid) => (await kernel.os.call("usage", { pid }))["modelCalls"];
 const clone = async (pid: Pid, more: object = {}): Promise<Pid> => kernel.os.call("clone", { pid, ...more });
 
 /** Does a step, which is counted, then reads messages until one says end. */
@@ -256,6 +257,76 @@ describe("a process that goes into another", () => {
   });
 });
 
+describe("a process that is split", () => {
+  /** As a whole it does not read; as a part it reads what it was given, and says so. */
+  const worker = program("worker", async (input: { part?: number }, ctx: RunContext) => {
+    if (input.part === undefined) await ctx.sleep(60_000);
+    const read: unknown[] = [];
+    for (let at = 0; at < (input.part ?? 0); at++) read.push((await ctx.receive(`letter${at}`))?.body);
+    return read;
+  });
+  const letter = async (to: Pid, body: string, kind: "task" | "message" = "message"): Promise<unknown> =>
+    kernel.os.call("send", { to, body, kind });
+  const split = async (pid: Pid, parts: readonly object[], os = kernel.os): Promise<readonly Pid[]> =>
+    os.call("split", { pid, parts });
+
+  test("deals out its work, its budget and its mail", async () => {
+    const pid = await kernel.os.spawn(worker, { input: {}, budget: { modelCalls: 11 }, ref: "order/9" });
+    await untilWaiting(pid);
+    await letter(pid, "a task", "task");
+    for (const body of ["one", "two"]) await letter(pid, body);
+    const parts = await split(pid, [
+      { name: "tasks", input: { part: 1 }, mail: { kind: "task" } },
+      { input: { part: 2 }, mail: { from: PID_OWNER }, ref: "order/9b" },
+      { input: { part: 0 } },
+    ]);
+    expect(await kernel.os.ps({ pids: parts, all: true })).toMatchObject([
+      { ppid: pid, name: "tasks" },
+      { ppid: pid, name: "worker", ref: "order/9b" },
+      { ppid: pid, name: "worker" },
+    ]);
+    const ends = await Promise.all(parts.map(async (part) => kernel.os.wait(part)));
+    expect(ends.map(({ result }) => result)).toEqual([["a task"], ["one", "two"], []]);
+    // What nobody used came back to the whole.
+    expect(await allocationOf(pid)).toMatchObject({ allocation: 11, used: 0 });
+    expect((await kernel.os.call("checkStore", {})).problems).toEqual([]);
+    await kernel.os.kill(pid);
+  });
+
+  test("gives each an equal share, and starts no part where one cannot have what it asks for", async () => {
+    const pid = await kernel.os.spawn(worker, { input: {}, budget: { modelCalls: 11 } });
+    await untilWaiting(pid);
+    await letter(pid, "stays");
+    await expect(
+      split(pid, [
+        { input: { part: 1 }, mail: {} },
+        { budget: { modelCalls: 12 }, input: { part: 0 } },
+      ]),
+    ).rejects.toMatchObject({ code: "EDQUOT" });
+    expect(await allocationOf(pid)).toMatchObject({ allocation: 11, used: 0 });
+    expect((await kernel.os.ps()).filter(({ ppid }) => ppid === pid)).toEqual([]);
+    const parts = await split(pid, [{ input: { part: 1 } }, { input: { part: 1 }, mail: {} }, { input: { part: 1 } }]);
+    const [first, second = PID_OWNER, third] = parts;
+    expect((await kernel.os.wait(second)).result).toEqual(["stays"]);
+    expect([await allocationOf(first ?? PID_OWNER), await allocationOf(third ?? PID_OWNER)]).toMatchObject([
+      { allocation: 3 },
+      { allocation: 3 },
+    ]);
+    await kernel.os.kill(pid);
+  });
+
+  test("needs a part, a life, and the right to start the program", async () => {
+    const pid = await kernel.os.spawn(worker, { input: {} });
+    await expect(split(pid, [])).rejects.toMatchObject({ code: "EINVAL" });
+    const { program: open, context } = openProgram();
+    await kernel.os.spawn(open, { grants: ["self", "proc.signal"] });
+    await expect(split(pid, [{}], (await context).os)).rejects.toMatchObject({ code: "EACCES" });
+    await kernel.os.kill(pid);
+    await kernel.os.wait(pid);
+    await expect(split(pid, [{}])).rejects.toMatchObject({ code: "ESRCH" });
+  });
+});
+
 /** Runs until it is told to end, and takes its time. */
 const stubborn = {
   name: "stubborn",
@@ -264,7 +335,6 @@ const stubborn = {
   graceMs: 100,
   run: () => new Promise(() => undefined),
 };
-const allocationOf = async (pid: Pid) => (await kernel.os.call("usage", { pid }))["modelCalls"];
 
 describe("what happens at the same time, or below", () => {
   test("a twin of oneself is below oneself, out of one's own budget; rights of a retried one stay narrow", async () => {

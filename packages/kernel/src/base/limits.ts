@@ -70,6 +70,8 @@ export const LIMITS = {
   breakersMax: 1000,
   /** Recorded outcomes that a twin of a process may begin with. */
   twinRecordsMax: 50_000,
+  /** Parts that a process is split into at once. */
+  partsMax: 100,
   /** Hooks of a host, and calls that one may look at at the same time. */
   hooksMax: 1000,
   hookCallsMax: 1000,

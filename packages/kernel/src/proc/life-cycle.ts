@@ -1,4 +1,5 @@
-// What becomes of a process beside its start and its end: a twin, another program, narrower rights, another to go into.
+// What becomes of a process beside its start and its end: a twin, another program, narrower rights, another to go into,
+// parts that its work is dealt out to.
 //
 // Y1  A twin has the rights of its original and goes on from what that had recorded; whatever of that was under way it
 //     does itself, out of a budget of its own. Nothing is paid, sent or read twice by that: what was done is recorded.
@@ -19,12 +20,13 @@ import type { Grant } from "../cap/grant.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
+import type { Message, MessageKind } from "../ipc/mailbox.ts";
 import { Journal } from "../journal/journal.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { mergeAdds } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
-import type { Exit, Process, ProcessIdentity } from "./process.ts";
+import { type Exit, type Process, type ProcessIdentity, SIGNALS } from "./process.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { TIERS, type Tier, tierOf } from "./role.ts";
@@ -77,6 +79,14 @@ export interface LifeCycleParts {
   readonly exit: (process: Process, exit: Exit, rider?: Rider, estate?: Estate) => Promise<void>;
   readonly forward: (from: Process, to: Process) => Promise<Forwarding>;
   readonly assertRoom: (from: Process, to: Process) => void;
+  /** Gives messages that wait to others, in one commit. */
+  readonly deal: (from: Process, to: (message: Message) => Pid | undefined) => Promise<void>;
+}
+
+/** A part of a process that is split; its budget is an equal share of what is left unless given. */
+export interface Part extends Pick<SpawnOptions, "name" | "input" | "grants" | "budget" | "ref"> {
+  /** Messages that wait and are for it: all of them that are of a kind, or from a sender. */
+  readonly mail?: { readonly kind?: MessageKind | undefined; readonly from?: Pid | undefined } | undefined;
 }
 
 /** What may differ of a twin. */
@@ -259,6 +269,42 @@ export class LifeCycle {
       process.identity = { ...rest, ...present({ tier, ref }) };
       throw error;
     }
+  }
+
+  /**
+   * Starts parts of a process below it: its program, each with an input, a share of its budget, and the messages that are
+   * for it, of which the first part that wants one gets it. All of them are started, or none stays.
+   * @throws {EINVAL} there are no parts, or too many
+   */
+  async split(process: Process, parts: readonly Part[], load: () => Promise<Program>): Promise<readonly Pid[]> {
+    const { pid, identity } = process;
+    assertLives(process, "split");
+    if (parts.length === 0 || parts.length > LIMITS.partsMax)
+      throw new KernelError("EINVAL", `a process is split into 1 to ${LIMITS.partsMax} parts, found ${parts.length}`, {
+        pid,
+      });
+    const program = process.program ?? (await load());
+    const left = identity.budget === undefined ? {} : await this.#leftOf(process, identity.budget);
+    const share = Object.fromEntries(
+      resourcesOf(left).map((resource) => [resource, Math.floor((left[resource] ?? 0) / parts.length)]),
+    );
+    const wants = ({ mail }: Part, { kind, from }: Message): boolean =>
+      mail !== undefined && (mail.kind ?? kind) === kind && (mail.from ?? from) === from;
+    const started: Process[] = [];
+    try {
+      for (const { mail: _mail, name = identity.name, budget = share, ...part } of parts)
+        started.push(await this.#parts.spawn(process, program, { ...part, name, budget, cause: `split ${pid}` }));
+      await this.#parts.deal(process, (message) => started[parts.findIndex((part) => wants(part, message))]?.pid);
+    } catch (error) {
+      const why = { code: 128 + SIGNALS.TERM, signal: "TERM" } as const;
+      for (const one of started) {
+        one.abort(cancelled(`process ${pid} could not be split`));
+        if (one.program !== undefined) this.#parts.abandon(one);
+        await this.#parts.exit(one, why);
+      }
+      throw error;
+    }
+    return started.map((one) => one.pid);
   }
 
   /**

@@ -489,6 +489,48 @@ export class PostOffice {
     };
   }
 
+  /** Gives messages that wait for a process to others, in one commit; where that is refused they wait on. */
+  async deal(from: Process, to: (message: Message) => Pid | undefined): Promise<void> {
+    const box = this.#boxOf(from.pid);
+    const readerOf = (message: Message): Pid | undefined => {
+      const pid = to(message);
+      const reader = pid === undefined ? undefined : this.#parts.family.get(pid);
+      return reader?.isAlive === true && !reader.isEnding ? pid : undefined;
+    };
+    const dealt: { readonly item: Item; readonly box: Mailbox; readonly message: Message; readonly text: string }[] =
+      [];
+    // Out of the box first: nobody reads what is on its way to another.
+    for (;;) {
+      const item = box.take((message) => readerOf(message) !== undefined);
+      const pid = item === undefined ? undefined : readerOf(item.message);
+      if (item === undefined || pid === undefined) break;
+      const message: Message = { ...item.message, to: pid };
+      const text = JSON.stringify(message);
+      const other = this.#boxOf(pid);
+      other.reserve(text.length);
+      dealt.push({ item, box: other, message, text });
+    }
+    if (dealt.length === 0) return;
+    try {
+      await this.#parts.committer.commit({
+        puts: dealt.flatMap(({ message, text }) =>
+          this.#isStored(message.to) ? [{ key: messageKey(message), value: text }] : [],
+        ),
+        deletes: this.#isStored(from.pid) ? dealt.map(({ item }) => messageKey(item.message)) : [],
+      });
+    } catch (error) {
+      for (const { item, box: other, text } of dealt) {
+        other.free(text.length);
+        box.putBack(item);
+      }
+      throw error;
+    }
+    for (const { item, box: other, message, text } of dealt) {
+      box.free(item.size);
+      this.#deliver(other, message, text.length);
+    }
+  }
+
   /** Forgets what waits for a process that has ended (G4). */
   drop(pid: Pid): Promise<void> | undefined {
     const box = this.#boxes.get(pid);

@@ -26,6 +26,7 @@ import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
+import type { Message } from "../ipc/mailbox.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Along, merge } from "./action.ts";
 import { Allocations, NO_ACCOUNT, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
@@ -68,6 +69,8 @@ export interface ProcessRunner {
   forward(from: Process, to: Process): Promise<Forwarding>;
   /** @throws {EAGAIN} the mailbox of the other has no room for what waits */
   assertRoom(from: Process, to: Process): void;
+  /** Gives messages that wait to others, in one commit. */
+  deal(from: Process, to: (message: Message) => Pid | undefined): Promise<void>;
   /** A message to whom a process belongs, for the commit of its end. */
   notice(from: Process, kind: "exit" | "escalation", body: unknown): Notice | undefined;
 }
@@ -171,6 +174,7 @@ export class ProcessTable {
       exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
       forward: (from, to) => parts.runner.forward(from, to),
       assertRoom: (from, to) => parts.runner.assertRoom(from, to),
+      deal: (from, to) => parts.runner.deal(from, to),
     });
     this.#exits = new Exits({
       platform: parts.platform,

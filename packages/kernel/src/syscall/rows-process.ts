@@ -11,6 +11,7 @@ import { type Amounts, assertAmounts } from "../budget/resource.ts";
 import type { Grant } from "../cap/grant.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
+import { MESSAGE_KINDS, type MessageKind } from "../ipc/mailbox.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Along } from "../proc/action.ts";
 import { type Program, type ProgramSource, RUNTIMES } from "../proc/program.ts";
@@ -447,6 +448,56 @@ export const PROCESS_ROWS = {
       const grants = a.grants === undefined ? undefined : parseGrants(a.grants);
       const process = await processOf(host, a.pid, "specialize");
       return host.processes.lives.specialize(process, { grants, tier: a.tier, ref: a.ref }, draft);
+    },
+  }),
+  split: row<
+    {
+      readonly pid: Pid;
+      readonly parts: readonly {
+        readonly name?: string;
+        readonly input?: unknown;
+        readonly grants?: readonly string[];
+        readonly budget?: Amounts;
+        readonly ref?: string;
+        readonly mail?: { readonly kind?: MessageKind; readonly from?: Pid };
+      }[];
+    },
+    Promise<readonly Pid[]>
+  >({
+    right: "proc.signal",
+    kind: "mutation",
+    summary:
+      "starts parts of a process below it: its program with an input, a share of its budget, and messages that wait for it",
+    isChecked: true,
+    schema: args(
+      {
+        pid,
+        parts: {
+          type: "array",
+          minItems: 1,
+          maxItems: LIMITS.partsMax,
+          items: args({
+            name: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+            input: anything,
+            grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
+            budget: amounts,
+            ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+            mail: args({ kind: { type: "string", enum: MESSAGE_KINDS }, from: pid }),
+          }),
+        },
+      },
+      ["pid", "parts"],
+    ),
+    target: onProcess,
+    audited: ({ pid: number, parts }) => ({ pid: number, parts: parts.length }),
+    handle: async (host, caller, a) => {
+      const process = await processOf(host, a.pid, "split");
+      await assertMay(host, caller, "split", { right: "proc.spawn", resource: process.identity.program.name });
+      const parts = a.parts.map(({ grants, ...part }) => ({
+        ...part,
+        grants: grants === undefined ? undefined : parseGrants(grants),
+      }));
+      return host.processes.lives.split(process, parts, () => programAgain(host, process));
     },
   }),
   merge: row<{ readonly pid: Pid; readonly into: Pid }, Promise<void>>({
