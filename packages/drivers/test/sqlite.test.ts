@@ -50,6 +50,34 @@ describe("the same as the reference model", () => {
     await store.close();
   });
 
+  test("pages of a long log are those of the memory driver, whatever is folded and wherever they begin", async () => {
+    const chance = createChance(5);
+    const model = new MemoryMetastore();
+    const open = () => SqliteMetastore.open({ dir, foldRows: 900 });
+    let store = await open();
+    const positions = [SEQ_ZERO];
+    for (let round = 0; round < 150; round++) {
+      const count = round % 10 === 0 ? chance.between(250, 700) : chance.between(1, 40);
+      const value = (at: number): string => `${round}.${at} ${"x".repeat(round % 25 === 0 ? 2000 : 20)}`;
+      const appends = Array.from({ length: count }, (_, at) => ({ log: "long", value: value(at) }));
+      const receipts = await Promise.all([model.commit({ appends }), store.commit({ appends })]);
+      positions.push(receipts[1].seq);
+      if (round % 50 === 49) {
+        await store.close();
+        store = await open();
+      }
+      if (round % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    for (const limit of [1, 7, 256, 1000, 100_000]) {
+      for (let probe = 0; probe < 40; probe++) {
+        const after = positions[chance.between(0, positions.length - 1)] ?? SEQ_ZERO;
+        const pages = await Promise.all([model, store].map((one) => one.readLog("long", { after, limit })));
+        expect(pages[1]).toEqual(pages[0]);
+      }
+    }
+    await store.close();
+  });
+
   function randomBatch(chance: ReturnType<typeof createChance>, round: number): Batch {
     const key = (): string => `k${chance.between(0, 30)}`;
     const keys = [...new Set([key(), key(), key()])];

@@ -36,7 +36,7 @@ import { sqliteError } from "./error.ts";
 import { GroupWriter, decodeGroup } from "./group.ts";
 import { Overlay } from "./overlay.ts";
 import { SyncThread } from "./sync-thread.ts";
-import { Tables } from "./tables.ts";
+import { Tables, segmentsOf } from "./tables.ts";
 
 const GROUP_BYTES_MAX = 64 * 1024;
 /** Rows in the overlay at which folding begins, and rows folded in one slice. */
@@ -219,12 +219,12 @@ export class SqliteMetastore implements Metastore {
       );
       if (after < trimmed && after !== SEQ_ZERO) throw stale(log, after, trimmed);
       const from = toSeq(Math.max(after, trimmed));
+      const page: LogEntry[] = [];
       // Half-folded segments (S5) lie behind the mark; the overlay still has their entries.
-      const folded =
-        from >= this.#folded ? [] : this.#tables.segment(log, from, limit).filter((entry) => entry.seq <= this.#folded);
-      const fresh = [this.#folding, this.#overlay].flatMap((overlay) => overlay?.logs.get(log) ?? []);
-      const all = folded.length >= limit ? folded : [...folded, ...fresh.filter((entry) => entry.seq > from)];
-      return wholeCommits(all, limit);
+      takeCommits(page, this.#tables.entriesOf(log, from, this.#folded), limit);
+      for (const overlay of [this.#folding, this.#overlay])
+        takeCommits(page, entriesBehind(overlay?.logs.get(log) ?? [], from), limit);
+      return page;
     });
   }
 
@@ -607,7 +607,8 @@ const copy = <T extends { readonly value: Value }>(item: T): T =>
 function* foldSteps(tables: Tables, overlay: Overlay): Generator<() => void, void, undefined> {
   for (const [key, entry] of overlay.entries.entries())
     yield () => (entry === undefined ? tables.delete(key) : tables.put(entry));
-  for (const [log, entries] of overlay.logs) yield () => tables.putSegment(log, entries);
+  for (const [log, entries] of overlay.logs)
+    for (const segment of segmentsOf(entries)) yield () => tables.putSegment(log, segment);
   for (const [log, through] of overlay.trims) yield () => tables.trim(log, through);
 }
 
@@ -635,11 +636,26 @@ function mergeScan(
   return entries.sort((a, b) => (a.key < b.key ? -sign : sign)).slice(0, limit);
 }
 
-/** About `limit` entries, never a part of a commit. */
-function wholeCommits(entries: readonly LogEntry[], limit: number): readonly LogEntry[] {
-  let end = Math.min(entries.length, Math.max(1, limit));
-  while (end < entries.length && entries[end]?.seq === entries[end - 1]?.seq) end++;
-  return entries.slice(0, end);
+/** Adds entries until the page has about `limit`: at least a commit, and never a part of one. */
+function takeCommits(page: LogEntry[], entries: Iterable<LogEntry>, limit: number): void {
+  for (const entry of entries) {
+    const last = page.at(-1);
+    if (last !== undefined && page.length >= limit && entry.seq !== last.seq) return;
+    page.push(entry);
+  }
+}
+
+function* entriesBehind(entries: readonly LogEntry[], after: Seq): Generator<LogEntry, void, undefined> {
+  let [at, end] = [0, entries.length];
+  while (at < end) {
+    const middle = (at + end) >>> 1;
+    if ((entries[middle]?.seq ?? SEQ_ZERO) > after) end = middle;
+    else at = middle + 1;
+  }
+  for (; at < entries.length; at++) {
+    const entry = entries[at];
+    if (entry !== undefined) yield entry;
+  }
 }
 
 const stale = (what: string, after: number, earliest: number): KernelError =>

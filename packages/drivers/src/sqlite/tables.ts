@@ -2,7 +2,7 @@
 //
 // groups   the log: one row a group, named by its last commit
 // entries  the map, as far as it is folded
-// segments logs, as far as they are folded: the entries of one fold in one row
+// segments logs, as far as they are folded: some hundred entries of one fold in a row
 // trims    positions up to which a log was trimmed
 // meta     the format, and the position up to which the log is folded (`folded`)
 
@@ -11,6 +11,10 @@ import { type Entry, type LogEntry, type Range, type Seq, type Value, toSeq } fr
 import { newerFormat } from "./group.ts";
 
 const FORMAT = 1;
+
+/** A segment ends behind the commit that reaches one of these. */
+const SEGMENT_ENTRIES = 256;
+const SEGMENT_BYTES = 256 * 1024;
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -74,7 +78,10 @@ export class Tables {
       this.#dropGroups = db.prepare(
         "DELETE FROM groups WHERE seq IN (SELECT seq FROM groups WHERE seq <= ? ORDER BY seq LIMIT ?)",
       );
-      this.#segmentsAfter = db.prepare("SELECT head, body FROM segments WHERE log = ? AND last > ? ORDER BY first");
+      // Segments of a log follow each other: of those that begin up to a position, only the last may reach beyond it.
+      this.#segmentsAfter = db.prepare(
+        "SELECT head, body FROM segments WHERE log = ?1 AND first >= ifnull((SELECT max(first) FROM segments WHERE log = ?1 AND first <= ?2), 0) AND last > ?2 AND first <= ?3 ORDER BY first",
+      );
       this.#putSegment = db.prepare(
         "INSERT OR REPLACE INTO segments(log, first, last, head, body) VALUES (?, ?, ?, ?, ?)",
       );
@@ -136,6 +143,7 @@ export class Tables {
     return Number(this.#dropGroups.run(through, limit).changes);
   }
 
+  /** One piece of a log, of those that `segmentsOf` makes. */
   putSegment(log: string, entries: readonly LogEntry[]): void {
     const first = entries[0];
     const last = entries.at(-1);
@@ -157,20 +165,18 @@ export class Tables {
     );
   }
 
-  /** Entries of the folded part of a log behind a position, at least `limit` if there are as many. */
-  segment(log: string, after: Seq, limit: number): LogEntry[] {
-    const out: LogEntry[] = [];
-    for (const row of this.#segmentsAfter.iterate(log, after)) {
+  /** Entries of the folded part of a log behind a position, up to another. */
+  *entriesOf(log: string, after: Seq, through: Seq): Generator<LogEntry, void, undefined> {
+    for (const row of this.#segmentsAfter.iterate(log, after, through)) {
       // The columns are those of the statement; the head was written by `putSegment`.
       const { head, body } = row as unknown as SegmentRow;
       for (const [seq, a, b] of JSON.parse(head) as [number, string | number, number?][]) {
         if (seq <= after) continue;
+        if (seq > through) return;
         const value = typeof a === "string" ? a : (body ?? new Uint8Array(0)).subarray(a, a + (b ?? 0));
-        out.push({ seq: toSeq(seq), value });
+        yield { seq: toSeq(seq), value };
       }
-      if (out.length >= limit) break;
     }
-    return out;
   }
 
   trim(log: string, through: Seq): void {
@@ -210,6 +216,24 @@ export class Tables {
   close(): void {
     this.db.close();
   }
+}
+
+/**
+ * The entries of a log in pieces of which a reader takes one at a time: never a part of a commit, and from the same
+ * first entry always the same pieces, so that a fold that is done again replaces what it wrote before.
+ */
+export function* segmentsOf(entries: readonly LogEntry[]): Generator<readonly LogEntry[], void, undefined> {
+  let from = 0;
+  let bytes = 0;
+  for (const [at, { seq, value }] of entries.entries()) {
+    const isFull = at - from >= SEGMENT_ENTRIES || bytes >= SEGMENT_BYTES;
+    if (isFull && seq !== entries[at - 1]?.seq) {
+      yield entries.slice(from, at);
+      [from, bytes] = [at, 0];
+    }
+    bytes += value.length;
+  }
+  if (from < entries.length) yield entries.slice(from);
 }
 
 const toEntry = ({ key, version, value }: EntryRow): Entry => ({ key, value, version: toSeq(version) });
