@@ -176,6 +176,32 @@ describe("a program that ends its own host", () => {
     expect(ergos(["logs", "2", "--events"]).stdout).toMatch(/step {4}pay/);
   });
 
+  test("logs --step tells what one step came to, whatever its name, size and end", () => {
+    const file = module(
+      "export default async (_input, ctx) => { await ctx.step('a/50%', () => ({ x: 1 })); await ctx.step('text', () => 'plain'); await ctx.step('large', () => 'y'.repeat(300_000)); await ctx.step('nothing', () => undefined); };\n",
+    );
+    ergos(["run", file]);
+
+    expect(json(["logs", "2", "--step", "a/50%"])).toEqual({ x: 1 });
+    expect(ergos(["logs", "2", "--step", "text"]).stdout).toBe("plain\n");
+    expect(ergos(["logs", "2", "--step", "large"]).stdout).toHaveLength(300_001);
+    expect(json(["logs", "2", "--step", "nothing"])).toBeNull();
+    const missing = ergos(["logs", "2", "--step", "larg"]);
+    expect(missing.status).toBe(1);
+    expect(missing.stderr).toContain("did you mean large?");
+    expect(ergos(["ls", "/proc/2/steps"]).stdout).toContain("a%2F50%25\n");
+
+    module("export default () => { throw new Error('no luck'); };\n", "bad.mjs");
+    module(
+      "{ apiVersion: ergos/v1, kind: Pipeline, metadata: { name: p }, spec: { nodes: [{ name: bad, kind: function, module: ./bad.mjs }] } }\n",
+      "p.yaml",
+    );
+    expect(ergos(["run", "p.yaml"]).status).toBe(1);
+    expect(json(["logs", "3", "--step", "bad"])).toMatchObject({
+      error: { message: "[EFAILED] node bad failed: no luck" },
+    });
+  });
+
   test("a failure that nobody waits for has one message, and the run sleeps", () => {
     const run = ergos([
       "run",

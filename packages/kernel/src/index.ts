@@ -58,6 +58,7 @@ export {
   type Relation,
 } from "./ipc/mailbox.ts";
 export { formatRecord } from "./journal/format.ts";
+export { placeOfStep, stepName } from "./tree/proc.ts";
 export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/record.ts";
 export { KERNEL_VERSION, Kernel, type KernelParts, type Login } from "./kernel.ts";
 export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "./proc/process.ts";

@@ -1,6 +1,17 @@
 // `ergos ps`, `tree`, `logs`, `kill`: processes, their log and their end.
 
-import { type ProcessSummary, SIGNALS, STATUSES, type Signal, parsePid } from "@ergos/kernel";
+import { nearest } from "@ergos/compiler/names";
+import {
+  KernelError,
+  type Pid,
+  type ProcessSummary,
+  SIGNALS,
+  STATUSES,
+  type Signal,
+  parsePid,
+  placeOfStep,
+  stepName,
+} from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -13,6 +24,7 @@ import {
   required,
   textOption,
 } from "../command.ts";
+import type { ErgOs } from "../connect.ts";
 import { findProcess } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
@@ -86,9 +98,19 @@ export const logsCommand: Command = {
   name: "logs",
   arguments: 1,
   summary: "show what a process logged, and what happened to it",
-  usage: "<pid|run> [--events] [--follow]",
-  examples: ["ergos logs 7", "ergos logs digest-7 --events", "ergos logs 7 --follow"],
-  options: { events: { type: "boolean", short: "e" }, follow: { type: "boolean", short: "f" } },
+  usage: "<pid|run> [--events] [--follow] | --step NAME",
+  examples: [
+    "ergos logs 7",
+    "ergos logs digest-7 --events",
+    "ergos logs 7 --follow",
+    "ergos logs digest-7 --step summary",
+    "ergos logs 7 --step 'files[a.md]/summary'",
+  ],
+  options: {
+    events: { type: "boolean", short: "e" },
+    follow: { type: "boolean", short: "f" },
+    step: { type: "string", short: "s" },
+  },
   run: async (invocation) => {
     const name = required(invocation, 0, "the process");
     const { out } = invocation;
@@ -96,6 +118,13 @@ export const logsCommand: Command = {
     await using os = await openDirectory(invocation, isLive);
     const summary = await findProcess(os, name);
     const { pid } = summary;
+    const step = textOption(invocation, "step");
+    if (step !== undefined) {
+      out.answer(await outcomeOf(os, pid, step), (value) =>
+        typeof value === "string" ? value : JSON.stringify(value, undefined, 2),
+      );
+      return EXIT_OK;
+    }
     const path = isSet(invocation, "events") ? `/proc/runs/${summary.runId}/events` : `/proc/${pid}/log`;
     const live = isLive ? os.events({ pids: [pid] }) : undefined;
     const text = await os.fs.readText(path);
@@ -119,6 +148,24 @@ export const logsCommand: Command = {
     return EXIT_OK;
   },
 };
+
+/** What a step came to; of a step that is not there, what there is. */
+async function outcomeOf(os: ErgOs, pid: Pid, step: string): Promise<unknown> {
+  const steps = `/proc/${pid}/steps`;
+  try {
+    return JSON.parse(await os.fs.readText(`${steps}/${stepName(step)}.json`));
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.code !== "ENOENT") throw error;
+    const names = (await os.fs.readdir(steps)).map(({ name }) => placeOfStep(name));
+    const match = nearest(step, names);
+    const known = names.length === 0 ? "it has recorded none" : `it has recorded ${names.slice(0, 12).join(", ")}`;
+    throw new KernelError(
+      "ENOENT",
+      `process ${pid} has no step ${step}; ${match === undefined ? known : `did you mean ${match}?`}`,
+      { pid },
+    );
+  }
+}
 
 export const killCommand: Command = {
   name: "kill",

@@ -21,7 +21,9 @@ function summary(record: JournalRecord): string {
       return `release ${record.p}: ${record.error.message}`;
     case "step": {
       const used =
-        record.use === undefined ? "" : ` ${record.use.model} in=${record.use.tokensIn} out=${record.use.tokensOut}`;
+        record.use === undefined
+          ? ""
+          : ` ${record.use.tool ?? `${record.use.model} in=${record.use.tokensIn} out=${record.use.tokensOut}`}`;
       const time = record.ms === undefined ? "" : ` ${record.ms} ms`;
       return record.error === undefined
         ? `step    ${record.p}${time}${used}`

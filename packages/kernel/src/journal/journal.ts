@@ -159,6 +159,13 @@ export class Journal {
       yield { ...decodeRecord(seq, value), seq };
   }
 
+  /** What a place came to last, as it stands in the log; undefined where nothing is recorded. */
+  async outcomeAt(place: string): Promise<Outcome | undefined> {
+    let last: Extract<JournalRecord, { readonly t: "step" }> | undefined;
+    for await (const record of this.records()) if (record.t === "step" && record.p === place) last = record;
+    return last?.ref === undefined ? last : this.#fetch(last.ref);
+  }
+
   /**
    * Takes a place: its recorded outcome, or nothing when the step is to be done now.
    * @throws {EEXIST} the place was taken before in this life

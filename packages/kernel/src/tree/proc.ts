@@ -97,6 +97,7 @@ function processNode(host: Host, process: Process): VirtualNode {
       }),
       log: { type: "file", description: "lines that the process logged", text: () => logText(process) },
       journal: journalNode(process),
+      steps: stepsNode(process),
       children: collection(
         () => host.processes.family.childrenOf(pid).map((child): DirEntry => ({ name: String(child), type: "link" })),
         (name) =>
@@ -238,6 +239,30 @@ function journalNode(process: Process): VirtualNode {
     { description: "records by their position" },
   );
 }
+
+/** What each step came to, by its place, which is one name here: its slashes stand as %2F. */
+function stepsNode({ journal }: Process): VirtualNode {
+  return collection(
+    async () => {
+      const names = new Set<string>();
+      for await (const record of journal?.records() ?? []) if (record.t === "step") names.add(stepName(record.p));
+      return [...names].map((name): DirEntry => ({ name, type: "file" }));
+    },
+    async (name) => {
+      const outcome = await journal?.outcomeAt(placeOfStep(name));
+      if (outcome === undefined) return undefined;
+      const { value = null, error } = outcome;
+      const shown = asJson(error === undefined ? value : { error });
+      return typeof shown === "string" ? jsonFile(() => shown, { text: () => shown }) : jsonFile(() => shown);
+    },
+    { description: "what each step came to" },
+  );
+}
+
+/** The name that the file of a step has in `/proc/<pid>/steps`. */
+export const stepName = (place: string): string => place.replaceAll("%", "%25").replaceAll("/", "%2F");
+
+export const placeOfStep = (name: string): string => name.replaceAll("%2F", "/").replaceAll("%25", "%");
 
 function killCall(pid: Pid, signal: string): RowCall {
   return { row: "kill", args: { pid, signal: signal.toUpperCase().replace(/^SIG/, "") } };
