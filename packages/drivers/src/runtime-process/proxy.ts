@@ -103,9 +103,20 @@ async function headOf(near: Socket): Promise<Buffer> {
     const more = near.read() as Buffer | null;
     if (more !== null) head = Buffer.concat([head, more]);
     else if (near.destroyed || near.readableEnded) throw new TypeError("it has left");
-    else await new Promise<void>((go) => near.once("readable", go).once("close", go));
+    else await heard(near);
   }
   return head;
+}
+
+/** There is more to read, or there never will be. */
+function heard(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const hear = (): void => {
+      socket.off("readable", hear).off("close", hear);
+      resolve();
+    };
+    socket.on("readable", hear).on("close", hear);
+  });
 }
 
 /** What a head asks for, or why that is nothing. */
