@@ -315,12 +315,29 @@ describe("a process that is split", () => {
     await kernel.os.kill(pid);
   });
 
+  test("of one without a budget of its own, parts spend from the same account; one that has ended keeps no mail", async () => {
+    const pid = await kernel.os.spawn(worker, { input: {} });
+    await untilWaiting(pid);
+    await letter(pid, "stays");
+    const [part = PID_OWNER] = await split(pid, [{ input: { part: 0 }, mail: {} }]);
+    await kernel.os.wait(part);
+    const [other = PID_OWNER] = await split(pid, [{ input: { part: 1 }, mail: { kind: "task" } }]);
+    await kernel.os.kill(other);
+    expect(kernel.host.processes.get(part)?.account).toBe(kernel.host.processes.get(pid)?.account);
+    expect((await kernel.os.call("checkStore", {})).problems).toEqual([]);
+    await kernel.os.kill(pid);
+  });
+
   test("needs a part, a life, and the right to start the program", async () => {
     const pid = await kernel.os.spawn(worker, { input: {} });
     await expect(split(pid, [])).rejects.toMatchObject({ code: "EINVAL" });
     const { program: open, context } = openProgram();
     await kernel.os.spawn(open, { grants: ["self", "proc.signal"] });
     await expect(split(pid, [{}], (await context).os)).rejects.toMatchObject({ code: "EACCES" });
+    // Beside it, with the rights for both calls: still no way to have it do something with its own rights.
+    const beside = openProgram();
+    await kernel.os.spawn(beside.program, { grants: ["self", "proc.*"] });
+    await expect(split(pid, [{ input: {} }], (await beside.context).os)).rejects.toMatchObject({ code: "EPERM" });
     await kernel.os.kill(pid);
     await kernel.os.wait(pid);
     await expect(split(pid, [{}])).rejects.toMatchObject({ code: "ESRCH" });

@@ -274,11 +274,25 @@ export class LifeCycle {
   /**
    * Starts parts of a process below it: its program, each with an input, a share of its budget, and the messages that are
    * for it, of which the first part that wants one gets it. All of them are started, or none stays.
-   * @throws {EINVAL} there are no parts, or too many
+   * @throws {EINVAL} there are no parts, or too many · {EPERM} the caller stands beside it: what it says to the parts
+   *   would be done with rights that it may not have
    */
-  async split(process: Process, parts: readonly Part[], load: () => Promise<Program>): Promise<readonly Pid[]> {
+  async split(
+    caller: Process,
+    process: Process,
+    parts: readonly Part[],
+    load: () => Promise<Program>,
+  ): Promise<readonly Pid[]> {
     const { pid, identity } = process;
     assertLives(process, "split");
+    if (!this.#parts.family.isWithin(pid, caller.pid))
+      throw new KernelError(
+        "EPERM",
+        `process ${pid} is split by itself or by who stands above it, not by ${caller.pid}`,
+        {
+          pid: caller.pid,
+        },
+      );
     if (parts.length === 0 || parts.length > LIMITS.partsMax)
       throw new KernelError("EINVAL", `a process is split into 1 to ${LIMITS.partsMax} parts, found ${parts.length}`, {
         pid,

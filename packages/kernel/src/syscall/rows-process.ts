@@ -497,7 +497,7 @@ export const PROCESS_ROWS = {
         ...part,
         grants: grants === undefined ? undefined : parseGrants(grants),
       }));
-      return host.processes.lives.split(process, parts, () => programAgain(host, process));
+      return host.processes.lives.split(caller, process, parts, () => programAgain(host, process));
     },
   }),
   merge: row<{ readonly pid: Pid; readonly into: Pid }, Promise<void>>({
