@@ -44,7 +44,7 @@ import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
 import type { ProcessContext, Program } from "./proc/program.ts";
 import { act } from "./syscall/act.ts";
-import { programAgain } from "./syscall/rows-process.ts";
+import { programAgain } from "./syscall/program-source.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
 import type { Host, ProgramLoader } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";

@@ -1,4 +1,4 @@
-// Rows of the execution, process and message planes.
+// Rows of processes: their start, sleep and end, and who is there.
 
 import type { AuditDraft } from "../audit/trail.ts";
 import { EVENTS, EVENT_CLASSES, type KernelEvent } from "../abi/event.ts";
@@ -11,10 +11,9 @@ import { type Amounts, assertAmounts } from "../budget/resource.ts";
 import type { Grant } from "../cap/grant.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
-import { MESSAGE_KINDS, type MessageKind } from "../ipc/mailbox.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Along } from "../proc/action.ts";
-import { type Program, type ProgramSource, RUNTIMES } from "../proc/program.ts";
+import type { Program } from "../proc/program.ts";
 import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
@@ -23,6 +22,15 @@ import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { placed } from "./placed.ts";
+import {
+  type NamedProgram,
+  PROGRAM_SOURCE,
+  isProgram,
+  loadProgram,
+  programOf,
+  sourceFor,
+  sourceOf,
+} from "./program-source.ts";
 import {
   type AtPlace,
   ORDER,
@@ -44,11 +52,7 @@ import { toPath } from "../base/path.ts";
 import { type ViewTable, seenPath } from "../proc/view.ts";
 
 export interface SpawnArgs extends AtPlace, Ordered {
-  /**
-   * A program itself (only in the same host), its name under `/etc/pipelines`, or where its module is; with an export
-   * alone, one of the caller's own module, in the same runtime.
-   */
-  readonly program: Program | string | ProgramSource;
+  readonly program: NamedProgram;
   readonly name?: string;
   readonly input?: unknown;
   readonly grants?: readonly string[];
@@ -71,46 +75,6 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly view?: string;
   /** Makes it a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
-}
-
-async function programOf(host: Host, caller: Process, program: SpawnArgs["program"], input: unknown): Promise<Program> {
-  return isProgram(program) ? program : loadProgram(host, caller, sourceFor(caller, program), input);
-}
-
-/** Whether it is a program itself: only code of this host has one, what comes over the wire is data. */
-const isProgram = (program: SpawnArgs["program"]): program is Program =>
-  typeof program === "object" && "run" in program && typeof program.run === "function";
-
-/** Where a program is that was named; an export alone is one of the module that the caller itself was loaded from. */
-function sourceFor(caller: Process, program: string | ProgramSource): ProgramSource {
-  if (typeof program === "string") return { name: program.replace(/^\/(?:lib\/agents|etc\/pipelines)\//, "") };
-  const own = caller.identity.program.source;
-  const isOwn = program.module === undefined && program.name === undefined && program.export !== undefined;
-  return isOwn && own?.module !== undefined ? { ...own, name: program.export, ...program } : program;
-}
-
-/** A program that the host knows by name, or a module: importing one is code of the owner's and needs its right. */
-async function loadProgram(host: Host, caller: Process, source: ProgramSource, input: unknown): Promise<Program> {
-  const isModule = source.module !== undefined && host.loader !== undefined;
-  if (isModule && !isOwnModule(caller, source))
-    await assertMay(host, caller, "load", { right: "kernel.module", resource: source.module ?? "" });
-  return findProgram(host, source, input);
-}
-
-/** @throws {ENOEXEC} this host knows no such program */
-async function findProgram(host: Host, source: ProgramSource, input: unknown): Promise<Program> {
-  if (source.name !== undefined && source.module === undefined) {
-    const known = host.programs.get(source.name);
-    if (known !== undefined) return known;
-  }
-  if (source.module === undefined || host.loader === undefined) {
-    throw new KernelError(
-      "ENOEXEC",
-      `no program ${JSON.stringify(source.name ?? source.module ?? "")} is known to this host; see /etc/pipelines`,
-      { syscall: "spawn" },
-    );
-  }
-  return host.loader(source, input);
 }
 
 async function spawn(
@@ -171,19 +135,6 @@ async function openView(host: Host, caller: Process, at: string): Promise<Awaite
   return host.views.open(seen, located, writerOf(caller));
 }
 
-/** The program of a process that its host, not somebody's call, runs again. */
-export function programAgain(host: Host, process: Process): Promise<Program> {
-  return findProgram(host, sourceOf(process), process.input);
-}
-
-/** Whether it is the module whose code the caller is, in a runtime that confines it as much. */
-function isOwnModule({ identity }: Process, { module, runtime = "inline", confined }: ProgramSource): boolean {
-  const own = identity.program.source;
-  const around = own?.runtime ?? "inline";
-  if (own?.confined === true && confined !== true) return false;
-  return own?.module !== undefined && own.module === module && (around === "inline" || around === runtime);
-}
-
 /** Sleeping processes whose journals one `ps` reads. */
 const TALLIED_MAX = 100;
 
@@ -221,18 +172,6 @@ const SORTS = {
   steps: (one: ProcessSummary, two: ProcessSummary) => two.usage.steps - one.usage.steps,
 } as const;
 
-const SOURCE = {
-  type: "object",
-  properties: {
-    module: text,
-    export: text,
-    name: text,
-    runtime: { type: "string", enum: RUNTIMES },
-    confined: flag,
-    cwd: text,
-  },
-  additionalProperties: false,
-} as const;
 const stringMap = { type: "object", properties: {}, additionalProperties: true } as const;
 export const PROCESS_ROWS = {
   spawn: row<SpawnArgs, Promise<Pid>>({
@@ -242,7 +181,7 @@ export const PROCESS_ROWS = {
     schema: args(
       {
         place,
-        program: { anyOf: [text, SOURCE] },
+        program: { anyOf: [text, PROGRAM_SOURCE] },
         name: text,
         input: anything,
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
@@ -364,155 +303,6 @@ export const PROCESS_ROWS = {
     alsoNeeds: ({ to }) => [{ right: "proc.signal", resource: `/proc/${to}` }],
     handle: async (host, _caller, a, _target, draft) =>
       host.processes.reparent(await processOf(host, a.pid, "reparent"), await processOf(host, a.to, "reparent"), draft),
-  }),
-  clone: row<
-    {
-      readonly pid: Pid;
-      readonly name?: string;
-      readonly grants?: readonly string[];
-      readonly budget?: Amounts;
-      readonly ref?: string;
-    } & AtPlace,
-    Promise<Pid>
-  >({
-    right: "proc.signal",
-    kind: "mutation",
-    summary: "starts a twin beside a process: the same program and rights, going on from what that has recorded so far",
-    isChecked: true,
-    schema: args(
-      {
-        pid,
-        place,
-        name: text,
-        grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
-        budget: amounts,
-        ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
-      },
-      ["pid"],
-    ),
-    target: onProcess,
-    handle: async (host, caller, a, _target, draft) =>
-      placed<Pid>(caller, a.place, async (record) => {
-        const original = await processOf(host, a.pid, "clone");
-        await assertMay(host, caller, "clone", { right: "proc.spawn", resource: original.identity.program.name });
-        const twin = await host.processes.lives.clone(caller, original, () => programAgain(host, original), {
-          name: a.name,
-          grants: a.grants === undefined ? undefined : parseGrants(a.grants),
-          budget: a.budget,
-          ref: a.ref,
-          along: record,
-          rider: draft,
-        });
-        return twin.pid;
-      }),
-  }),
-  upgrade: row<{ readonly pid: Pid; readonly program: SpawnArgs["program"]; readonly waitMs?: number }, Promise<void>>({
-    right: "proc.signal",
-    kind: "mutation",
-    summary:
-      "gives a process another program, once no call of it is under way: it goes on from its journal, under the same pid",
-    schema: args({ pid, program: { anyOf: [text, SOURCE] }, waitMs: integer }, ["pid", "program"]),
-    target: onProcess,
-    // It will run with the rights of the process, not with the caller's.
-    alsoNeeds: ({ program }, caller) => {
-      const { name, module } = isProgram(program) ? { name: program.name } : sourceFor(caller, program);
-      return [{ right: "kernel.module", resource: name ?? module ?? "" }];
-    },
-    audited: ({ program: _program, ...rest }) => rest,
-    handle: async (host, caller, a, _target, draft) => {
-      const process = await processOf(host, a.pid, "upgrade");
-      const program = await programOf(host, caller, a.program, process.input);
-      return host.processes.lives.upgrade(caller, process, program, a.waitMs, draft);
-    },
-  }),
-  specialize: row<
-    { readonly pid: Pid; readonly grants?: readonly string[]; readonly tier?: Tier; readonly ref?: string },
-    Promise<void>
-  >({
-    right: "proc.signal",
-    kind: "mutation",
-    summary:
-      "narrows a process for something special: its rights and those of what is below it, its tier, what it is about",
-    isChecked: true,
-    schema: args(
-      {
-        pid,
-        grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
-        tier: { type: "string", enum: TIERS },
-        ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
-      },
-      ["pid"],
-    ),
-    target: onProcess,
-    handle: async (host, _caller, a, _target, draft) => {
-      const grants = a.grants === undefined ? undefined : parseGrants(a.grants);
-      const process = await processOf(host, a.pid, "specialize");
-      return host.processes.lives.specialize(process, { grants, tier: a.tier, ref: a.ref }, draft);
-    },
-  }),
-  split: row<
-    {
-      readonly pid: Pid;
-      readonly parts: readonly {
-        readonly name?: string;
-        readonly input?: unknown;
-        readonly grants?: readonly string[];
-        readonly budget?: Amounts;
-        readonly ref?: string;
-        readonly mail?: { readonly kind?: MessageKind; readonly from?: Pid };
-      }[];
-    },
-    Promise<readonly Pid[]>
-  >({
-    right: "proc.signal",
-    kind: "mutation",
-    summary:
-      "starts parts of a process below it: its program with an input, a share of its budget, and messages that wait for it",
-    isChecked: true,
-    schema: args(
-      {
-        pid,
-        parts: {
-          type: "array",
-          minItems: 1,
-          maxItems: LIMITS.partsMax,
-          items: args({
-            name: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
-            input: anything,
-            grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
-            budget: amounts,
-            ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
-            mail: args({ kind: { type: "string", enum: MESSAGE_KINDS }, from: pid }),
-          }),
-        },
-      },
-      ["pid", "parts"],
-    ),
-    target: onProcess,
-    audited: ({ pid: number, parts }) => ({ pid: number, parts: parts.length }),
-    handle: async (host, caller, a) => {
-      const process = await processOf(host, a.pid, "split");
-      await assertMay(host, caller, "split", { right: "proc.spawn", resource: process.identity.program.name });
-      const parts = a.parts.map(({ grants, ...part }) => ({
-        ...part,
-        grants: grants === undefined ? undefined : parseGrants(grants),
-      }));
-      return host.processes.lives.split(caller, process, parts, () => programAgain(host, process));
-    },
-  }),
-  merge: row<{ readonly pid: Pid; readonly into: Pid }, Promise<void>>({
-    right: "proc.signal",
-    kind: "mutation",
-    summary:
-      "ends a process and leaves another its messages and the rest of its budget; that one keeps the rights that both had",
-    isChecked: true,
-    schema: args({ pid, into: pid }, ["pid", "into"]),
-    target: onProcess,
-    alsoNeeds: ({ into }) => [{ right: "proc.signal", resource: `/proc/${into}` }],
-    handle: async (host, caller, a, _target, draft) => {
-      const from = await processOf(host, a.pid, "merge");
-      return host.processes.lives.merge(caller, from, await processOf(host, a.into, "merge"), draft);
-    },
   }),
   collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
     right: "proc.signal",
@@ -671,9 +461,6 @@ async function* newestFirst(host: Host, all: boolean, before?: Pid): AsyncGenera
   }
   for (let one = here[at]; one !== undefined; one = here[++at]) yield one;
 }
-
-const sourceOf = (process: Process): ProgramSource =>
-  process.identity.program.source ?? { name: process.identity.program.name };
 
 /** The pid that a text names: a number, or the run id. */
 export function parsePid(textOrNumber: string): Pid {

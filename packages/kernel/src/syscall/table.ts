@@ -17,6 +17,7 @@ import { QUEUE_ROWS } from "./rows-queue.ts";
 import { SCHEDULE_ROWS } from "./rows-schedule.ts";
 import { TOPIC_ROWS } from "./rows-topic.ts";
 import { PASS_ROWS } from "./rows-pass.ts";
+import { LIFE_ROWS } from "./rows-life.ts";
 import { PROCESS_ROWS } from "./rows-process.ts";
 import { RIGHT_ROWS } from "./rows-rights.ts";
 import { SELF_ROWS } from "./rows-self.ts";
@@ -45,6 +46,7 @@ export const SYSCALLS = {
   ...TREE_ROWS,
   ...FLOW_ROWS,
   ...PROCESS_ROWS,
+  ...LIFE_ROWS,
   ...SELF_ROWS,
   ...WORK_ROWS,
   ...STORE_ROWS,
