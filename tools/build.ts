@@ -2,7 +2,7 @@
 
 import { chmodSync, rmSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
-import { build } from "rolldown";
+import { type Plugin, build } from "rolldown";
 
 const cli = join(import.meta.dirname, "../packages/cli");
 const bundles = [
@@ -10,6 +10,32 @@ const bundles = [
   // What a process of its own begins with.
   { input: join(cli, "src/child.ts"), file: join(cli, "dist/child.js"), banner: "" },
 ];
+
+/**
+ * Node's own modules are fetched where a module that uses them begins. An `import` of the bundle would load all of
+ * them before its first line, also those of commands that nobody has called.
+ */
+const nodeModules: Plugin = {
+  name: "node-modules",
+  resolveId: {
+    filter: { id: /^node:/ },
+    // The bundler's own runtime is there before any module can be.
+    handler: (id, importer) =>
+      importer?.startsWith("\0") === true ? { id, external: true } : { id: `\0${id}`, moduleSideEffects: false },
+  },
+  load: {
+    filter: { id: /^\0node:/ },
+    handler: (id) => {
+      const name = id.slice(1);
+      const names = Object.keys(process.getBuiltinModule(name) ?? {}).filter((key) => /^[A-Za-z]\w*$/.test(key));
+      return [
+        `const it = process.getBuiltinModule(${JSON.stringify(name)});`,
+        "export default it;",
+        ...names.filter((key) => key !== "default").map((key) => `export const ${key} = it.${key};`),
+      ].join("\n");
+    },
+  },
+};
 
 for (const { input, file, banner } of bundles) {
   rmSync(file, { force: true });
@@ -19,11 +45,15 @@ for (const { input, file, banner } of bundles) {
     resolve: { conditionNames: ["@ergos/source", "node", "import"] },
     // A program's own `import … from "ergos"` finds the library, not this bundle.
     // Provider packages are optional: whoever uses one installs it.
-    external: [/^node:/, /^@ai-sdk\//, /^@cedar-policy\//, "just-bash"],
+    external: [/^@ai-sdk\//, /^@cedar-policy\//, "just-bash"],
+    plugins: [nodeModules],
+    treeshake: { propertyReadSideEffects: false },
     output: {
       file,
       format: "esm",
-      minify: { compress: true, mangle: false, codegen: false },
+      // Names and lines stay for whoever reads a trace. Text of one byte a character is read in half the time.
+      minify: { compress: true, mangle: false, codegen: { removeWhitespace: false, asciiOnly: true } },
+      comments: { legal: true, annotation: false, jsdoc: false },
       banner,
       codeSplitting: false,
     },
