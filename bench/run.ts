@@ -10,6 +10,7 @@ import { arePeersInstalled, peerBenches } from "./peers.ts";
 import { processBenches } from "./processes.ts";
 import { rightBenches } from "./rights.ts";
 import { startBench } from "./start.ts";
+import { storageBenches } from "./storage.ts";
 import { vfsBenches } from "./vfs.ts";
 import { volatileBenches } from "./volatile.ts";
 
@@ -21,6 +22,7 @@ if (!withPeers) console.log("left out: the peers (install and run them with `npm
 const benches = [
   ...volatileBenches,
   ...vfsBenches,
+  ...storageBenches,
   ...durableBenches,
   ...rightBenches,
   ...processBenches,

@@ -62,13 +62,15 @@ test("a damaged data directory is told by its records, and a whole one is whole"
   expect(ergos("run", "large.mjs").status).toBe(0);
   const whole = ergos("fsck", "--contents");
   expect(whole).toMatchObject({ status: 0, stdout: expect.stringMatching(/all of it holds together/u) as unknown });
-  const [one, two] = blobs();
-  writeFileSync(one ?? "", "torn");
+  const [pack = ""] = blobs();
+  const bytes = readFileSync(pack);
+  bytes[1000] = (bytes[1000] ?? 0) ^ 1;
+  writeFileSync(pack, bytes);
   expect(ergos("fsck", "--contents")).toMatchObject({
     status: 1,
     stdout: expect.stringContaining("sha256-") as unknown,
   });
-  rmSync(two ?? "");
+  rmSync(pack);
   const damaged = ergos("fsck", "--json");
   expect(damaged.status).toBe(1);
   const { problems } = JSON.parse(damaged.stdout) as { readonly problems: readonly { readonly what: string }[] };

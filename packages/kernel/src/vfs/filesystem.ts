@@ -17,7 +17,7 @@ import { InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
 import {
   type Attributes,
   type Inode,
-  decodeDirent,
+  direntType,
   decodeName,
   encodeInode,
   encodeName,
@@ -110,10 +110,10 @@ export class FileSystem {
     if (located.kind === "inode") {
       if (located.inode.attributes.type !== "directory") throw notDirectory(located.path);
       const page = await this.#store.scan(nameRange(located.inode.ino, options.after), { limit });
-      for (const { key, value } of page) {
-        const name = decodeName(key);
-        entries.set(name, { name, type: decodeDirent(value).type });
-      }
+      const found = page.map(({ key, value }) => ({ name: decodeName(key), type: direntType(value) }));
+      // They come in the order of their keys.
+      if (this.namespace.mountNamesIn(located.path).length === 0) return found;
+      for (const entry of found) entries.set(entry.name, entry);
     } else if (located.kind === "foreign") {
       const { driver, inner } = located;
       const found = await this.#pathLocks.read(located.path, () => driver.readdir(inner));

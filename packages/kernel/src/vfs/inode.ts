@@ -104,12 +104,15 @@ export function decodeName(key: string): string {
 /** A directory entry's value: the ino and the type, so that listing reads no inode. */
 export const encodeDirent = (ino: Ino, type: EntryType): string => `${ino} ${type}`;
 
-export function decodeDirent(value: unknown): { ino: Ino; type: EntryType } {
-  if (typeof value === "string") {
-    const at = value.indexOf(" ");
-    // Written by `encodeDirent` only.
-    if (at > 0) return { ino: toIno(Number(value.slice(0, at))), type: value.slice(at + 1) as EntryType };
-  }
+export const decodeDirent = (value: unknown): { ino: Ino; type: EntryType } => ({
+  type: direntType(value),
+  ino: toIno(Number.parseInt(String(value), 10)),
+});
+
+/** The type alone: a listing asks for nothing else. */
+export function direntType(value: unknown): EntryType {
+  // Written by `encodeDirent` only.
+  if (typeof value === "string" && value.includes(" ", 1)) return value.slice(value.indexOf(" ") + 1) as EntryType;
   throw new KernelError("ECORRUPT", "a directory entry is damaged; run `ergos doctor`");
 }
 
