@@ -21,7 +21,15 @@ import {
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { controlSocketPath, ownerPassPath } from "@ergos/server";
-import { type Lease, type LeaseOptions, type Plan, type RunContext, holdLock, toProgram } from "@ergos/services";
+import {
+  type Lease,
+  type LeaseOptions,
+  type Plan,
+  type RunContext,
+  electionOf,
+  holdLock,
+  toProgram,
+} from "@ergos/services";
 import { type BootedHost, type HostOptions, bootHost, timers } from "./boot.ts";
 
 export interface ConnectOptions extends HostOptions {
@@ -57,6 +65,8 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
    * @throws {EAGAIN} it could not be had in time
    */
   lock(path: string, options?: LeaseOptions): Promise<Lease>;
+  /** Waits until the caller leads in an election, and keeps the lead until it is given back or lost (`lease.signal`). */
+  elect(name: string, options?: Pick<LeaseOptions, "ttlMs" | "waitMs" | "signal">): Promise<Lease>;
   /** Ends the connection. An owning host lets go of running processes, which the next one resumes. */
   close(): Promise<void>;
 }
@@ -262,6 +272,9 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     service: (name) => os.service(name),
     flush: () => os.flush(),
     lock: (path, options) => holdLock(os, timers(), path, options),
+    elect: (name, options) => holdLock(os, timers(), electionOf(name), options),
+    content: os.content,
+    channel: (pid) => os.channel(pid),
     isRemote: parts.isRemote,
     ...(parts.login === undefined ? {} : { login: parts.login }),
     ...(parts.hook === undefined ? {} : { hook: parts.hook }),

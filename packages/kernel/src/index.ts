@@ -75,6 +75,7 @@ export {
   type Handle,
   type ItemOutcome,
   type Os,
+  type ContentFace,
   type PipeFace,
   type StreamFace,
   type ServiceFace,

@@ -29,6 +29,7 @@ import { LockTable } from "./lock/lock-table.ts";
 import { ViewTable } from "./proc/view.ts";
 import { VIRTUAL } from "./proc/virtual.ts";
 import { AskTable } from "./proc/ask-table.ts";
+import { ChannelTable } from "./proc/channel-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
 import { PostOffice } from "./proc/post-office.ts";
@@ -161,7 +162,7 @@ export class Kernel implements AsyncDisposable {
           for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
           process.files = undefined;
           if (goesOn) return post.reclaim(process.pid);
-          for (const table of [asks, post, schedules, triggers, queues, services, locks])
+          for (const table of [asks, post, channels, schedules, triggers, queues, services, locks])
             table.drop(process.pid)?.catch(() => undefined);
         },
         startsOver: async (pid) => {
@@ -187,6 +188,7 @@ export class Kernel implements AsyncDisposable {
       arrived: (pid) => void processes.sleeper.wake(pid).catch(() => undefined),
       epoch: () => audit.epoch,
     });
+    const channels = new ChannelTable(platform, processes.family);
     const schedules = new ScheduleTable({
       store,
       committer,
@@ -289,6 +291,7 @@ export class Kernel implements AsyncDisposable {
       layers,
       asks,
       post,
+      channels,
       audit,
       anchor: parts.anchor,
       budgetAsks: new Map(),

@@ -4,7 +4,7 @@ export { type FunctionProgram, type ProgramOptions, program } from "./function-p
 export { compileGraph, type Graph } from "./plan/graph.ts";
 export { editFile, type Edit } from "./files/edit.ts";
 export { globFiles, grepFiles, type Found, type GlobOptions, type GrepOptions, type Match } from "./files/find.ts";
-export { holdLock, Lease, type LeaseOptions } from "./lease.ts";
+export { electionOf, holdLock, Lease, type LeaseOptions } from "./lease.ts";
 export {
   createPlan,
   isPlan,

@@ -123,6 +123,9 @@ export class Lease implements AsyncDisposable {
   }
 }
 
+/** The name of the lock that whoever leads in an election has. */
+export const electionOf = (name: string): string => `elections/${name}`;
+
 /**
  * Takes the lock of a path or a name, waiting for it, and keeps it until it is given back.
  * @throws {EAGAIN} it could not be had in time · {EDEADLK} its holders wait for this process

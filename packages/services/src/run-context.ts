@@ -40,7 +40,7 @@ import {
   toPid,
   toErrorRecord,
 } from "@ergos/kernel";
-import { type Lease, type LeaseOptions, holdLock } from "./lease.ts";
+import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
 
 /**
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
@@ -556,6 +556,14 @@ export class RunContext<Input = unknown> {
       signal: this.signal,
       ...options,
     });
+  }
+
+  /**
+   * Waits until this process leads in an election and keeps the lead until it is given back, lost, or the process ends:
+   * then `signal` of the lease aborts, and whoever is next leads. `await using lead = await ctx.elect("indexer")`.
+   */
+  elect(name: string, options: Pick<LeaseOptions, "ttlMs" | "waitMs" | "signal"> = {}): Promise<Lease> {
+    return this.lock(electionOf(name), options);
   }
 
   /** Writes a line to the run's log. */

@@ -66,7 +66,7 @@ test("nodes of a plan exclude each other, and a leader's place is taken when it 
   }
   const leaders: number[] = [];
   const leader = program("leader", async (_input, ctx) => {
-    await ctx.lock("leader", { ttlMs: 5000 });
+    await ctx.elect("leader", { ttlMs: 5000 });
     leaders.push(ctx.pid);
     await new Promise((end) => ctx.signal.addEventListener("abort", end, { once: true }));
   });

@@ -55,6 +55,11 @@ export interface WriteOptions {
   /** Write only if the file's generation is still this one. */
   readonly ifGeneration?: Seq;
   readonly durability?: "committed" | "flushed";
+  /**
+   * `strong` (default): all hosts of the zone decide it in one order. `eventual`: this host decides alone and the others
+   * follow. Where a zone has one host both are the same.
+   */
+  readonly consistency?: "strong" | "eventual";
   readonly mime?: string;
   /** Number of a lock's grant: written only while that is held. */
   readonly fence?: number;

@@ -11,6 +11,8 @@ export const RIGHTS = {
   "fs.write": "path: create, change, move, remove",
   "fs.exec": "path",
   "fs.watch": "glob of paths",
+  "content.read": "/sys/content: all content of the zone, by its id",
+  "content.write": "/sys/content: store content by its id",
   "fs.handle": "the process itself: use of handles that it has opened",
   "proc.spawn": "name or module of a program",
   "proc.signal": "/proc/<pid>",

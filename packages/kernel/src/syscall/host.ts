@@ -19,6 +19,7 @@ import type { Caretaker } from "../care/caretaker.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { LockTable } from "../lock/lock-table.ts";
 import type { Vault } from "../cap/vault.ts";
+import type { ChannelTable } from "../proc/channel-table.ts";
 import type { AskTable } from "../proc/ask-table.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
@@ -66,6 +67,7 @@ export interface Host {
   readonly layers: LayerTable;
   readonly asks: AskTable;
   readonly post: PostOffice;
+  readonly channels: ChannelTable;
   readonly schedules: ScheduleTable;
   readonly triggers: TriggerTable;
   readonly queues: QueueTable;

@@ -4,7 +4,7 @@ import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
 import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
 import type { KernelEvent } from "../abi/event.ts";
 import type { ModelRequest, ModelResponse } from "../abi/model.ts";
-import type { Fd, Pid, Seq } from "../base/id.ts";
+import type { ContentId, Fd, Pid, Seq } from "../base/id.ts";
 import { type KernelError, isKernelError } from "../base/errno.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
@@ -97,6 +97,20 @@ export interface StreamFace {
   }): AsyncGenerator<StreamEntry, void, undefined>;
 }
 
+/** Content by its id, whoever has stored it; nothing that names an id is needed, but the rights `content.read` and `content.write`. */
+export interface ContentFace {
+  /** Stores content; it is collected some time later unless something names it. */
+  write(content: Bytes): Promise<ContentId>;
+  /** The content, or a range of it. */
+  read(id: ContentId, range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
+  stat(id: ContentId): Promise<{ readonly id: ContentId; readonly size: number }>;
+  /** The content, or a range of it, piece by piece. */
+  stream(
+    id: ContentId,
+    range?: { readonly offset?: number; readonly length?: number; readonly pieceBytes?: number },
+  ): AsyncGenerator<Uint8Array, void, undefined>;
+}
+
 /** An open file; `await using` closes it. */
 export interface Handle extends AsyncDisposable {
   readonly fd: Fd;
@@ -110,6 +124,9 @@ export interface Handle extends AsyncDisposable {
 export interface Os {
   readonly pid: Pid;
   readonly fs: Files;
+  readonly content: ContentFace;
+  /** The channel to a child, or without a pid to the parent: what the other side writes is read, and the reverse. */
+  channel(pid?: Pid): PipeFace;
   /** Any row of the table by name. */
   call<Name extends SyscallName>(
     name: Name,
@@ -156,6 +173,20 @@ class OsFace implements Os {
   constructor(pid: Pid, call: Os["call"]) {
     this.pid = pid;
     this.call = call;
+  }
+
+  get content(): ContentFace {
+    return contentFace(this.call);
+  }
+
+  channel(pid?: Pid): PipeFace {
+    const { call } = this;
+    const at = pid === undefined ? {} : { pid };
+    return pipeFace({
+      read: async (options) => call("channelRead", { ...at, ...options }),
+      write: async (bytes, options) => call("channelWrite", { ...at, bytes, ...options }),
+      close: async () => call("channelClose", at),
+    });
   }
 
   get fs(): Files {
@@ -249,7 +280,12 @@ function bindFiles(call: Os["call"]): Files {
     restore: async (from, to) => call("restoreTree", { from, to }),
     unlink: async (path, options = {}) => call("unlink", { path, ...options }),
     makePipe: async (path, settings = {}) => call("makeFlow", { path, type: "pipe", ...settings }),
-    pipe: (path) => pipeFace(call, path),
+    pipe: (path) =>
+      pipeFace({
+        read: async (options) => call("pipeRead", { path, ...options }),
+        write: async (bytes, options) => call("pipeWrite", { path, bytes, ...options }),
+        close: async () => call("pipeClose", { path }),
+      }),
     makeStream: async (path, settings = {}) => call("makeFlow", { path, type: "stream", ...settings }),
     stream: (path) => ({
       append: async (contents, options = {}) =>
@@ -262,12 +298,33 @@ function bindFiles(call: Os["call"]): Files {
   };
 }
 
-function pipeFace(call: Os["call"], path: string): PipeFace {
-  const read = async (options: Waiting = {}): Promise<Uint8Array | null> => call("pipeRead", { path, ...options });
+/** Bytes of a piece of a stream of content, unless its caller says how many. */
+const PIECE_BYTES = 1024 * 1024;
+
+function contentFace(call: Os["call"]): ContentFace {
+  return {
+    write: async (content) => call("writeContent", { bytes: toBytes(content) }),
+    read: async (id, range = {}) => call("readContent", { id, ...range }),
+    stat: async (id) => call("statContent", { id }),
+    async *stream(id, { offset = 0, length, pieceBytes = PIECE_BYTES } = {}) {
+      const { size } = await call("statContent", { id });
+      const end = Math.min(size, length === undefined ? size : offset + length);
+      for (let at = offset; at < end; at += pieceBytes)
+        yield await call("readContent", { id, offset: at, length: Math.min(pieceBytes, end - at) });
+    },
+  };
+}
+
+function pipeFace(calls: {
+  read(options: Waiting): Promise<Uint8Array | null>;
+  write(bytes: Uint8Array, options: Waiting): Promise<void>;
+  close(): Promise<void>;
+}): PipeFace {
+  const read = async (options: Waiting = {}): Promise<Uint8Array | null> => calls.read(options);
   return {
     read,
-    write: async (content, options = {}) => call("pipeWrite", { path, bytes: toBytes(content), ...options }),
-    close: async () => call("pipeClose", { path }),
+    write: async (content, options = {}) => calls.write(toBytes(content), options),
+    close: async () => calls.close(),
     async *[Symbol.asyncIterator]() {
       for (let piece = await read(); piece !== null; piece = await read()) yield piece;
     },

@@ -104,6 +104,7 @@ const writeOptions = {
   create: createModes,
   ifGeneration: integer,
   durability: { type: "string", enum: ["committed", "flushed"] },
+  consistency: { type: "string", enum: ["strong", "eventual"] },
   fence: integer,
   mime: text,
 } as const;
@@ -153,10 +154,17 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "adds bytes at the end",
-    schema: args({ path, bytes, create: createModes, durability: writeOptions.durability, fence: integer }, [
-      "path",
-      "bytes",
-    ]),
+    schema: args(
+      {
+        path,
+        bytes,
+        create: createModes,
+        durability: writeOptions.durability,
+        consistency: writeOptions.consistency,
+        fence: integer,
+      },
+      ["path", "bytes"],
+    ),
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,

@@ -7,6 +7,8 @@ import { locatedOf, pathTarget } from "./path-target.ts";
 import { type Row, anything, args, path, row } from "./row.ts";
 import { AUDIT_ROWS } from "./rows-audit.ts";
 import { BUDGET_ROWS } from "./rows-budget.ts";
+import { CHANNEL_ROWS } from "./rows-channel.ts";
+import { CONTENT_ROWS } from "./rows-content.ts";
 import { FILE_ROWS } from "./rows-file.ts";
 import { GROUP_ROWS } from "./rows-group.ts";
 import { LOCK_ROWS } from "./rows-lock.ts";
@@ -44,6 +46,7 @@ const EXEC_ROWS = {
 export const SYSCALLS = {
   ...FILE_ROWS,
   ...TREE_ROWS,
+  ...CONTENT_ROWS,
   ...FLOW_ROWS,
   ...PROCESS_ROWS,
   ...LIFE_ROWS,
@@ -56,6 +59,7 @@ export const SYSCALLS = {
   ...GROUP_ROWS,
   ...PASS_ROWS,
   ...MESSAGE_ROWS,
+  ...CHANNEL_ROWS,
   ...LOCK_ROWS,
   ...SCHEDULE_ROWS,
   ...TOPIC_ROWS,

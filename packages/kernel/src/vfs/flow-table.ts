@@ -12,7 +12,7 @@ import { type Ino, type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { type Inode, inodeKey, streamLog } from "./inode.ts";
-import { Pipe } from "./pipe.ts";
+import { Pipe, type WaitOptions, putFrame, takeFrame } from "./pipe.ts";
 
 interface Stream {
   /** Positions and times of what is kept, oldest first; of a volatile one with the content. */
@@ -38,12 +38,6 @@ export interface ReadOptions {
   readonly limit?: number;
   /** Waits for what comes, until its signal. */
   readonly follow?: boolean;
-  readonly signals?: readonly AbortSignal[];
-}
-
-export interface WaitOptions {
-  /** 0 does not wait; absent, for as long as it takes. */
-  readonly waitMs?: number;
   readonly signals?: readonly AbortSignal[];
 }
 
@@ -132,10 +126,7 @@ export class FlowTable {
    * @throws {EAGAIN} it is full, and nobody waits or no longer · {EPIPE} it is closed · {EINVAL} it is no pipe
    */
   async put(inode: Inode, path: string, frame: Uint8Array, options: WaitOptions = {}): Promise<void> {
-    const pipe = this.#pipeOf(inode, path);
-    const bytes = frame.slice();
-    if (!pipe.hasLine("writer") && pipe.put(bytes)) return;
-    await this.#inLine(pipe, "writer", path, options, () => (pipe.put(bytes) ? { done: undefined } : undefined));
+    return putFrame(this.#platform, this.#pipeOf(inode, path), frame, options);
   }
 
   /**
@@ -143,13 +134,7 @@ export class FlowTable {
    * @throws {EAGAIN} it is empty, and nobody waits or no longer · {EINVAL} it is no pipe
    */
   async take(inode: Inode, path: string, options: WaitOptions = {}): Promise<Uint8Array | null> {
-    const pipe = this.#pipeOf(inode, path);
-    const frame = pipe.hasLine("reader") ? undefined : pipe.take();
-    if (frame !== undefined) return frame;
-    return this.#inLine(pipe, "reader", path, options, () => {
-      const found = pipe.take();
-      return found === undefined ? undefined : { done: found };
-    });
+    return takeFrame(this.#platform, this.#pipeOf(inode, path), options);
   }
 
   /** No more pieces come; what is in it is still taken. */
@@ -166,46 +151,6 @@ export class FlowTable {
     void stream?.then((gone) => {
       gone.isGone = true;
       wakeAll(gone);
-    });
-  }
-
-  async #inLine<T>(
-    pipe: Pipe,
-    who: "reader" | "writer",
-    path: string,
-    { waitMs, signals = [] }: WaitOptions,
-    attempt: () => { readonly done: T } | undefined,
-  ): Promise<T> {
-    const refusal = (): KernelError =>
-      new KernelError("EAGAIN", `the pipe is ${who === "reader" ? "empty" : "full"}; wait longer, or try again`, {
-        path,
-      });
-    if (waitMs === 0) throw refusal();
-    for (const signal of signals) if (signal.aborted) throw signal.reason;
-    return new Promise<T>((resolve, reject) => {
-      const over = (): void => {
-        timer?.cancel();
-        for (const signal of signals) signal.removeEventListener("abort", onAbort);
-      };
-      const place = pipe.wait(who, () => {
-        try {
-          const found = attempt();
-          if (found === undefined) return false;
-          resolve(found.done);
-        } catch (error) {
-          reject(error);
-        }
-        over();
-        return true;
-      });
-      const giveUp = (error: unknown): void => {
-        over();
-        reject(error);
-        place.leave();
-      };
-      const onAbort = (): void => giveUp(signals.find(({ aborted }) => aborted)?.reason);
-      const timer = waitMs === undefined ? undefined : this.#platform.setTimer(waitMs, () => giveUp(refusal()));
-      for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
     });
   }
 

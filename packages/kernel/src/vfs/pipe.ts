@@ -3,14 +3,22 @@
 // P1  Who waits is served first-come, writers and readers each among themselves.
 // P2  A pipe that is closed is drained before its readers hear of it.
 
+import type { Platform } from "../abi/platform.ts";
 import { KernelError } from "../base/errno.ts";
+
+export interface WaitOptions {
+  /** 0 does not wait; absent, for as long as it takes. */
+  readonly waitMs?: number;
+  readonly signals?: readonly AbortSignal[];
+}
 
 interface Waiter {
   readonly serve: () => boolean;
 }
 
 export class Pipe {
-  readonly #path: string;
+  /** Where it is, for messages. */
+  readonly path: string;
   readonly #capacity: number;
   readonly #frames: Uint8Array[] = [];
   #bytes = 0;
@@ -19,7 +27,7 @@ export class Pipe {
   readonly #writers: Waiter[] = [];
 
   constructor(path: string, capacity: number) {
-    this.#path = path;
+    this.path = path;
     this.#capacity = capacity;
   }
 
@@ -34,10 +42,10 @@ export class Pipe {
    * @throws {EPIPE} it is closed · {E2BIG} the piece is larger than the pipe
    */
   put(frame: Uint8Array): boolean {
-    if (this.#isClosed) throw new KernelError("EPIPE", "the pipe is closed", { path: this.#path });
+    if (this.#isClosed) throw new KernelError("EPIPE", "the pipe is closed", { path: this.path });
     if (frame.length > this.#capacity)
       throw new KernelError("E2BIG", `the pipe holds ${this.#capacity} bytes, the piece has ${frame.length}`, {
-        path: this.#path,
+        path: this.path,
       });
     if (this.#bytes + frame.length > this.#capacity) return false;
     this.#frames.push(frame);
@@ -88,4 +96,72 @@ export class Pipe {
       if (at >= 0) line.splice(at, 1);
     }
   }
+}
+
+/**
+ * Puts a piece into a pipe, behind those who wait for room.
+ * @throws {EAGAIN} it is full, and nobody waits or no longer · {EPIPE} it is closed · {E2BIG} the piece is larger than it
+ */
+export async function putFrame(
+  platform: Platform,
+  pipe: Pipe,
+  frame: Uint8Array,
+  options: WaitOptions = {},
+): Promise<void> {
+  const bytes = frame.slice();
+  if (!pipe.hasLine("writer") && pipe.put(bytes)) return;
+  await inLine(platform, pipe, "writer", options, () => (pipe.put(bytes) ? { done: undefined } : undefined));
+}
+
+/**
+ * Takes a piece out of a pipe, behind those who wait for one; `null` when it is closed and empty.
+ * @throws {EAGAIN} it is empty, and nobody waits or no longer
+ */
+export async function takeFrame(platform: Platform, pipe: Pipe, options: WaitOptions = {}): Promise<Uint8Array | null> {
+  const frame = pipe.hasLine("reader") ? undefined : pipe.take();
+  if (frame !== undefined) return frame;
+  return inLine(platform, pipe, "reader", options, () => {
+    const found = pipe.take();
+    return found === undefined ? undefined : { done: found };
+  });
+}
+
+async function inLine<T>(
+  platform: Platform,
+  pipe: Pipe,
+  who: "reader" | "writer",
+  { waitMs, signals = [] }: WaitOptions,
+  attempt: () => { readonly done: T } | undefined,
+): Promise<T> {
+  const refusal = (): KernelError =>
+    new KernelError("EAGAIN", `the pipe is ${who === "reader" ? "empty" : "full"}; wait longer, or try again`, {
+      path: pipe.path,
+    });
+  if (waitMs === 0) throw refusal();
+  for (const signal of signals) if (signal.aborted) throw signal.reason;
+  return new Promise<T>((resolve, reject) => {
+    const over = (): void => {
+      timer?.cancel();
+      for (const signal of signals) signal.removeEventListener("abort", onAbort);
+    };
+    const place = pipe.wait(who, () => {
+      try {
+        const found = attempt();
+        if (found === undefined) return false;
+        resolve(found.done);
+      } catch (error) {
+        reject(error);
+      }
+      over();
+      return true;
+    });
+    const giveUp = (error: unknown): void => {
+      over();
+      reject(error);
+      place.leave();
+    };
+    const onAbort = (): void => giveUp(signals.find(({ aborted }) => aborted)?.reason);
+    const timer = waitMs === undefined ? undefined : platform.setTimer(waitMs, () => giveUp(refusal()));
+    for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
+  });
 }
