@@ -69,6 +69,8 @@ export interface Scope {
   readonly memo?: Memo;
   /** Attempts of the parts around it, as `2.1`; absent at the outside. */
   readonly trail?: string;
+  /** The task that is being done there (`serve`). */
+  readonly task?: Message;
   /** How often a place without a name of its own was used. */
   counters?: Map<string, number>;
 }
@@ -164,9 +166,16 @@ export class RunContext<Input = unknown> {
 
   /** A part of this one with places of its own below it, as a node of a body. */
   within(name: string): Scope {
-    const { process, memo } = this.#scope;
+    const { process, memo, task } = this.#scope;
     const place = this.#placeOf(name);
-    return { process, place, nodeName: name, trail: this.#trail, ...(memo === undefined ? {} : { memo }) };
+    return {
+      process,
+      place,
+      nodeName: name,
+      trail: this.#trail,
+      ...(memo === undefined ? {} : { memo }),
+      ...(task === undefined ? {} : { task }),
+    };
   }
 
   /** The same part under another signal, as that of a body that may be over before its node. */
@@ -304,20 +313,61 @@ export class RunContext<Input = unknown> {
   }
 
   /**
-   * Has another process do a task (see `serve`), and gives its result; what the task costs is that process's.
+   * Has another process do a task (see `serve`), and gives its result; what the task costs is that process's. What it
+   * reports on the way comes to `onProgress`, once, and after a crash again as far as it was recorded.
    * @throws what the task threw · {ETIMEDOUT} it took longer than `timeoutMs` (default a minute)
    */
   async executeOn(
     name: string,
     pid: number,
     task: unknown,
-    options: Pick<LetterOptions, "priority"> & { readonly timeoutMs?: number } = {},
+    options: Pick<LetterOptions, "priority"> & {
+      readonly timeoutMs?: number;
+      readonly onProgress?: (progress: unknown) => void;
+    } = {},
   ): Promise<unknown> {
-    const { body } = await this.request(name, pid, task, { ...options, kind: "task" });
-    // Made by `serve` below.
-    const answer = body as { readonly value?: unknown; readonly error?: ErrorRecord };
-    if (answer.error !== undefined) throw fromErrorRecord(answer.error);
-    return answer.value;
+    const { timeoutMs = TASK_TIMEOUT_MS, onProgress, ...letter } = options;
+    const { clock } = this.#scope.process.platform;
+    const until = clock.monotonic() + timeoutMs;
+    const { id } = await this.send(`${name}/ask`, pid, task, { ...letter, kind: "task", ttlMs: timeoutMs });
+    for (let number = 1; ; number++) {
+      const place = this.#placeOf(number === 1 ? `${name}/reply` : `${name}/reply ${number}`);
+      const waitMs = Math.max(0, Math.ceil(until - clock.monotonic()));
+      const { signal } = this;
+      const reply = await this.#once(place, () => this.os.call("receive", { place, replyTo: id, waitMs, signal }));
+      if (reply === null)
+        throw new KernelError("ETIMEDOUT", `process ${pid} has not done ${name} within ${timeoutMs} ms`, { pid });
+      // Made by `serve` and `report` below.
+      const answer = reply.body as {
+        readonly value?: unknown;
+        readonly error?: ErrorRecord;
+        readonly progress?: unknown;
+      };
+      if (answer.progress !== undefined) {
+        onProgress?.(answer.progress);
+        continue;
+      }
+      if (answer.error !== undefined) throw fromErrorRecord(answer.error);
+      return answer.value;
+    }
+  }
+
+  /**
+   * Tells whoever has handed over the task that is being done (`serve`) how far it is. It is no step: what nobody can
+   * hear any more is dropped.
+   * @throws {EINVAL} no task is being done here, or there is nothing to tell
+   */
+  async report(progress: unknown): Promise<void> {
+    const { task } = this.#scope;
+    if (task === undefined || progress === undefined)
+      throw new KernelError("EINVAL", "ctx.report tells something of a task: call it on the context of its handler");
+    const letter = { to: task.from, kind: "reply", replyTo: task.id, ttlMs: TASK_TIMEOUT_MS } as const;
+    try {
+      await this.os.call("send", { ...letter, body: { progress } });
+    } catch (error) {
+      const isUnheard = error instanceof KernelError && (error.code === "ESRCH" || error.code === "EAGAIN");
+      if (!isUnheard) throw error;
+    }
   }
 
   /**
@@ -334,7 +384,7 @@ export class RunContext<Input = unknown> {
       const name = `${prefix} ${number}`;
       const message = await this.receive(name, { kind: "task", ...(idleMs === undefined ? {} : { waitMs: idleMs }) });
       if (message === null) return number - 1;
-      const inner = new RunContext<Input>(this.within(name), 1, this.#signal);
+      const inner = new RunContext<Input>({ ...this.within(name), task: message }, 1, this.#signal);
       const answer = await this.step(`${name}/done`, async () => {
         try {
           return { value: await handler(message.body, inner) };
@@ -372,12 +422,31 @@ export class RunContext<Input = unknown> {
   }
 
   /**
-   * Sleeps, out of memory: nothing of the process runs until a message, a signal or the instant `until` wakes it. Then
-   * its program is called again and goes on here.
+   * Sleeps, out of memory: nothing of the process runs until a message, a signal, the instant `until` or what happens
+   * under `topic` wakes it. Then its program is called again and goes on here. What has happened is in its mailbox.
    */
-  hibernate(name: string, options: { readonly until?: number } = {}): Promise<void> {
+  async hibernate(
+    name: string,
+    options: {
+      readonly until?: number;
+      readonly topic?: string;
+      readonly where?: Readonly<Record<string, unknown>>;
+    } = {},
+  ): Promise<void> {
+    const { topic, where, ...rest } = options;
+    const subscription = topic === undefined ? undefined : await this.subscribe(`${name}/topic`, topic, where);
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("sleep", { place, ...options }));
+    await this.#once(place, () => this.os.call("sleep", { place, ...rest }));
+    if (subscription === undefined) return;
+    const { id } = subscription;
+    await this.step(`${name}/awake`, async () => {
+      try {
+        await this.os.call("untrigger", { id });
+      } catch (error) {
+        // An earlier life has taken it back, and died before that was recorded.
+        if (!(error instanceof KernelError) || error.code !== "ENOENT") throw error;
+      }
+    });
   }
 
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
@@ -610,6 +679,9 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
   const text = isText ? content : (JSON.stringify(content) ?? "null");
   return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
 }
+
+/** How long whoever has handed a task over waits for it, unless it says so. */
+const TASK_TIMEOUT_MS = 60_000;
 
 /** Whether a value has the outer form of a request. */
 function isRequest(value: unknown): boolean {

@@ -208,3 +208,39 @@ test("each message takes effect once, wherever the host ends", async () => {
   expect((await host.os.wait(to)).result).toEqual(Array.from({ length: 20 }, (_, at) => at));
   expect(await host.host.store.scan({ from: "m/", to: "m0" }, { limit: 10 })).toEqual([]);
 });
+
+describe("tasks that others do", () => {
+  const worker = program("worker", (_input: unknown, ctx: RunContext) =>
+    ctx.serve(async (task, inner) => {
+      const { parts } = task as { parts: number };
+      for (let at = 1; at <= parts; at++) await inner.report({ at });
+      if (parts > 5) throw new TypeError("too many");
+      return parts * 2;
+    }),
+  );
+
+  test("what is reported on the way comes in order, before the result", async () => {
+    const heard: unknown[] = [];
+    const lead = program("lead", async (_input: unknown, ctx: RunContext) => {
+      const pid = await ctx.spawn("worker", worker);
+      const onProgress = (progress: unknown): void => void heard.push(progress);
+      const first = await ctx.executeOn("first", pid, { parts: 3 }, { onProgress });
+      const second = await ctx.executeOn("second", pid, { parts: 2 });
+      const third = await ctx.executeOn("third", pid, { parts: 6 }).catch((error: Error) => error.message);
+      return [first, second, third];
+    });
+    const { result } = await kernel.os.wait(await kernel.os.spawn(lead));
+    expect(result).toEqual([6, 4, expect.stringContaining("too many")]);
+    expect(heard).toEqual([{ at: 1 }, { at: 2 }, { at: 3 }]);
+  });
+
+  test("nobody hears of it: it times out, and a report outside of a task is refused", async () => {
+    const lead = program("lead", async (_input: unknown, ctx: RunContext) => {
+      const deaf = await ctx.spawn("deaf", openProgram().program);
+      await expect(ctx.report(1)).rejects.toMatchObject({ code: "EINVAL" });
+      await ctx.executeOn("never", deaf, 1, { timeoutMs: 20 });
+    });
+    const { error } = await kernel.os.wait(await kernel.os.spawn(lead));
+    expect(error).toMatchObject({ code: "ETIMEDOUT" });
+  });
+});

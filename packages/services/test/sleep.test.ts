@@ -195,3 +195,39 @@ test("a branch is collapsed with what each of it came to, once", async () => {
     { name: "leaf", code: 143, signal: "TERM" },
   ]);
 });
+
+test("what happens under a topic wakes it, once, and its subscription ends with the sleep", async () => {
+  const waiter = program("waiter", async (_input: unknown, ctx: RunContext) => {
+    await ctx.hibernate("paid", { topic: "orders.paid", where: { number: 7 } });
+    const message = await ctx.receive("what");
+    const { body } = message?.body as { body: unknown };
+    return body;
+  });
+  const pid = await kernel.os.spawn(waiter);
+  await asleep(pid);
+  await kernel.os.call("publish", { topic: "orders.paid", body: { number: 6 } });
+  await new Promise((go) => setTimeout(go, 20));
+  expect((await stateOf(pid))?.state).toBe("sleeping");
+  await kernel.os.call("publish", { topic: "orders.paid", body: { number: 7 } });
+  expect((await kernel.os.wait(pid)).result).toEqual({ number: 7 });
+  expect(await kernel.os.call("triggers", {})).toEqual([]);
+});
+
+test("a topic wakes it over a restart of the host too, also for what happened meanwhile", async () => {
+  const lasting = new LastingStore();
+  const objects = new MemoryObjectStore();
+  const waiter = program("waiter", async (_input: unknown, ctx: RunContext) => {
+    await ctx.hibernate("paid", { topic: "orders.paid" });
+    return (await ctx.receive("what")) === null;
+  });
+  const first = await bootKernel({ store: lasting.life(), objects, programs: [waiter] });
+  first.activate();
+  const pid = await first.os.spawn(waiter);
+  await asleep(pid, first);
+  await first.close();
+  const second = await bootKernel({ store: lasting.life(), objects, programs: [waiter] });
+  await second.os.call("publish", { topic: "orders.paid", body: 1 });
+  second.activate();
+  expect((await second.os.wait(pid)).result).toBe(false);
+  await second.close();
+});
