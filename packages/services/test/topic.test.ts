@@ -324,3 +324,22 @@ test("errors that are the same but for numbers and names are one, with their new
   expect(await kernel.os.call("errors", { since: Date.now() + 1000 })).toEqual([]);
   expect(JSON.parse(await kernel.os.fs.readText("/sys/errors"))).toHaveLength(2);
 });
+
+test("what follows from one beginning has one id over processes, errors and triggers", async () => {
+  const child = program("child", () => Promise.reject(new Error("no")));
+  const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+    const pid = await ctx.spawn("child", child);
+    await ctx.wait("end", pid);
+  });
+  await trigger({ topic: "process.failed", where: { name: "child" }, action: starting });
+  const pid = await kernel.os.spawn(parent, { correlation: "request/9" });
+  const { error } = await kernel.os.wait(pid);
+  await until(() => inputs.length > 0);
+  const all = await kernel.os.ps({ all: true, correlation: "request/9" });
+
+  expect(error?.correlationId).toBe("request/9");
+  expect(all.map(({ name }) => name).toSorted()).toEqual(["child", "note", "parent"]);
+  const alone = await kernel.os.spawn(fails);
+  const exit = await kernel.os.wait(alone);
+  expect(exit.error?.correlationId).toBe((await kernel.os.ps({ pids: [alone] }))[0]?.runId);
+});

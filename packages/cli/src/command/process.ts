@@ -34,12 +34,13 @@ export const psCommand: Command = {
   name: "ps",
   arguments: 0,
   summary: "list processes",
-  usage: `[--all] [--status ${STATUSES.join("|")}]... [--ref REF] [--name NAME] [--program NAME] [--sort ${SORTS.join("|")}] [--before PID] [--limit N]`,
+  usage: `[--all] [--status ${STATUSES.join("|")}]... [--ref REF] [--correlation ID] [--name NAME] [--program NAME] [--sort ${SORTS.join("|")}] [--before PID] [--limit N]`,
   examples: ["ergos ps", "ergos ps --all --json", "ergos ps --status failed --sort ended", "ergos ps --ref order/7"],
   options: {
     all: { type: "boolean", short: "a" },
     status: { type: "string", multiple: true },
     ref: { type: "string" },
+    correlation: { type: "string" },
     name: { type: "string" },
     program: { type: "string" },
     sort: { type: "string" },
@@ -52,7 +53,7 @@ export const psCommand: Command = {
     const status = listOption(invocation, "status").map((one) => choice("status", one, STATUSES));
     const sort = textOption(invocation, "sort");
     const before = textOption(invocation, "before");
-    const wanted = ["ref", "name", "program"].flatMap((name) => {
+    const wanted = ["ref", "correlation", "name", "program"].flatMap((name) => {
       const value = textOption(invocation, name);
       return value === undefined ? [] : [[name, value] as const];
     });

@@ -43,7 +43,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--view DIRECTORY]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -67,6 +67,7 @@ export const runCommand: Command = {
     confined: { type: "boolean" },
     restart: { type: "string" },
     ref: { type: "string" },
+    correlation: { type: "string" },
     view: { type: "string" },
   },
   run: async (invocation) => {
@@ -208,6 +209,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
   const restart = textOption(invocation, "restart");
   const ref = textOption(invocation, "ref");
+  const correlation = textOption(invocation, "correlation");
   const view = textOption(invocation, "view");
   if (restart !== undefined && !isRestartPolicy(restart))
     throw new UsageError(`--restart takes ${RESTART_POLICIES.join(", ")}; found ${restart}`);
@@ -221,6 +223,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     ...(group === undefined ? {} : { group }),
     ...(restart === undefined ? {} : { restart }),
     ...(ref === undefined ? {} : { ref }),
+    ...(correlation === undefined ? {} : { correlation }),
     ...(view === undefined ? {} : { view }),
     // A run may always record its own steps.
     ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),

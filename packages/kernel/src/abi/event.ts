@@ -97,7 +97,7 @@ const lock = (summary: string): EventRow => ({
 const error: Schema = { type: "object" };
 
 export const EVENTS = {
-  "process.started": process("a process was spawned", { ppid: count }),
+  "process.started": process("a process was spawned", { ppid: count, correlation: text }),
   "process.resumed": process("a process goes on from its journal after its host ended"),
   "process.signalled": process("a signal was sent to a process", { signal: text }),
   "process.completed": process("a process exited with code 0"),

@@ -98,6 +98,8 @@ export interface ErrorRecord {
   readonly syscall?: string;
   readonly path?: string;
   readonly pid?: number;
+  /** What the process in which it happened belongs to. */
+  readonly correlationId?: string;
   readonly causes?: readonly string[];
   /** Where the innermost cause was thrown, as `file:line:column`, if it is code of a program. */
   readonly at?: string;
@@ -161,6 +163,7 @@ export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): Erro
     ...(kernelError.syscall === undefined ? {} : { syscall: kernelError.syscall }),
     ...(kernelError.path === undefined ? {} : { path: kernelError.path }),
     ...(kernelError.pid === undefined ? {} : { pid: kernelError.pid }),
+    ...(kernelError.correlationId === undefined ? {} : { correlationId: kernelError.correlationId }),
     ...(causes.length === 0 ? {} : { causes }),
     ...(at === undefined ? {} : { at }),
   };

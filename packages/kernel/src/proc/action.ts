@@ -17,6 +17,8 @@ export interface Order {
   readonly cause: string;
   /** How many orders stand one behind the other, each given because of what the one before did. */
   readonly depth: number;
+  /** What that belongs to which it follows from. */
+  readonly correlation?: string | undefined;
 }
 
 /** Does something as a process, with what belongs into the same commit; gives the pid of what it has started. */

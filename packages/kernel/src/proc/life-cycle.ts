@@ -164,6 +164,7 @@ export class LifeCycle {
       rider: options.rider,
       name: options.name ?? identity.name,
       ref: options.ref ?? identity.ref,
+      correlation: identity.correlation,
       cause: `clone ${pid}`,
       along: options.along,
       twin: { of: original, past },

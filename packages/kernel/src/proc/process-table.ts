@@ -37,7 +37,7 @@ import { type Estate, type Forwarding, LifeCycle, type Narrowing } from "./life-
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { decodeSleep, encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
-import { type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
+import { correlationOf, type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
 import type { Notice } from "./post-office.ts";
 import type { Program } from "./program.ts";
 import { standingOf } from "./role.ts";
@@ -307,6 +307,7 @@ export class ProcessTable {
       cause: options.cause,
       depth: (options.depth ?? 0) > 0 ? options.depth : undefined,
       ref: options.ref,
+      correlation: options.correlation ?? (parent.pid === PID_OWNER ? undefined : correlationOf(parent.identity)),
       strategy: options.strategy,
       faults: options.faults,
       views: views.length === 0 ? undefined : views,
@@ -421,7 +422,11 @@ export class ProcessTable {
           along,
         ),
         [
-          { name: "process.started", pid, data: { name, program: program.name, ppid: ppid ?? 0 } },
+          {
+            name: "process.started",
+            pid,
+            data: present({ name, program: program.name, ppid: ppid ?? 0, correlation: process.identity.correlation }),
+          },
           ...(along?.events ?? []),
         ],
         rider,
@@ -675,7 +680,7 @@ export class ProcessTable {
   failureOf(process: Process, error: unknown): Exit {
     if (process.isAborted && isKernelError(error) && error.code === "ECANCELED")
       return { code: 128 + SIGNALS.TERM, signal: "TERM" };
-    const record = toErrorRecord(error);
+    const record = { correlationId: correlationOf(process.identity), ...toErrorRecord(error) };
     return { code: 1, error: this.#committer.masker?.maskData(record) ?? record };
   }
 

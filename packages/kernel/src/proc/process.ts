@@ -88,6 +88,8 @@ export interface ProcessIdentity {
   readonly restart?: Restart;
   /** What it is about, as `order/7`, for whoever lists processes. */
   readonly ref?: string;
+  /** What it belongs to over processes; its own run unless it was given one, or its parent has one. */
+  readonly correlation?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
   /** How many such orders stand one behind the other, if any: triggers whose processes set each other off. */
@@ -101,6 +103,9 @@ export interface ProcessIdentity {
   /** It is a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
 }
+
+/** The id under which everything that follows from one beginning is found. */
+export const correlationOf = ({ correlation, runId }: ProcessIdentity): string => correlation ?? runId;
 
 /** Until when a process sleeps, in wall-clock milliseconds; without end until somebody wakes it. */
 export interface Sleep {

@@ -33,6 +33,7 @@ export interface SpawnOptions {
   readonly faults?: FaultPolicies | undefined;
   /** What it is about, for whoever lists processes. */
   readonly ref?: string | undefined;
+  readonly correlation?: string | undefined;
   /** Where it sees a copy of its own, beside those of its parent. */
   readonly view?: View | undefined;
   /** Changes that belong into the commit of the spawn. */

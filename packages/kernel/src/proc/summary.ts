@@ -29,6 +29,8 @@ export interface ProcessSummary {
   readonly confined?: boolean;
   /** What it is about. */
   readonly ref?: string;
+  /** What it belongs to over processes, where that is not its own run. */
+  readonly correlation?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
   readonly cause?: string;
   /** Kinds of failures that its program has ended with, since the start of the host. */
@@ -65,6 +67,7 @@ export function summarise(process: Process): ProcessSummary {
     ...(source?.runtime === undefined || source.runtime === "inline" ? {} : { runtime: source.runtime }),
     ...(source?.confined === true ? { confined: true } : {}),
     ...(identity.ref === undefined ? {} : { ref: identity.ref }),
+    ...(identity.correlation === undefined ? {} : { correlation: identity.correlation }),
     ...(identity.cause === undefined ? {} : { cause: identity.cause }),
     ...(Object.keys(process.faults).length === 0 ? {} : { faults: process.faults }),
     ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),

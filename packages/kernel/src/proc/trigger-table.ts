@@ -12,14 +12,14 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled, orAborted } from "../base/abort.ts";
 import { type ErrorRecord, KernelError, isKernelError, toErrorRecord } from "../base/errno.ts";
-import { type Pid, type Seq, toSeq } from "../base/id.ts";
+import { PID_OWNER, type Pid, type Seq, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { bodyOf, compileTopics, topicOf } from "../ipc/topic.ts";
-import { type Act, type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
+import { type Act, type Action, type Along, type Order, assertAction, merge, nameOfAction } from "./action.ts";
 import type { Family } from "./family.ts";
 import { OwnedTable } from "./owned-table.ts";
-import type { Process } from "./process.ts";
+import { type Process, correlationOf } from "./process.ts";
 
 export interface TriggerRequest {
   /** For people; two triggers of a process do not share one. */
@@ -257,9 +257,13 @@ export class TriggerTable {
     return false;
   }
 
-  /** Which order in a row an act on an event is (X4). */
-  async #depthOf({ pid }: KernelEvent): Promise<number> {
-    return ((await this.#parts.recall(pid))?.identity.depth ?? 0) + 1;
+  /** Which order in a row an act on an event is (X4), and what it belongs to. */
+  async #originOf({ pid }: KernelEvent): Promise<Pick<Order, "depth" | "correlation">> {
+    const source = await this.#parts.recall(pid);
+    return {
+      depth: (source?.identity.depth ?? 0) + 1,
+      correlation: source === undefined || pid === PID_OWNER ? undefined : correlationOf(source.identity),
+    };
   }
 
   /** Acts on one event; whether the trigger goes on. */
@@ -291,7 +295,7 @@ export class TriggerTable {
     try {
       const started = await this.#parts.act(process, withEvent(action, event), (child) => along(after(child)), {
         cause: causeOf(id),
-        depth: await this.#depthOf(event),
+        ...(await this.#originOf(event)),
       });
       next = after(started);
       committer.publish({

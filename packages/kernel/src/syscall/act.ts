@@ -23,7 +23,7 @@ export async function act(
   process: Process,
   { spawn, message, wake }: Action,
   along: (pid?: Pid) => Along,
-  { cause, depth }: Order,
+  { cause, depth, correlation }: Order,
 ): Promise<Pid | undefined> {
   if (depth > LIMITS.orderDepthMax)
     throw new KernelError(
@@ -32,7 +32,7 @@ export async function act(
       { pid: process.pid },
     );
   const os = host.osOf(process);
-  const order = { along, cause, depth };
+  const order = { along, cause, depth, correlation };
   if (spawn !== undefined) {
     assertValid(SYSCALLS.spawn.schema, spawn, "what is started");
     // As just checked.

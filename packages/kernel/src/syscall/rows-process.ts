@@ -11,7 +11,7 @@ import { type Amounts, assertAmounts } from "../budget/resource.ts";
 import type { Grant } from "../cap/grant.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
-import { type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
+import { correlationOf, type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import type { Along } from "../proc/action.ts";
 import type { Program } from "../proc/program.ts";
 import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
@@ -71,6 +71,8 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly faults?: FaultPolicies;
   /** What it is about, as `order/7`, for whoever lists processes. */
   readonly ref?: string;
+  /** What it belongs to over processes, as the id of a request; its parent's unless given, else its own run. */
+  readonly correlation?: string;
   /** A directory that it sees as a copy of its own, which is brought in or thrown away afterwards. */
   readonly view?: string;
   /** Makes it a supervisor: which of its children are restarted with one that fails. */
@@ -104,6 +106,7 @@ async function spawn(
     strategy: a.strategy,
     faults: a.faults,
     ref: a.ref,
+    correlation: a.correlation ?? order?.correlation,
     cause: order?.cause,
     depth: order?.depth ?? caller.identity.depth,
     view: view?.view,
@@ -148,6 +151,7 @@ export interface Listing {
   readonly pids?: readonly Pid[];
   readonly status?: readonly Status[];
   readonly ref?: string;
+  readonly correlation?: string;
   readonly name?: string;
   /** Name of what it runs. */
   readonly program?: string;
@@ -195,6 +199,7 @@ export const PROCESS_ROWS = {
         strategy: { type: "string", enum: STRATEGIES },
         faults: FAULTS_SCHEMA,
         ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+        correlation: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
         view: path,
       },
       ["program"],
@@ -368,6 +373,7 @@ export const PROCESS_ROWS = {
       all: flag,
       status: { type: "array", items: { type: "string", enum: STATUSES } },
       ref: text,
+      correlation: text,
       name: text,
       program: text,
       user: text,
@@ -425,7 +431,7 @@ async function named(host: Host, pids: readonly Pid[]): Promise<Process[]> {
 
 /** Processes that a listing wants, the newest of them if they are more than its limit. */
 async function listed(host: Host, listing: Listing): Promise<Process[]> {
-  const { status, ref, name, program, user } = listing;
+  const { status, ref, correlation, name, program, user } = listing;
   const all = listing.all === true || status?.some((one) => OVER.has(one)) === true;
   const limit = listing.limit ?? (all ? DEFAULT_HISTORY : LIMITS.pageMax);
   const out: Process[] = [];
@@ -434,6 +440,7 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
     const isWanted =
       (status === undefined || status.includes(statusOf(summarise(process)))) &&
       (ref === undefined || identity.ref === ref) &&
+      (correlation === undefined || correlationOf(identity) === correlation) &&
       (name === undefined || identity.name === name) &&
       (program === undefined || identity.program.name === program) &&
       (user === undefined || identity.user === user);
