@@ -106,6 +106,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "end a process and leave another what it has",
     load: async () => (await import("./command/life.ts")).mergeCommand,
   },
+  split: {
+    summary: "start parts of a process below it, each with an input of its own",
+    load: async () => (await import("./command/life.ts")).splitCommand,
+  },
   signal: {
     summary: "send a signal to processes",
     load: async () => (await import("./command/process.ts")).signalCommand,

@@ -1,4 +1,4 @@
-// Twins, upgrades and mergers on the command line, over the socket of a host that runs.
+// Twins, upgrades, mergers and splits on the command line, over the socket of a host that runs.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -46,6 +46,14 @@ test("a process is twinned, upgraded where it is, and goes into another", async 
       stderr: expect.stringContaining("ESRCH") as unknown,
     });
     expect(ergos("clone", one)).toMatchObject({ status: 1, stderr: expect.stringContaining("ESRCH") as unknown });
+    expect(ergos("split", String(twin), "--input", "{").status).toBe(2);
+    expect(ergos("split", String(twin)).status).toBe(2);
+    const split = ergos("split", String(twin), "--input", '{"part":1}', "--input", '{"part":2}', "--json");
+    const { parts } = JSON.parse(split.stdout) as { parts: readonly number[] };
+    expect(parts).toHaveLength(2);
+    expect(JSON.parse(ergos("cat", `/proc/${String(parts[1])}/cmdline.json`).stdout)).toMatchObject({
+      input: { part: 2 },
+    });
     expect(ergos("kill", String(twin)).status).toBe(0);
   } finally {
     for (const child of started.toReversed()) {

@@ -1,7 +1,7 @@
-// `ergos clone`, `upgrade`, `merge`: what becomes of a process beside its start and its end.
+// `ergos clone`, `upgrade`, `merge`, `split`: what becomes of a process beside its start and its end.
 
-import type { Os, ProgramSource } from "@ergos/kernel";
-import { type Command, EXIT_OK, openDirectory, required, textOption } from "../command.ts";
+import type { MessageKind, Os, ProgramSource } from "@ergos/kernel";
+import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
 import { findProcess } from "../find-process.ts";
 import { findModule } from "../module-program.ts";
 
@@ -76,3 +76,33 @@ export const mergeCommand: Command = {
     return EXIT_OK;
   },
 };
+
+export const splitCommand: Command = {
+  name: "split",
+  arguments: 1,
+  summary: "start parts of a process below it: its program, each with an input and a share of its budget",
+  usage: "<pid|run> --input JSON [--input JSON]... [--mail KIND]",
+  examples: [`ergos split 7 --input '{"from":1,"to":500}' --input '{"from":501,"to":1000}'`],
+  options: { input: { type: "string", multiple: true }, mail: { type: "string" } },
+  run: async (invocation) => {
+    const wanted = required(invocation, 0, "the process");
+    const inputs = listOption(invocation, "input").map(readInput);
+    if (inputs.length === 0) throw new UsageError("split takes an --input for each part");
+    const mail = textOption(invocation, "mail");
+    await using os = await openDirectory(invocation);
+    const { pid, runId } = await findProcess(os, wanted);
+    // The call says which kinds there are.
+    const kind = mail === undefined ? {} : { mail: { kind: mail as MessageKind } };
+    const parts = await os.call("split", { pid, parts: inputs.map((input) => ({ input, ...kind })) });
+    invocation.out.answer({ of: pid, parts }, () => `${runId} has the parts ${parts.join(", ")}`);
+    return EXIT_OK;
+  },
+};
+
+function readInput(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(`--input takes JSON, found ${text}`);
+  }
+}
