@@ -255,8 +255,11 @@ async function openStores(dir: string | undefined): Promise<Stores> {
 const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
 
 /** What is enforced on child processes on this machine. */
-export const childConfinement = async (): Promise<{ readonly diesWithHost: boolean; readonly canConfine: boolean }> =>
-  (await import("@ergos/drivers/runtime-process")).processConfinement();
+export const childConfinement = async (): Promise<{
+  readonly diesWithHost: boolean;
+  readonly boundsTime: boolean;
+  readonly canConfine: boolean;
+}> => (await import("@ergos/drivers/runtime-process")).processConfinement();
 
 /** Children that a host has ready once it has started one. */
 const SPARE_CHILDREN = 1;

@@ -198,13 +198,16 @@ describe("an end", () => {
     const errors = await Promise.all([
       run("eats", { limits: { memoryMb: 48 } }),
       run("blocks", {}, { beatMs: 150 }),
+      run("blocks", { limits: { cpuMs: 1000 } }),
       run("hangs", {}, { bootstrap: ["-e", "setInterval(() => {}, 1000)"], readyMs: 300 }),
       run("garbage", {}, { bootstrap: [join(here, "children/garbage.mjs")] }),
       run("garbage", {}, { bootstrap: [join(here, "children/absent.mjs")] }),
     ]);
 
-    expect(errors.map(({ error }) => error?.code)).toEqual(["ENOMEM", "ETIMEDOUT", "ETIMEDOUT", "EFAILED", "EFAILED"]);
-    expect(errors[3]?.error?.message).toContain("does not speak the wire");
+    const codes = ["ENOMEM", "ETIMEDOUT", "ETIMEDOUT", "ETIMEDOUT", "EFAILED", "EFAILED"];
+    expect(errors.map(({ error }) => error?.code)).toEqual(codes);
+    expect(errors[2]?.error?.message).toContain("processor time of 1000 ms");
+    expect(errors[4]?.error?.message).toContain("does not speak the wire");
     await nothingIsLeft();
   });
 

@@ -95,6 +95,7 @@ describe("an end", () => {
       run("recurses"),
       run("throws"),
       run("garbage", {}, { bootstrap: join(here, "children/absent.mjs") }),
+      run("blocks", { limits: { cpuMs: 300 } }),
     ]);
     expect(errors.map(({ error }) => error?.code)).toEqual([
       "ENOMEM",
@@ -105,7 +106,9 @@ describe("an end", () => {
       "EFAILED",
       "EFAILED",
       "EFAILED",
+      "ETIMEDOUT",
     ]);
+    expect(errors[8]?.error?.message).toContain("processor time of 300 ms");
     expect(errors[0]?.error?.message).toContain("heap of 48 MiB");
     expect(errors[2]?.error?.message).toContain(
       "ended with code 0 without telling a result; its last words: last words",

@@ -200,7 +200,7 @@ test("what happens under a topic wakes it, once, and its subscription ends with 
   const waiter = program("waiter", async (_input: unknown, ctx: RunContext) => {
     await ctx.hibernate("paid", { topic: "orders.paid", where: { number: 7 } });
     const message = await ctx.receive("what");
-    const { body } = message?.body as { body: unknown };
+    const { body } = (message?.body ?? {}) as { body?: unknown };
     return body;
   });
   const pid = await kernel.os.spawn(waiter);

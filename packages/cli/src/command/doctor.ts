@@ -128,7 +128,7 @@ function checkPrograms(): Finding[] {
 
 /** What holds for the code that runs here, resource by resource. */
 async function enforcement(): Promise<Finding[]> {
-  const { diesWithHost, canConfine } = await childConfinement();
+  const { diesWithHost, boundsTime, canConfine } = await childConfinement();
   const end = diesWithHost
     ? "ended with their host"
     : "ended with their host by their socket alone, as setpriv is missing";
@@ -143,11 +143,11 @@ async function enforcement(): Promise<Finding[]> {
     ["inline programs", "memory and network are not confined: they are code of this process"],
     [
       "worker threads",
-      "their heap (memoryMb, 512 unless given), and an end to what blocks; no wall: they are code of this process too",
+      "their heap (memoryMb, 512 unless given), their processor time (cpuMs), and an end to what blocks; no wall: they are code of this process too",
     ],
     [
       "child processes",
-      `their heap (memoryMb), an end to what blocks, and they are ${end}; files and network are not confined`,
+      `their heap (memoryMb), ${boundsTime ? "their processor time (cpuMs), " : ""}an end to what blocks, and they are ${end}; files and network are not confined`,
     ],
     [
       "confined child processes",

@@ -14,6 +14,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { accessSync, constants, readFileSync, readdirSync } from "node:fs";
 import type { Socket } from "node:net";
+import { constants as osConstants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
 import { PROXY_PORT, PROXY_SOCKET, findBubblewrap, sandboxArguments } from "./sandbox.ts";
@@ -41,18 +42,32 @@ const CHANNEL = 3;
 /** From the end of a child to that of its output, at the longest. */
 const CLOSE_MS = 200;
 
-const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-});
+const toolNamed = (name: string): string | undefined =>
+  [`/usr/bin/${name}`, `/bin/${name}`].find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+const SETPRIV = toolNamed("setpriv");
+const PRLIMIT = toolNamed("prlimit");
+/** Files and sockets that a confined child may have open. */
+const CONFINED_FILES_MAX = 1024;
+const SIGXCPU_CODE = 128 + osConstants.signals.SIGXCPU;
 
 /** What is enforced on children here, for `doctor` and people. */
-export function processConfinement(): { readonly diesWithHost: boolean; readonly canConfine: boolean } {
-  return { diesWithHost: SETPRIV !== undefined, canConfine: findBubblewrap() !== undefined };
+export function processConfinement(): {
+  readonly diesWithHost: boolean;
+  readonly boundsTime: boolean;
+  readonly canConfine: boolean;
+} {
+  return {
+    diesWithHost: SETPRIV !== undefined,
+    boundsTime: PRLIMIT !== undefined,
+    canConfine: findBubblewrap() !== undefined,
+  };
 }
 
 /** Runs modules in processes of their own. */
@@ -62,7 +77,7 @@ export class ProcessRuntime {
 
   constructor(options: ProcessRuntimeOptions) {
     this.#options = options;
-    const start = (): Started => startChild(options, "spare", []);
+    const start = (): Started => startChild(options, "spare", UNBOUNDED);
     this.#spares = new Spares(options.spares ?? 0, start, ({ child, mark }) => endChild(child, mark));
   }
 
@@ -77,10 +92,10 @@ export class ProcessRuntime {
       graceMs: options.graceMs ?? 5000,
       run: (context) => {
         if (source.confined === true) return this.#runConfined(context, source.module ?? "");
-        const { memoryMb } = context.limits ?? {};
-        // Its heap is given to a child when it is started.
-        const spare = memoryMb === undefined ? this.#spares.take() : undefined;
-        const started = spare ?? startChild(options, String(context.pid), heapOf(memoryMb));
+        const { memoryMb, cpuMs } = context.limits ?? {};
+        // What bounds it is given to a child when it is started.
+        const spare = memoryMb === undefined && cpuMs === undefined ? this.#spares.take() : undefined;
+        const started = spare ?? startChild(options, String(context.pid), boundsOf(context));
         return new Guest(context, vesselOf(context, started), options).run();
       },
     };
@@ -90,7 +105,7 @@ export class ProcessRuntime {
     const options = this.#options;
     const { wrap, close } = await confine(context, options, module);
     try {
-      const started = startChild(options, String(context.pid), heapOf(context.limits?.memoryMb), wrap);
+      const started = startChild(options, String(context.pid), boundsOf(context, true), wrap);
       return await new Guest(context, vesselOf(context, started), options).run();
     } finally {
       close();
@@ -103,8 +118,32 @@ export class ProcessRuntime {
   }
 }
 
-const heapOf = (memoryMb: number | undefined): readonly string[] =>
-  memoryMb === undefined ? [] : [`--max-old-space-size=${memoryMb}`];
+/** What stands before the command of a child, and what Node is told. */
+interface Bounds {
+  readonly command: readonly string[];
+  readonly node: readonly string[];
+}
+const UNBOUNDED: Bounds = { command: [], node: [] };
+
+/**
+ * The bounds of a child, by the machine and by Node.
+ * @throws {ENOTSUP} its processor time is bounded, and this machine cannot
+ */
+function boundsOf({ pid, limits: { memoryMb, cpuMs } = {} }: ProcessContext, isConfined = false): Bounds {
+  const node = memoryMb === undefined ? [] : [`--max-old-space-size=${memoryMb}`];
+  if (cpuMs !== undefined && PRLIMIT === undefined)
+    throw new KernelError(
+      "ENOTSUP",
+      "a bound of processor time needs prlimit; install the package `util-linux`, or leave out cpuMs",
+      { pid },
+    );
+  if (PRLIMIT === undefined || (cpuMs === undefined && !isConfined)) return { command: [], node };
+  const seconds = cpuMs === undefined ? undefined : Math.ceil(cpuMs / 1000);
+  // Told by SIGXCPU, and ended a second later.
+  const time = seconds === undefined ? [] : [`--cpu=${seconds}:${seconds + 1}`];
+  const files = isConfined ? ["--core=0:0", `--nofile=${CONFINED_FILES_MAX}:${CONFINED_FILES_MAX}`] : [];
+  return { command: [PRLIMIT, ...time, ...files], node };
+}
 
 /** What stands around the command of a confined child, and its environment there. */
 interface Wrap {
@@ -149,14 +188,14 @@ async function confine(
 }
 
 /** Starts a child of the machine. */
-function startChild(options: ProcessRuntimeOptions, whose: string, heap: readonly string[], wrap?: Wrap): Started {
+function startChild(options: ProcessRuntimeOptions, whose: string, bounds: Bounds, wrap?: Wrap): Started {
   // Of this life of the process: the next has its own.
   const mark = `${options.owner}/${whose}/${randomUUID()}`;
   const { beatMs = 5000 } = options;
   const environment = { ...options.environment, ...wrap?.environment, ERGOS_BEAT_MS: String(beatMs), [MARK]: mark };
   // What confines begins without an environment, so that nothing of the host's is there.
   const around = wrap === undefined ? [] : [...wrap.command, ...setenv(environment), "--"];
-  const plain = [...around, process.execPath, ...heap, ...options.bootstrap];
+  const plain = [...bounds.command, ...around, process.execPath, ...bounds.node, ...options.bootstrap];
   const [command = "", ...args] = SETPRIV === undefined ? plain : [SETPRIV, "--pdeathsig", "KILL", "--", ...plain];
   const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe", "pipe"],
@@ -236,6 +275,11 @@ function endOf(
       `the child has used up its heap of ${limits?.memoryMb ?? "?"} MiB${lastWords(tail)}`,
       { pid },
     );
+  // What confines tells the signal as a code.
+  if (signal === "SIGXCPU" || code === SIGXCPU_CODE)
+    return new KernelError("ETIMEDOUT", `the child has used up its processor time of ${limits?.cpuMs ?? "?"} ms`, {
+      pid,
+    });
   const how = signal === null ? `ended with code ${code ?? "?"}` : `was ended by ${signal}`;
   return failed("child", `${how} without telling a result${lastWords(tail)}`);
 }

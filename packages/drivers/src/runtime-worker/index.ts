@@ -21,6 +21,7 @@ export interface WorkerRuntimeOptions extends GuestOptions {
 /** Mebibytes of heap of a thread that has no limit of its own. */
 const HEAP_MB = 512;
 const STACK_MB = 4;
+const CPU_LOOK_MS = 100;
 const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Makes programs of modules that run in threads of their own. */
@@ -48,15 +49,25 @@ function launch(context: ProcessContext, { bootstrap, environment = {}, beatMs =
     transferList: [port],
     resourceLimits: { maxOldGenerationSizeMb: heapMb, stackSizeMb: STACK_MB },
   });
-  let flood: KernelError | undefined;
+  let why: KernelError | undefined;
   const end = (): void => {
     own.close();
     void worker.terminate();
   };
+  const { cpuMs } = context.limits ?? {};
+  const watch =
+    cpuMs === undefined
+      ? undefined
+      : watchTime(worker, cpuMs, () => {
+          why = new KernelError("ETIMEDOUT", `the worker has used up its processor time of ${cpuMs} ms`, {
+            pid: context.pid,
+          });
+          end();
+        });
   return {
     what: "worker",
     channel: channelOf(own, () => {
-      flood = failed("worker", `has sent more than ${UNREAD_BYTES_MAX} bytes that nobody has read yet`);
+      why = failed("worker", `has sent more than ${UNREAD_BYTES_MAX} bytes that nobody has read yet`);
       end();
     }),
     stdout: worker.stdout,
@@ -66,14 +77,28 @@ function launch(context: ProcessContext, { bootstrap, environment = {}, beatMs =
         let cause: Error | undefined;
         worker.once("error", (error: Error) => (cause = error));
         worker.once("exit", (code) => {
+          clearInterval(watch);
           // Its streams end a moment after it.
-          void delay(1).then(() => resolve(flood ?? endOf(context, code, cause, heapMb, tail())));
+          void delay(1).then(() => resolve(why ?? endOf(context, code, cause, heapMb, tail())));
         });
       }),
     // A thread hears no signal of the machine; it has heard of its end over its port.
     terminate: () => undefined,
     kill: end,
   };
+}
+
+/** Looks every so often at the processor time of a thread. */
+function watchTime(worker: Worker, cpuMs: number, over: () => void): NodeJS.Timeout {
+  return setInterval(() => {
+    worker.cpuUsage().then(
+      ({ user, system }) => {
+        if (user + system > cpuMs * 1000) over();
+      },
+      // It has ended, or has not begun.
+      () => undefined,
+    );
+  }, CPU_LOOK_MS).unref();
 }
 
 function channelOf(port: MessageChannel["port1"], flooded: () => void): Vessel["channel"] {

@@ -30,6 +30,8 @@ export interface ProcessLimits {
   readonly concurrentCalls?: number;
   /** MiB of heap of a process of the machine; the smallest of those of its ancestors. */
   readonly memoryMb?: number;
+  /** Milliseconds of processor time of a thread or of each process of the machine; the smallest of those of its ancestors. */
+  readonly cpuMs?: number;
   /** Of itself and all its ancestors. */
   readonly rates?: readonly RateLimit[];
 }
@@ -49,6 +51,7 @@ export const LIMITS_SCHEMA: Schema = {
     contextTokens: count,
     concurrentCalls: { type: "integer", minimum: 1 },
     memoryMb: { type: "integer", minimum: 8, maximum: 1_048_576 },
+    cpuMs: { type: "integer", minimum: 1 },
     rates: { type: "array", items: RATE_SCHEMA, maxItems: 64 },
   },
   additionalProperties: false,
@@ -67,12 +70,14 @@ export function inheritLimits(
   const callMs = smaller(parent.callMs, own?.callMs);
   const contextTokens = smaller(parent.contextTokens, own?.contextTokens);
   const memoryMb = smaller(parent.memoryMb, own?.memoryMb);
+  const cpuMs = smaller(parent.cpuMs, own?.cpuMs);
   const limits: ProcessLimits = {
     ...rest,
     ...own,
     ...(callMs === undefined ? {} : { callMs }),
     ...(contextTokens === undefined ? {} : { contextTokens }),
     ...(memoryMb === undefined ? {} : { memoryMb }),
+    ...(cpuMs === undefined ? {} : { cpuMs }),
     ...(rates.length === 0 ? {} : { rates }),
   };
   return Object.keys(limits).length === 0 ? undefined : limits;
@@ -85,7 +90,15 @@ export function mergeLimits(
 ): ProcessLimits | undefined {
   if (one === undefined || other === undefined) return other ?? one;
   const merged: Record<string, unknown> = { ...one, ...other };
-  for (const name of ["wallMs", "callMs", "children", "contextTokens", "concurrentCalls", "memoryMb"] as const) {
+  for (const name of [
+    "wallMs",
+    "callMs",
+    "children",
+    "contextTokens",
+    "concurrentCalls",
+    "memoryMb",
+    "cpuMs",
+  ] as const) {
     const least = smaller(one[name], other[name]);
     if (least !== undefined) merged[name] = least;
   }
