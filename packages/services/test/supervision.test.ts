@@ -446,6 +446,27 @@ describe("kinds of failures", () => {
     }
   });
 
+  test("of a group are what it says, the nearest group first, unless a process says it itself", async () => {
+    const set = (group: string, faults: object) => kernel.os.call("setGroup", { group, faults } as never);
+    await set("lab", { budget: "quarantine", exception: "restart" });
+    await set("lab/night", { exception: "kill" });
+    const start = (group: string, error: Error, more: object = {}) =>
+      kernel.os.spawn(failWith(error), { group, restart: { ...soon, max: 2 }, ...more });
+    const [kept, own, calm] = [
+      await start("lab/night", exhausted),
+      await start("lab/night", exhausted, { faults: { budget: "kill" } }),
+      await start("lab/night", new TypeError("x")),
+    ];
+    expect((await kernel.os.wait(own)).error?.code).toBe("EDQUOT");
+    expect((await kernel.os.wait(calm)).code).toBe(1);
+    await until(async () => (await summaryOf(kept))?.state === "quarantined");
+
+    expect((await summaryOf(calm))?.restarts).toBeUndefined();
+    expect(kernel.host.groups.find("lab")?.faultCounts).toEqual({ budget: 2, exception: 1 });
+    await expect(set("lab", { budget: "sometimes" })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(set("lab", { thirst: "kill" })).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
   test("that nobody knows are refused", async () => {
     const spawn = (faults: object) =>
       kernel.os.spawn(

@@ -1,5 +1,6 @@
 // `ergos group`: processes under one budget, weight and limits.
 
+import type { FaultPolicies } from "@ergos/kernel";
 import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
 import type { Invocation } from "../command.ts";
 import { formatCount, table } from "../terminal.ts";
@@ -10,11 +11,12 @@ export const groupCommand: Command = {
   arguments: 2,
   summary: "list, make, change, freeze, thaw or remove groups of processes",
   usage:
-    "list | set <group> [--limit resource=amount]... [--processes N] [--spawns N] [--weight N] | freeze <group> | thaw <group> | remove <group>",
+    "list | set <group> [--limit resource=amount]... [--processes N] [--spawns N] [--weight N] [--fault KIND=POLICY]... | freeze <group> | thaw <group> | remove <group>",
   examples: [
     "ergos group list",
     "ergos group set research --limit cost=5 --processes 20",
     "ergos group set research/night --weight 50",
+    "ergos group set research --fault memory=restart --fault capability=quarantine",
     "ergos run p.yaml --group research",
     "ergos group freeze research",
   ],
@@ -23,6 +25,7 @@ export const groupCommand: Command = {
     processes: { type: "string" },
     spawns: { type: "string" },
     weight: { type: "string" },
+    fault: { type: "string", multiple: true },
   },
   run: async (invocation) => {
     const what = required(invocation, 0, "what to do: list, set, freeze, thaw or remove");
@@ -57,7 +60,8 @@ export const groupCommand: Command = {
           ...count(invocation, "spawns"),
           ...count(invocation, "weight"),
         };
-        await os.call("setGroup", { group, ...counts, ...(budget === undefined ? {} : { budget }) });
+        const faults = readFaults(listOption(invocation, "fault"));
+        await os.call("setGroup", { group, ...counts, ...faults, ...(budget === undefined ? {} : { budget }) });
         break;
       }
       case "freeze":
@@ -84,4 +88,15 @@ function count(invocation: Invocation, name: string): Readonly<Record<string, nu
   if (text === undefined) return {};
   if (!/^\d+$/.test(text)) throw new UsageError(`--${name} takes a whole number, found ${JSON.stringify(text)}`);
   return { [name]: Number(text) };
+}
+
+/** Policies of kinds of failures, as `memory=restart`; the call says which there are. */
+function readFaults(texts: readonly string[]): { readonly faults?: FaultPolicies } {
+  if (texts.length === 0) return {};
+  const pairs = texts.map((text) => {
+    const [kind, policy, ...rest] = text.split("=");
+    if (policy === undefined || rest.length > 0) throw new UsageError(`--fault takes KIND=POLICY, found ${text}`);
+    return [kind, policy];
+  });
+  return { faults: Object.fromEntries(pairs) as FaultPolicies };
 }

@@ -4,6 +4,7 @@
 // G1  A group's budget is an account between that of the group around it and those of its processes.
 // G2  A process stays in the group that it was started in; a child is in its parent's unless told otherwise.
 // G3  Who spends from an account starts processes only in groups below it: a group is no way out of a budget.
+// G4  Of a failure decides what its process says, then the nearest group around it that says something of its kind.
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
@@ -13,6 +14,14 @@ import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type Amounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Allocations } from "./allocation.ts";
+import {
+  type FaultCounts,
+  type FaultPolicies,
+  type FaultPolicy,
+  type Trap,
+  assertFaults,
+  countFault,
+} from "./fault.ts";
 import type { Process } from "./process.ts";
 
 const FORMAT = 1;
@@ -28,6 +37,8 @@ export interface GroupSettings {
   readonly processes?: number;
   /** Processes that may be started in it and below it while it exists. */
   readonly spawns?: number;
+  /** It is a fault domain: what becomes of each kind of failure of a process in it that does not say so itself. */
+  readonly faults?: FaultPolicies;
 }
 
 interface GroupRecord extends GroupSettings {
@@ -41,6 +52,8 @@ interface GroupRecord extends GroupSettings {
 export interface Group extends GroupRecord {
   /** Processes started in it and below it so far. */
   readonly started: number;
+  /** Failures in it and below it since the start of the host, by their kind. */
+  readonly faultCounts?: FaultCounts;
 }
 
 export interface GroupTableParts {
@@ -59,6 +72,8 @@ export class GroupTable {
   readonly #groups = new Map<string, GroupRecord>();
   /** Processes started in each group so far. */
   readonly #started = new Map<string, number>();
+  /** Failures in each group since the start of the host. */
+  readonly #faults = new Map<string, FaultCounts>();
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(parts: GroupTableParts) {
@@ -76,7 +91,7 @@ export class GroupTable {
 
   get all(): readonly Group[] {
     const groups = [...this.#groups.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
-    return groups.map((group) => ({ ...group, started: this.#startedIn(group.path) }));
+    return groups.map((group) => this.#shown(group));
   }
 
   /** @throws {ENOENT} there is no such group */
@@ -91,7 +106,23 @@ export class GroupTable {
 
   find(path: string): Group | undefined {
     const group = this.#groups.get(path);
-    return group === undefined ? undefined : { ...group, started: this.#startedIn(path) };
+    return group === undefined ? undefined : this.#shown(group);
+  }
+
+  #shown(group: GroupRecord): Group {
+    const faultCounts = this.#faults.get(group.path);
+    return {
+      ...group,
+      started: this.#startedIn(group.path),
+      ...(faultCounts === undefined ? {} : { faultCounts }),
+    };
+  }
+
+  /** Counts a failure in the groups of a process; gives what the nearest that says so makes of it. */
+  trap(path: string | undefined, trap: Trap): FaultPolicy | undefined {
+    const line = path === undefined ? [] : this.#lineOf(path);
+    for (const group of line) this.#faults.set(group.path, countFault(this.#faults.get(group.path) ?? {}, trap));
+    return line.find(({ faults }) => faults?.[trap] !== undefined)?.faults?.[trap];
   }
 
   /** A group and those around it, innermost first. */
@@ -191,6 +222,7 @@ export class GroupTable {
   ): Promise<void> {
     assertPath(path);
     assertSettings(settings);
+    assertFaults(settings.faults);
     assertAmounts(budget ?? {});
     const around = parentOf(path);
     if (around !== "") this.get(around);
@@ -252,6 +284,7 @@ export class GroupTable {
       await this.#parts.committer.commit({ deletes: [groupKey(path), startedKey(path)] }, [], rider);
       this.#groups.delete(path);
       this.#started.delete(path);
+      this.#faults.delete(path);
       await this.#parts.allocations.close(this.#parts.accounts.depart(group.account));
     });
   }

@@ -191,6 +191,7 @@ export class ProcessTable {
       exit,
       startsOver: (pid) => parts.runner.startsOver(pid),
       quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
+      trapInGroup: (group, trap) => this.groups.trap(group, trap),
       kill: (process) => this.kill(process, "TERM"),
     });
   }

@@ -17,7 +17,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
 import type { Family } from "./family.ts";
 import type { Exit, Process } from "./process.ts";
-import { type FaultCounts, type FaultPolicy, countFault, trapOf } from "./fault.ts";
+import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
 import { type Restart, delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
 
@@ -29,6 +29,8 @@ export interface SupervisorParts {
   readonly startsOver: (pid: Pid) => Promise<void>;
   /** Keeps a sleeping process for inspection. */
   readonly quarantine: (process: Process, why: string, error: ErrorRecord) => Promise<void>;
+  /** Counts a failure in a group and those around it; gives what they make of it. */
+  readonly trapInGroup: (group: string | undefined, trap: Trap) => FaultPolicy | undefined;
   /** Puts the next life of a process in its place. */
   readonly succeed: (process: Process, exit: Exit, restarts: readonly number[]) => Process;
   /** Runs a sleeping process on. */
@@ -70,12 +72,13 @@ export class Supervisor {
     await this.fail(failed, new KernelError("EFAILED", `its child ${pid} (${name}) was given up: ${cause.message}`));
   }
 
-  /** Counts a failure by its kind; gives what its spawn says of that kind. */
+  /** Counts a failure by its kind; gives what its spawn, or else its group, says of that kind. */
   #trap(process: Process, error: ErrorRecord): FaultPolicy | undefined {
     const trap = trapOf(error);
     process.faults = countFault(process.faults, trap);
     this.faults = countFault(this.faults, trap);
-    const policy = process.identity.faults?.[trap];
+    const ofGroup = this.#parts.trapInGroup(process.identity.group, trap);
+    const policy = process.identity.faults?.[trap] ?? ofGroup;
     const { pid, name, program } = process.identity;
     const data = { name, program: program.name, trap, error, ...(policy === undefined ? {} : { policy }) };
     this.#parts.committer.publish({ name: "process.trapped", pid, data });

@@ -2,6 +2,7 @@
 
 import { LIMITS } from "../base/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
+import { FAULTS_SCHEMA } from "../proc/fault.ts";
 import type { Group, GroupSettings } from "../proc/group-table.ts";
 import type { Host } from "./host.ts";
 import { type Target, args, integer, row } from "./row.ts";
@@ -36,7 +37,10 @@ export const GROUP_ROWS = {
     right: "group.manage",
     kind: "mutation",
     summary: "makes a group of processes, or changes it; a budget is added to the one that it has",
-    schema: args({ group, weight: integer, processes: integer, spawns: integer, budget: amounts }, ["group"]),
+    schema: args(
+      { group, weight: integer, processes: integer, spawns: integer, faults: FAULTS_SCHEMA, budget: amounts },
+      ["group"],
+    ),
     target: onGroup,
     handle: (host, _caller, { group: path, ...settings }, _target, draft) => host.groups.set(path, settings, draft),
   }),
