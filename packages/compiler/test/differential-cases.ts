@@ -29,10 +29,20 @@ export const CONTEXT = {
   ],
   html: "<b>bold & 'quoted'</b>",
   url: "a b/c?d=é",
+  gaps: [
+    { n: 1, x: null, k: "b" },
+    { n: 2, x: 3, k: "B" },
+    { n: 3, x: 3, k: "a" },
+  ],
 };
 
 /** Compared as values: `(…) | tojson` in the other engines. */
 export const EXPRESSIONS: readonly string[] = [
+  // none is a value
+  ..."gaps[0].x == none;gaps[0].x is none;gaps[0].x is defined;gaps[0].x|default(5);gaps[0].x|default(5,true);1 if gaps[0].x else 2;gaps[0]['x'];gaps|selectattr('x','none')|list|length;gaps|map(attribute='x')|list;gaps|map(attribute='x',default=7)|list;gaps|map(attribute='z',default=7)|list;'%s'|format(none)|length;gaps[0].x or 4;gaps|rejectattr('x')|map(attribute='n')|list;gaps[0].get('x',1);gaps|groupby('k')|map('last')|map('length')|list;gaps|groupby('k')|map('first')|list;gaps|sort(attribute='k,n')|map(attribute='n')|list".split(
+    ";",
+  ),
+  "'<p>a &amp; b</p>'|striptags",
   // literals
   ..."1|0|1.5|1e3|1_000|'a'|\"b\"|'it''s'|'a\\nb'|'\\u00e9'|true|false|none|True|False|None|[]|{}|[1,2,]|{'a':1}|{'a':{'b':[1]}}|(1)|(1,2)|()|(1,)|'x' 'y'".split(
     "|",

@@ -91,6 +91,7 @@ describe("the language is Jinja's", () => {
     [/set a, b/, "assigns one name"],
     [/' % /, "has no formatting by %"],
     [/in \[1\] ==|> 3 ==/, "compares pairwise"],
+    [/groupby\('k'\)\|map\('first'\)|attribute='k,n'/, "keeps another spelling of a group, and sorts by one attribute"],
   ];
 
   test("as minijinja evaluates it, but for known differences", () => {
@@ -116,6 +117,28 @@ describe("values", () => {
     expect(render("{{ list }} {{ dict }} {{ yes }} {{ nothing }} {{ half }}")).toBe(
       '[3, 1, 2] {"b": 2, "a": 1, "c": {"d": [10, 20]}} true none 0.5',
     );
+  });
+
+  test("none is a value of every kind of field", () => {
+    const fields = { input: { a: null } };
+    expect(run("input.a == none", fields)).toBe(true);
+    expect(run("input.a | attr('b') is defined", fields)).toBe(false);
+    expect(run("{'x': none} | attr('x') is none", fields)).toBe(true);
+    expect(run("namespace(a=none).a is none", fields)).toBe(true);
+    expect(run("dict([['a', none], ['b', 2]])", fields)).toEqual({ a: null, b: 2 });
+    expect(run("dict({'a': 1}, b=2)", fields)).toEqual({ a: 1, b: 2 });
+    expect(() => run("dict([1])", fields)).toThrow(ExpressionError);
+    expect(() => run("dict(1, 2)", fields)).toThrow("one list of pairs");
+  });
+
+  test("nothing of the evaluator's own goes out", () => {
+    const missing = "[{'b': 2}, {}] | map(attribute='b')";
+    expect(() => run(`${missing} | list`, {})).toThrow("there is no field b");
+    expect(() => run(`{'deep': [${missing} | list]}`, {})).toThrow("there is no field b");
+    expect(() => run("[{'b': 2}, {}] | join(',', attribute='b')", {})).toThrow("there is no field b");
+    expect(() => run("namespace(a=1)", {})).toThrow("it is no value");
+    expect(run(`${missing} | select('defined') | list`, {})).toEqual([2]);
+    expect(run("1.1 | round(400)", {})).toBe(1.1);
   });
 
   test("an undefined name is refused where it is used, with the nearest name", () => {

@@ -3,7 +3,7 @@
 import { suggest } from "../nearest.ts";
 import { ExpressionError } from "./error.ts";
 import type { Meter } from "./meter.ts";
-import { type Spot, asNumber, defined, field, isDict, toItems, toText, typeName } from "./value.ts";
+import { type Spot, asNumber, defined, field, isDict, orMissing, toItems, toText, typeName } from "./value.ts";
 
 export interface Call {
   readonly at: Spot;
@@ -127,12 +127,12 @@ export const onItems = (
     return run(items, a, call);
   });
 
-/** The value at a dotted path of keys and indices, for `map(attribute=…)` and its like. */
+/** The value at a dotted path of keys and indices, for `map(attribute=…)` and its like; `Undefined` where there is none. */
 export function attribute(value: unknown, path: unknown): unknown {
   let at = value;
   for (const part of typeof path === "number" ? [String(path)] : String(path).split(".")) {
     if (Array.isArray(at)) at = /^\d+$/.test(part) ? at[Number(part)] : undefined;
     else at = isDict(at) ? field(at, part) : undefined;
   }
-  return at;
+  return orMissing(at, `there is no field ${String(path)}`);
 }

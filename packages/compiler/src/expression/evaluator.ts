@@ -19,6 +19,7 @@ import {
   isDict,
   isEqual,
   isTrue,
+  orMissing,
   toItems,
   typeName,
   weightOf,
@@ -53,7 +54,20 @@ export interface EvaluationLimits {
  * @throws {ExpressionError} a name is unknown, a type is wrong, or a bound is reached
  */
 export function evaluate(tree: Expression, scope: Scope, limits?: EvaluationLimits): unknown {
-  return guarded(tree, () => defined(new Evaluator(scope, new Meter(limits)).value(tree), tree));
+  return guarded(tree, () => {
+    const meter = new Meter(limits);
+    const value = defined(new Evaluator(scope, meter).value(tree), tree);
+    if (meter.mayHoldParts) assertWhole(value, tree);
+    return value;
+  });
+}
+
+/** What goes out of an expression is made of plain values: nothing in it is missing, or of the evaluator's own. */
+function assertWhole(value: unknown, at: Range): void {
+  defined(value, at);
+  if (value instanceof Namespace) throw new ExpressionError("X003", "a namespace is for `set`, it is no value", at);
+  if (Array.isArray(value)) for (const item of value) assertWhole(item, at);
+  else if (isDict(value)) for (const item of Object.values(value)) assertWhole(item, at);
 }
 
 /** Whether an expression is true. */
@@ -164,11 +178,11 @@ export class Evaluator {
   #member(object: unknown, name: string, at: Range): unknown {
     if (object instanceof Undefined) return object;
     if (object instanceof Namespace)
-      return field(object.fields, name) ?? new Undefined(`the namespace has no ${name}`, undefined, at);
-    if (isDict(object))
-      return (
-        field(object, name) ?? new Undefined(`there is no field ${name}`, () => suggest(name, Object.keys(object)), at)
-      );
+      return orMissing(field(object.fields, name), `the namespace has no ${name}`, undefined, at);
+    if (isDict(object)) {
+      const known = (): string | undefined => suggest(name, Object.keys(object));
+      return orMissing(field(object, name), `there is no field ${name}`, known, at);
+    }
     return new Undefined(`${typeName(object)} has no field ${name}`, undefined, at);
   }
 

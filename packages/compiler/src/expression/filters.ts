@@ -13,6 +13,7 @@ import {
   isDict,
   isEqual,
   isTrue,
+  orMissing,
   toItems,
   toJson,
   toText,
@@ -21,16 +22,25 @@ import {
 
 /** What items are compared by: an attribute of them, and without regard to case unless asked. */
 function keyOf(a: Arguments, caseSensitive: boolean): (item: unknown) => unknown {
-  return (item) => {
-    const value = a.has("attribute") ? attribute(item, a.value("attribute")) : item;
-    return typeof value === "string" && !caseSensitive ? value.toLowerCase() : value;
-  };
+  return (item) => folded(a.has("attribute") ? attribute(item, a.value("attribute")) : item, caseSensitive);
+}
+
+const folded = (value: unknown, caseSensitive: boolean): unknown =>
+  typeof value === "string" && !caseSensitive ? value.toLowerCase() : value;
+
+/** What `sort` compares: of several attributes, as `role,name`, one after the other. */
+function sortKeyOf(a: Arguments): (item: unknown) => unknown {
+  const path = a.raw("attribute");
+  const caseSensitive = a.flag("case_sensitive");
+  if (typeof path !== "string" || !path.includes(",")) return keyOf(a, caseSensitive);
+  const parts = path.split(",");
+  return (item) => parts.map((part) => defined(folded(attribute(item, part), caseSensitive), a.at));
 }
 
 function sorted(items: readonly unknown[], key: (item: unknown) => unknown, reverse: boolean, at: Spot): unknown[] {
   const sign = reverse ? -1 : 1;
   return items
-    .map((item) => ({ item, key: defined(key(item) ?? new Undefined("a value to sort by is missing"), at) }))
+    .map((item) => ({ item, key: defined(key(item), at) }))
     .sort((one, other) => sign * compare(one.key, other.key, at))
     .map(({ item }) => item);
 }
@@ -47,7 +57,7 @@ function choose(keep: boolean, byAttribute: boolean): (items: readonly unknown[]
     const [first, ...others] = a.rest;
     const [name, args] = byAttribute ? [others[0], others.slice(1)] : [first, others];
     return items.filter((item) => {
-      const value = byAttribute ? (attribute(item, first) ?? new Undefined("the attribute is missing")) : item;
+      const value = byAttribute ? attribute(item, first) : item;
       const passes =
         name === undefined ? isTrueOrMissing(value, a.at) : call.apply("test", nameOf(name, a), value, args) === true;
       return passes === keep;
@@ -60,7 +70,13 @@ const isTrueOrMissing = (value: unknown, at: Range): boolean => !(value instance
 function map(items: readonly unknown[], a: Arguments, call: Call): unknown {
   const { attribute: path, default: otherwise } = a.named;
   if (path !== undefined)
-    return items.map((item) => attribute(item, path) ?? otherwise ?? new Undefined("the attribute is missing"));
+    return items.map((item) => {
+      const value = attribute(item, path);
+      if (!(value instanceof Undefined)) return value;
+      if (otherwise !== undefined) return otherwise;
+      a.meter.mayHoldParts = true;
+      return value;
+    });
   const [name, ...args] = a.rest;
   if (name === undefined)
     throw new ExpressionError(
@@ -79,12 +95,16 @@ function nameOf(name: unknown, a: Arguments): string {
 
 function groupBy(items: readonly unknown[], a: Arguments): unknown {
   const path = a.value("attribute");
-  const key = (item: unknown): unknown => attribute(item, path) ?? a.raw("default");
-  const groups: { grouper: unknown; list: unknown[] }[] = [];
+  const valueOf = (item: unknown): unknown => {
+    const value = attribute(item, path);
+    return value instanceof Undefined && a.raw("default") !== undefined ? a.raw("default") : value;
+  };
+  const key = (item: unknown): unknown => folded(valueOf(item), a.flag("case_sensitive"));
+  const groups: { key: unknown; grouper: unknown; list: unknown[] }[] = [];
   for (const item of sorted(items, key, false, a.at)) {
     const last = groups.at(-1);
-    if (last !== undefined && isEqual(last.grouper, key(item), a.at)) last.list.push(item);
-    else groups.push({ grouper: key(item), list: [item] });
+    if (last !== undefined && isEqual(last.key, key(item), a.at)) last.list.push(item);
+    else groups.push({ key: key(item), grouper: valueOf(item), list: [item] });
   }
   // A group unpacks as a pair, and has the names that Jinja gives its parts.
   return groups.map(({ grouper, list }) => [grouper, list]);
@@ -197,13 +217,17 @@ function wordwrap(text: string, a: Arguments): string {
 
 function round(input: unknown, a: Arguments): number {
   const value = numberOf(input, "round", a.at);
-  const factor = 10 ** a.integer("precision", 0);
+  const factor = 10 ** Math.max(-MAX_DIGITS, Math.min(MAX_DIGITS, a.integer("precision", 0)));
+  if (!Number.isFinite(value * factor)) return value;
   const method = a.text("method", "common");
   if (method === "ceil") return Math.ceil(value * factor) / factor;
   if (method === "floor") return Math.floor(value * factor) / factor;
   if (method === "common") return roundHalfEven(value * factor) / factor;
   throw new ExpressionError("X003", `round knows common, ceil and floor, found ${JSON.stringify(method)}`, a.at);
 }
+
+/** More digits than any number has. */
+const MAX_DIGITS = 300;
 
 /** Halves go to the even neighbour, as in Python. */
 export function roundHalfEven(value: number): number {
@@ -251,7 +275,7 @@ export function formatText(
     (_all, name: string | undefined, flags: string, width: string, precision: string | undefined, kind: string) => {
       if (kind === "%") return "%";
       const value = name === undefined ? values.list[next++] : field(values.named, name);
-      const made = formatOne(defined(value ?? new Undefined("a format has too few values"), at), kind, precision, at);
+      const made = formatOne(defined(orMissing(value, "a format has too few values"), at), kind, precision, at);
       at.meter?.size(made.length, at);
       const signed = flags.includes("+") && kind !== "s" && !made.startsWith("-") ? `+${made}` : made;
       if (flags.includes("-")) return signed.padEnd(Number(width));
@@ -294,6 +318,12 @@ const titleCase = (text: string): string =>
 export const capitalize = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1).toLowerCase();
 
 const HTML: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" };
+const PLAIN: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(Object.entries(HTML).map(([char, name]) => [name, char])),
+  "&quot;": '"',
+  "&apos;": "'",
+};
+const unescapeHtml = (text: string): string => text.replaceAll(/&#?\w+;/g, (name) => PLAIN[name] ?? name);
 const escapeHtml = (text: string): string => text.replaceAll(/[&<>"']/g, (char) => HTML[char] ?? char);
 
 const quote = (value: string): string =>
@@ -338,7 +368,7 @@ function sizeOf(input: unknown, at: Spot): number {
 
 function join(items: readonly unknown[], a: Arguments): string {
   const path = a.raw("attribute");
-  const texts = items.map((item) => toText(path === undefined ? item : attribute(item, path), a.at));
+  const texts = items.map((item) => toText(path === undefined ? item : defined(attribute(item, path), a.at), a.at));
   const glue = toText(a.raw("d") ?? "", a.at);
   a.meter.size(
     texts.reduce((sum, text) => sum + text.length + glue.length, 0),
@@ -350,7 +380,7 @@ function join(items: readonly unknown[], a: Arguments): string {
 function sum(items: readonly unknown[], a: Arguments): number {
   const path = a.raw("attribute");
   return items.reduce<number>(
-    (total, item) => total + numberOf(path === undefined ? item : attribute(item, path), "sum", a.at),
+    (total, item) => total + numberOf(path === undefined ? item : defined(attribute(item, path), a.at), "sum", a.at),
     a.number("start", 0),
   );
 }
@@ -380,11 +410,7 @@ const escapeBuiltin = onText("", "HTML with `&`, `<`, `>` and quotes escaped", e
 
 export const FILTERS: Builtins = {
   abs: builtin("", "the number without its sign", (input, a) => Math.abs(numberOf(input, "abs", a.at))),
-  attr: builtin(
-    "name",
-    "a field of a dict",
-    (input, a) => attribute(defined(input, a.at), a.text("name")) ?? new Undefined(`there is no ${a.text("name")}`),
-  ),
+  attr: builtin("name", "a field of a dict", (input, a) => attribute(defined(input, a.at), a.text("name"))),
   batch: onItems("linecount fill_with", "lists of so many items each", batch),
   capitalize: onText("", "first letter large, the rest small", capitalize),
   center: onText("width", "in the middle of so many characters", (text, a) => {
@@ -405,7 +431,7 @@ export const FILTERS: Builtins = {
     formatText(text, { list: a.rest, named: a.named }, a.at),
   ),
   fromjson: onText("", "the value that a JSON text stands for", parseJson),
-  groupby: onItems("attribute default", "pairs of a value and the items that have it", groupBy),
+  groupby: onItems("attribute default case_sensitive", "pairs of a value and the items that have it", groupBy),
   indent: onText("width first blank", "every line but the first moved to the right", indent),
   int: builtin("default base", "a whole number of a text or a number", parseInteger),
   items: builtin("", "pairs of a dict", (input, a) => Object.entries(dictOf(input, "items", a.at))),
@@ -434,12 +460,12 @@ export const FILTERS: Builtins = {
   selectattr: onItems("...", "items of which a field passes a test", choose(true, true)),
   slice: onItems("slices fill_with", "so many lists of nearly the same length", slices),
   sort: onItems("reverse case_sensitive attribute", "in order", (items, a) =>
-    sorted(items, keyOf(a, a.flag("case_sensitive")), a.flag("reverse"), a.at),
+    sorted(items, sortKeyOf(a), a.flag("reverse"), a.at),
   ),
   split: onText("sep maxsplit", "parts between separators, or words", (text, a) => splitText(text, a)),
   string: builtin("", "as text", (input, a) => toText(input, a.at)),
   striptags: onText("", "without HTML tags, white space as one blank", (text) =>
-    withoutTags(text).replaceAll(/\s+/g, " ").trim(),
+    unescapeHtml(withoutTags(text).replaceAll(/\s+/g, " ").trim()),
   ),
   sum: onItems("attribute start", "the sum of numbers", sum),
   title: onText("", "every word with a large first letter", titleCase),

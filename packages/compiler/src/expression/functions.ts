@@ -3,7 +3,7 @@
 import { type Arguments, type Builtins, builtin } from "./builtin.ts";
 import { ExpressionError } from "./error.ts";
 import { FILTERS, capitalize, parseNumber, replaceText, roundHalfEven, splitText, stripText } from "./filters.ts";
-import { Undefined, compare, defined, isEqual, isTrue, toItems, toText, typeName } from "./value.ts";
+import { type Dict, Undefined, compare, defined, isDict, isEqual, isTrue, toItems, toText, typeName } from "./value.ts";
 
 /** A dict that `set` may write fields of, so that a loop can leave something behind. */
 export class Namespace {
@@ -55,6 +55,21 @@ const extreme = (sign: 1 | -1) => (_input: unknown, a: Arguments) => {
 const over = (doc: string, run: (items: readonly unknown[], a: Arguments) => unknown): Builtins[string] =>
   builtin("items", doc, (_input, a) => run(toItems(a.value("items"), a.at), a));
 
+/** The dict that the one argument of `dict` is, or whose pairs it lists. */
+function dictFrom(a: Arguments): Dict {
+  const [given, ...others] = a.rest;
+  if (others.length > 0) throw new ExpressionError("X003", "dict takes one list of pairs, or one dict", a.at);
+  if (given === undefined) return {};
+  if (isDict(given)) return given;
+  const pairs = toItems(given, a.at).map((pair): [string, unknown] => {
+    const [key, value, ...more] = toItems(pair, a.at);
+    if (value === undefined || more.length > 0)
+      throw new ExpressionError("X003", "dict needs pairs of a key and a value", a.at);
+    return [toText(key, a.at), value];
+  });
+  return Object.fromEntries(pairs);
+}
+
 export const FUNCTIONS: Builtins = {
   abs: fromFilter("abs"),
   all: over("whether every item is true", (items, a) => items.every((item) => isTrue(item, a.at))),
@@ -66,7 +81,10 @@ export const FUNCTIONS: Builtins = {
     (_input, a) =>
       a.rest.find((value) => !(value instanceof Undefined) && value !== undefined && value !== null) ?? null,
   ),
-  dict: builtin("...", "a dict of named arguments", (_input, a) => ({ ...a.named })),
+  dict: builtin("...", "a dict of named arguments, of a list of pairs, or of both", (_input, a) => ({
+    ...dictFrom(a),
+    ...a.named,
+  })),
   enumerate: over("pairs of a position and an item", (items) => items.map((item, at) => [at, item])),
   float: fromFilter("float"),
   int: fromFilter("int"),
@@ -75,7 +93,10 @@ export const FUNCTIONS: Builtins = {
   lower: fromFilter("lower"),
   max: builtin("...", "the greatest of the arguments, or of a list", extreme(-1)),
   min: builtin("...", "the least of the arguments, or of a list", extreme(1)),
-  namespace: builtin("...", "a dict whose fields `set` may change", (_input, a) => new Namespace(a.named)),
+  namespace: builtin("...", "a dict whose fields `set` may change", (_input, a) => {
+    a.meter.mayHoldParts = true;
+    return new Namespace(a.named);
+  }),
   range: builtin("...", "whole numbers from 0 or a start up to an end", (_input, a) => range(a)),
   round: builtin("value digits", "to so many digits; halves to the even neighbour", (_input, a) => {
     const factor = 10 ** a.integer("digits", 0);

@@ -9,6 +9,8 @@ export class Meter {
   readonly #sizeMax: number;
   #steps = 0;
   #size = 0;
+  /** Something was made that may hold what is no plain value, as a list of attributes of which some are missing. */
+  mayHoldParts = false;
 
   constructor(limits: { readonly stepsMax?: number; readonly sizeMax?: number } = {}) {
     this.#stepsMax = limits.stepsMax ?? EXPRESSION_LIMITS.stepsMax;

@@ -40,7 +40,11 @@ export function isDict(value: unknown): value is Dict {
   return prototype === Object.prototype || prototype === null;
 }
 
-/** An own field of a dict. */
+/** What there is, none included; else why there is nothing. */
+export const orMissing = (value: unknown, why: string, hint?: () => string | undefined, at?: Range): unknown =>
+  value === undefined ? new Undefined(why, hint, at) : value;
+
+/** An own field of a dict; undefined where it has none. */
 export function field(dict: Dict, name: string): unknown {
   return Object.hasOwn(dict, name) ? dict[name] : undefined;
 }

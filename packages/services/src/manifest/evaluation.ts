@@ -47,9 +47,7 @@ export class Evaluation {
       const plain = revealSecrets(text, this.#environment);
       return () => plain;
     }
-    const template = this.#parsed(text, field, parseTemplate).map((node) =>
-      node.kind === "text" ? { ...node, text: revealSecrets(node.text, this.#environment) } : node,
-    );
+    const template = this.#revealed(this.#parsed(text, field, parseTemplate));
     return (scope) => this.#guarded(text, field, () => renderTemplate(template, scope));
   }
 
@@ -71,7 +69,7 @@ export class Evaluation {
   }
 
   #templateValue(text: string, field: string): Computed {
-    const template: Template = this.#parsed(text, field, parseTemplate);
+    const template: Template = this.#revealed(this.#parsed(text, field, parseTemplate));
     const sole: Expression | undefined = soleExpression(template);
     if (sole === undefined) return this.template(text, field);
     return (scope) => this.#guarded(text, field, () => evaluate(sole, scope));
@@ -84,7 +82,9 @@ export class Evaluation {
     return Object.fromEntries(
       Object.entries(tree).map(([name, part]: [string, unknown]) => [
         name,
-        name === "value" && typeof part === "string" ? revealSecrets(part, this.#environment) : this.#revealed(part),
+        (name === "value" || name === "text") && typeof part === "string"
+          ? revealSecrets(part, this.#environment)
+          : this.#revealed(part),
       ]),
     ) as T;
   }
