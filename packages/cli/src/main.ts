@@ -37,7 +37,15 @@ async function main(argv: readonly string[]): Promise<number> {
       strict: true,
     });
     if (values["help"] === true) {
-      out.line(helpOf(command));
+      const { usage, summary, examples, options = {} } = command;
+      const shown = {
+        command: command.name,
+        summary,
+        usage,
+        examples,
+        options: Object.keys({ ...COMMON, ...options }),
+      };
+      out.answer(shown, () => helpOf(command));
       return EXIT_OK;
     }
     const extra = command.arguments === undefined ? undefined : positionals[command.arguments];
@@ -60,7 +68,8 @@ function usageFault(error: unknown, command: Command, argv: readonly string[]): 
   return `${command.name} has no option ${wrong.split("=", 1)[0] ?? ""}${match === undefined ? "" : `; did you mean --${match}?`}`;
 }
 
-function explain(error: unknown, command: Command, out: Output, argv: readonly string[]): number {
+function explain(thrown: unknown, command: Command, out: Output, argv: readonly string[]): number {
+  const error = causeOf(thrown);
   const isUsage =
     error instanceof UsageError ||
     (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS"));
@@ -77,6 +86,11 @@ function explain(error: unknown, command: Command, out: Output, argv: readonly s
     if (isUsage) out.error(`usage: ergos ${command.name} ${command.usage}`);
   }
   return isUsage ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/** What went wrong first, where taking things apart has failed too. */
+function causeOf(error: unknown): unknown {
+  return error instanceof SuppressedError ? causeOf(error.suppressed) : error;
 }
 
 function overview(): string {

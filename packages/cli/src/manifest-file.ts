@@ -1,9 +1,10 @@
 // Manifests on disk: reading, compiling, and the program of one.
 
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import {
   type Compilation,
+  MANIFEST_LIMITS,
   type PlanDocument,
   compileManifest,
   fileHost,
@@ -15,7 +16,7 @@ import { HOST_TOOLS } from "./host-tools.ts";
 
 /**
  * Compiles a manifest file.
- * @throws {ENOENT} it cannot be read
+ * @throws {ENOENT} {EISDIR} {EACCES} {EIO} it cannot be read · {E2BIG} {EINVAL} it is no manifest, whatever it says
  */
 export function compileFile(file: string, options: { readonly lint?: boolean } = {}): Compilation {
   const host = { ...fileHost(file, process.env), tools: HOST_TOOLS.map(({ name }) => name) };
@@ -28,11 +29,40 @@ function shownPath(file: string): string {
   return near.startsWith("..") || near === "" ? resolve(file) : near;
 }
 
+/** Bytes of a manifest file that are read at most: the compiler says what is too much of them. */
+const READ_MAX = 2 * MANIFEST_LIMITS.fileBytesMax;
+
 function readManifest(file: string): string {
+  const bytes = readBounded(file);
+  if (bytes.length > READ_MAX)
+    throw new KernelError("E2BIG", `${file} has more than ${READ_MAX} bytes, which no manifest has`, { path: file });
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new KernelError("ENOENT", `${file} cannot be read: ${describe(cause)}`, { path: file, cause });
+    throw new KernelError("EINVAL", `${file} cannot be read: it is no text in UTF-8`, { path: file, cause });
+  }
+}
+
+/** A file, or what comes out of a pipe, a little further than it may go. */
+function readBounded(file: string): Buffer {
+  let fd: number | undefined;
+  try {
+    fd = openSync(file, "r");
+    const parts: Buffer[] = [];
+    for (let size = 0; size <= READ_MAX;) {
+      const part = Buffer.allocUnsafe(64 * 1024);
+      const count = readSync(fd, part);
+      if (count === 0) break;
+      parts.push(part.subarray(0, count));
+      size += count;
+    }
+    return Buffer.concat(parts);
+  } catch (cause) {
+    const { code } = (cause ?? {}) as { readonly code?: unknown };
+    const known = (["ENOENT", "EISDIR", "EACCES", "ENOTDIR"] as const).find((one) => one === code) ?? "EIO";
+    throw new KernelError(known, `${file} cannot be read: ${describe(cause)}`, { path: file, cause });
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

@@ -18,7 +18,7 @@ export const DIAGNOSTICS = {
   E205: ["error", "a value is not allowed"],
   E206: ["error", "fields exclude or need each other"],
   E207: ["error", "a tag is refused"],
-  E301: ["error", "two nodes have one name"],
+  E301: ["error", "two nodes, or two manifests of a file, have one name"],
   E302: ["error", "a node does not exist"],
   E303: ["error", "nodes wait for each other"],
   E304: ["error", "a node reads itself"],

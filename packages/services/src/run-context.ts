@@ -98,9 +98,13 @@ export interface InferOptions extends CallOptions {
 
 /** Thrown by a node that finds it has nothing to do: it counts as skipped. */
 export class Skipped extends Error {
-  constructor(why: string) {
+  /** The failure that was accepted, where one was the reason. */
+  readonly failure: ErrorRecord | undefined;
+
+  constructor(why: string, failure?: ErrorRecord) {
     super(why);
     this.name = "Skipped";
+    this.failure = failure;
   }
 }
 
@@ -700,6 +704,9 @@ function isRequest(value: unknown): boolean {
 /** Milliseconds since an instant of the monotonic clock, to a tenth. */
 export const elapsed = (process: ProcessContext, started: number): number =>
   Math.round((process.platform.clock.monotonic() - started) * 10) / 10;
+
+/** Why something was skipped that has failed. */
+export const failedText = ({ message }: Pick<ErrorRecord, "message">): string => `it failed: ${message}`;
 
 /** The record of an error that user code threw. */
 export const recordOf = (error: unknown, what: string): ReturnType<typeof toErrorRecord> => {

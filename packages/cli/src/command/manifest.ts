@@ -57,13 +57,15 @@ function check(invocation: Invocation, lint: boolean): number {
   );
   let status = EXIT_OK;
   const answers: { file: string; ok: boolean; pipelines: readonly string[]; diagnostics: readonly Diagnostic[] }[] = [];
+  const unreadable: { file: string; ok: false; error: { code: string; message: string } }[] = [];
   for (const file of invocation.positionals) {
     let compiled: Compilation;
     try {
       compiled = compileFile(file, { lint });
     } catch (error) {
       if (!isKernelError(error)) throw error;
-      out.error(out.style("red", error.message));
+      if (out.isJson) unreadable.push({ file, ok: false, error: { code: error.code, message: error.message } });
+      else out.error(out.style("red", error.message));
       status = EXIT_USAGE;
       continue;
     }
@@ -79,7 +81,7 @@ function check(invocation: Invocation, lint: boolean): number {
     if (isBad && status === EXIT_OK) status = EXIT_FAILED;
     answers.push({ file, ok: !isBad, pipelines: compiled.plans.map(({ name }) => name), diagnostics });
   }
-  if (out.isJson) out.answer(answers, String);
+  if (out.isJson) out.answer([...answers, ...unreadable], String);
   else for (const answer of answers) out.line(checkText(answer, out));
   return status;
 }

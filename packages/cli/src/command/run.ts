@@ -182,17 +182,22 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
   const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured }, resume);
   const report = host?.watchdogReport;
   if (report !== undefined) {
-    invocation.out.error(
-      `the last host was ended by the watchdog: process ${report.pid} blocked the event loop for ${formatMs(report.blockedMs)} (see ergos cat /proc/${report.pid}/status)`,
-    );
+    const who =
+      report.pid === 0
+        ? `a module that was being loaded blocked the event loop for ${formatMs(report.blockedMs)}`
+        : `process ${report.pid} blocked the event loop for ${formatMs(report.blockedMs)} (see ergos cat /proc/${report.pid}/status)`;
+    invocation.out.error(`the last host was ended by the watchdog: ${who}`);
   }
   if (host === undefined) return os;
   if (!resume) host.kernel.activate();
   // Until it is closed nothing but a program ends this process.
-  const onExit = (code: number): void =>
+  const onExit = (code: number): void => {
     invocation.out.error(
       `[EFAILED] a program called process.exit(${code}), which ends its host; its runs sleep. Go on with: ergos resume`,
     );
+    // Nothing was completed, whatever the program says.
+    process.exitCode = code === 0 ? EXIT_FAILED : code;
+  };
   process.on("exit", onExit);
   const close = (): Promise<void> => {
     process.off("exit", onExit);
@@ -270,7 +275,7 @@ async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, 
     const summary = (await os.ps({ pids: [pid] }))[0];
     const ms = performance.now() - started;
     const epilogue =
-      source === undefined || exit.code !== 0 ? undefined : (await loadProgram(source)).epilogue(exit.result, input);
+      source === undefined || exit.code !== 0 ? undefined : await epilogueOf(source, exit.result, input, out);
     out.answer({ pid, runId: summary?.runId, ...exit, usage: summary?.usage, ms: Math.round(ms) }, () =>
       report(out, summary, exit.result, ms, epilogue),
     );
@@ -280,6 +285,21 @@ async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, 
     display?.();
     tellWaiting();
     interrupt();
+  }
+}
+
+/** What the program says of its result. The run is over: that this fails changes nothing of what it came to. */
+async function epilogueOf(
+  source: ProgramSource,
+  result: unknown,
+  input: unknown,
+  out: Output,
+): Promise<string | undefined> {
+  try {
+    return (await loadProgram(source)).epilogue(result, input);
+  } catch (error) {
+    out.error(`the run has completed; its epilogue has failed: ${describe(error)}`);
+    return undefined;
   }
 }
 

@@ -44,12 +44,34 @@ export function compileManifest(text: string, options: CompileOptions): Compilat
       "the file holds no manifest",
       `begin with apiVersion: ${API_VERSION} and kind: Pipeline; \`ergos init\` writes an example`,
     );
+  refuseDoubles(documents, diagnostics);
   const plans = documents.flatMap((document) => compileDocument(document, options, diagnostics) ?? []);
   return {
     plans: diagnostics.hasErrors ? [] : plans,
     diagnostics: diagnostics.sorted,
     hasErrors: diagnostics.hasErrors,
   };
+}
+
+/** Of two pipelines of one name nobody could say which is meant. */
+function refuseDoubles(documents: readonly SourceValue[], diagnostics: Diagnostics): void {
+  const taken = new Map<string, SourceValue>();
+  for (const document of documents) {
+    const metadata = document.kind === "map" ? get(document, "metadata") : undefined;
+    const at = metadata?.kind === "map" ? get(metadata, "name") : undefined;
+    const name = textOf(at);
+    if (at === undefined || name === undefined || document.kind !== "map") continue;
+    const key = `${textOf(get(document, "kind")) ?? ""} ${name}`;
+    const before = taken.get(key);
+    if (before === undefined) taken.set(key, at);
+    else
+      diagnostics.report(
+        "E301",
+        placeOf(at, "metadata.name"),
+        `there is a manifest ${name} of this kind already, in line ${before.file.position(before.start).line}`,
+        "give each a name of its own",
+      );
+  }
 }
 
 function compileDocument(

@@ -85,6 +85,8 @@ interface NodeCommon {
   readonly needs: readonly string[];
   readonly after: readonly string[];
   readonly input?: Readonly<Record<string, ValueSpec>>;
+  /** An expression that is the whole input, in place of its fields. */
+  readonly inputValue?: string;
   readonly when?: string;
   readonly allowSkipped?: true;
   readonly retry?: RetrySpec;

@@ -38,6 +38,8 @@ interface Draft {
   readonly name: string;
   readonly source: SourceMap;
   readonly path: string;
+  /** Its name is only ours: expressions that say it mean something else. */
+  readonly isUnnamed?: boolean;
 }
 
 /** Names that every expression knows. */
@@ -117,17 +119,28 @@ export class NodeCompiler {
   }
 
   #node(
-    { name, source, path }: Draft,
+    { name, source, path, isUnnamed = false }: Draft,
     siblings: ReadonlyMap<string, Known>,
     outer: NameScope,
   ): NodeDocument | undefined {
     const kind = textOf(get(source, "kind"));
     if (!isNodeKind(kind)) return undefined;
     const needs = new Set<string>();
-    const scope: NameScope = { parent: outer, locals: new Map(), nodes: siblings, self: name, needs };
+    const scope: NameScope = {
+      parent: outer,
+      locals: new Map(),
+      nodes: siblings,
+      needs,
+      ...(isUnnamed ? {} : { self: name }),
+    };
     const after = this.#names(source, "wait_for", siblings, name, path);
     for (const need of this.#names(source, "dependencies", siblings, name, path)) needs.add(need);
     const input = this.#input(source, scope, path);
+    const mapping = get(source, "input_mapping");
+    const inputValue =
+      mapping === undefined || mapping.kind === "map"
+        ? undefined
+        : this.#expressions.expression(mapping, scope, `${path}.input_mapping`);
     const when = this.#expressions.expression(get(source, "when"), scope, `${path}.when`);
     const inner = input === undefined ? scope : within(scope, new Map(Object.keys(input).map((field) => [field, {}])));
     const config = this.#config(kind, source, inner, path);
@@ -145,6 +158,7 @@ export class NodeCompiler {
       needs: [...needs],
       after: after.filter((one) => !needs.has(one)),
       ...(input === undefined ? {} : { input }),
+      ...(inputValue === undefined ? {} : { inputValue }),
       ...(when === undefined ? {} : { when }),
       ...(plainOf(get(source, "allow_skipped")) === true ? { allowSkipped: true as const } : {}),
       ...(retry === undefined ? {} : { retry }),
@@ -228,7 +242,7 @@ export class NodeCompiler {
     if (value.kind !== "map") return [];
     const named = get(value, "name");
     const name = textOf(named) ?? "body";
-    const alone = this.#node({ name, source: value, path }, new Map(), scope);
+    const alone = this.#node({ name, source: value, path, isUnnamed: named === undefined }, new Map(), scope);
     return alone === undefined ? [] : [alone];
   }
 
@@ -382,7 +396,18 @@ export class NodeCompiler {
   #map(source: SourceMap, scope: NameScope, path: string): NodeConfigs["map"] | undefined {
     const items = this.#expressions.list(get(source, "items"), scope, `${path}.items`);
     const body = get(source, "body");
-    const item = textOf(get(source, "item")) ?? "item";
+    const itemAt = get(source, "item");
+    const item = textOf(itemAt) ?? "item";
+    if (
+      itemAt !== undefined &&
+      item !== "item" &&
+      (!NODE_NAME.test(item) || RESERVED_NAMES.some((one) => one === item))
+    )
+      this.#diagnostics.report(
+        "E305",
+        placeOf(itemAt, `${path}.item`),
+        `${item} has a meaning in expressions and cannot name an item`,
+      );
     const inner = within(
       scope,
       new Map([

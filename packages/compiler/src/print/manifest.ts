@@ -82,7 +82,7 @@ function nodeOf(node: NodeDocument, pathOf: (module: string) => string): Json {
     allow_skipped: node.allowSkipped,
     input_mapping:
       node.input === undefined
-        ? undefined
+        ? node.inputValue
         : Object.fromEntries(Object.entries(node.input).map(([name, value]) => [name, expressionsOf(value)])),
     ...configOf(node, pathOf),
     retry: node.retry === undefined ? undefined : retryOf(node.retry),

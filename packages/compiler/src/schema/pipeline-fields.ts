@@ -40,6 +40,7 @@ export const RESERVED_NAMES = [
   "is",
   "if",
   "else",
+  "__proto__",
 ] as const;
 
 const name: Field = {
@@ -61,8 +62,8 @@ export const COMMON_NODE_FIELDS: Fields = {
   },
   wait_for: { type: names, doc: "Nodes that must be over before, without reading them." },
   input_mapping: {
-    type: { type: "map", values: expressions },
-    doc: "The node's input, field by field; its expressions and templates see the fields as names.",
+    type: { type: "either", options: [{ type: "map", values: expressions }, expression] },
+    doc: "The node's input, field by field, or as one expression; its other expressions and templates see the fields as names, but `when`, which comes before.",
     otherwise: "the outputs of the dependencies by name, or the run's input for a node without any",
     example: "{ text: fetch.body, limit: 3 }",
   },

@@ -133,7 +133,7 @@ async function collect(
   const { unified } = end.finishReason;
   return {
     text,
-    finishReason: unified === "stop" || unified === "length" ? unified : "other",
+    finishReason: FINISH_REASONS[unified] ?? "other",
     usage: {
       inputTokens: inputTokens.total ?? estimate(asked),
       outputTokens: outputTokens.total ?? estimate(text.length),
@@ -183,10 +183,24 @@ const NETWORK: Readonly<Record<string, Errno>> = {
 };
 
 /** Translates what a provider package throws, by its fields and never by its words. */
+const FINISH_REASONS: Readonly<Record<string, ModelResponse["finishReason"]>> = {
+  stop: "stop",
+  length: "length",
+  "content-filter": "filter",
+};
+
+/** What a server says of a failure, in the middle of its answer too. */
+function wordsOf(error: unknown): string {
+  if (error instanceof Error) return error.message;
+  if (typeof error === "string") return error;
+  const { message, error: inner } = (error ?? {}) as { readonly message?: unknown; readonly error?: unknown };
+  return typeof message === "string" ? message : inner === undefined ? "the model failed" : wordsOf(inner);
+}
+
 function toModelError(error: unknown, name: string): KernelError {
   const path = `/dev/model/${name}`;
   const { statusCode, responseHeaders, data } = fieldsOf(error);
-  const why = error instanceof Error ? error.message : "the model failed";
+  const why = wordsOf(error);
   if (statusCode !== undefined && statusCode >= 400) {
     const isBroke = statusCode === 429 && codeOf(data) === "insufficient_quota";
     const code = isBroke ? "EDQUOT" : (STATUS[statusCode] ?? (statusCode >= 500 ? "EAGAIN" : "EIO"));

@@ -54,7 +54,7 @@ function threadMain(): void {
       writeFileSync(reportFile, JSON.stringify({ pid, blockedMs, at: Date.now() }));
       writeSync(
         2,
-        `\n[EWATCHDOG] process ${pid} blocked the event loop for ${blockedMs} ms; this host ends now. Start again to go on: finished steps are kept.\n`,
+        `\n[EWATCHDOG] ${pid === 0 ? "a module that was being loaded" : `process ${pid}`} blocked the event loop for ${blockedMs} ms; this host ends now. Start again to go on: finished steps are kept.\n`,
       );
       process.kill(process.pid, "SIGALRM");
       return;

@@ -62,7 +62,8 @@ export interface ModelUsage {
 
 export interface ModelResponse {
   readonly text: string;
-  readonly finishReason: "stop" | "length" | "other";
+  /** Why it ended: it was complete, as long as it might be, or held back by whoever runs the model. */
+  readonly finishReason: "stop" | "length" | "filter" | "other";
   readonly usage: ModelUsage;
 }
 

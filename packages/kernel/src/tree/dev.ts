@@ -41,6 +41,8 @@ function modelsBelow(host: Host, prefix: string, description: string): VirtualNo
     entries,
     (name) => {
       const isDirectory = entries().some((entry) => entry.name === name && entry.type === "directory");
+      // A provider has models of any name; this is the form in which one is read.
+      if (name.endsWith(".json")) return undefined;
       if (isDirectory) return modelsBelow(host, `${prefix}${name}/`, `models of ${name}`);
       return modelNode(host, `${prefix}${name}`);
     },

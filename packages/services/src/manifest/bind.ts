@@ -12,12 +12,12 @@ import {
   assertValid,
   parseGrants,
 } from "@ergos/kernel";
-import { type PlanNode, createPlan } from "../plan/plan.ts";
+import { type Facts, type PlanNode, createPlan } from "../plan/plan.ts";
 import { planProgram } from "../plan/runner.ts";
 import type { RunContext } from "../run-context.ts";
 import { definitionOf, modulesOf } from "./definition.ts";
 import { type Environment, Evaluation } from "./evaluation.ts";
-import { type BindParts, type NodeWork, bindNode, checkOutput, errorFields } from "./node-work.ts";
+import { type BindParts, type NodeWork, bindNode, checkOutput, contextFields } from "./node-work.ts";
 
 export interface BindOptions {
   /** Loads a module; what it exports. */
@@ -75,7 +75,7 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
     definition: JSON.stringify([document.output ?? null, outputSchema ?? null]),
     ...(output === undefined && outputSchema === undefined
       ? {}
-      : { result: (outputs, runInput) => resultOf(outputs, runInput, document, output, ambient) }),
+      : { result: (outputs, runInput, process) => resultOf(outputs, runInput, document, output, ambient, process) }),
   });
   const program: Program = {
     ...planProgram(plan, options.source),
@@ -95,7 +95,10 @@ export async function bindManifest(document: PlanDocument, options: BindOptions)
         writable,
       }));
     },
-    epilogue: (result, input) => epilogue?.(objectScope({ output: result ?? null, input: input ?? {}, ...ambient })),
+    epilogue: (result, input) => {
+      const given = acceptInput(inputSchema, input, document.name) ?? {};
+      return epilogue?.(objectScope({ output: result ?? null, input: given, ...ambient }));
+    },
   };
 }
 
@@ -106,7 +109,7 @@ function toPlanNode(
   options: BindOptions,
 ): PlanNode {
   const { document, when, retry, recover, map } = work;
-  const scopeOf = (needs: unknown, runInput: unknown, ctx?: RunContext<never>): Scope =>
+  const scopeOf = (needs: unknown, runInput: unknown, ctx: Parameters<typeof contextFields>[0]): Scope =>
     nodeScope(needs, document, runInput, ambient, ctx);
   return {
     name: document.name,
@@ -115,8 +118,12 @@ function toPlanNode(
     after: document.after,
     allowSkipped: document.allowSkipped === true,
     definition: definitionOf(document, plan, options.contentOf),
+    // Where user code gets something, it is copied for that.
+    isReader: true,
     run: (needs, ctx) => work.run(scopeOf(needs, ctx.input, ctx), ctx, needs),
-    ...(when === undefined ? {} : { when: (needs, runInput) => when(scopeOf(needs, runInput)) }),
+    ...(when === undefined
+      ? {}
+      : { when: (needs, runInput, process) => when(scopeOf(needs, runInput, factsOf(process, document.name))) }),
     ...(retry === undefined ? {} : { retry }),
     ...(document.timeoutMs === undefined ? {} : { timeoutMs: document.timeoutMs }),
     ...(recover === undefined
@@ -126,7 +133,7 @@ function toPlanNode(
             recover === "skip"
               ? recover
               : (error: KernelError, needs: never, ctx: RunContext<never>) =>
-                  recover(objectScope({ error: errorFields(error) }, scopeOf(needs, ctx.input, ctx)), ctx),
+                  recover(error, scopeOf(needs, ctx.input, ctx), ctx, needs),
         }),
     ...(map === undefined || document.kind !== "map"
       ? {}
@@ -135,8 +142,9 @@ function toPlanNode(
             over: document.config.items,
             concurrency: document.config.concurrency,
             onError: document.config.onItemError === "continue" ? "drop" : document.config.onItemError,
-            open: (needs, runInput) => {
-              const scope = map.scopeOf(scopeOf(needs, runInput), runInput, needs);
+            open: (needs, runInput, process) => {
+              const outer = scopeOf(needs, runInput, factsOf(process, document.name));
+              const scope = map.scopeOf(outer, runInput, needs);
               const { key } = map;
               return {
                 items: map.items(scope),
@@ -156,7 +164,7 @@ function nodeScope(
   document: NodeDocument,
   runInput: unknown,
   ambient: Readonly<Record<string, string>>,
-  ctx: RunContext<never> | undefined,
+  ctx: Parameters<typeof contextFields>[0],
 ): Scope {
   const isRoot = document.needs.length === 0;
   // What a node without needs gets is the run's input.
@@ -165,15 +173,21 @@ function nodeScope(
     lookup: (name) => {
       if (Object.hasOwn(outputs, name)) return outputs[name];
       if (name === "input") return runInput ?? {};
-      if (name === "ctx")
-        return ctx === undefined
-          ? undefined
-          : { run_id: ctx.runId, pid: ctx.pid, pipeline: ctx.pipelineName, node: ctx.nodeName, attempt: ctx.attempt };
+      if (name === "ctx") return contextFields(ctx);
       return Object.hasOwn(ambient, name) ? ambient[name] : undefined;
     },
     names: () => [...Object.keys(outputs), "input"],
   };
 }
+
+/** What is known where no attempt is under way. */
+const factsOf = ({ runId, pid, name }: Facts, nodeName: string): Parameters<typeof contextFields>[0] => ({
+  runId,
+  pid,
+  pipelineName: name,
+  nodeName,
+  attempt: 1,
+});
 
 function resultOf(
   outputs: ReadonlyMap<string, unknown>,
@@ -181,8 +195,10 @@ function resultOf(
   document: PlanDocument,
   output: ((scope: Scope) => unknown) | undefined,
   ambient: Readonly<Record<string, string>>,
+  process: Facts,
 ): unknown {
-  const scope = objectScope({ ...Object.fromEntries(outputs), input: runInput ?? {}, ...ambient });
+  const ctx = contextFields(factsOf(process, ""));
+  const scope = objectScope({ ...Object.fromEntries(outputs), input: runInput ?? {}, ctx, ...ambient });
   const value = output === undefined ? lastOutput(outputs, document) : output(scope);
   if (document.outputSchema !== undefined)
     assertValid(document.outputSchema, value, `the result of pipeline ${document.name}`);
@@ -213,7 +229,8 @@ function withDefaults(schema: Schema, value: unknown): unknown {
     return value;
   const filled = Object.entries(schema.properties).flatMap(([name, inner]) => {
     // A plain object, as just checked.
-    const made = withDefaults(inner, (value as Readonly<Record<string, unknown>>)[name]);
+    const own = Object.hasOwn(value, name) ? (value as Readonly<Record<string, unknown>>)[name] : undefined;
+    const made = withDefaults(inner, own);
     return made === undefined ? [] : [[name, made]];
   });
   return { ...value, ...(Object.fromEntries(filled) as Readonly<Record<string, unknown>>) };

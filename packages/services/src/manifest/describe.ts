@@ -52,7 +52,8 @@ function describeNode(node: PlanNode, module: string, exports: Readonly<Record<s
           after: [],
           kind: "function",
           config: call,
-          input: { item: { $expression: "item" } },
+          // As in code, where the function gets the item itself.
+          inputValue: "item",
         },
       ],
     },

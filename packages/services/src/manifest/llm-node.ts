@@ -20,8 +20,16 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
   const makeRequest = bindRequest(config, schema, evaluation);
   return async (scope, ctx) => {
     const request = makeRequest(scope);
-    const { text } = await ctx.infer("answer", request, callOptions(config));
+    const { text, finishReason } = await ctx.infer("answer", request, callOptions(config));
+    if (finishReason === "filter")
+      throw new KernelError("EPROTO", "the answer was held back by whoever runs the model; ask in another way");
     if (schema === undefined) return text;
+    // Asked once more it would be as long.
+    if (finishReason === "length" && !("value" in readAnswer(text, schema)))
+      throw new KernelError(
+        "EPROTO",
+        `the answer was cut off where it may be no longer${config.maxOutputTokens === undefined ? "" : ` (max_output_tokens: ${config.maxOutputTokens})`}, and what there is does not fit output_schema; allow a longer one, or ask for less`,
+      );
     return repaired(ctx, request, text, schema, config);
   };
 }

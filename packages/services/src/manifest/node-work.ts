@@ -2,11 +2,20 @@
 
 import { type NodeDocument, type OutcomeSpec, maskSecrets, secretValues } from "@ergos/compiler";
 import { type Scope, objectScope } from "@ergos/compiler/expression";
-import { KernelError, assertValid, fromErrorRecord, linkSignal, plainMessage, validate } from "@ergos/kernel";
+import {
+  type ErrorRecord,
+  KernelError,
+  assertValid,
+  fromErrorRecord,
+  linkSignal,
+  plainMessage,
+  validate,
+} from "@ergos/kernel";
 import { runWork } from "../plan/attempt.ts";
 import { runItems } from "../plan/items.ts";
 import type { Retry } from "../plan/plan.ts";
-import { RunContext, Skipped, recordOf } from "../run-context.ts";
+import { RunContext, Skipped, failedText, recordOf } from "../run-context.ts";
+import { isolated } from "../plan/isolate.ts";
 import { type Computed, type Environment, Evaluation } from "./evaluation.ts";
 import { bindLlm, callOptions } from "./llm-node.ts";
 
@@ -19,7 +28,10 @@ export interface NodeWork {
   readonly when: Computed<boolean> | undefined;
   readonly retry: Retry | undefined;
   readonly run: NodeRun;
-  readonly recover: "skip" | ((scope: Scope, ctx: Ctx) => unknown) | undefined;
+  readonly recover:
+    | "skip"
+    | ((error: KernelError, scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>) => unknown)
+    | undefined;
   /** Of a map: the items, the keys, and what is done with each. */
   readonly map: MapBinding | undefined;
 }
@@ -60,12 +72,32 @@ export function bindNode(document: NodeDocument, parts: BindParts): NodeWork {
       const input = inputOf(scope, needs, ctx.input);
       return masking(parts.environment, () => checkOutput(inner(input.scope, ctx, input.value), document));
     },
-    recover: onError === "skip" ? "skip" : handler,
+    recover:
+      onError === "skip"
+        ? "skip"
+        : handler === undefined
+          ? undefined
+          : (error, scope, ctx, needs) =>
+              handler(
+                errorScope(error, () => inputOf(scope, needs, ctx.input).scope, scope),
+                ctx,
+              ),
     map:
       map === undefined
         ? undefined
         : { ...map, scopeOf: (scope, runInput, needs) => inputOf(scope, needs, runInput).scope },
   };
+}
+
+/** What a handler of a failure sees: the error, and the names of the node; those of its mapping unless that has failed. */
+function errorScope(error: KernelError, inner: () => Scope, outer: Scope): Scope {
+  let around = outer;
+  try {
+    around = inner();
+  } catch {
+    // The mapping is what has failed, and the error says so.
+  }
+  return objectScope({ error: errorFields(error) }, around);
 }
 
 /** Secrets of the environment do not leave a node in its errors, nor in what caused them. */
@@ -95,12 +127,13 @@ function bindInput(
   needs: Readonly<Record<string, unknown>>,
   runInput: unknown,
 ) => { readonly scope: Scope; readonly value: unknown } {
-  const { input, inputSchema } = document;
+  const { input, inputValue, inputSchema } = document;
   const mapping = input === undefined ? undefined : evaluation.value(input, "input_mapping");
+  const whole = inputValue === undefined ? undefined : evaluation.expression(inputValue, "input_mapping");
   return (scope, needs, runInput) => {
     // A mapping gives an object of its fields.
     const fields = mapping?.(scope) as Readonly<Record<string, unknown>> | undefined;
-    const value = fields ?? (document.needs.length === 0 ? runInput : needs);
+    const value = whole === undefined ? (fields ?? (document.needs.length === 0 ? runInput : needs)) : whole(scope);
     if (inputSchema !== undefined)
       assertValid(inputSchema, value, `the input of node ${document.name} (${document.at})`);
     return { scope: fields === undefined ? scope : objectScope(fields, scope), value };
@@ -131,7 +164,7 @@ function bindKind(
     case "function": {
       const { module, export: name } = document.config;
       const call = parts.functionOf(module, name, `node ${document.name} (${document.at})`);
-      return (_scope, ctx, input) => call(input, ctx);
+      return (_scope, ctx, input) => call(isolated(input), ctx);
     }
     case "expression":
       return bindExpressions(document.config, evaluation);
@@ -141,7 +174,13 @@ function bindKind(
       const { tool } = document.config;
       const args = evaluation.value(document.config.arguments, "arguments");
       return (scope, ctx) =>
-        ctx.call("call", tool, args(scope) as Readonly<Record<string, unknown>>, callOptions(document.config));
+        // An object of arguments, as the compiler has checked.
+        ctx.call(
+          "call",
+          tool,
+          isolated(args(scope)) as Readonly<Record<string, unknown>>,
+          callOptions(document.config),
+        );
     }
     case "map": {
       const map = bindMap(document, evaluation, parts);
@@ -158,8 +197,10 @@ function bindKind(
           signal: ctx.signal,
           turn: () => ctx.turn(),
           key: key === undefined ? undefined : (item, index) => key(scope, item, index),
-          each: (item, index, name) =>
-            map.each(scope, item, index, new RunContext(ctx.within(`[${name}]`), 1, ctx.signal)),
+          each: (item, index, name, signal) => {
+            const inner = new RunContext<never>(ctx.within(`[${name}]`), 1, signal);
+            return innerItem(ctx, `[${name}]`, onItemError === "fail", () => map.each(scope, item, index, inner));
+          },
         });
     }
     case "branch":
@@ -167,6 +208,22 @@ function bindKind(
     default:
       return document satisfies never;
   }
+}
+
+/** An item of a map inside of a body is a step, whatever it came to. */
+async function innerItem(ctx: Ctx, place: string, failsAll: boolean, work: () => unknown): Promise<unknown> {
+  const outcome = await ctx.step(place, async (): Promise<Inner | { readonly error: ErrorRecord }> => {
+    try {
+      return { value: await work() };
+    } catch (error) {
+      if (error instanceof Skipped) return { skipped: error.message };
+      if (failsAll || ctx.signal.aborted) throw error;
+      return { error: recordOf(error, place) };
+    }
+  });
+  if ("skipped" in outcome) throw new Skipped(outcome.skipped);
+  if ("error" in outcome) throw fromErrorRecord(outcome.error);
+  return outcome.value;
 }
 
 function bindExpressions(
@@ -224,7 +281,7 @@ function bindMap(document: Extract<NodeDocument, { kind: "map" }>, evaluation: E
   return {
     items: (scope) => itemsOf(scope),
     key: keyOf === undefined ? undefined : (scope, item, index) => String(keyOf(scopeOf(scope, item, index))),
-    each: (scope, item, index, ctx) => body(scopeOf(scope, item, index), ctx),
+    each: (scope, item, index, ctx) => body(withContext(scopeOf(scope, item, index), ctx), ctx),
   };
 }
 
@@ -272,7 +329,10 @@ function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope:
   };
 }
 
-type Inner = { readonly value: unknown } | { readonly skipped: string };
+type Inner = { readonly value: unknown } | { readonly skipped: string; readonly failure?: ErrorRecord };
+
+/** Names around a part, with what its expressions know of the attempt that they are in. */
+const withContext = (scope: Scope, ctx: Ctx): Scope => objectScope({ ctx: contextFields(ctx) }, scope);
 
 async function innerOutcome(
   work: NodeWork,
@@ -302,7 +362,7 @@ async function innerOutcome(
 async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx): Promise<unknown> {
   if (work.when?.(scope) === false) throw new Skipped("its condition is false");
   const outcome = await innerWork(work, scope, ctx, {});
-  if ("skipped" in outcome) throw new Skipped(outcome.skipped);
+  if ("skipped" in outcome) throw new Skipped(outcome.skipped, outcome.failure);
   return outcome.value;
 }
 
@@ -317,7 +377,7 @@ async function innerWork(
   try {
     const value = await runWork({
       scope: ctx.within(document.name),
-      run: (inner) => work.run(scope, inner, needs),
+      run: (inner) => work.run(withContext(scope, inner), inner, needs),
       retry,
       timeoutMs: document.timeoutMs,
       signal: ctx.signal,
@@ -326,17 +386,26 @@ async function innerWork(
   } catch (error) {
     if (error instanceof Skipped) return { skipped: error.message };
     if (recover === undefined || ctx.signal.aborted) throw error;
-    if (recover === "skip") return { skipped: `it failed: ${error instanceof Error ? error.message : String(error)}` };
-    const known = fromErrorRecord(recordOf(error, `node ${document.name}`));
+    const record = recordOf(error, `node ${document.name}`);
+    if (recover === "skip") return { skipped: failedText(record), failure: record };
     const inner = new RunContext<never>(ctx.within(`${document.name}/on_error`), 1, ctx.signal);
-    return { value: await recover(objectScope({ error: errorFields(known) }, scope), inner) };
+    return { value: await recover(fromErrorRecord(record), scope, inner, needs) };
   }
 }
 
-/** A message without the code that it begins with. */
+/** What expressions see of the attempt that they are in. */
+export const contextFields = (
+  ctx: Pick<Ctx, "runId" | "pid" | "pipelineName" | "nodeName" | "attempt">,
+): Readonly<Record<string, unknown>> => ({
+  run_id: ctx.runId,
+  pid: ctx.pid,
+  pipeline: ctx.pipelineName,
+  node: ctx.nodeName,
+  attempt: ctx.attempt,
+});
 
 /** What expressions see of an error. */
-export const errorFields = (error: KernelError): Readonly<Record<string, unknown>> => ({
+const errorFields = (error: KernelError): Readonly<Record<string, unknown>> => ({
   code: error.code,
   message: plainMessage(error.message),
   causes: error.cause instanceof Error ? [plainMessage(error.cause.message)] : [],

@@ -1,6 +1,6 @@
 // The items of a map: a bounded number at a time, each with a place of its own, and what becomes of the failed.
 
-import { KernelError, LIMITS, describe, isKernelError } from "@ergos/kernel";
+import { KernelError, LIMITS, describe, isKernelError, linkSignal } from "@ergos/kernel";
 import { Skipped } from "../run-context.ts";
 
 /** Items that may be done in one turn of the loop before others get theirs. */
@@ -23,7 +23,7 @@ export interface ItemWork {
   readonly turn: () => Promise<void>;
   readonly key: ((item: unknown, index: number) => string) | undefined;
   /** Does the work of an item; `key` is unique among them. */
-  readonly each: (item: unknown, index: number, key: string) => unknown;
+  readonly each: (item: unknown, index: number, key: string, signal: AbortSignal) => unknown;
   readonly onDone?: (done: number, total: number) => void;
 }
 
@@ -39,15 +39,22 @@ export async function runItems(work: ItemWork): Promise<readonly unknown[]> {
   let next = 0;
   let done = 0;
   let failure: { readonly error: unknown } | undefined;
+  // The first failure that ends the map is told to the items that are under way.
+  const controller = new AbortController();
+  const unlink = linkSignal(signal, controller);
   const lane = async (): Promise<void> => {
     while (next < items.length && failure === undefined && !signal.aborted) {
       const at = next++;
       if (at % TURN_ITEMS === TURN_ITEMS - 1) await work.turn();
       try {
-        results[at] = { value: await work.each(items[at], at, keyOf(work, items[at], at, taken)) };
+        const key = keyOf(work, items[at], at, taken);
+        results[at] = { value: await work.each(items[at], at, key, controller.signal) };
       } catch (error) {
         if (error instanceof Skipped) results[at] = { skipped: error.message };
-        else if (onError === "fail" || signal.aborted) failure ??= { error };
+        else if (onError === "fail" || signal.aborted) {
+          failure ??= { error };
+          controller.abort(new KernelError("ECANCELED", `an item of map ${name} has failed`));
+        }
         // The same words as a resumed run reads from the journal.
         results[at] ??= {
           error: isKernelError(error) ? error.message : `[EFAILED] ${name}[${at}] failed: ${describe(error)}`,
@@ -57,6 +64,7 @@ export async function runItems(work: ItemWork): Promise<readonly unknown[]> {
     }
   };
   await Promise.all(Array.from({ length: Math.min(work.concurrency, items.length) }, lane));
+  unlink();
   signal.throwIfAborted();
   if (failure !== undefined) throw failure.error;
   if (onError === "collect") return results;

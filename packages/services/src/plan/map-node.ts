@@ -1,7 +1,7 @@
 // A map node: the same work for each item of an array, a bounded number at a time, each item a step.
 
-import { type Outcome, type ProcessContext, fromErrorRecord, takeOutcome } from "@ergos/kernel";
-import { type RunContext, Skipped, elapsed, recordOf } from "../run-context.ts";
+import { type ErrorRecord, type Outcome, type ProcessContext, fromErrorRecord, takeOutcome } from "@ergos/kernel";
+import { type RunContext, Skipped, elapsed, failedText, recordOf } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import { runItems } from "./items.ts";
 import type { MapWork, PlanNode } from "./plan.ts";
@@ -29,7 +29,8 @@ export async function runMap(
     signal: process.signal,
     turn: () => new Promise((go) => process.platform.defer(go)),
     key: work.key,
-    each: (item, at, key) => runItem(process, node, `${node.name}[${key}]`, (ctx) => work.run(item, at, ctx)),
+    each: (item, at, key, signal) =>
+      runItem(process, node, `${node.name}[${key}]`, signal, (ctx) => work.run(item, at, ctx)),
     onDone: (done, total) => onProgress({ done, total }),
   });
   return work.finish === undefined ? results : work.finish(results);
@@ -39,9 +40,11 @@ async function runItem(
   process: ProcessContext,
   node: PlanNode,
   place: string,
+  signal: AbortSignal,
   run: (ctx: RunContext<never>) => unknown,
 ): Promise<unknown> {
   const recorded: Outcome | undefined = process.isResumed ? await process.os.call("stepBegin", { place }) : undefined;
+  if (recorded?.error?.syscall === SKIP) throw new Skipped(failedText(recorded.error));
   if (recorded !== undefined) return takeOutcome(recorded);
   const started = process.platform.clock.monotonic();
   try {
@@ -51,14 +54,19 @@ async function runItem(
       run,
       retry: node.retry,
       timeoutMs: node.timeoutMs,
+      signal,
     });
     await process.os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
     return value;
   } catch (error) {
-    if (error instanceof Skipped) throw error;
-    const record = recordOf(error, place);
-    const kept = node.map?.onError !== "fail";
-    if (!process.signal.aborted) await process.os.call("stepEnd", { place, error: record, kept });
-    throw fromErrorRecord(record);
+    if (error instanceof Skipped && error.failure === undefined) throw error;
+    const isSkipped = error instanceof Skipped;
+    const record = isSkipped ? { ...error.failure, syscall: SKIP } : recordOf(error, place);
+    const kept = isSkipped || node.map?.onError !== "fail";
+    if (!signal.aborted) await process.os.call("stepEnd", { place, error: record as ErrorRecord, kept });
+    throw isSkipped ? error : fromErrorRecord(record as ErrorRecord);
   }
 }
+
+/** Marks the record of a failure for which its item was skipped. */
+const SKIP = "skip";

@@ -6,7 +6,7 @@
 //     .node("count", { needs: ["read"] }, ({ read }) => read.length);
 
 import { hash } from "node:crypto";
-import { KernelError, LIMITS } from "@ergos/kernel";
+import { KernelError, LIMITS, type ProcessContext } from "@ergos/kernel";
 import type { RunContext } from "../run-context.ts";
 
 const BRAND = Symbol.for("ergos.plan");
@@ -60,8 +60,10 @@ export interface PlanNode {
   readonly needs: readonly string[];
   readonly after: readonly string[];
   readonly run: AnyFunction;
-  /** Gets what the node reads, and the run's input. */
-  readonly when?: (input: never, runInput: unknown) => boolean;
+  /** Gets what the node reads, the run's input, and the process. */
+  readonly when?: (input: never, runInput: unknown, process: Facts) => boolean;
+  /** It changes nothing of what it reads, so that this need not be copied for it. */
+  readonly isReader?: boolean;
   readonly allowSkipped: boolean;
   readonly retry?: Retry;
   readonly timeoutMs?: number;
@@ -72,11 +74,14 @@ export interface PlanNode {
     readonly concurrency: number;
     readonly onError: "fail" | "collect" | "drop";
     /** The items and what is done with them, from what the node reads. */
-    readonly open: (input: Readonly<Record<string, unknown>>, runInput: unknown) => MapWork;
+    readonly open: (input: Readonly<Record<string, unknown>>, runInput: unknown, process: Facts) => MapWork;
   };
   /** Names what the node does where its functions' texts do not tell. */
   readonly definition?: string;
 }
+
+/** What conditions may know of the run that they are part of. */
+export type Facts = Pick<ProcessContext, "runId" | "pid" | "name">;
 
 export interface MapWork {
   readonly items: unknown;
@@ -95,7 +100,7 @@ export interface Plan {
   readonly output: string | undefined;
   readonly concurrency: number;
   /** Makes the result of the outputs by name, in place of `output`. */
-  readonly result?: (outputs: ReadonlyMap<string, unknown>, runInput: unknown) => unknown;
+  readonly result?: (outputs: ReadonlyMap<string, unknown>, runInput: unknown, process: Facts) => unknown;
   /** Hash of everything that decides what the plan does. */
   readonly revision: string;
   /** Hash of each node's definition. */

@@ -19,6 +19,7 @@ import {
 import { RunContext, Skipped, elapsed, recordOf } from "../run-context.ts";
 import { runWork, tell } from "./attempt.ts";
 import { type Graph, compileGraph } from "./graph.ts";
+import { isolated } from "./isolate.ts";
 import { type MapProgress, runMap } from "./map-node.ts";
 import type { Plan, PlanNode } from "./plan.ts";
 
@@ -231,15 +232,15 @@ class PlanRun {
   #attempt(at: number, node: PlanNode): unknown {
     if (node.map !== undefined) {
       // The output of what a map reads, by name.
-      const input = this.#inputOf(node, at) as Readonly<Record<string, unknown>>;
-      const work = node.map.open(input, this.#process.input ?? {});
+      const input = this.#ownInputOf(node, at) as Readonly<Record<string, unknown>>;
+      const work = node.map.open(input, this.#process.input ?? {}, this.#process);
       return runMap(this.#process, node, work, (progress) => this.#report(node, progress));
     }
     const scope = { process: this.#process, place: node.name, nodeName: node.name };
-    const input = this.#inputOf(node, at);
     return runWork({
       scope,
-      run: (ctx) => node.run(input as never, ctx),
+      // Each attempt has what the node reads as it was.
+      run: (ctx) => node.run(this.#ownInputOf(node, at) as never, ctx),
       retry: node.retry,
       timeoutMs: node.timeoutMs,
     });
@@ -252,7 +253,7 @@ class PlanRun {
     const known = fromErrorRecord(recordOf(error, `node ${node.name}`));
     const { recover } = node;
     const ctx = new RunContext<never>(scope, 1);
-    const take = (): unknown => recover(known, this.#inputOf(node, at) as never, ctx);
+    const take = (): unknown => recover(known, this.#ownInputOf(node, at) as never, ctx);
     // The outcome of a map is not recorded, those of its items are: so what takes its place is.
     return node.kind === "map" ? ctx.step("result", take) : take();
   }
@@ -367,12 +368,18 @@ class PlanRun {
     }
     if (node.when === undefined) return undefined;
     try {
-      return node.when(this.#inputOf(node, at) as never, this.#process.input ?? {})
+      return node.when(this.#inputOf(node, at) as never, this.#process.input ?? {}, this.#process)
         ? undefined
         : "its condition is false";
     } catch (error) {
       throw new KernelError("EFAILED", `its condition failed: ${describe(error)}`, { cause: error });
     }
+  }
+
+  /** What a node reads, and may change: nobody else has it. */
+  #ownInputOf(node: PlanNode, at: number): unknown {
+    const input = this.#inputOf(node, at);
+    return node.isReader === true ? input : isolated(input);
   }
 
   #inputOf(node: PlanNode, at: number): unknown {
@@ -412,7 +419,7 @@ class PlanRun {
       const outputs = nodes.flatMap(({ name }, at): [string, unknown][] =>
         this.#states[at] === DONE ? [[name, this.#values[at]]] : [],
       );
-      return this.#plan.result(new Map(outputs), this.#process.input ?? {});
+      return this.#plan.result(new Map(outputs), this.#process.input ?? {}, this.#process);
     }
     if (output !== undefined) return this.#values[output];
     if (sinks.length === 1) return this.#values[sinks[0] ?? 0];

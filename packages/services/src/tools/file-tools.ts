@@ -1,6 +1,6 @@
 // Tools over files: what a process may do with them is decided by its rights, as in any call.
 
-import type { Os, Tool } from "@ergos/kernel";
+import { KernelError, type Os, type Tool } from "@ergos/kernel";
 import { type Edit, editFile } from "../files/edit.ts";
 import { globFiles, grepFiles } from "../files/find.ts";
 
@@ -12,7 +12,7 @@ const limit = { type: "integer", minimum: 1, maximum: 10_000 } as const;
 export const FILE_TOOLS: readonly Tool<Os>[] = [
   {
     name: "read_file",
-    description: "reads a text file",
+    description: "reads a text file, or a part of it; one above 1 MiB only by offset and length, in bytes",
     inputSchema: {
       type: "object",
       properties: {
@@ -25,7 +25,14 @@ export const FILE_TOOLS: readonly Tool<Os>[] = [
     },
     effect: "pure",
     call: async ({ path: at, offset, length }, { os }) => {
-      const bytes = await os.fs.read(String(at), { offset: Number(offset ?? 0), length: Number(length ?? READ_MAX) });
+      const wanted = { offset: Number(offset ?? 0), length: Number(length ?? READ_MAX + 1) };
+      const bytes = await os.fs.read(String(at), wanted);
+      if (length === undefined && bytes.length > READ_MAX)
+        throw new KernelError(
+          "E2BIG",
+          `${String(at)} has more than ${READ_MAX} bytes from there on; read a part of it, by offset and length`,
+          { path: String(at) },
+        );
       return new TextDecoder().decode(bytes);
     },
   },
