@@ -64,6 +64,8 @@ export interface MountSpec {
   /** Folder of the machine. */
   readonly path: string;
   readonly writable?: boolean;
+  /** Follow links that stay inside the folder (default: no). Rights are checked on the path with the link in it. */
+  readonly followLinks?: boolean;
   /** How much it may hold, in bytes and entries. */
   readonly quota?: MountLimits["quota"];
 }
@@ -355,7 +357,7 @@ class FolderMounts {
             `${mount.at} is already ${there.source}; wait for the runs that read it, or mount ${path} elsewhere`,
             { path: mount.at },
           );
-        const driver = await openFolder({ path, writable });
+        const driver = await openFolder({ path, writable, followLinks: mount.followLinks === true });
         if (there !== undefined) await this.#kernel.unmount(mount.at);
         await this.#kernel.mount(mount.at, driver, mount.quota === undefined ? {} : { quota: mount.quota });
       }

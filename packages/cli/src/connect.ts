@@ -138,6 +138,7 @@ const OPTIONS: Schema = {
           at: { type: "string", minLength: 1 },
           path: { type: "string", minLength: 1 },
           writable: { type: "boolean" },
+          followLinks: { type: "boolean" },
           quota: {
             type: "object",
             properties: { bytes: { type: "integer", minimum: 0 }, entries: { type: "integer", minimum: 0 } },

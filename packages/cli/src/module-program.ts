@@ -175,9 +175,30 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   };
 }
 
+const isMounts = (value: unknown): value is readonly MountSpec[] =>
+  Array.isArray(value) &&
+  value.every(
+    (one: unknown) =>
+      typeof one === "object" &&
+      one !== null &&
+      "at" in one &&
+      typeof one.at === "string" &&
+      "path" in one &&
+      typeof one.path === "string",
+  );
+
 function mountsOf(module: ProgramModule, input: unknown, file: string, cwd: string): readonly MountSpec[] {
   const { mounts } = module;
   const moduleDir = dirname(file);
-  const list = typeof mounts === "function" ? mounts(input, { cwd, moduleDir }) : (mounts ?? []);
+  let list: unknown;
+  try {
+    list = typeof mounts === "function" ? mounts(input, { cwd, moduleDir }) : (mounts ?? []);
+  } catch (cause) {
+    throw new KernelError("ENOEXEC", `the mounts of ${file} cannot be told: ${describe(cause)}`, { path: file, cause });
+  }
+  if (!isMounts(list))
+    throw new KernelError("ENOEXEC", `the mounts of ${file} must be a list of { at, path }, both texts`, {
+      path: file,
+    });
   return list.map((mount) => ({ ...mount, path: resolve(moduleDir, mount.path) }));
 }

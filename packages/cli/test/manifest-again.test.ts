@@ -1,6 +1,16 @@
 // What a run of a manifest finds when it goes on: everything that was finished, as it was.
 
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "ergos";
@@ -193,4 +203,88 @@ test("a program that ends its host is a failure, whatever status it gives", () =
   const { status, stderr } = runErgos(["run", "exits.ts"], { cwd: dir });
   expect(status).toBe(1);
   expect(stderr).toContain("process.exit(0)");
+});
+
+describe("what cannot be read or written", () => {
+  test("is told with its place: a folder, what is no text, what has no end, a throwing mount", () => {
+    const codeOf = (...args: readonly string[]): unknown => {
+      const { stdout, status } = runErgos(["validate", ...args, "--json"], { cwd: dir });
+      expect(status).toBe(2);
+      return (JSON.parse(stdout) as readonly { readonly error: { readonly code: string } }[])[0]?.error.code;
+    };
+    writeFileSync(join(dir, "latin.yaml"), Buffer.from([0x61, 0xe9, 0x0a]));
+    expect(codeOf(dir)).toBe("EISDIR");
+    expect(codeOf("nothing.yaml")).toBe("ENOENT");
+    expect(codeOf("latin.yaml")).toBe("EINVAL");
+    expect(codeOf("/dev/zero")).toBe("E2BIG");
+    writeFileSync(join(dir, "mounts.ts"), "export const mounts = 5;\nexport default () => 1;\n");
+    expect(runErgos(["run", "mounts.ts"], { cwd: dir }).stderr).toContain("must be a list of { at, path }");
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("(needs root to mount a small disk) a full disk is ENOSPC", () => {
+    const disk = join(dir, "disk");
+    mkdirSync(disk);
+    expect(spawnSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).status).toBe(0);
+    try {
+      const big = `export default async (_input, ctx) => {
+  for (let at = 0; at < 100; at++) await ctx.step("s" + at, () => "x".repeat(60000) + at);
+};
+`;
+      writeFileSync(join(dir, "big.mjs"), big);
+      const { stderr, status } = runErgos(["run", "big.mjs", "--dir", join(disk, "data")], { cwd: dir });
+      expect(status).toBe(1);
+      expect(stderr).toContain("ENOSPC");
+      expect(stderr).not.toContain("suppressed");
+    } finally {
+      spawnSync("umount", ["-l", disk]);
+    }
+  });
+
+  test("a file of a mounted folder is named as in the namespace, and its links are followed where that was asked for", async () => {
+    const folder = join(dir, "folder");
+    mkdirSync(folder);
+    writeFileSync(join(folder, "file"), "here");
+    symlinkSync("file", join(folder, "link"));
+    await using os = await connect({
+      mounts: [
+        { at: "/d", path: folder },
+        { at: "/f", path: folder, followLinks: true },
+      ],
+    });
+    await expect(os.fs.read("/d/link")).rejects.toMatchObject({
+      path: "/d/link",
+      message: expect.stringContaining("/d/link is or passes a link") as unknown,
+    });
+    await expect(os.fs.read("/d/none")).rejects.toMatchObject({ code: "ENOENT", path: "/d/none" });
+    expect(await os.fs.readText("/f/link")).toBe("here");
+  });
+});
+
+test("whoever waits for a run when the connection is closed is told", async () => {
+  const os = await connect();
+  const running = os.run(async (_input: unknown, ctx: { signal: AbortSignal }) => {
+    await new Promise((_resolve, reject) => ctx.signal.addEventListener("abort", () => reject(ctx.signal.reason)));
+  });
+  const told = expect(running).rejects.toMatchObject({ code: "ECANCELED" });
+  await new Promise((go) => setTimeout(go, 20));
+  await os.close();
+  await told;
+});
+
+test("a plan in code with a map is the same as the manifest that is printed of it", () => {
+  writeFileSync(
+    join(dir, "code.ts"),
+    `import { pipeline } from ${JSON.stringify(join(import.meta.dirname, "../src/index.ts"))};
+export const list = () => [1, 2, 3];
+export const twice = (n: number) => n * 2;
+export const sum = ({ double }: { double: readonly number[] }) => double.reduce((a, b) => a + b, 0);
+export default pipeline("code").node("numbers", list).map("double", { over: "numbers" }, twice).node("sum", { needs: ["double"] }, sum).output("sum").build();
+`,
+  );
+  const printed = runErgos(["plan", "code.ts", "--yaml"], { cwd: dir }).stdout;
+  writeFileSync(join(dir, "printed.yaml"), printed);
+  const resultOf = (file: string): unknown =>
+    (JSON.parse(runErgos(["run", file, "--json"], { cwd: dir }).stdout) as { readonly result: unknown }).result;
+  expect(resultOf("code.ts")).toBe(12);
+  expect(resultOf("printed.yaml")).toBe(12);
 });

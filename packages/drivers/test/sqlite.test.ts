@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -201,6 +201,21 @@ describe("bad surroundings", () => {
       if (isRoot) spawnSync("umount", ["-l", dir]);
       else chmodSync(dir, 0o700);
     }
+  });
+
+  test("a database that has lost its content is not taken for a new one", async () => {
+    const store = await SqliteMetastore.open({ dir });
+    await store.close();
+    writeFileSync(join(dir, "store.db"), "");
+    rmSync(join(dir, "store.db-wal"), { force: true });
+    // One that was never finished is begun again.
+    await (await SqliteMetastore.open({ dir })).close();
+    mkdirSync(join(dir, "blobs"));
+    writeFileSync(join(dir, "store.db"), "");
+    rmSync(join(dir, "store.db-wal"), { force: true });
+    await expect(SqliteMetastore.open({ dir })).rejects.toMatchObject({ code: "ECORRUPT" });
+    rmSync(join(dir, "store.db"));
+    await (await SqliteMetastore.open({ dir })).close();
   });
 
   test("a network filesystem is known by its number", () => {

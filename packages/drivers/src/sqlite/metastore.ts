@@ -10,7 +10,7 @@
 //     twice changes nothing. Reads take the overlay first and ignore half-folded segments.
 // S6  Checkpoints run in the thread. Commits are held only while its second pass catches up (about 10 ms).
 
-import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Batch,
@@ -178,6 +178,12 @@ export class SqliteMetastore implements Metastore {
     return Promise.resolve().then(() => {
       const ownership = takeDirectory(options.dir);
       const file = join(options.dir, "store.db");
+      try {
+        refuseEmptied(options.dir, file);
+      } catch (error) {
+        ownership.release();
+        throw error;
+      }
       let tables: Tables | undefined;
       try {
         tables = new Tables(file);
@@ -583,6 +589,17 @@ export class SqliteMetastore implements Metastore {
     for (const waiter of [...this.#waitingForWrite, ...this.#waitingForFlush]) waiter.reject(error);
     for (const open of this.#gates.splice(0)) open();
   }
+}
+
+/** SQLite takes a file without content for a new database; beside content that was stored it has lost its own. */
+function refuseEmptied(dir: string, file: string): void {
+  const sizeOf = (path: string): number | undefined => statSync(path, { throwIfNoEntry: false })?.size;
+  if (sizeOf(file) !== 0 || (sizeOf(`${file}-wal`) ?? 0) > 0 || !existsSync(join(dir, "blobs"))) return;
+  throw new KernelError(
+    "ECORRUPT",
+    "the database file is empty, and it was not; restore a copy, or move it away to begin anew",
+    { path: file },
+  );
 }
 
 function makeWaiter(seq: Seq): Waiter {

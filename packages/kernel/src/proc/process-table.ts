@@ -113,6 +113,7 @@ export class ProcessTable {
   #orphans = 0;
   /** The host is ending: nothing new starts. */
   #isClosing = false;
+  readonly #closing = new Set<() => void>();
 
   constructor(parts: ProcessTableParts) {
     this.#store = parts.store;
@@ -194,6 +195,12 @@ export class ProcessTable {
       trapInGroup: (group, trap) => this.groups.trap(group, trap),
       kill: (process) => this.kill(process, "TERM"),
     });
+  }
+
+  /** Tells when the host closes; returns what ends that. */
+  onClosing(tell: () => void): () => void {
+    this.#closing.add(tell);
+    return () => void this.#closing.delete(tell);
   }
 
   /** Kinds of failures that programs have ended with, since the start of the host. */
@@ -620,6 +627,7 @@ export class ProcessTable {
    */
   async suspendAll(): Promise<void> {
     this.#isClosing = true;
+    for (const tell of this.#closing) tell();
     this.#supervisor.close();
     this.sleeper.close();
     const at = this.#committer.now();

@@ -2,7 +2,7 @@
 
 import type { AuditDraft } from "../audit/trail.ts";
 import { EVENTS, EVENT_CLASSES, type KernelEvent } from "../abi/event.ts";
-import { orAborted } from "../base/abort.ts";
+import { cancelled, orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -356,11 +356,16 @@ export const PROCESS_ROWS = {
       if (caller.pid !== PID_OWNER) caller.become({ name: "waiting", channel: `exit of ${a.pid}` });
       const kept = Promise.withResolvers<Exit>();
       const stop = host.processes.resumption.onQuarantine(a.pid, (error) => kept.resolve({ code: 1, error }));
+      // The process lives on; whoever waits for it here would wait for ever.
+      const goOn = host.processes.onClosing(() =>
+        kept.reject(cancelled(`the host closes before process ${a.pid} ends`)),
+      );
       const end = Promise.race([process.done, kept.promise]);
       try {
         return await (a.signal === undefined ? end : orAborted(end, a.signal));
       } finally {
         stop();
+        goOn();
         if (caller.state.name === "waiting") caller.become(state);
       }
     },

@@ -10,7 +10,7 @@ import type { DirEntry, FileStat, MountDriver, WriteOptions, WriteResult } from 
 import type { Hook } from "../abi/hook.ts";
 import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
-import { KernelError, describe, isKernelError } from "../base/errno.ts";
+import { KernelError, describe, isKernelError, plainMessage } from "../base/errno.ts";
 import { ROOT, type VfsPath, childOf } from "../base/path.ts";
 
 /** What bounds a mount. */
@@ -209,7 +209,7 @@ export class GuardedMount implements MountDriver {
     try {
       return await within(this.#platform, ms, late, act());
     } catch (error) {
-      if (isKernelError(error)) throw error;
+      if (isKernelError(error)) throw this.#outwards(error, path);
       throw new KernelError("EIO", `${this.name} has failed at ${what}: ${describe(error)}`, {
         path: outer,
         mayHaveActed,
@@ -222,6 +222,23 @@ export class GuardedMount implements MountDriver {
 
   #outer(path: VfsPath): VfsPath {
     return this.#at === ROOT ? path : path === ROOT ? this.#at : (`${this.#at}${path}` as VfsPath);
+  }
+
+  /** A driver knows its own paths only; who asks knows those of the namespace. */
+  #outwards(error: KernelError, path: VfsPath): KernelError {
+    const outer = this.#outer(path);
+    if (error.path !== path || outer === path) return error;
+    const { code, syscall, pid, retryAfterMs, mayHaveActed, cause } = error;
+    const said = plainMessage(error.message);
+    const message = said.startsWith(`${path} `) ? `${outer}${said.slice(path.length)}` : said;
+    return new KernelError(code, message, {
+      path: outer,
+      mayHaveActed,
+      ...(syscall === undefined ? {} : { syscall }),
+      ...(pid === undefined ? {} : { pid }),
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+      ...(cause === undefined ? {} : { cause }),
+    });
   }
 
   #lie(path: VfsPath, what: string): KernelError {
