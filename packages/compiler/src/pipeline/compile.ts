@@ -36,7 +36,9 @@ export interface CompileOptions {
 export function compileManifest(text: string, options: CompileOptions): Compilation {
   const diagnostics = new Diagnostics();
   const file = new SourceFile(options.file, text);
-  const documents = readSource(file, options.host, diagnostics);
+  const read = readSource(file, options.host, diagnostics);
+  // Behind a last `---` there is nothing.
+  const documents = read.length > 1 ? read.filter((one) => !isNothing(one)) : read;
   if (documents.length === 0 && !diagnostics.hasErrors)
     diagnostics.report(
       "E201",
@@ -52,6 +54,9 @@ export function compileManifest(text: string, options: CompileOptions): Compilat
     hasErrors: diagnostics.hasErrors,
   };
 }
+
+const isNothing = (source: SourceValue): boolean =>
+  source.kind === "scalar" && source.value === null && source.isBroken !== true;
 
 /** Of two pipelines of one name nobody could say which is meant. */
 function refuseDoubles(documents: readonly SourceValue[], diagnostics: Diagnostics): void {

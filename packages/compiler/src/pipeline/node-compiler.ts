@@ -284,7 +284,7 @@ export class NodeCompiler {
         "E501",
         placeOf(at, `${path}.module`),
         found.missing,
-        "paths are relative to the manifest",
+        "paths are relative to the file that names them",
       );
       return { module, export: name };
     }

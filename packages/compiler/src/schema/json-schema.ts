@@ -74,6 +74,9 @@ function fieldSchema(field: Field): Json {
   return isReference ? { ...described, allOf: [schema] } : { ...schema, ...described };
 }
 
+/** What is no text may come from the environment: `concurrency: ${CONCURRENCY:3}`. */
+const orVariable = (schema: Json): Json => ({ anyOf: [schema, { type: "string", pattern: "^\\$\\{[^}]+\\}$" }] });
+
 const reference = (name: string): Json => ({ $ref: `#/definitions/${name}` });
 
 function typeSchema(type: FieldType): Json {
@@ -87,15 +90,19 @@ function typeSchema(type: FieldType): Json {
       return { type: ["string", "number", "boolean"] };
     case "integer":
     case "number":
-      return {
+      return orVariable({
         type: type.type,
         ...(type.minimum === undefined ? {} : { minimum: type.minimum }),
         ...(type.maximum === undefined ? {} : { maximum: type.maximum }),
-      };
+      });
     case "boolean":
-      return { type: "boolean" };
+      return orVariable({ type: "boolean" });
     case "duration":
-      return { type: ["string", "number"], pattern: "^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?$" };
+      return orVariable({
+        type: ["string", "number"],
+        pattern: "^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?$",
+        exclusiveMinimum: 0,
+      });
     case "enum":
       return { enum: type.values };
     case "expression":

@@ -81,9 +81,9 @@ export const COMMON_NODE_FIELDS: Fields = {
   retry: {
     type: { type: "either", options: [count, { type: "object", name: "retry" }] },
     doc: "How often it is tried, or a policy.",
-    otherwise: "one attempt; three for a model call that fails for reasons that may pass",
+    otherwise: "one attempt; three for a model call that fails for reasons that may pass; of a map, of each item",
   },
-  timeout: { type: duration, doc: "Time of one attempt.", example: "30s" },
+  timeout: { type: duration, doc: "Time of one attempt; of a map, of one attempt of an item.", example: "30s" },
   on_error: {
     type: {
       type: "either",
@@ -129,7 +129,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
       module: {
         type: { type: "text", what: "path of a module (.ts, .js)" },
         required: true,
-        doc: "Module, relative to the manifest.",
+        doc: "Module, relative to the file that names it.",
         example: "./steps.ts",
       },
       export: { type: text, doc: "Which export of the module.", otherwise: "default" },
@@ -207,7 +207,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
       concurrency: { type: count, doc: "Items under way at the same time.", otherwise: "16" },
       on_item_error: {
         type: { type: "enum", values: ["fail", "collect", "continue"] },
-        doc: "The first failed item ends the node (`fail`), each result is `{ value }` or `{ error }` (`collect`), or failed items are left out (`continue`).",
+        doc: "The first failed item ends the node (`fail`), each result is `{ value }`, `{ error }` or, of an item that was skipped, `{ skipped }` (`collect`), or failed items are left out (`continue`).",
         otherwise: "fail",
       },
       body: {
@@ -313,7 +313,7 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       module: {
         type: { type: "text", what: "path of a module (.ts, .js)" },
         required: true,
-        doc: "Module, relative to the manifest.",
+        doc: "Module, relative to the file that names it.",
       },
       export: {
         type: text,
