@@ -3,7 +3,6 @@
 import { hash } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import type { PlanDocument } from "@ergos/compiler";
 import {
   KernelError,
@@ -15,6 +14,7 @@ import {
 } from "@ergos/kernel";
 import { toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
+import { importFresh } from "./import-fresh.ts";
 
 /** What a program module may export beside its program (the default export). */
 interface ProgramModule {
@@ -57,12 +57,18 @@ function mainOf(manifest: string): string | undefined {
   return typeof main === "string" ? main : undefined;
 }
 
-/** Imports a module as it is now: a host lives longer than what its user edits. */
 async function importModule(file: string): Promise<ProgramModule> {
   try {
-    return (await import(`${pathToFileURL(file).href}?v=${contentOf(file).slice(0, 12)}`)) as ProgramModule;
+    return (await importFresh(file)) as ProgramModule;
   } catch (error) {
-    throw new KernelError("ENOEXEC", `${file} cannot be loaded: ${describe(error)}`, { path: file, cause: error });
+    // Node says before the stack where it could not read a module.
+    const stack = error instanceof SyntaxError ? (error.stack ?? "") : "";
+    const [, at] = /^(?:file:\/\/)?(\/[^\n?]+(?:\?[^\n:]*)?:\d+)\n/.exec(stack) ?? [];
+    const where = at === undefined ? "" : ` (${at.replace(/\?v=\w+/, "")})`;
+    throw new KernelError("ENOEXEC", `${file} cannot be loaded: ${describe(error)}${where}`, {
+      path: file,
+      cause: error,
+    });
   }
 }
 
