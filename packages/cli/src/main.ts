@@ -55,6 +55,8 @@ async function main(argv: readonly string[]): Promise<number> {
     return await command.run({ positionals, values, dir, out });
   } catch (error) {
     return explain(error, command, out, rest);
+  } finally {
+    out.end();
   }
 }
 

@@ -11,6 +11,9 @@ export interface Output {
   line(text?: string): void;
   /** The command's answer: JSON with `--json`, else what `text` makes of it. */
   answer<T>(value: T, text: (value: T) => string): void;
+  /** With `--json`: the answers from now on are one list, which `end` writes. For commands that answer for each of several. */
+  gather(): void;
+  end(): void;
   /** Replaces the progress line; on a terminal only. */
   progress(text: string): void;
   clearProgress(): void;
@@ -26,6 +29,7 @@ export function createOutput(
 ): Output {
   const isTerminal = stdout.isTTY && stderr.isTTY && !isJson;
   let hasProgress = false;
+  let gathered: unknown[] | undefined;
   const clearProgress = (): void => {
     if (!hasProgress) return;
     stderr.write("\r\u001B[2K");
@@ -41,7 +45,18 @@ export function createOutput(
     line: (text = "") => {
       if (!isJson) print(`${text}\n`);
     },
-    answer: (value, text) => print(isJson ? JSON.stringify(value) : text(value)),
+    answer: (value, text) => {
+      if (isJson && gathered !== undefined) gathered.push(value);
+      else print(isJson ? JSON.stringify(value) : text(value));
+    },
+    gather: () => {
+      if (isJson) gathered ??= [];
+    },
+    end: () => {
+      const all = gathered;
+      gathered = undefined;
+      if (all !== undefined) print(JSON.stringify(all));
+    },
     progress: (text) => {
       if (!isTerminal) return;
       const width = stderr.columns > 20 ? stderr.columns - 1 : 79;

@@ -51,6 +51,11 @@ describe("running programs", () => {
     expect(json(["ls", "/proc/2"])).toEqual(expect.arrayContaining([{ name: "status", type: "file" }]));
     expect(json(["cat", "/sys/version"])).toMatchObject({ path: "/sys/version", text: "0.1.0\n" });
     expect(json(["nonsense-pid", "x"])).toBeDefined();
+    expect(json(["cat", "/sys/version", "/proc/2/result"])).toMatchObject([{ path: "/sys/version" }, {}]);
+    expect(json(["cat", "/sys/version", "/nowhere"])).toMatchObject([{}, { error: { code: "ENOENT" } }]);
+    expect(json(["stat", "/sys", "/proc"])).toMatchObject([{ type: "directory" }, { type: "directory" }]);
+    expect(json(["wait", "2", "2"])).toMatchObject([{ code: 0 }, { code: 0 }]);
+    expect(json(["run", "--help"])).toMatchObject({ command: "run" });
   }, 60_000);
 
   test("a program that fails prints its cause without a stack, and the status is 1", () => {

@@ -59,6 +59,7 @@ export const catCommand: Command = {
   run: async (invocation) => {
     required(invocation, 0, "the path");
     await using os = await openDirectory(invocation);
+    if (invocation.positionals.length > 1) invocation.out.gather();
     for (const path of invocation.positionals) {
       if (invocation.out.isJson) invocation.out.answer({ path, text: await os.fs.readText(path) }, String);
       else for await (const piece of piecesOf(os, path)) await writeOut(piece);
@@ -227,6 +228,7 @@ export const statCommand: Command = {
   run: async (invocation) => {
     required(invocation, 0, "the path");
     await using os = await openDirectory(invocation);
+    if (invocation.positionals.length > 1) invocation.out.gather();
     for (const path of invocation.positionals) {
       const stat = await os.fs.stat(path);
       invocation.out.answer(stat, (found) =>

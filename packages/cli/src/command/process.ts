@@ -215,6 +215,7 @@ export const waitCommand: Command = {
     required(invocation, 0, "the process");
     await using os = await openDirectory(invocation);
     let status = EXIT_OK;
+    if (invocation.positionals.length > 1) invocation.out.gather();
     for (const name of invocation.positionals) {
       const { pid, runId, state } = await findProcess(os, name);
       if (state === "sleeping" && !os.isRemote)

@@ -137,6 +137,7 @@ export const resumeCommand: Command = {
     // Of a branch the topmost tells how it went.
     const pids = new Set(chosen.map(({ pid }) => pid));
     const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
+    if (tops.length > 1) invocation.out.gather();
     for (const process of tops) status = Math.max(status, await follow(os, process.pid, invocation.out));
     return status;
   },
