@@ -2,7 +2,8 @@
 
 import { defineConfig } from "vitest/config";
 
-const conditions = ["@ergos/source", "node", "import", "module", "default"];
+// Nothing of how a module is loaded: forks take these for `require` too.
+const conditions = ["@ergos/source", "node", "default"];
 
 export default defineConfig({
   resolve: { conditions },

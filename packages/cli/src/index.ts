@@ -37,6 +37,7 @@ export {
   planProgram,
   type Plan,
   program,
+  recordService,
   type RunContext,
 } from "@ergos/services";
 export { openShell, toBashFs, toNodeFs, type NodeFs, type Shell } from "@ergos/services/faces";

@@ -2,6 +2,7 @@
 
 export type { Calendar } from "./abi/calendar.ts";
 export { type Effects, decide, measure } from "./abi/decide.ts";
+export * from "./abi/cache-store.ts";
 export * from "./abi/event.ts";
 export * from "./abi/file.ts";
 export { type MountLimits } from "./vfs/guarded-mount.ts";
@@ -12,6 +13,7 @@ export * from "./abi/lock.ts";
 export * from "./abi/metastore.ts";
 export * from "./abi/model.ts";
 export * from "./abi/net.ts";
+export * from "./abi/record-store.ts";
 export * from "./abi/object-store.ts";
 export * from "./abi/platform.ts";
 export * from "./abi/pass.ts";

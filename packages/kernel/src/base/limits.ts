@@ -37,6 +37,10 @@ export const LIMITS = {
   /** Bytes that wait in a pipe, and of one entry of a stream; entries that a stream keeps, and may be told to. */
   pipeBytes: MIB,
   frameBytesMax: MIB,
+  /** Rows that one query of a record store gives. */
+  recordRowsMax: 10_000,
+  /** Bytes of a cache in memory. */
+  cacheBytes: 64 * MIB,
   streamKeep: 100_000,
   streamKeepMax: 1_000_000,
   /** Nesting of JSON values. */
