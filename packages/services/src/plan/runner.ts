@@ -378,16 +378,15 @@ class PlanRun {
 
   /** What a node reads, and may change: nobody else has it. */
   #ownInputOf(node: PlanNode, at: number): unknown {
-    const input = this.#inputOf(node, at);
-    return node.isReader === true ? input : isolated(input);
+    return this.#inputOf(node, at, node.isReader === true ? asItIs : isolated);
   }
 
-  #inputOf(node: PlanNode, at: number): unknown {
+  #inputOf(node: PlanNode, at: number, take: (value: unknown) => unknown = asItIs): unknown {
     const { needs } = node;
-    if (needs.length === 0) return this.#process.input ?? {};
+    if (needs.length === 0) return take(this.#process.input) ?? {};
     const up = this.#graph.upstream[at];
     const input: Record<string, unknown> = {};
-    for (let index = 0; index < needs.length; index++) input[needs[index] ?? ""] = this.#values[up?.[index] ?? 0];
+    for (let index = 0; index < needs.length; index++) input[needs[index] ?? ""] = take(this.#values[up?.[index] ?? 0]);
     return input;
   }
 
@@ -444,6 +443,8 @@ class PlanRun {
     );
   }
 }
+
+const asItIs = (value: unknown): unknown => value;
 
 /** A promise, of whatever make: user code may return that of a library. */
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
