@@ -1,6 +1,15 @@
 // The client side of the wire: calls by name, answers by number, streams with credit.
 
-import { KernelError, type Os, type SyscallName, SYSCALLS, fromErrorRecord, makeOs, toPid } from "@ergos/kernel";
+import {
+  KernelError,
+  type Os,
+  encodeJson,
+  type SyscallName,
+  SYSCALLS,
+  fromErrorRecord,
+  makeOs,
+  toPid,
+} from "@ergos/kernel";
 import { FrameReader, encodeFrame, protocolError } from "./frame.ts";
 import {
   type ClientMessage,
@@ -90,6 +99,8 @@ export class WireClient {
       ...(entries === undefined || list !== undefined ? {} : { entries }),
     };
     if (signal !== undefined) delete plain["signal"];
+    const refusal = refusalOf(name, plain);
+    if (refusal !== undefined) return Promise.reject(refusal);
     const id = this.#nextId++;
     const { kind, isStream } = SYSCALLS[name] as { readonly kind: string; readonly isStream?: true };
     if (signal?.aborted === true && isStream !== true) return Promise.reject(signal.reason);
@@ -261,5 +272,22 @@ async function* follow(
     // What was on its way when the caller gave up is not for it any more.
     if (signal?.aborted === true) return;
     yield item;
+  }
+}
+
+/** Arguments in which programs hand on values of their own. */
+const VALUES = ["value", "result", "body", "input", "data"] as const;
+
+/** What JSON would change on its way is refused here, as it is in the host. */
+function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
+  try {
+    for (const key of VALUES) {
+      const value = args[key];
+      if (value === undefined || value === null || typeof value === "string" || typeof value === "boolean") continue;
+      encodeJson(value, typeof args["place"] === "string" ? `the ${key} of ${args["place"]}` : `the ${key} of ${name}`);
+    }
+    return undefined;
+  } catch (error) {
+    return error;
   }
 }

@@ -13,6 +13,7 @@ import {
   type FetchCall,
   KernelError,
   assertValid,
+  encodeJson,
   describe,
   fromErrorRecord,
   LIMITS,
@@ -391,7 +392,10 @@ export class RunContext<Input = unknown> {
       const inner = new RunContext<Input>({ ...this.within(name), task: message }, 1, this.#signal);
       const answer = await this.step(`${name}/done`, async () => {
         try {
-          return { value: await handler(message.body, inner) };
+          const value = await handler(message.body, inner);
+          // What cannot be recorded is a failure of the task, not of who does it.
+          encodeJson(value, `the result of ${name}`);
+          return { value };
         } catch (error) {
           // Who is told to end has not failed at the task.
           this.signal.throwIfAborted();
@@ -525,7 +529,9 @@ export class RunContext<Input = unknown> {
   ): Promise<{ readonly result: unknown } | { readonly error?: ErrorRecord }> {
     try {
       await this.os.call("renew", { id });
-      return { result: (await work()) ?? null };
+      const result = (await work()) ?? null;
+      encodeJson(result, "the result of the task");
+      return { result };
     } catch (error) {
       // Who is told to end keeps it: its next life goes on.
       this.signal.throwIfAborted();

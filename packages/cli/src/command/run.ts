@@ -120,7 +120,11 @@ export const resumeCommand: Command = {
     const owner = chosen.find(({ ppid }) => ppid === undefined);
     if (owner !== undefined) throw new UsageError(`process ${owner.pid} is this host itself; nothing of it sleeps`);
     let status = EXIT_OK;
-    for (const process of chosen) {
+    // Of a branch the topmost is first, and takes what is below it along.
+    const pids = new Set(chosen.map(({ pid }) => pid));
+    const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
+    const isNamed = invocation.positionals.length > 0;
+    for (const process of isNamed ? chosen : tops) {
       if (process.state === "running" || process.state === "waiting")
         invocation.out.line(`${process.runId} is running already`);
       else if (process.state === "zombie" && process.code === 0)
@@ -134,9 +138,7 @@ export const resumeCommand: Command = {
         await resumeBelow(os, process.pid, invocation.out);
       }
     }
-    // Of a branch the topmost tells how it went.
-    const pids = new Set(chosen.map(({ pid }) => pid));
-    const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
+    // The topmost tells how it went.
     if (tops.length > 1) invocation.out.gather();
     for (const process of tops) status = Math.max(status, await follow(os, process.pid, invocation.out));
     return status;
@@ -180,7 +182,9 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
   const configured = Number(process.env["ERGOS_WATCHDOG_MS"] ?? WATCHDOG_MS);
   if (!Number.isFinite(configured) || configured < 0)
     throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${process.env["ERGOS_WATCHDOG_MS"] ?? ""}`);
-  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured }, resume);
+  const { ERGOS_PASS: pass } = process.env;
+  const seat = pass === undefined || pass === "" ? {} : { pass };
+  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured, ...seat }, resume);
   const report = host?.watchdogReport;
   if (report !== undefined) {
     const who =
@@ -250,7 +254,11 @@ async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pi
 }
 
 async function findUnfinished(os: ErgOs, wanted: ProgramSource): Promise<ProcessSummary | undefined> {
-  for (const process of (await os.ps()).toReversed()) {
+  const all = await os.ps();
+  const started = new Set(all.flatMap(({ pid, ppid }) => (ppid === undefined ? [] : [pid])));
+  for (const process of all.toReversed()) {
+    // What a run has started goes on with that.
+    if (process.ppid !== undefined && started.has(process.ppid)) continue;
     if (process.state === "zombie" || process.state === "quarantined" || process.ppid === undefined) continue;
     const cmdline = JSON.parse(await os.fs.readText(`/proc/${process.pid}/cmdline.json`)) as {
       program?: { source?: ProgramSource };

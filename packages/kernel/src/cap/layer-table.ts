@@ -190,16 +190,26 @@ export class LayerTable {
   }
 
   /**
-   * Takes a grant back, from everybody who has it by this layer.
+   * A rule by its id.
    * @throws {ENOENT} there is no such grant
    */
-  async revoke(id: string, rider?: Rider): Promise<void> {
+  async ruleOf(id: string): Promise<{ readonly layer: Layer; readonly rule: Rule }> {
     const layerId = id.slice(0, Math.max(0, id.lastIndexOf(":")));
     const layer =
       this.find(layerId) ??
       ((await this.#store.get(layerKey(layerId))) === undefined ? undefined : await this.#load(layerId));
-    if (layer?.get(id) === undefined)
+    const rule = layer?.get(id);
+    if (layer === undefined || rule === undefined)
       throw new KernelError("ENOENT", `there is no grant ${JSON.stringify(id)}; \`ergos caps <pid>\` lists them`);
+    return { layer, rule };
+  }
+
+  /**
+   * Takes a grant back, from everybody who has it by this layer.
+   * @throws {ENOENT} there is no such grant
+   */
+  async revoke(id: string, rider?: Rider): Promise<void> {
+    const { layer } = await this.ruleOf(id);
     layer.remove(id);
     await this.#inTurn(() =>
       this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: encode(layer) }] }, undefined, rider),

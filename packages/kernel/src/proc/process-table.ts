@@ -671,6 +671,8 @@ export class ProcessTable {
   async #codeOver(process: Process, exit: Exit): Promise<void> {
     process.isCodeOver = true;
     if (process.isAbandoned) this.#orphans--;
+    // Who is stopped, or frozen with its group, does not come to its end either.
+    while (process.isAlive && !process.isEnding && process.isHeld) await process.continued();
     try {
       await this.finished(process, exit);
     } catch {

@@ -258,6 +258,11 @@ export class ScheduleTable {
     }
     const running = last?.pid === undefined ? undefined : family.get(last.pid);
     const isRunning = running !== undefined && !running.hasEnded;
+    // What was missed is all done, one after the other.
+    if (isRunning && overlap === "skip" && isLate && missed === "all")
+      return void running.done.then(
+        () => this.#isActive && this.#table.get(id) === schedule && this.#keep(id, schedule),
+      );
     if (isRunning && overlap === "skip")
       return this.#move({ ...schedule, skippedRuns: schedule.skippedRuns + 1 }, due, now, "schedule.skipped");
     if (isRunning && overlap === "cancel") await this.#parts.kill(running).catch(() => undefined);

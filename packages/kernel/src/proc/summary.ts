@@ -43,14 +43,15 @@ export interface ProcessSummary {
   readonly progress?: Progress;
 }
 
-export function summarise(process: Process): ProcessSummary {
+/** @param ppid the process that it belongs to now, where that is not the one that has started it */
+export function summarise(process: Process, ppid: Pid | undefined = process.identity.ppid): ProcessSummary {
   const { identity, state } = process;
   const { source } = identity.program;
   const exit = state.name === "zombie" ? state.exit : undefined;
   const error = state.name === "quarantined" ? state.error : exit?.error;
   return {
     pid: identity.pid,
-    ppid: identity.ppid,
+    ppid,
     runId: identity.runId,
     name: identity.name,
     user: identity.user,

@@ -161,10 +161,21 @@ async function askFor(
 
 /** Names a call with all its arguments: contents too. */
 function digestOf(host: Host, call: readonly unknown[]): string {
-  const json = JSON.stringify(call, (_key, value: unknown) =>
-    value instanceof Uint8Array ? { bytes: host.platform.hash(value) } : value,
-  );
+  const json = stringify(call, (bytes) => ({ bytes: host.platform.hash(bytes) }));
   return host.platform.hash(json).slice(0, 16);
+}
+
+/** JSON with bytes as something else. They are taken from what holds them: some know a JSON of their own. */
+function stringify(
+  value: unknown,
+  ofBytes: (bytes: Uint8Array) => unknown,
+  ofText: (text: string) => string = (text) => text,
+): string {
+  return JSON.stringify(value, function (this: Readonly<Record<string, unknown>>, key, given: unknown) {
+    const held = this[key];
+    if (held instanceof Uint8Array) return ofBytes(held);
+    return typeof given === "string" ? ofText(given) : given;
+  });
 }
 
 const COPIED_DEPTH_MAX = 100;
@@ -190,10 +201,8 @@ const PREVIEW_MAX = 4096;
 
 /** Arguments as a person can judge them: JSON, bytes as text, cut where they are long. */
 function previewOf(args: object): unknown {
-  const json = JSON.stringify(args, (_key, value: unknown) => {
-    if (value instanceof Uint8Array) return cut(new TextDecoder().decode(value.subarray(0, PREVIEW_MAX + 1)));
-    return typeof value === "string" ? cut(value) : value;
-  });
+  const textOf = (bytes: Uint8Array): string => cut(new TextDecoder().decode(bytes.subarray(0, PREVIEW_MAX + 1)));
+  const json = stringify(args, textOf, cut);
   return json.length <= 4 * PREVIEW_MAX ? (JSON.parse(json) as unknown) : { shown: cut(json) };
 }
 

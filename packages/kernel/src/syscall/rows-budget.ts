@@ -1,6 +1,6 @@
 // Rows about what processes may spend and have spent.
 
-import type { Pid } from "../base/id.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
 import { KernelError } from "../base/errno.ts";
 import { USAGE_KEYS, type UsageKey, type UsageRow, usageReport } from "../budget/ledger.ts";
 import { type Amounts, RESOURCES, assertAmounts, resourcesOf } from "../budget/resource.ts";
@@ -71,11 +71,13 @@ export const BUDGET_ROWS = {
 } as const;
 
 /**
- * A process moves budget to what is below it; what it spends from itself is added to by others.
+ * A process moves budget to what is below it; what it spends from itself, whatever its rights, is added to by others.
  * @throws {EPERM}
  */
 export function assertMayAllocate(host: Host, caller: Process, to: Pid, syscall: string): void {
-  if (caller.capability.isAll || (to !== caller.pid && host.processes.family.isWithin(to, caller.pid))) return;
+  const { family } = host.processes;
+  const isOwn = caller.pid !== PID_OWNER && family.isWithin(caller.pid, to);
+  if (!isOwn && (caller.capability.isAll || family.isWithin(to, caller.pid))) return;
   throw new KernelError(
     "EPERM",
     `process ${caller.pid} adds only to the budgets of processes that it has started; for its own it asks with requestBudget`,

@@ -1,5 +1,7 @@
 // Rows about groups of processes.
 
+import { KernelError } from "../base/errno.ts";
+import { PID_OWNER } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
 import { FAULTS_SCHEMA } from "../proc/fault.ts";
@@ -42,7 +44,16 @@ export const GROUP_ROWS = {
       ["group"],
     ),
     target: onGroup,
-    handle: (host, _caller, { group: path, ...settings }, _target, draft) => host.groups.set(path, settings, draft),
+    handle: (host, caller, { group: path, ...settings }, _target, draft) => {
+      const { pid, identity } = caller;
+      // What bounds a process is set by others, whatever its rights.
+      if (pid !== PID_OWNER && identity.group !== undefined && `${identity.group}/`.startsWith(`${path}/`))
+        throw new KernelError("EPERM", `process ${pid} is in group ${path}; others set what bounds it`, {
+          syscall: "setGroup",
+          pid,
+        });
+      return host.groups.set(path, settings, draft);
+    },
   }),
   removeGroup: row<At, Promise<void>>({
     right: "group.manage",

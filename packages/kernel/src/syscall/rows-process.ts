@@ -397,7 +397,7 @@ export const PROCESS_ROWS = {
         // It may have been resumed meanwhile, and counts by itself.
         if (process.state.name === "sleeping") Object.assign(process.usage, tally);
       }
-      return host.vault.maskData(found.map(summarise).sort(SORTS[a.sort ?? "pid"]));
+      return host.vault.maskData(found.map((process) => summariseIn(host, process)).sort(SORTS[a.sort ?? "pid"]));
     },
   }),
   subscribe: row<EventFilter, AsyncGenerator<KernelEvent, void, undefined>>({
@@ -452,6 +452,16 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
     if (isWanted && out.push(process) >= limit) break;
   }
   return out;
+}
+
+/** A process with the parent that it has now: its own may have ended. */
+export function summariseIn({ processes: { family } }: Host, process: Process): ProcessSummary {
+  let { ppid } = process.identity;
+  if (process.hasEnded) return summarise(process);
+  // One that sleeps, or is being restarted, has not ended.
+  while (ppid !== undefined && ppid !== PID_OWNER && family.get(ppid)?.hasEnded !== false)
+    ppid = family.get(ppid)?.identity.ppid ?? PID_OWNER;
+  return summarise(process, ppid);
 }
 
 /** Those of this host, with `all` also those of the past, which only the store has. */

@@ -1,8 +1,9 @@
 // Rows about rights: what a process may do and why, grants at run time, and questions to people.
 
 import { KernelError, fromErrorRecord } from "../base/errno.ts";
-import { PID_OWNER, type Pid } from "../base/id.ts";
+import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import { toPath } from "../base/path.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { type Effect, formatGrant } from "../cap/grant.ts";
 import { RIGHTS, parseGrants } from "../cap/rights.ts";
@@ -49,7 +50,9 @@ export const RIGHT_ROWS = {
     schema: args({ pid, right: text, resource: text, arguments: { type: "object" } }, ["pid", "right", "resource"]),
     target: onProcess,
     handle: async (host, _caller, a) => {
-      const { right, resource, arguments: given = {} } = a;
+      const { right, arguments: given = {} } = a;
+      // As a call would judge it: by the canonical path.
+      const resource = right.startsWith("fs.") && !a.resource.includes("*") ? toPath(a.resource) : a.resource;
       if (!Object.hasOwn(RIGHTS, right))
         throw new KernelError(
           "EINVAL",
@@ -114,7 +117,7 @@ export const RIGHT_ROWS = {
     summary: "takes a grant back from a process and from everything that has it by that process, at once",
     schema: args({ id: { type: "string", minLength: 3, maxLength: 64 } }, ["id"]),
     target: (_host, _caller, { id }) => ({ resource: `/proc/${/^\d+/.exec(id)?.[0] ?? "0"}` }),
-    handle: (host, caller, { id }, _target, draft) => {
+    handle: async (host, caller, { id }, _target, draft) => {
       const layer = caller.capability.layers.find((one) => one.get(id) !== undefined);
       // To take back what narrows oneself would be to widen.
       if (layer !== undefined && layer.get(id)?.grant.effect !== "allow")
@@ -122,6 +125,15 @@ export const RIGHT_ROWS = {
           syscall: "revoke",
           pid: caller.pid,
         });
+      const { grant } = (await host.layers.ruleOf(id)).rule;
+      // Others get by it what they did not have: by who has everything, or all that is below it has.
+      const whose = toPid(Number(/^\d+/.exec(id)?.[0] ?? PID_OWNER));
+      if (grant.effect !== "allow" && !caller.capability.isAll && !host.processes.family.isWithin(whose, caller.pid))
+        throw new KernelError(
+          "EPERM",
+          `${id} narrows process ${whose}, which process ${caller.pid} is not above; who has all rights revokes it`,
+          { syscall: "revoke", pid: caller.pid },
+        );
       return host.layers.revoke(id, draft);
     },
   }),

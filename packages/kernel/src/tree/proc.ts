@@ -8,7 +8,7 @@ import { formatRecord } from "../journal/format.ts";
 import { pidOfRunId } from "../proc/process-record.ts";
 import { SIGNALS, type Process } from "../proc/process.ts";
 import type { Schedule } from "../proc/schedule-table.ts";
-import { summarise } from "../proc/summary.ts";
+import { summariseIn } from "../syscall/rows-process.ts";
 import type { Host } from "../syscall/host.ts";
 import { usageOf } from "../syscall/rows-budget.ts";
 import { artifactsNode } from "./artifacts.ts";
@@ -186,12 +186,12 @@ function runNode(host: Host, process: Process): VirtualNode {
 const statusFile = (host: Host, process: Process): VirtualNode => ({
   type: "file",
   description: "identity, state, progress and use",
-  json: () => shown(host, summarise(process)),
-  text: () => host.vault.maskText(statusText(process)),
+  json: () => shown(host, summariseIn(host, process)),
+  text: () => host.vault.maskText(statusText(host, process)),
 });
 
-function statusText(process: Process): string {
-  const { usage, progress, error, sleep, faults, ...rest } = summarise(process);
+function statusText(host: Host, process: Process): string {
+  const { usage, progress, error, sleep, faults, ...rest } = summariseIn(host, process);
   const lines = Object.entries(rest).map(
     ([key, value]) =>
       `${key}:\t${key === "created" || key === "ended" ? new Date(Number(value)).toISOString() : String(value ?? "")}`,
