@@ -1,5 +1,6 @@
 // The command line: finds the command, reads its options, turns errors into one clear message.
 
+import { Console } from "node:console";
 import { parseArgs } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
@@ -28,6 +29,8 @@ async function main(argv: readonly string[]): Promise<number> {
     return EXIT_USAGE;
   }
   loadEnvironment(process.cwd());
+  // What an inline program prints is not the answer.
+  if (out.isJson) globalThis.console = new Console(process.stderr);
   const command = await entry.load();
   try {
     const { values, positionals } = parseArgs({

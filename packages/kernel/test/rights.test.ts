@@ -323,6 +323,44 @@ describe("ask", () => {
     await kernel.close();
   });
 
+  test("an edit that cannot be what was asked is refused, and the question stays", async () => {
+    const kernel = await bootKernel({
+      models: [createOfflineModel()],
+      tools: [
+        {
+          name: "note",
+          description: "notes",
+          inputSchema: { type: "object", properties: { to: { type: "string" }, text: { type: "string" } } },
+          effect: "idempotent",
+          call: (args) => args,
+        },
+      ],
+    });
+    const edit = async (id: number, value: unknown): Promise<void> =>
+      kernel.os.call("answer", { id, verdict: "edit", value });
+    const writer = await processWith(kernel, ["self", "fs.stat", "ask fs.write:/srv/**"]);
+    const write = writer.fs.writeFile("/srv/prod", "bytes");
+    const id = await answered(kernel);
+    await expect(edit(id, { pth: "/srv/x" })).rejects.toMatchObject({ code: "EINVAL" });
+    await edit(id, { path: "/srv/x" });
+    await write;
+
+    const caller = await processWith(kernel, ["self", "ask tool.call:note"]);
+    const call = caller.call("call", { place: "n", tool: "note", arguments: { to: "all", text: "hi" } });
+    await edit(await answered(kernel), { to: "me" });
+    expect(await call).toEqual({ to: "me", text: "hi" });
+
+    const { program, context } = openProgram();
+    await kernel.os.spawn(program, { budget: { modelCalls: 0 }, limits: { onLimit: "ask" } });
+    const answer = (await context).os.infer("a", { messages: [{ role: "user", content: "hi" }] });
+    const budget = await answered(kernel);
+    for (const value of [{ calls: 5 }, { modelCalls: -3 }, { costMicros: 5 }])
+      await expect(edit(budget, value)).rejects.toMatchObject({ code: "EINVAL" });
+    await edit(budget, { modelCalls: 2 });
+    expect((await answer).text).toBeTypeOf("string");
+    await kernel.close();
+  });
+
   test("a right that is revoked while a person thinks stays revoked", async () => {
     const kernel = await bootKernel();
     const os = await processWith(kernel, ["self", "fs.stat", "ask fs.write:/srv/**"]);

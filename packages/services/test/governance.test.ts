@@ -2,6 +2,7 @@ import { compilePolicy, fileHost } from "@ergos/compiler";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
 import { createNet } from "@ergos/drivers/net";
 import type { Ask, Governance, Kernel, KernelEvent, Os, Program } from "@ergos/kernel";
+import { maintenance } from "@ergos/services";
 import { Relations, denyAll, governPolicy } from "@ergos/services/governance";
 import { describe, expect, test } from "vitest";
 import { bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
@@ -298,4 +299,14 @@ test("relations that go in circles, too deep or too wide are none", () => {
   expect(deep.has("jane", "r", "o0")).toBe(false);
   expect(deep.has("jane", "r", "o12")).toBe(true);
   expect(wide.has("jane", "r", "top")).toBe(false);
+});
+
+test("services that the owner has installed are the owner's, whatever the policy says of others", async () => {
+  const kernel = await boot(denyAll("nobody may do anything"));
+  await kernel.os.call("enlist", { service: maintenance() });
+  await kernel.os.call("startService", { name: "maintenance" });
+  const verify = kernel.os.service<{ verify(): Promise<{ problems: readonly unknown[] }> }>("maintenance").verify();
+  expect((await verify).problems).toEqual([]);
+  await expect((await as(kernel, "jane")).fs.readText("/sys/version")).rejects.toMatchObject(denied);
+  await kernel.close();
 });

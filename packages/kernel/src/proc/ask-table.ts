@@ -44,6 +44,8 @@ export interface Question {
   readonly resource?: string;
   /** Arguments of the call, or what an answer may be: JSON. */
   readonly args?: unknown;
+  /** Names of the arguments that an edit may give; absent, any. */
+  readonly fields?: readonly string[];
   /** The answer is kept until `consume`: its key names a place, at which a resumed process asks again. */
   readonly isLasting: boolean;
 }

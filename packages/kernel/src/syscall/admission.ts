@@ -8,6 +8,7 @@
 import type { Decision, Explanation } from "../cap/capability.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Rule } from "../cap/layer.ts";
+import type { Schema } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type Need, refused, verdictOf } from "./policy.ts";
@@ -27,6 +28,8 @@ export interface Admission {
   readonly isDone: boolean;
   /** The place of a call that is recorded under one. */
   readonly place?: string;
+  /** Of the arguments that the call has. */
+  readonly schema: Schema;
 }
 
 /** What must still happen before an admitted call: questions to ask, uses to take. */
@@ -125,11 +128,12 @@ async function policyAsks(host: Host, { caller, name, governed, conditions }: Ad
 /** Asks a person for one need of a call. */
 async function askFor(
   host: Host,
-  { caller, name, args, place }: Admission,
+  { caller, name, args, place, schema }: Admission,
   need: Need,
   reason: string | undefined,
 ): Promise<{ readonly edited?: unknown; readonly answer: number }> {
   const { place: _place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
+  const fields = Object.keys(schema.properties ?? {});
   const digest = digestOf(host, [name, need.right, need.resource, shown]);
   const answer = await host.asks.raise(
     caller,
@@ -141,6 +145,8 @@ async function askFor(
       right: need.right,
       resource: need.resource,
       args: previewOf(shown),
+      // Whatever a tool takes may be edited, and it alone knows what that is.
+      ...(name === "call" ? {} : { fields }),
       // Without a journal nothing is recorded under a place.
       isLasting: place !== undefined && caller.journal !== undefined,
     },
@@ -148,7 +154,10 @@ async function askFor(
   );
   if (answer.verdict === "allow") return { answer: answer.id };
   if (answer.verdict === "edit")
-    return { edited: { ...(args as object), ...(answer.value as object) }, answer: answer.id };
+    return {
+      edited: withEdit(args as object, answer.value as object, name === "call" ? fields : undefined),
+      answer: answer.id,
+    };
   await host.asks.consume(answer.id);
   const { user } = caller.identity;
   host.audit.denied({ pid: caller.pid, user, call: name, payload: need }, "EACCES");
@@ -157,6 +166,15 @@ async function askFor(
     `${answer.by} did not allow process ${caller.pid} (${caller.identity.name}) to ${name} ${need.resource}${answer.why === undefined ? "" : `: ${answer.why}`}`,
     { syscall: name, path: need.resource, pid: caller.pid },
   );
+}
+
+/** Arguments with what a person has put in their place; of a tool's call, the tool's own by their names too. */
+function withEdit(args: object, edit: object, fields: readonly string[] | undefined): unknown {
+  const ofTool = fields === undefined ? [] : Object.entries(edit).filter(([key]) => !fields.includes(key));
+  if (ofTool.length === 0) return { ...args, ...edit };
+  const own = Object.entries(edit).filter(([key]) => fields?.includes(key) === true);
+  const merged = { ...args, ...Object.fromEntries(own) } as { readonly arguments?: object };
+  return { ...merged, arguments: { ...merged.arguments, ...Object.fromEntries(ofTool) } };
 }
 
 /** Names a call with all its arguments: contents too. */

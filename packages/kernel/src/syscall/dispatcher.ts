@@ -112,6 +112,7 @@ export class Dispatcher {
       governed: isHeard ? needs.slice(target === caller.self ? 1 : 0) : [],
       conditions: row.conditions?.(args) ?? args,
       isDone,
+      schema: row.schema,
       ...(isPlaced ? { place } : {}),
     };
   }

@@ -1,7 +1,7 @@
 // What the policy of a host says of calls, and of what a row comes upon only while it acts.
 //
-// G1  The policy is asked about every need of a call of anybody but the owner, whose policy it is; not about what a
-//     process does to itself alone.
+// G1  The policy is asked about every need of a call of anybody but the owner, whose policy it is, and the services that
+//     the owner has installed; not about what a process does to itself alone.
 // G2  A policy that fails has allowed nothing.
 // G3  In the middle of a call nobody is asked and no use is taken: what is not allowed plainly is refused.
 
@@ -17,7 +17,12 @@ export interface Need {
 }
 
 /** Whether somebody else than its rights decides what a process may do. */
-export const isGoverned = (host: Host, { pid }: Process): boolean => host.governance !== undefined && pid !== PID_OWNER;
+export const isGoverned = (host: Host, process: Process): boolean =>
+  host.governance !== undefined && process.pid !== PID_OWNER && !isOwnersService(process);
+
+/** Started by the table of services itself: nobody else's program is without a source under such a name. */
+const isOwnersService = ({ identity: { ppid, program } }: Process): boolean =>
+  ppid === PID_OWNER && program.source === undefined && program.name.startsWith("service:");
 
 /** Whether a process may do everything. */
 export const isFree = (host: Host, caller: Process): boolean => caller.capability.isAll && !isGoverned(host, caller);

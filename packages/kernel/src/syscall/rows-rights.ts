@@ -6,6 +6,7 @@ import { LIMITS } from "../base/limits.ts";
 import { toPath } from "../base/path.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { type Effect, formatGrant } from "../cap/grant.ts";
+import { type Amounts, assertAmounts } from "../budget/resource.ts";
 import { RIGHTS, parseGrants } from "../cap/rights.ts";
 import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
@@ -200,6 +201,7 @@ export const RIGHT_ROWS = {
         await assertMayAnswer(host, caller, asked);
       if (a.verdict === "edit" && (typeof a.value !== "object" || a.value === null || Array.isArray(a.value)))
         throw new KernelError("EINVAL", "edit takes the arguments to replace, as an object", { syscall: "answer" });
+      if (a.verdict === "edit" && asked !== undefined) assertEdit(asked, a.value as Readonly<Record<string, unknown>>);
       const choices = asked?.kind === "question" ? choicesOf(asked) : [];
       if (a.verdict === "reply" && choices.length > 0 && !choices.some((choice) => choice === a.value))
         throw new KernelError("EINVAL", `question ${a.id} takes one of ${choices.join(", ")}`, { syscall: "answer" });
@@ -217,6 +219,21 @@ export const RIGHT_ROWS = {
     },
   }),
 } as const;
+
+/**
+ * An edit that cannot be what was asked for would end whoever waits for it.
+ * @throws {EINVAL}
+ */
+function assertEdit({ id, kind, args: shown, fields }: Ask, value: Readonly<Record<string, unknown>>): void {
+  const known = kind === "budget" ? Object.keys((shown ?? {}) as object) : fields;
+  const wrong = known === undefined ? undefined : Object.keys(value).find((name) => !known.includes(name));
+  if (wrong !== undefined)
+    throw new KernelError("EINVAL", `question ${id} has no ${wrong} to edit; it has ${known?.join(", ") ?? ""}`, {
+      syscall: "answer",
+    });
+  // Amounts of the resources that were asked for, as just checked.
+  if (kind === "budget") assertAmounts(value as Amounts);
+}
 
 /**
  * Who allows something may do it itself without asking; nobody answers for itself or for what it comes from.
