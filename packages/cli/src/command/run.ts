@@ -166,7 +166,8 @@ async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
   if (os.isRemote) return;
   for (;;) {
     const others = (await os.ps()).filter(
-      ({ ppid, state }) => ppid !== undefined && (state === "running" || state === "waiting"),
+      // Whoever came with a pass has a process of its own.
+      ({ pid, ppid, state }) => ppid !== undefined && pid !== os.pid && (state === "running" || state === "waiting"),
     );
     const [next] = others;
     if (next === undefined) return;

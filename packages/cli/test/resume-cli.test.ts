@@ -1,0 +1,73 @@
+// Going on after the death of a host, with processes below processes; and what passes let a run do.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, expect, test } from "vitest";
+import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
+
+const directory = useDirectory();
+let cwd: string;
+beforeEach(() => {
+  cwd = directory.path;
+  writeFileSync(
+    join(cwd, "two.ts"),
+    `import { existsSync, writeFileSync } from "node:fs";
+export const kid = async (_input: unknown, ctx: any) => {
+  writeFileSync(${JSON.stringify(join(cwd, "started"))}, "");
+  while (!existsSync(${JSON.stringify(join(cwd, "later"))})) await new Promise((go) => setTimeout(go, 20));
+  return "kid";
+};
+export default async (_input: unknown, ctx: any) => {
+  const pid = await ctx.spawn("k", { export: "kid" });
+  return "parent of " + (await ctx.wait("end", pid));
+};
+`,
+  );
+});
+
+/** Runs until the child has begun, and kills the host. */
+async function killed(): Promise<void> {
+  const run = spawn(process.execPath, [BIN, "run", "two.ts"], { cwd, env: environment(), stdio: "ignore" });
+  await expect.poll(() => existsSync(join(cwd, "started")), { timeout: 10_000 }).toBe(true);
+  run.kill("SIGKILL");
+  await once(run, "exit");
+  writeFileSync(join(cwd, "later"), "");
+}
+
+test("resume goes on with a run and with what that has started", async () => {
+  await killed();
+  const { status, stdout } = runErgos(["resume", "--json"], { cwd });
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ pid: 2, result: "parent of kid" });
+});
+
+test("run --resume goes on with the run and not with a part of it", async () => {
+  await killed();
+  const { status, stdout } = runErgos(["run", "two.ts", "--resume", "--json"], { cwd });
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ pid: 2, result: "parent of kid" });
+});
+
+test("a run with a pass has the rights of that, and one with a wrong pass does not begin", () => {
+  writeFileSync(
+    join(cwd, "writes.ts"),
+    `export default async (_input: unknown, ctx: any) => { await ctx.os.fs.writeFile("/home/evil", "x"); };\n`,
+  );
+  const pass = runErgos(["pass", "issue", "--cap", "read", "--cap", "proc.*", "--cap", "kernel.module"], { cwd });
+  const env = { ERGOS_PASS: pass.stdout.trim() };
+  const refused = runErgos(["run", "writes.ts"], { cwd, env });
+  expect(refused.status).toBe(1);
+  expect(refused.stderr).toContain("EACCES");
+  expect(runErgos(["stat", "/home/evil"], { cwd }).status).toBe(1);
+  expect(runErgos(["run", "writes.ts"], { cwd, env: { ERGOS_PASS: "garbage" } }).stderr).toContain("EACCES");
+  expect(runErgos(["run", "writes.ts"], { cwd }).status).toBe(0);
+});
+
+test("what an inline program prints is not the answer of --json", () => {
+  writeFileSync(join(cwd, "prints.ts"), `export default () => { console.log("hello"); return 1; };\n`);
+  const { stdout, stderr } = runErgos(["run", "prints.ts", "--json"], { cwd });
+  expect(JSON.parse(stdout)).toMatchObject({ result: 1 });
+  expect(stderr).toContain("hello");
+});
