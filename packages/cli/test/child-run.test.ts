@@ -167,3 +167,26 @@ test("runs are found by how they ended, by what they are about, and by name", ()
   expect(runErgos(["ps", "--status", "gone"], { cwd }).status).toBe(2);
   expect(runErgos(["ps", "--sort", "colour"], { cwd }).status).toBe(2);
 });
+
+test("what a child has started ends with the host too, also what has left its group", async () => {
+  writeFileSync(
+    join(cwd, "forks.mjs"),
+    `import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+export default async (input, ctx) => {
+  const kids = [spawn("sleep", ["600"], { stdio: "ignore" }), spawn("sleep", ["600"], { stdio: "ignore", detached: true })];
+  writeFileSync(input.file, kids.map(({ pid }) => pid).join(" "));
+  await ctx.sleep(60000);
+};
+`,
+  );
+  const file = join(cwd, "kids");
+  const args = ["run", "forks.mjs", "--runtime", "process", "--input", `file=${file}`];
+  const host = spawn(process.execPath, [BIN, ...args], { cwd, env: environment(), stdio: "ignore" });
+  await expect.poll(() => existsSync(file) && readFileSync(file, "utf8").includes(" "), { timeout: 10_000 }).toBe(true);
+  const kids = readFileSync(file, "utf8").split(" ").map(Number);
+  expect(kids.map(isRunning)).toEqual([true, true]);
+  host.kill("SIGKILL");
+  await once(host, "close");
+  await expect.poll(() => kids.map(isRunning), { timeout: 10_000 }).toEqual([false, false]);
+});

@@ -64,6 +64,10 @@ describe.skipIf(findBubblewrap() === undefined)("a confined child (needs the Deb
   test("sees its project and what it runs on, read-only, and nothing else of the machine", async () => {
     writeFileSync(join(cwd, "project", "package.json"), '{"type":"module"}');
     writeFileSync(join(cwd, "project", ".env"), "KEY=planted");
+    mkdirSync(join(cwd, "project", "other", "data"), { recursive: true });
+    writeFileSync(join(cwd, "project", "other", ".env"), "KEY=planted");
+    writeFileSync(join(cwd, "project", ".envrc"), "export KEY=planted");
+    writeFileSync(join(cwd, "project", "other", "data", "store.db"), "planted");
     writeFileSync(join(cwd, "outside"), "planted");
     const { answer, stderr } = await run(
       `import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -73,6 +77,8 @@ export default async (input, { os }) => {
   return {
     own: attempt(() => readFileSync(new URL("./agent.mjs", import.meta.url), "utf8").length > 100),
     env: attempt(() => readFileSync(new URL("./.env", import.meta.url), "utf8")),
+    beside: ["./other/.env", "./.envrc", "./other/data/store.db"].map((file) =>
+      attempt(() => readFileSync(new URL(file, import.meta.url), "utf8"))),
     write: attempt(() => writeFileSync(new URL("./new", import.meta.url), "1")),
     outside: existsSync(${JSON.stringify(join(cwd, "outside"))}),
     data: attempt(() => readdirSync(${JSON.stringify(join(cwd, ".ergos"))})),
@@ -87,6 +93,7 @@ export default async (input, { os }) => {
     expect(answer["result"]).toEqual({
       own: true,
       env: "EACCES",
+      beside: ["EACCES", "EACCES", "ENOENT"],
       write: "EROFS",
       outside: false,
       data: "ENOENT",

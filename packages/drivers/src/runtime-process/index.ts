@@ -19,6 +19,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
 import { PROXY_PORT, PROXY_SOCKET, findBubblewrap, sandboxArguments } from "./sandbox.ts";
 import { openProxy } from "./proxy.ts";
+import { Reaper } from "./reaper.ts";
 import { Spares, type Started } from "./spares.ts";
 import { Guest, type GuestOptions, type Vessel, failed, lastWords } from "@ergos/protocol";
 
@@ -53,6 +54,8 @@ const toolNamed = (name: string): string | undefined =>
   });
 const SETPRIV = toolNamed("setpriv");
 const PRLIMIT = toolNamed("prlimit");
+/** In the environment of a child and of all that it starts. */
+const MARK = "ERGOS_CHILD";
 /** Files and sockets that a confined child may have open. */
 const CONFINED_FILES_MAX = 1024;
 const SIGXCPU_CODE = 128 + osConstants.signals.SIGXCPU;
@@ -73,11 +76,14 @@ export function processConfinement(): {
 /** Runs modules in processes of their own. */
 export class ProcessRuntime {
   readonly #options: ProcessRuntimeOptions;
+  /** This life of the host. */
+  readonly #life = randomUUID();
+  readonly #reaper = new Reaper(MARK, this.#life);
   readonly #spares: Spares;
 
   constructor(options: ProcessRuntimeOptions) {
     this.#options = options;
-    const start = (): Started => startChild(options, "spare", UNBOUNDED);
+    const start = (): Started => this.#start("spare", UNBOUNDED);
     this.#spares = new Spares(options.spares ?? 0, start, ({ child, mark }) => endChild(child, mark));
   }
 
@@ -95,7 +101,7 @@ export class ProcessRuntime {
         const { memoryMb, cpuMs } = context.limits ?? {};
         // What bounds it is given to a child when it is started.
         const spare = memoryMb === undefined && cpuMs === undefined ? this.#spares.take() : undefined;
-        const started = spare ?? startChild(options, String(context.pid), boundsOf(context));
+        const started = spare ?? this.#start(String(context.pid), boundsOf(context));
         return new Guest(context, vesselOf(context, started), options).run();
       },
     };
@@ -105,16 +111,24 @@ export class ProcessRuntime {
     const options = this.#options;
     const { wrap, close } = await confine(context, options, module);
     try {
-      const started = startChild(options, String(context.pid), boundsOf(context, true), wrap);
+      const started = this.#start(String(context.pid), boundsOf(context, true), wrap);
       return await new Guest(context, vesselOf(context, started), options).run();
     } finally {
       close();
     }
   }
 
+  #start(whose: string, bounds: Bounds, wrap?: Wrap): Started {
+    this.#reaper.watch();
+    // Of this life of the process: the next has its own.
+    const mark = `${this.#options.owner}/${whose}/${this.#life}.${randomUUID()}`;
+    return startChild(this.#options, mark, bounds, wrap);
+  }
+
   /** Ends the children that nobody has asked for. */
   close(): void {
     this.#spares.close();
+    this.#reaper.close();
   }
 }
 
@@ -188,9 +202,7 @@ async function confine(
 }
 
 /** Starts a child of the machine. */
-function startChild(options: ProcessRuntimeOptions, whose: string, bounds: Bounds, wrap?: Wrap): Started {
-  // Of this life of the process: the next has its own.
-  const mark = `${options.owner}/${whose}/${randomUUID()}`;
+function startChild(options: ProcessRuntimeOptions, mark: string, bounds: Bounds, wrap?: Wrap): Started {
   const { beatMs = 5000 } = options;
   const environment = { ...options.environment, ...wrap?.environment, ERGOS_BEAT_MS: String(beatMs), [MARK]: mark };
   // What confines begins without an environment, so that nothing of the host's is there.
@@ -283,9 +295,6 @@ function endOf(
   const how = signal === null ? `ended with code ${code ?? "?"}` : `was ended by ${signal}`;
   return failed("child", `${how} without telling a result${lastWords(tail)}`);
 }
-
-/** In the environment of a child and of all that it starts. */
-const MARK = "ERGOS_CHILD";
 
 /** Pids of what carries a mark, or with a trailing slash all marks of one owner; none where the machine does not tell. */
 export function findStrays(mark: string): readonly number[] {

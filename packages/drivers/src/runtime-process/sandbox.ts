@@ -9,7 +9,7 @@
 // B4  /tmp is its own and is gone with it.
 
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync, realpathSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { KernelError } from "@ergos/kernel";
@@ -72,7 +72,7 @@ export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): r
     throw new KernelError("EINVAL", `${inside} lies in the data of its host, which no confined process sees`, {
       path: inside,
     });
-  const masked = real.flatMap((module) => environmentsOf(module, shown));
+  const masked = environmentsOf(shown);
   // A module that was named over a link is found there too.
   const links = modules.flatMap((module, at) => {
     const [named, meant] = [dirname(module), dirname(real[at] ?? module)];
@@ -133,17 +133,46 @@ function linksIn(folder: string): readonly string[] {
   });
 }
 
-/** Hides files, and folders, of the environment beside a module and in the folders around it that are shown. */
-function environmentsOf(module: string, shown: readonly string[]): readonly string[] {
-  const around = ancestorsOf(dirname(module)).filter((folder) => shown.some((one) => isWithin(folder, one)));
-  return [...new Set([...around, ...shown.filter((path) => basename(path) !== "node_modules")])].flatMap((folder) => {
-    if (!existsSync(folder) || folder === module) return [];
-    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-      if (!/^\.env(\..*)?$/.test(entry.name)) return [];
+/** Files and folders of the environment, and of a shell that sets one. */
+const ENVIRONMENT = /^\.env(?:rc)?(?:\..*)?$/;
+/** Entries of what is shown that are looked through for what must be hidden. */
+const LOOKED_AT_MAX = 100_000;
+
+/**
+ * Hides what holds an environment, and data directories, in all that is shown; what packages bring along is theirs.
+ * @throws {E2BIG} there is too much to look through
+ */
+function environmentsOf(shown: readonly string[]): readonly string[] {
+  const hiding: string[] = [];
+  const todo = shown.filter((path) => basename(path) !== "node_modules" && statSync(path).isDirectory());
+  const seen = new Set<string>();
+  let left = LOOKED_AT_MAX;
+  for (let folder = todo.pop(); folder !== undefined; folder = todo.pop()) {
+    if (seen.has(folder)) continue;
+    seen.add(folder);
+    const entries = readdirSync(folder, { withFileTypes: true });
+    left -= entries.length;
+    if (left < 0)
+      throw new KernelError(
+        "E2BIG",
+        `more than ${LOOKED_AT_MAX} files beside the program; confine it in a smaller project`,
+        {
+          path: shown[0] ?? "",
+        },
+      );
+    // A data directory, whoever's it is.
+    if (entries.some(({ name }) => name === "store.db")) {
+      hiding.push("--tmpfs", folder);
+      continue;
+    }
+    for (const entry of entries) {
       const path = join(folder, entry.name);
-      return entry.isDirectory() ? ["--tmpfs", path] : readOnly("/dev/null", path);
-    });
-  });
+      if (ENVIRONMENT.test(entry.name))
+        hiding.push(...(entry.isDirectory() ? ["--tmpfs", path] : readOnly("/dev/null", path)));
+      else if (entry.isDirectory() && entry.name !== "node_modules" && entry.name !== ".git") todo.push(path);
+    }
+  }
+  return hiding;
 }
 
 /** A folder, and those around it, the nearest first. */

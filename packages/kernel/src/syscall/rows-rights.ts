@@ -6,7 +6,7 @@ import { LIMITS } from "../base/limits.ts";
 import { toPath } from "../base/path.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { type Effect, formatGrant } from "../cap/grant.ts";
-import { type Amounts, assertAmounts } from "../budget/resource.ts";
+import { assertAmounts } from "../budget/resource.ts";
 import { RIGHTS, parseGrants } from "../cap/rights.ts";
 import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
@@ -225,14 +225,13 @@ export const RIGHT_ROWS = {
  * @throws {EINVAL}
  */
 function assertEdit({ id, kind, args: shown, fields }: Ask, value: Readonly<Record<string, unknown>>): void {
-  const known = kind === "budget" ? Object.keys((shown ?? {}) as object) : fields;
+  const known = kind === "budget" ? Object.keys(shown ?? {}) : fields;
   const wrong = known === undefined ? undefined : Object.keys(value).find((name) => !known.includes(name));
   if (wrong !== undefined)
     throw new KernelError("EINVAL", `question ${id} has no ${wrong} to edit; it has ${known?.join(", ") ?? ""}`, {
       syscall: "answer",
     });
-  // Amounts of the resources that were asked for, as just checked.
-  if (kind === "budget") assertAmounts(value as Amounts);
+  if (kind === "budget") assertAmounts(value);
 }
 
 /**
