@@ -4,6 +4,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
@@ -75,6 +76,28 @@ test("a damaged data directory is told by its records, and a whole one is whole"
   expect(damaged.status).toBe(1);
   const { problems } = JSON.parse(damaged.stdout) as { readonly problems: readonly { readonly what: string }[] };
   expect(problems.map(({ what }) => what).join()).toContain("is missing");
+});
+
+test("an audit trail whose pages cannot be read is told as a fault, not as a failure", () => {
+  writeFileSync(
+    join(cwd, "steps.mjs"),
+    "export default async (_, ctx) => { for (let at = 0; at < 600; at++) await ctx.os.fs.write(`/tmp/${at % 7}`, `${at}`, { create: 'maybe' }); };\n",
+  );
+  expect(ergos("run", "steps.mjs").status).toBe(0);
+  expect(ergos("audit", "verify").status).toBe(0);
+  const store = new DatabaseSync(join(cwd, ".ergos/store.db"));
+  const damaged = store
+    .prepare(
+      "UPDATE segments SET head = substr(head, 2) WHERE log = 'audit' AND first = (SELECT min(first) FROM segments WHERE log = 'audit')",
+    )
+    .run();
+  store.close();
+  expect(damaged.changes).toBe(1);
+  const verified = ergos("audit", "verify", "--json");
+  expect(verified.status).toBe(1);
+  expect(JSON.parse(verified.stdout)).toMatchObject({
+    fault: { what: "unreadable", record: expect.stringMatching(/^record 1 /u) as unknown },
+  });
 });
 
 test("a host that stays deletes what ended long ago", async () => {

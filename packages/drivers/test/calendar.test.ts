@@ -42,6 +42,28 @@ describe("changes of clocks", () => {
     expect(series("30 * * * *", zone, hours[0], hours[1].length)).toEqual(hours[1]);
   });
 
+  test("lists and ranges are times that are written out; steps go by the time that passes", () => {
+    expect(series("15,45 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 3)).toEqual([
+      "2026-03-29T01:00",
+      "2026-03-30T00:15",
+      "2026-03-30T00:45",
+    ]);
+    expect(series("30 1-3 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 4)).toEqual([
+      "2026-10-24T23:30",
+      "2026-10-25T00:30",
+      "2026-10-25T02:30",
+      "2026-10-26T00:30",
+    ]);
+    expect(series("*/30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 1)).toEqual(["2026-03-30T00:00"]);
+    expect(series("*/30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 5)).toEqual([
+      "2026-10-25T00:00",
+      "2026-10-25T00:30",
+      "2026-10-25T01:00",
+      "2026-10-25T01:30",
+      "2026-10-26T01:00",
+    ]);
+  });
+
   test("a day has as many minutes as it has, and no minute comes twice", () => {
     for (const [from, minutes] of [
       ["2026-03-28T23:00:00Z", 23 * 60],

@@ -222,6 +222,9 @@ describe("an end", () => {
     );
     await enlist(noting("top", { needs: ["base"] }));
     fail(new Error("broken"));
+    await until(() => stateOf("base") === "waiting");
+    const errors = await kernel.os.call("errors", {});
+    expect(errors).toMatchObject([{ program: "service:base", code: "EFAILED", count: 1 }]);
     await tick();
     expect(await echo("base")).toEqual({ a: 1 });
     await until(() => stateOf("top") === "ready");

@@ -36,7 +36,7 @@ function parse(pattern: string, zone: string): Cron {
     });
   }
   try {
-    return new Cron(pattern, { timezone: zone, paused: true });
+    return new Cron(pattern, { timezone: zone, paused: true, fixedTimeRule: "no-wildcard" });
   } catch (cause) {
     throw refuse(describe(cause).replace(/^CronPattern: /, ""), cause);
   }

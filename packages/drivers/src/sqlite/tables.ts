@@ -7,7 +7,7 @@
 // meta     the format, and the position up to which the log is folded (`folded`)
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { type Entry, type LogEntry, type Range, type Seq, type Value, toSeq } from "@ergos/kernel";
+import { type Entry, KernelError, type LogEntry, type Range, type Seq, type Value, toSeq } from "@ergos/kernel";
 import { newerFormat } from "./group.ts";
 
 const FORMAT = 1;
@@ -35,6 +35,7 @@ interface BlobRow {
   readonly body: Uint8Array | null;
 }
 interface SegmentRow {
+  readonly first: number;
   readonly head: string;
   readonly body: Uint8Array | null;
 }
@@ -80,7 +81,7 @@ export class Tables {
       );
       // Segments of a log follow each other: of those that begin up to a position, only the last may reach beyond it.
       this.#segmentsAfter = db.prepare(
-        "SELECT head, body FROM segments WHERE log = ?1 AND first >= ifnull((SELECT max(first) FROM segments WHERE log = ?1 AND first <= ?2), 0) AND last > ?2 AND first <= ?3 ORDER BY first",
+        "SELECT first, head, body FROM segments WHERE log = ?1 AND first >= ifnull((SELECT max(first) FROM segments WHERE log = ?1 AND first <= ?2), 0) AND last > ?2 AND first <= ?3 ORDER BY first",
       );
       this.#putSegment = db.prepare(
         "INSERT OR REPLACE INTO segments(log, first, last, head, body) VALUES (?, ?, ?, ?, ?)",
@@ -169,8 +170,8 @@ export class Tables {
   *entriesOf(log: string, after: Seq, through: Seq): Generator<LogEntry, void, undefined> {
     for (const row of this.#segmentsAfter.iterate(log, after, through)) {
       // The columns are those of the statement; the head was written by `putSegment`.
-      const { head, body } = row as unknown as SegmentRow;
-      for (const [seq, a, b] of JSON.parse(head) as [number, string | number, number?][]) {
+      const { first, head, body } = row as unknown as SegmentRow;
+      for (const [seq, a, b] of headOf(log, first, head)) {
         if (seq <= after) continue;
         if (seq > through) return;
         const value = typeof a === "string" ? a : (body ?? new Uint8Array(0)).subarray(a, a + (b ?? 0));
@@ -234,6 +235,16 @@ export function* segmentsOf(entries: readonly LogEntry[]): Generator<readonly Lo
     bytes += value.length;
   }
   if (from < entries.length) yield entries.slice(from);
+}
+
+/** @throws {ECORRUPT} */
+function headOf(log: string, first: number, head: string): readonly [number, string | number, number?][] {
+  try {
+    // Written by `putSegment`.
+    return JSON.parse(head) as [number, string | number, number?][];
+  } catch (cause) {
+    throw new KernelError("ECORRUPT", `the records of log ${log} from position ${first} on are damaged`, { cause });
+  }
 }
 
 const toEntry = ({ key, version, value }: EntryRow): Entry => ({ key, value, version: toSeq(version) });

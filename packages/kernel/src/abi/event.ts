@@ -207,6 +207,13 @@ export const EVENTS = {
     payload: payload({ name: text, from: text, to: text, why: text, error }),
     overflow: "drop",
   },
+  "service.failed": {
+    class: "process",
+    source: "log",
+    summary: "a service has failed; it is started again, or waits for somebody to do that",
+    payload: payload({ program: text, to: text, error }),
+    overflow: "error",
+  },
   "trigger.fired": trigger("a trigger has acted on an event", { child: count }),
   "trigger.missed": trigger("events were no longer kept when a host acted again; the trigger goes on behind them"),
   "trigger.failed": trigger("what a trigger does for an event could not be done", { error }),

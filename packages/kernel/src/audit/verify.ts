@@ -4,6 +4,7 @@ import { logOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Signer } from "../abi/signer.ts";
+import { isKernelError } from "../base/errno.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
 import {
   AUDIT_LOG,
@@ -33,7 +34,8 @@ export interface AuditFault {
     | "seal missing"
     | "signature"
     | "payload altered"
-    | "payload missing";
+    | "payload missing"
+    | "unreadable";
   /** The record or seal, as `<epoch>-<number>` where it can be read, else its place in the log. */
   readonly record: string;
   readonly detail: string;
@@ -83,14 +85,27 @@ export interface AuditWitness {
   readonly anchored?: string | undefined;
 }
 
+type Counts = { -readonly [Name in keyof Omit<AuditReport, "fault">]: number };
+
 /** Holds the whole trail against its seals. */
-export async function verifyAudit(
+export async function verifyAudit(store: Metastore, platform: Platform, witness: AuditWitness): Promise<AuditReport> {
+  const found: Counts = { records: 0, seals: 0, signed: 0, unsealed: 0, redacted: 0 };
+  try {
+    return await verifyAll(store, platform, witness, found);
+  } catch (error) {
+    if (!isKernelError(error) || error.code !== "ECORRUPT") throw error;
+    const record = `record ${found.records + 1} of the trail, or one soon after it`;
+    return { ...found, fault: { what: "unreadable", record, detail: error.message } };
+  }
+}
+
+async function verifyAll(
   store: Metastore,
   platform: Platform,
   { signer, head: known, anchored }: AuditWitness,
+  found: Counts,
 ): Promise<AuditReport> {
   const heads = new Set<string>();
-  const found = { records: 0, seals: 0, signed: 0, unsealed: 0, redacted: 0 };
   const records = logOf(store, AUDIT_LOG);
   let ahead = await records.next();
   let head: string | undefined;

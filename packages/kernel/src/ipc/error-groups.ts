@@ -7,7 +7,13 @@ import type { KernelEvent } from "../abi/event.ts";
 import type { EventBus } from "./event-bus.ts";
 
 /** Events that tell of an error that somebody has to know of. */
-const ERROR_EVENTS = ["process.failed", "process.quarantined", "process.restarting", "task.failed"] as const;
+const ERROR_EVENTS = [
+  "process.failed",
+  "process.quarantined",
+  "process.restarting",
+  "service.failed",
+  "task.failed",
+] as const;
 
 export interface ErrorGroup {
   /** The same for the same error, in every data directory. */

@@ -151,6 +151,14 @@ export class Unit {
     const because = { ...(why === undefined ? {} : { why }), ...(error === undefined ? {} : { error }) };
     const pid = this.life?.process?.pid ?? this.owner;
     committer.publish({ name: "service.changed", pid, data: { name: this.name, from, to: state, ...because } });
+    if (error === undefined) return;
+    const failure = {
+      name: "service.failed",
+      pid,
+      data: { program: `service:${this.name}`, to: state, error },
+    } as const;
+    // A store that takes nothing more has said so to whoever waits for it.
+    void committer.commit({}, [failure]).catch(() => undefined);
   }
 
   /** Lets whoever waits for a change look again. */
