@@ -1,6 +1,6 @@
 // The composition root: the only file that names drivers. It uses nothing that another privileged caller lacks.
 
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,6 +11,7 @@ import {
   type Governance,
   KernelError,
   type Metastore,
+  type MountDriver,
   type MountLimits,
   type Model,
   type ObjectStore,
@@ -25,6 +26,7 @@ import {
   type ServiceModule,
   type Tool,
   describe,
+  toPath,
 } from "@ergos/kernel";
 import type { ProcessRuntime } from "@ergos/drivers/runtime-process";
 import { createCalendar } from "@ergos/drivers/calendar";
@@ -42,15 +44,17 @@ import {
   startWatchdog,
   takeWatchdogReport,
 } from "@ergos/drivers/platform-node";
-import { SqliteMetastore, networkFilesystemOf, readOwner } from "@ergos/drivers/sqlite";
+import { SqliteMetastore, isOwned, networkFilesystemOf, readOwner, takeDirectory } from "@ergos/drivers/sqlite";
+import { type OpenZone, openZoneMount } from "@ergos/drivers/zone";
 import { SYSTEM_LIBRARIES } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { HOST_TOOLS } from "./host-tools.ts";
+import { DEFAULT_ZONE, zoneDirectory, zoneOf, zonesOf } from "./zone.ts";
 import { contentOf, isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
 
 export { attenuatePass, describePass, openKeys, sealPass } from "@ergos/drivers/keys";
 export { createOpenAiModel, createOpenAiProvider, toModel } from "@ergos/drivers/model-openai";
-export { createOfflineModel, networkFilesystemOf, readOwner };
+export { createOfflineModel, isOwned, networkFilesystemOf, readOwner };
 
 /** Asked when a key of OpenAI is set and nobody names a model. */
 const DEFAULT_OPENAI_MODEL = "gpt-4.1-mini";
@@ -61,8 +65,10 @@ const MASKED_LENGTH_MIN = 16;
 export interface MountSpec {
   /** Path in the namespace. */
   readonly at: string;
-  /** Folder of the machine. */
+  /** Folder of the machine; with `zone` a directory in that. */
   readonly path: string;
+  /** Zone of the data directory that is mounted; only the default one may see others. */
+  readonly zone?: string;
   readonly writable?: boolean;
   /** Follow links that stay inside the folder (default: no). Rights are checked on the path with the link in it. */
   readonly followLinks?: boolean;
@@ -107,9 +113,13 @@ export const timers = (): Pick<Platform, "clock" | "setTimer"> => createNodePlat
 
 /**
  * Opens a host over a data directory, or in memory.
+ * @param openZone opens the data directory of a zone that is mounted; without it none is
  * @throws {EBUSY} another process owns the directory
  */
-export async function bootHost(options: HostOptions): Promise<BootedHost> {
+export async function bootHost(
+  options: HostOptions,
+  openZone?: (dir: string) => Promise<OpenZone>,
+): Promise<BootedHost> {
   const dir = options.dir === undefined ? undefined : resolve(options.dir);
   const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
   const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
@@ -150,6 +160,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
       loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), secrets.environment, guests),
       user: options.user ?? userInfo().username,
       signer: keys,
+      ...(dir === undefined ? {} : zonePartsOf(dir)),
       ...(dir === undefined ? {} : { anchor: openAnchor(join(dir, "keys", "audit.head")) }),
       passes: (issuer) => createPassAuthority(keys, issuer),
     });
@@ -161,7 +172,7 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     const host = kernel.host;
     if (host.processes.all.some(({ identity }) => identity.program.source?.runtime === "process"))
       (await import("@ergos/drivers/runtime-process")).killStrays(`${host.id}/`);
-    folders = new FolderMounts(kernel);
+    folders = new FolderMounts(kernel, dir, openZone);
     await folders.mount(options.mounts ?? []);
     if (dir !== undefined && options.serve !== false) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
@@ -176,6 +187,39 @@ export async function bootHost(options: HostOptions): Promise<BootedHost> {
     await (kernel?.close() ?? stores?.store.close());
     throw error;
   }
+}
+
+/** What a host knows of zones: the default one of all, any other of itself. */
+function zonePartsOf(dir: string): Pick<KernelParts, "zone" | "zones"> {
+  const zone = zoneOf(dir);
+  if (zone !== DEFAULT_ZONE) return { zone };
+  return {
+    zone,
+    zones: () => zonesOf(dir).map((name) => ({ name, state: isOwned(zoneDirectory(dir, name)) ? "open" : "closed" })),
+  };
+}
+
+/**
+ * Removes a zone with everything in it.
+ * @throws {ENOENT} there is none of that name · {EBUSY} a host has it open
+ */
+export function removeZone(root: string, zone: string): void {
+  if (!zonesOf(root).includes(zone)) throw noZone(root, zone);
+  const dir = zoneDirectory(root, zone);
+  const ownership = takeDirectory(dir);
+  try {
+    rmSync(dir, { recursive: true });
+  } finally {
+    ownership.release();
+  }
+}
+
+function noZone(root: string, zone: string): KernelError {
+  const names = zonesOf(root);
+  return new KernelError(
+    "ENOENT",
+    `${root} has no zone ${zone}; ${names.length === 0 ? "it has none but the default one" : `there is ${names.join(", ")}`}`,
+  );
 }
 
 /** Models that were given; else those of the environment, with the offline stand-in when there is no key. */
@@ -333,9 +377,13 @@ class FolderMounts {
   /** Who asked for a mount, and the newest process of that moment: its run is a later one. */
   readonly #asked = new Map<string, { readonly module: string; readonly after: number }>();
   #last: Promise<unknown> = Promise.resolve();
+  readonly #dir: string | undefined;
+  readonly #openZone: ((dir: string) => Promise<OpenZone>) | undefined;
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, dir: string | undefined, openZone: ((dir: string) => Promise<OpenZone>) | undefined) {
     this.#kernel = kernel;
+    this.#dir = dir;
+    this.#openZone = openZone;
   }
 
   /** @throws {EBUSY} something else is mounted there, and may still be needed */
@@ -347,7 +395,8 @@ class FolderMounts {
 
   async #mountAll(mounts: readonly MountSpec[], module: string | undefined): Promise<void> {
     for (const mount of mounts) {
-      const path = resolve(mount.path);
+      const { zone } = mount;
+      const path = zone === undefined ? resolve(mount.path) : `${zone}:${toPath(mount.path)}`;
       const writable = mount.writable === true;
       const there = this.#kernel.mountAt(mount.at);
       if (there?.source !== path || there.readOnly === writable) {
@@ -357,12 +406,25 @@ class FolderMounts {
             `${mount.at} is already ${there.source}; wait for the runs that read it, or mount ${path} elsewhere`,
             { path: mount.at },
           );
-        const driver = await openFolder({ path, writable, followLinks: mount.followLinks === true });
+        const driver =
+          zone === undefined
+            ? await openFolder({ path, writable, followLinks: mount.followLinks === true })
+            : await this.#zone(zone, mount);
         if (there !== undefined) await this.#kernel.unmount(mount.at);
         await this.#kernel.mount(mount.at, driver, mount.quota === undefined ? {} : { quota: mount.quota });
       }
       if (module !== undefined) this.#asked.set(mount.at, { module, after: this.#newestPid });
     }
+  }
+
+  /** @throws {EPERM} this host is a zone itself · {ENOENT} there is none of that name */
+  #zone(zone: string, { path, writable }: MountSpec): Promise<MountDriver> {
+    const [dir, openDirectory] = [this.#dir, this.#openZone];
+    if (dir === undefined || openDirectory === undefined || zoneOf(dir) !== DEFAULT_ZONE)
+      throw new KernelError("EPERM", "only the host of a data directory's default zone may mount its other zones");
+    if (!zonesOf(dir).includes(zone)) throw noZone(dir, zone);
+    const open = (): Promise<OpenZone> => openDirectory(zoneDirectory(dir, zone));
+    return openZoneMount({ zone, path: toPath(path), writable: writable === true, open });
   }
 
   /** Whether the run that a mount was made for has begun, and nothing that might read it goes on. */

@@ -216,6 +216,10 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
     summary: "print the completion of bash or zsh",
     load: async () => (await import("./command/completion.ts")).completionCommand(Object.keys(COMMANDS), optionsOf),
   },
+  zone: {
+    summary: "list the zones of the data directory, or remove one",
+    load: async () => (await import("./command/zone.ts")).zoneCommand,
+  },
   doctor: {
     summary: "tell what is installed, which models answer, and what this host enforces",
     load: async () => (await import("./command/doctor.ts")).doctorCommand,
@@ -224,6 +228,7 @@ export const COMMANDS: Readonly<Record<string, { readonly summary: string; reado
 
 export const COMMON = {
   dir: { type: "string" },
+  zone: { type: "string" },
   json: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;

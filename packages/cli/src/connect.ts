@@ -31,10 +31,16 @@ import {
   toProgram,
 } from "@ergos/services";
 import { type BootedHost, type HostOptions, bootHost, timers } from "./boot.ts";
+import { zoneDirectory } from "./zone.ts";
 
 export interface ConnectOptions extends HostOptions {
   /** Run sleeping processes on whose program this host can find (default true). */
   readonly resume?: boolean;
+  /**
+   * The zone of the data directory that is meant: a partition with processes, files, keys and a host of its own, made
+   * when it is first opened (default: `default`).
+   */
+  readonly zone?: string;
 }
 
 /** What can be run: a pipeline, a plan, a program, a function `(input, ctx)`, or the name or module of one. */
@@ -75,7 +81,9 @@ export type RunOptions = Omit<SpawnArgs, "program">;
 
 /** Opens ErgOS: `await using os = await connect({ dir: ".ergos" })`. */
 export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
-  const { os } = await connectHost(options, options.resume !== false);
+  const { zone, ...rest } = options;
+  const dir = zone === undefined ? {} : { dir: inZone(options.dir, zone) };
+  const { os } = await connectHost({ ...rest, ...dir }, options.resume !== false);
   return os;
 }
 
@@ -88,7 +96,7 @@ export async function connectHost(
   let host: BootedHost | undefined;
   for (const until = performance.now() + HANDOVER_MS; host === undefined;) {
     try {
-      host = await bootHost(options);
+      host = await bootHost(options, openZone);
     } catch (error) {
       if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
       const os = await connectRemote(options, options.dir, error, performance.now() > until);
@@ -112,6 +120,14 @@ export async function connectHost(
   }
 }
 
+/** A zone for whoever mounts it: its processes are left alone, and others reach it meanwhile. */
+const openZone = (dir: string): Promise<ErgOs> => connect({ dir, resume: false });
+
+function inZone(dir: string | undefined, zone: string): string {
+  if (dir !== undefined) return zoneDirectory(dir, zone);
+  throw new KernelError("EINVAL", "a zone is a part of a data directory; name that with `dir`");
+}
+
 /** A host that starts or closes holds the directory a moment before and after it answers. */
 const HANDOVER_MS = 2000;
 const HANDOVER_POLL_MS = 50;
@@ -123,6 +139,7 @@ const OPTIONS: Schema = {
     pass: { type: "string", minLength: 1 },
     user: { type: "string", minLength: 1 },
     serve: { type: "boolean" },
+    zone: { type: "string" },
     resume: { type: "boolean" },
     watchdogMs: { type: "number", minimum: 0 },
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
@@ -137,6 +154,7 @@ const OPTIONS: Schema = {
         properties: {
           at: { type: "string", minLength: 1 },
           path: { type: "string", minLength: 1 },
+          zone: { type: "string", minLength: 1 },
           writable: { type: "boolean" },
           followLinks: { type: "boolean" },
           quota: {

@@ -6,6 +6,7 @@ import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
 import { type Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./command.ts";
 import { COMMANDS, COMMON } from "./commands.ts";
+import { DEFAULT_ZONE, zoneDirectory } from "./zone.ts";
 import { loadEnvironment } from "./environment.ts";
 import { type Output, createOutput, table } from "./terminal.ts";
 
@@ -55,7 +56,8 @@ async function main(argv: readonly string[]): Promise<number> {
     if (extra !== undefined) throw new UsageError(`${JSON.stringify(extra)} is one argument too many`);
     const dir = typeof values["dir"] === "string" ? values["dir"] : (process.env["ERGOS_DIR"] ?? ".ergos");
     if (dir === "") throw new UsageError("--dir (or ERGOS_DIR) names no directory");
-    return await command.run({ positionals, values, dir, out });
+    const zone = typeof values["zone"] === "string" ? values["zone"] : (process.env["ERGOS_ZONE"] ?? DEFAULT_ZONE);
+    return await command.run({ positionals, values, dir: zoneDirectory(dir, zone), out });
   } catch (error) {
     return explain(error, command, out, rest);
   } finally {
@@ -107,7 +109,8 @@ function overview(): string {
     "",
     table(rows),
     "",
-    "Every command takes --json, --dir DIRECTORY (default $ERGOS_DIR or .ergos) and --help.",
+    "Every command takes --json, --dir DIRECTORY (default $ERGOS_DIR or .ergos), --zone NAME (default $ERGOS_ZONE",
+    "or the default zone) and --help.",
     "Exit status: 0 done, 1 failed, 2 wrong call, 128 + n ended by signal n.",
   ].join("\n");
 }

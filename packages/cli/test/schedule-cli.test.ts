@@ -81,7 +81,7 @@ test("what cannot be scheduled is told before anything is kept", () => {
     status: 1,
     stderr: expect.stringContaining("minute") as unknown,
   });
-  expect(add("--cron", "0 7 * * *", "--zone", "Mars/Base").stderr).toContain("Europe/Berlin");
+  expect(add("--cron", "0 7 * * *", "--timezone", "Mars/Base").stderr).toContain("Europe/Berlin");
   expect(add().stderr).toContain("one of cron");
   for (const wrong of [
     ["--every", "soon"],

@@ -71,7 +71,7 @@ export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/sum
 export type { BreakerOptions, BreakerSummary } from "./syscall/breaker.ts";
 export type { HookSummary } from "./syscall/hook-table.ts";
 export type { FetchAnswer, FetchCall } from "./syscall/net-fetch.ts";
-export type { ProgramLoader } from "./syscall/host.ts";
+export type { ProgramLoader, ZoneEntry } from "./syscall/host.ts";
 export {
   type Files,
   type Handle,

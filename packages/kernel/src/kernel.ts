@@ -47,7 +47,7 @@ import type { ProcessContext, Program } from "./proc/program.ts";
 import { act } from "./syscall/act.ts";
 import { programAgain } from "./syscall/program-source.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
-import type { Host, ProgramLoader } from "./syscall/host.ts";
+import type { Host, ProgramLoader, ZoneEntry } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
 import { MountTable } from "./syscall/mount-table.ts";
@@ -119,6 +119,10 @@ export interface KernelParts {
   readonly breakers?: BreakerOptions;
   /** Name of the owner of the data. */
   readonly user?: string;
+  /** Name of the zone that the store is (default `default`). */
+  readonly zone?: string;
+  /** The other zones of the data directory, for the one that may know of them. */
+  readonly zones?: () => readonly ZoneEntry[];
 }
 
 export class Kernel implements AsyncDisposable {
@@ -144,7 +148,8 @@ export class Kernel implements AsyncDisposable {
     const hooks = new HookTable(platform, bus);
     const asks = new AskTable(store, committer);
     const audit = new AuditTrail({ store, committer, platform, signer: parts.signer, anchor: parts.anchor });
-    const fs = new FileSystem(store, objects, platform, committer);
+    const zone = parts.zone ?? "default";
+    const fs = new FileSystem(zone, store, objects, platform, committer);
     const runner: { run: (process: Process, program: Program) => unknown } = {
       run: () => Promise.reject(new KernelError("EBUSY", "the kernel is still booting")),
     };
@@ -244,6 +249,8 @@ export class Kernel implements AsyncDisposable {
     const host: Host = {
       version: KERNEL_VERSION,
       id,
+      zone,
+      zones: parts.zones ?? ((): readonly ZoneEntry[] => []),
       audience: `ergos:${id}`,
       sessionAudience: `ergos:${id}#${audit.epoch}`,
       passes,

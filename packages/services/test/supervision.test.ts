@@ -35,13 +35,14 @@ describe("a process that fails", () => {
     });
     const pid = await kernel.os.spawn(shaky, { restart: soon });
     const ended = resultOf(pid);
-    await kernel.os.call("send", { to: pid, body: "hello" });
-
     const { pid: below } = await child.context;
+    await until(() => lives === 3);
+    // Once its parent has ended it is somebody else's.
+    expect(await summaryOf(below)).toMatchObject({ ppid: pid });
+    await kernel.os.call("send", { to: pid, body: "hello" });
     expect(await ended).toEqual({ pid: below, said: "hello" });
     expect(done).toEqual(["once"]);
     expect(await summaryOf(pid)).toMatchObject({ restarts: 2, state: "zombie", code: 0 });
-    expect(await summaryOf(below)).toMatchObject({ ppid: pid });
   });
 
   test("starts from zero where its spawn says so", async () => {

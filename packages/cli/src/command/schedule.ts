@@ -24,9 +24,9 @@ export const scheduleCommand: Command = {
   arguments: 2,
   summary: "list what is started by the clock, or add, pause, resume or remove it",
   usage:
-    "list | add <manifest | module> (--cron PATTERN [--zone ZONE] | --every DURATION | --in DURATION | --at INSTANT) [--name NAME] [--input key=value]... [--pipeline NAME] [--missed skip|once|all] [--overlap allow|skip|cancel] [--times N] | pause <id | name> | resume <id | name> | remove <id | name>",
+    "list | add <manifest | module> (--cron PATTERN [--timezone ZONE] | --every DURATION | --in DURATION | --at INSTANT) [--name NAME] [--input key=value]... [--pipeline NAME] [--missed skip|once|all] [--overlap allow|skip|cancel] [--times N] | pause <id | name> | resume <id | name> | remove <id | name>",
   examples: [
-    "ergos schedule add digest.yaml --cron '0 7 * * MON-FRI' --zone Europe/Berlin --name morning",
+    "ergos schedule add digest.yaml --cron '0 7 * * MON-FRI' --timezone Europe/Berlin --name morning",
     "ergos schedule add ./sync.ts --every 15m --overlap skip --missed skip",
     "ergos schedule list",
     "ergos schedule pause morning",
@@ -34,7 +34,7 @@ export const scheduleCommand: Command = {
   ],
   options: {
     cron: { type: "string" },
-    zone: { type: "string" },
+    timezone: { type: "string" },
     every: { type: "string" },
     in: { type: "string" },
     at: { type: "string" },
@@ -136,7 +136,7 @@ function requestOf(invocation: Invocation) {
   const instant = at === undefined ? undefined : Date.parse(at);
   if (Number.isNaN(instant)) throw new UsageError(`--at takes an instant as 2026-12-24T18:00:00Z, found ${at ?? ""}`);
   const cron = textOption(invocation, "cron");
-  const zone = textOption(invocation, "zone");
+  const zone = textOption(invocation, "timezone");
   const name = textOption(invocation, "name");
   const everyMs = duration(invocation, "every");
   const inMs = duration(invocation, "in");

@@ -17,7 +17,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { type Errno, KernelError } from "@ergos/kernel";
+import { type Errno, KernelError, isKernelError } from "@ergos/kernel";
 import { sqliteError } from "./error.ts";
 
 export interface Ownership {
@@ -109,6 +109,17 @@ function openLock(dir: string): DatabaseSync {
       `${dir} is owned by ${who}; commands reach it over its control socket, or end it first`,
       { path: dir, cause },
     );
+  }
+}
+
+/** Whether a process has the directory now. */
+export function isOwned(dir: string): boolean {
+  try {
+    openLock(dir).close();
+    return false;
+  } catch (error) {
+    if (isKernelError(error) && error.code === "EBUSY") return true;
+    throw error;
   }
 }
 

@@ -1,4 +1,4 @@
 // `@ergos/drivers/sqlite`: the embedded metastore.
 
-export { networkFilesystemOf, readOwner } from "./directory.ts";
+export { isOwned, networkFilesystemOf, readOwner, takeDirectory } from "./directory.ts";
 export { SqliteMetastore, type SqliteMetastoreOptions } from "./metastore.ts";

@@ -26,6 +26,8 @@ export interface FileStat {
   readonly contentId?: ContentId;
   readonly mime?: string;
   readonly owner?: string;
+  /** The partition of the data that holds it; absent where that is not the zone's own. */
+  readonly zone?: string;
   /** Wall-clock milliseconds. */
   readonly created?: number;
   readonly modified?: number;

@@ -43,10 +43,19 @@ import type { FileSystem } from "../vfs/filesystem.ts";
 /** Finds the program of a source again, for example by importing its module; `input` is that of the process. */
 export type ProgramLoader = (source: ProgramSource, input: unknown) => Promise<Program>;
 
+/** A zone as another one sees it: that it is there, and whether a host has it open. */
+export interface ZoneEntry {
+  readonly name: string;
+  readonly state: "open" | "closed";
+}
+
 export interface Host {
   readonly version: string;
   /** Random name of the data directory: keys that leave the host begin with it. */
   readonly id: string;
+  readonly zone: string;
+  /** The other zones that this one may know of. */
+  readonly zones: () => readonly ZoneEntry[];
   readonly platform: Platform;
   readonly store: Metastore;
   readonly objects: ObjectStore;

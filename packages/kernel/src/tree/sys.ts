@@ -99,7 +99,10 @@ export function sysProvider(host: Host): Provider {
         },
         { description: "locks that are held: by their names, or their paths with %2F for each slash" },
       ),
-      zones: jsonFile(() => [{ name: "default", id: host.id }], { description: "partitions of the data" }),
+      zones: jsonFile(
+        () => [{ name: host.zone, id: host.id, state: "open" }, ...host.zones().map((zone) => ({ ...zone }))],
+        { description: "partitions of the data, as far as this one may know of them" },
+      ),
       hosts: jsonFile(() => [{ id: host.id, version: host.version, epoch: host.audit.epoch, state: "online" }], {
         description: "hosts that serve the data",
       }),

@@ -59,6 +59,7 @@ export class FileSystem {
   readonly trees: TreeStore;
   readonly #pathLocks = new PathLocks();
   readonly namespace: Namespace;
+  readonly #zone: string;
   readonly #store: Metastore;
   readonly #objects: Blobs;
   readonly #platform: Platform;
@@ -66,8 +67,9 @@ export class FileSystem {
   readonly #inodes: InodeStore;
   #directoryRenames: Promise<unknown> = Promise.resolve();
 
-  constructor(store: Metastore, objects: Blobs, platform: Platform, committer: Committer) {
+  constructor(zone: string, store: Metastore, objects: Blobs, platform: Platform, committer: Committer) {
     this.namespace = new Namespace(store);
+    this.#zone = zone;
     this.#store = store;
     this.#objects = objects;
     this.#platform = platform;
@@ -493,6 +495,7 @@ export class FileSystem {
       generation: inode.generation,
       version: attributes.version,
       owner: attributes.owner,
+      zone: this.#zone,
       created: attributes.created,
       modified: attributes.modified,
       ...(attributes.mime === undefined ? {} : { mime: attributes.mime }),
