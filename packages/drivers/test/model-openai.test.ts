@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { isKernelError } from "@ergos/kernel";
+import { MODEL_CASES } from "@ergos/kernel/conformance";
 import type { Model, ModelRequest } from "@ergos/kernel";
 import { createOpenAiModel, createOpenAiProvider, providersOf } from "@ergos/drivers/model-openai";
 import { afterEach, describe, expect, test } from "vitest";
@@ -291,5 +292,12 @@ describe("providers", () => {
       detail: expect.stringContaining("key is not accepted") as unknown,
     });
     expect(await health("good", await closedPort())).toMatchObject({ ok: false });
+  });
+});
+
+describe("the contract of a model", () => {
+  test.each(MODEL_CASES)("$name", async ({ run }) => {
+    const url = await serve((_request, response) => stream(response, hello));
+    await run(modelAt(url));
   });
 });

@@ -1,9 +1,11 @@
 import { compilePolicy, fileHost } from "@ergos/compiler";
+import { createCedarGovernance } from "@ergos/drivers/governance-cedar";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
 import { createNet } from "@ergos/drivers/net";
 import type { Ask, Governance, Kernel, KernelEvent, Os, Program } from "@ergos/kernel";
+import { GOVERNANCE_CASES } from "@ergos/kernel/conformance";
 import { maintenance } from "@ergos/services";
-import { Relations, denyAll, governPolicy } from "@ergos/services/governance";
+import { Relations, allowAll, denyAll, governPolicy } from "@ergos/services/governance";
 import { describe, expect, test } from "vitest";
 import { bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
 
@@ -309,4 +311,26 @@ test("services that the owner has installed are the owner's, whatever the policy
   expect((await verify).problems).toEqual([]);
   await expect((await as(kernel, "jane")).fs.readText("/sys/version")).rejects.toMatchObject(denied);
   await kernel.close();
+});
+
+describe.each<[string, () => Governance | Promise<Governance>]>([
+  ["that allows everything", () => allowAll],
+  ["that denies everything", () => denyAll("it cannot be read")],
+  [
+    "of roles, rules and relations",
+    () =>
+      policy(
+        "  roles: { reader: [fs.read] }\n  users: { jane: [reader] }\n  rules:\n    - { effect: ask, grant: 'fs.write:/srv/**', when: 'args.path == resource' }\n    - { effect: deny, grant: '*', when: 'hour > 20' }\n",
+      ),
+  ],
+  [
+    "in Cedar",
+    () =>
+      createCedarGovernance({
+        name: "policy.cedar",
+        policies: 'permit(principal == User::"jane", action, resource) when { context.args.path == "/srv/a" };',
+      }),
+  ],
+])("the contract of a policy: one %s", (_name, made) => {
+  test.each(GOVERNANCE_CASES)("$name", async ({ run }) => run(await made()));
 });

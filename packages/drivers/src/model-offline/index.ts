@@ -34,11 +34,14 @@ export function createOfflineModel(options: OfflineModelOptions = {}): Model {
         ok: true,
         detail: "built in; answers are extracted from the input by rules, no language model is asked",
       }),
-    infer: async (request, { signal }) => {
+    infer: async (request, { signal, onText }) => {
       const call = calls++;
       if (options.delayMs !== undefined) await sleep(options.delayMs, signal);
       signal.throwIfAborted();
-      return respond(request, answer(request, call, options.script));
+      const response = respond(request, answer(request, call, options.script));
+      // Word by word, as a model does that makes its answer as it goes.
+      if (onText !== undefined) for (const word of response.text.match(/\s*\S+|\s+$/g) ?? []) onText(word);
+      return response;
     },
   };
 }

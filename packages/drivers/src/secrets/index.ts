@@ -21,7 +21,7 @@ export interface ListedSecrets extends SecretStore {
 export function environmentSecrets(environment: Readonly<Record<string, string | undefined>>): ListedSecrets {
   return {
     name: "environment",
-    get: (name) => environment[name],
+    get: (name) => (Object.hasOwn(environment, name) ? environment[name] : undefined),
     names: () => Object.keys(environment).filter((name) => /(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS?)$/.test(name)),
   };
 }
