@@ -128,6 +128,7 @@ export { takeOutcome } from "./syscall/placed.ts";
 export type { CheckReport, CheckRequest, Problem } from "./care/checker.ts";
 export type { Collected, CollectRequest } from "./care/collector.ts";
 export type { Pruned, PruneRequest } from "./care/pruner.ts";
+export { type LockKind, LockOrder } from "./lock/lock-order.ts";
 export { PathLocks } from "./lock/path-locks.ts";
 export { LockQueue, type LockWaiter, excludes } from "./lock/lock-queue.ts";
 export type { TreeChange } from "./vfs/tree.ts";

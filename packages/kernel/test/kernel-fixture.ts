@@ -10,7 +10,7 @@ export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
   return Kernel.boot({
     store: new MemoryMetastore(),
     objects: new MemoryObjectStore(),
-    platform: createNodePlatform(),
+    platform: createNodePlatform({ checksLocks: true }),
     models: [createOfflineModel()],
     net: createNet(),
     ...parts,

@@ -6,12 +6,14 @@ import { join } from "node:path";
 import { openFolder } from "@ergos/drivers/folder";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import {
-  PathLocks,
   type Kernel,
   type LockGrant,
+  type LockKind,
+  LockOrder,
   LockQueue,
   type LockWaiter,
   type Os,
+  PathLocks,
   type Pid,
   type Platform,
   excludes,
@@ -427,7 +429,7 @@ test("random calls on few paths of files, a mounted folder and locks end", async
 }, 30_000);
 
 test("a rename of a mount waits for one lock only, whoever reads above it", async () => {
-  const locks = new PathLocks();
+  const locks = new PathLocks(new LockOrder(createNodePlatform({ checksLocks: true }).locks));
   const slow = (): Promise<void> => new Promise((go) => setTimeout(go, 5));
   const [a, b] = [toPath("/m/a"), toPath("/m/b")];
   await Promise.all([
@@ -469,4 +471,45 @@ test("who may not see a path does not see its lock", async () => {
   await lock(kernel.os, "/secret/file");
   await lock(kernel.os, "name");
   expect((await poor.call("locks", {})).map(({ path }) => path)).toEqual(["/sys/locks/name"]);
+});
+
+describe("in a debug build the order of the kernel's own locks is checked", () => {
+  const order = new LockOrder(createNodePlatform({ checksLocks: true }).locks);
+  const nothing = async (): Promise<void> => undefined;
+  /** What comes of waiting for one while the other is held. */
+  const within = (outer: LockKind, inner: LockKind): Promise<void> =>
+    order.under(outer, 1, async () => order.under(inner, 2, nothing)())();
+
+  test("who holds one waits only for those behind it", async () => {
+    await within("directory renames", "inode");
+    await within("inode", "path of a mount");
+    for (const [outer, inner] of [
+      ["inode", "directory renames"],
+      ["inode", "inode"],
+      ["path of a mount", "inode"],
+    ] as const)
+      await expect(within(outer, inner)).rejects.toMatchObject({
+        code: "EDEADLK",
+        message: expect.stringContaining(`${inner} 2 is waited for by who holds ${outer} 1`) as unknown,
+      });
+    await expect(order.under("inode", 1, async () => order.assertFree("a lock"))()).rejects.toMatchObject({
+      code: "EDEADLK",
+    });
+  });
+
+  test("what goes on behind it holds it no more, and others never did", async () => {
+    let later: Promise<void> | undefined;
+    await order.under("inode", 1, async () => {
+      later = new Promise<void>((go) => setTimeout(go, 5)).then(() => order.under("inode", 2, nothing)());
+    })();
+    await later;
+    order.assertFree("a lock");
+  });
+
+  test("a kernel keeps to it", async () => {
+    expect(kernel.host.platform.locks).toBeDefined();
+    await kernel.os.fs.writeFile("/srv/a/b", "x");
+    await Promise.all([kernel.os.fs.rename("/srv/a", "/srv/c"), kernel.os.fs.writeFile("/srv/d", "y")]);
+    expect(await kernel.os.fs.readText("/srv/c/b")).toBe("x");
+  });
 });

@@ -1,7 +1,8 @@
 // The kernel's surroundings under Node: clocks, timers, random bytes, SHA-256.
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash, hash as hashOnce, randomBytes } from "node:crypto";
-import type { Platform, Timer } from "@ergos/kernel";
+import type { HeldLock, LockTrace, Platform, Timer } from "@ergos/kernel";
 
 /** The longest delay that a timer of Node takes, in milliseconds. */
 const DELAY_MAX = 2 ** 31 - 1;
@@ -14,10 +15,28 @@ export {
   type WatchdogReport,
 } from "./watchdog.ts";
 
-/** The platform of this Node process. */
-export function createNodePlatform(options: { readonly entered?: (pid: number) => void } = {}): Platform {
+export interface NodePlatformOptions {
+  /** Told whose code is about to run. */
+  readonly entered?: (pid: number) => void;
+  /** Lets the kernel check the order of its locks, at some cost (default: where ERGOS_DEBUG has `locks` in it). */
+  readonly checksLocks?: boolean;
+}
+
+/** What is held goes along with the chain of awaits that holds it. */
+function traceLocks(): LockTrace {
+  const storage = new AsyncLocalStorage<readonly HeldLock[]>();
   return {
-    ...(options.entered === undefined ? {} : { entered: options.entered }),
+    holding: () => storage.getStore() ?? [],
+    run: (held, work) => storage.run(held, work),
+  };
+}
+
+/** The platform of this Node process. */
+export function createNodePlatform(options: NodePlatformOptions = {}): Platform {
+  const { entered, checksLocks = process.env["ERGOS_DEBUG"]?.split(",").includes("locks") === true } = options;
+  return {
+    ...(entered === undefined ? {} : { entered }),
+    ...(checksLocks ? { locks: traceLocks() } : {}),
     clock: { now: () => Date.now(), monotonic: () => performance.now() },
     random: (bytes) => randomBytes(bytes),
     hash: (bytes) =>

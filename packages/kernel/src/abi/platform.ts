@@ -12,6 +12,19 @@ export interface Clock {
   monotonic(): number;
 }
 
+/** A lock of the kernel that somebody waits for or holds. */
+export interface HeldLock {
+  readonly kind: string;
+  readonly name: string | number;
+  isHeld: boolean;
+}
+
+/** Knows what the work under way holds, through everything that it awaits. */
+export interface LockTrace {
+  holding(): readonly HeldLock[];
+  run<T>(held: readonly HeldLock[], work: () => T): T;
+}
+
 export interface Platform {
   readonly clock: Clock;
   /** Cryptographically strong random bytes. */
@@ -24,6 +37,8 @@ export interface Platform {
   defer(task: () => void): void;
   /** Told whose code is about to run in this thread, so that a watchdog can name who blocks it. */
   entered?(pid: number): void;
+  /** In a debug build: the kernel checks the order of its locks by it. */
+  readonly locks?: LockTrace;
   /** Runs `task` once after `delayMs` milliseconds. An `idle` timer does not keep the host alive. */
   setTimer(delayMs: number, task: () => void, options?: { readonly idle?: boolean }): Timer;
 }

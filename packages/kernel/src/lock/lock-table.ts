@@ -17,6 +17,7 @@ import { LIMITS } from "../base/limits.ts";
 import { MultiMap } from "../base/multimap.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
+import { LockOrder } from "./lock-order.ts";
 import { LockQueue, type LockWaiter, excludes } from "./lock-queue.ts";
 import { ancestorsOf } from "./lock-tree.ts";
 
@@ -85,6 +86,7 @@ const agentOf = ({ pid, owner = "" }: { readonly pid: Pid; readonly owner: strin
 export class LockTable {
   readonly #committer: Committer;
   readonly #platform: Platform;
+  readonly #order: LockOrder;
   readonly #queue = new LockQueue();
   readonly #holds = new Map<string, Hold>();
   readonly #byPath = new MultiMap<VfsPath, Hold>();
@@ -100,6 +102,7 @@ export class LockTable {
   constructor(parts: LockParts) {
     this.#committer = parts.committer;
     this.#platform = parts.platform;
+    this.#order = new LockOrder(parts.platform.locks);
   }
 
   /** Brings back what was held; whose holder is gone for good ends at once. */
@@ -293,6 +296,7 @@ export class LockTable {
   }
 
   #wait(wanted: Omit<Waiter, "served">, waitMs: number | undefined, signals: readonly AbortSignal[]): Promise<void> {
+    this.#order.assertFree(`the lock of ${wanted.path}`);
     return new Promise<void>((resolve, reject) => {
       const onAbort = (): void => giveUp(signals.find(({ aborted }) => aborted)?.reason);
       for (const signal of signals) if (signal.aborted) return reject(signal.reason);

@@ -2,10 +2,16 @@
 // is with other readers. Held for that call only, by nobody that could wait for something else meanwhile.
 
 import { type VfsPath, parentOf } from "../base/path.ts";
+import type { LockOrder } from "./lock-order.ts";
 import { LockQueue } from "./lock-queue.ts";
 
 export class PathLocks {
   readonly #queue = new LockQueue();
+  readonly #order: LockOrder;
+
+  constructor(order: LockOrder) {
+    this.#order = order;
+  }
 
   /** Does something as a reader of a path. */
   read<T>(path: VfsPath, work: () => Promise<T>): Promise<T> {
@@ -25,10 +31,11 @@ export class PathLocks {
   }
 
   async #with<T>(path: VfsPath, mode: "shared" | "exclusive", work: () => Promise<T>): Promise<T> {
+    const guarded = this.#order.under("path of a mount", path, work);
     const request = { path, mode, room: 1 };
     if (!this.#queue.take(request)) await new Promise<void>((served) => this.#queue.wait({ ...request, served }));
     try {
-      return await work();
+      return await guarded();
     } finally {
       this.#queue.release(path, mode);
     }

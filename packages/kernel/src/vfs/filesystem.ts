@@ -21,7 +21,6 @@ import {
   decodeName,
   encodeInode,
   encodeName,
-  inTurn,
   inodeKey,
   nameRange,
 } from "./inode.ts";
@@ -37,10 +36,12 @@ import {
   unsupported,
 } from "./path-error.ts";
 import { contentOf } from "./provider.ts";
+import { LockOrder } from "../lock/lock-order.ts";
 import { PathLocks } from "../lock/path-locks.ts";
 import type { Blobs } from "./blobs.ts";
 import { TreeStore } from "./tree-store.ts";
 import { FlowTable } from "./flow-table.ts";
+import { Turns } from "./turns.ts";
 
 type AttributeChange = Pick<Attributes, "mime" | "mode" | "extended"> & Partial<Pick<Attributes, "owner" | "modified">>;
 
@@ -57,7 +58,9 @@ export class FileSystem {
   readonly flows: FlowTable;
   /** Trees as wholes: copies, differences, merges. */
   readonly trees: TreeStore;
-  readonly #pathLocks = new PathLocks();
+  readonly #order: LockOrder;
+  readonly #turns: Turns;
+  readonly #pathLocks: PathLocks;
   readonly namespace: Namespace;
   readonly #zone: string;
   readonly #store: Metastore;
@@ -68,6 +71,9 @@ export class FileSystem {
   #directoryRenames: Promise<unknown> = Promise.resolve();
 
   constructor(zone: string, store: Metastore, objects: Blobs, platform: Platform, committer: Committer) {
+    this.#order = new LockOrder(platform.locks);
+    this.#turns = new Turns(this.#order);
+    this.#pathLocks = new PathLocks(this.#order);
     this.namespace = new Namespace(store);
     this.#zone = zone;
     this.#store = store;
@@ -75,9 +81,14 @@ export class FileSystem {
     this.#platform = platform;
     this.#committer = committer;
     this.flows = new FlowTable(store, committer, platform);
-    this.#inodes = new InodeStore(this.namespace, store, committer, (ino) => this.flows.forget(ino));
-    this.trees = new TreeStore({ store, blobs: objects, platform }, this.namespace, this.#inodes, committer, (ino) =>
-      this.flows.forget(ino),
+    this.#inodes = new InodeStore(this.namespace, store, committer, this.#turns, (ino) => this.flows.forget(ino));
+    this.trees = new TreeStore(
+      { store, blobs: objects, platform },
+      this.namespace,
+      this.#inodes,
+      committer,
+      this.#turns,
+      (ino) => this.flows.forget(ino),
     );
   }
 
@@ -212,7 +223,7 @@ export class FileSystem {
     writer: Writer,
     path: VfsPath,
   ): Promise<WriteResult> {
-    return inTurn(inode, async () => {
+    return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
       const { attributes } = inode;
       if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
@@ -246,7 +257,7 @@ export class FileSystem {
   }
 
   truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
-    return inTurn(inode, async () => {
+    return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
       const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
       const old = inode.attributes.size;
@@ -288,7 +299,7 @@ export class FileSystem {
     await this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("setattr", now.path);
       const { inode, path } = now;
-      return inTurn(inode, async () => {
+      return this.#turns.of(inode, async () => {
         const changed = typeof change === "function" ? change(inode.attributes) : change;
         const attributes: Attributes = { ...inode.attributes, ...changed, lastWriter: writer.pid };
         const receipt = await this.#committer.commit(
@@ -361,7 +372,8 @@ export class FileSystem {
       this.#retry(to, writer.pid, (now) => this.#inodes.renameOnce(from.path, from.inode, now, writer));
     if (from.inode.attributes.type !== "directory") return move();
     // Two at once could move each below the other. In turn, each looks at the paths that the last one left.
-    const turn = this.#directoryRenames.then(move, move);
+    const moving = this.#order.under("directory renames", from.path, move);
+    const turn = this.#directoryRenames.then(moving, moving);
     this.#directoryRenames = turn.catch(() => undefined);
     return turn;
   }
@@ -388,7 +400,7 @@ export class FileSystem {
         return { generation: receipt.seq, size };
       }
       const { inode } = now;
-      return inTurn(inode, async () => {
+      return this.#turns.of(inode, async () => {
         assertWritable(inode, now.path);
         const kept = new Set(extents.map(({ offset }) => offset));
         const before = (inode.extents ??= await loadExtents(this.#store, inode.ino));
@@ -407,7 +419,7 @@ export class FileSystem {
       const found = from.inode.evicted ? await this.namespace.resolve(from.path, writer.pid, false) : from;
       if (found.kind !== "inode") throw missing(from.path);
       const { inode } = found;
-      return inTurn(inode, async () => {
+      return this.#turns.of(inode, async () => {
         if (inode.evicted) throw lostRace(from.path);
         const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
         for (const { content } of extents) if (typeof content === "string") this.#objects.remember(content);

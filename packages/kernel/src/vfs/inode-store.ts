@@ -22,7 +22,6 @@ import {
   decodeDirent,
   encodeDirent,
   encodeInode,
-  inTurn,
   inodeKey,
   nameKey,
   orphanKey,
@@ -30,6 +29,7 @@ import {
 } from "./inode.ts";
 import type { Located, Namespace } from "./namespace.ts";
 import { exists, isDirectory, lostRace, missing, notDirectory } from "./path-error.ts";
+import type { Turns } from "./turns.ts";
 
 const INO_KEY = "sys/ino";
 const COUNT_MAX = Number.MAX_SAFE_INTEGER;
@@ -60,11 +60,13 @@ export class InodeStore {
   readonly #namespace: Namespace;
   readonly #store: Metastore;
   readonly #committer: Committer;
+  readonly #turns: Turns;
   readonly #gone: (ino: Ino) => void;
   #nextIno = INO_ROOT + 1;
 
   /** @param gone hears of an inode that has lost its name */
-  constructor(namespace: Namespace, store: Metastore, committer: Committer, gone: (ino: Ino) => void) {
+  constructor(namespace: Namespace, store: Metastore, committer: Committer, turns: Turns, gone: (ino: Ino) => void) {
+    this.#turns = turns;
     this.#gone = gone;
     this.#namespace = namespace;
     this.#store = store;
@@ -146,7 +148,7 @@ export class InodeStore {
     const committing = this.#committer.commit({ checks, puts, adds }, events, writer.rider);
     for (const inode of made) {
       this.#namespace.adopt(inode);
-      void inTurn(inode, () => committing.then(() => undefined)).catch(() => undefined);
+      this.#turns.after(inode, committing);
     }
     let receipt: Receipt;
     try {
@@ -206,7 +208,7 @@ export class InodeStore {
   }
 
   unlinkOne(inode: Inode, path: VfsPath, writer: Writer): Promise<void> {
-    return inTurn(inode, async () => {
+    return this.#turns.of(inode, async () => {
       const parent = await this.#parentOf(path);
       const isDirectoryNode = inode.attributes.type === "directory";
       const countKey = childCountKey(inode.ino);
@@ -250,7 +252,7 @@ export class InodeStore {
 
   renameOnce(fromPath: VfsPath, inode: Inode, to: Located, writer: Writer): Promise<void> {
     if (to.kind !== "inode") return this.#renameTo(fromPath, inode, to, undefined, writer);
-    return inTurn(to.inode, () => this.#renameTo(fromPath, inode, to, to.inode, writer));
+    return this.#turns.of(to.inode, () => this.#renameTo(fromPath, inode, to, to.inode, writer));
   }
 
   async #renameTo(

@@ -63,18 +63,6 @@ export class Inode {
   }
 }
 
-/** Runs mutations of one inode one after the other, in the order of their calls. */
-export function inTurn<T>(inode: Inode, work: () => Promise<T>): Promise<T> {
-  const before = inode.tail;
-  const turn = before === undefined ? work() : before.then(work, work);
-  const mine: Promise<unknown> = turn.then(
-    () => void (inode.tail === mine && (inode.tail = undefined)),
-    () => void (inode.tail === mine && (inode.tail = undefined)),
-  );
-  inode.tail = mine;
-  return turn;
-}
-
 /** Entries of a stream. */
 export const streamLog = (ino: Ino): string => `st/${ino}`;
 export const inodeKey = (ino: Ino): string => `i/${ino}`;

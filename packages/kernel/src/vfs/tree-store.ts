@@ -7,7 +7,7 @@ import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
 import { loadExtents } from "./extent.ts";
-import { type Attributes, type Inode, inTurn } from "./inode.ts";
+import type { Attributes, Inode } from "./inode.ts";
 import type { InodeStore, Writer } from "./inode-store.ts";
 import type { Located, Namespace } from "./namespace.ts";
 import { exists, missing } from "./path-error.ts";
@@ -21,6 +21,7 @@ import {
   diffTrees,
   loadTree,
 } from "./tree.ts";
+import type { Turns } from "./turns.ts";
 
 /** A change that cannot be brought in, because something else has happened there. */
 export interface TreeConflict extends TreeChange {
@@ -40,6 +41,7 @@ export class TreeStore {
   readonly #namespace: Namespace;
   readonly #inodes: InodeStore;
   readonly #committer: Committer;
+  readonly #turns: Turns;
   readonly #gone: (ino: Ino) => void;
 
   /** @param gone hears of an inode that has lost its name */
@@ -48,8 +50,10 @@ export class TreeStore {
     namespace: Namespace,
     inodes: InodeStore,
     committer: Committer,
+    turns: Turns,
     gone: (ino: Ino) => void,
   ) {
+    this.#turns = turns;
     this.#gone = gone;
     this.#parts = parts;
     this.#namespace = namespace;
@@ -132,7 +136,7 @@ export class TreeStore {
       for (const { path } of changes) await assertMay?.(below(into.path, path));
       const touched = await this.#touched(changes, now);
       // Whoever writes to one of them is done, or begins when it is what it will be.
-      await inTurns([...touched.values()], async () => {
+      await this.#turns.ofAll([...touched.values()], async () => {
         const batch = this.#batch();
         // What is decided on is as it was when it was read: what is copied as a whole, what is changed by its way from the top.
         batch.check(checksOf(wanted));
@@ -346,25 +350,6 @@ function assertNoStreams(tree: Tree, top: VfsPath): void {
           path: below(top, path),
         },
       );
-}
-
-/** Does something while nobody else changes any of some inodes, taken in the order of their numbers. */
-function inTurns(inodes: readonly Inode[], work: () => Promise<void>): Promise<void> {
-  const order = [...inodes].sort((one, two) => one.ino - two.ino);
-  const { promise: go, resolve: open } = Promise.withResolvers<void>();
-  const { promise: over, resolve: close } = Promise.withResolvers<void>();
-  let waiting = order.length;
-  const entered = order.map((inode) =>
-    inTurn(inode, () => {
-      if (--waiting === 0) open();
-      return over;
-    }),
-  );
-  if (waiting === 0) open();
-  return go.then(work).finally(() => {
-    close();
-    void Promise.all(entered);
-  });
 }
 
 /** Directories of a tree that hold something which is not removed. */
