@@ -9,7 +9,7 @@ export const CLI_FILE: string = join(import.meta.dirname, "../docs/reference/cli
 
 const HEAD = `# Command line
 
-Every command takes \`--json\` (one stable JSON document), \`--dir DIRECTORY\` (the data directory; \`ERGOS_DIR\` or \`.ergos\` unless given) and \`--help\`. While another process owns the directory, commands go to it over its control socket. None waits for a key press without a terminal; \`NO_COLOR\` turns colours off; \`.env\` is read and the real environment wins.
+Every command takes \`--json\` (one stable JSON document), \`--dir DIRECTORY\` (the data directory; \`ERGOS_DIR\` or \`.ergos\` unless given) \`--zone NAME\` (a [zone](../guide/zones.md) of it; \`ERGOS_ZONE\` or the default one) and \`--help\`. While another process owns the directory, commands go to it over its control socket. None waits for a key press without a terminal; \`NO_COLOR\` turns colours off; \`.env\` is read and the real environment wins.
 
 | exit status | means |
 | --- | --- |
@@ -19,7 +19,7 @@ Every command takes \`--json\` (one stable JSON document), \`--dir DIRECTORY\` (
 | 69 | the Node that runs it is too old |
 | 128 + n | the run was ended by signal n |
 
-Environment: \`ERGOS_DIR\`, \`ERGOS_MODEL\` (the default model, \`provider/model\`), \`OPENAI_API_KEY\`, \`OPENAI_BASE_URL\`, \`OPENAI_MODEL\` and [the keys of other servers](../guide/models.md), \`ERGOS_WATCHDOG_MS\`, \`NO_COLOR\`.
+Environment: \`ERGOS_DIR\`, \`ERGOS_ZONE\`, \`ERGOS_STORE\` (\`sqlite\` or \`lmdb\`, for a new data directory), \`ERGOS_MODEL\` (the default model, \`provider/model\`), \`OPENAI_API_KEY\`, \`OPENAI_BASE_URL\`, \`OPENAI_MODEL\` and [the keys of other servers](../guide/models.md), \`ERGOS_WATCHDOG_MS\`, \`NO_COLOR\`.
 `;
 
 interface Shown {

@@ -84,6 +84,11 @@ export interface HostOptions {
    * whose keys are in the environment, and the default is ERGOS_MODEL, a model of OpenAI, or the offline one.
    */
   readonly models?: readonly Model[];
+  /**
+   * What a new data directory keeps its data in (default $ERGOS_STORE, or `sqlite`); one that is there keeps its own.
+   * `lmdb` needs the package of that name.
+   */
+  readonly store?: "sqlite" | "lmdb";
   /** A pass to act under instead of as the owner: its rights are those of this connection. */
   readonly pass?: string;
   /** Tools beside those over files. */
@@ -132,7 +137,7 @@ export async function bootHost(
   let socket: ControlSocket | undefined;
   let kernel: Kernel | undefined;
   try {
-    stores = await openStores(dir);
+    stores = await openStores(dir, options.store);
     const { store, objects } = stores;
     const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
     const guests = new Guests(() => kernel?.host.id ?? "", dir);
@@ -280,14 +285,28 @@ function secretsOf(dir: string | undefined): {
   return { stores, environment: { ...values, ...process.env }, values: known.filter((value) => value !== undefined) };
 }
 
+/**
+ * Opens the store that a directory was made with; a new one is made with what is wanted.
+ * @throws {EINVAL} there is none of that name
+ */
+async function openMetastore(dir: string, wanted: string | undefined): Promise<Metastore> {
+  const found = existsSync(join(dir, "store.mdb")) ? "lmdb" : existsSync(join(dir, "store.db")) ? "sqlite" : undefined;
+  const name = found ?? (wanted === undefined || wanted === "" ? "sqlite" : wanted);
+  if (name !== "sqlite" && name !== "lmdb")
+    throw new KernelError("EINVAL", `there is no store ${JSON.stringify(name)}; ERGOS_STORE is sqlite or lmdb`);
+  if (name === "sqlite") return SqliteMetastore.open({ dir });
+  const { LmdbMetastore } = await import("@ergos/drivers/lmdb");
+  return LmdbMetastore.open({ dir });
+}
+
 interface Stores {
   readonly store: Metastore;
   readonly objects: ObjectStore;
 }
 
-async function openStores(dir: string | undefined): Promise<Stores> {
+async function openStores(dir: string | undefined, wanted: HostOptions["store"]): Promise<Stores> {
   if (dir === undefined) return { store: new MemoryMetastore(), objects: new MemoryObjectStore() };
-  const store = await SqliteMetastore.open({ dir });
+  const store = await openMetastore(dir, wanted ?? process.env["ERGOS_STORE"]);
   try {
     mkdirSync(join(dir, "blobs"), { recursive: true, mode: 0o700 });
     return { store, objects: await DiskObjectStore.open(join(dir, "blobs")) };

@@ -139,6 +139,7 @@ const OPTIONS: Schema = {
     pass: { type: "string", minLength: 1 },
     user: { type: "string", minLength: 1 },
     serve: { type: "boolean" },
+    store: { type: "string", enum: ["sqlite", "lmdb"] },
     zone: { type: "string" },
     resume: { type: "boolean" },
     watchdogMs: { type: "number", minimum: 0 },

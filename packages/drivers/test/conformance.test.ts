@@ -24,6 +24,7 @@ import { createCalendar } from "@ergos/drivers/calendar";
 import { DiskObjectStore } from "@ergos/drivers/disk";
 import { openFolder } from "@ergos/drivers/folder";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
+import { LmdbMetastore } from "@ergos/drivers/lmdb";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
@@ -63,6 +64,7 @@ function conforms<Subject>(
 conforms("metastore", METASTORE_CASES, {
   memory: () => passing(new MemoryMetastore()),
   sqlite: async () => passing(await SqliteMetastore.open({ dir })),
+  lmdb: async () => passing(await LmdbMetastore.open({ dir })),
   "sqlite without its thread": async () => passing(await SqliteMetastore.open({ dir, thread: false })),
 });
 

@@ -17,7 +17,7 @@ import {
   measure,
   toSeq,
 } from "@ergos/kernel";
-import { type OrderedMap, createOrderedMap } from "../ordered-map.ts";
+import { type OrderedMap, createOrderedMap } from "../store/ordered-map.ts";
 const DONE = Promise.resolve();
 
 export interface MemoryMetastoreOptions {

@@ -161,7 +161,7 @@ function environmentsOf(shown: readonly string[]): readonly string[] {
         },
       );
     // A data directory, whoever's it is.
-    if (entries.some(({ name }) => name === "store.db")) {
+    if (entries.some(({ name }) => name === "store.db" || name === "store.mdb")) {
       hiding.push("--tmpfs", folder);
       continue;
     }

@@ -1,4 +1,4 @@
 // `@ergos/drivers/sqlite`: the embedded metastore.
 
-export { isOwned, networkFilesystemOf, readOwner, takeDirectory } from "./directory.ts";
+export { isOwned, networkFilesystemOf, readOwner, takeDirectory } from "../store/directory.ts";
 export { SqliteMetastore, type SqliteMetastoreOptions } from "./metastore.ts";

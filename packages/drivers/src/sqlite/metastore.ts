@@ -15,7 +15,6 @@ import { join } from "node:path";
 import {
   type Batch,
   type CommitRecord,
-  type Effects,
   type Entry,
   KernelError,
   LIMITS,
@@ -26,15 +25,14 @@ import {
   type Receipt,
   SEQ_ZERO,
   type Seq,
-  type Value,
   decide,
   measure,
   toSeq,
 } from "@ergos/kernel";
-import { type Ownership, syncDirectory, takeDirectory } from "./directory.ts";
-import { sqliteError } from "./error.ts";
+import { type Ownership, syncDirectory, takeDirectory } from "../store/directory.ts";
+import { sqliteError } from "../store/sqlite-error.ts";
 import { GroupWriter, decodeGroup } from "./group.ts";
-import { Overlay } from "./overlay.ts";
+import { Overlay, detach, entriesBehind, mergeScan, stale, takeCommits } from "../store/overlay.ts";
 import { SyncThread } from "./sync-thread.ts";
 import { Tables, segmentsOf } from "./tables.ts";
 
@@ -212,7 +210,15 @@ export class SqliteMetastore implements Metastore {
     { limit, reverse = false }: { readonly limit: number; readonly reverse?: boolean },
   ): Promise<readonly Entry[]> {
     if (range.from >= range.to || limit <= 0) return [];
-    return this.#reading(() => mergeScan(this.#tables, [this.#overlay, this.#folding], range, limit, reverse));
+    return this.#reading(() =>
+      mergeScan(
+        (rows) => this.#tables.scan(range, rows, reverse),
+        [this.#overlay, this.#folding],
+        range,
+        limit,
+        reverse,
+      ),
+    );
   }
 
   async readLog(
@@ -607,20 +613,6 @@ function makeWaiter(seq: Seq): Waiter {
   return { seq, promise, wake: resolve, reject };
 }
 
-/** Callers may reuse their buffers after the commit. */
-function detach(effects: Effects): Effects {
-  if (!hasBytes(effects.puts) && !hasBytes(effects.appends)) return effects;
-  return { ...effects, puts: effects.puts.map(copy), appends: effects.appends.map(copy) };
-}
-
-function hasBytes(items: readonly { readonly value: Value }[]): boolean {
-  for (const { value } of items) if (typeof value !== "string") return true;
-  return false;
-}
-
-const copy = <T extends { readonly value: Value }>(item: T): T =>
-  typeof item.value === "string" ? item : { ...item, value: Buffer.from(item.value) };
-
 function* foldSteps(tables: Tables, overlay: Overlay): Generator<() => void, void, undefined> {
   for (const [key, entry] of overlay.entries.entries())
     yield () => (entry === undefined ? tables.delete(key) : tables.put(entry));
@@ -628,52 +620,3 @@ function* foldSteps(tables: Tables, overlay: Overlay): Generator<() => void, voi
     for (const segment of segmentsOf(entries)) yield () => tables.putSegment(log, segment);
   for (const [log, through] of overlay.trims) yield () => tables.trim(log, through);
 }
-
-/** A page of the range: rows of the tables, corrected by what is not folded yet. */
-function mergeScan(
-  tables: Tables,
-  overlays: readonly (Overlay | undefined)[],
-  range: Range,
-  limit: number,
-  reverse: boolean,
-): readonly Entry[] {
-  const fresh = new Map<string, Entry | undefined>();
-  for (const overlay of overlays) {
-    overlay?.entries.forRange(range.from, range.to, false, (key, entry) => {
-      if (!fresh.has(key)) fresh.set(key, entry);
-    });
-  }
-  // Every deleted or replaced row of the page may cost one more from the tables.
-  const rows = tables.scan(range, limit + fresh.size, reverse);
-  if (fresh.size === 0) return rows.slice(0, limit);
-  const merged = new Map(rows.map((entry): [string, Entry | undefined] => [entry.key, entry]));
-  for (const [key, entry] of fresh) merged.set(key, entry);
-  const entries = [...merged.values()].filter((entry) => entry !== undefined);
-  const sign = reverse ? -1 : 1;
-  return entries.sort((a, b) => (a.key < b.key ? -sign : sign)).slice(0, limit);
-}
-
-/** Adds entries until the page has about `limit`: at least a commit, and never a part of one. */
-function takeCommits(page: LogEntry[], entries: Iterable<LogEntry>, limit: number): void {
-  for (const entry of entries) {
-    const last = page.at(-1);
-    if (last !== undefined && page.length >= limit && entry.seq !== last.seq) return;
-    page.push(entry);
-  }
-}
-
-function* entriesBehind(entries: readonly LogEntry[], after: Seq): Generator<LogEntry, void, undefined> {
-  let [at, end] = [0, entries.length];
-  while (at < end) {
-    const middle = (at + end) >>> 1;
-    if ((entries[middle]?.seq ?? SEQ_ZERO) > after) end = middle;
-    else at = middle + 1;
-  }
-  for (; at < entries.length; at++) {
-    const entry = entries[at];
-    if (entry !== undefined) yield entry;
-  }
-}
-
-const stale = (what: string, after: number, earliest: number): KernelError =>
-  new KernelError("ESTALE", `position ${after} of ${what} is older than what is kept; begin again after ${earliest}`);

@@ -18,7 +18,7 @@ import {
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Errno, KernelError, isKernelError } from "@ergos/kernel";
-import { sqliteError } from "./error.ts";
+import { sqliteError } from "./sqlite-error.ts";
 
 export interface Ownership {
   readonly dir: string;

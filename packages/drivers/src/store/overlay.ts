@@ -1,0 +1,112 @@
+// What was committed and not yet folded into the tables: it answers reads before the tables do. And what stores have in
+// common about pages and positions.
+
+import {
+  type Effects,
+  type Entry,
+  KernelError,
+  type LogEntry,
+  type Range,
+  SEQ_ZERO,
+  type Seq,
+  type Value,
+} from "@ergos/kernel";
+import { type OrderedMap, createOrderedMap } from "./ordered-map.ts";
+
+export class Overlay {
+  /** `undefined` marks a key that was deleted. */
+  readonly entries: OrderedMap<Entry | undefined> = createOrderedMap();
+  readonly logs = new Map<string, LogEntry[]>();
+  readonly trims = new Map<string, Seq>();
+  #appended = 0;
+
+  /** Rows that folding will touch, roughly. */
+  get size(): number {
+    return this.entries.size + this.#appended;
+  }
+
+  get isEmpty(): boolean {
+    return this.entries.size === 0 && this.logs.size === 0 && this.trims.size === 0;
+  }
+
+  apply(seq: Seq, effects: Effects): void {
+    for (const { key, value } of effects.puts) this.entries.set(key, { key, value, version: seq });
+    for (const key of effects.deletes) this.entries.set(key, undefined);
+    for (const { log, value } of effects.appends) {
+      const entries = this.logs.get(log);
+      if (entries === undefined) this.logs.set(log, [{ seq, value }]);
+      else entries.push({ seq, value });
+      this.#appended++;
+    }
+    for (const { log, through } of effects.trims) {
+      if (through > (this.trims.get(log) ?? 0)) this.trims.set(log, through);
+    }
+  }
+}
+
+/**
+ * A page of the range: rows of the tables, corrected by what is not folded yet.
+ * @param scan the first so many rows of the tables
+ */
+export function mergeScan(
+  scan: (limit: number) => readonly Entry[],
+  overlays: readonly (Overlay | undefined)[],
+  range: Range,
+  limit: number,
+  reverse: boolean,
+): readonly Entry[] {
+  const fresh = new Map<string, Entry | undefined>();
+  for (const overlay of overlays) {
+    overlay?.entries.forRange(range.from, range.to, false, (key, entry) => {
+      if (!fresh.has(key)) fresh.set(key, entry);
+    });
+  }
+  // Every deleted or replaced row of the page may cost one more from the tables.
+  const rows = scan(limit + fresh.size);
+  if (fresh.size === 0) return rows.slice(0, limit);
+  const merged = new Map(rows.map((entry): [string, Entry | undefined] => [entry.key, entry]));
+  for (const [key, entry] of fresh) merged.set(key, entry);
+  const entries = [...merged.values()].filter((entry) => entry !== undefined);
+  const sign = reverse ? -1 : 1;
+  return entries.sort((a, b) => (a.key < b.key ? -sign : sign)).slice(0, limit);
+}
+
+/** Adds entries until the page has about `limit`: at least a commit, and never a part of one. */
+export function takeCommits(page: LogEntry[], entries: Iterable<LogEntry>, limit: number): void {
+  for (const entry of entries) {
+    const last = page.at(-1);
+    if (last !== undefined && page.length >= limit && entry.seq !== last.seq) return;
+    page.push(entry);
+  }
+}
+
+/** The entries of a log that come behind a position. */
+export function* entriesBehind(entries: readonly LogEntry[], after: Seq): Generator<LogEntry, void, undefined> {
+  let [at, end] = [0, entries.length];
+  while (at < end) {
+    const middle = (at + end) >>> 1;
+    if ((entries[middle]?.seq ?? SEQ_ZERO) > after) end = middle;
+    else at = middle + 1;
+  }
+  for (; at < entries.length; at++) {
+    const entry = entries[at];
+    if (entry !== undefined) yield entry;
+  }
+}
+
+/** Callers may reuse their buffers after the commit. */
+export function detach(effects: Effects): Effects {
+  if (!hasBytes(effects.puts) && !hasBytes(effects.appends)) return effects;
+  return { ...effects, puts: effects.puts.map(copy), appends: effects.appends.map(copy) };
+}
+
+function hasBytes(items: readonly { readonly value: Value }[]): boolean {
+  for (const { value } of items) if (typeof value !== "string") return true;
+  return false;
+}
+
+const copy = <T extends { readonly value: Value }>(item: T): T =>
+  typeof item.value === "string" ? item : { ...item, value: Buffer.from(item.value) };
+
+export const stale = (what: string, after: number, earliest: number): KernelError =>
+  new KernelError("ESTALE", `position ${after} of ${what} is older than what is kept; begin again after ${earliest}`);
