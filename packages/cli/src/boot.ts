@@ -49,6 +49,7 @@ import { type OpenZone, openZoneMount } from "@ergos/drivers/zone";
 import { SYSTEM_LIBRARIES } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { HOST_TOOLS } from "./host-tools.ts";
+import { PROFILES, type Profile, type ProfileName, assertHas } from "./profile.ts";
 import { DEFAULT_ZONE, zoneDirectory, zoneOf, zonesOf } from "./zone.ts";
 import { contentOf, isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
 
@@ -89,6 +90,11 @@ export interface HostOptions {
    * `lmdb` needs the package of that name.
    */
   readonly store?: "sqlite" | "lmdb";
+  /**
+   * How much of a host there is: `slim` ⊂ `embedded` ⊂ `lite` ⊂ `full` (default). With `remote` this process is none, and
+   * talks to the one that runs over the directory.
+   */
+  readonly profile?: ProfileName;
   /** A pass to act under instead of as the owner: its rights are those of this connection. */
   readonly pass?: string;
   /** Tools beside those over files. */
@@ -140,7 +146,8 @@ export async function bootHost(
     stores = await openStores(dir, options.store);
     const { store, objects } = stores;
     const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
-    const guests = new Guests(() => kernel?.host.id ?? "", dir);
+    const profile = profileOf(options);
+    const guests = new Guests(() => kernel?.host.id ?? "", dir, profile);
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
@@ -150,16 +157,19 @@ export async function bootHost(
       objects,
       platform,
       secrets: secrets.stores,
-      net: createNet(),
-      calendar: createCalendar(),
+      ...(profile.drivers.includes("net") ? { net: createNet() } : {}),
+      ...(profile.drivers.includes("calendar") ? { calendar: createCalendar() } : {}),
       ...(dir === undefined ? {} : await policyOf(dir)),
-      ...modelsOf(options, secrets.environment, async (name) => {
+      ...modelsOf(options, profile, secrets.environment, async (name) => {
         if (kernel === undefined) throw new KernelError("EBUSY", "the host is still starting");
         return kernel.host.vault.get(name);
       }),
-      tools: [...HOST_TOOLS, ...(options.tools ?? [])],
+      tools: [...(profile.tools ? HOST_TOOLS : []), ...(options.tools ?? [])],
       programs: options.programs ?? [],
-      services: [...SYSTEM_LIBRARIES, ...(options.services ?? [])],
+      services: [
+        ...SYSTEM_LIBRARIES.filter(({ name }) => profile.services.includes(name)),
+        ...(options.services ?? []),
+      ],
       serviceLoader: loadService,
       prices: { ...(dir === undefined ? {} : readPrices(join(dir, "prices.json"))), ...options.prices },
       loader: moduleLoader(async (mounts, module) => folders?.mount(mounts, module), secrets.environment, guests),
@@ -177,9 +187,10 @@ export async function bootHost(
     const host = kernel.host;
     if (host.processes.all.some(({ identity }) => identity.program.source?.runtime === "process"))
       (await import("@ergos/drivers/runtime-process")).killStrays(`${host.id}/`);
-    folders = new FolderMounts(kernel, dir, openZone);
+    folders = new FolderMounts(kernel, dir, profile, openZone);
     await folders.mount(options.mounts ?? []);
-    if (dir !== undefined && options.serve !== false) socket = await serveControlSocket(kernel, dir);
+    const serves = options.serve !== false && profile.drivers.includes("control-socket");
+    if (dir !== undefined && serves) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
       await socket?.close();
       await booted.close();
@@ -192,6 +203,15 @@ export async function bootHost(
     await (kernel?.close() ?? stores?.store.close());
     throw error;
   }
+}
+
+/** @throws {EINVAL} there is no profile of that name, or one that makes no host */
+function profileOf({ profile = "full" }: HostOptions): Profile {
+  if (profile !== "remote" && Object.hasOwn(PROFILES, profile)) return PROFILES[profile];
+  throw new KernelError(
+    "EINVAL",
+    `${JSON.stringify(profile)} is no profile of a host; there are ${Object.keys(PROFILES).join(", ")}`,
+  );
 }
 
 /** What a host knows of zones: the default one of all, any other of itself. */
@@ -230,10 +250,12 @@ function noZone(root: string, zone: string): KernelError {
 /** Models that were given; else those of the environment, with the offline stand-in when there is no key. */
 function modelsOf(
   { models }: HostOptions,
+  profile: Profile,
   env: Environment,
   keyOf: (name: string) => Promise<string>,
 ): Pick<KernelParts, "models" | "providers" | "defaultModel"> {
   if (models !== undefined) return { models };
+  if (!profile.drivers.includes("model-openai")) return { models: [createOfflineModel()] };
   const hasServer = (env["OPENAI_API_KEY"] ?? "") !== "" || (env["OPENAI_BASE_URL"] ?? "") !== "";
   const chosen =
     env["ERGOS_MODEL"] ?? (hasServer ? `openai/${env["OPENAI_MODEL"] ?? DEFAULT_OPENAI_MODEL}` : undefined);
@@ -333,11 +355,13 @@ const SPARE_CHILDREN = 1;
 class Guests {
   readonly #owner: () => string;
   readonly #dir: string | undefined;
+  readonly #profile: Profile;
   #processes: Promise<ProcessRuntime> | undefined;
 
-  constructor(owner: () => string, dir: string | undefined) {
+  constructor(owner: () => string, dir: string | undefined, profile: Profile) {
     this.#owner = owner;
     this.#dir = dir;
+    this.#profile = profile;
   }
 
   async load(source: ProgramSource): Promise<Program> {
@@ -347,6 +371,7 @@ class Guests {
         "EINVAL",
         `${file} cannot run as ${JSON.stringify(source.runtime)}; modules run as ${RUNTIMES.join(" or ")}, pipelines inline`,
       );
+    assertHas(this.#profile, `runtime-${source.runtime}`, file);
     const named = { ...source, name: source.name ?? labelOf(file) };
     if (source.runtime === "process")
       return (await (this.#processes ??= this.#open())).toProgram(named, contentOf(file));
@@ -397,11 +422,18 @@ class FolderMounts {
   readonly #asked = new Map<string, { readonly module: string; readonly after: number }>();
   #last: Promise<unknown> = Promise.resolve();
   readonly #dir: string | undefined;
+  readonly #profile: Profile;
   readonly #openZone: ((dir: string) => Promise<OpenZone>) | undefined;
 
-  constructor(kernel: Kernel, dir: string | undefined, openZone: ((dir: string) => Promise<OpenZone>) | undefined) {
+  constructor(
+    kernel: Kernel,
+    dir: string | undefined,
+    profile: Profile,
+    openZone: ((dir: string) => Promise<OpenZone>) | undefined,
+  ) {
     this.#kernel = kernel;
     this.#dir = dir;
+    this.#profile = profile;
     this.#openZone = openZone;
   }
 
@@ -415,6 +447,7 @@ class FolderMounts {
   async #mountAll(mounts: readonly MountSpec[], module: string | undefined): Promise<void> {
     for (const mount of mounts) {
       const { zone } = mount;
+      assertHas(this.#profile, zone === undefined ? "folder" : "zone", mount.at);
       const path = zone === undefined ? resolve(mount.path) : `${zone}:${toPath(mount.path)}`;
       const writable = mount.writable === true;
       const there = this.#kernel.mountAt(mount.at);

@@ -30,7 +30,8 @@ import {
   holdLock,
   toProgram,
 } from "@ergos/services";
-import { type BootedHost, type HostOptions, bootHost, timers } from "./boot.ts";
+import { type BootedHost, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
+import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
 export interface ConnectOptions extends HostOptions {
@@ -93,6 +94,7 @@ export async function connectHost(
   resume: boolean,
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
   assertOptions(options);
+  if (options.profile === "remote") return { os: await connectRunning(options), host: undefined };
   let host: BootedHost | undefined;
   for (const until = performance.now() + HANDOVER_MS; host === undefined;) {
     try {
@@ -139,6 +141,7 @@ const OPTIONS: Schema = {
     pass: { type: "string", minLength: 1 },
     user: { type: "string", minLength: 1 },
     serve: { type: "boolean" },
+    profile: { type: "string", enum: PROFILE_NAMES },
     store: { type: "string", enum: ["sqlite", "lmdb"] },
     zone: { type: "string" },
     resume: { type: "boolean" },
@@ -177,6 +180,16 @@ function assertOptions(options: HostOptions): void {
   // `undefined` is the same as absent for who calls from JavaScript.
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   assertValid(OPTIONS, given, "the options of connect()");
+}
+
+/** @throws {EINVAL} there is no directory to find a host by · {ENOENT} no host runs over it */
+async function connectRunning(options: HostOptions): Promise<ErgOs> {
+  const { dir } = options;
+  if (dir === undefined) throw new KernelError("EINVAL", "a host is found by its data directory; name that with `dir`");
+  const none = new KernelError("ENOENT", `no host runs over ${dir}; start one with: ergos up`, { path: dir });
+  const os = isOwned(dir) ? await connectRemote(options, dir, none, true) : undefined;
+  if (os === undefined) throw none;
+  return os;
 }
 
 /** The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. */

@@ -10,6 +10,7 @@ export {
   type MountSpec,
   toModel,
 } from "./boot.ts";
+export { PROFILES, type OptionalDriver, type Profile, type ProfileName } from "./profile.ts";
 export { connect, type ConnectOptions, type ErgOs, type RunOptions, type Runnable } from "./connect.ts";
 export {
   KernelError,

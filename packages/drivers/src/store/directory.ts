@@ -93,7 +93,7 @@ function makeDirectory(dir: string): void {
 function openLock(dir: string): DatabaseSync {
   let lock: DatabaseSync | undefined;
   try {
-    lock = new DatabaseSync(join(dir, "owner.lock"), { timeout: 0 });
+    lock = new DatabaseSync(lockFile(dir), { timeout: 0 });
     lock.exec(
       "PRAGMA journal_mode=MEMORY; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE IF NOT EXISTS owner(pid)",
     );
@@ -114,6 +114,8 @@ function openLock(dir: string): DatabaseSync {
 
 /** Whether a process has the directory now. */
 export function isOwned(dir: string): boolean {
+  // Whoever only looks leaves nothing behind.
+  if (!existsSync(lockFile(dir))) return false;
   try {
     openLock(dir).close();
     return false;
@@ -133,6 +135,7 @@ export function readOwner(dir: string): Owner | undefined {
   }
 }
 
+const lockFile = (dir: string): string => join(dir, "owner.lock");
 const ownerFile = (dir: string): string => join(dir, "owner.json");
 
 function refuseNetwork(dir: string): void {
