@@ -2,7 +2,7 @@
 
 import { type Kernel, type Os, type Seq, type StreamEntry } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { LastingStore, bootKernel, openProgram, processWith } from "./kernel-fixture.ts";
+import { LastingStore, bootKernel, closeWhole, openProgram, processWith } from "./kernel-fixture.ts";
 
 let kernel: Kernel;
 let os: Os;
@@ -10,10 +10,7 @@ beforeEach(async () => {
   kernel = await bootKernel();
   os = kernel.os;
 });
-afterEach(async () => {
-  expect((await os.call("checkStore", {})).problems).toEqual([]);
-  await kernel.close();
-});
+afterEach(() => closeWhole(kernel));
 
 const text = (bytes: Uint8Array | null): string | null => (bytes === null ? null : new TextDecoder().decode(bytes));
 const tick = (): Promise<void> => new Promise((go) => setImmediate(go));
@@ -46,6 +43,10 @@ describe("a pipe", () => {
     for await (const piece of pipe) rest.push(text(piece));
     expect(rest).toEqual(["6789", "abc", "d"]);
     expect(await pipe.read()).toBeNull();
+    await os.fs.makePipe("/srv/e", { capacity: 2 });
+    const empty = os.fs.pipe("/srv/e");
+    await Promise.all([empty.write(""), empty.write("")]);
+    await expect(empty.write("", { waitMs: 0 })).rejects.toMatchObject(refused("EAGAIN"));
   });
 
   test("its readers wait in a line, until a piece, their time, their signal or their end", async () => {
@@ -249,11 +250,16 @@ test("whoever waits hears that the name is gone, however it went", async () => {
 test("following as many as wanted ends, and leaves nothing waiting", async () => {
   await os.fs.makeStream("/srv/s");
   const stream = os.fs.stream("/srv/s");
+  const first = await os.fs.stat("/srv/s");
   await stream.append(["a", "b"]);
-  expect(await all(stream.read({ limit: 1, follow: true }))).toEqual(["a"]);
+  // Whoever goes on behind the position of the last has missed nothing.
+  expect(await all(stream.read({ limit: 1, follow: true }))).toEqual(["a", "b"]);
+  await stream.append(["c"]);
+  expect(await all(stream.read({ limit: 2, after: first.generation }))).toEqual(["a", "b"]);
+  expect(await all(stream.read({ limit: 3 }))).toEqual(["a", "b", "c"]);
   const changing = os.fs.setattr("/srv/s", { mode: 0o600 });
-  await Promise.all([changing, stream.append(["c"]), stream.append(["d"], { durability: "flushed" })]);
-  expect((await all(stream.read())).length).toBe(4);
+  await Promise.all([changing, stream.append(["d"]), stream.append(["e"], { durability: "flushed" })]);
+  expect((await all(stream.read())).length).toBe(5);
 });
 
 test("what a reader does with an entry of a volatile stream is its own affair", async () => {

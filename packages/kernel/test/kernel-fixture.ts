@@ -5,6 +5,7 @@ import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import { Kernel, type KernelParts, type Metastore, type Os, type Program, type ProcessContext } from "@ergos/kernel";
+import { expect } from "vitest";
 
 export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
   return Kernel.boot({
@@ -15,6 +16,12 @@ export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
     net: createNet(),
     ...parts,
   });
+}
+
+/** Closes a kernel whose store must be whole. */
+export async function closeWhole(kernel: Kernel): Promise<void> {
+  expect((await kernel.os.call("checkStore", { contents: true })).problems).toEqual([]);
+  await kernel.close();
 }
 
 /** A program that hands its context out and runs until it is told to end. */

@@ -17,7 +17,7 @@ function isNormal(text: string): boolean {
   let start = 1;
   for (let at = 1; at <= length; at++) {
     const unit = at === length ? 47 : text.charCodeAt(at);
-    if (unit === 0) return false;
+    if (unit === 0 || (unit & 0xf800) === 0xd800) return false;
     if (unit !== 47) continue;
     const size = at - start;
     if (size === 0 || size > LIMITS.nameLengthMax) return false;
@@ -30,12 +30,17 @@ function isNormal(text: string): boolean {
 /**
  * Normalises a path; a relative one is taken from `base`. `..` at the root stays at the root, as in POSIX.
  *
- * @throws {EINVAL} it is empty or holds a NUL
+ * @throws {EINVAL} it is empty, or holds a NUL or half of a character
  * @throws {ENAMETOOLONG} a name or the path is beyond its limit
  */
 export function toPath(text: string, base: VfsPath = ROOT): VfsPath {
+  if (typeof text !== "string") throw new KernelError("EINVAL", `a path is a text, found ${typeof text}`);
   if (isNormal(text)) return text as VfsPath;
   if (text === "") throw new KernelError("EINVAL", "a path is empty; give an absolute path such as /home");
+  if (!text.isWellFormed())
+    throw new KernelError("EINVAL", "a path holds half of a surrogate pair, which is no character", {
+      path: text.toWellFormed(),
+    });
   if (text.includes("\0"))
     throw new KernelError("EINVAL", "a path holds a NUL character", { path: text.replaceAll("\0", "\\0") });
   const segments = text.startsWith("/") || base === ROOT ? [] : base.slice(1).split("/");

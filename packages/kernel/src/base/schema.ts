@@ -69,16 +69,20 @@ export function toStandardSchema<T>(schema: Schema): {
   };
 }
 
-type Place = readonly (string | number)[];
+/** Where a visit is; it grows and shrinks with it. */
+type Place = (string | number)[];
 
 function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[]): void {
   if (issues.length >= 20) return;
-  const say = (message: string): void => void issues.push({ message, path });
+  const say = (message: string): void => void issues.push({ message, path: [...path] });
   if (schema.anyOf !== undefined) {
     if (!schema.anyOf.some((option) => validate(option, value).length === 0)) say("fits none of the allowed forms");
     return;
   }
-  if (schema.format === "bytes" && value instanceof Uint8Array) return;
+  if (schema.format === "bytes") {
+    if (!(value instanceof Uint8Array)) say(`must be bytes, found ${typeOf(value)}`);
+    return;
+  }
   const found = typeOf(value);
   if (schema.type !== undefined && !accepts(schema.type, found)) {
     const wanted = typeof schema.type === "string" ? schema.type : schema.type.join(" or ");
@@ -113,7 +117,7 @@ function visitArray(schema: Schema, value: readonly unknown[], path: Place, issu
   if (schema.minItems !== undefined && value.length < schema.minItems)
     return say(`must have at least ${schema.minItems} items`);
   if (schema.items === undefined) return;
-  for (const [at, item] of value.entries()) visit(schema.items, item, [...path, at], issues);
+  for (const [at, item] of value.entries()) visitBelow(schema.items, item, path, at, issues);
 }
 
 function visitObject(schema: Schema, value: Record<string, unknown>, path: Place, issues: SchemaIssue[]): void {
@@ -125,15 +129,21 @@ function visitObject(schema: Schema, value: Record<string, unknown>, path: Place
       schema.properties !== undefined && Object.hasOwn(schema.properties, name) ? schema.properties[name] : undefined;
     const rule = known ?? schema.additionalProperties ?? true;
     if (rule === false) issues.push({ message: "is not a known property", path: [...path, name] });
-    else if (rule !== true && value[name] !== undefined) visit(rule, value[name], [...path, name], issues);
+    else if (rule !== true && value[name] !== undefined) visitBelow(rule, value[name], path, name, issues);
   }
+}
+
+function visitBelow(schema: Schema, value: unknown, path: Place, at: string | number, issues: SchemaIssue[]): void {
+  path.push(at);
+  visit(schema, value, path, issues);
+  path.pop();
 }
 
 function typeOf(value: unknown): JsonType | "undefined" | "bytes" {
   if (value === null) return "null";
   if (Array.isArray(value)) return "array";
   if (value instanceof Uint8Array) return "bytes";
-  if (typeof value === "number") return Number.isInteger(value) ? "integer" : "number";
+  if (typeof value === "number") return Number.isSafeInteger(value) ? "integer" : "number";
   if (typeof value === "string" || typeof value === "boolean" || typeof value === "object")
     return typeof value as JsonType;
   return "undefined";

@@ -21,7 +21,7 @@ import { type Admission, admit, denialOf, needsOf, ownCopy, settle } from "./adm
 import type { Host } from "./host.ts";
 import { type Need, assertMay, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
-import type { AtPlace, Row, Target } from "./row.ts";
+import { type AtPlace, type Row, type Target, hasEnded } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 
@@ -54,6 +54,8 @@ export class Dispatcher {
   }
 
   #call(caller: Process, name: SyscallName, args: unknown, isEdited = false): unknown {
+    if (!isSyscallName(name))
+      throw new KernelError("ENOSYS", `there is no call ${String(name)}; \`ergos man\` lists them`);
     const row = SYSCALLS[name] as unknown as AnyRow;
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
@@ -177,7 +179,7 @@ export class Dispatcher {
     draft: AuditDraft | undefined,
   ): unknown {
     if (row.spends !== undefined && caller.account !== undefined) {
-      const amounts = row.spends(args, target);
+      const amounts = row.spends(args, target, caller);
       const { accounts } = this.#host;
       if (resourcesOf(amounts).some((resource) => accounts.carrierOf(caller.account, resource) !== undefined))
         return this.#spending(caller, name, row, args, target, amounts, draft);
@@ -396,9 +398,6 @@ function withoutSignal(args: unknown): unknown {
   // `kill` has one that is a name.
   return typeof signal === "string" ? args : rest;
 }
-
-const hasEnded = (caller: Process, name: string): KernelError =>
-  new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall: name, pid: caller.pid });
 
 /** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */
 const isDetached = (row: AnyRow, args: unknown): boolean =>

@@ -5,7 +5,8 @@ import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.
 import type { KernelEvent } from "../abi/event.ts";
 import type { ModelRequest, ModelResponse } from "../abi/model.ts";
 import type { ContentId, Fd, Pid, Seq } from "../base/id.ts";
-import { type KernelError, isKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
 import type { ProcessSummary } from "../proc/summary.ts";
@@ -254,7 +255,17 @@ function bindFiles(call: Os["call"]): Files {
         throw error;
       }
     },
-    readdir: async (path, options = {}) => call("readdir", { path, ...options }),
+    readdir: async (path, options = {}) => {
+      if (options.limit !== undefined) return call("readdir", { path, ...options });
+      const all: DirEntry[] = [];
+      for (let { after } = options; ;) {
+        const page = await call("readdir", { path, limit: LIMITS.pageMax, ...(after === undefined ? {} : { after }) });
+        if (all.length === 0 && page.length < LIMITS.pageMax) return page;
+        for (const entry of page) all.push(entry);
+        if (page.length < LIMITS.pageMax) return all;
+        after = page.at(-1)?.name;
+      }
+    },
     read: async (path, range = {}) => call("read", { path, ...range }),
     readMany: (paths) => Promise.all(paths.map((path) => outcomeOf(path, async () => call("read", { path })))),
     writeMany: (items) =>
@@ -307,6 +318,8 @@ function contentFace(call: Os["call"]): ContentFace {
     read: async (id, range = {}) => call("readContent", { id, ...range }),
     stat: async (id) => call("statContent", { id }),
     async *stream(id, { offset = 0, length, pieceBytes = PIECE_BYTES } = {}) {
+      if (!Number.isSafeInteger(pieceBytes) || pieceBytes < 1)
+        throw new KernelError("EINVAL", `a piece has 1 byte or more, found ${pieceBytes}`);
       const { size } = await call("statContent", { id });
       const end = Math.min(size, length === undefined ? size : offset + length);
       for (let at = offset; at < end; at += pieceBytes)

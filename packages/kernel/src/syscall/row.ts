@@ -37,7 +37,7 @@ export interface Row<Args, Result> {
   /** Rights beside its own that a call needs. */
   readonly alsoNeeds?: (args: Args, caller: Process, target: Target) => readonly Need[];
   /** What of a budget the call itself uses, whatever comes of it; taken before the act, back if it fails. */
-  readonly spends?: (args: Args, target: Target) => Amounts;
+  readonly spends?: (args: Args, target: Target, caller: Process) => Amounts;
   /** What the conditions of grants look at; the arguments themselves unless given. */
   readonly conditions?: (args: Args) => unknown;
   /**
@@ -72,7 +72,7 @@ export const NESTED: unique symbol = Symbol("nested");
 export const isNested = (args: object): boolean => NESTED in args;
 
 export const text: Schema = { type: "string" };
-export const path: Schema = { type: "string", format: "path", minLength: 1, maxLength: 4096 };
+export const path: Schema = { type: "string", format: "path" };
 export const integer: Schema = { type: "integer", minimum: 0 };
 export const flag: Schema = { type: "boolean" };
 export const pid: Schema = { type: "integer", minimum: 1, description: "process id" };
@@ -97,6 +97,9 @@ const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;
 /** A row about a process: rights are checked on its directory. */
 export const onProcess = (_host: Host, caller: Process, a: { readonly pid: Pid }): Target =>
   a.pid === caller.pid ? caller.self : { resource: procPath(a.pid) };
+
+export const hasEnded = (caller: Process, syscall: string): KernelError =>
+  new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall, pid: caller.pid });
 
 /** @throws {ESRCH} there is and was no such process */
 export async function processOf(host: Host, number: Pid, syscall: string): Promise<Process> {

@@ -19,7 +19,7 @@ import type { Located } from "../vfs/namespace.ts";
 import { type Need, assertMay, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
 import type { Host } from "./host.ts";
 import { locate, locatedOf, pathTarget, second, twoPaths, writerOf } from "./path-target.ts";
-import { args, bytes, integer, path, row, text, flag } from "./row.ts";
+import { args, bytes, flag, hasEnded, integer, path, row, text } from "./row.ts";
 
 export interface At {
   readonly path: string;
@@ -97,7 +97,7 @@ function inodeOf(located: Located): Inode {
 }
 
 const extendedName = { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax } as const;
-const sizeSchema = { type: "integer", minimum: 0, maximum: LIMITS.ioBytesMax } as const;
+const sizeSchema = { type: "integer", minimum: 0 } as const;
 const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
 const writeOptions = {
   offset: integer,
@@ -127,6 +127,7 @@ export const FILE_ROWS = {
     right: "fs.list",
     kind: "query",
     summary: "one page of a directory, sorted by name",
+    isChecked: true,
     schema: args({ path, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax }, after: text }, ["path"]),
     target: pathTarget(),
     handle: (host, caller, a, target) => host.fs.readdir(locatedOf(target), caller.pid, a),
@@ -143,6 +144,7 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "replaces content, or a range of it from `offset`",
+    isChecked: true,
     schema: args({ path, bytes, ...writeOptions }, ["path", "bytes"]),
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
@@ -154,6 +156,7 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "adds bytes at the end",
+    isChecked: true,
     schema: args(
       {
         path,
@@ -181,18 +184,12 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "cuts a file off, or fills it with zeros up to a size",
+    isChecked: true,
     schema: args({ path, size: sizeSchema }, ["path", "size"]),
     target: pathTarget(),
     // What it grows by; cutting off writes nothing.
     spends: ({ size }, { located }) => ({ bytesWritten: Math.max(0, size - sizeAt(located)) }),
-    handle: (host, caller, a, target, draft) => {
-      if (!Number.isSafeInteger(a.size) || a.size < 0 || a.size > LIMITS.ioBytesMax) {
-        throw new KernelError("EINVAL", `the size must be a whole number up to ${LIMITS.ioBytesMax}, found ${a.size}`, {
-          path: a.path,
-        });
-      }
-      return host.fs.truncate(locatedOf(target), a.size, writerOf(caller, draft));
-    },
+    handle: (host, caller, a, target, draft) => host.fs.truncate(locatedOf(target), a.size, writerOf(caller, draft)),
   }),
   setattr: row<
     At & {
@@ -208,6 +205,7 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "creates a file, directory or link, or changes attributes",
+    isChecked: true,
     schema: args(
       {
         path,
@@ -238,8 +236,7 @@ export const FILE_ROWS = {
     handle: async (_host, _caller, a, target) => {
       const { extended = {} } = inodeOf(locatedOf(target)).attributes;
       if (a.name === undefined) return extended;
-      const value = extended[a.name];
-      return value === undefined ? {} : { [a.name]: value };
+      return Object.hasOwn(extended, a.name) ? { [a.name]: extended[a.name] ?? "" } : {};
     },
   }),
   setxattr: row<At & { readonly values: Readonly<Record<string, string | null>> }, Promise<void>>({
@@ -315,10 +312,11 @@ export const FILE_ROWS = {
       return host.fs.unlink(locatedOf(target), options, writerOf(caller, draft));
     },
   }),
-  open: row<At & { readonly rights: readonly ("read" | "write")[] }, Fd>({
+  open: row<At & { readonly rights: readonly ("read" | "write")[] }, Fd | Promise<Fd>>({
     right: "fs.stat",
     kind: "mutation",
     summary: "a handle that pins the file and the rights checked now",
+    isChecked: true,
     schema: args({ path, rights: { type: "array", maxItems: 2, items: { type: "string", enum: ["read", "write"] } } }, [
       "path",
       "rights",
@@ -326,34 +324,28 @@ export const FILE_ROWS = {
     target: pathTarget(),
     alsoNeeds: (a, _caller, { resource }) => a.rights.map((right) => ({ right: `fs.${right}`, resource })),
     handle: (host, caller, a, target) => {
-      const located = locatedOf(target);
-      if (located.kind === "missing") throw missing(located.path);
-      if (located.kind === "inode" && located.inode.attributes.type === "directory") {
-        throw new KernelError("EISDIR", `${located.path} is a directory; handles are for files`, {
-          path: located.path,
-        });
-      }
-      if (located.kind !== "inode")
-        throw new KernelError("ENOTSUP", "only files of the zone have handles; use the path", { path: located.path });
-      caller.files ??= new Map();
-      if (caller.files.size >= LIMITS.openFilesMax)
+      if ((caller.files?.size ?? 0) >= LIMITS.openFilesMax)
         throw new KernelError("EMFILE", `a process holds at most ${LIMITS.openFilesMax} handles; close some`, {
           pid: caller.pid,
         });
-      const fd = caller.takeFd();
-      host.fs.hold(located.inode);
       const { capability } = caller;
       // What depends on more than the rights themselves, such as the time or a policy, is looked at with each use.
       const isFixed =
         !isGoverned(host, caller) && a.rights.every((right) => capability.isFixed(`fs.${right}`, target.resource));
       const checkedAt = isFixed ? capability.version : -1;
-      caller.files.set(fd, {
-        inode: located.inode,
-        path: target.resource as VfsPath,
-        rights: new Set(a.rights),
-        checkedAt,
+      const keep = (inode: Inode): Fd => {
+        const fd = caller.takeFd();
+        caller.files ??= new Map();
+        caller.files.set(fd, { inode, path: target.resource as VfsPath, rights: new Set(a.rights), checkedAt });
+        return fd;
+      };
+      const held = host.fs.hold(locatedOf(target));
+      if (!(held instanceof Promise)) return keep(held);
+      return held.then(async (inode) => {
+        if (caller.isAlive) return keep(inode);
+        await host.fs.release(inode);
+        throw hasEnded(caller, "open");
       });
-      return fd;
     },
   }),
   close: row<{ readonly fd: Fd }, Promise<void>>({
@@ -397,7 +389,9 @@ export const FILE_ROWS = {
     schema: args({ fd: integer, size: sizeSchema }, ["fd", "size"]),
     isChecked: true,
     alsoNeeds: handleNeeds("write"),
-    spends: ({ size }) => ({ bytesWritten: size }),
+    spends: ({ fd, size }, _target, caller) => ({
+      bytesWritten: Math.max(0, size - (caller.files?.get(fd)?.inode.attributes.size ?? 0)),
+    }),
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
       draft?.add({ path: file.path });
@@ -412,16 +406,27 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "writes through a handle, at an offset, or at the end with `append`",
     schema: args(
-      { fd: integer, bytes, offset: integer, append: flag, ifGeneration: integer, durability: writeOptions.durability },
+      {
+        fd: integer,
+        bytes,
+        offset: integer,
+        append: flag,
+        ifGeneration: integer,
+        durability: writeOptions.durability,
+        consistency: writeOptions.consistency,
+        fence: integer,
+        mime: text,
+      },
       ["fd", "bytes"],
     ),
+    isChecked: true,
     alsoNeeds: handleNeeds("write"),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
       draft?.add({ path: file.path });
-      return host.fs.writeInode(file.inode, a.bytes, a, writerOf(caller, draft), file.path);
+      return host.fs.writeInode(file.inode, a.bytes, a, fenced(host, caller, a, file.path, draft), file.path);
     },
   }),
   watch: row<

@@ -57,6 +57,7 @@ export async function readExtents(
 ): Promise<Uint8Array> {
   const out = platform.allocate(range.length);
   const end = range.offset + range.length;
+  let filled = 0;
   for (let at = firstTouching(extents, range.offset); at < extents.length; at++) {
     const extent = extents[at];
     if (extent === undefined || extent.offset >= end) break;
@@ -70,7 +71,11 @@ export async function readExtents(
     if (bytes.length !== to - from)
       throw new KernelError("ECORRUPT", "stored content is shorter than its record; run `ergos doctor`");
     out.set(bytes, from - range.offset);
+    filled += bytes.length;
   }
+  // What was allocated is not cleared.
+  if (filled !== out.length)
+    throw new KernelError("ECORRUPT", "a part of the content has no record; restore a copy of the data directory");
   return out;
 }
 

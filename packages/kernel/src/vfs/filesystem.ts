@@ -8,12 +8,12 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { DirEntry, EntryType, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
-import { INO_ROOT, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
+import { INO_ROOT, PID_OWNER, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
-import { type Extent, loadExtents, readExtents, storeExtents, writeExtents } from "./extent.ts";
-import { InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
+import { type Extent, readExtents, storeExtents, writeExtents } from "./extent.ts";
+import { type Content, InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
 import {
   type Attributes,
   type Inode,
@@ -47,11 +47,6 @@ type AttributeChange = Pick<Attributes, "mime" | "mode" | "extended"> & Partial<
 
 /** Bytes of content that pass by at a time. */
 const COPY_PIECE = 8 * 1024 * 1024;
-
-interface Content {
-  readonly extents: readonly Extent[];
-  readonly size: number;
-}
 
 export class FileSystem {
   /** Pipes and streams. */
@@ -150,7 +145,14 @@ export class FileSystem {
     located: Located,
     range: { readonly offset?: number; readonly length?: number } = {},
   ): Promise<Uint8Array> {
-    if (located.kind === "inode") return this.readInode(located.inode, range, located.path);
+    if (located.kind === "inode") {
+      if (located.inode.extents !== undefined && !located.inode.evicted)
+        return this.readInode(located.inode, range, located.path);
+      return this.#retry(located, PID_OWNER, (now) => {
+        if (now.kind !== "inode") throw missing(now.path);
+        return this.readInode(now.inode, range, now.path);
+      });
+    }
     if (located.kind === "missing") throw missing(located.path);
     assertRange(range, located.path);
     const offset = range.offset ?? 0;
@@ -170,13 +172,15 @@ export class FileSystem {
   async readInode(
     inode: Inode,
     range: { readonly offset?: number; readonly length?: number },
-    path: string,
+    path: VfsPath,
   ): Promise<Uint8Array> {
-    const { type, size } = inode.attributes;
+    const { type } = inode.attributes;
     if (type === "directory") throw isDirectory(path);
     if (type === "pipe") throw notPlain(type, path);
     if (type === "stream") return this.#wholeStream(inode, range, path);
     assertRange(range, path);
+    const extents = inode.extents ?? (await this.#turns.of(inode, () => this.#inodes.extentsOf(inode, path)));
+    const { size } = inode.attributes;
     const offset = range.offset ?? 0;
     const length = Math.max(0, Math.min(range.length ?? size, size - offset));
     if (length > LIMITS.ioBytesMax) {
@@ -184,7 +188,6 @@ export class FileSystem {
         path,
       });
     }
-    const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
     return readExtents(extents, { offset, length }, this.#objects, this.#platform);
   }
 
@@ -200,8 +203,8 @@ export class FileSystem {
         path: located.path,
       });
     }
-    assertRange(options, located.path);
     if (located.kind === "foreign") {
+      assertRange(options, located.path);
       const { driver, inner } = located;
       return this.#pathLocks.write(located.path, async () => {
         writer.guard?.();
@@ -223,9 +226,9 @@ export class FileSystem {
     writer: Writer,
     path: VfsPath,
   ): Promise<WriteResult> {
+    assertRange(options, path);
     return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
-      const { attributes } = inode;
       if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
         throw new KernelError(
           "ESTALE",
@@ -233,7 +236,8 @@ export class FileSystem {
           { path },
         );
       }
-      const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+      const extents = await this.#inodes.extentsOf(inode, path);
+      const { attributes } = inode;
       const offset = options.append === true ? attributes.size : (options.offset ?? 0);
       const truncate = options.append !== true && options.offset === undefined;
       assertHole(offset - attributes.size, path);
@@ -259,8 +263,9 @@ export class FileSystem {
   truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
     return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
-      const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+      const extents = await this.#inodes.extentsOf(inode, path);
       const old = inode.attributes.size;
+      assertHole(size - old, path);
       // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
       const cutAt = extents.findLast((extent) => extent.offset <= size)?.offset ?? 0;
       const kept =
@@ -284,9 +289,7 @@ export class FileSystem {
       return this.#pathLocks.write(located.path, () => this.#createForeign(located, entry));
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind !== "missing") throw exists(now.path);
-      const { inode, receipt } = await this.#inodes.makeEntry(now, entry, { size: 0, puts: [] }, writer);
-      if (entry.type !== "directory") inode.extents = [];
-      return receipt.seq;
+      return (await this.#inodes.makeEntry(now, entry, { size: 0, extents: [] }, writer)).seq;
     });
   }
 
@@ -348,8 +351,13 @@ export class FileSystem {
         await this.unlink(child, options, writer);
         removed++;
       }
-      // The directory was moved meanwhile: its children are not under this path any more.
-      if (removed === 0) throw lostRace(directory.path);
+      if (removed > 0) continue;
+      // Somebody else removes them too, or the directory was moved and they are not under this path any more.
+      const now = await this.namespace.resolve(directory.path, writer.pid, false);
+      if (now.kind === "missing") throw missing(directory.path);
+      if (now.kind !== "inode" || directory.kind !== "inode" || now.inode !== directory.inode)
+        throw lostRace(directory.path);
+      await new Promise<void>((resolve) => this.#platform.defer(resolve));
     }
   }
 
@@ -368,8 +376,19 @@ export class FileSystem {
     if (from.inode.ino === INO_ROOT || isWithin(to.path, from.path)) {
       throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
     }
+    for (const { path } of [from, to])
+      if (this.namespace.mountNamesIn(path).length > 0)
+        throw new KernelError("EBUSY", "something is mounted below; unmount it first", { path });
+    let first = true;
     const move = (): Promise<void> =>
-      this.#retry(to, writer.pid, (now) => this.#inodes.renameOnce(from.path, from.inode, now, writer));
+      this.#retry(to, writer.pid, async (now) => {
+        const source = first ? from : await this.namespace.resolve(from.path, writer.pid, false);
+        first = false;
+        if (source.kind !== "inode" || source.path !== from.path) throw missing(from.path);
+        // Another one at its place has not been looked at: its kind decides how it moves.
+        if (source.inode.attributes.type !== from.inode.attributes.type) throw lostRace(from.path);
+        return this.#inodes.renameOnce(from.path, source.inode, now, writer);
+      });
     if (from.inode.attributes.type !== "directory") return move();
     // Two at once could move each below the other. In turn, each looks at the paths that the last one left.
     const moving = this.#order.under("directory renames", from.path, move);
@@ -395,15 +414,14 @@ export class FileSystem {
       const guarded = { ...writer, guard };
       if (now.kind === "missing") {
         const entry: NewEntry = { type: "file", ...(mime === undefined ? {} : { mime }) };
-        const { inode, receipt } = await this.#inodes.makeEntry(now, entry, { size, puts: extents }, guarded);
-        inode.extents = extents;
+        const receipt = await this.#inodes.makeEntry(now, entry, { size, extents }, guarded);
         return { generation: receipt.seq, size };
       }
       const { inode } = now;
       return this.#turns.of(inode, async () => {
         assertWritable(inode, now.path);
         const kept = new Set(extents.map(({ offset }) => offset));
-        const before = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+        const before = await this.#inodes.extentsOf(inode, now.path);
         const deletes = before.flatMap(({ offset }) => (kept.has(offset) ? [] : [offset]));
         return this.#inodes.commitContent(inode, { extents, puts: extents, deletes, size }, {}, guarded, now.path);
       });
@@ -420,8 +438,7 @@ export class FileSystem {
       if (found.kind !== "inode") throw missing(from.path);
       const { inode } = found;
       return this.#turns.of(inode, async () => {
-        if (inode.evicted) throw lostRace(from.path);
-        const extents = (inode.extents ??= await loadExtents(this.#store, inode.ino));
+        const extents = await this.#inodes.extentsOf(inode, from.path);
         for (const { content } of extents) if (typeof content === "string") this.#objects.remember(content);
         const named = { key: inodeKey(inode.ino), version: inode.recordVersion };
         const { size, mime } = inode.attributes;
@@ -489,13 +506,20 @@ export class FileSystem {
     return whole.slice(offset, range.length === undefined ? undefined : offset + range.length);
   }
 
-  /** Pins an inode for a handle. */
-  hold(inode: Inode): void {
-    inode.handles++;
+  /**
+   * Pins the file at a path for a handle; whoever is about to change it, or to take its name away, comes first.
+   * @throws {ENOENT} it is gone · {EISDIR} {ENOTSUP} it is nothing that handles are for
+   */
+  hold(located: Located): Inode | Promise<Inode> {
+    if (located.kind === "inode" && located.inode.tail === undefined && !located.inode.evicted) return pin(located);
+    return this.#retry(located, PID_OWNER, async (now) => {
+      if (now.kind !== "inode") return pin(now);
+      return this.#turns.of(now.inode, async () => pin(now));
+    });
   }
 
   async release(inode: Inode): Promise<void> {
-    if (--inode.handles === 0 && !inode.linked) await this.#inodes.forgetContent(inode.ino);
+    if (--inode.handles === 0 && !inode.linked) await this.#inodes.forgetOrphan(inode);
   }
 
   statInode(inode: Inode, path: VfsPath): FileStat {
@@ -569,8 +593,7 @@ export class FileSystem {
     );
     const size = (options.offset ?? 0) + bytes.length;
     const entry: NewEntry = { type: "file", ...(options.mime === undefined ? {} : { mime: options.mime }) };
-    const { inode, receipt } = await this.#inodes.makeEntry(at, entry, { size, puts: change.puts }, writer);
-    inode.extents = change.extents;
+    const receipt = await this.#inodes.makeEntry(at, entry, { size, extents: change.extents }, writer);
     if (options.durability === "flushed") await receipt.flushed;
     return { generation: receipt.seq, size };
   }
@@ -604,6 +627,19 @@ export interface UnlinkOptions {
   readonly recursive?: boolean;
   /** Throws when the caller may not remove what lies at a path below. */
   readonly assertMay?: (path: VfsPath) => Promise<void>;
+}
+
+/** Counts a handle of what was found at a path. */
+function pin(located: Located): Inode {
+  const { kind, path } = located;
+  if (kind === "missing") throw missing(path);
+  if (kind !== "inode") throw new KernelError("ENOTSUP", "only files of the zone have handles; use the path", { path });
+  const { inode } = located;
+  if (inode.evicted || !inode.linked) throw lostRace(path);
+  if (inode.attributes.type === "directory")
+    throw new KernelError("EISDIR", `${path} is a directory; handles are for files`, { path });
+  inode.handles++;
+  return inode;
 }
 
 /** @throws {EAGAIN} it is not what it was any more · {EISDIR} {EINVAL} it is no file */

@@ -35,6 +35,7 @@ export interface AppendOptions {
 export interface ReadOptions {
   /** Behind which position; the oldest that is kept unless given. */
   readonly after?: Seq;
+  /** Ends with the position that the so-manieth entry is of. */
   readonly limit?: number;
   /** Waits for what comes, until its signal. */
   readonly follow?: boolean;
@@ -99,16 +100,17 @@ export class FlowTable {
     const { limit = Number.POSITIVE_INFINITY, follow = false, signals = [] } = options;
     const stream = await this.#streamOf(inode, settings, path);
     let position = options.after ?? SEQ_ZERO;
-    for (let left = limit; ;) {
+    for (let left = limit; left > 0;) {
       const arrived = follow ? this.#arrival(stream, signals) : undefined;
       try {
         const page =
           settings.isVolatile === true
             ? pageOf(stream, position, path)
             : await this.#page(inode, stream, position, path);
-        for (const entry of page) {
+        for (const [at, entry] of page.entries()) {
           yield entry;
-          if (--left <= 0) return;
+          // Whoever goes on behind a position has seen all of it.
+          if (--left <= 0 && page[at + 1]?.seq !== entry.seq) return;
         }
         const last = page.at(-1);
         if (last !== undefined) position = last.seq;

@@ -28,7 +28,7 @@ import {
   streamLog,
 } from "./inode.ts";
 import type { Located, Namespace } from "./namespace.ts";
-import { exists, isDirectory, lostRace, missing, notDirectory } from "./path-error.ts";
+import { isDirectory, lostRace, missing, notDirectory } from "./path-error.ts";
 import type { Turns } from "./turns.ts";
 
 const INO_KEY = "sys/ino";
@@ -41,6 +41,11 @@ export interface NewEntry {
   readonly target?: string;
   readonly flow?: FlowSettings;
   readonly mime?: string;
+}
+
+export interface Content {
+  readonly extents: readonly Extent[];
+  readonly size: number;
 }
 
 /** Who writes, for the attributes and the event. */
@@ -91,9 +96,9 @@ export class InodeStore {
   async makeEntry(
     at: Located & { readonly kind: "missing" },
     entry: NewEntry,
-    content: { readonly size: number; readonly puts: readonly Extent[] },
+    content: Content,
     writer: Writer,
-  ): Promise<{ inode: Inode; receipt: Receipt }> {
+  ): Promise<Receipt> {
     if (at.within === undefined)
       throw new KernelError("EROFS", "nothing can be created here; it is a virtual directory", { path: at.path });
     const { directory, names } = at.within;
@@ -129,7 +134,9 @@ export class InodeStore {
         { key: inodeKey(ino), value: encodeInode(attributes) },
       );
       adds.push({ key: childCountKey(parent), delta: 1, max: COUNT_MAX });
-      made.push(new Inode(ino, attributes, SEQ_ZERO, SEQ_ZERO));
+      const inode = new Inode(ino, attributes, SEQ_ZERO, SEQ_ZERO);
+      if (attributes.type !== "directory") inode.extents = content.extents;
+      made.push(inode);
       events.push(
         attributes.type === "directory"
           ? { name: "directory.created", pid: writer.pid, data: { path } }
@@ -142,7 +149,7 @@ export class InodeStore {
       parent = ino;
     }
     puts.push(this.inoPut);
-    for (const extent of content.puts)
+    for (const extent of content.extents)
       puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
     // Whoever looks from now on gets these objects, and whoever changes them waits for the commit.
     const committing = this.#committer.commit({ checks, puts, adds }, events, writer.rider);
@@ -161,16 +168,20 @@ export class InodeStore {
       inode.recordVersion = receipt.seq;
       inode.generation = receipt.seq;
     }
-    const inode = made.at(-1);
-    if (inode === undefined) throw exists(at.path);
-    return { inode, receipt };
+    return receipt;
+  }
+
+  /** The layout of content, within a turn: nobody changes it while it is read. */
+  async extentsOf(inode: Inode, path: VfsPath): Promise<readonly Extent[]> {
+    if (inode.evicted) throw lostRace(path);
+    return (inode.extents ??= await loadExtents(this.#store, inode.ino));
   }
 
   async commitContent(
     inode: Inode,
     change: {
-      readonly extents: NonNullable<Inode["extents"]>;
-      readonly puts: NonNullable<Inode["extents"]>;
+      readonly extents: readonly Extent[];
+      readonly puts: readonly Extent[];
       readonly deletes: readonly number[];
       readonly size: number;
     },
@@ -272,7 +283,9 @@ export class InodeStore {
     }
     const [fromKey, toKey] = [nameKey(fromParent.ino, nameOf(fromPath)), nameKey(toParent.ino, nameOf(to.path))];
     const [fromEntry, toEntry] = [await this.#store.get(fromKey), await this.#store.get(toKey)];
-    if (fromEntry === undefined || decodeDirent(fromEntry.value).ino !== inode.ino) throw missing(fromPath);
+    if (fromEntry === undefined || decodeDirent(fromEntry.value).ino !== inode.ino) throw lostRace(fromPath);
+    // What is replaced is what was looked at: its content goes, and nothing else's.
+    if ((toEntry === undefined ? undefined : decodeDirent(toEntry.value).ino) !== target?.ino) throw lostRace(to.path);
     const targetCount =
       target !== undefined && isDirectoryNode ? await this.#store.get(childCountKey(target.ino)) : undefined;
     if (targetCount !== undefined && targetCount.value !== "0")
@@ -349,9 +362,13 @@ export class InodeStore {
     return [inodeKey(inode.ino), ...extents.map((extent) => extentKey(inode.ino, extent.offset))];
   }
 
-  /** Removes the content of an inode whose last handle was closed while its name went. */
-  async forgetOrphan(ino: Ino): Promise<void> {
-    if ((await this.#store.get(orphanKey(ino))) !== undefined) await this.forgetContent(ino);
+  /** Removes the content of an inode without a name, once nobody writes to it any more, unless a handle still holds it. */
+  forgetOrphan(inode: Inode): Promise<void> {
+    return this.#turns.of(inode, async () => {
+      if (inode.linked || inode.handles > 0) return;
+      if ((await this.#store.get(orphanKey(inode.ino))) !== undefined) await this.forgetContent(inode.ino);
+      this.#namespace.drop(inode);
+    });
   }
 
   /** Removes the content of an orphan, in commits of bounded size; its mark goes with the last. */

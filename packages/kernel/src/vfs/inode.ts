@@ -76,11 +76,7 @@ export const orphanKey = (ino: Ino): string => `o/${ino}`;
 
 /** Keys hold no astral characters (two engines would order them differently) and `%` marks an escape. */
 export function encodeName(name: string): string {
-  return name.isWellFormed() && !/[%\ud800-\udfff]/.test(name)
-    ? name
-    : name
-        .toWellFormed()
-        .replace(/%|[\u{10000}-\u{10ffff}]/gu, (found) => (found === "%" ? "%25" : encodeURIComponent(found)));
+  return /[%\ud800-\udfff]/.test(name) ? name.replace(/%|[\u{10000}-\u{10ffff}]/gu, encodeURIComponent) : name;
 }
 
 /** The name of a directory's key. */

@@ -8,7 +8,7 @@
 import type { Metastore } from "../abi/metastore.ts";
 import type { MountDriver } from "../abi/file.ts";
 import { KernelError } from "../base/errno.ts";
-import { INO_ROOT, type Ino, type Pid } from "../base/id.ts";
+import { INO_ROOT, type Ino, type Pid, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ROOT, type VfsPath, childOf, isWithin, parentOf, segmentsOf, toPath } from "../base/path.ts";
 import { type Inode, decodeDirent, decodeInode, inodeKey, makeRoot, nameKey } from "./inode.ts";
@@ -47,9 +47,9 @@ export class Namespace {
   readonly #routes = new Map<string, Located>();
   readonly #aliases = new Map<string, Located>();
 
-  /** Rises whenever routes are forgotten: a walk that began before must not be remembered. */
   /** Directories that are there without having been made. */
   readonly #promised = new Set<VfsPath>();
+  /** Rises whenever routes are forgotten: what was looked up before must not be remembered. */
   #epoch = 0;
 
   constructor(store: Metastore) {
@@ -152,7 +152,7 @@ export class Namespace {
     const mount = this.#mountOf(path);
     if (mount !== undefined) return this.#walkMount(mount, path, viewer, follow);
     const segments = segmentsOf(path);
-    let here = await this.inode(INO_ROOT);
+    let here = await this.#root();
     let at: VfsPath = ROOT;
     for (const [index, name] of segments.entries()) {
       const last = index === segments.length - 1;
@@ -209,6 +209,11 @@ export class Namespace {
     return found({ kind: "virtual", path: canonical, hops: NO_HOPS, node, mount });
   }
 
+  async #root(): Promise<Inode> {
+    // It is always there.
+    return (await this.inode(INO_ROOT)) ?? makeRoot(INO_ROOT);
+  }
+
   #mountOf(path: VfsPath): Mount | undefined {
     for (let at: VfsPath = path; ; at = parentOf(at)) {
       const mount = this.#mounts.get(at);
@@ -218,31 +223,39 @@ export class Namespace {
 
   /** The inode behind a name, or `undefined`. */
   async lookup(directory: Inode, name: string): Promise<Inode | undefined> {
-    const entry = await this.#store.get(nameKey(directory.ino, name));
-    return entry === undefined ? undefined : this.inode(decodeDirent(entry.value).ino);
+    let withoutInode: Seq | undefined;
+    for (;;) {
+      const entry = await this.#store.get(nameKey(directory.ino, name));
+      if (entry === undefined) return undefined;
+      const { ino } = decodeDirent(entry.value);
+      if (entry.version === withoutInode)
+        throw new KernelError("ECORRUPT", `inode ${ino} has a name but no record; run \`ergos doctor\``);
+      const inode = await this.inode(ino);
+      if (inode !== undefined) return inode;
+      // The name was removed between the two looks, or the store is damaged: the name tells.
+      withoutInode = entry.version;
+    }
   }
 
-  /** The one object of an ino. */
-  async inode(ino: Ino): Promise<Inode> {
-    const cached = this.#inodes.get(ino);
-    if (cached !== undefined) return cached;
-    const inode = await this.read(ino);
-    // Another call may have read it during the await: there is one object per ino.
-    const raced = this.#inodes.get(ino);
-    if (raced !== undefined) return raced;
-    this.adopt(inode);
-    return inode;
+  /** The one object of an ino, or `undefined` when there is no such inode any more. */
+  async inode(ino: Ino): Promise<Inode | undefined> {
+    for (;;) {
+      const cached = this.#inodes.get(ino);
+      if (cached !== undefined) return cached;
+      const epoch = this.#epoch;
+      const inode = await this.#read(ino);
+      // What was read before a name went may be about what went with it.
+      if (epoch !== this.#epoch || this.#inodes.has(ino)) continue;
+      if (inode !== undefined) this.adopt(inode);
+      return inode;
+    }
   }
 
-  /** The object of an ino, if it is in memory. */
-  peek(ino: Ino): Inode | undefined {
-    return this.#inodes.get(ino);
-  }
-
-  /** An inode as the store has it. */
-  async read(ino: Ino): Promise<Inode> {
+  /** An inode as the store has it; the root needs no record until something is written about it. */
+  async #read(ino: Ino): Promise<Inode | undefined> {
     const entry = await this.#store.get(inodeKey(ino));
-    return entry === undefined ? rootOrCorrupt(ino) : decodeInode(ino, entry);
+    if (entry !== undefined) return decodeInode(ino, entry);
+    return ino === INO_ROOT ? makeRoot(ino) : undefined;
   }
 
   /** Takes a freshly created inode in. */
@@ -272,12 +285,6 @@ export class Namespace {
     }
     this.forget();
   }
-}
-
-/** The root needs no record until something is written about it. */
-function rootOrCorrupt(ino: Ino): Inode {
-  if (ino === INO_ROOT) return makeRoot(ino);
-  throw new KernelError("ECORRUPT", `inode ${ino} has a name but no record; run \`ergos doctor\``);
 }
 
 const found = (located: Located): { kind: "found"; located: Located } => ({ kind: "found", located });

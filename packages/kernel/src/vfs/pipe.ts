@@ -16,6 +16,9 @@ interface Waiter {
   readonly serve: () => boolean;
 }
 
+/** What a piece takes of the room of a pipe: empty ones are bounded too. */
+const weightOf = (frame: Uint8Array): number => Math.max(1, frame.length);
+
 export class Pipe {
   /** Where it is, for messages. */
   readonly path: string;
@@ -47,9 +50,9 @@ export class Pipe {
       throw new KernelError("E2BIG", `the pipe holds ${this.#capacity} bytes, the piece has ${frame.length}`, {
         path: this.path,
       });
-    if (this.#bytes + frame.length > this.#capacity) return false;
+    if (this.#bytes + weightOf(frame) > this.#capacity) return false;
     this.#frames.push(frame);
-    this.#bytes += frame.length;
+    this.#bytes += weightOf(frame);
     this.#serve(this.#readers);
     return true;
   }
@@ -58,7 +61,7 @@ export class Pipe {
   take(): Uint8Array | null | undefined {
     const frame = this.#frames.shift();
     if (frame === undefined) return this.#isClosed ? null : undefined;
-    this.#bytes -= frame.length;
+    this.#bytes -= weightOf(frame);
     this.#serve(this.#writers);
     return frame;
   }

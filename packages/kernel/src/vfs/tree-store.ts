@@ -6,11 +6,10 @@ import { type Ino, PID_OWNER, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
-import { loadExtents } from "./extent.ts";
 import type { Attributes, Inode } from "./inode.ts";
 import type { InodeStore, Writer } from "./inode-store.ts";
 import type { Located, Namespace } from "./namespace.ts";
-import { exists, missing } from "./path-error.ts";
+import { exists, lostRace, missing } from "./path-error.ts";
 import {
   type Tree,
   TreeBatch,
@@ -67,6 +66,7 @@ export class TreeStore {
    */
   clone(from: Located, to: Located, writer: Writer): Promise<void> {
     return this.#again(from, to, async (source, target) => {
+      if (target.kind === "foreign") inoOf(target);
       if (target.kind !== "missing") throw exists(target.path);
       if (target.within === undefined || target.within.names.length !== 1) throw missing(parentOf(target.path));
       if (isWithin(target.path, source.path))
@@ -134,9 +134,11 @@ export class TreeStore {
       answer = { changes: conflicts.length === 0 ? changes : [], conflicts };
       if (conflicts.length > 0 || changes.length === 0) return;
       for (const { path } of changes) await assertMay?.(below(into.path, path));
-      const touched = await this.#touched(changes, now);
+      const touched = await this.#touched(changes, now, into.path);
       // Whoever writes to one of them is done, or begins when it is what it will be.
       await this.#turns.ofAll([...touched.values()], async () => {
+        for (const inode of touched.values())
+          if (inode.attributes.type === "file") await this.#inodes.extentsOf(inode, into.path);
         const batch = this.#batch();
         // What is decided on is as it was when it was read: what is copied as a whole, what is changed by its way from the top.
         batch.check(checksOf(wanted));
@@ -149,20 +151,19 @@ export class TreeStore {
         for (const one of follow) one(receipt);
         this.#namespace.forget();
       });
-      for (const inode of touched.values())
-        if (!inode.linked && inode.handles === 0) await this.#inodes.forgetOrphan(inode.ino);
+      for (const inode of touched.values()) if (!inode.linked) await this.#inodes.forgetOrphan(inode);
     });
     return answer;
   }
 
-  /** Inodes that changes are about, in memory and with their content's layout, so that readers see one state or the other. */
-  async #touched(changes: readonly TreeChange[], now: Tree): Promise<ReadonlyMap<Ino, Inode>> {
+  /** Inodes that changes are about, in memory, so that readers see one state or the other. */
+  async #touched(changes: readonly TreeChange[], now: Tree, top: VfsPath): Promise<ReadonlyMap<Ino, Inode>> {
     const touched = new Map<Ino, Inode>();
     for (const { path, kind } of changes) {
       const node = kind === "added" ? undefined : now.get(path);
       if (node === undefined) continue;
       const inode = await this.#namespace.inode(node.ino);
-      if (node.attributes.type === "file") inode.extents ??= await loadExtents(this.#parts.store, node.ino);
+      if (inode === undefined) throw lostRace(below(top, path));
       touched.set(node.ino, inode);
     }
     return touched;
