@@ -2,6 +2,7 @@
 // Whatever is not declared here (timers, clocks, random, the file system) arrives through `Platform`.
 
 declare class AbortSignal {
+  static any(signals: readonly AbortSignal[]): AbortSignal;
   readonly aborted: boolean;
   readonly reason: unknown;
   throwIfAborted(): void;

@@ -426,6 +426,8 @@ export class Kernel implements AsyncDisposable {
       this.host.locks.close();
       await this.host.services.close();
       await this.host.processes.suspendAll();
+      this.dispatcher.close();
+      this.host.bus.close();
       await this.host.audit.close();
     } finally {
       await this.host.mounts.close();

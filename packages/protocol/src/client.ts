@@ -4,6 +4,7 @@ import {
   KernelError,
   type Os,
   encodeJson,
+  isKernelError,
   type SyscallName,
   SYSCALLS,
   fromErrorRecord,
@@ -114,11 +115,13 @@ export class WireClient {
       this.#send({ t: "call", id, name, args: plain, ...rid, ...cancel, ...lengths }, raw);
     });
     if (isStream !== true) return signal === undefined ? answer : this.#orCancelled(id, answer, signal);
+    const cancel = (): void => this.#cancel(id);
+    const forget = (): void => signal?.removeEventListener("abort", cancel);
     // Whoever never iterates has not asked to hear of a failure.
-    answer.catch(() => undefined);
-    if (signal?.aborted === true) this.#cancel(id);
-    else signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
-    return follow(answer, signal);
+    answer.catch(forget);
+    if (signal?.aborted === true) cancel();
+    else signal?.addEventListener("abort", cancel, { once: true });
+    return follow(answer, signal, forget);
   }
 
   /** The host hears when the caller gives a call up; what became of it is its answer. */
@@ -265,13 +268,21 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
 async function* follow(
   answer: Promise<unknown>,
   signal: AbortSignal | undefined,
+  forget: () => void,
 ): AsyncGenerator<unknown, void, undefined> {
-  const stream = await answer;
-  if (!(stream instanceof RemoteStream)) return;
-  for await (const item of stream.drain()) {
-    // What was on its way when the caller gave up is not for it any more.
-    if (signal?.aborted === true) return;
-    yield item;
+  try {
+    const stream = await answer;
+    if (!(stream instanceof RemoteStream)) return;
+    for await (const item of stream.drain()) {
+      // What was on its way when the caller gave up is not for it any more.
+      if (signal?.aborted === true) return;
+      yield item;
+    }
+  } catch (error) {
+    // Its own reason, as in the host.
+    throw signal?.aborted === true && isKernelError(error) && error.code === "ECANCELED" ? signal.reason : error;
+  } finally {
+    forget();
   }
 }
 

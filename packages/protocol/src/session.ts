@@ -138,7 +138,7 @@ export class Session {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const stream of this.#streams.values()) {
-      stream.abort.abort();
+      stream.abort.abort(cancelled("the client has gone"));
       stream.wake?.();
     }
     for (const { controller, waits } of this.#cancellable.values())
@@ -167,7 +167,7 @@ export class Session {
       case "cancel": {
         const stream = this.#streams.get(message.id);
         this.#cancellable.get(message.id)?.controller.abort(cancelled("the client has given the call up"));
-        stream?.abort.abort();
+        stream?.abort.abort(cancelled("the client has given the call up"));
         return stream?.wake?.();
       }
       default:
@@ -257,7 +257,7 @@ export class Session {
     if (row.isStream === true) return this.#stream(id, name, full);
     // The schema has vouched for the arguments.
     const call =
-      message.cancel === true && row.schema.properties?.["signal"] === undefined
+      WAITING.has(name) || (message.cancel === true && row.schema.properties?.["signal"] === undefined)
         ? () => this.#callCancellable(id, name, full)
         : async (): Promise<unknown> => this.#os.call(name, full as never);
     if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
@@ -328,7 +328,7 @@ export class Session {
       this.#streams.delete(id);
       throw error;
     }
-    if (this.#isClosed) stream.abort.abort();
+    if (this.#isClosed) stream.abort.abort(cancelled("the client has gone"));
     this.#send({ t: "stream", id });
     // A stream is no call under way: it may last as long as the connection.
     void this.#pump(id, stream, items as AsyncGenerator).finally(() => this.#streams.delete(id));

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { type Socket, createConnection } from "node:net";
 import { tmpdir } from "node:os";
@@ -6,7 +7,7 @@ import { type KernelEvent, toSeq } from "@ergos/kernel";
 import { type ErgOs, connect, program } from "ergos";
 import { FrameReader, encodeFrame } from "@ergos/protocol";
 import { controlSocketPath, ownerPassPath } from "@ergos/server";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 let dir: string;
 let host: ErgOs;
@@ -171,6 +172,35 @@ describe("the control socket", () => {
     await remote.call("pipeWrite", { path: "/srv/p", bytes: new Uint8Array(1), signal: done.signal });
     done.abort();
     expect(await remote.fs.pipe("/srv/p").read()).toHaveLength(1);
+  });
+
+  test("what a client waited for that has gone, nobody takes", async () => {
+    await host.fs.makePipe("/srv/p", {});
+    const { lockId } = await host.call("lock", { path: "nightly", ttlMs: 60_000 });
+    const gone = await connect({ dir });
+    const waits = [gone.fs.pipe("/srv/p").read(), gone.call("lock", { path: "nightly", ttlMs: 60_000 })];
+    for (const wait of waits) (wait as Promise<unknown>).catch(() => undefined);
+    await vi.waitFor(async () => expect((await host.call("locks", {}))[0]?.waiting).toBe(1));
+    await gone.close();
+    await vi.waitFor(async () => expect((await host.call("locks", {}))[0]?.waiting).toBe(0));
+    await host.fs.pipe("/srv/p").write("kept");
+    expect(await host.fs.pipe("/srv/p").read({ waitMs: 0 })).toHaveLength(4);
+    await host.call("unlock", { path: "nightly", lockId });
+    expect(await host.call("locks", {})).toEqual([]);
+  });
+
+  test("following a stream ends with the reason of its signal, and leaves nothing on it", async () => {
+    await remote.fs.makeStream("/srv/s", {});
+    await remote.fs.stream("/srv/s").append(["a"]);
+    const abort = new AbortController();
+    const follow = async (): Promise<void> => {
+      for await (const { bytes } of remote.fs.stream("/srv/s").read({ follow: true, signal: abort.signal }))
+        if (bytes.length === 1) setTimeout(() => abort.abort(new Error("enough")), 10);
+    };
+    await expect(follow()).rejects.toThrow("enough");
+    const signal = new AbortController().signal;
+    for await (const { bytes } of remote.fs.stream("/srv/s").read({ signal })) expect(bytes).toHaveLength(1);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   test("a watch streams, resumes, and ends when it is cancelled", async () => {

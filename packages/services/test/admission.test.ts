@@ -238,15 +238,17 @@ describe("an answer counts for one call", () => {
   test("a call that is recorded under no place is asked for each time, even if its arguments name one", async () => {
     const kernel = await bootKernel();
     const os = await processWith(kernel, ASK_TO_WRITE);
-    const args = { path: "/srv/a", bytes: new Uint8Array([65]), create: "maybe", place: "x" } as const;
-    const append = async (): Promise<unknown> => os.call("append", args);
-    const first = append();
+    const args = { path: "/srv/a", place: "x" } as const;
+    const unlink = async (): Promise<unknown> => os.call("unlink", args);
+    await kernel.os.fs.writeFile("/srv/a", "A");
+    const first = unlink();
     await allowed(kernel);
     await first;
+    await kernel.os.fs.writeFile("/srv/a", "B");
 
-    for (let tries = 0; tries < 4; tries++) expect(await raceWithin(50, append())).toBe("pending");
+    for (let tries = 0; tries < 4; tries++) expect(await raceWithin(50, unlink())).toBe("pending");
 
-    expect(await kernel.os.fs.readText("/srv/a")).toBe("A");
+    expect(await kernel.os.fs.readText("/srv/a")).toBe("B");
     await kernel.close();
   });
 
@@ -289,17 +291,18 @@ describe("an answer counts for one call", () => {
         await ctx.os.call("now", { place: "z" });
         throw new Error("its first life fails");
       }
-      const args = { path: "/srv/a", bytes: new Uint8Array([65]), create: "maybe", place: "z" } as const;
-      await ctx.os.call("write", args);
+      const args = { path: "/srv/a", place: "z" } as const;
+      await ctx.os.call("unlink", args);
     });
+    await kernel.os.fs.writeFile("/srv/a", "A");
     const pid = await kernel.os.spawn(writer, { grants: ["self", "fs.stat", "ask fs.write"] });
     await kernel.os.wait(pid);
 
     await kernel.os.resume(pid, { again: true, program: writer });
 
-    expect(await asked(kernel)).toMatchObject({ pid, call: "write", resource: "/srv/a" });
+    expect(await asked(kernel)).toMatchObject({ pid, call: "unlink", resource: "/srv/a" });
     expect(await raceWithin(100, kernel.os.wait(pid))).toBe("pending");
-    expect(await kernel.os.fs.exists("/srv/a")).toBe(false);
+    expect(await kernel.os.fs.exists("/srv/a")).toBe(true);
     await kernel.close();
   });
 

@@ -67,6 +67,8 @@ export class EventBus {
   readonly #store: Metastore;
   readonly #clock: Clock;
   readonly #subscribers = new Set<Subscriber>();
+  readonly #drained = new Set<Inbox>();
+  #isClosed = false;
   #masker: Masker | undefined;
   #published = 0;
   #dropped = 0;
@@ -83,6 +85,12 @@ export class EventBus {
 
   get counters(): { readonly published: number; readonly dropped: number; readonly subscribers: number } {
     return { published: this.#published, dropped: this.#dropped, subscribers: this.#subscribers.size };
+  }
+
+  /** The host ends: so do all who listen, once they have heard what was told. */
+  close(): void {
+    this.#isClosed = true;
+    for (const inbox of this.#drained) inbox.wake?.();
   }
 
   /** Masks secrets in what is told from now on. */
@@ -177,6 +185,7 @@ export class EventBus {
   ): AsyncGenerator<KernelEvent, void, undefined> {
     const onAbort = (): void => inbox.wake?.();
     filter.signal?.addEventListener("abort", onAbort);
+    this.#drained.add(inbox);
     try {
       if (filter.after !== undefined) yield* this.#replay(filter, liveFrom);
       for (;;) {
@@ -186,12 +195,13 @@ export class EventBus {
           if (filter.signal?.aborted === true) return;
         }
         if (inbox.failure !== undefined) throw inbox.failure;
-        if (filter.signal?.aborted === true) return;
+        if (filter.signal?.aborted === true || this.#isClosed) return;
         await new Promise<void>((resolve) => (inbox.wake = resolve));
         inbox.wake = undefined;
       }
     } finally {
       stop();
+      this.#drained.delete(inbox);
       filter.signal?.removeEventListener("abort", onAbort);
     }
   }

@@ -363,7 +363,8 @@ export class PostOffice {
 
   /** The next message that has not expired. */
   async #nextFor(process: Process, box: Mailbox, wanted: Wanted): Promise<Item | undefined> {
-    const { from, kind, replyTo, waitMs, signal = process.signal } = wanted;
+    const { from, kind, replyTo, waitMs } = wanted;
+    const signal = process.signalWith(wanted.signal);
     const isAny = from === undefined && kind === undefined && replyTo === undefined;
     const matches = isAny
       ? undefined

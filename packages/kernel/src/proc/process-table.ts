@@ -640,6 +640,8 @@ export class ProcessTable {
       process.journal?.close();
       process.become({ name: "sleeping" });
     }
+    // What the owner waits for does not come any more.
+    this.get(PID_OWNER)?.abort(cancelled("the host is closing"));
     await Promise.allSettled([...notes, ...this.all.flatMap((process) => process.ending ?? [])]);
     await this.#committer.store.flush();
   }

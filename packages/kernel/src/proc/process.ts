@@ -229,6 +229,11 @@ export class Process {
     return this.#controller.signal;
   }
 
+  /** What ends a call of it: its own end, and what its caller gives it up with. */
+  signalWith(given: AbortSignal | undefined): AbortSignal {
+    return given === undefined || given === this.signal ? this.signal : AbortSignal.any([this.signal, given]);
+  }
+
   get done(): Promise<Exit> {
     this.#done ??= Promise.withResolvers<Exit>();
     if (this.#state.name === "zombie" && !this.#isSucceeded) this.#done.resolve(this.#state.exit);

@@ -150,7 +150,7 @@ async function askFor(
       // Without a journal nothing is recorded under a place.
       isLasting: place !== undefined && caller.journal !== undefined,
     },
-    signal instanceof AbortSignal ? signal : caller.signal,
+    caller.signalWith(signal instanceof AbortSignal ? signal : undefined),
   );
   if (answer.verdict === "allow") return { answer: answer.id };
   if (answer.verdict === "edit")

@@ -39,9 +39,15 @@ interface Act {
 
 export class Dispatcher {
   readonly #host: Host;
+  #isClosed = false;
 
   constructor(host: Host) {
     this.#host = host;
+  }
+
+  /** The host ends: nobody calls it any more. */
+  close(): void {
+    this.#isClosed = true;
   }
 
   call<Name extends SyscallName>(
@@ -59,6 +65,7 @@ export class Dispatcher {
     const row = SYSCALLS[name] as unknown as AnyRow;
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
+    if (this.#isClosed) throw new KernelError("ECONNRESET", "the host was closed; connect again", { syscall: name });
     if (!caller.isAlive) throw hasEnded(caller, name);
     if (row.isChecked === true) assertValid(row.schema, withoutSignal(args), `the arguments of ${name}`);
     if (caller.isHeld) return caller.continued().then(() => this.#call(caller, name, args, isEdited));

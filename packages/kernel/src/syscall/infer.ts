@@ -104,7 +104,7 @@ async function askModel(
   const { place, request, onText } = call;
   const { name } = model;
   const { journal } = caller;
-  const signal = call.signal ?? caller.signal;
+  const signal = caller.signalWith(call.signal);
   // The request is part of the key: after a change of the program the same place is another call. Made when
   // it is needed: a call that stays in this host and leaves no record has no use for one.
   let made: string | undefined;

@@ -89,7 +89,8 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
 }
 
 async function request(host: Host, caller: Process, call: FetchCall, rider: Rider | undefined): Promise<FetchAnswer> {
-  const { place, maxBytes = DEFAULT_MAX_BYTES, signal = caller.signal } = call;
+  const { place, maxBytes = DEFAULT_MAX_BYTES } = call;
+  const signal = caller.signalWith(call.signal);
   const { journal } = caller;
   const digest = host.platform.hash(JSON.stringify([call.method, call.url, call.headers, call.body])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;

@@ -52,7 +52,7 @@ export const BUDGET_ROWS = {
         return requestBudget(host, caller, a.budget, {
           syscall: "requestBudget",
           keyOf: () => key,
-          signal: a.signal ?? caller.signal,
+          signal: caller.signalWith(a.signal),
         });
       },
     },

@@ -59,6 +59,7 @@ export const FLOW_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "adds entries to a stream, all of them at one position; how many",
+    isChecked: true,
     schema: args(
       {
         place,
@@ -89,6 +90,7 @@ export const FLOW_ROWS = {
     kind: "query",
     isStream: true,
     summary: "entries of a stream behind a position; with `follow` also those that come",
+    isChecked: true,
     schema: args({ path, after: integer, limit: { ...integer, minimum: 1 }, follow: flag }, ["path"]),
     target: pathTarget(),
     handle: (host, caller, { signal, ...options }, target) =>
@@ -98,6 +100,7 @@ export const FLOW_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "puts a piece into a pipe, waiting for room",
+    isChecked: true,
     schema: args({ path, bytes, waitMs }, ["path", "bytes"]),
     target: pathTarget(),
     audit: "none",
@@ -112,6 +115,7 @@ export const FLOW_ROWS = {
     right: "fs.read",
     kind: "mutation",
     summary: "takes a piece out of a pipe, waiting for one; null when it is closed and empty",
+    isChecked: true,
     schema: args({ path, waitMs }, ["path"]),
     target: pathTarget(),
     audit: "none",

@@ -237,7 +237,7 @@ export const WORK_ROWS = {
       recorded(caller, a.place, draft, async () => {
         const before = caller.state;
         caller.become({ name: "waiting", channel: `timer ${new Date(a.until).toISOString()}` });
-        await sleepUntil(host, a.signal ?? caller.signal, a.until);
+        await sleepUntil(host, caller.signalWith(a.signal), a.until);
         if (caller.state.name === "waiting") caller.become(before);
       }),
   }),

@@ -41,7 +41,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     if (before.error !== undefined) throw fromErrorRecord(before.error);
     return before.value;
   }
-  const signal = call.signal ?? caller.signal;
+  const signal = caller.signalWith(call.signal);
   const digest = host.platform.hash(JSON.stringify([tool.name, args])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
   const prior = journal?.takeIntent(place, () => key);
