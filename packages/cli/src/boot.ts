@@ -200,7 +200,11 @@ export async function bootHost(
     return { kernel, watchdogReport, close };
   } catch (error) {
     watchdog?.stop();
-    await (kernel?.close() ?? stores?.store.close());
+    if (kernel !== undefined) await kernel.close();
+    else {
+      await stores?.store.close();
+      await stores?.objects.close();
+    }
     throw error;
   }
 }
@@ -463,7 +467,12 @@ class FolderMounts {
             ? await openFolder({ path, writable, followLinks: mount.followLinks === true })
             : await this.#zone(zone, mount);
         if (there !== undefined) await this.#kernel.unmount(mount.at);
-        await this.#kernel.mount(mount.at, driver, mount.quota === undefined ? {} : { quota: mount.quota });
+        try {
+          await this.#kernel.mount(mount.at, driver, mount.quota === undefined ? {} : { quota: mount.quota });
+        } catch (error) {
+          await driver.close();
+          throw error;
+        }
       }
       if (module !== undefined) this.#asked.set(mount.at, { module, after: this.#newestPid });
     }

@@ -100,8 +100,11 @@ export async function connectHost(
     try {
       host = await bootHost(options, openZone);
     } catch (error) {
-      if (!isKernelError(error) || error.code !== "EBUSY" || options.dir === undefined) throw error;
-      const os = await connectRemote(options, options.dir, error, performance.now() > until);
+      // Busy is a mount, too, whose place is taken.
+      const { dir } = options;
+      if (dir === undefined || !isKernelError(error) || error.code !== "EBUSY" || error.path !== resolve(dir))
+        throw error;
+      const os = await connectRemote(options, dir, error, performance.now() > until);
       if (os !== undefined) return { os, host: undefined };
       await delay(HANDOVER_POLL_MS);
     }

@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -143,5 +144,80 @@ describe("writing a folder", () => {
     await expect(kernel.os.fs.write("/mnt/absent", "x")).rejects.toMatchObject({ code: "ENOENT" });
     await expect(kernel.os.fs.write("/mnt/file", "x", { create: "must" })).rejects.toMatchObject({ code: "EEXIST" });
     expect(statSync(join(dir, "in/made")).isDirectory()).toBe(true);
+  });
+
+  test("what the namespace does elsewhere works here: missing directories, appends, sizes, whole trees", async () => {
+    await mount({ writable: true });
+    const { fs } = kernel.os;
+    await fs.writeFile("/mnt/a/b/c", "1");
+    await fs.mkdir("/mnt/x/y/z");
+    await Promise.all(Array.from({ length: 20 }, () => fs.append("/mnt/log", "line\n")));
+    expect((await fs.stat("/mnt/log")).size).toBe(100);
+    await fs.truncate("/mnt/log", 4);
+    expect(readFileSync(join(dir, "in/log"), "utf8")).toBe("line");
+    symlinkSync("../outside", join(dir, "in/a/link"));
+    symlinkSync("/", join(dir, "in/a/b/root"));
+    await fs.unlink("/mnt/a", { recursive: true });
+    await expect(fs.unlink("/mnt/x")).rejects.toMatchObject({ code: "ENOTEMPTY", path: "/mnt/x" });
+    await expect(fs.unlink("/mnt", { recursive: true })).rejects.toMatchObject({ code: "EBUSY" });
+    await expect(fs.rename("/mnt", "/elsewhere")).rejects.toMatchObject({ code: "EBUSY" });
+    await expect(fs.rename("/mnt/x", "/mnt/x/y/w")).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(fs.rename("/mnt/file", "/mnt/x")).rejects.toMatchObject({ path: "/mnt/x" });
+    await expect(fs.clone("/mnt/file", "/mnt/copy")).rejects.toMatchObject({ code: "ENOTSUP" });
+    expect(readFileSync(join(dir, "outside"), "utf8")).toBe("outside");
+    expect((await fs.readdir("/mnt")).map(({ name }) => name)).toEqual(["deep", "file", "log", "x"]);
+  });
+
+  test("a tree is not removed through a link that leads to it", async () => {
+    await mount({ writable: true, followLinks: true });
+    writeFileSync(join(dir, "in/deep/kept"), "kept");
+    symlinkSync("deep", join(dir, "in/link"));
+    expect(await kernel.os.fs.readText("/mnt/link/kept")).toBe("kept");
+    await kernel.os.fs.unlink("/mnt/link", { recursive: true });
+    expect((await kernel.os.fs.readdir("/mnt")).map(({ name }) => name)).toEqual(["deep", "file"]);
+    expect(readFileSync(join(dir, "in/deep/kept"), "utf8")).toBe("kept");
+  });
+
+  test("a content has a generation, which also changes from outside", async () => {
+    await mount({ writable: true });
+    const { fs } = kernel.os;
+    await fs.writeFile("/mnt/text", "one two three");
+    const { generation } = await fs.stat("/mnt/text");
+    writeFileSync(join(dir, "in/text"), "something else");
+    await expect(fs.write("/mnt/text", "lost", { ifGeneration: generation })).rejects.toMatchObject({ code: "ESTALE" });
+    expect(readFileSync(join(dir, "in/text"), "utf8")).toBe("something else");
+  });
+
+  test("what is changed through the namespace is told there, and recorded", async () => {
+    await mount({ writable: true });
+    const { fs } = kernel.os;
+    const from = (await fs.writeFile("/srv/mark", "")).generation;
+    await fs.writeFile("/mnt/new/f", "1");
+    await fs.rename("/mnt/new/f", "/mnt/new/g");
+    await fs.unlink("/mnt/new", { recursive: true });
+    const seen: unknown[] = [];
+    for await (const { name, data } of fs.watch("/mnt/**", { after: from })) {
+      seen.push([name, data["path"]]);
+      if (seen.length === 5) break;
+    }
+    expect(seen).toEqual([
+      ["directory.created", "/mnt/new"],
+      ["file.written", "/mnt/new/f"],
+      ["file.renamed", "/mnt/new/g"],
+      ["file.deleted", "/mnt/new/g"],
+      ["directory.deleted", "/mnt/new"],
+    ]);
+  });
+
+  test("what a killed host was writing is not seen, and keeps no directory", async () => {
+    await mount({ writable: true });
+    const left = ".ergos-01234567-89ab-cdef-0123-456789abcdef";
+    writeFileSync(join(dir, "in/deep", left), "half");
+    writeFileSync(join(dir, "in/deep/.ergos-mine"), "mine");
+    expect((await kernel.os.fs.readdir("/mnt/deep")).map(({ name }) => name)).toEqual([".ergos-mine"]);
+    await expect(kernel.os.fs.unlink("/mnt/deep")).rejects.toMatchObject({ code: "ENOTEMPTY" });
+    await kernel.os.fs.unlink("/mnt/deep/.ergos-mine");
+    await kernel.os.fs.unlink("/mnt/deep");
+    expect(existsSync(join(dir, "in/deep"))).toBe(false);
   });
 });

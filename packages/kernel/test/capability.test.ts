@@ -126,6 +126,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   locks: {},
   statHandle: { fd: 3 },
   truncateHandle: { fd: 3, size: 0 },
+  setattrHandle: { fd: 3, mode: 0o600 },
   cloneTree: { from: "/home", to: "/copy" },
   compareTrees: { from: "/home", to: "/home" },
   restoreTree: { from: "/home", to: "/copy" },

@@ -203,3 +203,24 @@ test("what grows or shrinks may be larger than what one call carries", async () 
   expect(await contentOf("/t/f")).toBe("head\0");
   await expect(os.fs.truncate("/t/f", large)).rejects.toMatchObject({ code: "EFBIG" });
 });
+
+test("whoever watches files hears of a directory that comes or goes with them", async () => {
+  const { generation } = await os.fs.writeFile("/t/one/deep/a.ts", "");
+  await os.fs.writeFile("/t/one/other.md", "");
+  await os.fs.rename("/t/one", "/t/two");
+  await os.fs.clone("/t/two", "/t/three");
+  await os.fs.rename("/t/two/other.md", "/t/other.md");
+  await os.fs.rename("/t/two/deep", "/elsewhere");
+  await os.fs.writeFile("/t/end/a.ts", "");
+  const seen: unknown[] = [];
+  for await (const { name, data } of os.fs.watch("/t/**/*.ts", { after: generation })) {
+    seen.push([name, data["oldPath"], data["path"]]);
+    if (data["path"] === "/t/end/a.ts") break;
+  }
+  expect(seen).toEqual([
+    ["file.renamed", "/t/one", "/t/two"],
+    ["file.copied", "/t/two", "/t/three"],
+    ["file.renamed", "/t/two/deep", "/elsewhere"],
+    ["file.written", undefined, "/t/end/a.ts"],
+  ]);
+});

@@ -256,6 +256,10 @@ describe("mounts", () => {
         files.set(path, bytes);
         return { generation: 0 as never, size: bytes.length };
       },
+      truncate: async (path: string, size: number) => {
+        files.set(path, (files.get(path) ?? new Uint8Array(0)).slice(0, size));
+        return { generation: 0 as never, size };
+      },
       mkdir: async () => undefined,
       unlink: async (path: string) => void files.delete(path),
       rename: async (from: string, to: string) => {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { execFileSync } from "node:child_process";
 import { openFolder } from "@ergos/drivers/folder";
 import type { Kernel } from "@ergos/kernel";
+import { editFile } from "@ergos/services";
 import { openShell, toNodeFs } from "@ergos/services/faces";
 import { BASH_TOOL } from "@ergos/services/faces/bash-tool";
 import * as git from "isomorphic-git";
@@ -156,6 +157,13 @@ test("a folder of the machine is worked on in the same way", async () => {
       stderr: "",
       exitCode: 0,
     });
+    await fs.writeFile("/m/text", "one two three");
+    await Promise.all([
+      editFile(kernel.os.fs, "/m/text", [{ find: "one", replace: "1" }]),
+      editFile(kernel.os.fs, "/m/text", [{ find: "three", replace: "3" }]),
+    ]);
+    expect(await fs.readFile("/m/text", "utf8")).toBe("1 two 3");
+    await fs.unlink("/m/text");
     await fs.rm("/m/d", { recursive: true });
     expect(await fs.readdir("/m")).toEqual([]);
   } finally {

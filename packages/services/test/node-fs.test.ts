@@ -57,6 +57,60 @@ const CASES: Readonly<Record<string, Case>> = {
     }
     return out;
   },
+  "what was appended is where reading goes on": async (fs, dir) => {
+    const file = join(dir, "log");
+    await fs.writeFile(file, "0123456789");
+    await using handle = await fs.open(file, "a+");
+    const bytes = Buffer.alloc(4);
+    const read = async (): Promise<unknown> => [(await handle.read(bytes, 0, 4, null)).bytesRead, bytes.toString()];
+    const seen = [await read()];
+    await handle.write("X");
+    seen.push(await read());
+    await handle.write("Q", 0);
+    seen.push(await read(), await fs.readFile(file, "utf8"));
+    return seen;
+  },
+  "attributes are changed through a handle wherever its file is": async (fs, dir) => {
+    await fs.writeFile(join(dir, "a"), "A");
+    await fs.writeFile(join(dir, "c"), "C");
+    await using handle = await fs.open(join(dir, "a"), "r");
+    await fs.rename(join(dir, "a"), join(dir, "b"));
+    await fs.rename(join(dir, "c"), join(dir, "a"));
+    await handle.chmod(0o600);
+    await handle.utimes(1, 1);
+    const seen: unknown[] = [];
+    for (const name of ["a", "b"]) {
+      const { mode, mtimeMs } = await fs.stat(join(dir, name));
+      seen.push((mode & 0o777) === 0o600, mtimeMs === 1000);
+    }
+    await fs.unlink(join(dir, "b"));
+    await handle.chmod(0o640);
+    return [...seen, (await handle.stat()).mode & 0o777];
+  },
+  "wrong kinds and numbers fail as they do in Node": async (fs, dir) => {
+    const [file, sub] = [join(dir, "f"), join(dir, "d")];
+    await fs.writeFile(file, "hello");
+    await fs.mkdir(sub);
+    const failed: unknown[] = [];
+    for (const work of [
+      () => fs.opendir(file),
+      () => fs.readFile(`${file}/`),
+      () => fs.chmod(file, "abc"),
+      () => fs.utimes(file, 1, Number.NaN),
+      () => fs.cp(file, file),
+      () => fs.cp(sub, file, { recursive: true }),
+      () => fs.cp(file, sub),
+    ])
+      failed.push(await codeOf(work()));
+    await fs.truncate(file, -5);
+    return [...failed, (await fs.stat(file)).size];
+  },
+  "a stream writes texts in its encoding": async (fs, dir) => {
+    const handle = await fs.open(join(dir, "hex"), "w");
+    const stream = handle.createWriteStream({ encoding: "hex" });
+    await new Promise<void>((done, fail) => stream.on("error", fail).end("616263", () => done()));
+    return fs.readFile(join(dir, "hex"), "utf8");
+  },
   "flags decide what may be there": async (fs, dir) => {
     const file = join(dir, "c");
     const out = [await failure(fs.writeFile(file, "1", { flag: "r+" }))];
@@ -298,7 +352,7 @@ test("changes are watched until the signal aborts", async () => {
   await fs.unlink("/watched/b");
   await new Promise((go) => setImmediate(go));
   controller.abort();
-  await watching;
+  expect(await watching).toMatchObject({ name: "AbortError", code: "ABORT_ERR" });
   expect(seen).toEqual([
     ["rename", "deep/a"],
     ["change", "deep/a"],

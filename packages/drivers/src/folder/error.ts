@@ -22,6 +22,8 @@ const KNOWN = new Set<Errno>([
   "ENAMETOOLONG",
   "EBUSY",
   "EXDEV",
+  "EFBIG",
+  "EINVAL",
 ]);
 
 export function translate(error: unknown, path: string): KernelError {

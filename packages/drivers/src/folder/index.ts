@@ -3,8 +3,8 @@
 // Nothing outside the folder can be reached: see `walk.ts`. Only regular files are read or written; pipes
 // and devices are refused, because opening one can block or act. Linux only (it needs `/proc/self/fd`).
 
-import { randomUUID } from "node:crypto";
-import { constants } from "node:fs";
+import { hash, randomUUID } from "node:crypto";
+import { type BigIntStats, constants } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, rmdir, unlink } from "node:fs/promises";
 import {
   type DirEntry,
@@ -13,6 +13,8 @@ import {
   LIMITS,
   type MountDriver,
   SEQ_ZERO,
+  type Seq,
+  toSeq,
   type VfsPath,
   type WriteOptions,
   type WriteResult,
@@ -63,14 +65,14 @@ class Folder implements MountDriver {
     try {
       return await withSpot(this.#root, path, true, async (spot) => {
         await using handle = await nameSpot(spot);
-        const stat = await handle.stat();
+        const stat = await handle.stat({ bigint: true });
         return {
           type: typeOf(stat),
-          size: stat.size,
-          generation: SEQ_ZERO,
+          size: Number(stat.size),
+          generation: stat.isFile() ? generationOf(stat) : SEQ_ZERO,
           version: 0,
-          modified: Math.round(stat.mtimeMs),
-          created: Math.round(stat.birthtimeMs),
+          modified: Number(stat.mtimeMs),
+          created: Number(stat.birthtimeMs),
         };
       });
     } catch (error) {
@@ -83,7 +85,8 @@ class Folder implements MountDriver {
     return withSpot(this.#root, path, true, async (spot) => {
       await using handle = await openSpot(spot, constants.O_RDONLY | constants.O_DIRECTORY);
       const entries = await readdir(`/proc/self/fd/${handle.fd}`, { withFileTypes: true });
-      return entries.map((entry) => ({ name: entry.name, type: typeOf(entry) }));
+      const found = entries.map((entry) => ({ name: entry.name, type: typeOf(entry) }));
+      return found.filter(({ name }) => !TEMPORARY.test(name));
     });
   }
 
@@ -115,10 +118,10 @@ class Folder implements MountDriver {
 
   async write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
     this.#assertWritable(path);
-    if (options.ifGeneration !== undefined)
-      throw new KernelError("ENOTSUP", "a folder has no generations to compare; leave `ifGeneration` out", { path });
     return withSpot(this.#root, path, true, async (spot) => {
-      const mode = await modeOf(spot, path);
+      const before = await fileAt(spot, path);
+      const mode = before === undefined ? undefined : Number(before.mode);
+      if (options.ifGeneration !== undefined) assertGeneration(before, options.ifGeneration, path);
       if (mode === undefined && (options.create ?? "never") === "never") {
         throw new KernelError("ENOENT", `${path} does not exist; pass create`, { path });
       }
@@ -126,12 +129,12 @@ class Folder implements MountDriver {
         throw new KernelError("EEXIST", `${path} exists already`, { path });
       if (options.offset !== undefined) {
         await using handle = await openSpot(spot, constants.O_RDWR | constants.O_CREAT, 0o644);
-        await handle.write(bytes, 0, bytes.length, options.offset);
+        await writeAll(handle, bytes, options.offset);
         if (options.durability === "flushed") await handle.datasync();
-        return { generation: SEQ_ZERO, size: (await handle.stat()).size };
+        return resultOf(handle);
       }
       // A reader sees the old content or the new, never a part of it.
-      const temporary = { directory: spot.directory, name: `.ergos-${randomUUID()}` };
+      const temporary = { directory: spot.directory, name: `${TEMPORARY_PREFIX}${randomUUID()}` };
       try {
         await using handle = await openSpot(
           temporary,
@@ -142,11 +145,21 @@ class Folder implements MountDriver {
         if (mode !== undefined) await handle.chmod(mode & 0o7777);
         if (options.durability === "flushed") await handle.datasync();
         await rename(pathOf(temporary), pathOf(spot));
+        return await resultOf(handle);
       } catch (error) {
         await unlink(pathOf(temporary)).catch(() => undefined);
         throw error;
       }
-      return { generation: SEQ_ZERO, size: bytes.length };
+    });
+  }
+
+  async truncate(path: VfsPath, size: number): Promise<WriteResult> {
+    this.#assertWritable(path);
+    return withSpot(this.#root, path, true, async (spot) => {
+      await fileAt(spot, path);
+      await using handle = await openSpot(spot, constants.O_RDWR | constants.O_NONBLOCK);
+      await handle.truncate(size);
+      return resultOf(handle);
     });
   }
 
@@ -159,8 +172,14 @@ class Folder implements MountDriver {
     this.#assertWritable(path);
     await withSpot(this.#root, path, false, async (spot) => {
       await using handle = await nameSpot(spot).catch(() => undefined);
-      if (handle !== undefined && (await handle.stat()).isDirectory()) await rmdir(pathOf(spot));
-      else await unlink(pathOf(spot));
+      if (handle === undefined || !(await handle.stat()).isDirectory()) return unlink(pathOf(spot));
+      try {
+        await rmdir(pathOf(spot));
+      } catch (error) {
+        // What nobody sees does not keep a directory.
+        if ((await removeTemporaries(pathOf(spot))) === 0) throw error;
+        await rmdir(pathOf(spot));
+      }
     });
   }
 
@@ -183,17 +202,49 @@ class Folder implements MountDriver {
   }
 }
 
-/** Permission bits of a regular file, or `undefined` when there is nothing. */
-async function modeOf(spot: Spot, path: string): Promise<number | undefined> {
+/** Content that is being written, until it takes its name; of a host that was killed it stays behind, and is not listed. */
+const TEMPORARY_PREFIX = ".ergos-";
+const TEMPORARY = /^\.ergos-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** Removes what writes of killed hosts have left in a directory; how many. */
+async function removeTemporaries(directory: string): Promise<number> {
+  const names = (await readdir(directory)).filter((name) => TEMPORARY.test(name));
+  for (const name of names) await unlink(`${directory}/${name}`);
+  return names.length;
+}
+
+/** Another number after each change: which file it is, how large, and when it was changed by the machine's clock. */
+const generationOf = ({ ino, size, ctimeNs }: Pick<BigIntStats, "ino" | "size" | "ctimeNs">): Seq =>
+  // 52 bits are a whole number, and 0 would say that there are none.
+  toSeq(Number.parseInt(hash("sha256", `${ino} ${size} ${ctimeNs}`).slice(0, 13), 16) || 1);
+
+async function resultOf(handle: FileHandle): Promise<WriteResult> {
+  const stat = await handle.stat({ bigint: true });
+  return { generation: generationOf(stat), size: Number(stat.size) };
+}
+
+function assertGeneration(stat: BigIntStats | undefined, wanted: Seq, path: string): void {
+  const found = stat === undefined ? SEQ_ZERO : generationOf(stat);
+  if (found !== wanted)
+    throw new KernelError("ESTALE", `generation ${wanted} was expected, found ${found}; read the file again`, { path });
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let done = 0; done < bytes.length;)
+    done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+}
+
+/** What a regular file is, or `undefined` when there is nothing. */
+async function fileAt(spot: Spot, path: string): Promise<BigIntStats | undefined> {
   await using handle = await nameSpot(spot).catch((error: unknown) => {
     const kernelError = translate(error, path);
     if (kernelError.code === "ENOENT") return undefined;
     throw kernelError;
   });
-  const stat = await handle?.stat();
+  const stat = await handle?.stat({ bigint: true });
   if (stat?.isDirectory() === true) throw new KernelError("EISDIR", `${path} is a directory`, { path });
   if (stat?.isFile() === false) throw notRegular(path);
-  return stat?.mode;
+  return stat;
 }
 
 const notRegular = (path: string): KernelError =>

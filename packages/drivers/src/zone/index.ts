@@ -82,14 +82,7 @@ class ZoneMount implements MountDriver {
 
   readdir(path: VfsPath): Promise<readonly DirEntry[]> {
     return this.#ask(async (fs) => {
-      const at = await this.#inside(fs, path);
-      const entries: DirEntry[] = [];
-      for (let after: string | undefined; ;) {
-        const page = await fs.readdir(at, after === undefined ? {} : { after });
-        entries.push(...page);
-        after = page.at(-1)?.name;
-        if (after === undefined) return entries;
-      }
+      return fs.readdir(await this.#inside(fs, path));
     });
   }
 
@@ -100,6 +93,10 @@ class ZoneMount implements MountDriver {
   async write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
     const own = ownOptions(options);
     return this.#change(path, async (fs) => fs.write(await this.#place(fs, path), bytes, own));
+  }
+
+  truncate(path: VfsPath, size: number): Promise<WriteResult> {
+    return this.#change(path, async (fs) => fs.truncate(await this.#inside(fs, path), size));
   }
 
   mkdir(path: VfsPath): Promise<void> {

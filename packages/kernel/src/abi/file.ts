@@ -81,10 +81,16 @@ export interface MountDriver {
   /** What is mounted, for people and to recognise it: the folder's path, the bucket. */
   readonly source: string;
   readonly readOnly: boolean;
+  /**
+   * What a path is. The generation of a file is another one after each change of its content, and `write` holds
+   * `ifGeneration` against it; one that is 0 says that this driver has none, and such a write is `ENOTSUP`.
+   */
   stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined>;
   readdir(path: VfsPath): Promise<readonly DirEntry[]>;
   read(path: VfsPath, range: { readonly offset: number; readonly length: number }): Promise<Uint8Array>;
   write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult>;
+  /** Cuts a file off, or fills it with zeros up to a size. */
+  truncate(path: VfsPath, size: number): Promise<WriteResult>;
   mkdir(path: VfsPath): Promise<void>;
   unlink(path: VfsPath): Promise<void>;
   rename(from: VfsPath, to: VfsPath): Promise<void>;

@@ -15,6 +15,20 @@ export function compileGlob(pattern: string): GlobMatcher {
   return (path) => matchSegments(wanted, path.split("/"));
 }
 
+/** Whether a glob could match something below a directory. */
+export function compileGlobBelow(pattern: string): GlobMatcher {
+  const wanted = pattern.split("/");
+  return (directory) => {
+    const names = directory === "/" ? [""] : directory.split("/");
+    for (const [at, name] of names.entries()) {
+      const want = wanted[at];
+      if (want === "**") return true;
+      if (want === undefined || !matchName(want, name)) return false;
+    }
+    return wanted.length > names.length;
+  };
+}
+
 /** Greedy matching with one remembered `**`, as in glob(7): at most pattern × path steps. */
 function matchSegments(pattern: readonly string[], path: readonly string[]): boolean {
   let p = 0;

@@ -1,6 +1,7 @@
 // The law of `MountDriver` (abi/file.ts) as cases, over an empty tree that may be written.
 
-import type { MountDriver, WriteOptions } from "../abi/file.ts";
+import type { MountDriver, WriteOptions, WriteResult } from "../abi/file.ts";
+import { SEQ_ZERO, type Seq } from "../base/id.ts";
 import { toPath } from "../base/path.ts";
 import { type ConformanceCase, rejects, same } from "./case.ts";
 
@@ -54,6 +55,37 @@ export const MOUNT_DRIVER_CASES: readonly ConformanceCase<MountDriver>[] = [
       same(await driver.read(path("/a"), ALL), bytesOf("0123ab6789"), "inside");
       await driver.write(path("/a"), bytesOf("xy"), { offset: 9 });
       same(await driver.read(path("/a"), ALL), bytesOf("0123ab678xy"), "over the end");
+    },
+  },
+  {
+    name: "a file is cut off, or filled with zeros",
+    run: async (driver) => {
+      await make(driver, "/a", "0123456789");
+      same((await driver.truncate(path("/a"), 4)).size, 4, "its size");
+      same(await driver.read(path("/a"), ALL), bytesOf("0123"), "cut off");
+      await driver.truncate(path("/a"), 6);
+      same(await driver.read(path("/a"), ALL), bytesOf("0123\0\0"), "filled");
+      await driver.truncate(path("/a"), 0);
+      same(await driver.read(path("/a"), ALL), bytesOf(""), "empty");
+      await rejects(driver.truncate(path("/none"), 0), "ENOENT", "what is not there");
+      await driver.mkdir(path("/d"));
+      await rejects(driver.truncate(path("/d"), 0), "EISDIR", "a directory");
+    },
+  },
+  {
+    name: "a generation is of one content, and a write of another one is refused; or there are none",
+    run: async (driver) => {
+      await make(driver, "/a", "one");
+      const generation = (await driver.stat(path("/a")))?.generation ?? SEQ_ZERO;
+      const write = (text: string, ifGeneration: Seq): Promise<WriteResult> =>
+        driver.write(path("/a"), bytesOf(text), { ifGeneration });
+      if (generation === SEQ_ZERO) return rejects(write("two", SEQ_ZERO), "ENOTSUP", "a driver without generations");
+      const next = await write("two", generation);
+      same((await driver.stat(path("/a")))?.generation, next.generation, "what the write says");
+      await rejects(write("three", generation), "ESTALE", "the content before");
+      const at = { offset: 1, ifGeneration: generation };
+      await rejects(driver.write(path("/a"), bytesOf("x"), at), "ESTALE", "at an offset");
+      same(await driver.read(path("/a"), ALL), bytesOf("two"), "the content");
     },
   },
   {

@@ -11,7 +11,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import { EVENTS, type EventClass, type EventName, type KernelEvent, isEventName } from "../abi/event.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, type Seq, toPid, toSeq } from "../base/id.ts";
-import { type GlobMatcher, compileGlob } from "../base/glob.ts";
+import { compileGlob, compileGlobBelow } from "../base/glob.ts";
 import { LIMITS } from "../base/limits.ts";
 import { bodyOf, compileTopics, holds, topicOf } from "./topic.ts";
 
@@ -239,7 +239,7 @@ function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
   const names = filter.names === undefined ? undefined : new Set<string>(filter.names);
   const classes = filter.classes === undefined ? undefined : new Set<string>(filter.classes);
   const pids = filter.pids === undefined ? undefined : new Set<number>(filter.pids);
-  const glob: GlobMatcher | undefined = filter.glob === undefined ? undefined : compileGlob(filter.glob);
+  const glob = filter.glob === undefined ? undefined : compilePaths(filter.glob);
   const topics = filter.topics === undefined ? undefined : compileTopics(filter.topics);
   const { where } = filter;
   if (where !== undefined && (typeof where !== "object" || where === null))
@@ -251,7 +251,18 @@ function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
     if (classes !== undefined && !classes.has(EVENTS[event.name].class)) return false;
     if (pids !== undefined && !pids.has(event.pid)) return false;
     if (glob === undefined) return true;
-    const { path, oldPath } = event.data;
-    return (typeof path === "string" && glob(path)) || (typeof oldPath === "string" && glob(oldPath));
+    return glob(event);
+  };
+}
+
+/**
+ * Events about paths that a glob matches. What happens to a directory with all that is below it is told once, by its own
+ * path: it is also for whoever watches something below.
+ */
+export function compilePaths(glob: string): (event: Pick<KernelEvent, "name" | "data">) => boolean {
+  const [matches, matchesBelow] = [compileGlob(glob), compileGlobBelow(glob)];
+  return ({ name, data: { path, oldPath, type } }) => {
+    const isTree = type === "directory" && (name === "file.renamed" || name === "file.copied");
+    return [path, oldPath].some((at) => typeof at === "string" && (matches(at) || (isTree && matchesBelow(at))));
   };
 }

@@ -119,6 +119,8 @@ export interface Handle extends AsyncDisposable {
   write(content: Bytes, options?: Omit<WriteOptions, "create"> & { readonly append?: boolean }): Promise<WriteResult>;
   truncate(size: number): Promise<WriteResult>;
   stat(): Promise<FileStat>;
+  /** Changes attributes of the file, wherever it is by now. */
+  setattr(change: Parameters<Files["setattr"]>[1]): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -361,6 +363,7 @@ function toHandle(call: Os["call"], fd: Fd): Handle {
     write: async (content, options = {}) => call("writeHandle", { fd, bytes: toBytes(content), ...options }),
     truncate: async (size) => call("truncateHandle", { fd, size }),
     stat: async () => call("statHandle", { fd }),
+    setattr: async (change) => call("setattrHandle", { fd, ...change }),
     close,
     [Symbol.asyncDispose]: close,
   };

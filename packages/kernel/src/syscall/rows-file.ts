@@ -10,6 +10,7 @@ import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, parentOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
 import { isShadowed, seenPath } from "../proc/view.ts";
+import { compilePaths } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
 import type { Inode } from "../vfs/inode.ts";
@@ -98,6 +99,7 @@ function inodeOf(located: Located): Inode {
 
 const extendedName = { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax } as const;
 const sizeSchema = { type: "integer", minimum: 0 } as const;
+const changeable = { mime: text, owner: text, modified: integer, mode: { ...integer, maximum: 0o7777 } } as const;
 const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
 const writeOptions = {
   offset: integer,
@@ -173,10 +175,6 @@ export const FILE_ROWS = {
     audited: sizeOf,
     handle: (host, caller, a, target, draft) => {
       const located = locatedOf(target);
-      if (located.kind === "foreign")
-        throw new KernelError("ENOTSUP", "append is not supported on this mount; write with an offset", {
-          path: located.path,
-        });
       return host.fs.write(located, a.bytes, { ...a, append: true }, fenced(host, caller, a, located.path, draft));
     },
   }),
@@ -191,17 +189,7 @@ export const FILE_ROWS = {
     spends: ({ size }, { located }) => ({ bytesWritten: Math.max(0, size - sizeAt(located)) }),
     handle: (host, caller, a, target, draft) => host.fs.truncate(locatedOf(target), a.size, writerOf(caller, draft)),
   }),
-  setattr: row<
-    At & {
-      readonly type?: EntryType;
-      readonly target?: string;
-      readonly mime?: string;
-      readonly owner?: string;
-      readonly modified?: number;
-      readonly mode?: number;
-    },
-    Promise<void>
-  >({
+  setattr: row<At & Changeable & { readonly type?: EntryType; readonly target?: string }, Promise<void>>({
     right: "fs.write",
     kind: "mutation",
     summary: "creates a file, directory or link, or changes attributes",
@@ -211,10 +199,7 @@ export const FILE_ROWS = {
         path,
         type: { type: "string", enum: ENTRY_TYPES },
         target: text,
-        mime: text,
-        owner: text,
-        modified: integer,
-        mode: { ...integer, maximum: 0o7777 },
+        ...changeable,
       },
       ["path"],
     ),
@@ -382,6 +367,23 @@ export const FILE_ROWS = {
       return host.fs.statInode(inode, at);
     },
   }),
+  setattrHandle: row<{ readonly fd: Fd } & Changeable, Promise<void>>({
+    right: "fs.handle",
+    kind: "mutation",
+    summary: "changes attributes of what a handle is of, wherever it is by now",
+    schema: args({ fd: integer, ...changeable }, ["fd"]),
+    isChecked: true,
+    // Unlike content, they are changed through handles that were opened for reading too: the right is looked at here.
+    alsoNeeds: ({ fd }, { files }) => {
+      const file = files?.get(fd);
+      return file === undefined ? [] : [{ right: "fs.write", resource: file.path }];
+    },
+    handle: (host, caller, a, _target, draft) => {
+      const { inode, path: at } = handleOf(caller, a.fd);
+      draft?.add({ path: at });
+      return host.fs.setInodeAttributes(inode, pickAttributes(a), writerOf(caller, draft), at);
+    },
+  }),
   truncateHandle: row<{ readonly fd: Fd; readonly size: number }, Promise<WriteResult>>({
     right: "fs.handle",
     kind: "mutation",
@@ -506,7 +508,7 @@ async function* seenEvents(
   glob: string,
   events: AsyncGenerator<KernelEvent, void, undefined>,
 ): AsyncGenerator<KernelEvent, void, undefined> {
-  const matches = compileGlob(toGlobPath(glob));
+  const matches = compilePaths(toGlobPath(glob));
   const seenOf = (path: unknown): { readonly path?: VfsPath } => {
     // Paths of events are canonical.
     const at = typeof path === "string" ? (path as VfsPath) : undefined;
@@ -515,9 +517,9 @@ async function* seenEvents(
   for await (const event of events) {
     const { path: rawPath, oldPath: rawOld, ...data } = event.data;
     const [{ path }, { path: oldPath }] = [seenOf(rawPath), seenOf(rawOld)];
-    if ((path === undefined || !matches(path)) && (oldPath === undefined || !matches(oldPath))) continue;
     const paths = { ...(path === undefined ? {} : { path }), ...(oldPath === undefined ? {} : { oldPath }) };
-    yield { ...event, data: { ...data, ...paths } };
+    const seen = { ...event, data: { ...data, ...paths } };
+    if (matches(seen)) yield seen;
   }
 }
 

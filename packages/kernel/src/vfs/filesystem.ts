@@ -10,7 +10,7 @@ import type { DirEntry, EntryType, FileStat, WriteOptions, WriteResult } from ".
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { INO_ROOT, PID_OWNER, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
+import { ROOT, type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
 import { type Extent, readExtents, storeExtents, writeExtents } from "./extent.ts";
 import { type Content, InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
@@ -37,7 +37,7 @@ import {
 } from "./path-error.ts";
 import { contentOf } from "./provider.ts";
 import { LockOrder } from "../lock/lock-order.ts";
-import { PathLocks } from "../lock/path-locks.ts";
+import { type Foreign, ForeignTrees, type UnlinkOptions } from "./foreign-trees.ts";
 import type { Blobs } from "./blobs.ts";
 import { TreeStore } from "./tree-store.ts";
 import { FlowTable } from "./flow-table.ts";
@@ -55,7 +55,7 @@ export class FileSystem {
   readonly trees: TreeStore;
   readonly #order: LockOrder;
   readonly #turns: Turns;
-  readonly #pathLocks: PathLocks;
+  readonly #foreign: ForeignTrees;
   readonly namespace: Namespace;
   readonly #zone: string;
   readonly #store: Metastore;
@@ -68,7 +68,7 @@ export class FileSystem {
   constructor(zone: string, store: Metastore, objects: Blobs, platform: Platform, committer: Committer) {
     this.#order = new LockOrder(platform.locks);
     this.#turns = new Turns(this.#order);
-    this.#pathLocks = new PathLocks(this.#order);
+    this.#foreign = new ForeignTrees(committer, this.#order);
     this.namespace = new Namespace(store);
     this.#zone = zone;
     this.#store = store;
@@ -99,7 +99,7 @@ export class FileSystem {
       case "virtual":
         return this.#statVirtual(located);
       case "foreign":
-        return this.#statForeign(located);
+        return this.#foreign.stat(located);
       case "missing":
         throw missing(located.path);
       default:
@@ -123,9 +123,7 @@ export class FileSystem {
       if (this.namespace.mountNamesIn(located.path).length === 0) return found;
       for (const entry of found) entries.set(entry.name, entry);
     } else if (located.kind === "foreign") {
-      const { driver, inner } = located;
-      const found = await this.#pathLocks.read(located.path, () => driver.readdir(inner));
-      for (const entry of found) entries.set(entry.name, entry);
+      for (const entry of await this.#foreign.readdir(located)) entries.set(entry.name, entry);
     } else if (located.node.list !== undefined) {
       for (const entry of await located.node.list(viewer)) entries.set(entry.name, entry);
     } else if (located.node.type !== "directory") throw notDirectory(located.path);
@@ -156,11 +154,7 @@ export class FileSystem {
     if (located.kind === "missing") throw missing(located.path);
     assertRange(range, located.path);
     const offset = range.offset ?? 0;
-    if (located.kind === "foreign") {
-      const { driver, inner } = located;
-      const wanted = { offset, length: range.length ?? LIMITS.ioBytesMax };
-      return this.#pathLocks.read(located.path, () => driver.read(inner, wanted));
-    }
+    if (located.kind === "foreign") return this.#foreign.read(located, range);
     const { node } = located;
     if (node.bytes !== undefined) return node.bytes({ offset, length: range.length ?? 4096 });
     const content = await contentOf(node);
@@ -203,14 +197,7 @@ export class FileSystem {
         path: located.path,
       });
     }
-    if (located.kind === "foreign") {
-      assertRange(options, located.path);
-      const { driver, inner } = located;
-      return this.#pathLocks.write(located.path, async () => {
-        writer.guard?.();
-        return driver.write(inner, bytes, options);
-      });
-    }
+    if (located.kind === "foreign") return this.#foreign.write(located, bytes, options, writer);
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind === "missing") return this.#createFile(now, bytes, options, writer);
       if (now.kind !== "inode") throw unsupported("write", now.path);
@@ -254,6 +241,7 @@ export class FileSystem {
   }
 
   truncate(located: Located, size: number, writer: Writer): Promise<WriteResult> {
+    if (located.kind === "foreign") return this.#foreign.truncate(located, size, writer);
     return this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
       return this.truncateInode(now.inode, size, writer, now.path);
@@ -285,8 +273,7 @@ export class FileSystem {
 
   /** Makes a file, directory or link; missing directories on the way are made with it. */
   create(located: Located, entry: NewEntry, writer: Writer): Promise<Seq> {
-    if (located.kind === "foreign")
-      return this.#pathLocks.write(located.path, () => this.#createForeign(located, entry));
+    if (located.kind === "foreign") return this.#foreign.create(located, entry, writer).then(() => SEQ_ZERO);
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind !== "missing") throw exists(now.path);
       return (await this.#inodes.makeEntry(now, entry, { size: 0, extents: [] }, writer)).seq;
@@ -301,36 +288,41 @@ export class FileSystem {
   ): Promise<void> {
     await this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("setattr", now.path);
-      const { inode, path } = now;
-      return this.#turns.of(inode, async () => {
-        const changed = typeof change === "function" ? change(inode.attributes) : change;
-        const attributes: Attributes = { ...inode.attributes, ...changed, lastWriter: writer.pid };
-        const receipt = await this.#committer.commit(
-          {
-            checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
-            puts: [{ key: inodeKey(inode.ino), value: encodeInode(attributes, inode.generation) }],
-          },
-          [{ name: "file.metadata", pid: writer.pid, data: { path, type: attributes.type } }],
-          writer.rider,
-        );
-        inode.attributes = attributes;
-        inode.recordVersion = receipt.seq;
-      });
+      return this.setInodeAttributes(now.inode, change, writer, now.path);
+    });
+  }
+
+  setInodeAttributes(
+    inode: Inode,
+    change: AttributeChange | ((now: Attributes) => AttributeChange),
+    writer: Writer,
+    path: VfsPath,
+  ): Promise<void> {
+    return this.#turns.of(inode, async () => {
+      if (inode.evicted) throw lostRace(path);
+      const changed = typeof change === "function" ? change(inode.attributes) : change;
+      const attributes: Attributes = { ...inode.attributes, ...changed, lastWriter: writer.pid };
+      const receipt = await this.#committer.commit(
+        {
+          checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
+          puts: [{ key: inodeKey(inode.ino), value: encodeInode(attributes, inode.generation) }],
+        },
+        [{ name: "file.metadata", pid: writer.pid, data: { path, type: attributes.type } }],
+        writer.rider,
+      );
+      inode.attributes = attributes;
+      inode.recordVersion = receipt.seq;
     });
   }
 
   /** Removes a name; content goes when the last handle closes. */
   async unlink(located: Located, options: UnlinkOptions, writer: Writer): Promise<void> {
-    if (located.kind === "foreign") {
-      const { driver, inner } = located;
-      return this.#pathLocks.write(located.path, () => driver.unlink(inner));
-    }
     if (located.kind === "missing") throw missing(located.path);
+    this.#assertNoMount(located);
+    if (located.kind === "foreign") return this.#foreign.unlink(located, options, writer);
     if (located.kind !== "inode") throw unsupported("unlink", located.path);
     if (located.inode.ino === INO_ROOT)
       throw new KernelError("EBUSY", "the root directory cannot be removed", { path: located.path });
-    if (this.namespace.mountNamesIn(located.path).length > 0)
-      throw new KernelError("EBUSY", "something is mounted below; unmount it first", { path: located.path });
     if (located.inode.attributes.type === "directory" && options.recursive === true) {
       await this.#unlinkBelow(located, options, writer);
     }
@@ -363,22 +355,17 @@ export class FileSystem {
 
   async rename(from: Located, to: Located, writer: Writer): Promise<void> {
     if (from.kind === "missing") throw missing(from.path);
-    if (from.kind === "foreign" && to.kind === "foreign" && from.driver === to.driver) {
-      const [{ driver, inner }, target] = [from, to.inner];
-      return this.#pathLocks.writeBoth(from.path, to.path, () => driver.rename(inner, target));
-    }
+    if (from.path !== to.path && isWithin(to.path, from.path))
+      throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
+    for (const one of [from, to]) this.#assertNoMount(one);
+    if (from.kind === "foreign" && to.kind === "foreign" && from.driver === to.driver)
+      return this.#foreign.rename(from, to, writer);
     if (from.kind !== "inode" || (to.kind !== "inode" && !(to.kind === "missing" && to.within !== undefined))) {
       throw new KernelError("EXDEV", `${to.path} is on another mount; copy the file and remove the old one`, {
         path: from.path,
       });
     }
     if (from.path === to.path) return;
-    if (from.inode.ino === INO_ROOT || isWithin(to.path, from.path)) {
-      throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
-    }
-    for (const { path } of [from, to])
-      if (this.namespace.mountNamesIn(path).length > 0)
-        throw new KernelError("EBUSY", "something is mounted below; unmount it first", { path });
     let first = true;
     const move = (): Promise<void> =>
       this.#retry(to, writer.pid, async (now) => {
@@ -452,7 +439,7 @@ export class FileSystem {
   }
 
   /** Content of a foreign file, put into the object store piece by piece. */
-  async #takeIn(from: Located & { readonly kind: "foreign" }): Promise<Content> {
+  async #takeIn(from: Foreign): Promise<Content> {
     const extents: Extent[] = [];
     for (let size = 0; ;) {
       const piece = await this.read(from, { offset: size, length: COPY_PIECE });
@@ -558,17 +545,13 @@ export class FileSystem {
     };
   }
 
-  async #statForeign(located: Located & { readonly kind: "foreign" }): Promise<FileStat> {
-    const stat = await located.driver.stat(located.inner);
-    if (stat === undefined) throw missing(located.path);
-    return { path: located.path, ...stat };
-  }
-
-  async #createForeign(located: Located & { readonly kind: "foreign" }, entry: NewEntry): Promise<Seq> {
-    if (entry.type === "link") throw unsupported("a link on a foreign mount", located.path);
-    if (entry.type === "directory") await located.driver.mkdir(located.inner);
-    else await located.driver.write(located.inner, new Uint8Array(0), { create: "must" });
-    return SEQ_ZERO;
+  /** @throws {EBUSY} a name under which something is mounted neither goes nor moves */
+  #assertNoMount(located: Located): void {
+    const { path } = located;
+    if (located.kind === "foreign" && located.inner === ROOT)
+      throw new KernelError("EBUSY", "something is mounted here; unmount it first", { path });
+    if (this.namespace.mountNamesIn(path).length > 0)
+      throw new KernelError("EBUSY", "something is mounted below; unmount it first", { path });
   }
 
   async #createFile(
@@ -621,12 +604,6 @@ export class FileSystem {
       }
     }
   }
-}
-
-export interface UnlinkOptions {
-  readonly recursive?: boolean;
-  /** Throws when the caller may not remove what lies at a path below. */
-  readonly assertMay?: (path: VfsPath) => Promise<void>;
 }
 
 /** Counts a handle of what was found at a path. */

@@ -151,6 +151,16 @@ export class GuardedMount implements MountDriver {
     });
   }
 
+  truncate(path: VfsPath, size: number): Promise<WriteResult> {
+    return this.#change("truncate", path, () =>
+      this.#counted(
+        path,
+        (before) => ({ bytes: size - sizeOf(before), entries: 0 }),
+        () => this.#driver.truncate(path, size),
+      ),
+    );
+  }
+
   mkdir(path: VfsPath): Promise<void> {
     return this.#change("mkdir", path, () =>
       this.#counted(
@@ -172,14 +182,18 @@ export class GuardedMount implements MountDriver {
   }
 
   rename(from: VfsPath, to: VfsPath): Promise<void> {
-    return this.#change("rename", from, () =>
-      // What is moved over is gone.
-      this.#counted(
-        to,
-        (before) =>
-          before === undefined || from === to ? { bytes: 0, entries: 0 } : { bytes: -sizeOf(before), entries: -1 },
-        () => this.#driver.rename(from, to),
-      ),
+    return this.#change(
+      "rename",
+      from,
+      () =>
+        // What is moved over is gone.
+        this.#counted(
+          to,
+          (before) =>
+            before === undefined || from === to ? { bytes: 0, entries: 0 } : { bytes: -sizeOf(before), entries: -1 },
+          () => this.#driver.rename(from, to),
+        ),
+      to,
     );
   }
 
@@ -187,8 +201,8 @@ export class GuardedMount implements MountDriver {
     return this.#limits.timeoutMs ?? TIMEOUT_MS;
   }
 
-  #change<T>(what: string, path: VfsPath, act: () => Promise<T>): Promise<T> {
-    if (!this.readOnly) return this.#ask(what, path, act, true);
+  #change<T>(what: string, path: VfsPath, act: () => Promise<T>, other?: VfsPath): Promise<T> {
+    if (!this.readOnly) return this.#ask(what, path, act, true, other);
     return Promise.reject(
       new KernelError("EROFS", `${this.#at} is mounted read-only; mount it writable to change it`, {
         path: this.#outer(path),
@@ -196,7 +210,7 @@ export class GuardedMount implements MountDriver {
     );
   }
 
-  async #ask<T>(what: string, path: VfsPath, act: () => Promise<T>, mayHaveActed = false): Promise<T> {
+  async #ask<T>(what: string, path: VfsPath, act: () => Promise<T>, mayHaveActed = false, other?: VfsPath): Promise<T> {
     const outer = this.#outer(path);
     if (this.#isLeaving) throw new KernelError("ENODEV", `${this.#at} is being unmounted`, { path: outer });
     this.#underWay++;
@@ -209,7 +223,7 @@ export class GuardedMount implements MountDriver {
     try {
       return await within(this.#platform, ms, late, act());
     } catch (error) {
-      if (isKernelError(error)) throw this.#outwards(error, path);
+      if (isKernelError(error)) throw this.#outwards(error, error.path === other ? (other ?? path) : path);
       throw new KernelError("EIO", `${this.name} has failed at ${what}: ${describe(error)}`, {
         path: outer,
         mayHaveActed,

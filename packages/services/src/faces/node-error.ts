@@ -47,6 +47,9 @@ export async function asNode<T>(syscall: string, path: string | undefined, work:
   try {
     return await work();
   } catch (error) {
-    throw isKernelError(error) ? nodeError(error.code, syscall, path, undefined, error) : error;
+    throw asNodeError(error, syscall, path);
   }
 }
+
+export const asNodeError = (error: unknown, syscall: string, path: string | undefined): unknown =>
+  isKernelError(error) ? nodeError(error.code, syscall, path, undefined, error) : error;

@@ -9,8 +9,8 @@ import { posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DirEntry, type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
-import { asNode, nodeError } from "./node-error.ts";
-import { NodeHandle, type Opened, openByPath, openDirectory, parseFlags, toMs } from "./node-handle.ts";
+import { asNode, asNodeError, nodeError } from "./node-error.ts";
+import { NodeHandle, type Opened, openByPath, openDirectory, parseFlags, toMode, toMs } from "./node-handle.ts";
 import { NodeDirent, NodeStats, bigStats } from "./node-stat.ts";
 
 type Covered =
@@ -58,9 +58,6 @@ type WriteOptions =
       readonly signal?: AbortSignal;
       readonly flush?: boolean;
     };
-
-/** Bytes that are copied at a time. */
-const COPIED = 16 * 1024 * 1024;
 
 /**
  * Files as `node:fs/promises` has them.
@@ -116,9 +113,15 @@ class NodeFsFace {
     if (path instanceof NodeHandle) return path.readFile(options);
     signalOf(options)?.throwIfAborted();
     const at = this.#at(path);
-    const { create } = parseFlags(flagOf(options, "r"));
-    if (create) await (await this.open(path, flagOf(options, "r"))).close();
-    return decoded(await asNode("open", at, () => this.#files.read(at)), options);
+    const flag = flagOf(options, "r");
+    try {
+      if (flag === "r") return decoded(await this.#files.read(await this.#fileAt(path)), options);
+    } catch (error) {
+      // Too large for one read.
+      if (!isKernelError(error) || error.code !== "EFBIG") throw asNodeError(error, "open", at);
+    }
+    await using handle = await this.open(path, flag);
+    return await handle.readFile(options);
   }
 
   async writeFile(path: PathLike | NodeHandle, data: Data, options?: WriteOptions): Promise<void> {
@@ -133,12 +136,11 @@ class NodeFsFace {
     const at = this.#at(path);
     const wanted = parseFlags(flags);
     return asNode("open", at, async () => {
+      await this.#fileAt(path);
       if (!wanted.write && !wanted.create) {
         const found = await this.#files.stat(at);
         if (found.type === "directory" || found.type === "mount")
-          return new NodeHandle(openDirectory(this.#files, at), at, wanted, (change) =>
-            this.#files.setattr(at, change),
-          );
+          return new NodeHandle(openDirectory(this.#files, at), at, wanted);
       }
       if (wanted.create && (wanted.exclusive || !(await this.#files.exists(at))))
         await this.#create(at, new Uint8Array(), wanted.exclusive ? "must" : "maybe", mode);
@@ -153,7 +155,7 @@ class NodeFsFace {
         await opened.close();
         throw error;
       }
-      return new NodeHandle(opened, at, wanted, (change) => this.#files.setattr(at, change));
+      return new NodeHandle(opened, at, wanted);
     });
   }
 
@@ -178,7 +180,7 @@ class NodeFsFace {
         if (!recursive || !isKernelError(error) || error.code !== "EEXIST") throw error;
         await this.#assertDirectory(at);
       }
-      if (mode !== undefined) await this.#files.setattr(at, { mode: toMode(mode) });
+      if (mode !== undefined) await this.#change("mkdir", at, { mode: toMode(mode) }, false);
       return recursive ? first : undefined;
     });
   }
@@ -226,7 +228,7 @@ class NodeFsFace {
 
   async opendir(path: PathLike, options: { readonly recursive?: boolean } = {}): Promise<unknown> {
     const at = this.#at(path);
-    await asNode("opendir", at, () => this.#assertDirectory(at));
+    await asNode("opendir", at, () => this.#assertDirectory(at, "ENOTDIR"));
     const entries = this.#entries(at, options.recursive === true);
     let isClosed = false;
     const read = async (): Promise<NodeDirent | null> => {
@@ -309,7 +311,8 @@ class NodeFsFace {
       // Onto itself, under whatever name.
       if (found.inode !== undefined && there?.inode === found.inode) return;
       await this.#assertParent(target);
-      await this.#copyContent(source, target, found, isNew ? "must" : "maybe");
+      if (isNew) await this.#files.write(target, "", { create: "must" });
+      await this.#files.copy(source, target);
       if (found.mode !== undefined) await this.#change("copyfile", target, { mode: found.mode }, false);
     } catch (error) {
       throw isKernelError(error) ? nodeError(error.code, "copyfile", source, target, error) : error;
@@ -338,18 +341,22 @@ class NodeFsFace {
     } = options;
     if (filter !== undefined && !(await filter(source, target))) return;
     const found = await asNode("cp", source, () => this.#files.stat(source, { noFollow: !dereference }));
+    const there = await this.#lookUp(target);
+    const refuse = (code: string, errno: string): Error =>
+      Object.assign(nodeError(errno, "cp", source, target), { code: `ERR_FS_${code}` });
+    if (found.inode !== undefined && found.inode === there?.inode) throw refuse("CP_EINVAL", "EINVAL");
     if (found.type === "directory") {
+      if (there !== undefined && there.type !== "directory") throw refuse("CP_DIR_TO_NON_DIR", "EISDIR");
       if (!recursive) throw Object.assign(nodeError("EISDIR", "cp", source), { code: "ERR_FS_EISDIR" });
-      if (`${target}/`.startsWith(`${source}/`))
-        throw Object.assign(nodeError("EINVAL", "cp", source, target), { code: "ERR_FS_CP_EINVAL" });
+      if (`${target}/`.startsWith(`${source}/`)) throw refuse("CP_EINVAL", "EINVAL");
       await this.mkdir(target, { recursive: true });
       for (const name of await this.readdir(source))
         await this.cp(posix.join(source, String(name)), posix.join(target, String(name)), options);
       return;
     }
-    const there = await this.#lookUp(target);
+    if (there?.type === "directory") throw refuse("CP_NON_DIR_TO_DIR", "ENOTDIR");
     if (there !== undefined && !force) {
-      if (errorOnExist) throw Object.assign(nodeError("EEXIST", "cp", source, target), { code: "ERR_FS_CP_EEXIST" });
+      if (errorOnExist) throw refuse("CP_EEXIST", "EEXIST");
       return;
     }
     await this.mkdir(posix.dirname(target), { recursive: true });
@@ -389,7 +396,7 @@ class NodeFsFace {
 
   async truncate(path: PathLike, size = 0): Promise<void> {
     const at = this.#at(path);
-    await asNode("open", at, () => this.#files.truncate(at, size));
+    await asNode("open", at, () => this.#files.truncate(at, Math.max(0, size)));
   }
 
   async chmod(path: PathLike, mode: number | string): Promise<void> {
@@ -439,6 +446,11 @@ class NodeFsFace {
       if (isInside(oldPath)) yield { eventType: "rename", filename: nameOf(oldPath) };
       if (isInside(changed)) yield { eventType: isChange ? "change" : "rename", filename: nameOf(changed) };
     }
+    if (signal?.aborted === true)
+      throw Object.assign(new Error("The operation was aborted", { cause: signal.reason }), {
+        name: "AbortError",
+        code: "ABORT_ERR",
+      });
   }
 
   #at(path: PathLike): string {
@@ -447,6 +459,13 @@ class NodeFsFace {
       throw Object.assign(new TypeError("a path is a text without null bytes"), { code: "ERR_INVALID_ARG_VALUE" });
     if (text === "") throw nodeError("ENOENT", "open", "");
     return posix.resolve(this.#cwd, text);
+  }
+
+  /** Where a file is; a slash behind its name says that it is a directory. */
+  async #fileAt(path: PathLike): Promise<string> {
+    const at = this.#at(path);
+    if (textOf(path).endsWith("/")) await this.#assertDirectory(at, "ENOTDIR");
+    return at;
   }
 
   async #stats(
@@ -480,10 +499,11 @@ class NodeFsFace {
     const { mode = 0o666 } =
       typeof options === "object" && options !== null ? (options as { readonly mode?: number | string }) : {};
     await asNode("open", at, async () => {
+      await this.#fileAt(path);
       if (!flags.write) throw new KernelError("EBADF", "the flags do not let it be written", { path: at });
       if (flags.exclusive) return this.#create(at, bytes, "must", mode);
       try {
-        if (flags.append) await this.#append(at, bytes);
+        if (flags.append) await this.#files.append(at, bytes, { create: "never" });
         else await this.#files.write(at, bytes, flags.truncate ? {} : { offset: 0 });
       } catch (error) {
         if (!flags.create || !isKernelError(error) || error.code !== "ENOENT") throw error;
@@ -491,15 +511,6 @@ class NodeFsFace {
         await this.#create(at, bytes, "maybe", mode);
       }
     });
-  }
-
-  async #append(at: string, bytes: Uint8Array): Promise<void> {
-    try {
-      await this.#files.append(at, bytes, { create: "never" });
-    } catch (error) {
-      if (!isKernelError(error) || error.code !== "ENOTSUP") throw error;
-      await openByPath(this.#files, at).write(bytes, { append: true });
-    }
   }
 
   /** Makes a file with its content; its directory must be there. */
@@ -532,12 +543,6 @@ class NodeFsFace {
       after = page.at(-1)?.name;
       if (after === undefined || page.length < PAGE) return;
     }
-  }
-
-  async #copyContent(source: string, target: string, { size = 0 }: FileStat, create: "must" | "maybe"): Promise<void> {
-    await this.#files.write(target, await this.#files.read(source, { length: COPIED }), { create });
-    for (let offset = COPIED; offset < size; offset += COPIED)
-      await this.#files.write(target, await this.#files.read(source, { offset, length: COPIED }), { offset });
   }
 
   async #change(
@@ -612,8 +617,6 @@ const decodedName = (name: string, options: Encoded): Buffer | string => {
   const encoding: string | undefined = encodingOf(options);
   return encoding === "buffer" ? Buffer.from(name) : name;
 };
-
-const toMode = (mode: number | string): number => (typeof mode === "string" ? Number.parseInt(mode, 8) : mode) & 0o7777;
 
 const flagOf = (options: unknown, otherwise: string): string | number =>
   (typeof options === "object" && options !== null

@@ -4,12 +4,14 @@ import { EventEmitter } from "node:events";
 import { constants } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
-import { type FileStat, type Files, type Handle, KernelError, type WriteResult } from "@ergos/kernel";
+import { type FileStat, type Files, type Handle, KernelError } from "@ergos/kernel";
 import { asNode, nodeError } from "./node-error.ts";
 import { NodeStats, bigStats } from "./node-stat.ts";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
 
 const CHUNK = 64 * 1024;
+/** Bytes of a whole file that are read at a time. */
+const PIECE = 16 * 1024 * 1024;
 
 /** Flags of `open` as their meaning. */
 export interface Flags {
@@ -53,22 +55,21 @@ export function parseFlags(flags: string | number = "r"): Flags {
 }
 
 /** What is behind an open file: a handle of the kernel, or a path where there are no handles. */
-export type Opened = Pick<Handle, "read" | "write" | "truncate" | "stat" | "close"> & { readonly fd: number };
+export type Opened = Pick<Handle, "read" | "write" | "truncate" | "stat" | "setattr" | "close"> & {
+  readonly fd: number;
+};
 
 /** Virtual files and mounted ones have no handles: a file is what its path is at each call. */
 export function openByPath(files: Files, path: string): Opened {
-  const sizeNow = async (): Promise<number> => (await files.stat(path)).size ?? (await files.read(path)).length;
-  const write = async (
-    bytes: Uint8Array | string,
-    more: { readonly append?: boolean; readonly offset?: number } = {},
-  ): Promise<WriteResult> =>
-    files.write(path, bytes, more.append === true ? { offset: await sizeNow() } : { offset: more.offset ?? 0 });
   return {
     fd: -1,
     read: (range) => files.read(path, range),
-    write,
+    write: (bytes, { append = false, offset = 0 } = {}) =>
+      append ? files.append(path, bytes, { create: "never" }) : files.write(path, bytes, { offset }),
     truncate: (size) => files.truncate(path, size),
     stat: () => files.stat(path),
+    // Mounted trees keep their own.
+    setattr: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
 }
@@ -83,6 +84,7 @@ export function openDirectory(files: Files, path: string): Opened {
     write: refuse,
     truncate: refuse,
     stat: () => files.stat(path),
+    setattr: (change) => files.setattr(path, change),
     close: () => Promise.resolve(),
   };
 }
@@ -98,24 +100,17 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   readonly #opened: Opened;
   readonly #path: string;
   readonly #flags: Flags;
-  readonly #setAttributes: (change: { readonly mode?: number; readonly modified?: number }) => Promise<void>;
   /** Where reading and writing without a position go on. */
   #position = 0;
   #closing: Promise<void> | undefined;
   /** Calls without a position happen in their order. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    opened: Opened,
-    path: string,
-    flags: Flags,
-    setAttributes: (change: { readonly mode?: number; readonly modified?: number }) => Promise<void>,
-  ) {
+  constructor(opened: Opened, path: string, flags: Flags) {
     super();
     this.#opened = opened;
     this.#path = path;
     this.#flags = flags;
-    this.#setAttributes = setAttributes;
   }
 
   get fd(): number {
@@ -162,9 +157,10 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   /** What is left from the position on. */
   async readFile(options?: Encoded): Promise<Buffer | string> {
     return this.#inTurn("read", async () => {
-      const bytes = await this.#opened.read({ offset: this.#position });
-      this.#position += bytes.length;
-      return decoded(bytes, options);
+      const parts: Uint8Array[] = [];
+      for (let part; part === undefined || part.length === PIECE; this.#position += part.length)
+        parts.push((part = await this.#opened.read({ offset: this.#position, length: PIECE })));
+      return decoded(parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts), options);
     });
   }
 
@@ -219,7 +215,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   }
 
   truncate(size = 0): Promise<void> {
-    return this.#inTurn("ftruncate", async () => void (await this.#opened.truncate(size)));
+    return this.#inTurn("ftruncate", async () => void (await this.#opened.truncate(Math.max(0, size))));
   }
 
   async stat(options: { readonly bigint?: boolean } = {}): Promise<object> {
@@ -227,8 +223,9 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     return options.bigint === true ? bigStats(stats) : stats;
   }
 
-  chmod(mode: number): Promise<void> {
-    return this.#inTurn("fchmod", () => this.#setAttributes({ mode }));
+  async chmod(mode: number | string): Promise<void> {
+    const bits = toMode(mode);
+    return this.#inTurn("fchmod", () => this.#opened.setattr({ mode: bits }));
   }
 
   /** There is one owner, the user of who made it. */
@@ -236,8 +233,9 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     return this.#inTurn("fchown", () => Promise.resolve());
   }
 
-  utimes(_access: unknown, modified: number | string | Date): Promise<void> {
-    return this.#inTurn("futimes", () => this.#setAttributes({ modified: toMs(modified) }));
+  async utimes(_access: unknown, modified: number | string | Date): Promise<void> {
+    const ms = toMs(modified);
+    return this.#inTurn("futimes", () => this.#opened.setattr({ modified: ms }));
   }
 
   /** What was written is committed when the call that wrote it has settled. */
@@ -263,7 +261,9 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     return options.encoding === undefined ? stream : stream.setEncoding(options.encoding);
   }
 
-  createWriteStream(options: { readonly start?: number; readonly autoClose?: boolean } = {}): Writable {
+  createWriteStream(
+    options: { readonly start?: number; readonly encoding?: BufferEncoding; readonly autoClose?: boolean } = {},
+  ): Writable {
     let at = options.start;
     const sink = new WritableStream<Uint8Array>({
       write: async (chunk) => {
@@ -273,7 +273,8 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
       close: () => (options.autoClose === false ? undefined : this.close()),
       abort: () => (options.autoClose === false ? undefined : this.close()),
     });
-    return Writable.fromWeb(sink);
+    const stream = Writable.fromWeb(sink);
+    return options.encoding === undefined ? stream : stream.setDefaultEncoding(options.encoding);
   }
 
   readLines(options: { readonly encoding?: BufferEncoding } = {}): ReturnType<typeof createInterface> {
@@ -317,8 +318,10 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   }
 
   async #put(bytes: Uint8Array, position: number | undefined): Promise<void> {
-    if (this.#flags.append) await this.#opened.write(bytes, { append: true });
-    else {
+    if (this.#flags.append) {
+      const { size } = await this.#opened.write(bytes, { append: true });
+      if (position === undefined) this.#position = size;
+    } else {
       if (bytes.length > 0) await this.#opened.write(bytes, { offset: position ?? this.#position });
       if (position === undefined) this.#position += bytes.length;
     }
@@ -337,5 +340,22 @@ const positionOf = (position: number | bigint | null | undefined): number | unde
   position === null || position === undefined || Number(position) < 0 ? undefined : Number(position);
 
 /** A time as `utimes` takes it: seconds, a text of them, or a date. */
-export const toMs = (time: number | string | Date): number =>
-  Math.max(0, Math.round(time instanceof Date ? time.getTime() : Number(time) * 1000));
+export function toMs(time: number | string | Date): number {
+  const ms =
+    time instanceof Date ? time.getTime() : typeof time === "string" && time === "" ? Number.NaN : Number(time) * 1000;
+  if (!Number.isFinite(ms))
+    throw Object.assign(new TypeError(`a time is a number of seconds or a date, found ${String(time)}`), {
+      code: "ERR_INVALID_ARG_TYPE",
+    });
+  return Math.max(0, Math.round(ms));
+}
+
+/** Permission bits as a number, or as a text in octal. */
+export function toMode(mode: number | string): number {
+  const bits = typeof mode === "number" ? mode : /^[0-7]+$/.test(mode) ? Number.parseInt(mode, 8) : Number.NaN;
+  if (!Number.isInteger(bits) || bits < 0)
+    throw Object.assign(new TypeError(`permission bits are a number or octal digits, found ${JSON.stringify(mode)}`), {
+      code: "ERR_INVALID_ARG_VALUE",
+    });
+  return bits & 0o7777;
+}
