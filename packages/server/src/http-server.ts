@@ -58,7 +58,12 @@ async function answer(handler: Handler, incoming: IncomingMessage, outgoing: Ser
   const gone = new AbortController();
   outgoing.once("close", () => gone.abort());
   try {
-    const response = await handler(toRequest(incoming, gone.signal));
+    const request = toRequest(incoming, gone.signal);
+    if (request === undefined) {
+      outgoing.writeHead(400).end("this is no request that can be answered\n");
+      return;
+    }
+    const response = await handler(request);
     outgoing.writeHead(response.status, Object.fromEntries(response.headers));
     if (response.body === null) outgoing.end();
     else await pipeline(Readable.fromWeb(response.body), outgoing);
@@ -72,7 +77,8 @@ async function answer(handler: Handler, incoming: IncomingMessage, outgoing: Ser
   }
 }
 
-function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
+/** A request as the web has it; nothing for one that is none: a method that `fetch` forbids, an address or host that is none. */
+function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
   const { method = "GET", url = "/", headers } = incoming;
   const list = Object.entries(headers).flatMap(([name, value]): [string, string][] =>
     value === undefined ? [] : [[name, Array.isArray(value) ? value.join(", ") : value]],
@@ -81,6 +87,9 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
     headers["content-length"] !== undefined
       ? headers["content-length"] !== "0"
       : headers["transfer-encoding"] !== undefined;
-  const body = hasBody ? { body: Readable.toWeb(incoming), duplex: "half" as const } : {};
-  return new Request(new URL(url, `http://${headers.host ?? "localhost"}`), { method, headers: list, signal, ...body });
+  const takesBody = method !== "GET" && method !== "HEAD";
+  const body = hasBody && takesBody ? { body: Readable.toWeb(incoming), duplex: "half" as const } : {};
+  const base = `http://${headers.host ?? "localhost"}`;
+  if (!URL.canParse(url, base) || /^(?:connect|trace|track)$/i.test(method)) return undefined;
+  return new Request(new URL(url, base), { method, headers: list, signal, ...body });
 }

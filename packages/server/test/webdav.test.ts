@@ -1,5 +1,6 @@
 // WebDAV over the namespace: who may see what, what is locked by whom, and requests that mean no good.
 
+import { connect } from "node:net";
 import { type Kernel, type Login, isKernelError } from "@ergos/kernel";
 import { createDav, serveHttp } from "@ergos/server/webdav";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -144,6 +145,60 @@ test("what is moved or copied over something takes its place or leaves it", asyn
   expect(await kernel.os.fs.readText("/srv/d/target")).toBe("hello");
 });
 
+test("what takes the place of something does so at once, for whoever reads it", async () => {
+  const { fs } = kernel.os;
+  await fs.writeFile("/srv/d/x", "tree");
+  await fs.writeFile("/srv/e/y", "old tree");
+  await fs.writeFile("/srv/b.txt", "old");
+  const seen = new Set<string>();
+  let isOver = false;
+  const reading = (async () => {
+    while (!isOver) {
+      seen.add(await fs.readText("/srv/b.txt").catch(String));
+      seen.add(String((await fs.stat("/srv/e").catch(() => undefined))?.type));
+      await new Promise((go) => setImmediate(go));
+    }
+  })();
+  for (const method of ["COPY", "MOVE"]) {
+    for (let time = 0; time < 20; time++) {
+      await fs.writeFile("/srv/a.txt", "new");
+      await fs.writeFile("/srv/d/x", "tree");
+      await new Promise((go) => setImmediate(go));
+      expect(await statusOf(method, "/srv/a.txt", { headers: { destination: `${BASE}/srv/b.txt` } })).toBe(204);
+      expect(await statusOf(method, "/srv/d", { headers: { destination: `${BASE}/srv/e` } })).toBe(204);
+    }
+    expect(await fs.exists("/srv/a.txt")).toBe(method === "COPY");
+    expect((await fs.readdir("/srv/e")).map(({ name }) => name)).toEqual(["x"]);
+  }
+  isOver = true;
+  await reading;
+  expect([...seen].toSorted()).toEqual(["directory", "new", "old"]);
+});
+
+test("an answer is of one version of a file", async () => {
+  const [one, other] = [Buffer.alloc(20 * 1024 * 1024, "1"), Buffer.alloc(20 * 1024 * 1024, "2")];
+  await kernel.os.fs.writeFile("/srv/large", one);
+  const response = await ask("GET", "/srv/large");
+  await kernel.os.fs.writeFile("/srv/large", other);
+  await expect(response.arrayBuffer()).rejects.toThrow("changed meanwhile");
+  const etag = (await ask("HEAD", "/srv/large")).headers.get("etag") ?? "";
+  const part = async (ifRange: string): Promise<number> =>
+    statusOf("GET", "/srv/large", { headers: { range: "bytes=0-9", "if-range": ifRange } });
+  expect([await part(etag), await part('"older"')]).toEqual([206, 200]);
+});
+
+test("a link is removed and moved as itself, wherever it leads", async () => {
+  const { fs } = kernel.os;
+  await fs.link("/srv/nowhere", "/none");
+  await fs.link("/srv/round", "/srv/round2");
+  await fs.link("/srv/round2", "/srv/round");
+  expect(await statusOf("GET", "/srv/round")).toBe(508);
+  expect(await statusOf("MOVE", "/srv/nowhere", { headers: { destination: `${BASE}/srv/moved` } })).toBe(201);
+  expect(await statusOf("DELETE", "/srv/moved")).toBe(204);
+  expect(await statusOf("DELETE", "/srv/round")).toBe(204);
+  expect(await fs.exists("/srv/a.txt")).toBe(true);
+});
+
 test("a lock holds under every name of what is locked, and its token is its holder's", async () => {
   await kernel.os.fs.writeFile("/srv/d/s/a", "1");
   await kernel.os.fs.link("/l", "/srv/d");
@@ -202,9 +257,25 @@ test("requests that mean no good are refused, each by its status", async () => {
   expect(await statusOf("MKCOL", "/none/x")).toBe(409);
   expect(await statusOf("COPY", "/srv", { headers: { destination: `${BASE}/srv/d/e` } })).toBe(403);
   expect(await statusOf("COPY", "/srv/a.txt")).toBe(400);
+  const over = { headers: { destination: `${BASE}/srv/b`, depth: "1" } };
+  expect([await statusOf("COPY", "/srv/d", over), await statusOf("MOVE", "/srv/d", over)]).toEqual([400, 400]);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x", headers: { if: '(["a)b"])' } })).toBe(412);
+  expect(await statusOf("PUT", "/srv/a%5Cb", { body: "x" })).toBe(201);
+  expect(await statusOf("DELETE", "/")).toBe(409);
+  await kernel.os.fs.write("/srv/a.txt", "x", { mime: "text/\u2603" });
+  expect((await ask("GET", "/srv/a.txt")).headers.get("content-type")).toBe("application/octet-stream");
   expect(await statusOf("BREW", "/srv/a.txt")).toBe(405);
   expect(await statusOf("GET", "/srv/none")).toBe(404);
   await using one = await serveHttp(dav);
+  const raw = (head: string): Promise<string> =>
+    new Promise((done) => {
+      const socket = connect(one.port, "127.0.0.1", () => socket.end(`${head}\r\nConnection: close\r\n\r\n`));
+      socket.once("data", (bytes: Buffer) => done(bytes.toString().slice(0, 12)));
+    });
+  expect(await raw("GET /dav/srv/a.txt HTTP/1.1\r\nHost: [::bad")).toBe("HTTP/1.1 400");
+  expect(await raw("TRACE /dav/srv/a.txt HTTP/1.1\r\nHost: x")).toBe("HTTP/1.1 400");
+  const withBody = "GET /dav/srv/a.txt HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer owner\r\nContent-Length: 0";
+  expect(await raw(withBody)).toBe("HTTP/1.1 200");
   await expect(
     serveHttp(dav, { port: one.port }).catch((error: unknown) => isKernelError(error) && error.code),
   ).resolves.toBe("EBUSY");

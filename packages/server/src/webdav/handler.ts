@@ -5,6 +5,7 @@ import { type DirEntry, type FileStat, type Login, type Os, isKernelError } from
 import { type ConditionList, parseIf } from "./if-header.ts";
 import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
 import { isCollection, join, parentOf } from "./path.ts";
+import { transfer } from "./transfer.ts";
 import { LIVE, attributeOf, etagOf, propertiesOf } from "./properties.ts";
 import {
   DAV,
@@ -34,6 +35,8 @@ const DOCUMENT_MAX = 1024 * 1024;
 /** Bytes that are written, and read, at a time. */
 const CHUNK = 8 * 1024 * 1024;
 const PAGE = 1000;
+/** Looks at a file that is written all the time. */
+const TRIES = 8;
 /** Entries of one answer. */
 const ENTRIES_MAX = 100_000;
 
@@ -46,6 +49,8 @@ const STATUS: Readonly<Record<string, number>> = {
   EISDIR: 405,
   ENOTDIR: 409,
   ENOTEMPTY: 409,
+  EBUSY: 409,
+  ELOOP: 508,
   EAGAIN: 423,
   ESTALE: 412,
   ENAMETOOLONG: 414,
@@ -97,6 +102,10 @@ export function createDav({ prefix = "/dav", login }: DavOptions): (request: Req
     }
   };
 }
+
+const refuseWith = (status: number, message: string): never => {
+  throw new Answer(status, message);
+};
 
 const refuse = (): never => {
   throw new Answer(401, "log in with any name, and a pass as the password; `ergos pass` makes one");
@@ -163,7 +172,7 @@ class DavRequest {
     }
   }
 
-  async #get(): Promise<Response> {
+  async #get(tries = 1): Promise<Response> {
     const stat = await this.#os.fs.stat(this.#path);
     const isHead = this.#request.method === "HEAD";
     if (isCollection(stat)) {
@@ -182,34 +191,51 @@ class DavRequest {
     const headers: Record<string, string> = {
       etag: etagOf(stat),
       "last-modified": new Date(stat.modified ?? 0).toUTCString(),
-      "content-type": stat.mime ?? "application/octet-stream",
+      "content-type": typeOf(stat),
       "accept-ranges": "bytes",
     };
     const none = this.#request.headers.get("if-none-match");
     if (none !== null && matchesEtag(none, etagOf(stat))) return new Response(null, { status: 304, headers });
-    const range = rangeOf(this.#request.headers.get("range"), size);
+    const only = this.#request.headers.get("if-range");
+    const isSame = only === null || only === headers["etag"] || only === headers["last-modified"];
+    const range = isSame ? rangeOf(this.#request.headers.get("range"), size) : undefined;
     if (range === "none") return new Response(null, { status: 416, headers: { "content-range": `bytes */${size}` } });
     const { offset, length } = range ?? { offset: 0, length: size };
     if (range !== undefined) headers["content-range"] = `bytes ${offset}-${offset + length - 1}/${size}`;
     headers["content-length"] = String(length);
-    const body = isHead ? null : (whole?.subarray(offset, offset + length) ?? this.#stream(stat.path, offset, length));
-    return new Response(body, { status: range === undefined ? 200 : 206, headers });
-  }
-
-  /** Content piece by piece. */
-  #stream(path: string, offset: number, length: number): ReadableStream<Uint8Array> {
-    const { fs } = this.#os;
+    const status = range === undefined ? 200 : 206;
+    if (isHead) return new Response(null, { status, headers });
+    if (whole !== undefined) return new Response(whole.slice(offset, offset + length), { status, headers });
+    const read = (at: number): Promise<Uint8Array<ArrayBuffer> | undefined> =>
+      this.#piece(stat, { offset: at, length: Math.min(CHUNK, offset + length - at) });
+    const first = await read(offset);
+    // It was changed before anything of it was sent.
+    if (first === undefined) return tries < TRIES ? this.#get(tries + 1) : refuseWith(503, "it changes all the time");
+    let next: Uint8Array | undefined = first;
     let at = offset;
-    return new ReadableStream({
+    const body = new ReadableStream<Uint8Array>({
       pull: async (controller) => {
-        const left = offset + length - at;
-        const bytes = left <= 0 ? new Uint8Array() : await fs.read(path, { offset: at, length: Math.min(CHUNK, left) });
+        const bytes = next ?? (await read(at));
+        next = undefined;
+        if (bytes === undefined) return controller.error(new TypeError("the file was changed meanwhile"));
         at += bytes.length;
         if (bytes.length > 0) controller.enqueue(bytes);
-        else if (left <= 0) controller.close();
-        else controller.error(new TypeError("the file has become shorter meanwhile"));
+        if (at >= offset + length) controller.close();
       },
     });
+    return new Response(body, { status, headers });
+  }
+
+  /** A piece of a content; nothing when it is another one by now. */
+  async #piece(
+    { path, generation, size }: FileStat,
+    range: { readonly offset: number; readonly length: number },
+  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const bytes = await this.#os.fs.read(path, range);
+    const now = await this.#lookUp(path);
+    const isSame = now?.generation === generation && now.size === size && bytes.length === range.length;
+    // What the namespace gives is in memory of its own.
+    return isSame ? (bytes as Uint8Array<ArrayBuffer>) : undefined;
   }
 
   async #put(): Promise<Response> {
@@ -221,17 +247,26 @@ class DavRequest {
     const type = this.#request.headers.get("content-type");
     const mime = type === null ? {} : { mime: type };
     const { fs } = this.#os;
+    // What was wanted of it when the request came is still so when it is written.
+    const ifGeneration =
+      this.#request.headers.has("if-match") && before?.generation !== 0 ? before?.generation : undefined;
+    const only = { create: "maybe", ...(ifGeneration === undefined ? {} : { ifGeneration }) } as const;
     let offset = 0;
     let target = this.#path;
     try {
       for await (const bytes of chunksOf(this.#request.body)) {
         // What does not come in one piece is put in its place when it is whole.
         if (offset === 0 && bytes.length === CHUNK) target = await this.#upload(before);
-        await fs.write(target, bytes, offset === 0 ? { create: "maybe", ...mime } : { offset });
+        const isAside = target !== this.#path;
+        await fs.write(target, bytes, offset === 0 ? { ...mime, ...(isAside ? {} : only) } : { offset });
         offset += bytes.length;
       }
-      if (offset === 0) await fs.write(target, new Uint8Array(), { create: "maybe", ...mime });
-      if (target !== this.#path) await fs.rename(target, this.#path);
+      if (offset === 0) await fs.write(target, new Uint8Array(), { ...mime, ...only });
+      if (target !== this.#path) {
+        if (ifGeneration !== undefined && (await this.#lookUp(this.#path))?.generation !== ifGeneration)
+          throw new Answer(412, "it was changed meanwhile");
+        await fs.rename(target, this.#path);
+      }
     } catch (error) {
       if (target !== this.#path) await fs.unlink(target).catch(() => undefined);
       throw error;
@@ -255,7 +290,7 @@ class DavRequest {
   async #delete(): Promise<Response> {
     const url = new URL(this.#request.url);
     if (url.hash !== "") throw new Answer(400, "a fragment cannot be deleted");
-    await this.#need(this.#path);
+    await this.#os.fs.stat(this.#path, { noFollow: true });
     await this.#assertFree(this.#path, true, true);
     await this.#os.fs.unlink(this.#path, { recursive: true });
     await this.#locks.forget(this.#path);
@@ -274,45 +309,25 @@ class DavRequest {
 
   async #transfer(isMove: boolean): Promise<Response> {
     const to = await this.#canonical(this.#destination(), false);
-    const stat = await this.#need(this.#path);
+    const depth = this.#request.headers.get("depth") ?? "infinity";
+    if (depth !== "infinity" && (isMove || depth !== "0"))
+      throw new Answer(400, isMove ? "the Depth of a move is infinity" : "the Depth of a copy is 0 or infinity");
+    const { fs } = this.#os;
+    const stat = isMove ? await fs.stat(this.#path, { noFollow: true }) : await this.#need(this.#path);
     if (to === this.#path || `${this.#path}/`.startsWith(`${to}/`))
       throw new Answer(403, "it cannot take the place of itself, or of what it is in");
-    const isDeep = this.#request.headers.get("depth") !== "0";
+    const isDeep = depth !== "0";
     if (`${to}/`.startsWith(`${this.#path}/`) && isCollection(stat) && (isMove || isDeep))
       throw new Answer(403, "a collection cannot go into itself");
     await this.#assertParent(to);
-    const there = await this.#lookUp(to);
+    const there = await this.#lookUp(to, true, true);
     if (there !== undefined && this.#request.headers.get("overwrite")?.toUpperCase() === "F")
       throw new Answer(412, "something is there");
     if (isMove) await this.#assertFree(this.#path, true, true);
     await this.#assertFree(to, there === undefined, true);
-    const { fs } = this.#os;
-    // What is there is put aside until the other is in its place.
-    const aside = there === undefined ? undefined : await this.#putAside(to);
-    try {
-      if (isMove) await this.#move(stat, to);
-      else if (isCollection(stat) && !isDeep) await fs.mkdir(to);
-      else await this.#copy(stat, this.#path, to);
-    } catch (error) {
-      if (aside !== undefined) {
-        await fs.unlink(to, { recursive: true }).catch(() => undefined);
-        await fs.rename(aside, to);
-      }
-      throw error;
-    }
-    if (aside !== undefined) await fs.unlink(aside, { recursive: true });
+    await transfer(fs, { stat, from: this.#path, to, there, isMove, isDeep }, this.#number);
     if (isMove) await this.#locks.forget(this.#path);
     return new Response(null, { status: there === undefined ? 201 : 204 });
-  }
-
-  /** Gives something a name that nobody has. */
-  async #putAside(path: string): Promise<string> {
-    for (let at = this.#number; ; at++) {
-      const aside = `${path}.replaced-${at}`;
-      if (await this.#os.fs.exists(aside)) continue;
-      await this.#os.fs.rename(path, aside);
-      return aside;
-    }
   }
 
   /** Where something goes: in this tree, of this server. */
@@ -324,40 +339,6 @@ class DavRequest {
     const url = new URL(header, own);
     if (url.host !== own.host) throw new Answer(502, "the Destination is on another server");
     return this.#pathOf(url.href);
-  }
-
-  async #move(stat: FileStat, to: string): Promise<void> {
-    try {
-      await this.#os.fs.rename(this.#path, to);
-    } catch (error) {
-      if (!isKernelError(error) || error.code !== "EXDEV") throw error;
-      await this.#copy(stat, this.#path, to);
-      await this.#os.fs.unlink(this.#path, { recursive: true });
-    }
-  }
-
-  /** Copies within the zone share their content; others are read and written. */
-  async #copy(stat: FileStat, from: string, to: string): Promise<void> {
-    const { fs } = this.#os;
-    try {
-      return await fs.clone(from, to);
-    } catch (error) {
-      if (!isKernelError(error) || (error.code !== "ENOTSUP" && error.code !== "ENOENT")) throw error;
-    }
-    if (!isCollection(stat)) {
-      for (let offset = 0; ;) {
-        const bytes = await fs.read(from, { offset, length: CHUNK });
-        if (offset === 0) await fs.write(to, bytes, { create: "maybe" });
-        else if (bytes.length > 0) await fs.write(to, bytes, { offset });
-        offset += bytes.length;
-        if (bytes.length < CHUNK) return;
-      }
-    }
-    await fs.mkdir(to);
-    for await (const { name } of this.#entries(from)) {
-      const [one, other] = [`${from}/${name}`, `${to}/${name}`];
-      await this.#copy(await fs.stat(one), one, other);
-    }
   }
 
   async #find(): Promise<Response> {
@@ -584,9 +565,11 @@ class DavRequest {
     return { ...(await this.#os.fs.stat(path)), path } as FileStat;
   }
 
-  async #lookUp(path: string, asAsked = true): Promise<FileStat | undefined> {
+  /** @param noFollow the name itself, which may be a link that leads nowhere */
+  async #lookUp(path: string, asAsked = true, noFollow = false): Promise<FileStat | undefined> {
     try {
-      return asAsked ? await this.#need(path) : await this.#os.fs.stat(path);
+      const found = await this.#os.fs.stat(path, { noFollow });
+      return asAsked ? { ...found, path: path as FileStat["path"] } : found;
     } catch (error) {
       if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "ELOOP"))
         return undefined;
@@ -622,7 +605,7 @@ class DavRequest {
     const { pathname } = new URL(url);
     if (pathname !== this.#prefix && !pathname.startsWith(`${this.#prefix}/`))
       throw new Answer(404, `the tree is below ${this.#prefix}`);
-    if (/%2f|%5c/i.test(pathname)) throw new Answer(400, "a name holds no slash");
+    if (/%2f/i.test(pathname)) throw new Answer(400, "a name holds no slash");
     let path: string;
     try {
       path = pathname.slice(this.#prefix.length).split("/").map(decodeURIComponent).join("/");
@@ -674,6 +657,10 @@ const multistatus = (answers: string): Response =>
 
 const matchesEtag = (header: string, etag: string): boolean =>
   header.trim() === "*" || header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
+
+/** Its media type, if that is one that a header can say. */
+const typeOf = ({ mime }: FileStat): string =>
+  mime !== undefined && /^[\x21-\x7e]+\/[\x20-\x7e]+$/.test(mime) ? mime : "application/octet-stream";
 
 /** The part that is asked for; nothing for all of it, `none` for what is not there. */
 function rangeOf(

@@ -23,7 +23,7 @@ export function parseIf(header: string): readonly ConditionList[] | undefined {
       resource = tag[1];
       rest = rest.slice(tag[0].length);
     }
-    const list = /^\(([^)]*)\)\s*/.exec(rest);
+    const list = /^\(((?:<[^>]*>|\[(?:W\/)?"[^"]*"\]|[^)<[])*)\)\s*/.exec(rest);
     if (list === null) return undefined;
     const conditions = parseConditions(list[1] ?? "");
     if (conditions === undefined) return undefined;

@@ -1,7 +1,7 @@
 // Locks of WebDAV on the locks of the kernel. A lock of a collection without what is below it is one of a name in it that
 // nobody else uses.
 
-import { type FileStat, type LockHolder, type Os, isKernelError } from "@ergos/kernel";
+import { type FileStat, type LockHolder, type LockInfo, type Os, type SyscallArgs, isKernelError } from "@ergos/kernel";
 import { isCollection, join, parentOf } from "./path.ts";
 import { dav, escapeXml } from "./xml.ts";
 
@@ -50,18 +50,22 @@ export class DavLocks {
       if (at === "/") break;
     }
     if (!withBelow) return found;
-    const all = await this.#os.call("locks", { path, below: true, limit: BELOW_MAX });
+    const all = await this.#held({ path, below: true, limit: BELOW_MAX });
     const deeper = all.filter((lock) => lock.path !== join(path, SELF));
     return [...found, ...deeper.flatMap(({ path: at, holders }) => holders.map((holder) => toLock(at, holder)))];
   }
 
   async #at(path: string): Promise<readonly DavLock[]> {
+    const [info] = await this.#held({ path });
+    return (info?.holders ?? []).map((holder) => toLock(info?.path ?? path, holder));
+  }
+
+  async #held(which: SyscallArgs<"locks">): Promise<readonly LockInfo[]> {
     try {
-      const [info] = await this.#os.call("locks", { path });
-      return (info?.holders ?? []).map((holder) => toLock(info?.path ?? path, holder));
+      return await this.#os.call("locks", which);
     } catch (error) {
-      // Below a file there is nothing to lock.
-      if (isKernelError(error) && error.code === "ENOTDIR") return [];
+      // Below a file there is nothing to lock, and behind a link that leads round.
+      if (isKernelError(error) && (error.code === "ENOTDIR" || error.code === "ELOOP")) return [];
       throw error;
     }
   }

@@ -16,7 +16,9 @@ function propOf(attribute: string): PropName | undefined {
 
 /** Changes whenever content does. */
 export const etagOf = ({ inode, generation, version, size, modified }: FileStat): string =>
-  inode === undefined ? `"m${modified ?? 0}-${size ?? 0}"` : `"${inode}-${generation}-${version}"`;
+  inode === undefined
+    ? `"m${generation === 0 ? (modified ?? 0) : generation}-${size ?? 0}"`
+    : `"${inode}-${generation}-${version}"`;
 
 const SUPPORTED = dav("lockentry", dav("lockscope", dav("exclusive")) + dav("locktype", dav("write"))).concat(
   dav("lockentry", dav("lockscope", dav("shared")) + dav("locktype", dav("write"))),

@@ -1,0 +1,92 @@
+// Copying and moving: what takes the place of something does so in one step wherever the namespace has one for it.
+
+import { type FileStat, type Files, isKernelError } from "@ergos/kernel";
+import { isCollection, join } from "./path.ts";
+
+/** Something that goes somewhere. */
+export interface Transfer {
+  /** What it is: of a move the name itself, of a copy what that leads to. */
+  readonly stat: FileStat;
+  readonly from: string;
+  readonly to: string;
+  /** What has that name now. */
+  readonly there: FileStat | undefined;
+  readonly isMove: boolean;
+  /** With what is in it. */
+  readonly isDeep: boolean;
+}
+
+/** @param number no other request of this host has it */
+export async function transfer(fs: Files, what: Transfer, number: number): Promise<void> {
+  const { to, there } = what;
+  if (there === undefined) return put(fs, what);
+  if (await replaced(fs, what)) return;
+  // What is there is put aside until the other is in its place.
+  const aside = await putAside(fs, to, number);
+  try {
+    await put(fs, what);
+  } catch (error) {
+    await fs.unlink(to, { recursive: true }).catch(() => undefined);
+    await fs.rename(aside, to);
+    throw error;
+  }
+  await fs.unlink(aside, { recursive: true });
+}
+
+async function put(fs: Files, { stat, from, to, isMove, isDeep }: Transfer): Promise<void> {
+  if (isMove) return move(fs, stat, from, to);
+  if (isCollection(stat) && !isDeep) return fs.mkdir(to);
+  return copy(fs, stat, from, to);
+}
+
+/** Puts it in the place of something of its kind at once; whether that could be done. */
+async function replaced(fs: Files, { stat, from, to, there, isMove, isDeep }: Transfer): Promise<boolean> {
+  const isTree = isCollection(stat);
+  if (there === undefined || isTree !== isCollection(there) || (isTree && !isDeep)) return false;
+  if (isMove && !isTree) return done(fs.rename(from, to), "EXDEV");
+  // A copy to a link would go where that leads.
+  if (there.type === "link") return false;
+  const isLike = await done(fs.restore(from, to), "ENOTSUP", "E2BIG");
+  if (!isLike && isTree) return false;
+  if (!isLike) await fs.copy(from, to);
+  if (isMove) await fs.unlink(from, { recursive: true });
+  return true;
+}
+
+/** Gives something a name that nobody has. */
+async function putAside(fs: Files, path: string, number: number): Promise<string> {
+  for (let at = number; ; at++) {
+    const aside = `${path}.replaced-${at}`;
+    if (await fs.exists(aside)) continue;
+    await fs.rename(path, aside);
+    return aside;
+  }
+}
+
+async function move(fs: Files, stat: FileStat, from: string, to: string): Promise<void> {
+  if (await done(fs.rename(from, to), "EXDEV")) return;
+  await copy(fs, stat, from, to);
+  await fs.unlink(from, { recursive: true });
+}
+
+/** Copies within the zone share their content; others are read and written. */
+async function copy(fs: Files, stat: FileStat, from: string, to: string): Promise<void> {
+  if (await done(fs.clone(from, to), "ENOTSUP", "ENOENT")) return;
+  if (!isCollection(stat)) return void (await fs.copy(from, to));
+  await fs.mkdir(to);
+  for (const { name } of await fs.readdir(from)) {
+    const [one, other] = [join(from, name), join(to, name)];
+    await copy(fs, await fs.stat(one), one, other);
+  }
+}
+
+/** Whether something was done, or is of those that cannot be done so. */
+async function done(work: Promise<unknown>, ...unless: readonly string[]): Promise<boolean> {
+  try {
+    await work;
+    return true;
+  } catch (error) {
+    if (isKernelError(error) && unless.includes(error.code)) return false;
+    throw error;
+  }
+}
