@@ -63,7 +63,7 @@ export class Dispatcher {
     const row = SYSCALLS[name] as unknown as AnyRow | undefined;
     // Nor is what every object has, such as `toString`.
     if (typeof row?.handle !== "function")
-      throw new KernelError("ENOSYS", `there is no call ${String(name)}; \`ergos man\` lists them`);
+      throw new KernelError("ENOSYS", `there is no call ${name}; \`ergos man\` lists them`);
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
     if (this.#isClosed) throw new KernelError("ECONNRESET", "the host was closed; connect again", { syscall: name });
