@@ -9,6 +9,7 @@ import type { Result } from "./measure.ts";
 import { arePeersInstalled, peerBenches } from "./peers.ts";
 import { processBenches } from "./processes.ts";
 import { rightBenches } from "./rights.ts";
+import { sharingBenches } from "./sharing.ts";
 import { startBench } from "./start.ts";
 import { storageBenches } from "./storage.ts";
 import { vfsBenches } from "./vfs.ts";
@@ -23,6 +24,7 @@ const benches = [
   ...volatileBenches,
   ...vfsBenches,
   ...storageBenches,
+  ...sharingBenches,
   ...durableBenches,
   ...rightBenches,
   ...processBenches,

@@ -135,4 +135,5 @@ export type { TreeChange } from "./vfs/tree.ts";
 export type { TreeConflict, TreeMerge } from "./vfs/tree-store.ts";
 export type { View, ViewRecord } from "./proc/view.ts";
 export { Blobs } from "./vfs/blobs.ts";
+export { SharedRing } from "./vfs/shared-ring.ts";
 export type { Provider, RowCall, VirtualNode } from "./vfs/provider.ts";

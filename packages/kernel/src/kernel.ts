@@ -166,6 +166,7 @@ export class Kernel implements AsyncDisposable {
         release: (process, goesOn) => {
           for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
           process.files = undefined;
+          fs.flows.forgetWriter(process.pid);
           if (goesOn) return post.reclaim(process.pid);
           for (const table of [asks, post, channels, schedules, triggers, queues, services, locks])
             table.drop(process.pid)?.catch(() => undefined);

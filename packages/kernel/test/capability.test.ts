@@ -143,6 +143,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   channelRead: {},
   channelClose: {},
   makeFlow: { path: "/home/p", type: "pipe" },
+  streamShare: { path: "/srv/s" },
   streamAppend: { path: "/home/s", entries: [new Uint8Array(1)] },
   streamRead: { path: "/home/s" },
   pipeWrite: { path: "/home/p", bytes: new Uint8Array(1) },

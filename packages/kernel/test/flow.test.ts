@@ -1,7 +1,7 @@
 // Pipes and streams: order, waiting, ends, what is kept, and restarts.
 
-import { type Kernel, type Os, type Seq, type StreamEntry } from "@ergos/kernel";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Kernel, type Os, SEQ_ZERO, type Seq, type StreamEntry } from "@ergos/kernel";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { LastingStore, bootKernel, closeWhole, openProgram, processWith } from "./kernel-fixture.ts";
 
 let kernel: Kernel;
@@ -269,4 +269,56 @@ test("what a reader does with an entry of a volatile stream is its own affair", 
   for await (const { bytes } of stream.read()) bytes.fill(0);
   expect(await all(stream.read())).toEqual(["abc"]);
   await expect(all(stream.read({ after: (Date.now() * 2000) as Seq }))).rejects.toMatchObject(refused("ESTALE"));
+});
+
+describe("a stream in shared memory", () => {
+  test("is a stream like others, and memory for who may read and write it", async () => {
+    await os.fs.makeStream("/srv/ring", { isShared: true, capacity: 4096 });
+    const stream = os.fs.stream("/srv/ring");
+    await stream.append(["one", "two"]);
+    const ring = await stream.share();
+    ring.append([new TextEncoder().encode("three")]);
+    expect(await all(stream.read())).toEqual(["one", "two", "three"]);
+    const [first] = await Array.fromAsync(stream.read({ limit: 1 }));
+    expect(await all(stream.read({ after: first?.seq ?? SEQ_ZERO }))).toEqual(["two", "three"]);
+    expect(first?.at).toBeGreaterThan(0);
+    expect(await os.fs.readText("/srv/ring")).toBe("onetwothree");
+
+    const reader = await processWith(kernel, ["fs.read", "fs.stat"]);
+    expect(await all(reader.fs.stream("/srv/ring").read())).toEqual(["one", "two", "three"]);
+    await expect(reader.fs.stream("/srv/ring").share()).rejects.toMatchObject(refused("EACCES"));
+    await os.fs.makeStream("/srv/plain");
+    await expect(os.fs.stream("/srv/plain").share()).rejects.toMatchObject(refused("EINVAL"));
+    await expect(os.fs.makeStream("/srv/x", { isShared: true, keep: 7 })).rejects.toMatchObject(refused("EINVAL"));
+    await expect(os.fs.makeStream("/srv/x", { capacity: 7 })).rejects.toMatchObject(refused("EINVAL"));
+    await expect(stream.append([new Uint8Array(3000)])).rejects.toMatchObject(refused("E2BIG"));
+  });
+
+  test("is followed until its name or its reader's signal ends, and gives way to what is new", async () => {
+    await os.fs.makeStream("/srv/ring", { isShared: true, capacity: 256 });
+    const stream = os.fs.stream("/srv/ring");
+    const followed = all(stream.read({ follow: true }));
+    const stop = new AbortController();
+    const given = all(stream.read({ follow: true, signal: stop.signal }));
+    await tick();
+    await stream.append(["a"]);
+    await tick();
+    stop.abort(new Error("enough"));
+    await expect(given).rejects.toThrow("enough");
+    await stream.append(["b"]);
+    const ring = await stream.share();
+    await vi.waitFor(() => expect(ring.next()).toBeDefined());
+    await os.fs.unlink("/srv/ring");
+    expect(await followed).toEqual(["a", "b"]);
+    expect(ring.isOver).toBe(true);
+
+    await os.fs.makeStream("/srv/ring", { isShared: true, capacity: 256 });
+    const slow = all(stream.read({ follow: true }));
+    const late = expect(slow).rejects.toMatchObject(refused("ESTALE"));
+    await stream.append(["a"]);
+    await tick();
+    for (let at = 0; at < 50; at++) await stream.append([String(at)]);
+    expect((await all(stream.read())).at(-1)).toBe("49");
+    await late;
+  });
 });

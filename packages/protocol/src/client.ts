@@ -20,11 +20,14 @@ import {
   knownError,
   parseHostMessage,
 } from "./message.ts";
+import type { SharedMemory } from "./session.ts";
 
 /** A connected byte stream, whatever carries it. */
 export interface Transport {
   write(parts: readonly Uint8Array[]): void;
   onData(handler: (chunk: Uint8Array) => void): void;
+  /** Of a thread of the host: memory that comes as an answer. */
+  onMemory?(handler: (answer: SharedMemory) => void): void;
   /** Called once, with the reason if there is one. */
   onClose(handler: (error?: Error) => void): void;
   close(): void;
@@ -52,6 +55,10 @@ export class WireClient {
     this.#transport = transport;
     this.#makeRequestId = makeRequestId;
     transport.onData((chunk) => this.#receive(chunk));
+    transport.onMemory?.(({ id, memory }) => {
+      this.#pending.get(id)?.resolve(memory);
+      this.#pending.delete(id);
+    });
     transport.onClose((cause) =>
       this.#fail(
         new KernelError("ECONNRESET", "the host has closed the connection", cause === undefined ? {} : { cause }),

@@ -3,7 +3,7 @@
 
 import type { Readable } from "node:stream";
 import { KernelError, LIMITS, type Os, type ProcessContext, type SyscallName, type Timer } from "@ergos/kernel";
-import { Requests, Session } from "./session.ts";
+import { Requests, Session, type SharedMemory } from "./session.ts";
 
 export interface GuestOptions {
   /** Milliseconds in which it must greet (default 10,000). */
@@ -21,6 +21,8 @@ export interface Vessel {
   readonly what: "child" | "worker";
   readonly channel: {
     write(part: Uint8Array): void;
+    /** Hands memory of the host to it; absent where it is in another process. */
+    readonly share?: (answer: SharedMemory) => void;
     /** Settles when what was written has gone, as far as it exceeds what may wait. */
     drained(): Promise<void>;
     pause(): void;
@@ -136,6 +138,7 @@ export class Guest {
         write: (parts) => {
           for (const part of parts) channel.write(part);
         },
+        ...(channel.share === undefined ? {} : { share: channel.share }),
         drained: () => channel.drained(),
         pause: () => channel.pause(),
         resume: () => channel.resume(),

@@ -3,7 +3,7 @@
 export { type Transport, WireClient } from "./client.ts";
 export { FRAME_BYTES_MAX, type Frame, FrameReader, encodeFrame, protocolError } from "./frame.ts";
 export { Guest, type GuestOptions, type Vessel, failed, lastWords } from "./guest.ts";
-export { type Authenticate, type Peer, Requests, Session } from "./session.ts";
+export { type Authenticate, type Peer, Requests, Session, type SharedMemory } from "./session.ts";
 export {
   CALLS_MAX,
   type ClientMessage,

@@ -37,8 +37,16 @@ import {
 /** Calls that take something when it comes: for nobody they take nothing. */
 const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead"]);
 
+/** Memory that threads share, as the answer to a call: it goes beside the frames, which are bytes. */
+export interface SharedMemory {
+  readonly id: number;
+  readonly memory: SharedArrayBuffer;
+}
+
 export interface Peer {
   write(parts: readonly Uint8Array[]): void;
+  /** Hands memory to a thread, as the answer to a call; absent where nobody can share it. */
+  readonly share?: (answer: SharedMemory) => void;
   /** Settles when what was written has gone, as far as it exceeds what may wait. */
   drained(): Promise<void>;
   pause(): void;
@@ -267,8 +275,15 @@ export class Session {
     if (name === "open") this.#keepHandle(Number(value));
     await this.#seat?.flush();
     if (name === "close") this.#handles.delete(Number(args["fd"]));
-    if (value instanceof Uint8Array) this.#send({ t: "result", id, isBytes: true }, value);
+    if (value instanceof SharedArrayBuffer) this.#share(id, value);
+    else if (value instanceof Uint8Array) this.#send({ t: "result", id, isBytes: true }, value);
     else this.#send({ t: "result", id, value });
+  }
+
+  #share(id: number, memory: SharedArrayBuffer): void {
+    if (this.#peer.share === undefined)
+      throw new KernelError("ENOTSUP", "only threads of the host share memory; read and append by calls");
+    this.#peer.share({ id, memory });
   }
 
   async #callCancellable(id: number, name: SyscallName, args: Readonly<Record<string, unknown>>): Promise<unknown> {

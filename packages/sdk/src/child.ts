@@ -16,7 +16,7 @@ import {
   cancelled,
   toErrorRecord,
 } from "@ergos/kernel";
-import { type Transport, WireClient } from "@ergos/protocol";
+import { type SharedMemory, type Transport, WireClient } from "@ergos/protocol";
 import { toProgram } from "@ergos/services";
 import { platform } from "./platform.ts";
 import { forwardPort } from "./proxy.ts";
@@ -95,7 +95,14 @@ function portTransport(port: MessagePort): Transport {
     write: (parts) => {
       for (const part of parts) port.postMessage(part);
     },
-    onData: (handler) => void port.on("message", handler),
+    onData: (handler) =>
+      void port.on("message", (message: Uint8Array | SharedMemory) => {
+        if (message instanceof Uint8Array) handler(message);
+      }),
+    onMemory: (handler) =>
+      void port.on("message", (message: Uint8Array | SharedMemory) => {
+        if (!(message instanceof Uint8Array)) handler(message);
+      }),
     onClose: (handler) => void port.on("close", () => handler(undefined)),
     close: () => port.close(),
   };

@@ -204,6 +204,9 @@ describe("an end", () => {
       run("garbage", {}, { bootstrap: [join(here, "children/absent.mjs")] }),
     ]);
 
+    // Memory is shared by threads alone.
+    await kernel.os.fs.makeStream("/srv/ring", { isShared: true });
+    expect(await run("shares", { input: { path: "/srv/ring" } })).toMatchObject({ error: { code: "ENOTSUP" } });
     const codes = ["ENOMEM", "ETIMEDOUT", "ETIMEDOUT", "ETIMEDOUT", "EFAILED", "EFAILED"];
     expect(errors.map(({ error }) => error?.code)).toEqual(codes);
     expect(errors[2]?.error?.message).toContain("processor time of 1000 ms");

@@ -67,6 +67,24 @@ describe("a worker", () => {
   });
 });
 
+test("a worker and its host share the memory of a stream", async () => {
+  const { fs } = kernel.os;
+  for (const path of ["/srv/in", "/srv/out"]) await fs.makeStream(path, { isShared: true, capacity: 4096 });
+  await fs.makePipe("/srv/ready");
+  const pid = await kernel.os.spawn(worker("doubles"), { input: { from: "/srv/in", to: "/srv/out", count: 50 } });
+  await fs.pipe("/srv/ready").read();
+  const ring = await fs.stream("/srv/in").share();
+  const seen: number[] = [];
+  for (let at = 0; at < 50; at++) ring.append([Uint8Array.of(at)]);
+  for await (const { bytes } of fs.stream("/srv/out").read({ follow: true }))
+    if (seen.push(bytes[0] ?? -1) === 50) break;
+  expect(seen).toEqual(Array.from({ length: 50 }, (_, at) => 2 * at));
+  expect(await kernel.os.wait(pid)).toMatchObject({ code: 0 });
+  expect(await run("shares", { input: { path: "/srv/in" }, grants: ["self", "fs.read"] })).toMatchObject({
+    error: { code: "EACCES" },
+  });
+});
+
 describe("an end", () => {
   test.each([
     ["hangs", "TERM"],
@@ -124,6 +142,8 @@ describe("an end", () => {
 });
 
 test("twenty at once", async () => {
-  const exits = await Promise.all(Array.from({ length: 20 }, (_, a) => run("add", { input: { a, b: 1 } })));
+  const exits = await Promise.all(
+    Array.from({ length: 20 }, (_, a) => run("add", { input: { a, b: 1 } }, { readyMs: 60_000 })),
+  );
   expect(exits.map(({ result }) => result)).toEqual(Array.from({ length: 20 }, (_, a) => a + 1));
 }, 60_000);

@@ -122,6 +122,7 @@ function channelOf(port: MessageChannel["port1"], flooded: () => void): Vessel["
   });
   return {
     write: (part) => port.postMessage(part),
+    share: (answer) => port.postMessage(answer),
     drained: () => Promise.resolve(),
     pause: () => void (isPaused = true),
     resume: () => {

@@ -39,7 +39,8 @@ export class LockQueue {
 
   /** Takes a lock if nobody is in the way, or waits before (Q1). */
   take({ path, mode, room }: LockRequest): boolean {
-    if (this.#held.conflicts(path, mode, room) || this.#wanted.conflicts(path, mode, 1)) return false;
+    if (this.#held.conflicts(path, mode, room)) return false;
+    if (this.#tickets.size > 0 && this.#wanted.conflicts(path, mode, 1)) return false;
     this.#held.add(path, mode);
     return true;
   }

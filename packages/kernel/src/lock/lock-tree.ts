@@ -2,11 +2,13 @@
 //
 // L1  At one path: one exclusive holder, or any number of shared ones, or so many counting ones as there is room for.
 // L2  An exclusive holder excludes everybody above and below it; the others exclude exclusive ones there.
+// L3  A path that was locked once is found again without work: what nothing is held at is forgotten when there is much of it.
 
 import type { LockMode } from "../abi/lock.ts";
-import type { VfsPath } from "../base/path.ts";
+import { type VfsPath, parentOf } from "../base/path.ts";
 
 interface Spot {
+  readonly above: Spot | undefined;
   exclusive: number;
   shared: number;
   counting: number;
@@ -14,25 +16,28 @@ interface Spot {
   below: number;
 }
 
+/** Spots at which nothing is held, before they are forgotten. */
+const KNOWN_MAX = 4096;
+
+const isEmpty = ({ exclusive, shared, counting, below }: Spot): boolean => exclusive + shared + counting + below === 0;
+
 export class LockTree {
-  readonly #spots = new Map<string, Spot>();
+  readonly #spots = new Map<VfsPath, Spot>();
+  /** How many are held in all. */
+  #held = 0;
+  #sweepAt = KNOWN_MAX;
 
   /** Whether one more holder has no place; `room` is how many counting ones there may be. */
   conflicts(path: VfsPath, mode: LockMode, room: number): boolean {
-    if (this.#spots.size === 0) return false;
-    const here = this.#spots.get(path);
-    if (here !== undefined) {
-      const { exclusive, shared, counting, below, belowExclusive } = here;
-      if (exclusive > 0 || belowExclusive > 0) return true;
-      if (mode === "exclusive" && shared + counting + below > 0) return true;
-      if (mode === "shared" && counting > 0) return true;
-      if (mode === "counting" && (shared > 0 || counting >= room)) return true;
-    }
-    for (const above of ancestorsOf(path)) {
-      const spot = this.#spots.get(above);
-      if (spot === undefined) continue;
-      if (spot.exclusive > 0) return true;
-      if (mode === "exclusive" && spot.shared + spot.counting > 0) return true;
+    if (this.#held === 0) return false;
+    const here = this.#spotOf(path);
+    if (here.exclusive > 0 || here.belowExclusive > 0) return true;
+    if (mode === "exclusive" && here.shared + here.counting + here.below > 0) return true;
+    if (mode === "shared" && here.counting > 0) return true;
+    if (mode === "counting" && (here.shared > 0 || here.counting >= room)) return true;
+    for (let { above } = here; above !== undefined; { above } = above) {
+      if (above.exclusive > 0) return true;
+      if (mode === "exclusive" && above.shared + above.counting > 0) return true;
     }
     return false;
   }
@@ -51,26 +56,30 @@ export class LockTree {
   }
 
   #change(path: VfsPath, mode: LockMode, by: 1 | -1): void {
-    this.#spotOf(path)[mode] += by;
-    this.#dropEmpty(path);
-    for (const above of ancestorsOf(path)) {
-      const spot = this.#spotOf(above);
-      spot.below += by;
-      if (mode === "exclusive") spot.belowExclusive += by;
-      this.#dropEmpty(above);
+    const spot = this.#spotOf(path);
+    const exclusive = mode === "exclusive" ? by : 0;
+    this.#held += by;
+    spot[mode] += by;
+    for (let { above } = spot; above !== undefined; { above } = above) {
+      above.below += by;
+      above.belowExclusive += exclusive;
     }
   }
 
-  #spotOf(path: string): Spot {
-    let spot = this.#spots.get(path);
-    if (spot === undefined)
-      this.#spots.set(path, (spot = { exclusive: 0, shared: 0, counting: 0, belowExclusive: 0, below: 0 }));
+  #spotOf(path: VfsPath): Spot {
+    const known = this.#spots.get(path);
+    if (known !== undefined) return known;
+    if (this.#spots.size >= this.#sweepAt) this.#sweep();
+    const above = path === "/" ? undefined : this.#spotOf(parentOf(path));
+    const spot = { above, exclusive: 0, shared: 0, counting: 0, belowExclusive: 0, below: 0 };
+    this.#spots.set(path, spot);
     return spot;
   }
 
-  #dropEmpty(path: string): void {
-    const spot = this.#spots.get(path);
-    if (spot !== undefined && spot.exclusive + spot.shared + spot.counting + spot.below === 0) this.#spots.delete(path);
+  /** Forgets where nothing is held. What is above a holder counts it, and stays. */
+  #sweep(): void {
+    for (const [path, spot] of this.#spots) if (isEmpty(spot)) this.#spots.delete(path);
+    this.#sweepAt = 2 * this.#spots.size + KNOWN_MAX;
   }
 }
 

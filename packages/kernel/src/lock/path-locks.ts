@@ -30,12 +30,18 @@ export class PathLocks {
     return this.write(shared, work);
   }
 
-  async #with<T>(path: VfsPath, mode: "shared" | "exclusive", work: () => Promise<T>): Promise<T> {
+  #with<T>(path: VfsPath, mode: "shared" | "exclusive", work: () => Promise<T>): Promise<T> {
     const guarded = this.#order.under("path of a mount", path, work);
     const request = { path, mode, room: 1 };
-    if (!this.#queue.take(request)) await new Promise<void>((served) => this.#queue.wait({ ...request, served }));
+    if (this.#queue.take(request)) return this.#held(path, mode, guarded);
+    return new Promise<void>((served) => this.#queue.wait({ ...request, served })).then(() =>
+      this.#held(path, mode, guarded),
+    );
+  }
+
+  async #held<T>(path: VfsPath, mode: "shared" | "exclusive", work: () => Promise<T>): Promise<T> {
     try {
-      return await guarded();
+      return await work();
     } finally {
       this.#queue.release(path, mode);
     }

@@ -10,6 +10,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
 import type { ProcessSummary } from "../proc/summary.ts";
+import { SharedRing } from "../vfs/shared-ring.ts";
 import type { TreeChange } from "../vfs/tree.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { SpawnArgs } from "./rows-process.ts";
@@ -65,7 +66,7 @@ export interface Files {
   makePipe(path: string, settings?: Pick<FlowSettings, "capacity">): Promise<void>;
   pipe(path: string): PipeFace;
   /** Makes a stream: entries that everybody reads from wherever they are. */
-  makeStream(path: string, settings?: Omit<FlowSettings, "capacity">): Promise<void>;
+  makeStream(path: string, settings?: FlowSettings): Promise<void>;
   stream(path: string): StreamFace;
   open(path: string, rights: readonly ("read" | "write")[]): Promise<Handle>;
   watch(
@@ -96,6 +97,12 @@ export interface StreamFace {
     readonly follow?: boolean;
     readonly signal?: AbortSignal;
   }): AsyncGenerator<StreamEntry, void, undefined>;
+  /**
+   * The memory of a stream that was made with `isShared`, to read it and append to it without calls, from this thread.
+   * What is done there is neither checked nor charged any more: it needs both `fs.read` and `fs.write`.
+   * @throws {ENOTSUP} this is no thread of the host
+   */
+  share(): Promise<SharedRing>;
 }
 
 /** Content by its id, whoever has stored it; nothing that names an id is needed, but the rights `content.read` and `content.write`. */
@@ -193,7 +200,7 @@ class OsFace implements Os {
   }
 
   get fs(): Files {
-    return (this.#files ??= bindFiles(this.call));
+    return (this.#files ??= bindFiles(this.pid, this.call));
   }
 
   async spawn(program: SpawnArgs["program"], options: Omit<SpawnArgs, "program"> = {}): Promise<Pid> {
@@ -244,7 +251,7 @@ class OsFace implements Os {
   }
 }
 
-function bindFiles(call: Os["call"]): Files {
+function bindFiles(pid: Pid, call: Os["call"]): Files {
   return {
     stat: async (path, options = {}) => call("stat", { path, ...options }),
     exists: async (path) => {
@@ -304,6 +311,7 @@ function bindFiles(call: Os["call"]): Files {
       append: async (contents, options = {}) =>
         call("streamAppend", { path, entries: contents.map(toBytes), ...options }),
       read: (options = {}) => stream(call("streamRead", { path, ...options })),
+      share: async () => new SharedRing(await call("streamShare", { path }), pid),
     }),
     open: async (path, rights) => toHandle(call, await call("open", { path, rights })),
     watch: (glob, options = {}) => stream(call("watch", { glob, ...options })),

@@ -27,6 +27,13 @@ function inodeOf(target: Target): Inode {
 const signalsOf = (own: AbortSignal, signal: AbortSignal | undefined): readonly AbortSignal[] =>
   signal === undefined ? [own] : [own, signal];
 
+/** Settings that one kind does not have. */
+const FOREIGN = {
+  pipe: ["keep", "keepMs", "isVolatile", "isShared"],
+  stream: ["capacity"],
+  "shared stream": ["keep", "keepMs", "isVolatile"],
+} as const;
+
 export const FLOW_ROWS = {
   makeFlow: row<At & FlowSettings & { readonly type: "pipe" | "stream" }, Promise<void>>({
     right: "fs.write",
@@ -41,16 +48,28 @@ export const FLOW_ROWS = {
         keep: { ...integer, minimum: 1, maximum: LIMITS.streamKeepMax },
         keepMs: { ...integer, minimum: 1 },
         isVolatile: flag,
+        isShared: flag,
       },
       ["path", "type"],
     ),
     target: pathTarget(false),
     handle: async (host: Host, caller, { path: _path, type, ...flow }, target, draft) => {
-      const foreign = type === "pipe" ? (["keep", "keepMs", "isVolatile"] as const) : (["capacity"] as const);
-      const wrong = foreign.find((name) => flow[name] !== undefined);
-      if (wrong !== undefined) throw new KernelError("EINVAL", `a ${type} has no ${wrong}`, { path: _path });
+      const kind = type === "stream" && flow.isShared === true ? "shared stream" : type;
+      const wrong = FOREIGN[kind].find((name) => flow[name] !== undefined);
+      if (wrong !== undefined) throw new KernelError("EINVAL", `a ${kind} has no ${wrong}`, { path: _path });
       await host.fs.create(locatedOf(target), { type, flow }, writerOf(caller, draft));
     },
+  }),
+  streamShare: row<At, Promise<SharedArrayBuffer>>({
+    right: "fs.read",
+    kind: "query",
+    summary: "the memory of a shared stream, for a thread that reads it and appends to it by itself",
+    isChecked: true,
+    schema: args({ path }, ["path"]),
+    target: pathTarget(),
+    // Whoever has the memory can do both.
+    alsoNeeds: (_a, _caller, { resource }) => [{ right: "fs.write", resource }],
+    handle: async (host, _caller, _a, target) => host.fs.flows.memoryOf(inodeOf(target), target.resource),
   }),
   streamAppend: row<
     At & AtPlace & { readonly entries: readonly Uint8Array[]; readonly durability?: "committed" | "flushed" },

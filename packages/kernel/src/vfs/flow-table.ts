@@ -7,12 +7,14 @@ import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
 import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { logOf } from "../abi/entries.ts";
+import { orAborted } from "../base/abort.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
-import { type Ino, type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
+import { type Ino, PID_OWNER, type Pid, type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { type Inode, inodeKey, streamLog } from "./inode.ts";
 import { Pipe, type WaitOptions, putFrame, takeFrame } from "./pipe.ts";
+import { SharedRing } from "./shared-ring.ts";
 
 interface Stream {
   /** Positions and times of what is kept, oldest first; of a volatile one with the content. */
@@ -54,6 +56,7 @@ export class FlowTable {
   readonly #platform: Platform;
   readonly #pipes = new Map<Ino, Pipe>();
   readonly #streams = new Map<Ino, Promise<Stream>>();
+  readonly #rings = new Map<Ino, SharedRing>();
 
   constructor(store: Metastore, committer: Committer, platform: Platform) {
     this.#store = store;
@@ -67,6 +70,7 @@ export class FlowTable {
    */
   async append(inode: Inode, path: string, frames: readonly Uint8Array[], options: AppendOptions = {}): Promise<Seq> {
     const settings = settingsOf(inode, "stream", path);
+    if (settings.isShared === true) return this.#share(inode, settings, path, frames, options);
     for (const { length } of frames)
       if (length > LIMITS.frameBytesMax)
         throw new KernelError("E2BIG", `an entry has at most ${LIMITS.frameBytesMax} bytes, found ${length}`, { path });
@@ -98,6 +102,10 @@ export class FlowTable {
   async *read(inode: Inode, path: string, options: ReadOptions = {}): AsyncGenerator<StreamEntry, void, undefined> {
     const settings = settingsOf(inode, "stream", path);
     const { limit = Number.POSITIVE_INFINITY, follow = false, signals = [] } = options;
+    if (settings.isShared === true) {
+      yield* readRing(this.#ringOf(inode, settings, path), options);
+      return;
+    }
     const stream = await this.#streamOf(inode, settings, path);
     let position = options.after ?? SEQ_ZERO;
     for (let left = limit; left > 0;) {
@@ -144,8 +152,26 @@ export class FlowTable {
     this.#pipeOf(inode, path).close();
   }
 
+  /**
+   * The memory of a shared stream, for another thread.
+   * @throws {EINVAL} it is no shared stream
+   */
+  memoryOf(inode: Inode, path: string): SharedArrayBuffer {
+    const settings = settingsOf(inode, "stream", path);
+    if (settings.isShared !== true)
+      throw new KernelError("EINVAL", "it is not in memory that threads share; make it with isShared", { path });
+    return this.#ringOf(inode, settings, path).memory;
+  }
+
+  /** A process is gone, and with it perhaps a thread that had a turn. */
+  forgetWriter(pid: Pid): void {
+    for (const ring of this.#rings.values()) ring.forget(pid);
+  }
+
   /** The name is gone: who waits is told. */
   forget(ino: Ino): void {
+    this.#rings.get(ino)?.close();
+    this.#rings.delete(ino);
     this.#pipes.get(ino)?.close();
     this.#pipes.delete(ino);
     const stream = this.#streams.get(ino);
@@ -246,6 +272,29 @@ export class FlowTable {
     return pipe;
   }
 
+  /** Appends to a shared stream; what belongs along is committed first. */
+  async #share(
+    inode: Inode,
+    settings: FlowSettings,
+    path: string,
+    frames: readonly Uint8Array[],
+    { along, rider }: AppendOptions,
+  ): Promise<Seq> {
+    const ring = this.#ringOf(inode, settings, path);
+    if ((along?.appends ?? []).length > 0) await this.#committer.commit({ ...along }, undefined, rider);
+    return ring.append(frames, this.#committer.now());
+  }
+
+  #ringOf(inode: Inode, { capacity = LIMITS.pipeBytes }: FlowSettings, path: string): SharedRing {
+    if (!inode.linked) throw gonePath(path);
+    let ring = this.#rings.get(inode.ino);
+    if (ring === undefined) {
+      ring = new SharedRing(SharedRing.make(capacity), PID_OWNER);
+      this.#rings.set(inode.ino, ring);
+    }
+    return ring;
+  }
+
   #streamOf(inode: Inode, settings: FlowSettings, path: string): Promise<Stream> {
     if (!inode.linked) return Promise.reject(gonePath(path));
     let stream = this.#streams.get(inode.ino);
@@ -260,6 +309,23 @@ export class FlowTable {
     for await (const { seq, value } of logOf(this.#store, streamLog(ino), SEQ_ZERO, PAGE))
       stream.kept.push({ seq, at: decode(seq, value).at });
     return stream;
+  }
+}
+
+/** Entries of a shared stream behind a position, and with `follow` those that come. */
+async function* readRing(
+  ring: SharedRing,
+  { after = SEQ_ZERO, limit = Number.POSITIVE_INFINITY, follow = false, signals = [] }: ReadOptions,
+): AsyncGenerator<StreamEntry, void, undefined> {
+  let position = after;
+  for (let left = limit; left > 0;) {
+    const entry = ring.next(position);
+    if (entry !== undefined) {
+      yield entry;
+      position = entry.seq;
+      left--;
+    } else if (!follow || ring.isOver) return;
+    else await signals.reduce((waiting, signal) => orAborted(waiting, signal), ring.arrival(position));
   }
 }
 
