@@ -3,6 +3,7 @@
 import { hash } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { PlanDocument } from "@ergos/compiler";
 import {
   KernelError,
@@ -11,6 +12,7 @@ import {
   type ServiceLoader,
   type ServiceModule,
   describe,
+  isKernelError,
 } from "@ergos/kernel";
 import { toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
@@ -58,9 +60,20 @@ function mainOf(manifest: string): string | undefined {
 }
 
 async function importModule(file: string): Promise<ProgramModule> {
+  const stop = new AbortController();
+  const late = delay(loadMs(), undefined, { signal: stop.signal }).then(() => {
+    throw new KernelError(
+      "ETIMEDOUT",
+      `${file} has not finished loading within ${loadMs() / 1000} s: something that it awaits at its top level does not settle; await it in its program, or give it more time by ERGOS_LOAD_MS`,
+      { path: file },
+    );
+  });
+  // It may lose the race.
+  late.catch(() => undefined);
   try {
-    return (await importFresh(file)) as ProgramModule;
+    return (await Promise.race([importFresh(file), late])) as ProgramModule;
   } catch (error) {
+    if (isKernelError(error)) throw error;
     // Node says before the stack where it could not read a module.
     const stack = error instanceof SyntaxError ? (error.stack ?? "") : "";
     const [, at] = /^(?:file:\/\/)?(\/[^\n?]+(?:\?[^\n:]*)?:\d+)\n/.exec(stack) ?? [];
@@ -69,8 +82,14 @@ async function importModule(file: string): Promise<ProgramModule> {
       path: file,
       cause: error,
     });
+  } finally {
+    stop.abort();
   }
 }
+
+/** How long the top level of a module may take. */
+const LOAD_MS = 60_000;
+const loadMs = (): number => Number(process.env["ERGOS_LOAD_MS"] ?? "") || LOAD_MS;
 
 export const isManifestFile = (file: string): boolean => [".yaml", ".yml"].includes(extname(file));
 

@@ -250,6 +250,13 @@ describe("code that blocks the loop", () => {
   }, 60_000);
 });
 
+test("a module that never has finished loading is told, and keeps nobody waiting", () => {
+  const file = module("await new Promise(() => {});\nexport default () => 1;\n");
+  const { status, stderr } = ergos(["run", file], { ERGOS_LOAD_MS: "300" });
+  expect(status).not.toBe(0);
+  expect(stderr).toMatch(/ETIMEDOUT.*program\.mjs has not finished loading within 0\.3 s: .*top level/);
+});
+
 describe("folders", () => {
   test("a module may ask for a folder, which is read-only", () => {
     mkdirSync(join(cwd, "docs"));
