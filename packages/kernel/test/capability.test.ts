@@ -126,6 +126,8 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   locks: {},
   statHandle: { fd: 3 },
   truncateHandle: { fd: 3, size: 0 },
+  readInto: { path: "/srv/a", into: new Uint8Array(1) },
+  readHandleInto: { fd: 3, into: new Uint8Array(1) },
   setattrHandle: { fd: 3, mode: 0o600 },
   cloneTree: { from: "/home", to: "/copy" },
   compareTrees: { from: "/home", to: "/home" },

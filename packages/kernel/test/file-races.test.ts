@@ -224,3 +224,27 @@ test("whoever watches files hears of a directory that comes or goes with them", 
     ["file.written", undefined, "/t/end/a.ts"],
   ]);
 });
+
+test("content is read into memory of the caller, as much as there is and fits", async () => {
+  await os.fs.writeFile("/t/small", "0123456789");
+  await os.fs.writeFile("/t/large", new Uint8Array(3_000_000).fill(7));
+  const into = new Uint8Array(8).fill(255);
+  expect([await os.fs.readInto("/t/small", into), new TextDecoder().decode(into)]).toEqual([8, "01234567"]);
+  expect([await os.fs.readInto("/t/small", into, 7), new TextDecoder().decode(into)]).toEqual([3, "78934567"]);
+  expect(await os.fs.readInto("/t/small", into, 99)).toBe(0);
+  expect(await os.fs.readInto("/t/small", new Uint8Array(0))).toBe(0);
+  const whole = new Uint8Array(4_000_000);
+  expect(await os.fs.readInto("/t/large", whole, 1)).toBe(2_999_999);
+  expect([whole[0], whole[2_999_998], whole[2_999_999]]).toEqual([7, 7, 0]);
+  await using handle = await os.fs.open("/t/small", ["read"]);
+  expect([await handle.readInto(into.subarray(0, 2), 4), into[0], into[1], into[2]]).toEqual([2, 52, 53, 57]);
+  expect(await os.fs.readInto("/sys/version", into)).toBeGreaterThan(0);
+  await os.fs.makeStream("/t/stream");
+  await os.fs.stream("/t/stream").append(["ab", "cd"]);
+  expect([await os.fs.readInto("/t/stream", into), into[3]]).toEqual([4, 100]);
+  for (const wrong of [-1, 1.5, Number.NaN])
+    await expect(os.fs.readInto("/t/small", into, wrong)).rejects.toMatchObject({ code: "EINVAL" });
+  await expect(os.fs.readInto("/t/small", [] as never)).rejects.toMatchObject({ code: "EINVAL" });
+  await expect(os.fs.readInto("/t", into)).rejects.toMatchObject({ code: "EISDIR" });
+  await expect((await os.fs.open("/t/small", ["write"])).readInto(into)).rejects.toMatchObject({ code: "EBADF" });
+});

@@ -3,6 +3,7 @@
 import {
   KernelError,
   type Os,
+  assertValid,
   encodeJson,
   isKernelError,
   type SyscallName,
@@ -94,6 +95,8 @@ export class WireClient {
   }
 
   call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
+    // Memory of the caller stays here.
+    if (name === "readInto" || name === "readHandleInto") return this.#readInto(name, args);
     // An AbortSignal stays here; a signal for a process is a name and an argument like any other.
     const { bytes, entries, ...rest } = args as {
       signal?: AbortSignal | string;
@@ -129,6 +132,19 @@ export class WireClient {
     if (signal?.aborted === true) cancel();
     else signal?.addEventListener("abort", cancel, { once: true });
     return follow(answer, signal, forget);
+  }
+
+  async #readInto(
+    name: "readInto" | "readHandleInto",
+    { into, ...args }: Readonly<Record<string, unknown>>,
+  ): Promise<number> {
+    const wanted = { ...args, into } as object;
+    assertValid(SYSCALLS[name].schema, wanted, `the arguments of ${name}`);
+    const target = into as Uint8Array;
+    const bytes = await this.call(name === "readInto" ? "read" : "readHandle", { ...args, length: target.length });
+    // What the rows of these names answer.
+    target.set(bytes as Uint8Array);
+    return (bytes as Uint8Array).length;
   }
 
   /** The host hears when the caller gives a call up; what became of it is its answer. */

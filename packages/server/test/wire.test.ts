@@ -174,6 +174,15 @@ describe("the control socket", () => {
     expect(await remote.fs.pipe("/srv/p").read()).toHaveLength(1);
   });
 
+  test("content is read into memory of the client", async () => {
+    await host.fs.writeFile("/home/f", "0123456789");
+    const into = new Uint8Array(4);
+    expect([await remote.fs.readInto("/home/f", into, 3), ...into]).toEqual([4, 51, 52, 53, 54]);
+    await using handle = await remote.fs.open("/home/f", ["read"]);
+    expect([await handle.readInto(into, 9), into[0]]).toEqual([1, 57]);
+    await expect(remote.fs.readInto("/home/f", "x" as never)).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
   test("what a client waited for that has gone, nobody takes", async () => {
     await host.fs.makePipe("/srv/p", {});
     const { lockId } = await host.call("lock", { path: "nightly", ttlMs: 60_000 });

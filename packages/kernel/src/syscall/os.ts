@@ -40,6 +40,8 @@ export interface Files {
     items: readonly { readonly path: string; readonly content: Bytes; readonly options?: WriteOptions }[],
   ): Promise<readonly ItemOutcome<WriteResult>[]>;
   /** Content as UTF-8 text. */
+  /** Reads into memory of the caller as much as there is and fits, without any of its own; how much it was. */
+  readInto(path: string, into: Uint8Array, offset?: number): Promise<number>;
   readText(path: string): Promise<string>;
   write(path: string, content: Bytes, options?: WriteOptions): Promise<WriteResult>;
   /** Writes a file whether or not it exists, and the directories above it. */
@@ -123,6 +125,8 @@ export interface ContentFace {
 export interface Handle extends AsyncDisposable {
   readonly fd: Fd;
   read(range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
+  /** Reads into memory of the caller as much as there is and fits, without any of its own; how much it was. */
+  readInto(into: Uint8Array, offset?: number): Promise<number>;
   write(content: Bytes, options?: Omit<WriteOptions, "create"> & { readonly append?: boolean }): Promise<WriteResult>;
   truncate(size: number): Promise<WriteResult>;
   stat(): Promise<FileStat>;
@@ -283,6 +287,8 @@ function bindFiles(pid: Pid, call: Os["call"]): Files {
           outcomeOf(path, async () => call("write", { path, bytes: toBytes(content), create: "maybe", ...options })),
         ),
       ),
+    readInto: async (path, into, offset) =>
+      call("readInto", { path, into, ...(offset === undefined ? {} : { offset }) }),
     readText: async (path) => new TextDecoder().decode(await call("read", { path })),
     write: async (path, content, options = {}) => call("write", { path, bytes: toBytes(content), ...options }),
     writeFile: async (path, content, options = {}) =>
@@ -368,6 +374,7 @@ function toHandle(call: Os["call"], fd: Fd): Handle {
   return {
     fd,
     read: async (range = {}) => call("readHandle", { fd, ...range }),
+    readInto: async (into, offset) => call("readHandleInto", { fd, into, ...(offset === undefined ? {} : { offset }) }),
     write: async (content, options = {}) => call("writeHandle", { fd, bytes: toBytes(content), ...options }),
     truncate: async (size) => call("truncateHandle", { fd, size }),
     stat: async () => call("statHandle", { fd }),

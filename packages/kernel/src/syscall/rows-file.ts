@@ -25,6 +25,7 @@ import { args, bytes, flag, hasEnded, integer, path, row, text } from "./row.ts"
 export interface At {
   readonly path: string;
 }
+type Into = { readonly into: Uint8Array; readonly offset?: number };
 type Range = { readonly offset?: number; readonly length?: number };
 
 /** With a fencing number, content is written only while the lock of that grant is held. */
@@ -141,6 +142,15 @@ export const FILE_ROWS = {
     schema: args({ path, offset: integer, length: integer }, ["path"]),
     target: pathTarget(),
     handle: (host, _caller, a, target) => host.fs.read(locatedOf(target), a),
+  }),
+  readInto: row<At & Into, Promise<number>>({
+    right: "fs.read",
+    kind: "query",
+    summary: "content of a file from an offset on, into memory of the caller; how much it was",
+    isChecked: true,
+    schema: args({ path, into: bytes, offset: integer }, ["path", "into"]),
+    target: pathTarget(),
+    handle: (host, _caller, a, target) => host.fs.readInto(locatedOf(target), a.into, a.offset),
   }),
   write: row<At & WriteOptions & { readonly bytes: Uint8Array }, Promise<WriteResult>>({
     right: "fs.write",
@@ -355,6 +365,19 @@ export const FILE_ROWS = {
     handle: (host, caller, a) => {
       const file = handleOf(caller, a.fd, "read");
       return host.fs.readInode(file.inode, a, file.path);
+    },
+  }),
+  readHandleInto: row<{ readonly fd: Fd } & Into, Promise<number>>({
+    right: "fs.handle",
+    kind: "query",
+    summary: "content through a handle from an offset on, into memory of the caller; how much it was",
+    isChecked: true,
+    schema: args({ fd: integer, into: bytes, offset: integer }, ["fd", "into"]),
+    alsoNeeds: handleNeeds("read"),
+    handle: async (host, caller, { fd, into, offset }) => {
+      const file = handleOf(caller, fd, "read");
+      const range = { length: into.length, ...(offset === undefined ? {} : { offset }) };
+      return (await host.fs.readInode(file.inode, range, file.path, into)).length;
     },
   }),
   statHandle: row<{ readonly fd: Fd }, FileStat>({

@@ -48,14 +48,14 @@ export async function loadExtents(store: Metastore, ino: Ino): Promise<readonly 
   return extents;
 }
 
-/** Copies a range of the content into fresh memory. */
+/** Copies a range of the content into fresh memory, or into that of the caller, which is as long as the range. */
 export async function readExtents(
   extents: readonly Extent[],
   range: { readonly offset: number; readonly length: number },
   objects: ObjectStore,
   platform: Platform,
+  out: Uint8Array = platform.allocate(range.length),
 ): Promise<Uint8Array> {
-  const out = platform.allocate(range.length);
   const end = range.offset + range.length;
   let filled = 0;
   for (let at = firstTouching(extents, range.offset); at < extents.length; at++) {

@@ -163,15 +163,31 @@ export class FileSystem {
     return content.slice(offset, range.length === undefined ? undefined : offset + range.length);
   }
 
+  /** Reads as much as there is, and fits, into memory of the caller; how much that was. */
+  async readInto(located: Located, into: Uint8Array, offset: number | undefined): Promise<number> {
+    const range = { length: into.length, ...(offset === undefined ? {} : { offset }) };
+    if (located.kind === "inode" && located.inode.extents !== undefined && !located.inode.evicted)
+      return (await this.readInode(located.inode, range, located.path, into)).length;
+    const bytes = await this.read(located, range);
+    into.set(bytes);
+    return bytes.length;
+  }
+
+  /** @param into memory for at least as many bytes as are asked for */
   async readInode(
     inode: Inode,
     range: { readonly offset?: number; readonly length?: number },
     path: VfsPath,
+    into?: Uint8Array,
   ): Promise<Uint8Array> {
     const { type } = inode.attributes;
     if (type === "directory") throw isDirectory(path);
     if (type === "pipe") throw notPlain(type, path);
-    if (type === "stream") return this.#wholeStream(inode, range, path);
+    if (type === "stream") {
+      const whole = await this.#wholeStream(inode, range, path);
+      into?.set(whole);
+      return whole;
+    }
     assertRange(range, path);
     const extents = inode.extents ?? (await this.#turns.of(inode, () => this.#inodes.extentsOf(inode, path)));
     const { size } = inode.attributes;
@@ -182,7 +198,8 @@ export class FileSystem {
         path,
       });
     }
-    return readExtents(extents, { offset, length }, this.#objects, this.#platform);
+    const out = into === undefined || into.length === length ? into : into.subarray(0, length);
+    return readExtents(extents, { offset, length }, this.#objects, this.#platform, out);
   }
 
   /** Writes content; see `WriteOptions` for what may be created and what must still hold. */
