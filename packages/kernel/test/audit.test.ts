@@ -128,12 +128,13 @@ describe("what is recorded", () => {
 
     for (let at = 0; at < 100; at++) void os.call("stepEnd", { place: `s${at}`, value: at, detached: true });
     await os.fs.writeFile("/srv/a", "x");
-    await Promise.resolve(os.call("unlink", { path: "/srv/a", detached: true } as never));
+    await expect((async () => os.call("unlink", { path: "/srv/a", detached: true } as never))()).rejects.toMatchObject({
+      code: "EINVAL",
+    });
 
     expect((await all(kernel)).slice(before).map(({ call, on, count }) => [call, on, count])).toEqual([
       ["stepEnd", "s0", 100],
       ["write", undefined, undefined],
-      ["unlink", undefined, undefined],
     ]);
     await kernel.close();
   });

@@ -1,5 +1,5 @@
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
-import type { Kernel, Program } from "@ergos/kernel";
+import type { Kernel, Program, SyscallArgs } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
 import { bootKernel, openProgram } from "./kernel-fixture.ts";
 
@@ -126,10 +126,11 @@ describe("groups", () => {
 
   test.each([["../a"], ["a//b"], [""], ["a/b/c/d/e/f/g/h/i"], ["ä"]])("%j is no path of a group", async (group) => {
     const kernel = await bootKernel();
-    await expect(kernel.os.call("setGroup", { group })).rejects.toMatchObject({ code: "EINVAL" });
-    await expect(kernel.os.call("setGroup", { group: "a/b" })).rejects.toMatchObject({ code: "ENOENT" });
-    await expect(kernel.os.call("setGroup", { group: "a", processes: -1 })).rejects.toMatchObject({ code: "EINVAL" });
-    await expect(kernel.os.call("setGroup", { group: "a", weight: 0 })).rejects.toMatchObject({ code: "EINVAL" });
+    const set = async (args: SyscallArgs<"setGroup">): Promise<unknown> => kernel.os.call("setGroup", args);
+    await expect(set({ group })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(set({ group: "a/b" })).rejects.toMatchObject({ code: "ENOENT" });
+    await expect(set({ group: "a", processes: -1 })).rejects.toMatchObject({ code: "EINVAL" });
+    await expect(set({ group: "a", weight: 0 })).rejects.toMatchObject({ code: "EINVAL" });
     await kernel.close();
   });
 });

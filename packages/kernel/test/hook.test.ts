@@ -256,6 +256,11 @@ describe("mounts", () => {
         files.set(path, bytes);
         return { generation: 0 as never, size: bytes.length };
       },
+      append: async (path: string, bytes: Uint8Array) => {
+        const all = Buffer.concat([files.get(path) ?? new Uint8Array(0), bytes]);
+        files.set(path, all);
+        return { generation: 0 as never, size: all.length };
+      },
       truncate: async (path: string, size: number) => {
         files.set(path, (files.get(path) ?? new Uint8Array(0)).slice(0, size));
         return { generation: 0 as never, size };

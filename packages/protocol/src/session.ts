@@ -35,7 +35,7 @@ import {
 } from "./message.ts";
 
 /** Calls that take something when it comes: for nobody they take nothing. */
-const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead"]);
+const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead", "channelRead"]);
 
 /** Memory that threads share, as the answer to a call: it goes beside the frames, which are bytes. */
 export interface SharedMemory {

@@ -57,10 +57,9 @@ describe("what happens when a budget does not hold", () => {
     const pid = await kernel.os.spawn(caller(3), { budget: { modelCalls: 2 }, limits: { onLimit: "suspend" } });
     await waitsFor(kernel, pid, "budget of modelCalls");
 
-    await expect(kernel.os.call("allocate", { pid, budget: { tokens: 1 } })).rejects.toMatchObject({ code: "EINVAL" });
-    await expect(kernel.os.call("allocate", { pid, budget: { modelCalls: -1 } })).rejects.toMatchObject({
-      code: "EINVAL",
-    });
+    const allocate = async (budget: object): Promise<unknown> => kernel.os.call("allocate", { pid, budget });
+    for (const wrong of [{ tokens: 1 }, { modelCalls: -1 }])
+      await expect(allocate(wrong)).rejects.toMatchObject({ code: "EINVAL" });
     await kernel.os.call("allocate", { pid, budget: { modelCalls: 1 } });
 
     expect((await kernel.os.wait(pid)).result).toBe(3);

@@ -448,7 +448,7 @@ describe("kinds of failures", () => {
   });
 
   test("of a group are what it says, the nearest group first, unless a process says it itself", async () => {
-    const set = (group: string, faults: object) => kernel.os.call("setGroup", { group, faults });
+    const set = async (group: string, faults: object) => kernel.os.call("setGroup", { group, faults });
     await set("lab", { budget: "quarantine", exception: "restart" });
     await set("lab/night", { exception: "kill" });
     const start = (group: string, error: Error, more: object = {}) =>

@@ -153,6 +153,22 @@ class Folder implements MountDriver {
     });
   }
 
+  async append(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
+    this.#assertWritable(path);
+    const { create = "never", ifGeneration } = options;
+    return withSpot(this.#root, path, true, async (spot) => {
+      const before = await fileAt(spot, path);
+      if (ifGeneration !== undefined) assertGeneration(before, ifGeneration, path);
+      const make = create === "never" ? 0 : constants.O_CREAT | (create === "must" ? constants.O_EXCL : 0);
+      // The machine itself finds the end, whoever else writes.
+      const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK | make;
+      await using handle = await openSpot(spot, flags, 0o644);
+      await writeAll(handle, bytes);
+      if (options.durability === "flushed") await handle.datasync();
+      return resultOf(handle);
+    });
+  }
+
   async truncate(path: VfsPath, size: number): Promise<WriteResult> {
     this.#assertWritable(path);
     return withSpot(this.#root, path, true, async (spot) => {
@@ -229,9 +245,12 @@ function assertGeneration(stat: BigIntStats | undefined, wanted: Seq, path: stri
     throw new KernelError("ESTALE", `generation ${wanted} was expected, found ${found}; read the file again`, { path });
 }
 
-async function writeAll(handle: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
-  for (let done = 0; done < bytes.length;)
-    done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+/** @param offset where in the file; behind its end when the machine finds that */
+async function writeAll(handle: FileHandle, bytes: Uint8Array, offset?: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const at = offset === undefined ? null : offset + done;
+    done += (await handle.write(bytes, done, bytes.length - done, at)).bytesWritten;
+  }
 }
 
 /** What a regular file is, or `undefined` when there is nothing. */

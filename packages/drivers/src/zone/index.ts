@@ -33,6 +33,8 @@ export interface ZoneMountOptions {
   readonly open: () => Promise<OpenZone>;
 }
 
+/** What of a zone is listed: links stand for what they lead to. */
+const LISTED: ReadonlySet<DirEntry["type"]> = new Set(["file", "directory", "link"]);
 const isPlain = ({ type }: Pick<FileStat, "type">): boolean => type === "file" || type === "directory";
 
 /** @throws {ENOENT} the zone has no such directory · {ENOTDIR} it is none */
@@ -82,7 +84,8 @@ class ZoneMount implements MountDriver {
 
   readdir(path: VfsPath): Promise<readonly DirEntry[]> {
     return this.#ask(async (fs) => {
-      return fs.readdir(await this.#inside(fs, path));
+      // What else there is in a zone stays there.
+      return (await fs.readdir(await this.#inside(fs, path))).filter(({ type }) => LISTED.has(type));
     });
   }
 
@@ -93,6 +96,11 @@ class ZoneMount implements MountDriver {
   async write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
     const own = ownOptions(options);
     return this.#change(path, async (fs) => fs.write(await this.#place(fs, path), bytes, own));
+  }
+
+  append(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
+    const own = ownOptions(options);
+    return this.#change(path, async (fs) => fs.append(await this.#place(fs, path), bytes, { create: "never", ...own }));
   }
 
   truncate(path: VfsPath, size: number): Promise<WriteResult> {
@@ -178,6 +186,10 @@ class ZoneMount implements MountDriver {
 
   async #ask<T>(work: (fs: Files) => Promise<T>, mayRepeat = true): Promise<T> {
     const opened = (this.#opened ??= this.#options.open());
+    // One that cannot be opened now may be later.
+    opened.catch(() => {
+      if (this.#opened === opened) this.#opened = undefined;
+    });
     try {
       return await work((await opened).fs);
     } catch (error) {

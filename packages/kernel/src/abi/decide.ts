@@ -54,8 +54,9 @@ export function measure(batch: Batch): number {
   const { puts = NOTHING, deletes = NOTHING, adds = NOTHING, appends = NOTHING, checks = NOTHING } = batch;
   const operations = puts.length + deletes.length + adds.length + appends.length + checks.length;
   let bytes = operations * ENTRY_BYTES;
-  for (const { value } of puts) bytes += sizeOf(value);
-  for (const { value } of appends) bytes += sizeOf(value);
+  for (const { key, value } of puts) bytes += sizeOf(value) + lengthOf(key);
+  for (const { log, value } of appends) bytes += sizeOf(value) + lengthOf(log);
+  for (const { key } of adds) bytes += lengthOf(key);
   if (operations > LIMITS.commitOpsMax || bytes > LIMITS.commitBytesMax) {
     throw new KernelError(
       "E2BIG",
@@ -63,6 +64,17 @@ export function measure(batch: Batch): number {
     );
   }
   return bytes;
+}
+
+/** @throws {E2BIG} some store could not hold such a key */
+function lengthOf(key: string): number {
+  // A unit of a string has three bytes at most.
+  if (key.length > LIMITS.keyBytesMax / 3) {
+    const { length } = new TextEncoder().encode(key);
+    if (length > LIMITS.keyBytesMax)
+      throw new KernelError("E2BIG", `a key of ${length} bytes; at most ${LIMITS.keyBytesMax} are allowed`);
+  }
+  return key.length;
 }
 
 const sizeOf = (value: Value): number => value.length;

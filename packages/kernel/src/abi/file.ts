@@ -89,6 +89,8 @@ export interface MountDriver {
   readdir(path: VfsPath): Promise<readonly DirEntry[]>;
   read(path: VfsPath, range: { readonly offset: number; readonly length: number }): Promise<Uint8Array>;
   write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult>;
+  /** Adds at the end, whoever else does at the same time. */
+  append(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult>;
   /** Cuts a file off, or fills it with zeros up to a size. */
   truncate(path: VfsPath, size: number): Promise<WriteResult>;
   mkdir(path: VfsPath): Promise<void>;

@@ -92,7 +92,7 @@ export interface Metastore {
    * Decides and writes one batch; resolves once it is committed.
    * @throws {EAGAIN} a check failed
    * @throws {EDQUOT} a counter would leave its bounds
-   * @throws {E2BIG} more operations or bytes than one commit may carry
+   * @throws {E2BIG} more operations or bytes than one commit may carry, or a longer key than every store can hold
    * @throws {EIO} the store is poisoned or closed
    */
   commit(batch: Batch): Promise<Receipt>;

@@ -27,6 +27,8 @@ export const LIMITS = {
   /** Operations and bytes of one commit. */
   commitOpsMax: 100_000,
   commitBytesMax: 16 * MIB,
+  /** Bytes of a key, and of the name of a log: what every store can hold. */
+  keyBytesMax: 1900,
   /** Bytes of commits not yet written, in all; beyond it callers wait. */
   pendingBytesMax: 64 * MIB,
   /** Entries of a tree that is copied, compared or merged. */

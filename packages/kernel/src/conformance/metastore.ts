@@ -269,7 +269,24 @@ export const METASTORE_CASES: readonly ConformanceCase<Metastore>[] = [
         "E2BIG",
         "too many bytes",
       );
+      for (const key of ["k".repeat(LIMITS.keyBytesMax + 1), "漢".repeat(LIMITS.keyBytesMax / 2)]) {
+        await rejects(store.commit({ puts: [{ key, value: "" }] }), "E2BIG", "too long a key");
+        await rejects(store.commit({ appends: [{ log: key, value: "" }] }), "E2BIG", "too long a log");
+      }
       same(await keysOf(store), [], "the keys");
+    },
+  },
+  {
+    name: "a key and the name of a log may be as long as the bound",
+    run: async (store) => {
+      const key = `${"漢".repeat(100)}${"k".repeat(LIMITS.keyBytesMax - 300)}`;
+      await store.commit({ puts: [{ key, value: "1" }], appends: [{ log: key, value: "2" }] });
+      same([(await store.get(key))?.value, await keysOf(store)], ["1", [key]], "the key");
+      same(
+        (await store.readLog(key, { after: SEQ_ZERO, limit: 9 })).map(({ value }) => value),
+        ["2"],
+        "the log",
+      );
     },
   },
   {

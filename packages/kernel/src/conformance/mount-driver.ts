@@ -58,6 +58,23 @@ export const MOUNT_DRIVER_CASES: readonly ConformanceCase<MountDriver>[] = [
     },
   },
   {
+    name: "what is appended comes behind everything, whoever appends at the same time",
+    run: async (driver) => {
+      await make(driver, "/a", "0");
+      const appended = await Promise.all(
+        Array.from({ length: 20 }, () => driver.append(path("/a"), bytesOf("12345"), {})),
+      );
+      same(appended.map(({ size }) => size).toSorted((a, b) => b - a)[0], 101, "the size that the last one tells");
+      same((await driver.stat(path("/a")))?.size, 101, "its size");
+      await rejects(driver.append(path("/none"), bytesOf("x"), {}), "ENOENT", "what is not there");
+      await driver.append(path("/new"), bytesOf("x"), { create: "maybe" });
+      same(await driver.read(path("/new"), ALL), bytesOf("x"), "one that is made");
+      await rejects(driver.append(path("/new"), bytesOf("x"), { create: "must" }), "EEXIST", "one that must be new");
+      await driver.mkdir(path("/d"));
+      await rejects(driver.append(path("/d"), bytesOf("x"), {}), "EISDIR", "a directory");
+    },
+  },
+  {
     name: "a file is cut off, or filled with zeros",
     run: async (driver) => {
       await make(driver, "/a", "0123456789");

@@ -15,6 +15,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import { type Along, merge } from "./action.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
+import { encodeName } from "../vfs/inode.ts";
 
 /** `subtree`: the processes above and below its producer. */
 export const VISIBILITIES = ["private", "user", "subtree", "global"] as const;
@@ -60,9 +61,8 @@ export interface ArtifactParts {
 
 const FORMAT = 1;
 const NAME = /^[^/\p{Cc}]{1,255}$/u;
-const keyOf = (pid: Pid, name: string): string => `art/${String(pid).padStart(10, "0")}/${encodeURIComponent(name)}`;
-const bodyKeyOf = (pid: Pid, name: string): string =>
-  `arb/${String(pid).padStart(10, "0")}/${encodeURIComponent(name)}`;
+const keyOf = (pid: Pid, name: string): string => `art/${String(pid).padStart(10, "0")}/${encodeName(name)}`;
+const bodyKeyOf = (pid: Pid, name: string): string => `arb/${String(pid).padStart(10, "0")}/${encodeName(name)}`;
 
 export class ArtifactTable {
   readonly #parts: ArtifactParts;

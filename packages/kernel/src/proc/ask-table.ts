@@ -100,11 +100,8 @@ export class AskTable {
    * Asks, and waits for the answer.
    * @throws {EAGAIN} the process has as many open questions as it may
    */
-  async raise(
-    process: Process,
-    question: Question,
-    signal: AbortSignal = process.signal,
-  ): Promise<Answer & { readonly id: number }> {
+  async raise(process: Process, question: Question, given?: AbortSignal): Promise<Answer & { readonly id: number }> {
+    const signal = process.signalWith(given);
     signal.throwIfAborted();
     const key = keyOf(process.pid, question.key);
     const known = this.#orphans.get(key);

@@ -314,11 +314,8 @@ export class QueueTable {
   }
 
   /** Waits until something is there that may be for a process, or the time is over. */
-  async #waitFor(
-    process: Process,
-    { queue, signal = process.signal }: Claim,
-    waitMs: number | undefined,
-  ): Promise<void> {
+  async #waitFor(process: Process, { queue, signal: given }: Claim, waitMs: number | undefined): Promise<void> {
+    const signal = process.signalWith(given);
     signal.throwIfAborted();
     const wake = Promise.withResolvers<void>();
     let isWoken = false;
@@ -431,7 +428,8 @@ export class QueueTable {
   }
 
   /** The task once it is over. @throws {ENOENT} there is none of this number */
-  async settled(process: Process, id: number, signal: AbortSignal = process.signal): Promise<Task> {
+  async settled(process: Process, id: number, given?: AbortSignal): Promise<Task> {
+    const signal = process.signalWith(given);
     for (;;) {
       const { task } = await this.#storedOf(id);
       if (isOver(task)) return task;

@@ -66,9 +66,9 @@ export class Dispatcher {
       throw new KernelError("ENOSYS", `there is no call ${name}; \`ergos man\` lists them`);
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
-    if (this.#isClosed) throw new KernelError("ECONNRESET", "the host was closed; connect again", { syscall: name });
+    if (this.#isClosed) throw wasClosed(name);
     if (!caller.isAlive) throw hasEnded(caller, name);
-    if (row.isChecked === true) assertValid(row.schema, withoutSignal(args), `the arguments of ${name}`);
+    assertArguments(row, args, name);
     if (caller.isHeld) return caller.continued().then(() => this.#call(caller, name, args, isEdited));
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
@@ -135,7 +135,11 @@ export class Dispatcher {
     try {
       const edited = await settle(this.#host, admission, this.#deny(admission), isEdited, answers);
       if (edited !== undefined) {
-        assertValid(row.schema, withoutSignal(edited), `what a person made of the arguments of ${name}`);
+        assertValid(
+          row.schema,
+          withoutSignal(row, edited as object, name),
+          `what a person made of the arguments of ${name}`,
+        );
         return await this.#call(caller, name, edited, true);
       }
       if (!caller.isAlive) throw hasEnded(caller, name);
@@ -169,6 +173,8 @@ export class Dispatcher {
         },
         (error: unknown) => {
           draft.failed(error);
+          // Its store has gone meanwhile.
+          if (this.#isClosed && isKernelError(error) && error.code === "EIO") throw wasClosed(name, error);
           throw error;
         },
       );
@@ -344,7 +350,11 @@ export class Dispatcher {
           path: target.resource,
         },
       );
-    assertValid(row.schema, withoutSignal(given), `what hook ${by} made of the arguments of ${name}`);
+    assertValid(
+      row.schema,
+      withoutSignal(row, given as object, name),
+      `what hook ${by} made of the arguments of ${name}`,
+    );
     const next = withMarksOf(args, given);
     const conditions = (of: unknown): unknown => row.conditions?.(of) ?? of;
     const about = row.target === undefined ? caller.self : await row.target(this.#host, caller, next);
@@ -401,10 +411,33 @@ function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | u
 }
 
 /** What a schema of the table describes; signals stay in the host. */
-function withoutSignal(args: unknown): unknown {
-  const { signal, ...rest } = args as { readonly signal?: unknown };
-  // `kill` has one that is a name.
-  return typeof signal === "string" ? args : rest;
+const wasClosed = (name: string, cause?: unknown): KernelError =>
+  new KernelError("ECONNRESET", "the host was closed; connect again", {
+    syscall: name,
+    ...(cause === undefined ? {} : { cause, mayHaveActed: true }),
+  });
+
+/** @throws {EINVAL} they are not what the row takes */
+function assertArguments(row: AnyRow, args: unknown, name: string): void {
+  if (typeof args !== "object" || args === null)
+    throw new KernelError(
+      "EINVAL",
+      `the arguments of ${name} are an object, found ${args === null ? "null" : typeof args}`,
+    );
+  if (row.isHot !== true) return assertValid(row.schema, withoutSignal(row, args, name), `the arguments of ${name}`);
+  // Whatever is recorded is found again by its place.
+  const { place } = args as { readonly place?: unknown };
+  if (place !== undefined && typeof place !== "string")
+    throw new KernelError("EINVAL", `the place of a step is a text, found ${typeof place}`, { syscall: name });
+}
+
+/** A signal to give a call up is none of its arguments; that of `kill` is one, and a name. */
+function withoutSignal(row: AnyRow, args: object, name: string): unknown {
+  if (!("signal" in args) || row.schema.properties?.["signal"] !== undefined) return args;
+  const { signal, ...rest } = args;
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new KernelError("EINVAL", `the signal of ${name} is an AbortSignal, found ${typeof signal}`);
+  return rest;
 }
 
 /** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */

@@ -10,6 +10,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
 import type { ProcessSummary } from "../proc/summary.ts";
+import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
 import { SharedRing } from "../vfs/shared-ring.ts";
 import type { TreeChange } from "../vfs/tree.ts";
 import type { Dispatcher } from "./dispatcher.ts";
@@ -55,7 +56,7 @@ export interface Files {
   mkdir(path: string): Promise<void>;
   link(path: string, target: string): Promise<void>;
   setattr(path: string, change: Omit<SyscallArgs<"setattr">, "path">): Promise<void>;
-  rename(from: string, to: string): Promise<void>;
+  rename(from: string, to: string, options?: RenameOptions): Promise<void>;
   copy(from: string, to: string): Promise<WriteResult>;
   /** Copies a file or a tree as it is at one moment; both share their content until one is changed. */
   clone(from: string, to: string): Promise<void>;
@@ -63,7 +64,7 @@ export interface Files {
   compare(from: string, to: string): Promise<readonly TreeChange[]>;
   /** Makes the second tree like the first, in one commit; what was done. */
   restore(from: string, to: string): Promise<readonly TreeChange[]>;
-  unlink(path: string, options?: { readonly recursive?: boolean }): Promise<void>;
+  unlink(path: string, options?: Omit<UnlinkOptions, "assertMay">): Promise<void>;
   /** Makes a pipe: pieces that are each taken by one reader; it lives with its host. */
   makePipe(path: string, settings?: Pick<FlowSettings, "capacity">): Promise<void>;
   pipe(path: string): PipeFace;
@@ -299,7 +300,7 @@ function bindFiles(pid: Pid, call: Os["call"]): Files {
     mkdir: async (path) => call("setattr", { path, type: "directory" }),
     link: async (path, target) => call("setattr", { path, type: "link", target }),
     setattr: async (path, change) => call("setattr", { path, ...change }),
-    rename: async (from, to) => call("rename", { from, to }),
+    rename: async (from, to, options = {}) => call("rename", { from, to, ...options }),
     copy: async (from, to) => call("copy", { from, to }),
     clone: async (from, to) => call("cloneTree", { from, to }),
     compare: async (from, to) => call("compareTrees", { from, to }),

@@ -16,6 +16,8 @@ import type { Host } from "./host.ts";
 export interface Target {
   readonly resource: string;
   readonly located?: Located;
+  /** Bytes of it, where a budget is asked for them. */
+  readonly size?: number;
   /** A second object and its right, as of `rename` and `copy`. */
   readonly second?: { readonly right: string; readonly located: Located; readonly resource: string };
 }
@@ -30,8 +32,11 @@ export interface Row<Args, Result> {
   readonly isStream?: true;
   readonly summary: string;
   readonly schema: Schema;
-  /** Its arguments are held against the schema for callers in this host too: it is called seldom, and keeps them. */
-  readonly isChecked?: true;
+  /**
+   * It is called all the time, or takes from callers in this host what the wire cannot carry: for them its arguments are
+   * not held against the schema, and its own code looks at what it uses.
+   */
+  readonly isHot?: true;
   /** Absent: the caller itself is the target, as `/proc/<pid>`. */
   readonly target?: (host: Host, caller: Process, args: Args) => Target | Promise<Target>;
   /** Rights beside its own that a call needs. */

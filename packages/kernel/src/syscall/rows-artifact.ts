@@ -24,7 +24,6 @@ export const ARTIFACT_ROWS = {
     right: "artifact.write",
     kind: "mutation",
     summary: "keeps something that the caller leaves behind for others, under a name of its own",
-    isChecked: true,
     schema: args(
       { place, name, bytes, visibility: { type: "string", enum: VISIBILITIES }, mediaType: text, meta: anything },
       ["name", "bytes"],
@@ -44,7 +43,6 @@ export const ARTIFACT_ROWS = {
     right: "artifact.read",
     kind: "query",
     summary: "what is known of an artifact; null where there is none that the caller may see",
-    isChecked: true,
     schema: args({ pid, name }, ["name"]),
     target: onArtifact,
     handle: async (host, caller, a) =>
@@ -54,7 +52,6 @@ export const ARTIFACT_ROWS = {
     right: "artifact.read",
     kind: "query",
     summary: "the content of an artifact that the caller may see",
-    isChecked: true,
     schema: args({ pid, name }, ["name"]),
     target: onArtifact,
     handle: async (host, caller, a) => {
@@ -73,7 +70,6 @@ export const ARTIFACT_ROWS = {
     right: "artifact.read",
     kind: "query",
     summary: "artifacts that the caller may see, of one process or of all, by the beginning of their names",
-    isChecked: true,
     schema: args({ pid, prefix: text, limit: { ...integer, minimum: 1, maximum: LIMITS.pageMax } }),
     target: (_host, _caller, a) => ({ resource: a.pid === undefined ? "/proc" : `/proc/${a.pid}/artifacts` }),
     handle: (host, caller, { limit = LISTED, ...filter }) => host.artifacts.list(caller, { ...filter, limit }),
@@ -82,7 +78,6 @@ export const ARTIFACT_ROWS = {
     right: "artifact.write",
     kind: "mutation",
     summary: "removes an artifact of the caller's; the owner's process removes any",
-    isChecked: true,
     schema: args({ pid, name }, ["name"]),
     target: onArtifact,
     handle: (host, caller, a, _target, draft) => host.artifacts.remove(caller, a.pid ?? caller.pid, a.name, draft),

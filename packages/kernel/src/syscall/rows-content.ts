@@ -40,7 +40,6 @@ export const CONTENT_ROWS = {
     right: "content.read",
     kind: "query",
     summary: "content by its id, or a range of it; a whole read is held against the id",
-    isChecked: true,
     schema: args({ id: text, offset: integer, length: integer }, ["id"]),
     target: onContent,
     handle: async (host, _caller, { offset, length, ...a }) => {

@@ -17,7 +17,6 @@ export const ENTITY_ROWS = {
     right: "entity.define",
     kind: "mutation",
     summary: "declares the states of a type of entities and the transitions between them",
-    isChecked: true,
     schema: args(
       {
         type: name,
@@ -53,7 +52,6 @@ export const ENTITY_ROWS = {
     right: "entity.transition",
     kind: "mutation",
     summary: "makes an entity in the first state of its type",
-    isChecked: true,
     schema: args({ place, type: name, id: name, data: fields }, ["type", "id"]),
     target: onType,
     audited: ({ type, id }) => ({ type, id }),
@@ -66,7 +64,6 @@ export const ENTITY_ROWS = {
     right: "entity.transition",
     kind: "mutation",
     summary: "moves an entity to another state, as its type allows, and sets fields of its data",
-    isChecked: true,
     schema: args({ place, type: name, id: name, to: name, why: text, data: fields, version: integer }, [
       "type",
       "id",
@@ -83,7 +80,6 @@ export const ENTITY_ROWS = {
     right: "entity.read",
     kind: "query",
     summary: "an entity with its state and data; null where there is none",
-    isChecked: true,
     schema: args({ type: name, id: name }, ["type", "id"]),
     target: onType,
     handle: async (host, _caller, { type, id }) => host.vault.maskData((await host.entities.get(type, id)) ?? null),
@@ -95,7 +91,6 @@ export const ENTITY_ROWS = {
     right: "entity.read",
     kind: "query",
     summary: "entities of a type by their ids, a page at a time",
-    isChecked: true,
     schema: args(
       { type: name, state: name, after: name, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } },
       ["type"],
@@ -108,7 +103,6 @@ export const ENTITY_ROWS = {
     right: "entity.read",
     kind: "query",
     summary: "what has happened to an entity, oldest first",
-    isChecked: true,
     schema: args({ type: name, id: name }, ["type", "id"]),
     target: onType,
     handle: async (host, _caller, { type, id }) => host.vault.maskData(await host.entities.history(type, id)),

@@ -12,6 +12,7 @@ import type { OpenFile, Process } from "../proc/process.ts";
 import { isShadowed, seenPath } from "../proc/view.ts";
 import { compilePaths } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
+import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
 import type { Inode } from "../vfs/inode.ts";
 import type { Writer } from "../vfs/inode-store.ts";
@@ -19,6 +20,7 @@ import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
 import { type Need, assertMay, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
 import type { Host } from "./host.ts";
+import type { Target } from "./row.ts";
 import { locate, locatedOf, pathTarget, second, twoPaths, writerOf } from "./path-target.ts";
 import { args, bytes, flag, hasEnded, integer, path, row, text } from "./row.ts";
 
@@ -40,9 +42,31 @@ const fenced = (
     ? writerOf(caller, rider)
     : { ...writerOf(caller, rider), guard: () => host.locks.guard(fence, path) };
 
-/** Bytes of a file of the zone; of a mounted one nobody knows before it is read. */
-const sizeAt = (located: Located | undefined): number =>
-  located?.kind === "inode" ? located.inode.attributes.size : 0;
+/** What is at a path; nothing where that cannot be told. Rights are not looked at: nobody hears of it. */
+async function statOf(host: Host, located: Located): Promise<FileStat | undefined> {
+  try {
+    return await host.fs.stat(located);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Bytes of what is at a path. */
+async function sizeAt(host: Host, located: Located): Promise<number> {
+  if (located.kind === "inode" && located.inode.attributes.type !== "stream") return located.inode.attributes.size;
+  const stat = await statOf(host, located);
+  if (stat === undefined || stat.type === "directory") return 0;
+  // What is computed, and a stream, has no size before it is read.
+  return stat.size ?? (await host.fs.read(located).catch(() => undefined))?.length ?? 0;
+}
+
+/** A target with its size, which a budget is asked for. */
+const sized =
+  <Args>(of: (host: Host, caller: Process, args: Args) => Target | Promise<Target>) =>
+  async (host: Host, caller: Process, a: Args): Promise<Target> => {
+    const target = await of(host, caller, a);
+    return caller.account === undefined ? target : { ...target, size: await sizeAt(host, locatedOf(target)) };
+  };
 
 /** Of content the audit holds how much it was. */
 const sizeOf = ({
@@ -59,7 +83,7 @@ const sizeOf = ({
  * number of uses, is looked at with each call.
  */
 const handleNeeds =
-  (right: "read" | "write") =>
+  (right: "read" | "write" | "stat") =>
   ({ fd }: { readonly fd: Fd }, { files, capability }: Process): readonly Need[] => {
     const file = files?.get(fd);
     if (file === undefined || file.checkedAt === capability.version) return [];
@@ -117,6 +141,7 @@ export const FILE_ROWS = {
     right: "fs.stat",
     kind: "query",
     summary: "what a path is, with its attributes and, if asked, who holds a lock of it",
+    isHot: true,
     schema: args({ path, noFollow: flag, lock: flag }, ["path"]),
     target: (host, caller, a) => pathTarget(a.noFollow !== true)(host, caller, a),
     handle: (host, caller, a, target) => {
@@ -130,7 +155,6 @@ export const FILE_ROWS = {
     right: "fs.list",
     kind: "query",
     summary: "one page of a directory, sorted by name",
-    isChecked: true,
     schema: args({ path, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax }, after: text }, ["path"]),
     target: pathTarget(),
     handle: (host, caller, a, target) => host.fs.readdir(locatedOf(target), caller.pid, a),
@@ -139,6 +163,7 @@ export const FILE_ROWS = {
     right: "fs.read",
     kind: "query",
     summary: "content of a file, or a range of it",
+    isHot: true,
     schema: args({ path, offset: integer, length: integer }, ["path"]),
     target: pathTarget(),
     handle: (host, _caller, a, target) => host.fs.read(locatedOf(target), a),
@@ -147,7 +172,6 @@ export const FILE_ROWS = {
     right: "fs.read",
     kind: "query",
     summary: "content of a file from an offset on, into memory of the caller; how much it was",
-    isChecked: true,
     schema: args({ path, into: bytes, offset: integer }, ["path", "into"]),
     target: pathTarget(),
     handle: (host, _caller, a, target) => host.fs.readInto(locatedOf(target), a.into, a.offset),
@@ -156,7 +180,6 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "replaces content, or a range of it from `offset`",
-    isChecked: true,
     schema: args({ path, bytes, ...writeOptions }, ["path", "bytes"]),
     target: pathTarget(),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
@@ -168,7 +191,6 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "adds bytes at the end",
-    isChecked: true,
     schema: args(
       {
         path,
@@ -192,18 +214,16 @@ export const FILE_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "cuts a file off, or fills it with zeros up to a size",
-    isChecked: true,
     schema: args({ path, size: sizeSchema }, ["path", "size"]),
-    target: pathTarget(),
+    target: sized(pathTarget()),
     // What it grows by; cutting off writes nothing.
-    spends: ({ size }, { located }) => ({ bytesWritten: Math.max(0, size - sizeAt(located)) }),
+    spends: ({ size }, { size: before = 0 }) => ({ bytesWritten: Math.max(0, size - before) }),
     handle: (host, caller, a, target, draft) => host.fs.truncate(locatedOf(target), a.size, writerOf(caller, draft)),
   }),
   setattr: row<At & Changeable & { readonly type?: EntryType; readonly target?: string }, Promise<void>>({
     right: "fs.write",
     kind: "mutation",
     summary: "creates a file, directory or link, or changes attributes",
-    isChecked: true,
     schema: args(
       {
         path,
@@ -225,7 +245,6 @@ export const FILE_ROWS = {
     right: "fs.stat",
     kind: "query",
     summary: "extended attributes of a file or directory of the zone, all or one",
-    isChecked: true,
     schema: args({ path, name: extendedName }, ["path"]),
     target: pathTarget(),
     handle: async (_host, _caller, a, target) => {
@@ -239,7 +258,6 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary:
       "sets extended attributes of a file or directory of the zone, all of them at once, or removes those that are null",
-    isChecked: true,
     schema: args(
       {
         path,
@@ -272,16 +290,16 @@ export const FILE_ROWS = {
       await host.fs.setAttributes(located, ({ extended }) => ({ extended: change(extended) }), writerOf(caller, draft));
     },
   }),
-  rename: row<{ readonly from: string; readonly to: string }, Promise<void>>({
+  rename: row<{ readonly from: string; readonly to: string } & RenameOptions, Promise<void>>({
     right: "fs.write",
     kind: "mutation",
-    summary: "moves an entry; a file that is there already is replaced",
-    schema: args({ from: path, to: path }, ["from", "to"]),
+    summary: "moves an entry; a file that is there already is replaced, unless `replace` is false",
+    schema: args({ from: path, to: path, replace: flag, ifGeneration: integer }, ["from", "to"]),
     target: twoPaths("fs.write", false),
-    handle: async (host, caller, _a, target, draft) => {
+    handle: async (host, caller, a, target, draft) => {
       const [from, to] = [locatedOf(target), second(target)];
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
-      return host.fs.rename(from, to, writerOf(caller, draft));
+      return host.fs.rename(from, to, a, writerOf(caller, draft));
     },
   }),
   copy: row<{ readonly from: string; readonly to: string }, Promise<WriteResult>>({
@@ -289,21 +307,21 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "copies content into another file",
     schema: args({ from: path, to: path }, ["from", "to"]),
-    target: twoPaths("fs.write", true),
-    spends: (_a, { located }) => ({ bytesWritten: sizeAt(located) }),
+    target: sized(twoPaths("fs.write", true)),
+    spends: (_a, { size = 0 }) => ({ bytesWritten: size }),
     handle: (host, caller, _a, target, draft) =>
       host.fs.copy(locatedOf(target), second(target), writerOf(caller, draft)),
   }),
-  unlink: row<At & { readonly recursive?: boolean }, Promise<void>>({
+  unlink: row<At & Omit<UnlinkOptions, "assertMay">, Promise<void>>({
     right: "fs.write",
     kind: "mutation",
     summary: "removes a name; with `recursive` also what is below",
-    schema: args({ path, recursive: flag }, ["path"]),
+    schema: args({ path, recursive: flag, ifGeneration: integer }, ["path"]),
     target: pathTarget(false),
     handle: (host, caller, a, target, draft) => {
       const mayRemove = (at: VfsPath): Promise<void> =>
         assertMay(host, caller, "unlink", { right: "fs.write", resource: seenPath(caller, at) });
-      const options = { recursive: a.recursive === true, ...(isFree(host, caller) ? {} : { assertMay: mayRemove }) };
+      const options = { ...a, ...(isFree(host, caller) ? {} : { assertMay: mayRemove }) };
       return host.fs.unlink(locatedOf(target), options, writerOf(caller, draft));
     },
   }),
@@ -311,7 +329,6 @@ export const FILE_ROWS = {
     right: "fs.stat",
     kind: "mutation",
     summary: "a handle that pins the file and the rights checked now",
-    isChecked: true,
     schema: args({ path, rights: { type: "array", maxItems: 2, items: { type: "string", enum: ["read", "write"] } } }, [
       "path",
       "rights",
@@ -348,6 +365,7 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "releases a handle; closing twice does nothing",
     audit: "none",
+    isHot: true,
     schema: args({ fd: integer }, ["fd"]),
     handle: async (host, caller, { fd }) => {
       const file = caller.files?.get(fd);
@@ -360,6 +378,7 @@ export const FILE_ROWS = {
     right: "fs.handle",
     kind: "query",
     summary: "content through a handle, also after the name is gone",
+    isHot: true,
     schema: args({ fd: integer, offset: integer, length: integer }, ["fd"]),
     alsoNeeds: handleNeeds("read"),
     handle: (host, caller, a) => {
@@ -371,7 +390,6 @@ export const FILE_ROWS = {
     right: "fs.handle",
     kind: "query",
     summary: "content through a handle from an offset on, into memory of the caller; how much it was",
-    isChecked: true,
     schema: args({ fd: integer, into: bytes, offset: integer }, ["fd", "into"]),
     alsoNeeds: handleNeeds("read"),
     handle: async (host, caller, { fd, into, offset }) => {
@@ -384,6 +402,7 @@ export const FILE_ROWS = {
     right: "fs.handle",
     kind: "query",
     summary: "what a handle is of, also after the name is gone",
+    alsoNeeds: handleNeeds("stat"),
     schema: args({ fd: integer }, ["fd"]),
     handle: (host, caller, a) => {
       const { inode, path: at } = handleOf(caller, a.fd);
@@ -395,7 +414,6 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "changes attributes of what a handle is of, wherever it is by now",
     schema: args({ fd: integer, ...changeable }, ["fd"]),
-    isChecked: true,
     // Unlike content, they are changed through handles that were opened for reading too: the right is looked at here.
     alsoNeeds: ({ fd }, { files }) => {
       const file = files?.get(fd);
@@ -412,7 +430,6 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "cuts a file off through a handle, or fills it with zeros up to a size",
     schema: args({ fd: integer, size: sizeSchema }, ["fd", "size"]),
-    isChecked: true,
     alsoNeeds: handleNeeds("write"),
     spends: ({ fd, size }, _target, caller) => ({
       bytesWritten: Math.max(0, size - (caller.files?.get(fd)?.inode.attributes.size ?? 0)),
@@ -444,7 +461,6 @@ export const FILE_ROWS = {
       },
       ["fd", "bytes"],
     ),
-    isChecked: true,
     alsoNeeds: handleNeeds("write"),
     spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: sizeOf,
@@ -469,8 +485,8 @@ export const FILE_ROWS = {
         host,
         caller,
         caller.identity.views === undefined
-          ? host.bus.subscribe({ classes: ["fs"], ...a, glob: toGlobPath(a.glob) })
-          : seenEvents(caller, a.glob, host.bus.subscribe({ classes: ["fs"], ...withoutGlob(a) })),
+          ? host.bus.subscribe({ classes: ["fs"], ...whenOf(caller, a), glob: toGlobPath(a.glob) })
+          : seenEvents(caller, a.glob, host.bus.subscribe({ classes: ["fs"], ...whenOf(caller, a) })),
       ),
   }),
 } as const;
@@ -513,16 +529,24 @@ export async function assertNoGain(host: Host, caller: Process, from: Located, t
         throw refused(host, caller, "rename", { right, resource: one }, why);
     }
     const entry = await locate(host, caller, old, false);
-    if (entry.kind !== "inode" || entry.inode.attributes.type !== "directory") return;
+    const isDirectory =
+      entry.kind === "inode"
+        ? entry.inode.attributes.type === "directory"
+        : entry.kind === "foreign" && (await statOf(host, entry))?.type === "directory";
+    if (!isDirectory) return;
     for (const { name } of await host.fs.readdir(entry, caller.pid))
       await visit(childOf(old, name), childOf(next, name));
   };
   await visit(from.path, to);
 }
 
-const withoutGlob = ({ after, signal }: { readonly after?: Seq; readonly signal?: AbortSignal }): object => ({
+/** From where on, and until when: nobody hears beyond the end of its process. */
+const whenOf = (
+  caller: Process,
+  { after, signal }: { readonly after?: Seq; readonly signal?: AbortSignal },
+): { readonly after?: Seq; readonly signal: AbortSignal } => ({
   ...(after === undefined ? {} : { after }),
-  ...(signal === undefined ? {} : { signal }),
+  signal: caller.signalWith(signal),
 });
 
 /** Events of a glob of paths as a process with views calls them; what happens to trees that it has copies of is left out. */

@@ -39,7 +39,6 @@ export const FLOW_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "makes a pipe, which is drained by its readers, or a stream, which all of them read from where they are",
-    isChecked: true,
     schema: args(
       {
         path,
@@ -64,7 +63,6 @@ export const FLOW_ROWS = {
     right: "fs.read",
     kind: "query",
     summary: "the memory of a shared stream, for a thread that reads it and appends to it by itself",
-    isChecked: true,
     schema: args({ path }, ["path"]),
     target: pathTarget(),
     // Whoever has the memory can do both.
@@ -78,7 +76,6 @@ export const FLOW_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "adds entries to a stream, all of them at one position; how many",
-    isChecked: true,
     schema: args(
       {
         place,
@@ -109,7 +106,6 @@ export const FLOW_ROWS = {
     kind: "query",
     isStream: true,
     summary: "entries of a stream behind a position; with `follow` also those that come",
-    isChecked: true,
     schema: args({ path, after: integer, limit: { ...integer, minimum: 1 }, follow: flag }, ["path"]),
     target: pathTarget(),
     handle: (host, caller, { signal, ...options }, target) =>
@@ -119,7 +115,6 @@ export const FLOW_ROWS = {
     right: "fs.write",
     kind: "mutation",
     summary: "puts a piece into a pipe, waiting for room",
-    isChecked: true,
     schema: args({ path, bytes, waitMs }, ["path", "bytes"]),
     target: pathTarget(),
     audit: "none",
@@ -134,7 +129,6 @@ export const FLOW_ROWS = {
     right: "fs.read",
     kind: "mutation",
     summary: "takes a piece out of a pipe, waiting for one; null when it is closed and empty",
-    isChecked: true,
     schema: args({ path, waitMs }, ["path"]),
     target: pathTarget(),
     audit: "none",

@@ -26,7 +26,6 @@ export const LIFE_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary: "starts a twin beside a process: the same program and rights, going on from what that has recorded so far",
-    isChecked: true,
     schema: args(
       {
         pid,
@@ -59,6 +58,7 @@ export const LIFE_ROWS = {
     kind: "mutation",
     summary:
       "gives a process another program, once no call of it is under way: it goes on from its journal, under the same pid",
+    isHot: true,
     schema: args({ pid, program: { anyOf: [text, PROGRAM_SOURCE] }, waitMs: integer }, ["pid", "program"]),
     target: onProcess,
     // It will run with the rights of the process, not with the caller's.
@@ -81,7 +81,6 @@ export const LIFE_ROWS = {
     kind: "mutation",
     summary:
       "narrows a process for something special: its rights and those of what is below it, its tier, what it is about",
-    isChecked: true,
     schema: args(
       {
         pid,
@@ -116,7 +115,6 @@ export const LIFE_ROWS = {
     kind: "mutation",
     summary:
       "starts parts of a process below it: its program with an input, a share of its budget, and messages that wait for it",
-    isChecked: true,
     schema: args(
       {
         pid,
@@ -153,7 +151,6 @@ export const LIFE_ROWS = {
     kind: "mutation",
     summary:
       "ends a process and leaves another its messages and the rest of its budget; that one keeps the rights that both had",
-    isChecked: true,
     schema: args({ pid, into: pid }, ["pid", "into"]),
     target: onProcess,
     alsoNeeds: ({ into }) => [{ right: "proc.signal", resource: `/proc/${into}` }],

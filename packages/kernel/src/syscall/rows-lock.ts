@@ -38,7 +38,6 @@ export const LOCK_ROWS = {
     right: "lock.acquire",
     kind: "mutation",
     summary: "takes a lock of a path or a name for some time, or extends one that the caller holds",
-    isChecked: true,
     schema: args(
       {
         place,
@@ -70,7 +69,6 @@ export const LOCK_ROWS = {
     right: "lock.acquire",
     kind: "mutation",
     summary: "gives a lock back, or with `force` ends what others hold; whether it was held",
-    isChecked: true,
     schema: args({ path: name, lockId: short, force: flag }, ["path"]),
     target: onLock,
     alsoNeeds: ({ force }, _caller, { resource }) => (force === true ? [{ right: "lock.force", resource }] : []),
@@ -88,7 +86,6 @@ export const LOCK_ROWS = {
     right: "lock.read",
     kind: "query",
     summary: "locks that are held, by their paths; those of one path, or with `below` of what is below it",
-    isChecked: true,
     schema: args({ path: name, below: flag, limit: { ...integer, minimum: 1, maximum: LIMITS.locksMax } }),
     target: () => ({ resource: LOCKS }),
     handle: async (host, caller, { path, below = false, limit = 1000 }) => {

@@ -35,7 +35,6 @@ export const MESSAGE_ROWS = {
     right: "msg.receive",
     kind: "mutation",
     summary: "takes the next message, waiting for it; null when none came within `waitMs`",
-    isChecked: true,
     schema: args({
       place,
       from: pid,

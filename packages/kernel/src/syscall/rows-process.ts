@@ -182,6 +182,7 @@ export const PROCESS_ROWS = {
     right: "proc.spawn",
     kind: "mutation",
     summary: "starts a program as a child process",
+    isHot: true,
     schema: args(
       {
         place,
@@ -235,6 +236,7 @@ export const PROCESS_ROWS = {
     kind: "mutation",
     summary:
       "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
+    isHot: true,
     schema: args({ pid, again: flag, force: flag, budget: amounts }, ["pid"]),
     target: onProcess,
     alsoNeeds: ({ program, budget }, _caller, { resource }) => [
@@ -274,7 +276,6 @@ export const PROCESS_ROWS = {
     kind: "mutation",
     summary:
       "takes a process out of memory until a message, a signal or an instant wakes it; the caller itself at a place",
-    isChecked: true,
     schema: args({ pid, until: integer, place }),
     target: (_host, caller, a) => onProcess(_host, caller, { pid: a.pid ?? caller.pid }),
     alsoNeeds: (a, caller, { resource }) =>
@@ -292,7 +293,6 @@ export const PROCESS_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary: "wakes a process that was put to sleep",
-    isChecked: true,
     schema: args({ pid }, ["pid"]),
     target: onProcess,
     audit: "full",
@@ -302,7 +302,6 @@ export const PROCESS_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary: "gives a process to another parent, with what is below it; it hears HUP",
-    isChecked: true,
     schema: args({ pid, to: pid }, ["pid", "to"]),
     target: onProcess,
     alsoNeeds: ({ to }) => [{ right: "proc.signal", resource: `/proc/${to}` }],
@@ -313,7 +312,6 @@ export const PROCESS_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary: "ends everything below a process, bottom-up, and gives what each came to",
-    isChecked: true,
     schema: args({ pid }),
     target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
     handle: async (host, caller, a) => {
@@ -362,7 +360,7 @@ export const PROCESS_ROWS = {
       );
       const end = Promise.race([process.done, kept.promise]);
       try {
-        return await (a.signal === undefined ? end : orAborted(end, a.signal));
+        return await orAborted(end, caller.signalWith(a.signal));
       } finally {
         stop();
         goOn();
@@ -417,7 +415,7 @@ export const PROCESS_ROWS = {
       after: integer,
     }),
     target: () => ({ resource: "/sys/events" }),
-    handle: (host, _caller, filter) => host.bus.subscribe(filter),
+    handle: (host, caller, filter) => host.bus.subscribe({ ...filter, signal: caller.signalWith(filter.signal) }),
   }),
 } as const;
 

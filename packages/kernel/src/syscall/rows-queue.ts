@@ -29,7 +29,6 @@ export const QUEUE_ROWS = {
     right: "queue.submit",
     kind: "mutation",
     summary: "adds a task to a queue; `key` makes a repetition the same task",
-    isChecked: true,
     schema: args(
       {
         place,
@@ -54,7 +53,6 @@ export const QUEUE_ROWS = {
     kind: "mutation",
     summary:
       "takes the next task of a queue that the caller may do, waiting for it; null when none came within `waitMs`",
-    isChecked: true,
     schema: args({ place, queue, waitMs: integer, leaseMs: milliseconds }, ["queue"]),
     target: onQueue,
     audit: "place",
@@ -67,7 +65,6 @@ export const QUEUE_ROWS = {
     right: "queue.claim",
     kind: "query",
     summary: "keeps a claimed task for as long again",
-    isChecked: true,
     schema: args({ id }, ["id"]),
     target: onTask,
     handle: (host, caller, a) => host.queues.renew(caller, a.id),
@@ -76,7 +73,6 @@ export const QUEUE_ROWS = {
     right: "queue.claim",
     kind: "mutation",
     summary: "ends a claimed task with its result",
-    isChecked: true,
     schema: args({ place, id, result: anything }, ["id"]),
     target: onTask,
     audited: ({ id: number }) => ({ id: number }),
@@ -91,7 +87,6 @@ export const QUEUE_ROWS = {
     kind: "mutation",
     summary:
       "gives a claimed task back after a failure; it is tried again unless `again` is false or that was its last attempt",
-    isChecked: true,
     schema: args({ place, id, error: { type: "object", required: ["code", "message"] }, again: flag }, ["id", "error"]),
     target: onTask,
     audited: ({ id: number, error }) => ({ id: number, error: error.code }),
@@ -105,7 +100,6 @@ export const QUEUE_ROWS = {
     right: "queue.manage",
     kind: "mutation",
     summary: "ends a task that nobody shall do any more",
-    isChecked: true,
     schema: args({ id }, ["id"]),
     target: onTask,
     handle: (host, _caller, a, _target, draft) => host.queues.cancel(a.id, draft),
@@ -114,7 +108,6 @@ export const QUEUE_ROWS = {
     right: "queue.manage",
     kind: "mutation",
     summary: "has a task that failed or was cancelled done after all",
-    isChecked: true,
     schema: args({ id }, ["id"]),
     target: onTask,
     handle: (host, _caller, a, _target, draft) => host.queues.resubmit(a.id, draft),
@@ -123,7 +116,6 @@ export const QUEUE_ROWS = {
     right: "queue.read",
     kind: "query",
     summary: "tasks by queue, state and process, oldest first",
-    isChecked: true,
     schema: args({
       queue,
       state: { type: "string", enum: TASK_STATES },
@@ -139,7 +131,6 @@ export const QUEUE_ROWS = {
     right: "queue.read",
     kind: "mutation",
     summary: "settles with a task once it is over",
-    isChecked: true,
     schema: args({ place, id }, ["id"]),
     target: onTask,
     audit: "place",

@@ -20,7 +20,6 @@ export const SCHEDULE_ROWS = {
     right: "schedule.manage",
     kind: "mutation",
     summary: "has the kernel start a program, send a message or wake a process: at an instant, every so often, by cron",
-    isChecked: true,
     schema: args(
       {
         place,
@@ -48,7 +47,6 @@ export const SCHEDULE_ROWS = {
     right: "schedule.read",
     kind: "query",
     summary: "all schedules, the next to come first",
-    isChecked: true,
     schema: args({}),
     target: () => ({ resource: "/proc/scheduled" }),
     handle: (host) => host.vault.maskData(host.schedules.all),
@@ -57,7 +55,6 @@ export const SCHEDULE_ROWS = {
     right: "schedule.manage",
     kind: "mutation",
     summary: "ends a schedule; what it has started goes on",
-    isChecked: true,
     schema: args({ id }, ["id"]),
     target: onSchedule,
     handle: (host, _caller, a, _target, draft) => host.schedules.remove(a.id, draft),
@@ -66,7 +63,6 @@ export const SCHEDULE_ROWS = {
     right: "schedule.manage",
     kind: "mutation",
     summary: "lets a schedule wait, or go on with its next instant to come",
-    isChecked: true,
     schema: args({ id, paused: flag }, ["id", "paused"]),
     target: onSchedule,
     handle: (host, _caller, a, _target, draft) => host.schedules.pause(a.id, a.paused, draft),

@@ -21,7 +21,6 @@ export const TOPIC_ROWS = {
     right: "msg.send",
     kind: "mutation",
     summary: "tells everybody who listens to a topic; at a place once, over restarts too",
-    isChecked: true,
     schema: args({ place, topic, body: anything }, ["topic"]),
     target: (_host, _caller, a) => ({ resource: a.topic }),
     audited: ({ body: _body, ...rest }) => rest,
@@ -53,7 +52,6 @@ export const TOPIC_ROWS = {
     kind: "query",
     summary:
       "errors with which processes and tasks have failed lately, those that are the same as one, the newest first",
-    isChecked: true,
     schema: args({ since: integer, program: text, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } }),
     target: () => ({ resource: "/sys/events" }),
     handle: async (host, _caller, { limit = ERRORS_LISTED, ...filter }) =>
@@ -63,7 +61,6 @@ export const TOPIC_ROWS = {
     right: "trigger.manage",
     kind: "mutation",
     summary: "has the kernel start a program, send a message or wake a process for each event of a topic",
-    isChecked: true,
     schema: args(
       {
         place,
@@ -96,7 +93,6 @@ export const TOPIC_ROWS = {
     right: "trigger.read",
     kind: "query",
     summary: "all triggers",
-    isChecked: true,
     schema: args({}),
     target: () => atTriggers,
     handle: (host) => host.vault.maskData(host.triggers.all),
@@ -105,7 +101,6 @@ export const TOPIC_ROWS = {
     right: "trigger.manage",
     kind: "mutation",
     summary: "ends a trigger; what it has started goes on",
-    isChecked: true,
     schema: args({ id: { type: "integer", minimum: 1, description: "number of a trigger" } }, ["id"]),
     target: (_host, _caller, a) => ({ resource: `/sys/triggers/${a.id}` }),
     handle: (host, _caller, a, _target, draft) => host.triggers.remove(a.id, draft),

@@ -48,7 +48,6 @@ export const TREE_ROWS = {
     kind: "mutation",
     summary:
       "copies a file or a tree as it is at one moment, without its content: both share that until one is changed",
-    isChecked: true,
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.write", true),
     handle: async (host, caller, _a, target, draft) => {
@@ -61,7 +60,6 @@ export const TREE_ROWS = {
     right: "fs.read",
     kind: "query",
     summary: "what must be done to the first tree to make it like the second",
-    isChecked: true,
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.read", true),
     handle: async (host, caller, _a, target) => {
@@ -73,7 +71,6 @@ export const TREE_ROWS = {
     right: "fs.read",
     kind: "mutation",
     summary: "makes the second tree like the first, in one commit; what was done",
-    isChecked: true,
     schema: args({ from: path, to: path }, ["from", "to"]),
     target: twoPaths("fs.write", true),
     handle: async (host, caller, _a, target, draft) => {

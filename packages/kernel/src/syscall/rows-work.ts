@@ -53,6 +53,7 @@ export const WORK_ROWS = {
     kind: "mutation",
     audit: "none",
     summary: "takes a step's place: its recorded outcome, or nothing when it is to be done now",
+    isHot: true,
     schema: args({ place }, ["place"]),
     target: self,
     handle: (_host, caller, a) => {
@@ -76,6 +77,7 @@ export const WORK_ROWS = {
     kind: "mutation",
     audit: "place",
     summary: "records the outcome of a step; `detached` does not wait for the commit where order is enough",
+    isHot: true,
     schema: args(
       {
         place,
@@ -144,6 +146,7 @@ export const WORK_ROWS = {
     right: "model.infer",
     kind: "mutation",
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
+    isHot: true,
     schema: args({ place, request: MODEL_REQUEST_SCHEMA, onUnknown }, ["place", "request"]),
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.defaultName }),
     conditions: ({ request }) => request,
@@ -154,6 +157,7 @@ export const WORK_ROWS = {
     right: "tool.call",
     kind: "mutation",
     summary: "calls a tool with arguments; a recorded result is not asked for again",
+    isHot: true,
     schema: args({ place, tool: text, arguments: { type: "object" }, onUnknown }, ["place", "tool"]),
     target: (_host, _caller, { tool }) => ({ resource: tool }),
     conditions: (a) => a.arguments ?? {},
@@ -209,6 +213,7 @@ export const WORK_ROWS = {
     kind: "mutation",
     audit: "place",
     summary: "wall-clock milliseconds, the same ones after a resumption",
+    isHot: true,
     schema: args({ place }, ["place"]),
     target: self,
     handle: (host, caller, a, _target, draft) => recorded(caller, a.place, draft, () => host.platform.clock.now()),
@@ -218,6 +223,7 @@ export const WORK_ROWS = {
     kind: "mutation",
     audit: "place",
     summary: "a number from 0 up to 1, the same one after a resumption",
+    isHot: true,
     schema: args({ place }, ["place"]),
     target: self,
     handle: (host, caller, a, _target, draft) =>
@@ -290,6 +296,7 @@ export const WORK_ROWS = {
     kind: "mutation",
     audit: "none",
     summary: "tells who listens about an attempt of a node",
+    isHot: true,
     schema: args(
       { name: { type: "string", enum: ["node.started", "node.retried", "node.cancelled"] }, data: { type: "object" } },
       ["name", "data"],

@@ -26,6 +26,7 @@ import {
 } from "./inode.ts";
 import { type Located, Namespace } from "./namespace.ts";
 import {
+  assertGeneration,
   assertHole,
   assertRange,
   exists,
@@ -37,7 +38,7 @@ import {
 } from "./path-error.ts";
 import { contentOf } from "./provider.ts";
 import { LockOrder } from "../lock/lock-order.ts";
-import { type Foreign, ForeignTrees, type UnlinkOptions } from "./foreign-trees.ts";
+import { type Foreign, ForeignTrees, type RenameOptions, type UnlinkOptions } from "./foreign-trees.ts";
 import type { Blobs } from "./blobs.ts";
 import { TreeStore } from "./tree-store.ts";
 import { FlowTable } from "./flow-table.ts";
@@ -233,13 +234,7 @@ export class FileSystem {
     assertRange(options, path);
     return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
-      if (options.ifGeneration !== undefined && options.ifGeneration !== inode.generation) {
-        throw new KernelError(
-          "ESTALE",
-          `generation ${options.ifGeneration} was expected, found ${inode.generation}; read the file again`,
-          { path },
-        );
-      }
+      if (options.ifGeneration !== undefined) assertGeneration(inode.generation, options.ifGeneration, path);
       const extents = await this.#inodes.extentsOf(inode, path);
       const { attributes } = inode;
       const offset = options.append === true ? attributes.size : (options.offset ?? 0);
@@ -344,11 +339,14 @@ export class FileSystem {
       await this.#unlinkBelow(located, options, writer);
     }
     await this.#retry(located, writer.pid, (now) =>
-      now.kind === "inode" ? this.#inodes.unlinkOne(now.inode, now.path, writer) : Promise.reject(missing(now.path)),
+      now.kind === "inode"
+        ? this.#inodes.unlinkOne(now.inode, now.path, writer, options.ifGeneration)
+        : Promise.reject(missing(now.path)),
     );
   }
 
   async #unlinkBelow(directory: Located, options: UnlinkOptions, writer: Writer): Promise<void> {
+    const { ifGeneration: _ofTheTop, ...below } = options;
     for (;;) {
       const children = await this.readdir(directory, writer.pid, { limit: 256 });
       if (children.length === 0) return;
@@ -357,7 +355,7 @@ export class FileSystem {
         const child = await this.namespace.resolve(childOf(directory.path, name), writer.pid, false);
         if (child.kind !== "inode") continue;
         await options.assertMay?.(child.path);
-        await this.unlink(child, options, writer);
+        await this.unlink(child, below, writer);
         removed++;
       }
       if (removed > 0) continue;
@@ -370,13 +368,13 @@ export class FileSystem {
     }
   }
 
-  async rename(from: Located, to: Located, writer: Writer): Promise<void> {
+  async rename(from: Located, to: Located, options: RenameOptions, writer: Writer): Promise<void> {
     if (from.kind === "missing") throw missing(from.path);
     if (from.path !== to.path && isWithin(to.path, from.path))
       throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
     for (const one of [from, to]) this.#assertNoMount(one);
     if (from.kind === "foreign" && to.kind === "foreign" && from.driver === to.driver)
-      return this.#foreign.rename(from, to, writer);
+      return this.#foreign.rename(from, to, options, writer);
     if (from.kind !== "inode" || (to.kind !== "inode" && !(to.kind === "missing" && to.within !== undefined))) {
       throw new KernelError("EXDEV", `${to.path} is on another mount; copy the file and remove the old one`, {
         path: from.path,
@@ -391,7 +389,7 @@ export class FileSystem {
         if (source.kind !== "inode" || source.path !== from.path) throw missing(from.path);
         // Another one at its place has not been looked at: its kind decides how it moves.
         if (source.inode.attributes.type !== from.inode.attributes.type) throw lostRace(from.path);
-        return this.#inodes.renameOnce(from.path, source.inode, now, writer);
+        return this.#inodes.renameOnce(from.path, source.inode, now, options, writer);
       });
     if (from.inode.attributes.type !== "directory") return move();
     // Two at once could move each below the other. In turn, each looks at the paths that the last one left.
@@ -455,33 +453,36 @@ export class FileSystem {
     return { extents, size: bytes.length, guard: writer.guard };
   }
 
-  /** Content of a foreign file, put into the object store piece by piece. */
+  /** Content of a foreign file as it is at one time, put into the object store piece by piece. */
   async #takeIn(from: Foreign): Promise<Content> {
-    const extents: Extent[] = [];
-    for (let size = 0; ;) {
-      const piece = await this.read(from, { offset: size, length: COPY_PIECE });
-      extents.push(...(await storeExtents(size, piece, this.#objects)));
-      size += piece.length;
-      if (piece.length === 0) return { extents, size };
+    for (let tries = 1; ; tries++) {
+      const before = await this.#foreign.stat(from);
+      const extents: Extent[] = [];
+      let size = 0;
+      for (let length = -1; length !== 0; size += length) {
+        const piece = await this.read(from, { offset: size, length: COPY_PIECE });
+        extents.push(...(await storeExtents(size, piece, this.#objects)));
+        ({ length } = piece);
+      }
+      const now = await this.#foreign.stat(from);
+      if (now.generation === before.generation && now.modified === before.modified && now.size === before.size)
+        return { extents, size };
+      if (tries >= LIMITS.casRetriesMax) throw lostRace(from.path);
     }
   }
 
-  /** To a tree that has no transactions: its readers may see a part of a large file. */
+  /** To a tree that has no transactions: its readers may see a part of a large file, but of one content only. */
   async #copyOut(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
-    const size = (await this.stat(from)).size ?? 0;
-    if (size <= COPY_PIECE) return this.write(to, await this.read(from), { create: "maybe" }, writer);
-    let result = await this.write(
-      to,
-      await this.read(from, { offset: 0, length: COPY_PIECE }),
-      { create: "maybe" },
-      writer,
-    );
-    for (let offset = COPY_PIECE; offset < size; offset += COPY_PIECE) {
-      const piece = await this.read(from, { offset, length: COPY_PIECE });
-      if (piece.length === 0) break;
-      result = await this.write(to, piece, { offset }, writer);
+    if (to.kind !== "foreign") throw unsupported("copy", to.path);
+    const { extents, size } = await this.#contentOf(from, writer);
+    const read = (offset: number): Promise<Uint8Array> => {
+      const range = { offset, length: Math.min(COPY_PIECE, size - offset) };
+      return readExtents(extents, range, this.#objects, this.#platform);
+    };
+    async function* pieces(): AsyncGenerator<Uint8Array, void, undefined> {
+      for (let offset = 0; offset < size; offset += COPY_PIECE) yield await read(offset);
     }
-    return result;
+    return this.#foreign.writeAll(to, pieces(), writer);
   }
 
   /** All that is kept of a stream, one entry behind the other. */
@@ -578,11 +579,8 @@ export class FileSystem {
     writer: Writer,
   ): Promise<WriteResult> {
     if (options.create === undefined || options.create === "never") throw missing(at.path);
-    if (options.ifGeneration !== undefined && options.ifGeneration !== SEQ_ZERO) {
-      throw new KernelError("ESTALE", `generation ${options.ifGeneration} was expected, but the file is gone`, {
-        path: at.path,
-      });
-    }
+    if (options.ifGeneration !== undefined && options.ifGeneration !== SEQ_ZERO)
+      assertGeneration(undefined, options.ifGeneration, at.path);
     assertHole(options.offset ?? 0, at.path);
     const change = await writeExtents(
       [],

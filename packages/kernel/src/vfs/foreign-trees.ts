@@ -6,6 +6,7 @@
 
 import type { DirEntry, FileStat, MountDriver, WriteOptions, WriteResult } from "../abi/file.ts";
 import { isKernelError } from "../base/errno.ts";
+import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ROOT, type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
 import type { Committer } from "../ipc/committer.ts";
@@ -14,15 +15,24 @@ import type { LockOrder } from "../lock/lock-order.ts";
 import { PathLocks } from "../lock/path-locks.ts";
 import type { NewEntry, Writer } from "./inode-store.ts";
 import type { Located } from "./namespace.ts";
-import { assertRange, missing, unsupported } from "./path-error.ts";
+import { assertGeneration, assertRange, exists, missing, unsupported } from "./path-error.ts";
 
 /** A path of a driver's tree. */
 export type Foreign = Located & { readonly kind: "foreign" };
 
 export interface UnlinkOptions {
   readonly recursive?: boolean;
+  /** Only if its generation is still this one. */
+  readonly ifGeneration?: Seq;
   /** Throws when the caller may not remove what lies at a path below. */
   readonly assertMay?: (path: VfsPath) => Promise<void>;
+}
+
+export interface RenameOptions {
+  /** Whether what is there is replaced (default) or is `EEXIST`. */
+  readonly replace?: boolean;
+  /** Only if the generation of what is replaced is still this one. */
+  readonly ifGeneration?: Seq;
 }
 
 /** Takes what is to be told of a change. */
@@ -66,12 +76,31 @@ export class ForeignTrees {
     return this.#change(path, writer, async (tell) => {
       writer.guard?.();
       const before = await driver.stat(inner);
-      const wanted = append ? { ...options, offset: before?.size ?? 0 } : options;
-      const write = (): Promise<WriteResult> => driver.write(inner, bytes, wanted);
+      const write = (): Promise<WriteResult> =>
+        append ? driver.append(inner, bytes, options) : driver.write(inner, bytes, options);
       const isMaking = before === undefined && (options.create ?? "never") !== "never";
       const result = isMaking ? await this.#withParents(at, tell, write) : await write();
       const { size } = result;
       tell("file.written", { path, size, type: "file", ...(before === undefined ? { created: true } : {}) });
+      return result;
+    });
+  }
+
+  /** Writes content that comes in pieces; nobody else writes in between. */
+  writeAll(at: Foreign, pieces: AsyncIterable<Uint8Array>, writer: Writer): Promise<WriteResult> {
+    const { driver, inner, path } = at;
+    return this.#change(path, writer, async (tell) => {
+      writer.guard?.();
+      let result: WriteResult | undefined;
+      let offset = 0;
+      for await (const piece of pieces) {
+        const options: WriteOptions = offset === 0 ? { create: "maybe" } : { offset };
+        const write = (): Promise<WriteResult> => driver.write(inner, piece, options);
+        result = offset === 0 ? await this.#withParents(at, tell, write) : await write();
+        offset += piece.length;
+      }
+      result ??= await driver.write(inner, new Uint8Array(0), { create: "maybe" });
+      tell("file.written", { path, size: result.size, type: "file" });
       return result;
     });
   }
@@ -101,6 +130,8 @@ export class ForeignTrees {
   unlink(at: Foreign, options: UnlinkOptions, writer: Writer): Promise<void> {
     const { driver, inner, path } = at;
     return this.#change(path, writer, async (tell) => {
+      if (options.ifGeneration !== undefined)
+        assertGeneration((await driver.stat(inner))?.generation, options.ifGeneration, path);
       let type = (await driver.stat(inner).catch(() => undefined))?.type ?? "file";
       if (type === "directory" && options.recursive === true) {
         // Its own kind, not that of what it may lead to (X3).
@@ -112,11 +143,16 @@ export class ForeignTrees {
   }
 
   /** Moves within one driver's tree. */
-  rename(from: Foreign, to: Foreign, writer: Writer): Promise<void> {
+  rename(from: Foreign, to: Foreign, options: RenameOptions, writer: Writer): Promise<void> {
     return this.#change(
       from.path,
       writer,
       async (tell) => {
+        if (options.replace === false || options.ifGeneration !== undefined) {
+          const there = await to.driver.stat(to.inner);
+          if (options.replace === false && there !== undefined) throw exists(to.path);
+          if (options.ifGeneration !== undefined) assertGeneration(there?.generation, options.ifGeneration, to.path);
+        }
         const type = (await from.driver.stat(from.inner).catch(() => undefined))?.type ?? "file";
         await from.driver.rename(from.inner, to.inner);
         tell("file.renamed", { path: to.path, oldPath: from.path, type });
@@ -145,25 +181,23 @@ export class ForeignTrees {
       return await act();
     } catch (error) {
       if (!isKernelError(error) || error.code !== "ENOENT") throw error;
-      if ((await makeDirectory(driver, parentOf(inner), parentOf(path), tell)) === 0) throw error;
+      await makeDirectory(driver, parentOf(inner), parentOf(path), tell);
       return act();
     }
   }
 }
 
-/** Makes a directory that is not there, and those above it; how many. */
-async function makeDirectory(driver: MountDriver, inner: VfsPath, path: VfsPath, tell: Tell): Promise<number> {
-  if (inner === ROOT || (await driver.stat(inner)) !== undefined) return 0;
-  const above = await makeDirectory(driver, parentOf(inner), parentOf(path), tell);
+/** Makes a directory that is not there, and those above it. */
+async function makeDirectory(driver: MountDriver, inner: VfsPath, path: VfsPath, tell: Tell): Promise<void> {
+  if (inner === ROOT || (await driver.stat(inner)) !== undefined) return;
+  await makeDirectory(driver, parentOf(inner), parentOf(path), tell);
   try {
     await driver.mkdir(inner);
+    tell("directory.created", { path });
   } catch (error) {
     // Somebody else needs it too.
-    if (isKernelError(error) && error.code === "EEXIST") return above;
-    throw error;
+    if (!isKernelError(error) || error.code !== "EEXIST") throw error;
   }
-  tell("directory.created", { path });
-  return above + 1;
 }
 
 async function remove(

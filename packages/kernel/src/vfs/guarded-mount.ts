@@ -11,6 +11,7 @@ import type { Hook } from "../abi/hook.ts";
 import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
 import { KernelError, describe, isKernelError, plainMessage } from "../base/errno.ts";
+import { SEQ_ZERO } from "../base/id.ts";
 import { ROOT, type VfsPath, childOf } from "../base/path.ts";
 
 /** What bounds a mount. */
@@ -32,6 +33,8 @@ interface Held {
   bytes: number;
   entries: number;
 }
+
+const LINK: Omit<FileStat, "path"> = { type: "link", generation: SEQ_ZERO, version: 0 };
 
 /** Content alone is counted: what a driver calls the size of a directory is none. */
 const sizeOf = (stat: Omit<FileStat, "path"> | undefined): number =>
@@ -146,9 +149,19 @@ export class GuardedMount implements MountDriver {
           bytes: options.offset === undefined ? size - sizeOf(before) : Math.max(0, size - sizeOf(before)),
           entries: before === undefined ? 1 : 0,
         }),
-        () => this.#driver.write(path, bytes, options),
+        async () => this.#believed(path, await this.#driver.write(path, bytes, options)),
       );
     });
+  }
+
+  append(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
+    return this.#change("append", path, () =>
+      this.#counted(
+        path,
+        (before) => ({ bytes: bytes.length, entries: before === undefined ? 1 : 0 }),
+        async () => this.#believed(path, await this.#driver.append(path, bytes, options)),
+      ),
+    );
   }
 
   truncate(path: VfsPath, size: number): Promise<WriteResult> {
@@ -156,7 +169,7 @@ export class GuardedMount implements MountDriver {
       this.#counted(
         path,
         (before) => ({ bytes: size - sizeOf(before), entries: 0 }),
-        () => this.#driver.truncate(path, size),
+        async () => this.#believed(path, await this.#driver.truncate(path, size)),
       ),
     );
   }
@@ -223,7 +236,7 @@ export class GuardedMount implements MountDriver {
     try {
       return await within(this.#platform, ms, late, act());
     } catch (error) {
-      if (isKernelError(error)) throw this.#outwards(error, error.path === other ? (other ?? path) : path);
+      if (isKernelError(error)) throw this.#outwards(error, other !== undefined && error.path === other ? other : path);
       throw new KernelError("EIO", `${this.name} has failed at ${what}: ${describe(error)}`, {
         path: outer,
         mayHaveActed,
@@ -241,10 +254,10 @@ export class GuardedMount implements MountDriver {
   /** A driver knows its own paths only; who asks knows those of the namespace. */
   #outwards(error: KernelError, path: VfsPath): KernelError {
     const outer = this.#outer(path);
-    if (error.path !== path || outer === path) return error;
-    const { code, syscall, pid, retryAfterMs, mayHaveActed, cause } = error;
+    const { code, path: inner = path, syscall, pid, retryAfterMs, mayHaveActed, cause } = error;
+    if (inner === outer) return error;
     const said = plainMessage(error.message);
-    const message = said.startsWith(`${path} `) ? `${outer}${said.slice(path.length)}` : said;
+    const message = said.startsWith(`${inner} `) ? `${outer}${said.slice(inner.length)}` : said;
     return new KernelError(code, message, {
       path: outer,
       mayHaveActed,
@@ -253,6 +266,13 @@ export class GuardedMount implements MountDriver {
       ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
       ...(cause === undefined ? {} : { cause }),
     });
+  }
+
+  /** What a driver says of what it has written. */
+  #believed(path: VfsPath, result: Partial<WriteResult> | undefined): WriteResult {
+    const { generation, size } = result ?? {};
+    if (Number.isSafeInteger(generation) && Number.isSafeInteger(size)) return result as WriteResult;
+    throw this.#lie(path, `no generation and size of what it has written`);
   }
 
   #lie(path: VfsPath, what: string): KernelError {
@@ -272,7 +292,7 @@ export class GuardedMount implements MountDriver {
     const late = (): KernelError => busy(this.name, this.#outer(path));
     const turn = within(this.#platform, this.#timeoutMs, late, before).then(async () => {
       const held = await (this.#held ??= this.#count(ROOT));
-      const growth = growthOf(await this.#driver.stat(path));
+      const growth = growthOf(await this.#before(path));
       for (const kind of ["bytes", "entries"] as const) {
         const max = quota[kind];
         if (max !== undefined && growth[kind] > 0 && held[kind] + growth[kind] > max)
@@ -300,6 +320,16 @@ export class GuardedMount implements MountDriver {
       return undefined;
     });
     return turn;
+  }
+
+  /** What is there before a change; of a link that is not followed, that it is one. */
+  async #before(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
+    try {
+      return await this.#driver.stat(path);
+    } catch (error) {
+      if (isKernelError(error) && error.code === "ELOOP") return LINK;
+      throw error;
+    }
   }
 
   async #count(directory: VfsPath): Promise<Held> {

@@ -27,8 +27,9 @@ import {
   orphanKey,
   streamLog,
 } from "./inode.ts";
+import type { RenameOptions } from "./foreign-trees.ts";
 import type { Located, Namespace } from "./namespace.ts";
-import { isDirectory, lostRace, missing, notDirectory } from "./path-error.ts";
+import { assertGeneration, exists, isDirectory, lostRace, missing, notDirectory } from "./path-error.ts";
 import type { Turns } from "./turns.ts";
 
 const INO_KEY = "sys/ino";
@@ -218,8 +219,9 @@ export class InodeStore {
     return { generation: receipt.seq, size: change.size };
   }
 
-  unlinkOne(inode: Inode, path: VfsPath, writer: Writer): Promise<void> {
+  unlinkOne(inode: Inode, path: VfsPath, writer: Writer, ifGeneration?: Seq): Promise<void> {
     return this.#turns.of(inode, async () => {
+      if (ifGeneration !== undefined) assertGeneration(inode.generation, ifGeneration, path);
       const parent = await this.#parentOf(path);
       const isDirectoryNode = inode.attributes.type === "directory";
       const countKey = childCountKey(inode.ino);
@@ -261,9 +263,22 @@ export class InodeStore {
     });
   }
 
-  renameOnce(fromPath: VfsPath, inode: Inode, to: Located, writer: Writer): Promise<void> {
-    if (to.kind !== "inode") return this.#renameTo(fromPath, inode, to, undefined, writer);
-    return this.#turns.of(to.inode, () => this.#renameTo(fromPath, inode, to, to.inode, writer));
+  async renameOnce(
+    fromPath: VfsPath,
+    inode: Inode,
+    to: Located,
+    { replace = true, ifGeneration }: RenameOptions,
+    writer: Writer,
+  ): Promise<void> {
+    if (to.kind !== "inode") {
+      if (ifGeneration !== undefined) assertGeneration(undefined, ifGeneration, to.path);
+      return this.#renameTo(fromPath, inode, to, undefined, writer);
+    }
+    if (!replace) throw exists(to.path);
+    return this.#turns.of(to.inode, async () => {
+      if (ifGeneration !== undefined) assertGeneration(to.inode.generation, ifGeneration, to.path);
+      await this.#renameTo(fromPath, inode, to, to.inode, writer);
+    });
   }
 
   async #renameTo(

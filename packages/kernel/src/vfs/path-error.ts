@@ -1,6 +1,7 @@
 // Errors about paths, and the checks of what a caller may ask of a file.
 
 import { KernelError } from "../base/errno.ts";
+import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 
 /** @throws {EINVAL} an offset or length is no whole number of at least 0 */
@@ -20,6 +21,13 @@ export function assertHole(bytes: number, path: string): void {
     `a write ${bytes} bytes behind the end; at most ${LIMITS.ioBytesMax} are filled with zeros`,
     { path },
   );
+}
+
+/** @throws {ESTALE} it is another content, or none, by now */
+export function assertGeneration(found: Seq | undefined, wanted: Seq, path: string): void {
+  if (found === wanted) return;
+  const what = found === undefined ? "it is gone" : `found ${found}`;
+  throw new KernelError("ESTALE", `generation ${wanted} was expected, ${what}; read the file again`, { path });
 }
 
 export const missing = (path: string): KernelError => new KernelError("ENOENT", `${path} does not exist`, { path });

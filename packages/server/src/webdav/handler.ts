@@ -248,9 +248,12 @@ class DavRequest {
     const mime = type === null ? {} : { mime: type };
     const { fs } = this.#os;
     // What was wanted of it when the request came is still so when it is written.
-    const ifGeneration =
-      this.#request.headers.has("if-match") && before?.generation !== 0 ? before?.generation : undefined;
-    const only = { create: "maybe", ...(ifGeneration === undefined ? {} : { ifGeneration }) } as const;
+    const ifGeneration = this.#generationOf(before);
+    const mustBeNew = this.#request.headers.get("if-none-match")?.trim() === "*";
+    const only = {
+      create: mustBeNew ? "must" : "maybe",
+      ...(ifGeneration === undefined ? {} : { ifGeneration }),
+    } as const;
     let offset = 0;
     let target = this.#path;
     try {
@@ -263,16 +266,22 @@ class DavRequest {
       }
       if (offset === 0) await fs.write(target, new Uint8Array(), { ...mime, ...only });
       if (target !== this.#path) {
-        if (ifGeneration !== undefined && (await this.#lookUp(this.#path))?.generation !== ifGeneration)
-          throw new Answer(412, "it was changed meanwhile");
-        await fs.rename(target, this.#path);
+        const when = { replace: !mustBeNew, ...(ifGeneration === undefined ? {} : { ifGeneration }) };
+        await fs.rename(target, this.#path, when);
       }
     } catch (error) {
       if (target !== this.#path) await fs.unlink(target).catch(() => undefined);
+      if (mustBeNew && isKernelError(error) && error.code === "EEXIST") throw new Answer(412, "something is there");
       throw error;
     }
     const stat = await fs.stat(this.#path);
     return new Response(null, { status: before === undefined ? 201 : 204, headers: { etag: etagOf(stat) } });
+  }
+
+  /** The generation that was found, where the request wants that it is still so when it is done. */
+  #generationOf(stat: FileStat | undefined): FileStat["generation"] | undefined {
+    const isWanted = this.#request.headers.has("if-match") && stat?.type === "file" && stat.generation !== 0;
+    return isWanted ? stat.generation : undefined;
   }
 
   /** An empty file beside the one that will be replaced, with its properties. */
@@ -290,9 +299,10 @@ class DavRequest {
   async #delete(): Promise<Response> {
     const url = new URL(this.#request.url);
     if (url.hash !== "") throw new Answer(400, "a fragment cannot be deleted");
-    await this.#os.fs.stat(this.#path, { noFollow: true });
+    const ifGeneration = this.#generationOf(await this.#os.fs.stat(this.#path, { noFollow: true }));
     await this.#assertFree(this.#path, true, true);
-    await this.#os.fs.unlink(this.#path, { recursive: true });
+    const when = { recursive: true, ...(ifGeneration === undefined ? {} : { ifGeneration }) };
+    await this.#os.fs.unlink(this.#path, when);
     await this.#locks.forget(this.#path);
     return new Response(null, { status: 204 });
   }
@@ -321,11 +331,14 @@ class DavRequest {
       throw new Answer(403, "a collection cannot go into itself");
     await this.#assertParent(to);
     const there = await this.#lookUp(to, true, true);
-    if (there !== undefined && this.#request.headers.get("overwrite")?.toUpperCase() === "F")
-      throw new Answer(412, "something is there");
+    const overwrites = this.#request.headers.get("overwrite")?.toUpperCase() !== "F";
+    if (there !== undefined && !overwrites) throw new Answer(412, "something is there");
     if (isMove) await this.#assertFree(this.#path, true, true);
     await this.#assertFree(to, there === undefined, true);
-    await transfer(fs, { stat, from: this.#path, to, there, isMove, isDeep }, this.#number);
+    const what = { stat, from: this.#path, to, there, isMove, isDeep, overwrites };
+    await transfer(fs, what, this.#number).catch((error: unknown) => {
+      throw isKernelError(error) && error.code === "EEXIST" ? new Answer(412, "something is there") : error;
+    });
     if (isMove) await this.#locks.forget(this.#path);
     return new Response(null, { status: there === undefined ? 201 : 204 });
   }
@@ -671,6 +684,8 @@ function rangeOf(
   if (match === null || (match[1] === "" && match[2] === "")) return undefined;
   const [, first = "", last = ""] = match;
   const offset = first === "" ? Math.max(0, size - Number(last)) : Number(first);
+  // One that ends before it begins is none.
+  if (first !== "" && last !== "" && Number(last) < Number(first)) return undefined;
   const end = first === "" || last === "" ? size : Math.min(size, Number(last) + 1);
   return offset >= size || end <= offset ? "none" : { offset, length: end - offset };
 }

@@ -14,6 +14,8 @@ export interface Transfer {
   readonly isMove: boolean;
   /** With what is in it. */
   readonly isDeep: boolean;
+  /** Whether it may take the place of what comes there meanwhile. */
+  readonly overwrites: boolean;
 }
 
 /** @param number no other request of this host has it */
@@ -33,8 +35,8 @@ export async function transfer(fs: Files, what: Transfer, number: number): Promi
   await fs.unlink(aside, { recursive: true });
 }
 
-async function put(fs: Files, { stat, from, to, isMove, isDeep }: Transfer): Promise<void> {
-  if (isMove) return move(fs, stat, from, to);
+async function put(fs: Files, { stat, from, to, isMove, isDeep, overwrites }: Transfer): Promise<void> {
+  if (isMove) return move(fs, stat, from, to, overwrites);
   if (isCollection(stat) && !isDeep) return fs.mkdir(to);
   return copy(fs, stat, from, to);
 }
@@ -43,13 +45,13 @@ async function put(fs: Files, { stat, from, to, isMove, isDeep }: Transfer): Pro
 async function replaced(fs: Files, { stat, from, to, there, isMove, isDeep }: Transfer): Promise<boolean> {
   const isTree = isCollection(stat);
   if (there === undefined || isTree !== isCollection(there) || (isTree && !isDeep)) return false;
-  if (isMove && !isTree) return done(fs.rename(from, to), "EXDEV");
+  // A tree that moves is put in the place of the other as what it is: a copy of it would miss what comes meanwhile.
+  if (isMove) return isTree ? false : done(fs.rename(from, to), "EXDEV");
   // A copy to a link would go where that leads.
   if (there.type === "link") return false;
-  const isLike = await done(fs.restore(from, to), "ENOTSUP", "E2BIG");
-  if (!isLike && isTree) return false;
-  if (!isLike) await fs.copy(from, to);
-  if (isMove) await fs.unlink(from, { recursive: true });
+  if (await done(fs.restore(from, to), "ENOTSUP", "E2BIG")) return true;
+  if (isTree) return false;
+  await fs.copy(from, to);
   return true;
 }
 
@@ -63,10 +65,16 @@ async function putAside(fs: Files, path: string, number: number): Promise<string
   }
 }
 
-async function move(fs: Files, stat: FileStat, from: string, to: string): Promise<void> {
-  if (await done(fs.rename(from, to), "EXDEV")) return;
+async function move(fs: Files, stat: FileStat, from: string, to: string, replace: boolean): Promise<void> {
+  if (await done(fs.rename(from, to, { replace }), "EXDEV")) return;
   await copy(fs, stat, from, to);
-  await fs.unlink(from, { recursive: true });
+  try {
+    await fs.unlink(from, { recursive: true });
+  } catch (error) {
+    // Where nothing of it could be removed, it has not moved.
+    if (isKernelError(error) && error.code === "EROFS") await fs.unlink(to, { recursive: true });
+    throw error;
+  }
 }
 
 /** Copies within the zone share their content; others are read and written. */

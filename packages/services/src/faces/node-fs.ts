@@ -87,7 +87,7 @@ class NodeFsFace {
 
   async access(path: PathLike): Promise<void> {
     const at = this.#at(path);
-    await asNode("access", at, () => this.#files.stat(at));
+    await asNode("access", at, async () => this.#files.stat(await this.#named(path)));
   }
 
   async stat(
@@ -115,7 +115,7 @@ class NodeFsFace {
     const at = this.#at(path);
     const flag = flagOf(options, "r");
     try {
-      if (flag === "r") return decoded(await this.#files.read(await this.#fileAt(path)), options);
+      if (flag === "r") return decoded(await this.#files.read(await this.#named(path)), options);
     } catch (error) {
       // Too large for one read.
       if (!isKernelError(error) || error.code !== "EFBIG") throw asNodeError(error, "open", at);
@@ -136,12 +136,13 @@ class NodeFsFace {
     const at = this.#at(path);
     const wanted = parseFlags(flags);
     return asNode("open", at, async () => {
-      await this.#fileAt(path);
+      await this.#named(path);
       if (!wanted.write && !wanted.create) {
         const found = await this.#files.stat(at);
         if (found.type === "directory" || found.type === "mount")
           return new NodeHandle(openDirectory(this.#files, at), at, wanted);
       }
+      if (wanted.exclusive) await this.#assertNothing(at);
       if (wanted.create && (wanted.exclusive || !(await this.#files.exists(at))))
         await this.#create(at, new Uint8Array(), wanted.exclusive ? "must" : "maybe", mode);
       const opened = await this.#open(at, [
@@ -259,6 +260,7 @@ class NodeFsFace {
     const at = this.#at(path);
     await asNode("rm", at, async () => {
       const found = await this.#lookUp(at);
+      if (found !== undefined) await this.#named(path);
       if (found === undefined) {
         if (force) return;
         throw new KernelError("ENOENT", "there is nothing to remove", { path: at });
@@ -285,6 +287,7 @@ class NodeFsFace {
   async unlink(path: PathLike): Promise<void> {
     const at = this.#at(path);
     await asNode("unlink", at, async () => {
+      await this.#named(path);
       const { type } = await this.#files.stat(at, { noFollow: true });
       if (type === "directory") throw new KernelError("EISDIR", "directories are removed by rmdir", { path: at });
       await this.#files.unlink(at);
@@ -309,7 +312,7 @@ class NodeFsFace {
       const isNew = (mode & constants.COPYFILE_EXCL) !== 0;
       const there = isNew ? undefined : await this.#files.stat(target).catch(() => undefined);
       // Onto itself, under whatever name.
-      if (found.inode !== undefined && there?.inode === found.inode) return;
+      if (isSame(found, there)) return;
       await this.#assertParent(target);
       if (isNew) await this.#files.write(target, "", { create: "must" });
       await this.#files.copy(source, target);
@@ -344,7 +347,7 @@ class NodeFsFace {
     const there = await this.#lookUp(target);
     const refuse = (code: string, errno: string): Error =>
       Object.assign(nodeError(errno, "cp", source, target), { code: `ERR_FS_${code}` });
-    if (found.inode !== undefined && found.inode === there?.inode) throw refuse("CP_EINVAL", "EINVAL");
+    if (isSame(found, there)) throw refuse("CP_EINVAL", "EINVAL");
     if (found.type === "directory") {
       if (there !== undefined && there.type !== "directory") throw refuse("CP_DIR_TO_NON_DIR", "EISDIR");
       if (!recursive) throw Object.assign(nodeError("EISDIR", "cp", source), { code: "ERR_FS_EISDIR" });
@@ -396,7 +399,7 @@ class NodeFsFace {
 
   async truncate(path: PathLike, size = 0): Promise<void> {
     const at = this.#at(path);
-    await asNode("open", at, () => this.#files.truncate(at, Math.max(0, size)));
+    await asNode("open", at, async () => this.#files.truncate(await this.#named(path), Math.max(0, size)));
   }
 
   async chmod(path: PathLike, mode: number | string): Promise<void> {
@@ -461,8 +464,8 @@ class NodeFsFace {
     return posix.resolve(this.#cwd, text);
   }
 
-  /** Where a file is; a slash behind its name says that it is a directory. */
-  async #fileAt(path: PathLike): Promise<string> {
+  /** Where something is; a slash behind its name says that it is a directory. */
+  async #named(path: PathLike): Promise<string> {
     const at = this.#at(path);
     if (textOf(path).endsWith("/")) await this.#assertDirectory(at, "ENOTDIR");
     return at;
@@ -499,8 +502,9 @@ class NodeFsFace {
     const { mode = 0o666 } =
       typeof options === "object" && options !== null ? (options as { readonly mode?: number | string }) : {};
     await asNode("open", at, async () => {
-      await this.#fileAt(path);
+      await this.#named(path);
       if (!flags.write) throw new KernelError("EBADF", "the flags do not let it be written", { path: at });
+      if (flags.exclusive) await this.#assertNothing(at);
       if (flags.exclusive) return this.#create(at, bytes, "must", mode);
       try {
         if (flags.append) await this.#files.append(at, bytes, { create: "never" });
@@ -553,6 +557,7 @@ class NodeFsFace {
   ): Promise<void> {
     const at = this.#at(path);
     await asNode(syscall, at, async () => {
+      await this.#named(path);
       const found = await this.#files.stat(at, { noFollow });
       // Mounted trees keep their own.
       if (change !== undefined && found.inode !== undefined) await this.#files.setattr(found.path, change);
@@ -585,6 +590,11 @@ class NodeFsFace {
     return missing;
   }
 
+  /** What must be new is not made behind a link that leads nowhere. */
+  async #assertNothing(at: string): Promise<void> {
+    if ((await this.#lookUp(at)) !== undefined) throw new KernelError("EEXIST", "it exists already", { path: at });
+  }
+
   async #assertParent(at: string): Promise<void> {
     await this.#assertDirectory(posix.dirname(at), "ENOTDIR");
   }
@@ -601,6 +611,10 @@ class NodeFsFace {
     return found;
   }
 }
+
+/** Whether two are one file, as far as they tell. */
+const isSame = (one: FileStat, other: FileStat | undefined): boolean =>
+  other !== undefined && (one.inode === undefined ? one.path === other.path : one.inode === other.inode);
 
 const PAGE = 1000;
 

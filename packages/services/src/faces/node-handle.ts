@@ -133,6 +133,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     if (offset < 0 || length < 0 || offset + length > buffer.byteLength)
       throw new RangeError(`a read of ${length} bytes at ${offset} does not fit into ${buffer.byteLength}`);
     return this.#inTurn("read", async () => {
+      this.#assertMay("read");
       const at = positionOf(options.position);
       const bytes = length === 0 ? new Uint8Array() : await this.#opened.read({ offset: at ?? this.#position, length });
       new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).set(bytes, offset);
@@ -157,6 +158,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   /** What is left from the position on. */
   async readFile(options?: Encoded): Promise<Buffer | string> {
     return this.#inTurn("read", async () => {
+      this.#assertMay("read");
       const parts: Uint8Array[] = [];
       for (let part; part === undefined || part.length === PIECE; this.#position += part.length)
         parts.push((part = await this.#opened.read({ offset: this.#position, length: PIECE })));
@@ -215,7 +217,11 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   }
 
   truncate(size = 0): Promise<void> {
-    return this.#inTurn("ftruncate", async () => void (await this.#opened.truncate(Math.max(0, size))));
+    return this.#inTurn("ftruncate", async () => {
+      if (!this.#flags.write)
+        throw new KernelError("EINVAL", "the file was not opened to be written", { path: this.#path });
+      await this.#opened.truncate(Math.max(0, size));
+    });
   }
 
   async stat(options: { readonly bigint?: boolean } = {}): Promise<object> {
@@ -317,12 +323,20 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     }
   }
 
+  /** What has no handle of the kernel is held to the flags here. */
+  #assertMay(what: "read" | "write"): void {
+    if (!this.#flags[what])
+      throw new KernelError("EBADF", `the file was not opened for that: ${what}`, { path: this.#path });
+  }
+
   async #put(bytes: Uint8Array, position: number | undefined): Promise<void> {
+    this.#assertMay("write");
+    if (bytes.length === 0) return;
     if (this.#flags.append) {
       const { size } = await this.#opened.write(bytes, { append: true });
       if (position === undefined) this.#position = size;
     } else {
-      if (bytes.length > 0) await this.#opened.write(bytes, { offset: position ?? this.#position });
+      await this.#opened.write(bytes, { offset: position ?? this.#position });
       if (position === undefined) this.#position += bytes.length;
     }
   }
