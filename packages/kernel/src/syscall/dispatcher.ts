@@ -352,7 +352,7 @@ export class Dispatcher {
       );
     assertValid(
       row.schema,
-      withoutSignal(row, given as object, name),
+      withoutSignal(row, given, name),
       `what hook ${by} made of the arguments of ${name}`,
     );
     const next = withMarksOf(args, given);
@@ -424,7 +424,10 @@ function assertArguments(row: AnyRow, args: unknown, name: string): void {
       "EINVAL",
       `the arguments of ${name} are an object, found ${args === null ? "null" : typeof args}`,
     );
-  if (row.isHot !== true) return assertValid(row.schema, withoutSignal(row, args, name), `the arguments of ${name}`);
+  if (row.isHot !== true) {
+    const plain = (row.plain?.(args) ?? args);
+    return assertValid(row.schema, withoutSignal(row, plain, name), `the arguments of ${name}`);
+  }
   // Whatever is recorded is found again by its place.
   const { place } = args as { readonly place?: unknown };
   if (place !== undefined && typeof place !== "string")

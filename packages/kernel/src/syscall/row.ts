@@ -32,11 +32,10 @@ export interface Row<Args, Result> {
   readonly isStream?: true;
   readonly summary: string;
   readonly schema: Schema;
-  /**
-   * It is called all the time, or takes from callers in this host what the wire cannot carry: for them its arguments are
-   * not held against the schema, and its own code looks at what it uses.
-   */
+  /** It is called all the time: its arguments are not held against the schema, its own code looks at what it uses. */
   readonly isHot?: true;
+  /** Its arguments as the wire would carry them, where callers in this host have more to give; they are what is checked. */
+  readonly plain?: (args: Args) => unknown;
   /** Absent: the caller itself is the target, as `/proc/<pid>`. */
   readonly target?: (host: Host, caller: Process, args: Args) => Target | Promise<Target>;
   /** Rights beside its own that a call needs. */
@@ -54,6 +53,13 @@ export interface Row<Args, Result> {
   readonly audited?: (args: Args) => Readonly<Record<string, unknown>>;
   readonly handle: (host: Host, caller: Process, args: Args, target: Target, draft?: AuditDraft) => Result;
 }
+
+/** A program as the wire has it: by its name, or by where it is found. */
+export const namedProgram = <Args extends { readonly program?: unknown }>(args: Args): unknown => {
+  const { program } = args;
+  const isOwn = typeof program === "object" && program !== null && "run" in program && "name" in program;
+  return isOwn ? { ...args, program: program.name } : args;
+};
 
 /** Keeps the types of a row's arguments and result. */
 export const row = <Args, Result>(definition: Row<Args, Result>): Row<Args, Result> => definition;

@@ -10,7 +10,19 @@ import { placed } from "./placed.ts";
 import { assertMay } from "./policy.ts";
 import { amounts } from "./rows-budget.ts";
 import { type NamedProgram, PROGRAM_SOURCE, isProgram, programAgain, programOf, sourceFor } from "./program-source.ts";
-import { type AtPlace, anything, args, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
+import {
+  type AtPlace,
+  anything,
+  args,
+  integer,
+  onProcess,
+  pid,
+  place,
+  processOf,
+  namedProgram,
+  row,
+  text,
+} from "./row.ts";
 
 export const LIFE_ROWS = {
   clone: row<
@@ -58,7 +70,7 @@ export const LIFE_ROWS = {
     kind: "mutation",
     summary:
       "gives a process another program, once no call of it is under way: it goes on from its journal, under the same pid",
-    isHot: true,
+    plain: namedProgram,
     schema: args({ pid, program: { anyOf: [text, PROGRAM_SOURCE] }, waitMs: integer }, ["pid", "program"]),
     target: onProcess,
     // It will run with the rights of the process, not with the caller's.

@@ -44,6 +44,7 @@ import {
   pid,
   place,
   processOf,
+  namedProgram,
   row,
   text,
 } from "./row.ts";
@@ -182,7 +183,7 @@ export const PROCESS_ROWS = {
     right: "proc.spawn",
     kind: "mutation",
     summary: "starts a program as a child process",
-    isHot: true,
+    plain: namedProgram,
     schema: args(
       {
         place,
@@ -236,7 +237,7 @@ export const PROCESS_ROWS = {
     kind: "mutation",
     summary:
       "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
-    isHot: true,
+    plain: ({ program: _here, ...rest }) => rest,
     schema: args({ pid, again: flag, force: flag, budget: amounts }, ["pid"]),
     target: onProcess,
     alsoNeeds: ({ program, budget }, _caller, { resource }) => [

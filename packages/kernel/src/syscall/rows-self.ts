@@ -5,6 +5,7 @@ import { type ErrorRecord, KernelError, fromErrorRecord } from "../base/errno.ts
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Process, ProcessIdentity, Signal } from "../proc/process.ts";
+import type { Host } from "./host.ts";
 import { anything, args, row } from "./row.ts";
 
 export const SELF_ROWS = {
@@ -61,7 +62,7 @@ export const SELF_ROWS = {
     summary: "signals that are sent to the caller, as they come",
     schema: args({}),
     target: (_host, caller) => caller.self,
-    handle: (_host, caller, { signal }) => signalsTo(caller, signal),
+    handle: (host, caller, { signal }) => signalsTo(host, caller, signal),
   }),
 } as const;
 
@@ -75,7 +76,11 @@ export interface Facts extends Pick<ProcessIdentity, "pid" | "runId" | "name" | 
 }
 
 /** Signals from this call on, kept for a slow listener as often as there are kinds of them. */
-function signalsTo(process: Process, stop: AbortSignal | undefined): AsyncGenerator<Signal, void, undefined> {
+function signalsTo(
+  host: Host,
+  process: Process,
+  stop: AbortSignal | undefined,
+): AsyncGenerator<Signal, void, undefined> {
   const heard: Signal[] = process.unheard ?? [];
   process.unheard = undefined;
   let wake: (() => void) | undefined;
@@ -84,10 +89,15 @@ function signalsTo(process: Process, stop: AbortSignal | undefined): AsyncGenera
     wake?.();
   };
   (process.listeners ??= new Set()).add(hear);
-  const isOver = (): boolean => stop?.aborted === true || process.hasEnded;
+  let isClosing = false;
+  const isOver = (): boolean => isClosing || stop?.aborted === true || process.hasEnded;
   return (async function* follow(): AsyncGenerator<Signal, void, undefined> {
     const onStop = (): void => wake?.();
     stop?.addEventListener("abort", onStop, { once: true });
+    const forget = host.processes.onClosing(() => {
+      isClosing = true;
+      wake?.();
+    });
     void process.done.then(onStop);
     try {
       for (;;) {
@@ -96,6 +106,7 @@ function signalsTo(process: Process, stop: AbortSignal | undefined): AsyncGenera
         await new Promise<void>((resolve) => (wake = resolve));
       }
     } finally {
+      forget();
       process.listeners?.delete(hear);
       stop?.removeEventListener("abort", onStop);
     }

@@ -8,7 +8,11 @@ import { LIMITS } from "../base/limits.ts";
 export function assertRange(range: { readonly offset?: number; readonly length?: number }, path: string): void {
   for (const value of [range.offset, range.length]) {
     if (value !== undefined && (!Number.isSafeInteger(value) || value < 0)) {
-      throw new KernelError("EINVAL", `offsets and lengths are whole numbers of at least 0, found ${value}`, { path });
+      throw new KernelError(
+        "EINVAL",
+        `offsets and lengths are whole numbers of at least 0, found ${typeof value === "number" ? value : typeof value}`,
+        { path },
+      );
     }
   }
 }

@@ -298,6 +298,7 @@ class NodeFsFace {
     const [source, target] = [this.#at(from), this.#at(to)];
     try {
       await this.#files.stat(source, { noFollow: true });
+      await this.#named(from);
       await this.#assertParent(target);
       await this.#files.rename(source, target);
     } catch (error) {
