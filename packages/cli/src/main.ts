@@ -12,14 +12,16 @@ import { type Output, createOutput, table } from "./terminal.ts";
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
-  const out = createOutput(rest.includes("--json"));
+  const own = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  const out = createOutput(own.includes("--json"));
   if (name === "--version" || name === "-v") {
     out.answer({ version: KERNEL_VERSION }, ({ version }) => version);
     return EXIT_OK;
   }
   if (name === "help" && rest[0] !== undefined && !rest[0].startsWith("-")) return main([rest[0], "--help"]);
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-    out.line(overview());
+    if (out.isJson) out.answer(summaries(), String);
+    else out.line(overview());
     return EXIT_OK;
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
@@ -100,8 +102,11 @@ function causeOf(error: unknown): unknown {
   return error instanceof SuppressedError ? causeOf(error.suppressed) : error;
 }
 
+const summaries = (): readonly { readonly name: string; readonly summary: string }[] =>
+  Object.entries(COMMANDS).map(([name, { summary }]) => ({ name, summary }));
+
 function overview(): string {
-  const rows = Object.entries(COMMANDS).map(([name, { summary }]) => [`  ${name}`, summary]);
+  const rows = summaries().map(({ name, summary }) => [`  ${name}`, summary]);
   return [
     "ErgOS, an operating system for AI agents",
     "",

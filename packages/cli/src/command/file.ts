@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { type DirEntry, type FileStat, type Os, type WriteResult, toSeq } from "@ergos/kernel";
+import { type DirEntry, type FileStat, type Os, type WriteResult, isKernelError, toSeq } from "@ergos/kernel";
 import {
   type Command,
   EXIT_OK,
@@ -70,16 +70,20 @@ export const catCommand: Command = {
 
 /** Content in pieces, so that a file of any size passes; what has no size, as a virtual file, is one. */
 async function* piecesOf(os: Os, path: string): AsyncGenerator<Uint8Array, void, undefined> {
-  const { type, size = 0 } = await os.fs.stat(path);
-  if (type !== "file" || size <= PIECE) {
+  // Who may read it need not be allowed to look at more of it.
+  const stat = await os.fs.stat(path).catch((error: unknown) => {
+    if (isKernelError(error) && error.code === "EACCES") return undefined;
+    throw error;
+  });
+  if (stat !== undefined && (stat.type !== "file" || (stat.size ?? 0) <= PIECE)) {
     yield await os.fs.read(path);
     return;
   }
   let piece: Uint8Array;
   for (let offset = 0; ; offset += piece.length) {
     piece = await os.fs.read(path, { offset, length: PIECE });
-    if (piece.length === 0) return;
-    yield piece;
+    if (piece.length > 0) yield piece;
+    if (piece.length < PIECE) return;
   }
 }
 

@@ -76,7 +76,7 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   const maxHolders = max === undefined ? undefined : Number(max);
   if (maxHolders !== undefined && !(Number.isSafeInteger(maxHolders) && maxHolders > 0))
     throw new UsageError(`--max takes a number of holders, found ${max ?? ""}`);
-  await using os = await openDirectory(invocation);
+  await using os = await openDirectory(invocation, true);
   await using lease = await os.lock(path, {
     ...(ttlMs === undefined ? {} : { ttlMs }),
     ...(waitMs === undefined ? {} : { waitMs }),

@@ -15,7 +15,7 @@ export const shCommand: Command = {
   options: { script: { type: "string", short: "c" }, cwd: { type: "string" } },
   run: async (invocation) => {
     const { openShell } = await import("@ergos/services/faces");
-    await using os = await openDirectory(invocation);
+    await using os = await openDirectory(invocation, true);
     const shell = await openShell(os.fs, { cwd: textOption(invocation, "cwd") ?? "/" });
     const script = textOption(invocation, "script");
     if (script === undefined && process.stdin.isTTY) return await converse(shell);

@@ -19,7 +19,7 @@ export const topCommand: Command = {
     // Without a terminal nobody could end it.
     const count = Number(textOption(invocation, "count") ?? (out.isTerminal ? Number.POSITIVE_INFINITY : 1));
     if (!(count >= 1)) throw new UsageError("--count takes a whole number of at least 1");
-    await using os = await openDirectory(invocation);
+    await using os = await openDirectory(invocation, true);
     let before = new Map<number, number>();
     for (let round = 1; ; round++) {
       const list = (await os.ps()).filter(({ ppid }) => ppid !== undefined);

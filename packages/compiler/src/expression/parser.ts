@@ -369,7 +369,7 @@ export class Parser {
 
   #parenthesis(start: number): Expression {
     if (this.take(")") !== undefined) return { kind: "list", items: [], start, end: this.#previousEnd };
-    const inner = this.#nested(() => this.expression({ tuples: true }));
+    const inner = this.expression({ tuples: true });
     this.expect(")");
     return { ...inner, start, end: this.#previousEnd };
   }

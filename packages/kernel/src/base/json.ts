@@ -65,7 +65,10 @@ function checkObject(value: object, what: string, place: string, depth: number, 
   if (Array.isArray(value)) {
     for (let at = 0; at < value.length; at++) {
       if (value[at] === undefined) refuse(what, `${place}[${at}]`, "undefined in an array", "use null");
-      check(value[at], what, place, depth + 1, budget);
+      // A text for each of many items would cost more than the check.
+      const item: unknown = value[at];
+      const isDeep = typeof item === "object" && item !== null && depth < 8;
+      check(item, what, isDeep ? `${place}[${at}]` : place, depth + 1, budget);
     }
     return;
   }

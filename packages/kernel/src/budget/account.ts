@@ -473,7 +473,7 @@ export function exhausted(shortage: Shortage, syscall: string, pid: Pid, cause?:
     account === pid ? `the budget of process ${pid}` : `the budget that process ${pid} spends from (of ${account})`;
   return new KernelError(
     "EDQUOT",
-    `${whose} does not hold this: ${formatAmount(resource, wanted)} wanted, ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} left; add to it with: ergos budget ${account} --add ${resource}=N`,
+    `${whose} does not hold this: ${formatAmount(resource, wanted)} wanted, ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} left; add to it with: ergos budget ${account} --add ${resource}=N, or if it has ended: ergos resume ${account} --limit ${resource}=N`,
     { syscall, pid, ...(cause === undefined ? {} : { cause }) },
   );
 }

@@ -355,7 +355,8 @@ export class LockTable {
         if (seen.has(agent) || blocker.pid === PID_OWNER) continue;
         seen.add(agent);
         for (const next of this.#waiters.get(agent)) {
-          const found = visit(next, [...way, wordOf(blocker)]);
+          // What it waits for, and not what it holds: so the way is told from one lock to the next.
+          const found = visit(next, [...way, wordOf(next)]);
           if (found !== undefined) return found;
         }
       }

@@ -117,6 +117,9 @@ export class BreakerTable {
 /** Whether a failure is the device's own (Z1). */
 function isDevices(thrown: unknown): boolean {
   if (!isKernelError(thrown)) return true;
-  const { code } = thrown;
+  const { code, cause } = thrown;
+  // A server that fails may be asked again, as one that is busy: its status tells the two apart.
+  const { statusCode } = (cause ?? {}) as { readonly statusCode?: unknown };
+  if (typeof statusCode === "number" && statusCode >= 500) return true;
   return code === "EIO" || code === "ETIMEDOUT" || ERRNO[code].category === "network";
 }

@@ -63,7 +63,7 @@ export class Dispatcher {
     const row = SYSCALLS[name] as unknown as AnyRow | undefined;
     // Nor is what every object has, such as `toString`.
     if (typeof row?.handle !== "function")
-      throw new KernelError("ENOSYS", `there is no call ${name}; \`ergos man\` lists them`);
+      throw new KernelError("ENOSYS", `there is no call ${name}; see /sys/syscalls`);
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
     if (this.#isClosed) throw wasClosed(name);
@@ -350,11 +350,7 @@ export class Dispatcher {
           path: target.resource,
         },
       );
-    assertValid(
-      row.schema,
-      withoutSignal(row, given, name),
-      `what hook ${by} made of the arguments of ${name}`,
-    );
+    assertValid(row.schema, withoutSignal(row, given, name), `what hook ${by} made of the arguments of ${name}`);
     const next = withMarksOf(args, given);
     const conditions = (of: unknown): unknown => row.conditions?.(of) ?? of;
     const about = row.target === undefined ? caller.self : await row.target(this.#host, caller, next);
@@ -425,7 +421,7 @@ function assertArguments(row: AnyRow, args: unknown, name: string): void {
       `the arguments of ${name} are an object, found ${args === null ? "null" : typeof args}`,
     );
   if (row.isHot !== true) {
-    const plain = (row.plain?.(args) ?? args);
+    const plain = row.plain?.(args) ?? args;
     return assertValid(row.schema, withoutSignal(row, plain, name), `the arguments of ${name}`);
   }
   // Whatever is recorded is found again by its place.

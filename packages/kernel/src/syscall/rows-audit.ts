@@ -10,8 +10,9 @@ import {
   withPayload,
 } from "../audit/verify.ts";
 import { KernelError } from "../base/errno.ts";
-import { type Seq, toSeq } from "../base/id.ts";
+import { type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import type { Host } from "./host.ts";
 import { args, integer, row, text } from "./row.ts";
 
 const onAudit = (): { readonly resource: string } => ({ resource: "/sys/audit" });
@@ -19,6 +20,29 @@ const onAudit = (): { readonly resource: string } => ({ resource: "/sys/audit" }
 const DEFAULT_PAGE = 200;
 /** Payloads that one call removes. */
 const REDACTED_MAX = 1000;
+
+/** Records behind a position, about `limit`: those of one position are not parted. */
+async function behind(host: Host, after: Seq, limit: number): Promise<readonly ShownRecord[]> {
+  const found: ShownRecord[] = [];
+  for await (const record of auditRecords(host.store, after)) {
+    if (found.length >= limit && record.seq !== found.at(-1)?.seq) break;
+    found.push(record);
+  }
+  return found;
+}
+
+/** The newest records. How many lie behind a seal is not known: it looks further back until there are enough. */
+async function newest(host: Host, limit: number): Promise<readonly ShownRecord[]> {
+  for (let records = limit; ; records *= 8) {
+    const from = host.audit.startOf(records);
+    const found: ShownRecord[] = [];
+    for await (const record of auditRecords(host.store, from)) {
+      found.push(record);
+      if (found.length > limit) found.shift();
+    }
+    if (found.length >= limit || from === SEQ_ZERO) return found;
+  }
+}
 
 export const AUDIT_ROWS = {
   auditLog: row<{ readonly after?: number; readonly limit?: number }, Promise<readonly ShownRecord[]>>({
@@ -28,13 +52,7 @@ export const AUDIT_ROWS = {
     schema: args({ after: integer, limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax } }),
     target: onAudit,
     handle: async (host, _caller, { after, limit = DEFAULT_PAGE }) => {
-      const found: ShownRecord[] = [];
-      const from = after === undefined ? host.audit.startOf(limit) : toSeq(after);
-      for await (const record of auditRecords(host.store, from)) {
-        if (after !== undefined && found.length >= limit) break;
-        found.push(record);
-        if (found.length > limit) found.shift();
-      }
+      const found = after === undefined ? await newest(host, limit) : await behind(host, toSeq(after), limit);
       return Promise.all(found.map((record) => withPayload(host.store, record)));
     },
   }),

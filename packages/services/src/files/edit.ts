@@ -65,7 +65,8 @@ const shown = (text: string): string => JSON.stringify(text.length <= 80 ? text 
 /** Lines at which each occurrence begins, the first few. */
 function linesOf(parts: readonly string[]): string {
   let line = 1;
-  const lines = parts.slice(0, 5).map((part) => (line += part.split("\n").length - 1));
+  // What lies behind the last one is no occurrence.
+  const lines = parts.slice(0, Math.min(5, parts.length - 1)).map((part) => (line += part.split("\n").length - 1));
   return `${lines.join(", ")}${parts.length > 6 ? ", …" : ""}`;
 }
 
