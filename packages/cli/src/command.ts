@@ -36,7 +36,8 @@ export async function openDirectory(invocation: Invocation, serve = false): Prom
   const { connect } = await import("./connect.ts");
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
-  return connect({ dir: invocation.dir, resume: false, serve, ...seat });
+  // Who has a pass may have to ask first, and others can answer only what is served.
+  return connect({ dir: invocation.dir, resume: false, serve: serve || "pass" in seat, ...seat });
 }
 
 /** The positional argument at a place. */

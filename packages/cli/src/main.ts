@@ -158,6 +158,9 @@ function endOnStray(error: unknown): void {
 process.on("unhandledRejection", endOnStray);
 process.on("uncaughtException", endOnStray);
 
+// What it waits for may be a person: nothing else keeps the loop then.
+const waiting = setInterval(() => undefined, 2 ** 30);
 const status = await main(process.argv.slice(2));
+clearInterval(waiting);
 // Everything is closed; what Node would still take apart is taken back by the system. Written is written first.
 process.stdout.write("", () => process.exit(status));

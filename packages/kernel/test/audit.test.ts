@@ -121,6 +121,18 @@ describe("what is recorded", () => {
     await kernel.close();
   });
 
+  test("the newest records are the newest, however few there are to a seal", async () => {
+    const kernel = await bootKernel({ signer });
+    for (let at = 0; at < 12; at++) {
+      await kernel.os.fs.writeFile(`/srv/${at}`, "x");
+      await kernel.os.call("auditVerify", {});
+    }
+    const whole = (await all(kernel)).map(({ id }) => id);
+    const newest = (await kernel.os.call("auditLog", { limit: 10 })).map(({ id }) => id);
+    expect(newest).toEqual(whole.slice(-10));
+    await kernel.close();
+  });
+
   test("step ends of one turn that nobody waits for are one record with their number; nothing else is", async () => {
     const kernel = await bootKernel({ signer });
     const os = await processWith(kernel, ["self", "fs.write"]);

@@ -99,6 +99,8 @@ export class Session {
   readonly #cancellable = new Map<number, { readonly controller: AbortController; readonly waits: boolean }>();
   #underWay = 0;
   readonly #answers = new Set<Promise<void>>();
+  /** The answer to its exit. */
+  #lastWords: Promise<void> | undefined;
   #isPaused = false;
   #isClosed = false;
   /** Handles that the client has opened; they are closed with it. */
@@ -200,9 +202,15 @@ export class Session {
           return;
         }
         this.#seat = seat;
-        void seat.ended.then(() =>
-          this.#refuse(new KernelError("EACCES", "the pass was taken back, or its issuer has ended")),
-        );
+        void seat.ended.then(async () => {
+          // Whoever has ended by itself hears that it has.
+          await this.#lastWords?.catch(() => undefined);
+          this.#refuse(
+            this.#lastWords === undefined
+              ? new KernelError("EACCES", "the pass was taken back, or its issuer has ended")
+              : new KernelError("ECONNRESET", "the process has ended, as it said"),
+          );
+        });
         const host = { version: this.#hostVersion, pid: process.pid };
         this.#send({ t: "welcome", version, pid: seat.os.pid, host });
         this.#goOn();
@@ -243,6 +251,7 @@ export class Session {
         this.#peer.resume();
       });
     this.#answers.add(answer);
+    if (message.name === "exit") this.#lastWords = answer;
   }
 
   async #answer(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): Promise<void> {

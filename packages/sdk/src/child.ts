@@ -45,7 +45,12 @@ export async function runChild(): Promise<never> {
   // What was printed is on its way before the end is told.
   for (const stream of [process.stdout, process.stderr])
     await new Promise<void>((resolve) => stream.write("", () => resolve()));
-  await os.call("exit", outcome);
+  try {
+    await os.call("exit", outcome);
+  } catch (error) {
+    // What cannot be told is an end too: of a result that is no JSON, why.
+    await os.call("exit", { error: toErrorRecord(error) });
+  }
   process.exit(0);
 }
 

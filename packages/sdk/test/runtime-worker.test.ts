@@ -85,6 +85,12 @@ test("a worker and its host share the memory of a stream", async () => {
   });
 });
 
+test("a result that is no JSON is told as one, wherever the program ran", async () => {
+  expect(await run("noJson")).toMatchObject({
+    error: { code: "EINVAL", message: expect.stringContaining(".a[1]") as string },
+  });
+});
+
 describe("an end", () => {
   test.each([
     ["hangs", "TERM"],

@@ -106,3 +106,4 @@ export async function doubles({ from, to, count }, ctx) {
 }
 
 export const shares = async ({ path }, ctx) => (await ctx.os.fs.stream(path).share()).entryMax;
+export const noJson = () => ({ a: [1, undefined] });
