@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
 const directory = useDirectory();
@@ -143,6 +143,18 @@ if (process.argv[2] === "fail") process.exitCode = 7;
   up.kill("SIGTERM");
   await once(up, "close");
 });
+
+test("a command under a lock serves others meanwhile, who end it only by force", async () => {
+  const held = spawn(process.execPath, [BIN, "lock", "run", "job", "--", "sleep", "30"], { cwd, env: environment() });
+  await vi.waitFor(() => expect(ergos("lock").stdout).toContain("job"), { timeout: 15_000, interval: 200 });
+  expect(ergos("lock", "release", "job")).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/EPERM.*job is held by process 1.*--force/) as unknown,
+  });
+  expect(ergos("lock", "release", "job", "--force")).toMatchObject({ status: 0, stdout: "job is free\n" });
+  held.kill("SIGTERM");
+  await once(held, "close");
+}, 60_000);
 
 test("a shell works on the namespace, from a script, from what comes in, and as a tool", () => {
   const sh = (...args: readonly string[]) =>

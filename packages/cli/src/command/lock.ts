@@ -53,6 +53,14 @@ export const lockCommand: Command = {
         const lockId = textOption(invocation, "id");
         await using os = await openDirectory(invocation);
         const force = isSet(invocation, "force");
+        // Whoever types this holds nothing: what is held is somebody else's.
+        const [held] = force || lockId !== undefined ? [] : await os.call("locks", { path });
+        if (held !== undefined && held.holders.length > 0)
+          throw new KernelError(
+            "EPERM",
+            `${path} is held by ${held.holders.map(({ pid, owner }) => `process ${pid}${owner === undefined ? "" : ` (${owner})`}`).join(", ")}; --force ends that, or --id gives back the one of that number`,
+            { path },
+          );
         const released = await os.call("unlock", { path, force, ...(lockId === undefined ? {} : { lockId }) });
         out.answer({ path, released }, () => (released ? `${path} is free` : `nobody holds ${path}`));
         return released ? EXIT_OK : EXIT_FAILED;
