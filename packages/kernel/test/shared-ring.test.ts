@@ -76,13 +76,13 @@ describe("in one thread", () => {
 
   test("the turn of a writer that is gone is over: at once where it is told, else after a while", () => {
     const memory = SharedRing.make(128);
-    const stuck = new Int32Array(memory, 0, 16);
+    const stuck = new Int32Array(memory, 0, 64);
     const ring = new SharedRing(memory, 1);
-    stuck[6] = 7;
+    stuck[32] = 7;
     ring.forget(8);
     ring.forget(7);
     ring.append([filled(1, 1)]);
-    stuck[6] = 7;
+    stuck[32] = 7;
     ring.append([filled(1, 2)]);
     expect(drain(ring)).toHaveLength(2);
   });

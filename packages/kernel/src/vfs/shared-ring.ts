@@ -15,23 +15,25 @@ import type { StreamEntry } from "../abi/flow.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
 
-/** Numbers of 8 bytes: where the newest entry ends, and the oldest that is kept begins. */
+/** Where the newest entry ends, and where the oldest that is kept begins. */
 const TAIL = 0;
 const FIRST = 1;
+/** Both as numbers of 8 bytes. Each stands in a line of the cache of its own, as does what writers change for themselves. */
+const WHOLE = [0, 8] as const;
 /** Words of 4 bytes. */
 const WORD = {
   /** Those that make the two positions known. */
-  known: [4, 5],
+  known: [2, 18],
   /** Whose turn it is to write, the count of turns, and how many want one. */
-  turn: 6,
-  turns: 7,
-  wanted: 8,
+  turn: 32,
+  turns: 33,
+  wanted: 34,
   /** How often something has come, and how many wait for that. */
-  bell: 9,
-  heard: 10,
-  isOver: 11,
+  bell: 48,
+  heard: 49,
+  isOver: 50,
 } as const;
-const HEAD_BYTES = 64;
+const HEAD_BYTES = 256;
 const ENTRY_BYTES = 16;
 const CAPACITY_MIN = 64;
 /** In the place of a length: the rest of the ring is not used. */
@@ -54,7 +56,7 @@ export class SharedRing {
   /** @param writer number of who appends here; no other thread has it */
   constructor(memory: SharedArrayBuffer, writer: number) {
     this.memory = memory;
-    this.#positions = new Float64Array(memory, 0, 2);
+    this.#positions = new Float64Array(memory, 0, HEAD_BYTES / 8);
     this.#flags = new Int32Array(memory, 0, HEAD_BYTES / 4);
     this.#view = new DataView(memory, HEAD_BYTES);
     this.#bytes = new Uint8Array(memory, HEAD_BYTES);
@@ -169,12 +171,12 @@ export class SharedRing {
   /** A position as it was made known; what stands beside it may be that of a writer that was ended before it said so. */
   #position(which: 0 | 1): number {
     const low = Atomics.load(this.#flags, WORD.known[which]);
-    const whole = this.#positions[which] ?? 0;
+    const whole = this.#positions[WHOLE[which]] ?? 0;
     return whole - ((lowOf(whole) - low) >>> 0) * 8;
   }
 
   #move(which: 0 | 1, to: number): void {
-    this.#positions[which] = to;
+    this.#positions[WHOLE[which]] = to;
     // Nothing that is written afterwards is seen before it.
     Atomics.exchange(this.#flags, WORD.known[which], lowOf(to) | 0);
   }
