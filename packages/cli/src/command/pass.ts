@@ -15,7 +15,7 @@ export const passCommand: Command = {
     "ERGOS_PASS=$PASS ergos pass narrow --cap 'fs.read:/srv/public/**' --ttl 10m",
     "ergos pass issue --virtual coder --cap self --cap 'fs.*:/srv/code/**' --ttl 8h",
     "ERGOS_PASS=$PASS ergos cat /srv/public/report.md",
-    "ergos pass revoke GfzX3m1kQ0aB",
+    "ergos pass revoke p-613PSgcapp6",
   ],
   options: {
     cap: { type: "string", multiple: true },
