@@ -1,7 +1,7 @@
 // Zones of a data directory: `ROOT/zones/NAME` is a data directory of its own, with its own store, processes, keys and
 // host. Nothing is shared, so that nothing of one can be seen from another.
 
-import { type Dirent, appendFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
+import { type Dirent, readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { KernelError } from "@ergos/kernel";
 
@@ -23,26 +23,14 @@ export function zoneDirectory(root: string, zone: string): string {
     );
   if (zoneOf(root) !== DEFAULT_ZONE)
     throw new KernelError("EINVAL", `${root} is zone ${zoneOf(root)}, and zones have no zones; name ${rootOf(root)}`);
-  makeRoot(root);
   return join(root, FOLDER, zone);
 }
 
 /** The zone that a data directory is, by where it lies. */
 export function zoneOf(dir: string): string {
   const path = resolve(dir);
-  // Any folder may be called so: what holds zones is a data directory, or will be one.
-  const isZone = basename(dirname(path)) === FOLDER && NAME.test(basename(path)) && isDataDirectory(rootOf(path));
-  return isZone ? basename(path) : DEFAULT_ZONE;
-}
-
-/** Whoever has had it open has left its lock there. */
-const LOCK = "owner.lock";
-const isDataDirectory = (dir: string): boolean => existsSync(join(dir, LOCK));
-
-/** Makes a data directory for a zone that may be opened before the default one. */
-function makeRoot(root: string): void {
-  mkdirSync(root, { recursive: true, mode: 0o700 });
-  appendFileSync(join(root, LOCK), "", { mode: 0o600 });
+  // A folder may be called so for its own reasons; `.ergos` in it is no name of a zone.
+  return basename(dirname(path)) === FOLDER && NAME.test(basename(path)) ? basename(path) : DEFAULT_ZONE;
 }
 
 const rootOf = (dir: string): string => dirname(dirname(resolve(dir)));

@@ -212,3 +212,13 @@ test("zones are listed and removed, and an open one is not", async () => {
     stderr: expect.stringContaining("EINVAL") as unknown,
   });
 });
+
+test("a data directory in a folder that is called zones is none, and has zones", async () => {
+  dir = join(directory.path, "zones", ".ergos");
+  const root = await open();
+  const acme = await open("acme");
+  await acme.fs.writeFile("/srv/a", "x");
+  await root.fs.writeFile("/srv/x", "x");
+  expect((await acme.fs.stat("/srv/a")).zone).toBe("acme");
+  expect((await root.fs.stat("/srv/x")).zone).toBe("default");
+});
