@@ -209,6 +209,21 @@ describe("writing a folder", () => {
     ]);
   });
 
+  test("a copy comes whole, into directories that are not there, and a file is copied onto itself unharmed", async () => {
+    await mount({ writable: true });
+    const { fs } = kernel.os;
+    const large = new Uint8Array(9 * 1024 * 1024).fill(7);
+    await fs.writeFile("/srv/large", large);
+    await fs.writeFile("/srv/empty", "");
+    await fs.copy("/srv/large", "/mnt/new/large");
+    await fs.copy("/srv/empty", "/mnt/other/empty");
+    await fs.copy("/mnt/new/large", "/mnt/new/large");
+    expect(statSync(join(dir, "in/new/large")).size).toBe(large.length);
+    expect(statSync(join(dir, "in/other/empty")).size).toBe(0);
+    await Promise.all(Array.from({ length: 5 }, (_, at) => fs.writeFile(`/mnt/at/once/${at}`, "x")));
+    expect(await fs.readdir("/mnt/at/once")).toHaveLength(5);
+  });
+
   test("what a killed host was writing is not seen, and keeps no directory", async () => {
     await mount({ writable: true });
     const left = ".ergos-01234567-89ab-cdef-0123-456789abcdef";

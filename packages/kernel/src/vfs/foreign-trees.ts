@@ -93,15 +93,19 @@ export class ForeignTrees {
       writer.guard?.();
       let result: WriteResult | undefined;
       let offset = 0;
-      for await (const piece of pieces) {
-        const options: WriteOptions = offset === 0 ? { create: "maybe" } : { offset };
-        const write = (): Promise<WriteResult> => driver.write(inner, piece, options);
-        result = offset === 0 ? await this.#withParents(at, tell, write) : await write();
-        offset += piece.length;
+      try {
+        for await (const piece of pieces) {
+          const options: WriteOptions = offset === 0 ? { create: "maybe" } : { offset };
+          const write = (): Promise<WriteResult> => driver.write(inner, piece, options);
+          result = offset === 0 ? await this.#withParents(at, tell, write) : await write();
+          offset += piece.length;
+        }
+        const empty = (): Promise<WriteResult> => driver.write(inner, new Uint8Array(0), { create: "maybe" });
+        return (result ??= await this.#withParents(at, tell, empty));
+      } finally {
+        // A part of it is a change too.
+        if (result !== undefined) tell("file.written", { path, size: result.size, type: "file" });
       }
-      result ??= await driver.write(inner, new Uint8Array(0), { create: "maybe" });
-      tell("file.written", { path, size: result.size, type: "file" });
-      return result;
     });
   }
 
