@@ -55,6 +55,7 @@ describe("in one thread", () => {
     expect(() => ring.next(first)).toThrow(/the earliest is at/);
     expect(ring.next()?.bytes).toEqual(filled(8, 3));
     expect(() => ring.append([filled(ring.entryMax + 1, 0)])).toThrow(/E2BIG/);
+    expect(() => SharedRing.make(2 ** 52)).toThrow(/ENOMEM/);
     const largest = ring.append([filled(ring.entryMax, 9)]);
     expect([drain(ring).at(-1)?.seq, ring.next(largest)]).toEqual([largest, undefined]);
   });

@@ -64,9 +64,18 @@ export class SharedRing {
     this.#writer = writer;
   }
 
-  /** Memory for so many bytes of entries, each with 16 bytes of its own. */
+  /**
+   * Memory for so many bytes of entries, each with 16 bytes of its own.
+   * @throws {ENOMEM} the machine has no more
+   */
   static make(capacity: number): SharedArrayBuffer {
-    return new SharedArrayBuffer(HEAD_BYTES + upTo8(Math.max(capacity, CAPACITY_MIN)));
+    try {
+      return new SharedArrayBuffer(HEAD_BYTES + upTo8(Math.max(capacity, CAPACITY_MIN)));
+    } catch (error) {
+      throw new KernelError("ENOMEM", `there are no ${capacity} bytes of memory to share; ask for less`, {
+        cause: error,
+      });
+    }
   }
 
   /** Bytes that one entry may have, or several together that are appended at once, with what each has of its own. */
