@@ -406,7 +406,6 @@ function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | u
   return undefined;
 }
 
-/** What a schema of the table describes; signals stay in the host. */
 const wasClosed = (name: string, cause?: unknown): KernelError =>
   new KernelError("ECONNRESET", "the host was closed; connect again", {
     syscall: name,
