@@ -89,6 +89,49 @@ describe("in one thread", () => {
   });
 });
 
+describe("with a thread that misbehaves", () => {
+  test("an append that must not block lets its thread go on meanwhile", async () => {
+    const memory = SharedRing.make(128);
+    const ring = new SharedRing(memory, 1);
+    new Int32Array(memory, 0, 64)[32] = 7;
+    const appended = Promise.all([ring.appendSoon([filled(1, 1)]), ring.appendSoon([filled(1, 2)])]);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(drain(ring)).toEqual([]);
+    ring.forget(7);
+    expect((await appended).toSorted()).toEqual(drain(ring).map(({ seq }) => seq));
+    expect(drain(ring).map(({ bytes }) => bytes[0])).toEqual([1, 2]);
+  });
+
+  test("whatever it writes into the memory, others hear of damage or read what stands there, and end", () => {
+    const word = fc.tuple(fc.nat(95), fc.oneof(fc.integer(), fc.constantFrom(0, 1, -1, 0x7ff0_0000, 0xffff_ffff | 0)));
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat(40), { maxLength: 8 }),
+        fc.array(word, { minLength: 1, maxLength: 6 }),
+        (sizes, words) => {
+          const memory = SharedRing.make(128);
+          const ring = new SharedRing(memory, 1);
+          for (const size of sizes) ring.append([filled(size, 1)]);
+          // The turn stays nobody's: whose it is is for the waiting above.
+          for (const [at, value] of words) if (at !== 32) new Int32Array(memory)[at] = value;
+          for (const act of [
+            (): unknown => ring.next(),
+            (): unknown => ring.append([filled(40, 2)]),
+            () => ring.next(),
+          ])
+            try {
+              act();
+            } catch (error) {
+              if (!isKernelError(error)) throw error;
+              expect(["ECORRUPT", "ESTALE", "ENOENT"]).toContain(error.code);
+            }
+        },
+      ),
+      { numRuns: 2000 },
+    );
+  });
+});
+
 /** Appends what can be checked: its writer, a number that rises, and a length that follows from it. */
 const WRITER = `
   import { workerData, parentPort } from "node:worker_threads";

@@ -204,7 +204,7 @@ export class Session {
         this.#seat = seat;
         void seat.ended.then(async () => {
           // Whoever has ended by itself hears that it has.
-          await this.#lastWords?.catch(() => undefined);
+          await this.#lastWords;
           this.#refuse(
             this.#lastWords === undefined
               ? new KernelError("EACCES", "the pass was taken back, or its issuer has ended")
@@ -241,6 +241,8 @@ export class Session {
     }
     const answer = this.#answer(message, bytes)
       .catch((error: unknown) => {
+        // Whoever was refused has not ended by itself.
+        if (message.name === "exit") this.#lastWords = undefined;
         this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") });
       })
       .finally(() => {

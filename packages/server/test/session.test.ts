@@ -109,6 +109,20 @@ describe("a session of a pass that is revoked", () => {
     await kernel.close();
   });
 
+  test("hears of that, and not of an end that it was refused", async () => {
+    const kernel = await boot();
+    const pid = await kernel.os.spawn("virtual", { name: "outside" });
+    const { pass, id } = await issue(kernel.os, { as: pid });
+    const client = await enter(kernel, pass);
+    client.send({ t: "call", id: 1, name: "exit", args: { code: "none" } });
+    await client.until("error");
+
+    await kernel.os.call("revokePass", { id });
+
+    expect(await client.until("bye")).toMatchObject({ error: { code: "EACCES" } });
+    await kernel.close();
+  });
+
   test("does not end the host with an open handle, over the socket too", async () => {
     const dir = mkdtempSync(join(tmpdir(), "ergos-session-"));
     const crashes: unknown[] = [];

@@ -285,6 +285,44 @@ describe("limits beside the budget", () => {
     await kernel.close();
   });
 
+  test("what a model or a tool hangs on the signal of a call goes with the call", async () => {
+    const signals: AbortSignal[] = [];
+    const kernel = await bootKernel({
+      models: [
+        paid({
+          infer: (request, call) => {
+            signals.push(call.signal);
+            return paid().infer(request, call);
+          },
+        }),
+      ],
+      tools: [
+        {
+          name: "tool",
+          description: "",
+          inputSchema: {},
+          effect: "pure",
+          call: async (_args, { signal }) => {
+            signals.push(signal);
+            if (signals.length > 2) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          },
+        },
+      ],
+    });
+    const caller = program("caller", async (_input: unknown, ctx: RunContext) => {
+      await ctx.infer("model", "hi");
+      await ctx.call("first", "tool");
+      await ctx.call("second", "tool");
+    });
+    const pid = await kernel.os.spawn(caller);
+    while (signals.length < 3) await new Promise((go) => setTimeout(go, 1));
+
+    await kernel.os.kill(pid, "KILL");
+
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false, false, true]);
+    await kernel.close();
+  });
+
   test("no more calls at once than there may be", async () => {
     let [inside, most] = [0, 0];
     const model = paid({

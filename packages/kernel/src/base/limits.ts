@@ -38,6 +38,8 @@ export const LIMITS = {
   extendedValueMax: 4096,
   /** Bytes that wait in a pipe, and of one entry of a stream; entries that a stream keeps, and may be told to. */
   pipeBytes: MIB,
+  /** Bytes of all streams in shared memory together. */
+  sharedBytesMax: 1024 * MIB,
   frameBytesMax: MIB,
   /** Rows that one query of a record store gives. */
   recordRowsMax: 10_000,

@@ -45,7 +45,7 @@ export function assertValid(schema: Schema, value: unknown, what: string): void 
   const issues = validate(schema, value);
   if (issues.length === 0) return;
   const list = issues.map(({ path, message }) => `${path.length === 0 ? "it" : path.join(".")} ${message}`).join("; ");
-  throw new KernelError("EINVAL", `${what} does not fit its schema: ${list}`);
+  throw new KernelError("EINVAL", `in ${what}: ${list}`);
 }
 
 /** The Standard Schema face of a schema (https://standardschema.dev, version 1). */

@@ -2,6 +2,7 @@
 
 import type { Receipt } from "../abi/metastore.ts";
 import type { Model, ModelCall, ModelRequest, ModelResponse } from "../abi/model.ts";
+import { linkSignal } from "../base/abort.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
@@ -126,6 +127,7 @@ async function askModel(
   let hasAnswered = false;
   let wasAsked = false;
   let isTried = false;
+  let ask: ModelAsk | undefined;
   const device = `model ${name}`;
   try {
     if (caller.limits?.rates !== undefined)
@@ -148,14 +150,16 @@ async function askModel(
       const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
       wasAsked = model.effect !== "pure";
       isTried = true;
-      const response = await withinTime(host, caller, device, signal, (limited) =>
-        model.infer(bounded, new ModelAsk(limited, keyOf, onText)),
-      );
+      const response = await withinTime(host, caller, device, signal, (limited) => {
+        ask = new ModelAsk(limited, keyOf, onText);
+        return model.infer(bounded, ask);
+      });
       hasAnswered = true;
       host.breakers.succeeded(device, caller.pid);
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
       return response;
     } finally {
+      ask?.end();
       if (caller.state.name === "waiting") caller.become(state);
     }
   } catch (error) {
@@ -173,18 +177,32 @@ async function askModel(
 
 /** What a driver is told beside the request; its key is made when it asks for it. */
 class ModelAsk implements ModelCall {
-  readonly signal: AbortSignal;
+  readonly #given: AbortSignal;
+  #own: { readonly signal: AbortSignal; readonly unlink: () => void } | undefined;
   readonly #keyOf: () => string;
   declare readonly onText?: (piece: string) => void;
 
   constructor(signal: AbortSignal, keyOf: () => string, onText: ((piece: string) => void) | undefined) {
-    this.signal = signal;
+    this.#given = signal;
     this.#keyOf = keyOf;
     if (onText !== undefined) this.onText = onText;
   }
 
+  /** One of its own, made when it is asked for: what a driver hangs on it goes with the call. */
+  get signal(): AbortSignal {
+    if (this.#own === undefined) {
+      const controller = new AbortController();
+      this.#own = { signal: controller.signal, unlink: linkSignal(this.#given, controller) };
+    }
+    return this.#own.signal;
+  }
+
   get idempotencyKey(): string {
     return this.#keyOf();
+  }
+
+  end(): void {
+    this.#own?.unlink();
   }
 }
 

@@ -2,6 +2,7 @@
 
 import type { Batch } from "../abi/metastore.ts";
 import type { Tool } from "../abi/tool.ts";
+import { linkSignal } from "../base/abort.ts";
 import { KernelError, fromErrorRecord, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Reservation } from "../budget/account.ts";
@@ -111,10 +112,13 @@ async function act(
   const { journal } = caller;
   const started = host.platform.clock.monotonic();
   const state = caller.state;
+  // A signal of its own: what a tool hangs on it goes with the call.
+  const own = new AbortController();
+  const unlink = linkSignal(signal, own);
   caller.become({ name: "waiting", channel: `tool ${tool.name}` });
   let hasActed = false;
   try {
-    const value = await withinTime(host, caller, `tool ${tool.name}`, signal, (limited) =>
+    const value = await withinTime(host, caller, `tool ${tool.name}`, own.signal, (limited) =>
       tool.call(args, { os: host.osOf(caller), signal: limited, idempotencyKey: key }),
     );
     hasActed = acts;
@@ -145,6 +149,7 @@ async function act(
     }
     throw toKernelError(error, "EFAILED", { syscall: "call", path: `/lib/tools/${tool.name}`, pid: caller.pid });
   } finally {
+    unlink();
     if (caller.state.name === "waiting") caller.become(state);
   }
 }

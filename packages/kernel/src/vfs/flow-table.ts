@@ -282,16 +282,23 @@ export class FlowTable {
   ): Promise<Seq> {
     const ring = this.#ringOf(inode, settings, path);
     if ((along?.appends ?? []).length > 0) await this.#committer.commit({ ...along }, undefined, rider);
-    return ring.append(frames, this.#committer.now());
+    return ring.appendSoon(frames, this.#committer.now());
   }
 
   #ringOf(inode: Inode, { capacity = LIMITS.pipeBytes }: FlowSettings, path: string): SharedRing {
     if (!inode.linked) throw gonePath(path);
     let ring = this.#rings.get(inode.ino);
-    if (ring === undefined) {
-      ring = new SharedRing(SharedRing.make(capacity), PID_OWNER);
-      this.#rings.set(inode.ino, ring);
-    }
+    if (ring !== undefined) return ring;
+    let taken = 0;
+    for (const { memory } of this.#rings.values()) taken += memory.byteLength;
+    if (taken + capacity > LIMITS.sharedBytesMax)
+      throw new KernelError(
+        "ENOMEM",
+        `streams in shared memory have ${LIMITS.sharedBytesMax} bytes together, of which ${taken} are taken; remove one, or give this one a capacity below ${capacity}`,
+        { path },
+      );
+    ring = new SharedRing(SharedRing.make(capacity), PID_OWNER);
+    this.#rings.set(inode.ino, ring);
     return ring;
   }
 

@@ -93,6 +93,19 @@ export class SharedRing {
    * @throws {ENOENT} the stream was removed · {E2BIG} they do not fit into its memory together
    */
   append(contents: readonly Uint8Array[], at = 0): Seq {
+    this.#assertFits(contents);
+    this.#enter();
+    return this.#write(contents, at);
+  }
+
+  /** As `append`, for a thread that must not block: others may have the turn meanwhile. */
+  async appendSoon(contents: readonly Uint8Array[], at = 0): Promise<Seq> {
+    this.#assertFits(contents);
+    await this.#enterSoon();
+    return this.#write(contents, at);
+  }
+
+  #assertFits(contents: readonly Uint8Array[]): void {
     const total = contents.reduce((sum, { length }) => sum + ENTRY_BYTES + upTo8(length), 0);
     // What is skipped at the end of the ring is less than an entry: with half of it there is always room for both.
     if (total > this.#capacity >> 1)
@@ -100,7 +113,10 @@ export class SharedRing {
         "E2BIG",
         `the stream has ${this.#capacity} bytes of memory, of which one append takes half at most; this takes ${total}`,
       );
-    this.#enter();
+  }
+
+  /** Writes in its turn, and lets go of it. */
+  #write(contents: readonly Uint8Array[], at: number): Seq {
     try {
       if (this.isOver) throw new KernelError("ENOENT", "the stream was removed");
       let tail = this.#position(TAIL);
@@ -157,9 +173,12 @@ export class SharedRing {
   /** Blocks this thread until something comes behind a position; ends with its time, or when the stream is removed. */
   block(after: Seq, waitMs?: number): void {
     Atomics.add(this.#flags, WORD.heard, 1);
-    const bell = Atomics.load(this.#flags, WORD.bell);
-    if (!this.#has(after)) Atomics.wait(this.#flags, WORD.bell, bell, waitMs);
-    Atomics.sub(this.#flags, WORD.heard, 1);
+    try {
+      const bell = Atomics.load(this.#flags, WORD.bell);
+      if (!this.#has(after)) Atomics.wait(this.#flags, WORD.bell, bell, waitMs);
+    } finally {
+      Atomics.sub(this.#flags, WORD.heard, 1);
+    }
   }
 
   /** It is removed: nothing more comes. */
@@ -181,7 +200,9 @@ export class SharedRing {
   #position(which: 0 | 1): number {
     const low = Atomics.load(this.#flags, WORD.known[which]);
     const whole = this.#positions[WHOLE[which]] ?? 0;
-    return whole - ((lowOf(whole) - low) >>> 0) * 8;
+    const position = whole - ((lowOf(whole) - low) >>> 0) * 8;
+    if (!Number.isSafeInteger(position) || position < 0 || position % 8 !== 0) throw damaged();
+    return position;
   }
 
   #move(which: 0 | 1, to: number): void {
@@ -209,10 +230,13 @@ export class SharedRing {
   #makeRoom(end: number): void {
     let first = this.#position(FIRST);
     if (end - first <= this.#capacity) return;
+    // What is kept and one entry more.
+    if (end - first > 2 * this.#capacity) throw damaged();
     while (end - first > this.#capacity) {
       first = this.#skipped(first);
       first += ENTRY_BYTES + upTo8(this.#view.getUint32(first % this.#capacity, true));
     }
+    if (first > end) throw damaged();
     this.#move(FIRST, first);
   }
 
@@ -225,21 +249,49 @@ export class SharedRing {
 
   /** Waits for the turn to write (R3). */
   #enter(): void {
-    const flags = this.#flags;
-    for (let spins = 0; spins < SPINS; spins++)
-      if (Atomics.compareExchange(flags, WORD.turn, 0, this.#writer) === 0) return this.#entered();
-    Atomics.add(flags, WORD.wanted, 1);
-    for (let waited = 0, turns = Atomics.load(flags, WORD.turns); ;) {
-      const whose = Atomics.compareExchange(flags, WORD.turn, 0, this.#writer);
-      if (whose === 0) break;
-      if (Atomics.wait(flags, WORD.turn, whose, TURN_WAIT_MS) === "timed-out") waited += TURN_WAIT_MS;
-      const now = Atomics.load(flags, WORD.turns);
-      if (now !== turns) [waited, turns] = [0, now];
-      // Nobody has moved for so long: its thread is no more.
-      if (waited >= STALLED_MS && Atomics.compareExchange(flags, WORD.turn, whose, this.#writer) === whose) break;
+    if (this.#tookTurn()) return;
+    const wait = this.#wantTurn();
+    while (!this.#gotTurn(wait)) wait.outcome = Atomics.wait(this.#flags, WORD.turn, wait.whose, TURN_WAIT_MS);
+  }
+
+  async #enterSoon(): Promise<void> {
+    if (this.#tookTurn()) return;
+    const wait = this.#wantTurn();
+    while (!this.#gotTurn(wait)) {
+      const waiting = Atomics.waitAsync(this.#flags, WORD.turn, wait.whose, TURN_WAIT_MS);
+      wait.outcome = waiting.async ? await waiting.value : waiting.value;
     }
+  }
+
+  /** Takes the turn if it is nobody's, or is so in a moment. */
+  #tookTurn(): boolean {
+    for (let spins = 0; spins < SPINS; spins++)
+      if (Atomics.compareExchange(this.#flags, WORD.turn, 0, this.#writer) === 0) {
+        this.#entered();
+        return true;
+      }
+    return false;
+  }
+
+  #wantTurn(): TurnWait {
+    Atomics.add(this.#flags, WORD.wanted, 1);
+    return { whose: 0, waitedMs: 0, turns: Atomics.load(this.#flags, WORD.turns), outcome: undefined };
+  }
+
+  /** Takes the turn if it is nobody's, or of a thread that is no more; else says in `wait` whose it is. */
+  #gotTurn(wait: TurnWait): boolean {
+    const flags = this.#flags;
+    if (wait.outcome === "timed-out") wait.waitedMs += TURN_WAIT_MS;
+    const turns = Atomics.load(flags, WORD.turns);
+    if (turns !== wait.turns) [wait.waitedMs, wait.turns] = [0, turns];
+    const { whose, waitedMs } = wait;
+    // Nobody has moved for so long: its thread is no more.
+    const isTaken =
+      waitedMs >= STALLED_MS && whose !== 0 && Atomics.compareExchange(flags, WORD.turn, whose, this.#writer) === whose;
+    if (!isTaken && (wait.whose = Atomics.compareExchange(flags, WORD.turn, 0, this.#writer)) !== 0) return false;
     Atomics.sub(flags, WORD.wanted, 1);
     this.#entered();
+    return true;
   }
 
   #entered(): void {
@@ -258,6 +310,21 @@ export class SharedRing {
     if (Atomics.load(this.#flags, WORD.heard) > 0) Atomics.notify(this.#flags, WORD.bell);
   }
 }
+
+/** What a thread that wants the turn knows of whose it is. */
+interface TurnWait {
+  whose: number;
+  /** How long nobody has moved. */
+  waitedMs: number;
+  turns: number;
+  outcome: "ok" | "not-equal" | "timed-out" | undefined;
+}
+
+const damaged = (): KernelError =>
+  new KernelError(
+    "ECORRUPT",
+    "the memory of the stream holds what no append writes; a thread that shares it has overwritten it. Remove the stream, and make it anew",
+  );
 
 /** The half of a position that is shared, in units of 8 bytes. */
 const lowOf = (position: number): number => (position / 8) >>> 0;
