@@ -180,12 +180,12 @@ export const calls = async (count, ctx) => {
 `,
     );
     // As it is published: the launcher and the bundle, without the sources.
-    const bundle = join(cli, "dist/child.js");
+    const bundle = join(cli, "dist/program.js");
     const built = existsSync(bundle);
     if (built) {
       for (const name of ["bin", "dist"]) mkdirSync(join(folder, name));
       copyFileSync(join(cli, "bin/ergos-child.js"), join(folder, "bin/ergos-child.js"));
-      copyFileSync(bundle, join(folder, "dist/child.js"));
+      copyFileSync(bundle, join(folder, "dist/program.js"));
       writeFileSync(join(folder, "package.json"), '{"type":"module"}');
     } else console.error("left out: children of the built command line (npm run build); these are from sources");
     const bootstrap = join(built ? folder : cli, "bin/ergos-child.js");
@@ -204,7 +204,11 @@ export const calls = async (count, ctx) => {
           const started = performance.now();
           const said = os.events({ names: ["process.log"] });
           const pid = await os.spawn(of("first", runtime));
-          await said.next();
+          const isOver = os.wait(pid).then((exit): never => {
+            throw new TypeError(`the child of ${runtime} ended before its first call: ${JSON.stringify(exit)}`);
+          });
+          await Promise.race([said.next(), isOver]);
+          isOver.catch(() => undefined);
           const ms = performance.now() - started;
           await os.wait(pid);
           return ms;

@@ -7,8 +7,8 @@ import { type Plugin, build } from "rolldown";
 const cli = join(import.meta.dirname, "../packages/cli");
 const bundles = [
   { input: join(cli, "src/main.ts"), file: join(cli, "dist/cli.js"), banner: "#!/usr/bin/env node" },
-  // What a process of its own begins with.
-  { input: join(cli, "src/child.ts"), file: join(cli, "dist/child.js"), banner: "" },
+  // What a process of its own begins with; the compiler's own output of that source is no bundle.
+  { input: join(cli, "src/child.ts"), file: join(cli, "dist/program.js"), banner: "" },
 ];
 
 /**

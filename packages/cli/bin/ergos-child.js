@@ -12,5 +12,5 @@ if (existsSync(source)) {
   });
   await import(source.href);
 } else {
-  await import(new URL("../dist/child.js", import.meta.url).href);
+  await import(new URL("../dist/program.js", import.meta.url).href);
 }
