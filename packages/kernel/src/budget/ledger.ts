@@ -29,6 +29,9 @@ export interface UsageEntry {
   readonly over?: Amounts;
 }
 
+/** What was called. */
+export type Called = Pick<UsageEntry, "model" | "tool" | "tier">;
+
 export const USAGE_KEYS = ["user", "group", "pid", "run", "model", "tier", "tool", "day"] as const;
 export type UsageKey = (typeof USAGE_KEYS)[number];
 
@@ -38,10 +41,26 @@ export interface UsageRow {
   readonly used: Amounts;
 }
 
-export const encodeUsage = (entry: UsageEntry): string => JSON.stringify({ v: FORMAT, ...entry });
+/** An entry, for the commit that settles it. */
+export function usageOf(
+  { pid, runId: run, user, group }: Spender,
+  entry: Omit<UsageEntry, "pid" | "run" | "user" | "group">,
+): { readonly log: string; readonly value: string } {
+  const { at, ...rest } = entry;
+  const who = { at, pid, run, user, ...(group === undefined ? {} : { group }) };
+  return { log: USAGE_LOG, value: JSON.stringify({ v: FORMAT, ...who, ...rest }) };
+}
+
+/** Whose an entry is. */
+interface Spender {
+  readonly pid: number;
+  readonly runId: string;
+  readonly user: string;
+  readonly group?: string;
+}
 
 function decodeUsage({ seq, value }: LogEntry): UsageEntry {
-  // Written by `encodeUsage` only.
+  // Written by `usageOf` only.
   const { v, ...entry } = JSON.parse(String(value)) as UsageEntry & { readonly v: number };
   if (v !== FORMAT)
     throw new KernelError("EVERSION", `the usage entry at ${seq} has format ${v}, this program reads ${FORMAT}`);

@@ -17,6 +17,7 @@ import { type ContentId, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
+import type { Called } from "../budget/ledger.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import {
   type CallUsage,
@@ -35,9 +36,11 @@ type Recorded = {
   readonly ref?: ContentId;
 };
 
+/** A call that has no outcome yet. */
 export interface Intent {
   readonly key: string;
   readonly reservation: Reservation;
+  readonly of: Called;
 }
 
 /** What came back of an earlier life of the process. */
@@ -87,6 +90,8 @@ export class Journal {
   /** Outcomes and unanswered intents of earlier lives; dropped as they are taken. */
   #recorded: Map<string, Recorded> | undefined;
   #intents: Map<string, Intent> | undefined;
+  /** Intents of this life that have no outcome yet. */
+  #calls: Map<string, Intent> | undefined;
   #closed = false;
 
   constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
@@ -118,7 +123,7 @@ export class Journal {
         recorded.set(record.p, record);
         addUse(usage, record.use);
       } else if (record.t === "intent") {
-        intents.set(record.p, { key: record.key, reservation: record.reserved });
+        intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
       } else if (record.t === "retry") {
@@ -214,15 +219,21 @@ export class Journal {
     this.#intents = undefined;
   }
 
-  /**
-   * Takes the unanswered intent of an earlier life at a place, if it is that of the same call: it is settled or
-   * released once. That of another call stays spent.
-   */
-  takeIntent(place: string, keyOf: () => string): Intent | undefined {
+  /** The unanswered intent of an earlier life at a place, if it is that of the same call. */
+  intentAt(place: string, keyOf: () => string): Intent | undefined {
     const intent = this.#intents?.get(place);
-    if (intent === undefined || intent.key !== keyOf()) return undefined;
+    return intent?.key === keyOf() ? intent : undefined;
+  }
+
+  /** Goes on with an unanswered intent of an earlier life: it is settled or released once. */
+  takeIntent(place: string, intent: Intent): void {
     this.#intents?.delete(place);
-    return intent;
+    (this.#calls ??= new Map()).set(place, intent);
+  }
+
+  /** Intents of this life and earlier ones that have no outcome, and their places. */
+  unanswered(): readonly (readonly [string, Intent])[] {
+    return [...(this.#intents ?? []), ...(this.#calls ?? [])];
   }
 
   /** Gives a place back when its attempt failed and another follows. */
@@ -249,7 +260,7 @@ export class Journal {
       return { isLarge: true, done: this.#endLarge(place, json, at, more) };
     }
     const record = encodeStep(at, place, { json, ...(error === undefined ? {} : { error }) }, more);
-    return { isLarge: false, done: this.#append(record, more) };
+    return { isLarge: false, done: this.#append(record, more, place) };
   }
 
   /**
@@ -270,20 +281,28 @@ export class Journal {
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
-    return this.#append(encodeStep(at, place, { ref }, more), more);
+    return this.#append(encodeStep(at, place, { ref }, more), more, place);
   }
 
-  /** Records an intent with its reservation and waits until it is flushed (J3). */
+  /** Records an intent with its reservation, and waits until it is flushed where it has an effect (J3). */
   async intend(
     place: string,
-    key: string,
-    reservation: Reservation,
-    adds: NonNullable<Batch["adds"]>,
-    rider?: Rider,
+    { key, reservation, of }: Intent,
+    { adds, rider, acts }: { readonly adds: Batch["adds"]; readonly rider: Rider | undefined; readonly acts: boolean },
   ): Promise<void> {
-    const record = encodeRecord({ t: "intent", at: this.#committer.now(), p: place, key, reserved: reservation });
-    const receipt = await this.#append(record, { adds, rider });
-    await receipt.flushed;
+    const at = this.#committer.now();
+    const written = this.#append(encodeRecord({ t: "intent", at, p: place, key, reserved: reservation, of }), {
+      adds,
+      rider,
+    });
+    if (!this.#closed) (this.#calls ??= new Map()).set(place, { key, reservation, of });
+    try {
+      const receipt = await written;
+      if (acts) await receipt.flushed;
+    } catch (error) {
+      this.#calls?.delete(place);
+      throw error;
+    }
   }
 
   /** Texts of users without secrets; everything else in a record is the kernel's. */
@@ -304,11 +323,10 @@ export class Journal {
     rider?: Rider,
     appends?: NonNullable<Batch["appends"]>,
   ): Promise<Receipt> {
-    return this.#append(encodeRecord(this.#masked(record)), {
-      adds,
-      rider,
-      ...(appends === undefined ? {} : { appends }),
-    });
+    const answered = record.t === "release" || record.t === "lost" ? record.p : undefined;
+    if (record.t === "lost") this.#intents?.delete(record.p);
+    const more = { adds, rider, ...(appends === undefined ? {} : { appends }) };
+    return this.#append(encodeRecord(this.#masked(record)), more, answered);
   }
 
   /** No more records: what an abandoned computation still reports is discarded. */
@@ -316,11 +334,14 @@ export class Journal {
     this.#closed = true;
     this.#recorded = undefined;
     this.#intents = undefined;
+    this.#calls = undefined;
     this.#taken = undefined;
   }
 
-  #append(value: string, { adds, appends, puts, deletes, rider }: StepDetails): Promise<Receipt> {
+  /** @param answered the place of an intent that this is the outcome of */
+  #append(value: string, { adds, appends, puts, deletes, rider }: StepDetails, answered?: string): Promise<Receipt> {
     if (this.#closed) return Promise.reject(this.#gone());
+    if (answered !== undefined) this.#calls?.delete(answered);
     const own = { log: this.log, value };
     const batch = {
       appends: appends === undefined ? [own] : [own, ...appends],

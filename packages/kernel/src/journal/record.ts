@@ -5,6 +5,7 @@ import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import type { ContentId, Seq } from "../base/id.ts";
 import type { JsonValue } from "../base/json.ts";
 import type { Reservation } from "../budget/account.ts";
+import type { Called } from "../budget/ledger.ts";
 
 export const JOURNAL_FORMAT = 1;
 
@@ -41,6 +42,7 @@ export type JournalRecord =
       readonly p: string;
       readonly key: string;
       readonly reserved: Reservation;
+      readonly of?: Called;
     }
   | {
       readonly t: "step";

@@ -2,6 +2,7 @@
 //
 // E1  Journal, result, budget and event are one commit; memory follows, whatever has become of that.
 // E2  Who goes into another leaves it its estate in that commit. What nobody can take in ends all the same, as failed.
+// E3  A call that it leaves without an outcome is charged in that commit, in the ledger too.
 
 import type { Platform } from "../abi/platform.ts";
 import { toErrorRecord } from "../base/errno.ts";
@@ -14,6 +15,7 @@ import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
 import { isLostRace } from "./allocation.ts";
 import type { Estate } from "./life-cycle.ts";
+import { lostCall } from "./lost-call.ts";
 import type { Notice } from "./post-office.ts";
 import type { ProcessArchive } from "./process-archive.ts";
 import { type RecordExtra, encodeProcess, liveKey, processKey } from "./process-record.ts";
@@ -61,9 +63,12 @@ export class Exits {
     const { committer, bus, archive, settle } = this.#parts;
     process.ended = committer.now();
     const { exit, json } = checkResult(process, wanted);
-    // What was never resumed here has not counted what it used.
-    if (process.state.name === "sleeping" && process.usage.steps === 0)
-      Object.assign(process.usage, await process.journal?.tally());
+    // What does not run has not read its journal: neither what it used, nor what it left without an outcome.
+    if (process.state.name === "sleeping") {
+      const past = await process.journal?.load();
+      if (past !== undefined && process.usage.steps === 0)
+        Object.assign(process.usage, past.usage, { steps: past.steps });
+    }
     const isSilent = process.journal === undefined && process.account === undefined && estate === undefined;
     if (isSilent && !bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
@@ -140,13 +145,16 @@ export class Exits {
     notice: EndNotice | undefined,
   ): Promise<void> {
     const { committer, bus } = this.#parts;
-    const { pid } = process.identity;
+    const { identity, journal } = process;
+    const { pid } = identity;
     const { result: _result, ...rest } = exit;
+    const at = process.ended ?? 0;
     const data = exitData(process, exit);
     const events: PendingEvent[] = [{ name: exitEvent(exit), pid, data }];
     if (notice?.kind === "escalation")
       events.push({ name: "process.escalated", pid, data: { ...data, to: notice.message?.to ?? PID_OWNER } });
-    if (process.journal !== undefined) {
+    if (journal !== undefined) {
+      const lost = journal.unanswered().flatMap(([place, intent]) => lostCall(identity, at, place, intent));
       await committer.commit(
         {
           checks: change.checks,
@@ -157,7 +165,7 @@ export class Exits {
             ...(notice?.message?.puts ?? []),
           ],
           deletes: [liveKey(pid), ...change.deletes],
-          appends: [{ log: journalLog(pid), value: encodeRecord({ t: "exit", at: process.ended ?? 0, ...rest }) }],
+          appends: [...lost, { log: journalLog(pid), value: encodeRecord({ t: "exit", at, ...rest }) }],
         },
         events,
         rider,

@@ -16,6 +16,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
 import type { Family } from "./family.ts";
+import { lostCall } from "./lost-call.ts";
 import type { Exit, Process } from "./process.ts";
 import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
@@ -149,6 +150,12 @@ export class Supervisor {
       old.program === undefined ? [] : [{ process: old, program: old.program }],
     );
     const error: ErrorRecord | undefined = exit.error;
+    // Whoever starts from zero does not come back to what it has called.
+    const lost = olds.flatMap(({ process: { identity, journal } }) =>
+      identity.restart?.from === "start" && journal !== undefined
+        ? journal.unanswered().flatMap(([place, intent]) => lostCall(identity, at, place, intent))
+        : [],
+    );
     for (const { process: old } of olds) {
       old.abort(cancelled(`process ${old.pid} is restarted`));
       old.journal?.close();
@@ -157,16 +164,18 @@ export class Supervisor {
     try {
       await committer.commit(
         {
-          appends: olds.map(({ process: { pid, identity } }) => {
-            const record = {
-              t: "restart",
-              at,
-              ...(pid === heir.pid ? {} : { for: heir.pid }),
-              ...(error === undefined ? {} : { error }),
-              ...(identity.restart?.from === "start" ? { fresh: true as const } : {}),
-            } as const;
-            return { log: journalLog(pid), value: encodeRecord(record) };
-          }),
+          appends: lost.concat(
+            olds.map(({ process: { pid, identity } }) => {
+              const record = {
+                t: "restart",
+                at,
+                ...(pid === heir.pid ? {} : { for: heir.pid }),
+                ...(error === undefined ? {} : { error }),
+                ...(identity.restart?.from === "start" ? { fresh: true as const } : {}),
+              } as const;
+              return { log: journalLog(pid), value: encodeRecord(record) };
+            }),
+          ),
         },
         olds.map(({ process: { pid, identity } }) => ({
           name: "process.restarting",

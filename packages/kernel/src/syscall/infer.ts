@@ -6,6 +6,7 @@ import { linkSignal } from "../base/abort.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
+import type { Called } from "../budget/ledger.ts";
 import { type Amounts, tokenAmounts } from "../budget/resource.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { CallUsage } from "../journal/record.ts";
@@ -13,7 +14,18 @@ import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
-import { type Held, charged, enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import {
+  type Held,
+  charged,
+  enter,
+  lose,
+  passRates,
+  repeated,
+  reserve,
+  usageAppend,
+  warn,
+  withinTime,
+} from "./spend.ts";
 
 export interface InferCall {
   readonly place: string;
@@ -111,7 +123,7 @@ async function askModel(
   let made: string | undefined;
   const keyOf = (): string =>
     (made ??= `${host.id}/${caller.identity.runId}/${place}#${host.platform.hash(JSON.stringify([name, request])).slice(0, 16)}`);
-  const prior = journal?.takeIntent(place, keyOf);
+  const prior = journal?.intentAt(place, keyOf);
   if (prior !== undefined && model.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
@@ -134,10 +146,13 @@ async function askModel(
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
     host.breakers.assertClosed(device, caller.pid);
     // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
-    held =
-      prior === undefined || model.effect === "once"
-        ? await reserveCall(host, caller, place, keyOf, model, bound, signal, rider)
-        : { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
+    if (prior === undefined || model.effect === "once") {
+      if (prior !== undefined) await lose(host, caller, place, prior, repeated());
+      held = await reserveCall(host, caller, place, keyOf, model, bound, signal, rider);
+    } else {
+      journal?.takeIntent(place, prior);
+      held = { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
+    }
     const reservation = held?.reservation;
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
@@ -165,8 +180,13 @@ async function askModel(
   } catch (error) {
     if (isTried && !hasAnswered && !signal.aborted) host.breakers.failed(device, caller.pid, error);
     const isUnknown = wasAsked && (signal.aborted || (isKernelError(error) && error.mayHaveActed));
-    if (!hasAnswered && isUnknown) await lose(host, caller, place, model, held?.reservation, error);
-    else if (!hasAnswered) await giveBack(host, caller, place, held?.reservation, error);
+    const reservation = held?.reservation;
+    // What is still reserved when the process ends counts as spent (B4).
+    const isSpent = isUnknown || !caller.isAlive || caller.isEnding;
+    if (reservation !== undefined && !hasAnswered) {
+      if (isSpent) await lose(host, caller, place, { reservation, of: calledOf(host, model) }, error);
+      else await giveBack(host, caller, place, reservation, error);
+    }
     throw toKernelError(error, "EIO", { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid });
   } finally {
     held?.end();
@@ -259,6 +279,12 @@ function utf8Length(text: string): number {
   return bytes;
 }
 
+/** As the ledger names it. */
+const calledOf = (host: Host, model: Model): Called => ({
+  model: model.name,
+  tier: host.prices.tierOf(model) ?? "operational",
+});
+
 /** Reserves and, where the call has an effect or spends a budget, records the intent (journal, J3). */
 async function reserveCall(
   host: Host,
@@ -278,8 +304,10 @@ async function reserveCall(
     amounts,
     signal,
     commit: async (reservation, adds) => {
-      if (adds.length === 0 && model.effect === "pure") return;
-      if (journal !== undefined) await journal.intend(place, keyOf(), reservation, adds, rider);
+      const acts = model.effect !== "pure";
+      if (adds.length === 0 && !acts) return;
+      const intent = { key: keyOf(), reservation, of: calledOf(host, model) };
+      if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts });
       else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
     },
   });
@@ -307,7 +335,7 @@ async function settle(
   const { used, over } = charged(reservation, actual);
   const use: CallUsage = { model: model.name, tokensIn, tokensOut, costMicros: costMicros ?? 0 };
   const adds = reservation === undefined ? [] : host.accounts.settle(reservation, actual);
-  const appends = [usageAppend(host, caller, { place, model: model.name, tier: tier ?? "operational", used, ...over })];
+  const appends = [usageAppend(host, caller, { place, ...calledOf(host, model), used, ...over })];
   let { seq } = host.store;
   let unrecorded: { readonly error: unknown } | undefined;
   if (caller.journal !== undefined) {
@@ -324,6 +352,8 @@ async function settle(
     if (reservation !== undefined) await receipt.flushed;
     ({ seq } = receipt);
   } else if (!caller.isEnding) await host.committer.commit({ adds, appends }, undefined, rider);
+  else if (reservation !== undefined)
+    await lose(host, caller, place, { reservation, of: calledOf(host, model) }, undefined);
   caller.usage.tokensIn += tokensIn;
   caller.usage.tokensOut += tokensOut;
   caller.usage.costMicros += costMicros ?? 0;
@@ -343,33 +373,13 @@ async function settle(
   if (unrecorded !== undefined) throw unrecorded.error;
 }
 
-/** A call that may have to be paid for without an answer: what was reserved for it is spent. */
-async function lose(
-  host: Host,
-  caller: Process,
-  place: string,
-  model: Model,
-  reservation: Reservation | undefined,
-  error: unknown,
-): Promise<void> {
-  if (reservation === undefined || !caller.isAlive || caller.isEnding) return;
-  const tier = host.prices.tierOf(model) ?? "operational";
-  const entry = { place, model: model.name, tier, used: reservation.amounts, isUnknown: true };
-  const appends = [usageAppend(host, caller, entry)];
-  const record = { t: "lost", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
-  if (caller.journal !== undefined) await caller.journal.note(record, undefined, undefined, appends);
-  else await host.committer.commit({ appends });
-}
-
 async function giveBack(
   host: Host,
   caller: Process,
   place: string,
-  reservation: Reservation | undefined,
+  reservation: Reservation,
   error: unknown,
 ): Promise<void> {
-  // What is still reserved when the process ends counts as spent (B4).
-  if (reservation === undefined || !caller.isAlive || caller.isEnding) return;
   const adds = host.accounts.release(reservation);
   if (caller.journal !== undefined)
     await caller.journal.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) }, adds);

@@ -8,11 +8,12 @@ import type { NetRequest, NetResponse } from "../abi/net.ts";
 import { toBase64 } from "../base/base64.ts";
 import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import type { Reservation } from "../budget/account.ts";
+import type { Called } from "../budget/ledger.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { obstacleTo, refused } from "./policy.ts";
-import { charged, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import { charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface FetchCall {
   readonly place: string;
@@ -38,6 +39,8 @@ export interface FetchAnswer {
 }
 
 const DEFAULT_MAX_BYTES = 4 * 1024 * 1024;
+/** As the ledger names it. */
+const FETCHED: Called = { tool: "fetch" };
 const REDIRECTS_MAX = 10;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
@@ -96,7 +99,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
   const first = firstRequest(host, call, key);
   const isSafe = SAFE.has(first.method);
-  const prior = journal?.takeIntent(place, () => key);
+  const prior = journal?.intentAt(place, () => key);
   if (prior !== undefined && !isSafe && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
@@ -104,6 +107,8 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
       { syscall: "fetch", pid: caller.pid },
     );
   }
+  if (prior !== undefined && isSafe) journal?.takeIntent(place, prior);
+  else if (prior !== undefined) await lose(host, caller, place, prior, repeated());
   const { reservation, end } =
     prior !== undefined && isSafe
       ? { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end }
@@ -113,7 +118,8 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
           amounts: { netBytes: maxBytes + (first.body?.length ?? 0) },
           signal,
           commit: async (reserved, adds) => {
-            if (journal !== undefined) await journal.intend(place, key, reserved, adds, rider);
+            const intent = { key, reservation: reserved, of: FETCHED };
+            if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts: true });
             else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
           },
         });
@@ -143,7 +149,11 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   } catch (error) {
     const isUnknown = signal.aborted || (isKernelError(error) && error.mayHaveActed);
     // What may have been sent and answered is spent (B4).
-    if (isRecorded || isUnknown || !caller.isAlive || caller.isEnding) throw error;
+    if (isRecorded || isUnknown || !caller.isAlive || caller.isEnding) {
+      // The intent of a journal says so, until it is repeated or its process ends.
+      if (!isRecorded && journal === undefined) await lose(host, caller, place, { reservation, of: FETCHED }, error);
+      throw error;
+    }
     const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
     const { adds, appends } = trip.hasAnswered ? bill() : { adds: host.accounts.release(reservation), appends: [] };
     if (journal === undefined) await host.committer.commit({ adds, appends });
@@ -170,7 +180,7 @@ function billOf(
   const entry = charged(reservation, used);
   return {
     adds: host.accounts.settle(reservation, used),
-    appends: [usageAppend(host, caller, { place, tool: "fetch", used: entry.used, ...entry.over })],
+    appends: [usageAppend(host, caller, { place, ...FETCHED, used: entry.used, ...entry.over })],
   };
 }
 

@@ -5,14 +5,15 @@
 
 import type { Batch } from "../abi/metastore.ts";
 import { linkSignal, orAborted } from "../base/abort.ts";
-import { KernelError, isKernelError, plainMessage } from "../base/errno.ts";
+import { KernelError, isKernelError, plainMessage, toErrorRecord } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type Reservation, type Shortage, exhausted } from "../budget/account.ts";
 import { DEFAULT_WARN_AT } from "../budget/limits.ts";
-import { USAGE_LOG, type UsageEntry, encodeUsage } from "../budget/ledger.ts";
+import { type UsageEntry, usageOf } from "../budget/ledger.ts";
 import type { HeldRate, RateLimit } from "../budget/rate.ts";
 import { type Amounts, type Resource, formatAmount, resourcesOf } from "../budget/resource.ts";
 import { compileGlob } from "../base/glob.ts";
+import type { Intent } from "../journal/journal.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 
@@ -368,14 +369,32 @@ export function charged(
   return { used, over: Object.keys(over).length === 0 ? {} : { over } };
 }
 
+/** Why what an earlier life had reserved for a call is lost. */
+export const repeated = (): KernelError =>
+  new KernelError("EUNKNOWN", "the host ended during this call; it may have acted, and is made again");
+
+/**
+ * A call that may have to be paid for without an answer: what was reserved for it is spent. Of a process that ends,
+ * the end says so.
+ */
+export async function lose(
+  host: Host,
+  caller: Process,
+  place: string,
+  { reservation, of }: Pick<Intent, "reservation" | "of">,
+  error: unknown,
+): Promise<void> {
+  const appends = [usageAppend(host, caller, { place, ...of, used: reservation.amounts, isUnknown: true })];
+  const record = { t: "lost", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
+  if (caller.journal === undefined) await host.committer.commit({ appends });
+  else if (caller.isAlive && !caller.isEnding) await caller.journal.note(record, undefined, undefined, appends);
+}
+
 /** The entry of a call in the ledger, for the commit that settles it. */
 export function usageAppend(
   host: Host,
   caller: Process,
-  entry: Omit<UsageEntry, "at" | "pid" | "run" | "user">,
+  entry: Omit<UsageEntry, "at" | "pid" | "run" | "user" | "group">,
 ): { readonly log: string; readonly value: string } {
-  const { runId: run, user, group } = caller.identity;
-  const at = host.committer.now();
-  const value = encodeUsage({ at, pid: caller.pid, run, user, ...(group === undefined ? {} : { group }), ...entry });
-  return { log: USAGE_LOG, value };
+  return usageOf(caller.identity, { at: host.committer.now(), ...entry });
 }

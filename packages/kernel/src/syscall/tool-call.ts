@@ -11,7 +11,7 @@ import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import type { Os } from "./os.ts";
 import { isNested } from "./row.ts";
-import { enter, passRates, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import { enter, lose, passRates, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface ToolCall {
   readonly place: string;
@@ -45,7 +45,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   const signal = caller.signalWith(call.signal);
   const digest = host.platform.hash(JSON.stringify([tool.name, args])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
-  const prior = journal?.takeIntent(place, () => key);
+  const prior = journal?.intentAt(place, () => key);
   if (prior !== undefined && tool.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
@@ -59,10 +59,12 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   try {
     if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
     // What may be done twice is reserved for twice; what the first had reserved stays spent.
+    if (prior !== undefined && tool.effect !== "once") journal?.takeIntent(place, prior);
+    else if (prior !== undefined) await lose(host, caller, place, prior, repeated());
     const reservation =
       (tool.effect === "once" ? undefined : prior?.reservation) ??
-      (await reserveCall(host, caller, { place, key, acts, signal, rider }));
-    return await act(host, caller, tool, { place, args, key, acts, signal, rider, reservation });
+      (await reserveCall(host, caller, { place, tool: tool.name, key, acts, signal, rider }));
+    return await act(host, caller, tool, { place, tool: tool.name, args, key, acts, signal, rider, reservation });
   } catch (error) {
     journal?.retract(place);
     throw error;
@@ -74,6 +76,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
 
 interface MadeCall {
   readonly place: string;
+  readonly tool: string;
   readonly key: string;
   /** Whether it has an effect on the world. */
   readonly acts: boolean;
@@ -85,11 +88,13 @@ interface MadeCall {
 async function reserveCall(
   host: Host,
   caller: Process,
-  { place, key, acts, signal, rider }: MadeCall,
+  { place, tool, key, acts, signal, rider }: MadeCall,
 ): Promise<Reservation> {
   const { journal } = caller;
   const commit = async (reservation: Reservation, adds: NonNullable<Batch["adds"]>): Promise<void> => {
-    if (acts && journal !== undefined) await journal.intend(place, key, reservation, adds, rider);
+    const isNoted = acts || adds.length > 0;
+    if (isNoted && journal !== undefined)
+      await journal.intend(place, { key, reservation, of: { tool } }, { adds, rider, acts });
     else {
       if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
       if (acts) await host.store.flush();
@@ -140,10 +145,12 @@ async function act(
       await journal?.fail(place, toErrorRecord(error));
       throw error;
     }
-    if (caller.isAlive && !caller.isEnding) {
+    if (!caller.isAlive || caller.isEnding) {
+      if (!hasActed) await lose(host, caller, place, { reservation, of: { tool: tool.name } }, error);
+    } else {
       const adds = host.accounts.release(reservation);
       const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
-      if (acts && journal !== undefined) await journal.note(record, adds);
+      if (journal !== undefined && (acts || adds.length > 0)) await journal.note(record, adds);
       else if (adds.length > 0) await host.committer.commit({ adds });
       host.accounts.freed(reservation);
     }
