@@ -41,7 +41,7 @@ const parts: Partial<KernelParts> = { models, tools, programs: [callsOfAllKinds]
 /** Every resource of the budget is in the ledger as it was charged. */
 async function expectAccounted(kernel: Kernel, pid: Pid): Promise<void> {
   const usage = await kernel.os.call("usage", { pid });
-  const [row] = (await kernel.os.call("ledger", { by: ["pid"] })).filter(({ key }) => key.pid === String(pid));
+  const row = (await kernel.os.call("ledger", { by: ["pid"] })).find(({ key }) => key.pid === String(pid));
   const charged = Object.entries(usage).map(([resource, { used }]) => [resource, used]);
   expect(charged).toEqual(charged.map(([resource]) => [resource, row?.used[resource as "tokens"] ?? 0]));
 }
@@ -60,7 +60,7 @@ describe("what the budget was charged stands in the ledger", () => {
         isDead = (await Promise.race([pid === undefined ? undefined : dying?.os.wait(pid), first.died])) === undefined;
 
         const kernel = await bootKernel({ store: store.life(), objects, ...parts });
-        const [left] = (await kernel.os.call("ps", {})).filter(({ name }) => name === "all kinds");
+        const left = (await kernel.os.call("ps", {})).find(({ name }) => name === "all kinds");
         if (left !== undefined) {
           const resumed = next === "killed" ? undefined : kernel.os.call("resume", { pid: left.pid });
           if (next !== "resumed") await new Promise((go) => setTimeout(go, commits % 7));

@@ -6,7 +6,7 @@ import { KernelError } from "../base/errno.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
 import { RESOURCES, type Amounts, type Resource } from "./resource.ts";
 
-export const USAGE_LOG = "usage";
+const USAGE_LOG = "usage";
 const FORMAT = 1;
 
 export interface UsageEntry {
