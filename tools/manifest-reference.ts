@@ -1,12 +1,18 @@
-// Writes `docs/reference/manifest.md` from the fields of manifests.
+// Writes `docs/reference/manifest.md` and `docs/reference/policy.md` from the fields of manifests.
 //
 //   node --conditions=@ergos/source tools/manifest-reference.ts
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Explanation, explain } from "@ergos/compiler";
+import { type Explanation, explain, explainablePaths } from "@ergos/compiler";
 
 export const MANIFEST_FILE: string = join(import.meta.dirname, "../docs/reference/manifest.md");
+export const POLICY_FILE: string = join(import.meta.dirname, "../docs/reference/policy.md");
+
+const POLICY_HEAD = `# Policy manifest
+
+Every field of \`kind: Policy\`, which \`policy.yaml\` in a data directory is; \`ergos explain policy.PATH\` shows the same. Fields marked * are required. What policies are for stands in [the guide](../guide/rights.md).
+`;
 
 const HEAD = `# Pipeline manifest
 
@@ -19,6 +25,8 @@ const SECTIONS: readonly (readonly [string, string])[] = [
   ["Metadata", "pipeline.metadata"],
   ["Spec", "pipeline.spec"],
   ["Defaults", "pipeline.spec.defaults"],
+  ["Limits", "pipeline.spec.limits"],
+  ["Rate", "pipeline.spec.limits.rates"],
   ["Mount", "pipeline.spec.mounts"],
   ["Tool", "pipeline.spec.tools"],
   ["Every node", "pipeline.spec.nodes"],
@@ -29,16 +37,43 @@ const SECTIONS: readonly (readonly [string, string])[] = [
   ["kind: map", "pipeline.spec.nodes.map"],
   ["kind: branch", "pipeline.spec.nodes.branch"],
   ["Case", "pipeline.spec.nodes.branch.cases"],
+  ["Else", "pipeline.spec.nodes.branch.else"],
   ["Message", "pipeline.spec.nodes.llm.messages"],
   ["Task", "pipeline.spec.nodes.llm.task"],
   ["Retry", "pipeline.spec.nodes.retry"],
   ["On error", "pipeline.spec.nodes.on_error"],
 ];
 
-/** The page. */
-export function manifestReference(): string {
-  return `${HEAD}\n${SECTIONS.map(([title, path]) => section(title, path)).join("\n\n")}\n`;
+const POLICY_SECTIONS: typeof SECTIONS = [
+  ["Manifest", "policy"],
+  ["Metadata", "policy.metadata"],
+  ["Spec", "policy.spec"],
+  ["Rule", "policy.spec.rules"],
+  ["Relations", "policy.spec.relations"],
+  ["Check", "policy.spec.relations.checks"],
+];
+
+/** Paths of objects that have no table, for the test that there are none. */
+export function sectionless(): readonly string[] {
+  const all = [...SECTIONS, ...POLICY_SECTIONS].map(([, path]) => path);
+  // What stands in several places has its table where it stands first.
+  const docs = new Set(all.map((path) => fieldsOf(path).join()));
+  return explainablePaths().filter((path) => fieldsOf(path).length > 0 && !docs.has(fieldsOf(path).join()));
 }
+
+function fieldsOf(path: string): readonly string[] {
+  const found = explain(path);
+  return "unknown" in found ? [] : found.fields.map(({ name }) => name);
+}
+
+/** The page of pipelines. */
+export const manifestReference = (): string => pageOf(HEAD, SECTIONS);
+
+/** The page of policies. */
+export const policyReference = (): string => pageOf(POLICY_HEAD, POLICY_SECTIONS);
+
+const pageOf = (head: string, sections: typeof SECTIONS): string =>
+  `${head}\n${sections.map(([title, path]) => section(title, path)).join("\n\n")}\n`;
 
 function section(title: string, path: string): string {
   const found = explain(path);
@@ -49,11 +84,14 @@ function section(title: string, path: string): string {
 
 function row(path: string, field: Explanation["fields"][number]): string {
   const more = explain(`${path}.${field.name}`);
-  const otherwise = "unknown" in more || more.otherwise === undefined ? "" : ` Default: ${more.otherwise}.`;
+  const otherwise = field.otherwise === undefined ? "" : ` Default: ${field.otherwise}.`;
   const example = "unknown" in more || more.example === undefined ? "" : ` Example: \`${more.example}\`.`;
   return `| \`${field.name}\`${field.required ? "*" : ""} | ${cell(field.type)} | ${cell(field.doc + otherwise + example)} |`;
 }
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
-if (import.meta.main) writeFileSync(MANIFEST_FILE, manifestReference());
+if (import.meta.main) {
+  writeFileSync(MANIFEST_FILE, manifestReference());
+  writeFileSync(POLICY_FILE, policyReference());
+}

@@ -6,7 +6,7 @@ import { ERRNO, EVENTS } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
 import { CLI_FILE, cliReference } from "./cli-reference.ts";
 import { EXPRESSION_FILE, expressionReference } from "./expression-reference.ts";
-import { MANIFEST_FILE, manifestReference } from "./manifest-reference.ts";
+import { MANIFEST_FILE, POLICY_FILE, manifestReference, policyReference, sectionless } from "./manifest-reference.ts";
 import { RIGHTS_FILE, rightsReference } from "./rights-reference.ts";
 import { REFERENCE_FILE, syscallReference } from "./syscall-reference.ts";
 
@@ -243,6 +243,8 @@ describe("documentation", () => {
 
   test("the references of manifests and of the command line are what they describe", async () => {
     expect(readFileSync(MANIFEST_FILE, "utf8")).toBe(manifestReference());
+    expect(readFileSync(POLICY_FILE, "utf8")).toBe(policyReference());
+    expect(sectionless()).toEqual([]);
     expect(readFileSync(CLI_FILE, "utf8")).toBe(await cliReference());
   });
 

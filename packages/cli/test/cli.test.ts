@@ -49,6 +49,13 @@ describe("running programs", () => {
     });
     expect(json(["ps", "--all"])).toMatchObject([{ pid: 2, state: "zombie", code: 0 }]);
     expect(json(["ls", "/proc/2"])).toEqual(expect.arrayContaining([{ name: "status", type: "file" }]));
+    expect(json(["logs", "2"])).toMatchObject([{ level: "info", text: "hello x" }]);
+    expect(json(["logs", "2", "--events"])).toMatchObject([
+      { t: "start" },
+      { t: "log" },
+      { t: "step", p: "greet" },
+      { t: "exit", code: 0 },
+    ]);
     expect(json(["cat", "/sys/version"])).toMatchObject({ path: "/sys/version", text: "0.1.0\n" });
     expect(json(["nonsense-pid", "x"])).toBeDefined();
     expect(json(["cat", "/sys/version", "/proc/2/result"])).toMatchObject([{ path: "/sys/version" }, {}]);

@@ -157,6 +157,7 @@ test("a pass carries some rights to somebody else, who narrows it further", () =
   });
   expect(ergos(["pass", "issue", "--cap", "fs.wirte"])).toMatchObject({ status: 1 });
   expect(ergos(["pass", "issue"])).toMatchObject({ status: 2 });
+  expect(ergos(["pass", "revoke", "ThePass"])).toMatchObject({ status: 2 });
 });
 
 test("what was changed and denied is in the audit trail, which verifies", () => {

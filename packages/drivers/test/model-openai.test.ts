@@ -238,7 +238,7 @@ describe("what goes wrong has a code", () => {
 
     expect(await codeOf(await saying("text/event-stream", "data: {nonsense\n\n"))).toBe("EPROTO");
     expect(await codeOf(await saying("text/event-stream", 'data: {"choices": 5}\n\n'))).toBe("EPROTO");
-    expect(await codeOf(await saying("text/html", "<html>login</html>"))).toBe("ECONNRESET");
+    expect(await codeOf(await saying("text/html; charset=utf-8", "<html>login</html>"))).toBe("EPROTO");
     expect(await codeOf(await saying("text/event-stream", chunk({ content: "half" })))).toBe("ECONNRESET");
     expect(await codeOf(await saying("text/event-stream"))).toBe("ECONNRESET");
   });

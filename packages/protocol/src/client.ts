@@ -318,7 +318,12 @@ function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>): 
     for (const key of VALUES) {
       const value = args[key];
       if (value === undefined || value === null || typeof value === "string" || typeof value === "boolean") continue;
-      encodeJson(value, typeof args["place"] === "string" ? `the ${key} of ${args["place"]}` : `the ${key} of ${name}`);
+      encodeJson(
+        value,
+        typeof args["place"] === "string"
+          ? `the ${key} of ${args["place"]}`
+          : `the ${key} of ${name === "exit" ? "the process" : name}`,
+      );
     }
     return undefined;
   } catch (error) {

@@ -78,7 +78,7 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   const command = required(invocation, 2, "the command");
   const [ttlMs, waitMs, max] = [
     duration(invocation, "ttl"),
-    duration(invocation, "wait"),
+    duration(invocation, "wait", 0),
     textOption(invocation, "max"),
   ];
   const maxHolders = max === undefined ? undefined : Number(max);

@@ -194,11 +194,12 @@ export const explainCommand: Command = {
   name: "explain",
   arguments: 1,
   summary: "tell what a field of a manifest is",
-  usage: "[pipeline[.field]... | CODE]",
+  usage: "[pipeline[.field]... | policy[.field]... | CODE]",
   examples: [
     "ergos explain pipeline",
     "ergos explain pipeline.spec.nodes.llm",
     "ergos explain pipeline.spec.nodes.retry",
+    "ergos explain policy.spec.rules",
   ],
   run: (invocation) => {
     const path = invocation.positionals[0] ?? "pipeline";
@@ -220,7 +221,16 @@ export const explainCommand: Command = {
         ...(example === undefined ? [] : [`Example: ${example}`]),
         ...(fields.length === 0
           ? []
-          : ["", table(fields.map((field) => [`  ${field.name}${field.required ? "*" : ""}`, field.type, field.doc]))]),
+          : [
+              "",
+              table(
+                fields.map((field) => [
+                  `  ${field.name}${field.required ? "*" : ""}`,
+                  field.type,
+                  field.otherwise === undefined ? field.doc : `${field.doc} Default: ${field.otherwise}.`,
+                ]),
+              ),
+            ]),
       ].join("\n"),
     );
     return Promise.resolve(EXIT_OK);
@@ -231,14 +241,17 @@ export const schemaCommand: Command = {
   name: "schema",
   arguments: 0,
   summary: "print the JSON Schema of manifests, for editors",
-  usage: "[--output FILE]",
+  usage: "[--kind pipeline|policy] [--output FILE]",
   examples: [
     "ergos schema --output ergos.schema.json",
     "# yaml-language-server: $schema=./ergos.schema.json   (first line of a manifest)",
   ],
-  options: { output: { type: "string", short: "o" } },
+  options: { output: { type: "string", short: "o" }, kind: { type: "string" } },
   run: (invocation) => {
-    const schema = manifestJsonSchema();
+    const kind = textOption(invocation, "kind") ?? "pipeline";
+    if (kind !== "pipeline" && kind !== "policy")
+      throw new UsageError(`--kind is pipeline or policy, found ${JSON.stringify(kind)}`);
+    const schema = manifestJsonSchema(kind);
     const output = textOption(invocation, "output");
     const text = `${JSON.stringify(schema, undefined, 2)}\n`;
     if (output !== undefined) writeFileSync(output, text);

@@ -69,6 +69,10 @@ export const passCommand: Command = {
       }
       case "revoke": {
         const id = required(invocation, 1, "the id of the pass");
+        if (!/^p[\w-]{12}$/.test(id))
+          throw new UsageError(
+            `the id of a pass is a p and twelve characters, as \`ergos pass show\` prints it (jti); found ${JSON.stringify(id)}`,
+          );
         await using os = await openDirectory(invocation);
         await os.call("revokePass", { id });
         out.answer({ id }, () => `pass ${id}, and what was narrowed from it, is refused from now on`);

@@ -128,11 +128,9 @@ export const logsCommand: Command = {
     }
     const path = isSet(invocation, "events") ? `/proc/runs/${summary.runId}/events` : `/proc/${pid}/log`;
     const live = isLive ? os.events({ pids: [pid] }) : undefined;
-    const text = await os.fs.readText(path);
-    out.answer(
-      text.split("\n").filter((line) => line !== ""),
-      (lines) =>
-        lines.length === 0 && live === undefined ? "no log lines; `--events` shows its steps" : lines.join("\n"),
+    const text = await os.fs.readText(out.isJson ? `${path}.json` : path);
+    out.answer(out.isJson ? JSON.parse(text) : undefined, () =>
+      text === "" && live === undefined ? "no log lines; `--events` shows its steps" : text.trimEnd(),
     );
     if (live === undefined || summary.state === "zombie") return EXIT_OK;
     for await (const event of live) {

@@ -43,12 +43,13 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--downgrade-to MODEL]... [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY]",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
     "ergos run ./agent.ts --resume",
     "ergos run ./agent.ts --limit cost=0.50 --limit calls=20 --on-limit ask",
+    "ergos run ./agent.ts --limit cost=2 --on-limit downgrade --downgrade-to openai/gpt-4.1-nano",
     "ergos run ./agent.ts --view /srv/project && ergos diff 2 && ergos apply 2",
     "ergos run ./agent.ts --cap llm --cap fs.read:/srv/** --cap 'ask tool.call:send_mail'",
   ],
@@ -61,6 +62,7 @@ export const runCommand: Command = {
     limit: { type: "string", multiple: true },
     budget: { type: "string", multiple: true },
     "on-limit": { type: "string" },
+    "downgrade-to": { type: "string", multiple: true },
     cap: { type: "string", multiple: true },
     group: { type: "string" },
     runtime: { type: "string" },
@@ -218,6 +220,11 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
   const onLimit = textOption(invocation, "on-limit");
   if (onLimit !== undefined && !isOnLimit(onLimit))
     throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
+  const downgrade = listOption(invocation, "downgrade-to");
+  if ((onLimit === "downgrade") !== downgrade.length > 0)
+    throw new UsageError(
+      "--on-limit downgrade and --downgrade-to MODEL, which names the models to go down to, go together",
+    );
   const restart = textOption(invocation, "restart");
   const ref = textOption(invocation, "ref");
   const correlation = textOption(invocation, "correlation");
@@ -230,14 +237,14 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
     input,
     ...(name === undefined ? {} : { name }),
     ...(budget === undefined ? {} : { budget }),
-    ...(onLimit === undefined ? {} : { limits: { onLimit } }),
+    ...(onLimit === undefined ? {} : { limits: { onLimit, ...(downgrade.length === 0 ? {} : { downgrade }) } }),
     ...(group === undefined ? {} : { group }),
     ...(restart === undefined ? {} : { restart }),
     ...(ref === undefined ? {} : { ref }),
     ...(correlation === undefined ? {} : { correlation }),
     ...(view === undefined ? {} : { view }),
     // A run may always record its own steps.
-    ...(caps.length === 0 ? {} : { grants: ["self", ...caps] }),
+    ...(caps.length === 0 ? {} : { grants: [...new Set(["self", ...caps])] }),
   });
 }
 

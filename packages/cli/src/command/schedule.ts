@@ -159,12 +159,13 @@ function requestOf(invocation: Invocation) {
   };
 }
 
-/** Milliseconds of an option that is a duration. */
-export function duration(invocation: Invocation, name: string): number | undefined {
+/** Milliseconds of an option that is a duration, at least so many. */
+export function duration(invocation: Invocation, name: string, least = 1): number | undefined {
   const text = textOption(invocation, name);
   if (text === undefined) return undefined;
   const ms = parseDuration(text);
-  if (ms === undefined || ms < 1) throw new UsageError(`--${name} takes a duration as 30s, 15m or 2h, found ${text}`);
+  if (ms === undefined || ms < least)
+    throw new UsageError(`--${name} takes a duration as 30s, 15m or 2h, found ${text}`);
   return Math.round(ms);
 }
 

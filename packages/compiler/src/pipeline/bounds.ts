@@ -42,7 +42,7 @@ export function compileCaps(source: SourceValue | undefined, diagnostics: Diagno
       return [];
     }
   });
-  return [ALWAYS, ...texts];
+  return [...new Set([ALWAYS, ...texts])];
 }
 
 const numberOf = (value: SourceValue | undefined): number | undefined =>

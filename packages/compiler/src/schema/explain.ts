@@ -17,8 +17,12 @@ export interface Explanation {
     readonly type: string;
     readonly required: boolean;
     readonly doc: string;
+    readonly otherwise?: string;
   }[];
 }
+
+/** What paths begin with: the kinds of manifests. */
+const ROOTS = ["pipeline", "policy"] as const;
 
 interface Level {
   readonly doc: string;
@@ -33,9 +37,9 @@ const NODE_LEVEL: Level = {
   kinds: true,
 };
 
-/** Explains the field at a path, beginning with `pipeline`. */
+/** Explains the field at a path, beginning with `pipeline` or `policy`. */
 export function explain(path: string): Explanation | { readonly unknown: string; readonly hint: string | undefined } {
-  if (/^pipeline(\.|$)/.test(path)) return explainFrom(path);
+  if (/^(?:pipeline|policy)(?:\.|$)/.test(path)) return explainFrom(path);
   // A path may begin further down: `spec.nodes`, `nodes.llm`, `llm`.
   for (const prefix of ["pipeline", "pipeline.spec", "pipeline.spec.nodes"]) {
     const found = explainFrom(`${prefix}.${path}`);
@@ -47,10 +51,10 @@ export function explain(path: string): Explanation | { readonly unknown: string;
 function explainFrom(path: string): Explanation | { readonly unknown: string; readonly hint: string | undefined } {
   const parts = path.split(".").filter((part) => part !== "" && !/^\d+$/.test(part));
   const [root = "pipeline", ...rest] = parts;
-  if (root !== "pipeline") return { unknown: root, hint: suggest(root, ["pipeline"]) };
-  let level: Level | undefined = OBJECT_SPECS["pipeline"];
+  if (!ROOTS.some((known) => known === root)) return { unknown: root, hint: suggest(root, ROOTS) };
+  let level: Level | undefined = OBJECT_SPECS[root];
   let field: Field | undefined;
-  let type: FieldType | undefined = { type: "object", name: "pipeline" };
+  let type: FieldType | undefined = { type: "object", name: root };
   const walked = [root];
   for (const part of rest) {
     const known = choices(level);
@@ -82,11 +86,12 @@ function choices(level: Level | undefined): readonly string[] {
 
 function below(level: Level | undefined): Explanation["fields"] {
   if (level === undefined) return [];
-  const fields = Object.entries(level.fields).map(([name, { type, required, doc }]) => ({
+  const fields = Object.entries(level.fields).map(([name, { type, required, doc, otherwise }]) => ({
     name,
     type: typeLabel(type),
     required: required === true,
     doc,
+    ...(otherwise === undefined ? {} : { otherwise }),
   }));
   if (level.kinds !== true) return fields;
   return [
@@ -118,6 +123,6 @@ export function explainablePaths(): readonly string[] {
       visit(`${path}.${name}`, depth + 1);
     }
   };
-  visit("pipeline", 0);
+  for (const root of ROOTS) visit(root, 0);
   return out;
 }

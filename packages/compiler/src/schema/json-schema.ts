@@ -5,15 +5,15 @@ import { NODE_KINDS, NODE_SPECS, OBJECT_SPECS, nodeFields } from "./pipeline-fie
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** The schema of a pipeline manifest (JSON Schema draft-07, which editors know best). */
-export function manifestJsonSchema(): Json {
-  const { pipeline, ...others } = OBJECT_SPECS;
-  if (pipeline === undefined) throw new TypeError("the root of the fields is missing");
+/** The schema of a manifest (JSON Schema draft-07, which editors know best). */
+export function manifestJsonSchema(kind: "pipeline" | "policy" = "pipeline"): Json {
+  const { [kind]: root, ...others } = OBJECT_SPECS;
+  if (root === undefined) throw new TypeError("the root of the fields is missing");
   return {
     $schema: "http://json-schema.org/draft-07/schema#",
-    $id: "ergos/v1/pipeline.schema.json",
-    title: "ErgOS pipeline",
-    ...objectSchema(pipeline),
+    $id: `ergos/v1/${kind}.schema.json`,
+    title: `ErgOS ${kind}`,
+    ...objectSchema(root),
     definitions: {
       ...Object.fromEntries(Object.entries(others).map(([name, spec]) => [name, objectSchema(spec)])),
       node: nodeSchema(true),

@@ -16,7 +16,10 @@ interface StreamPart {
 
 /** What is needed of a `LanguageModelV4`; said here, so that this package's types need no other's. */
 export interface StreamingModel {
-  doStream(options: CallOptions): PromiseLike<{ readonly stream: AsyncIterable<StreamPart> }>;
+  doStream(options: CallOptions): PromiseLike<{
+    readonly stream: AsyncIterable<StreamPart>;
+    readonly response?: { readonly headers?: Readonly<Record<string, string>> };
+  }>;
 }
 
 interface CallOptions {
@@ -73,12 +76,14 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
     infer: async (request, { signal, onText }) => {
       signal.throwIfAborted();
       const model = await (opened ??= open());
+      let contentType: string | undefined;
       try {
-        const { stream } = await model.doStream(toCallOptions(request, signal, options.providerOptions));
+        const { stream, response } = await model.doStream(toCallOptions(request, signal, options.providerOptions));
+        contentType = response?.headers?.["content-type"];
         return await collect(stream, request, onText);
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        throw toModelError(error, options.name);
+        throw toModelError(error, options.name, contentType);
       }
     },
   };
@@ -197,7 +202,7 @@ function wordsOf(error: unknown): string {
   return typeof message === "string" ? message : inner === undefined ? "the model failed" : wordsOf(inner);
 }
 
-function toModelError(error: unknown, name: string): KernelError {
+function toModelError(error: unknown, name: string, contentType: string | undefined): KernelError {
   const path = `/dev/model/${name}`;
   const { statusCode, responseHeaders, data } = fieldsOf(error);
   const why = wordsOf(error);
@@ -208,6 +213,9 @@ function toModelError(error: unknown, name: string): KernelError {
     const details: ErrorDetails = { path, cause: error, ...(wait === undefined ? {} : { retryAfterMs: wait }) };
     return new KernelError(code, `${name} answers ${statusCode}: ${why}${adviceFor(code)}`, details);
   }
+  // A proxy or a portal in the place of a model.
+  if (contentType?.startsWith("text/html") === true)
+    return new KernelError("EPROTO", `${name} answers with a web page; check the base URL`, { path, cause: error });
   for (let cause: unknown = error, depth = 0; cause !== undefined && depth < 6; depth++) {
     const { code, cause: inner } = fieldsOf(cause);
     const known = code === undefined ? undefined : NETWORK[code];

@@ -130,7 +130,8 @@ export class ModelTable {
     const provided = [...this.#providers.values()].flatMap(({ name, known }) =>
       known.map((model) => `${name}/${model}`),
     );
-    return [...new Set([this.#first, ...this.#models.keys(), ...provided])].filter((name) => name !== "none");
+    const first = this.get(this.#first) === undefined ? [] : [this.#first];
+    return [...new Set([...first, ...this.#models.keys(), ...provided])];
   }
 
   get(name: string): Model | undefined {

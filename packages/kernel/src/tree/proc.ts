@@ -1,10 +1,11 @@
 // `/proc`: the process table as files. `/proc/runs` is a view of it by run id.
 
 import type { DirEntry } from "../abi/file.ts";
-import { type Pid, toPid } from "../base/id.ts";
+import { type Pid, toPid, toSeq } from "../base/id.ts";
 import type { JsonValue } from "../base/json.ts";
 import { formatGrant } from "../cap/grant.ts";
 import { formatRecord } from "../journal/format.ts";
+import type { JournalRecord } from "../journal/record.ts";
 import { pidOfRunId } from "../proc/process-record.ts";
 import { SIGNALS, type Process } from "../proc/process.ts";
 import type { Schedule } from "../proc/schedule-table.ts";
@@ -95,7 +96,18 @@ function processNode(host: Host, process: Process): VirtualNode {
       result: jsonFile(() => shown(host, process.state.name === "zombie" ? process.state.exit : null), {
         description: "its exit, null before",
       }),
-      log: { type: "file", description: "lines that the process logged", text: () => logText(process) },
+      log: {
+        type: "file",
+        description: "lines that the process logged",
+        text: () => logText(process),
+        json: async () => {
+          const lines = await Array.fromAsync(logLines(process));
+          return shown(
+            host,
+            lines.map(({ at, level, text }) => ({ at, level, text })),
+          );
+        },
+      },
       journal: journalNode(process),
       steps: stepsNode(process),
       children: collection(
@@ -166,7 +178,12 @@ function runNode(host: Host, process: Process): VirtualNode {
     status,
     artifacts: artifactsNode(host, process),
     info: jsonFile(() => shown(host, { ...process.identity, input: process.input })),
-    events: { type: "file", description: "what happened, from the journal", text: () => eventsText(process) },
+    events: {
+      type: "file",
+      description: "what happened, from the journal",
+      text: () => eventsText(process),
+      json: async () => shown(host, await Array.fromAsync(process.journal?.records() ?? [])),
+    },
     result: jsonFile(() => shown(host, process.state.name === "zombie" ? (process.state.exit.result ?? null) : null)),
     cancel: {
       type: "file",
@@ -207,11 +224,14 @@ function statusText(host: Host, process: Process): string {
   return `${lines.join("\n")}\n`;
 }
 
+async function* logLines(process: Process): AsyncGenerator<Extract<JournalRecord, { readonly t: "log" }>> {
+  for await (const record of process.journal?.records() ?? []) if (record.t === "log") yield record;
+}
+
 async function logText(process: Process): Promise<string> {
   let out = "";
-  for await (const record of process.journal?.records() ?? []) {
-    if (record.t === "log") out += `${new Date(record.at).toISOString()} ${record.level.padEnd(5)} ${record.text}\n`;
-  }
+  for await (const { at, level, text } of logLines(process))
+    out += `${new Date(at).toISOString()} ${level.padEnd(5)} ${text}\n`;
   return out;
 }
 
@@ -231,9 +251,13 @@ function journalNode(process: Process): VirtualNode {
       return [...names].map((name): DirEntry => ({ name, type: "file" }));
     },
     async (name) => {
+      const seq = Number(name);
+      if (!Number.isSafeInteger(seq) || seq < 1 || String(seq) !== name) return undefined;
       const records: JsonValue[] = [];
-      for await (const record of journal?.records() ?? [])
-        if (String(record.seq) === name) records.push(asJson(record));
+      for await (const record of journal?.records(toSeq(seq - 1)) ?? []) {
+        if (record.seq !== seq) break;
+        records.push(asJson(record));
+      }
       return records.length === 0 ? undefined : jsonFile(() => records);
     },
     { description: "records by their position" },
