@@ -168,6 +168,29 @@ describe("writing a folder", () => {
     expect((await fs.readdir("/mnt")).map(({ name }) => name)).toEqual(["deep", "file", "log", "x"]);
   });
 
+  test("handles work on it as paths do, and end with the name or the mount", async () => {
+    await mount({ writable: true });
+    const { fs } = kernel.os;
+    const file = await fs.open("/mnt/file", ["read", "write"]);
+    const into = new Uint8Array(3);
+
+    await file.write("IN", { offset: 0 });
+    await file.write("!", { append: true });
+    expect(String(Buffer.from(await file.read()))).toBe("INside!");
+    expect([await file.readInto(into, 2), String(Buffer.from(into))]).toEqual([3, "sid"]);
+    expect(await file.truncate(4)).toMatchObject({ size: 4 });
+    expect(await file.stat()).toMatchObject({ path: "/mnt/file", size: 4 });
+    await expect(file.setattr({ mode: 0o600 })).rejects.toMatchObject({ code: "ENOTSUP" });
+    await expect(fs.open("/mnt/deep", ["read"])).rejects.toMatchObject({ code: "EISDIR" });
+    await expect(fs.open("/mnt/none", ["read"])).rejects.toMatchObject({ code: "ENOENT" });
+    await fs.rename("/mnt/file", "/mnt/other");
+    await expect(file.read()).rejects.toMatchObject({ code: "ENOENT" });
+    await fs.rename("/mnt/other", "/mnt/file");
+    await kernel.unmount("/mnt");
+    await expect(file.read()).rejects.toMatchObject({ code: "ENODEV" });
+    await file.close();
+  });
+
   test("a tree is not removed through a link that leads to it", async () => {
     await mount({ writable: true, followLinks: true });
     writeFileSync(join(dir, "in/deep/kept"), "kept");

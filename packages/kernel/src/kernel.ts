@@ -164,7 +164,7 @@ export class Kernel implements AsyncDisposable {
       runner: {
         run: (process, program) => runner.run(process, program),
         release: (process, goesOn) => {
-          for (const file of process.files?.values() ?? []) void fs.release(file.inode).catch(() => undefined);
+          for (const file of process.files?.values() ?? []) void fs.release(file.held).catch(() => undefined);
           process.files = undefined;
           fs.flows.forgetWriter(process.pid);
           if (goesOn) return post.reclaim(process.pid);

@@ -363,6 +363,15 @@ describe("handles", () => {
     expect(await kernel.host.store.scan({ from: "x/", to: "x0" }, { limit: 10 })).toEqual([]);
   });
 
+  test("a virtual file is read through a handle as by its path", async () => {
+    await using status = await kernel.os.fs.open("/proc/1/status", ["read", "write"]);
+
+    expect(text(await status.read())).toBe(await kernel.os.fs.readText("/proc/1/status"));
+    expect(await status.stat()).toEqual(await kernel.os.fs.stat("/proc/1/status"));
+    await expect(status.write("x")).rejects.toMatchObject({ code: "ENOTSUP" });
+    await expect(kernel.os.fs.open("/proc/1", ["read"])).rejects.toMatchObject({ code: "EISDIR" });
+  });
+
   test("a handle has only the rights it was opened with", async () => {
     await kernel.os.fs.writeFile("/home/a", "x");
     await using handle = await kernel.os.fs.open("/home/a", ["read"]);

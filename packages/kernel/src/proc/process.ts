@@ -11,7 +11,7 @@ import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Capability } from "../cap/capability.ts";
 import type { Journal } from "../journal/journal.ts";
-import type { Inode } from "../vfs/inode.ts";
+import type { Held } from "../vfs/held.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Program, ProgramSource } from "./program.ts";
 import type { FaultCounts, FaultPolicies } from "./fault.ts";
@@ -54,7 +54,7 @@ export interface Usage {
 }
 
 export interface OpenFile {
-  readonly inode: Inode;
+  readonly held: Held;
   readonly path: VfsPath;
   readonly rights: ReadonlySet<"read" | "write">;
   /** Version of the rights under which it was opened: after a change they are looked at again. */

@@ -14,6 +14,7 @@ import { compilePaths } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
+import { type Held, sizeOfHeld } from "../vfs/held.ts";
 import type { Inode } from "../vfs/inode.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
@@ -345,17 +346,17 @@ export const FILE_ROWS = {
       const isFixed =
         !isGoverned(host, caller) && a.rights.every((right) => capability.isFixed(`fs.${right}`, target.resource));
       const checkedAt = isFixed ? capability.version : -1;
-      const keep = (inode: Inode): Fd => {
+      const keep = (held: Held): Fd => {
         const fd = caller.takeFd();
         caller.files ??= new Map();
-        caller.files.set(fd, { inode, path: target.resource as VfsPath, rights: new Set(a.rights), checkedAt });
+        caller.files.set(fd, { held, path: target.resource as VfsPath, rights: new Set(a.rights), checkedAt });
         return fd;
       };
-      const held = host.fs.hold(locatedOf(target));
-      if (!(held instanceof Promise)) return keep(held);
-      return held.then(async (inode) => {
-        if (caller.isAlive) return keep(inode);
-        await host.fs.release(inode);
+      const found = host.fs.hold(locatedOf(target));
+      if (!(found instanceof Promise)) return keep(found);
+      return found.then(async (held) => {
+        if (caller.isAlive) return keep(held);
+        await host.fs.release(held);
         throw hasEnded(caller, "open");
       });
     },
@@ -371,7 +372,7 @@ export const FILE_ROWS = {
       const file = caller.files?.get(fd);
       if (file === undefined) return;
       caller.files?.delete(fd);
-      await host.fs.release(file.inode);
+      await host.fs.release(file.held);
     },
   }),
   readHandle: row<{ readonly fd: Fd } & Range, Promise<Uint8Array>>({
@@ -383,7 +384,7 @@ export const FILE_ROWS = {
     alsoNeeds: handleNeeds("read"),
     handle: (host, caller, a) => {
       const file = handleOf(caller, a.fd, "read");
-      return host.fs.readInode(file.inode, a, file.path);
+      return host.fs.readHeld(file.held, a, file.path);
     },
   }),
   readHandleInto: row<{ readonly fd: Fd } & Into, Promise<number>>({
@@ -395,18 +396,18 @@ export const FILE_ROWS = {
     handle: async (host, caller, { fd, into, offset }) => {
       const file = handleOf(caller, fd, "read");
       const range = { length: into.length, ...(offset === undefined ? {} : { offset }) };
-      return (await host.fs.readInode(file.inode, range, file.path, into)).length;
+      return (await host.fs.readHeld(file.held, range, file.path, into)).length;
     },
   }),
-  statHandle: row<{ readonly fd: Fd }, FileStat>({
+  statHandle: row<{ readonly fd: Fd }, FileStat | Promise<FileStat>>({
     right: "fs.handle",
     kind: "query",
     summary: "what a handle is of, also after the name is gone",
     alsoNeeds: handleNeeds("stat"),
     schema: args({ fd: integer }, ["fd"]),
     handle: (host, caller, a) => {
-      const { inode, path: at } = handleOf(caller, a.fd);
-      return host.fs.statInode(inode, at);
+      const { held, path: at } = handleOf(caller, a.fd);
+      return host.fs.statHeld(held, at);
     },
   }),
   setattrHandle: row<{ readonly fd: Fd } & Changeable, Promise<void>>({
@@ -420,9 +421,9 @@ export const FILE_ROWS = {
       return file === undefined ? [] : [{ right: "fs.write", resource: file.path }];
     },
     handle: (host, caller, a, _target, draft) => {
-      const { inode, path: at } = handleOf(caller, a.fd);
+      const { held, path: at } = handleOf(caller, a.fd);
       draft?.add({ path: at });
-      return host.fs.setInodeAttributes(inode, pickAttributes(a), writerOf(caller, draft), at);
+      return host.fs.setHeldAttributes(held, pickAttributes(a), writerOf(caller, draft), at);
     },
   }),
   truncateHandle: row<{ readonly fd: Fd; readonly size: number }, Promise<WriteResult>>({
@@ -432,12 +433,12 @@ export const FILE_ROWS = {
     schema: args({ fd: integer, size: sizeSchema }, ["fd", "size"]),
     alsoNeeds: handleNeeds("write"),
     spends: ({ fd, size }, _target, caller) => ({
-      bytesWritten: Math.max(0, size - (caller.files?.get(fd)?.inode.attributes.size ?? 0)),
+      bytesWritten: Math.max(0, size - sizeOfHeld(caller.files?.get(fd)?.held)),
     }),
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
       draft?.add({ path: file.path });
-      return host.fs.truncateInode(file.inode, a.size, writerOf(caller, draft), file.path);
+      return host.fs.truncateHeld(file.held, a.size, writerOf(caller, draft), file.path);
     },
   }),
   writeHandle: row<
@@ -467,7 +468,7 @@ export const FILE_ROWS = {
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
       draft?.add({ path: file.path });
-      return host.fs.writeInode(file.inode, a.bytes, a, fenced(host, caller, a, file.path, draft), file.path);
+      return host.fs.writeHeld(file.held, a.bytes, a, fenced(host, caller, a, file.path, draft), file.path);
     },
   }),
   watch: row<

@@ -40,6 +40,7 @@ import { contentOf } from "./provider.ts";
 import { LockOrder } from "../lock/lock-order.ts";
 import { type Foreign, ForeignTrees, type RenameOptions, type UnlinkOptions } from "./foreign-trees.ts";
 import type { Blobs } from "./blobs.ts";
+import { type Held, isPath, noHandle, pin } from "./held.ts";
 import { TreeStore } from "./tree-store.ts";
 import { FlowTable } from "./flow-table.ts";
 import { Turns } from "./turns.ts";
@@ -96,7 +97,7 @@ export class FileSystem {
   stat(located: Located): Promise<FileStat> | FileStat {
     switch (located.kind) {
       case "inode":
-        return this.statInode(located.inode, located.path);
+        return this.#statInode(located.inode, located.path);
       case "virtual":
         return this.#statVirtual(located);
       case "foreign":
@@ -146,10 +147,10 @@ export class FileSystem {
   ): Promise<Uint8Array> {
     if (located.kind === "inode") {
       if (located.inode.extents !== undefined && !located.inode.evicted)
-        return this.readInode(located.inode, range, located.path);
+        return this.#readInode(located.inode, range, located.path);
       return this.#retry(located, PID_OWNER, (now) => {
         if (now.kind !== "inode") throw missing(now.path);
-        return this.readInode(now.inode, range, now.path);
+        return this.#readInode(now.inode, range, now.path);
       });
     }
     if (located.kind === "missing") throw missing(located.path);
@@ -168,14 +169,14 @@ export class FileSystem {
   async readInto(located: Located, into: Uint8Array, offset: number | undefined): Promise<number> {
     const range = { length: into.length, ...(offset === undefined ? {} : { offset }) };
     if (located.kind === "inode" && located.inode.extents !== undefined && !located.inode.evicted)
-      return (await this.readInode(located.inode, range, located.path, into)).length;
+      return (await this.#readInode(located.inode, range, located.path, into)).length;
     const bytes = await this.read(located, range);
     into.set(bytes);
     return bytes.length;
   }
 
   /** @param into memory for at least as many bytes as are asked for */
-  async readInode(
+  async #readInode(
     inode: Inode,
     range: { readonly offset?: number; readonly length?: number },
     path: VfsPath,
@@ -210,21 +211,17 @@ export class FileSystem {
     options: WriteOptions & { readonly append?: boolean },
     writer: Writer,
   ): Promise<WriteResult> {
-    if (bytes.length > LIMITS.ioBytesMax) {
-      throw new KernelError("EFBIG", `one write carries at most ${LIMITS.ioBytesMax} bytes; write the file in parts`, {
-        path: located.path,
-      });
-    }
+    assertIoSize(bytes, located.path);
     if (located.kind === "foreign") return this.#foreign.write(located, bytes, options, writer);
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind === "missing") return this.#createFile(now, bytes, options, writer);
       if (now.kind !== "inode") throw unsupported("write", now.path);
       if (options.create === "must") throw exists(now.path);
-      return this.writeInode(now.inode, bytes, options, writer, now.path);
+      return this.#writeInode(now.inode, bytes, options, writer, now.path);
     });
   }
 
-  writeInode(
+  #writeInode(
     inode: Inode,
     bytes: Uint8Array,
     options: WriteOptions & { readonly append?: boolean },
@@ -256,11 +253,11 @@ export class FileSystem {
     if (located.kind === "foreign") return this.#foreign.truncate(located, size, writer);
     return this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
-      return this.truncateInode(now.inode, size, writer, now.path);
+      return this.#truncateInode(now.inode, size, writer, now.path);
     });
   }
 
-  truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
+  #truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
     return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
       const extents = await this.#inodes.extentsOf(inode, path);
@@ -300,11 +297,11 @@ export class FileSystem {
   ): Promise<void> {
     await this.#retry(located, writer.pid, (now) => {
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("setattr", now.path);
-      return this.setInodeAttributes(now.inode, change, writer, now.path);
+      return this.#setInodeAttributes(now.inode, change, writer, now.path);
     });
   }
 
-  setInodeAttributes(
+  #setInodeAttributes(
     inode: Inode,
     change: AttributeChange | ((now: Attributes) => AttributeChange),
     writer: Writer,
@@ -513,21 +510,64 @@ export class FileSystem {
 
   /**
    * Pins the file at a path for a handle; whoever is about to change it, or to take its name away, comes first.
-   * @throws {ENOENT} it is gone · {EISDIR} {ENOTSUP} it is nothing that handles are for
+   * @throws {ENOENT} it is gone · {EISDIR} it is a directory
    */
-  hold(located: Located): Inode | Promise<Inode> {
+  hold(located: Located): Held | Promise<Held> {
     if (located.kind === "inode" && located.inode.tail === undefined && !located.inode.evicted) return pin(located);
     return this.#retry(located, PID_OWNER, async (now) => {
-      if (now.kind !== "inode") return pin(now);
-      return this.#turns.of(now.inode, async () => pin(now));
+      if (now.kind === "inode") return this.#turns.of(now.inode, async () => pin(now));
+      if (now.kind === "missing") throw missing(now.path);
+      const { type } = await this.stat(now);
+      if (type === "directory") throw noHandle(now.path);
+      return now;
     });
   }
 
-  async release(inode: Inode): Promise<void> {
-    if (--inode.handles === 0 && !inode.linked) await this.#inodes.forgetOrphan(inode);
+  async release(held: Held): Promise<void> {
+    if (isPath(held)) return;
+    if (--held.handles === 0 && !held.linked) await this.#inodes.forgetOrphan(held);
   }
 
-  statInode(inode: Inode, path: VfsPath): FileStat {
+  /** Content of what a handle is of. @param into memory for at least as many bytes as are asked for */
+  async readHeld(
+    held: Held,
+    range: { readonly offset?: number; readonly length?: number },
+    path: VfsPath,
+    into?: Uint8Array,
+  ): Promise<Uint8Array> {
+    if (!isPath(held)) return this.#readInode(held, range, path, into);
+    const bytes = await this.read(held, range);
+    into?.set(bytes);
+    return bytes;
+  }
+
+  writeHeld(
+    held: Held,
+    bytes: Uint8Array,
+    options: Omit<WriteOptions, "create"> & { readonly append?: boolean },
+    writer: Writer,
+    path: VfsPath,
+  ): Promise<WriteResult> {
+    if (isPath(held)) return this.write(held, bytes, options, writer);
+    assertIoSize(bytes, path);
+    return this.#writeInode(held, bytes, options, writer, path);
+  }
+
+  truncateHeld(held: Held, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
+    return isPath(held) ? this.truncate(held, size, writer) : this.#truncateInode(held, size, writer, path);
+  }
+
+  statHeld(held: Held, path: VfsPath): FileStat | Promise<FileStat> {
+    return isPath(held) ? this.stat(held) : this.#statInode(held, path);
+  }
+
+  setHeldAttributes(held: Held, change: AttributeChange, writer: Writer, path: VfsPath): Promise<void> {
+    return isPath(held)
+      ? this.setAttributes(held, change, writer)
+      : this.#setInodeAttributes(held, change, writer, path);
+  }
+
+  #statInode(inode: Inode, path: VfsPath): FileStat {
     const { attributes } = inode;
     return {
       path,
@@ -621,17 +661,11 @@ export class FileSystem {
   }
 }
 
-/** Counts a handle of what was found at a path. */
-function pin(located: Located): Inode {
-  const { kind, path } = located;
-  if (kind === "missing") throw missing(path);
-  if (kind !== "inode") throw new KernelError("ENOTSUP", "only files of the zone have handles; use the path", { path });
-  const { inode } = located;
-  if (inode.evicted || !inode.linked) throw lostRace(path);
-  if (inode.attributes.type === "directory")
-    throw new KernelError("EISDIR", `${path} is a directory; handles are for files`, { path });
-  inode.handles++;
-  return inode;
+function assertIoSize({ length }: Uint8Array, path: VfsPath): void {
+  if (length <= LIMITS.ioBytesMax) return;
+  throw new KernelError("EFBIG", `one write carries at most ${LIMITS.ioBytesMax} bytes; write the file in parts`, {
+    path,
+  });
 }
 
 /** @throws {EAGAIN} it is not what it was any more · {EISDIR} {EINVAL} it is no file */
