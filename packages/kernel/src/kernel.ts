@@ -176,6 +176,7 @@ export class Kernel implements AsyncDisposable {
           await triggers.drop(pid);
           await services.drop(pid);
           await locks.drop(pid);
+          await queues.drop(pid);
         },
         hasMail: (pid) => post.waiting(pid).length > 0,
         load: (process) => programAgain(kernel.host, process),

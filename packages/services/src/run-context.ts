@@ -339,7 +339,9 @@ export class RunContext<Input = unknown> {
       const place = this.#placeOf(number === 1 ? `${name}/reply` : `${name}/reply ${number}`);
       const waitMs = Math.max(0, Math.ceil(until - clock.monotonic()));
       const { signal } = this;
-      const reply = await this.#once(place, () => this.os.call("receive", { place, replyTo: id, waitMs, signal }));
+      const reply = await this.#once(place, () =>
+        this.os.call("receive", { place, from: toPid(pid), replyTo: id, waitMs, signal }),
+      );
       if (reply === null)
         throw new KernelError("ETIMEDOUT", `process ${pid} has not done ${name} within ${timeoutMs} ms`, { pid });
       // Made by `serve` and `report` below.
@@ -367,12 +369,7 @@ export class RunContext<Input = unknown> {
     if (task === undefined || progress === undefined)
       throw new KernelError("EINVAL", "ctx.report tells something of a task: call it on the context of its handler");
     const letter = { to: task.from, kind: "reply", replyTo: task.id, ttlMs: TASK_TIMEOUT_MS } as const;
-    try {
-      await this.os.call("send", { ...letter, body: { progress } });
-    } catch (error) {
-      const isUnheard = error instanceof KernelError && (error.code === "ESRCH" || error.code === "EAGAIN");
-      if (!isUnheard) throw error;
-    }
+    await heardOrNot(this.os.call("send", { ...letter, body: { progress } }));
   }
 
   /**
@@ -402,7 +399,7 @@ export class RunContext<Input = unknown> {
           return { error: toErrorRecord(error) };
         }
       });
-      await this.reply(`${name}/reply`, message, answer);
+      await heardOrNot(this.reply(`${name}/reply`, message, answer));
     }
   }
 
@@ -688,6 +685,16 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
   const isText = typeof content === "string";
   const text = isText ? content : (JSON.stringify(content) ?? "null");
   return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
+}
+
+/** Sends what nobody may be there to hear any more. */
+async function heardOrNot(sending: Promise<unknown>): Promise<void> {
+  try {
+    await sending;
+  } catch (error) {
+    const isUnheard = error instanceof KernelError && (error.code === "ESRCH" || error.code === "EAGAIN");
+    if (!isUnheard) throw error;
+  }
 }
 
 /** How long whoever has handed a task over waits for it, unless it says so. */

@@ -44,6 +44,8 @@ interface Call {
   readonly resource: string;
   readonly args: unknown;
   readonly now: number;
+  /** It has taken its uses already. */
+  readonly isUnderWay: boolean;
 }
 
 const ALLOWED: Decision = { effect: "allow", counted: [] };
@@ -124,11 +126,14 @@ export class Capability {
     return effect === "allow" && counted.length === 0;
   }
 
-  /** What a call may do, given its arguments. Whoever acts on `counted` rules takes their uses first. */
-  decide(right: string, resource: string, args: unknown): Decision {
+  /**
+   * What a call may do, given its arguments. Whoever acts on `counted` rules takes their uses first.
+   * @param isUnderWay the call has taken them: that they are over now is nothing to it
+   */
+  decide(right: string, resource: string, args: unknown, isUnderWay = false): Decision {
     if (this.layers.length === 0) return ALLOWED;
     const verdict = this.#verdictOf(right, resource);
-    if (typeof verdict !== "string") return this.#evaluate(verdict, this.#callOf(right, resource, args));
+    if (typeof verdict !== "string") return this.#evaluate(verdict, this.#callOf(right, resource, args, isUnderWay));
     return verdict === "allow" ? ALLOWED : verdict === "ask" ? ASKED : DENIED;
   }
 
@@ -191,8 +196,8 @@ export class Capability {
     }
   }
 
-  #callOf(right: string, resource: string, args: unknown): Call {
-    return { right, resource, args, now: this.#clock.now() };
+  #callOf(right: string, resource: string, args: unknown, isUnderWay = false): Call {
+    return { right, resource, args, now: this.#clock.now(), isUnderWay };
   }
 }
 
@@ -240,7 +245,7 @@ function decideLayer(rules: readonly Rule[], call: Call): Decision {
   for (const rule of rules) {
     if (!isLive(rule, call)) continue;
     if (rule.grant.effect === "deny") return DENIED;
-    const given = rule.granter?.capability.decide(call.right, call.resource, call.args) ?? ALLOWED;
+    const given = rule.granter?.capability.decide(call.right, call.resource, call.args, call.isUnderWay) ?? ALLOWED;
     if (given.effect === "deny") continue;
     const counted = rule.grant.uses === undefined ? given.counted : [...given.counted, rule];
     if (rule.grant.effect === "ask" || given.effect === "ask") asked ??= { effect: "ask", counted };
@@ -250,8 +255,8 @@ function decideLayer(rules: readonly Rule[], call: Call): Decision {
   return asked ?? free ?? limited ?? DENIED;
 }
 
-function isLive({ grant, isSpent }: Rule, { now, args }: Call): boolean {
-  if (isSpent || (grant.expires !== undefined && grant.expires <= now)) return false;
+function isLive({ grant, isSpent }: Rule, { now, args, isUnderWay }: Call): boolean {
+  if ((isSpent && !isUnderWay) || (grant.expires !== undefined && grant.expires <= now)) return false;
   return grant.where === undefined || grant.where.every((condition) => holds(condition, args));
 }
 

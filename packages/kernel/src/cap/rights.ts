@@ -183,7 +183,16 @@ export const PROFILES: Readonly<Record<string, readonly string[]>> = {
     "tool.call",
     "mem.*",
   ],
-  "role.task": [...SELF, ...FILES, "artifact.read", "msg.send", "model.infer", "tool.call"],
+  "role.task": [
+    ...SELF,
+    ...FILES,
+    "artifact.read",
+    "msg.send",
+    "msg.receive",
+    "queue.claim",
+    "model.infer",
+    "tool.call",
+  ],
 };
 
 const WITH_EFFECT = /^(allow|ask|deny)\s+(.+)$/su;

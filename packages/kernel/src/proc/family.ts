@@ -1,7 +1,7 @@
 // The tree of processes: who is here, and who belongs to whom.
 //
 // F1  A child belongs to its parent until that ends, then to the nearest living ancestor, at last to the owner.
-// F2  Nobody ever belongs to itself: who a process belongs to is looked up among its ancestors alone.
+// F2  Nobody ever belongs to itself: it goes to its ancestors alone, or to whom it was given and who is not below it.
 
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import type { Process } from "./process.ts";
@@ -9,6 +9,8 @@ import type { Process } from "./process.ts";
 export class Family {
   readonly #processes = new Map<Pid, Process>();
   readonly #children = new Map<Pid, Set<Pid>>();
+  /** Whom each belongs to. */
+  readonly #parents = new Map<Pid, Pid>();
   /** Ended processes whose records are being deleted: nobody runs them again. */
   readonly leaving = new Set<Pid>();
 
@@ -24,46 +26,64 @@ export class Family {
     return this.#processes.get(pid);
   }
 
-  /** Adds a process, or puts one in the place of its earlier life. */
-  add(process: Process): void {
-    this.#processes.set(process.pid, process);
-    const above = this.parentOf(process.pid);
-    if (above !== undefined) this.#childrenOf(above).add(process.pid);
+  /**
+   * Adds a process, or puts one in the place of its earlier life.
+   * @param parent whom it belongs to, where that is not known by what is here
+   */
+  add(process: Process, parent?: Pid): void {
+    const { pid } = process;
+    this.#processes.set(pid, process);
+    if (pid !== PID_OWNER && !this.#parents.has(pid)) this.#link(pid, parent ?? this.#heirOf(process.identity.ppid));
   }
 
   /** Forgets a process. */
-  remove(process: Process): void {
-    for (const parent of [process.identity.ppid, this.parentOf(process.pid), PID_OWNER])
-      if (parent !== undefined) this.#children.get(parent)?.delete(process.pid);
-    this.#processes.delete(process.pid);
+  remove({ pid }: Process): void {
+    this.#unlink(pid);
+    this.#children.delete(pid);
+    this.#processes.delete(pid);
   }
 
   /** Gives a process to another parent; the caller has seen that it is not below the process. */
   move(process: Process, to: Pid): void {
-    const before = this.parentOf(process.pid);
-    if (before !== undefined) this.#children.get(before)?.delete(process.pid);
+    this.#unlink(process.pid);
     process.identity = { ...process.identity, ppid: to };
-    this.#childrenOf(to).add(process.pid);
+    this.#link(process.pid, to);
   }
 
   /** Gives the children of a process that has ended to whom they belong now (F1). */
-  adopt(pid: Pid, ppid: Pid | undefined): void {
-    const orphaned = this.#children.get(pid);
+  adopt(pid: Pid): void {
+    const heir = this.#heirOf(this.#parents.get(pid));
+    for (const child of this.childrenOf(pid)) {
+      this.#unlink(child);
+      this.#link(child, heir);
+    }
     this.#children.delete(pid);
-    if (orphaned === undefined || ppid === undefined) return;
-    for (const child of orphaned) this.#childrenOf(this.parentOf(child) ?? PID_OWNER).add(child);
   }
 
-  /** The process that a process belongs to now: its parent, or who has adopted it. */
+  /** The process that a process answers to now: its parent, or the nearest above that is alive. */
   parentOf(pid: Pid): Pid | undefined {
-    if (pid === PID_OWNER) return undefined;
-    for (let at = this.#processes.get(pid)?.identity.ppid; at !== undefined;) {
-      const above: Process | undefined = this.#processes.get(at);
-      if (above === undefined) break;
-      if (above.isAlive) return at;
-      at = above.identity.ppid;
+    return pid === PID_OWNER ? undefined : this.#heirOf(this.#parents.get(pid));
+  }
+
+  /** The first of a process and those above it that is alive, or the owner's. */
+  #heirOf(pid: Pid | undefined): Pid {
+    for (let at = pid; at !== undefined;) {
+      const process = this.#processes.get(at);
+      if (process?.isAlive === true) return at;
+      at = this.#parents.get(at) ?? process?.identity.ppid;
     }
     return PID_OWNER;
+  }
+
+  #link(pid: Pid, parent: Pid): void {
+    this.#parents.set(pid, parent);
+    this.#childrenOf(parent).add(pid);
+  }
+
+  #unlink(pid: Pid): void {
+    const parent = this.#parents.get(pid);
+    if (parent !== undefined) this.#children.get(parent)?.delete(pid);
+    this.#parents.delete(pid);
   }
 
   childrenOf(pid: Pid): readonly Pid[] {
@@ -77,10 +97,9 @@ export class Family {
       .filter((child) => !child.hasEnded);
   }
 
-  /** Whether a process is another, or was started by it or by something below it. */
+  /** Whether a process is another, or below it. */
   isWithin(pid: Pid, above: Pid): boolean {
-    for (let at: Pid | undefined = pid; at !== undefined; at = this.#processes.get(at)?.identity.ppid)
-      if (at === above) return true;
+    for (let at: Pid | undefined = pid; at !== undefined; at = this.#parents.get(at)) if (at === above) return true;
     return false;
   }
 

@@ -4,7 +4,7 @@
 //     place leaves its mailbox in the commit of that step. Neither is ever lost or there twice.
 // G2  Whoever has no journal reads under a lease, and acknowledges: what it has not, comes back.
 // G3  A mailbox holds a bounded number of messages and bytes; beyond them the sender hears EAGAIN.
-// G4  What waits for a process that has ended is gone with it.
+// G4  What waits for a process that has ended is gone with it. Whoever waits for a letter of it hears of its end.
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
@@ -46,6 +46,8 @@ export interface Wanted {
   /** It comes back after so many milliseconds unless it is acknowledged. */
   readonly leaseMs?: number;
   readonly signal?: AbortSignal;
+  /** Throws when the reader may not read any more: it may have waited long. */
+  readonly assertMay?: () => void;
 }
 
 /** A message that goes along with a commit of its sender's. */
@@ -82,6 +84,8 @@ export class PostOffice {
   readonly #boxes = new Map<Pid, Mailbox>();
   /** Messages by the keys of their senders, oldest first, for each receiver. */
   readonly #seen = new Map<Pid, Map<string, string>>();
+  /** Who waits for a letter of one process, by that: told when it has ended. */
+  readonly #awaited = new Map<Pid, Set<() => void>>();
   #next = 1;
 
   constructor(parts: PostOfficeParts) {
@@ -91,13 +95,16 @@ export class PostOffice {
   /** Brings back what waited when the host ended, and forgets what nobody will read. */
   async boot(): Promise<void> {
     const gone: string[] = [];
+    const kept: { readonly message: Message; readonly size: number }[] = [];
     for await (const { key, value } of entriesOf(this.#parts.store, PREFIX)) {
-      // Written by `#commit` only.
+      // Written by `#record` only.
       const message = JSON.parse(String(value)) as Message;
       const receiver = this.#parts.family.get(message.to);
       if (receiver === undefined || receiver.hasEnded) gone.push(key);
-      else this.#arrive(message, value.length);
+      else kept.push({ message, size: value.length });
     }
+    // In the order in which they were sent, which is not that of their keys.
+    for (const { message, size } of kept.toSorted((a, b) => orderOf(a.message, b.message))) this.#arrive(message, size);
     for await (const { key, value } of entriesOf(this.#parts.store, "ms/")) {
       const to = toPid(Number(key.split("/")[1]));
       if (this.#parts.family.get(to) === undefined) gone.push(key);
@@ -166,7 +173,7 @@ export class PostOffice {
         `a message holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${text.length}; write it to a file and send its path`,
         { syscall: "send", pid: from.pid },
       );
-    const { box, undo } = this.#reserve(receiver, text.length);
+    const { box, undo } = await this.#reserve(receiver, message, text.length);
     const copy = this.#copyOf(message, text.length, route);
     const stored = [message, ...(copy === undefined ? [] : [copy.message])].filter(({ to }) => this.#isStored(to));
     const puts = stored.map((one) => ({
@@ -279,9 +286,18 @@ export class PostOffice {
     });
   }
 
-  #reserve(receiver: Process, size: number): { readonly box: Mailbox; readonly undo: () => void } {
+  async #reserve(
+    receiver: Process,
+    { kind }: Message,
+    size: number,
+  ): Promise<{ readonly box: Mailbox; readonly undo: () => void }> {
     const box = this.#boxOf(receiver.pid);
-    if (box.count >= LIMITS.mailboxMax || box.size + size > LIMITS.mailboxBytesMax)
+    // What was asked for may go beyond what others may send.
+    const share = kind === "reply" ? 2 : 1;
+    const isFull = (): boolean =>
+      box.count >= share * LIMITS.mailboxMax || box.size + size > share * LIMITS.mailboxBytesMax;
+    if (isFull()) await this.#expire(receiver, box);
+    if (isFull())
       throw new KernelError(
         "EAGAIN",
         `the mailbox of process ${receiver.pid} is full: ${box.count} messages, ${box.size} bytes; send again when it has read some`,
@@ -289,6 +305,23 @@ export class PostOffice {
       );
     box.reserve(size);
     return { box, undo: () => box.free(size) };
+  }
+
+  /** Makes the room free of what nobody reads any more. */
+  async #expire({ pid }: Process, box: Mailbox): Promise<void> {
+    const now = this.#parts.committer.now();
+    const expired: Item[] = [];
+    for (let item; (item = box.take(({ expires }) => expires !== undefined && expires <= now)) !== undefined;)
+      expired.push(item);
+    await this.#letGo(pid, box, expired);
+  }
+
+  async #letGo(pid: Pid, box: Mailbox, expired: readonly Item[]): Promise<void> {
+    for (const { message, size } of expired) {
+      box.free(size);
+      this.#parts.committer.publish({ name: "message.expired", pid, data: { id: message.id } });
+    }
+    if (this.#isStored(pid)) await this.#delete(expired.map(({ message }) => messageKey(message)));
   }
 
   /** The copy for whoever stands between; it never keeps the message itself from its way. */
@@ -343,6 +376,7 @@ export class PostOffice {
     const box = this.#boxOf(process.pid);
     try {
       item = await this.#nextFor(process, box, wanted);
+      if (item !== undefined) wanted.assertMay?.();
       if (item !== undefined && wanted.leaseMs !== undefined) {
         this.#lease(box, item, wanted.leaseMs);
         return item.message;
@@ -361,9 +395,13 @@ export class PostOffice {
     }
   }
 
-  /** The next message that has not expired. */
+  /**
+   * The next message that has not expired.
+   * @throws {ESRCH} it is to come from a process that has ended
+   */
   async #nextFor(process: Process, box: Mailbox, wanted: Wanted): Promise<Item | undefined> {
-    const { from, kind, replyTo, waitMs } = wanted;
+    const { kind, replyTo, waitMs } = wanted;
+    let { from } = wanted;
     const signal = process.signalWith(wanted.signal);
     const isAny = from === undefined && kind === undefined && replyTo === undefined;
     const matches = isAny
@@ -372,47 +410,90 @@ export class PostOffice {
           (from === undefined || message.from === from) &&
           (kind === undefined || message.kind === kind) &&
           (replyTo === undefined || message.replyTo === replyTo);
-    const { committer } = this.#parts;
+    const { committer, platform } = this.#parts;
+    const until = waitMs === undefined ? undefined : platform.clock.monotonic() + waitMs;
     for (;;) {
-      const item =
-        box.take(matches) ?? (waitMs === 0 ? undefined : await this.#wait(process, box, matches, waitMs, signal));
-      if (item?.message.expires === undefined || item.message.expires > committer.now()) return item;
-      box.free(item.size);
-      committer.publish({ name: "message.expired", pid: process.pid, data: { id: item.message.id } });
-      if (this.#isStored(process.pid)) await this.#delete([messageKey(item.message)]);
+      let item = box.take(matches);
+      if (item === undefined) {
+        if (waitMs === 0) return undefined;
+        if (from !== undefined) from = this.#senderNow(process, from);
+        const left = until === undefined ? undefined : Math.max(0, until - platform.clock.monotonic());
+        const arrived = await this.#wait(process, box, { matches, from, waitMs: left, signal });
+        if (arrived === "late") return undefined;
+        if (arrived === "gone") continue;
+        item = arrived;
+      }
+      const { expires } = item.message;
+      if (expires === undefined || expires > committer.now()) return item;
+      await this.#letGo(process.pid, box, [item]);
     }
+  }
+
+  /** The process that letters of another come from: itself, or the one that it has gone into. */
+  #senderNow(reader: Process, from: Pid): Pid {
+    for (let pid: Pid | undefined = from; pid !== undefined;) {
+      const sender = this.#parts.family.get(pid);
+      if (sender !== undefined && !sender.hasEnded) return pid;
+      pid = sender?.into;
+    }
+    throw new KernelError("ESRCH", `process ${from} has ended, or never was: it sends nothing`, {
+      syscall: "receive",
+      pid: reader.pid,
+    });
   }
 
   async #wait(
     process: Process,
     box: Mailbox,
-    matches: ((message: Message) => boolean) | undefined,
-    waitMs: number | undefined,
-    signal: AbortSignal,
-  ): Promise<Item | undefined> {
+    {
+      matches,
+      from,
+      waitMs,
+      signal,
+    }: {
+      readonly matches: ((message: Message) => boolean) | undefined;
+      readonly from: Pid | undefined;
+      readonly waitMs: number | undefined;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<Item | "late" | "gone"> {
     signal.throwIfAborted();
-    const arrived = Promise.withResolvers<Item | undefined>();
+    const arrived = Promise.withResolvers<Item | "late" | "gone">();
     let taken: Item | undefined;
+    // What it has sent before it ended is delivered first.
+    const onGone = (): void => this.#parts.platform.defer(() => arrived.resolve("gone"));
+    const forget = from === undefined ? undefined : this.#onEnd(from, onGone);
     const stop = box.wait(matches, (item) => {
       taken = item;
       arrived.resolve(item);
     });
     const timer =
-      waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, () => arrived.resolve(undefined));
+      waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, () => arrived.resolve("late"));
     const state = process.state;
     process.become({ name: "waiting", channel: "message" });
     try {
-      await orAborted(arrived.promise, signal);
-      return taken;
+      const outcome = await orAborted(arrived.promise, signal);
+      return taken ?? outcome;
     } catch (error) {
       // It came in the moment in which nobody wanted it any more.
       if (taken !== undefined) box.putBack(taken);
       throw error;
     } finally {
       stop();
+      forget?.();
       timer?.cancel();
       if (process.state.name === "waiting") process.become(state);
     }
+  }
+
+  /** Calls `tell` when a process has ended; returns what forgets that. */
+  #onEnd(pid: Pid, tell: () => void): () => void {
+    const told = this.#awaited.get(pid) ?? new Set();
+    this.#awaited.set(pid, told.add(tell));
+    return () => {
+      told.delete(tell);
+      if (told.size === 0 && this.#awaited.get(pid) === told) this.#awaited.delete(pid);
+    };
   }
 
   #lease(box: Mailbox, item: Item, leaseMs: number): void {
@@ -532,8 +613,9 @@ export class PostOffice {
     }
   }
 
-  /** Forgets what waits for a process that has ended (G4). */
+  /** Forgets what waits for a process that has ended, and tells who waits for it (G4). */
   drop(pid: Pid): Promise<void> | undefined {
+    for (const tell of this.#awaited.get(pid) ?? []) tell();
     const box = this.#boxes.get(pid);
     const seen = [...(this.#seen.get(pid)?.keys() ?? [])];
     this.#boxes.delete(pid);
@@ -572,4 +654,11 @@ export class PostOffice {
     if (seen === undefined) this.#seen.set(pid, (seen = new Map<string, string>()));
     return seen;
   }
+}
+
+/** By the epochs and the numbers of their ids: the order in which they were sent. */
+function orderOf(one: Message, two: Message): number {
+  const [epoch = 0, number = 0] = one.id.split("-").map((part) => Number.parseInt(part, 10));
+  const [otherEpoch = 0, otherNumber = 0] = two.id.split("-").map((part) => Number.parseInt(part, 10));
+  return epoch - otherEpoch || number - otherNumber;
 }

@@ -8,7 +8,7 @@
 // T5  Who resumes or ends a process claims it in the turn in which its state was looked at.
 
 import { entriesOf } from "../abi/entries.ts";
-import type { Entry, Metastore } from "../abi/metastore.ts";
+import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
@@ -254,20 +254,33 @@ export class ProcessTable {
     const owner = new Process(identity, Capability.all, undefined, undefined);
     owner.become({ name: "running" });
     this.family.add(owner);
-    for await (const entry of entriesOf(this.#store, "l/")) await this.#reload(entry);
+    await this.#reload();
     await this.groups.boot();
     // Accounts of processes that left no record, or whose last user ended while the host died.
     for (const departure of this.#accounts.takeAbandoned()) await this.allocations.close(departure);
     return owner;
   }
 
-  async #reload(entry: Entry): Promise<void> {
-    const process = await this.#archive.recall(pidOfKey(entry.key));
-    if (process === undefined) return;
-    process.sleep = decodeSleep(entry);
-    this.family.add(process);
-    this.#accounts.join(process.account);
-    this.#committer.notBefore(process.identity.created);
+  async #reload(): Promise<void> {
+    const found = new Map<Pid, Process>();
+    for await (const entry of entriesOf(this.#store, "l/")) {
+      const process = await this.#archive.recall(pidOfKey(entry.key));
+      if (process === undefined) continue;
+      process.sleep = decodeSleep(entry);
+      found.set(process.pid, process);
+      this.#accounts.join(process.account);
+      this.#committer.notBefore(process.identity.created);
+    }
+    // Who belongs to whom is known when all are here; those above may have ended.
+    const ended = new Map<Pid, Pid | undefined>();
+    for (const process of found.values()) {
+      let above = process.identity.ppid;
+      while (above !== undefined && above !== PID_OWNER && !found.has(above)) {
+        if (!ended.has(above)) ended.set(above, (await this.#archive.recall(above))?.identity.ppid);
+        above = ended.get(above);
+      }
+      this.family.add(process, above ?? PID_OWNER);
+    }
   }
 
   async spawn(parent: Process, program: Program, options: SpawnOptions): Promise<Process> {
@@ -608,15 +621,15 @@ export class ProcessTable {
 
   /** What the end of a process lets go of. */
   #settle(process: Process, exit: Exit): void {
-    const { pid, ppid } = process.identity;
+    const { pid } = process;
     process.journal?.close();
     process.program = undefined;
     this.sleeper.forget(pid);
     this.#runner.release(process, false);
     process.become({ name: "zombie", exit });
-    const above = this.family.parentOf(pid);
-    if (above !== undefined) for (const hear of this.family.get(above)?.listeners ?? []) hear("CHLD");
-    this.family.adopt(pid, ppid);
+    const above = this.family.get(this.family.parentOf(pid) ?? PID_OWNER);
+    if (above !== undefined) this.#signals.tell(above, "CHLD");
+    this.family.adopt(pid);
     this.#zombies.push(pid);
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
   }

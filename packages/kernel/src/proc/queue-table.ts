@@ -6,7 +6,7 @@
 //     task waits again, once; after as many attempts as it has, it has failed.
 // K3  Only who holds a task completes it: whoever lost it is told so (ESTALE).
 // K4  Of the tasks that a process may do, it gets the one of the highest priority; each ten seconds of waiting count as
-//     one priority more.
+//     one priority more. Who is stopped, or frozen with its group, gets none meanwhile.
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
@@ -26,7 +26,7 @@ import { setAlarm } from "./alarm.ts";
 import { isLostRace } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
-import { type Role, TIERS, type Tier, roleOf, tierOf } from "./role.ts";
+import { ROLES, type Role, TIERS, type Tier, roleOf, tierOf } from "./role.ts";
 
 export const TASK_STATES = ["pending", "claimed", "completed", "failed", "cancelled"] as const;
 export type TaskState = (typeof TASK_STATES)[number];
@@ -35,6 +35,7 @@ export interface TaskRequest {
   readonly queue: string;
   /** Any JSON value. */
   readonly body: unknown;
+  /** `critical` is kept for the owner and daemons: from others it counts as `high`. */
   readonly priority?: Priority;
   /** Only processes of this role get it. */
   readonly role?: Role;
@@ -111,6 +112,8 @@ interface Stored {
 interface Waiter {
   readonly process: Process;
   readonly wake: () => void;
+  /** It was passed over while it is held, and looks again when it goes on. */
+  isPassedOver: boolean;
 }
 
 export class QueueTable {
@@ -212,8 +215,10 @@ export class QueueTable {
       );
     const at = committer.now();
     const id = this.#next++;
+    const mayBeCritical = ROLES[roleOf(process.identity)] <= ROLES.daemon;
     const live: Live = {
       ...rest,
+      ...(rest.priority === "critical" && !mayBeCritical ? { priority: "high" } : {}),
       queue,
       ...(key === undefined ? {} : { key }),
       id,
@@ -262,6 +267,7 @@ export class QueueTable {
     assertQueue(claim.queue);
     const end = claim.waitMs === undefined ? undefined : platform.clock.monotonic() + claim.waitMs;
     for (;;) {
+      while (process.isAlive && process.isHeld) await process.continued();
       const found = this.#take(process, claim.queue);
       if (found !== undefined) {
         const task = await this.#claimed(process, found, claim, record, rider);
@@ -323,7 +329,7 @@ export class QueueTable {
       isWoken = true;
       wake.resolve();
     };
-    const waiter: Waiter = { process, wake: woken };
+    const waiter: Waiter = { process, wake: woken, isPassedOver: false };
     const waiters = this.#waiters.get(queue) ?? new Set();
     this.#waiters.set(queue, waiters.add(waiter));
     const timer = waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, wake.resolve);
@@ -402,7 +408,7 @@ export class QueueTable {
     const { state } = stored.task;
     if (isOver(stored.task))
       throw new KernelError("EBUSY", `task ${id} is ${state} already`, { syscall: "cancelTask" });
-    await this.#end(stored, "cancelled", {}, {}, rider);
+    await overtaken(id, "cancelTask", this.#end(stored, "cancelled", {}, {}, rider));
   }
 
   /** Has a task that failed or was cancelled done after all. @throws {ENOENT} {EBUSY} there is none, or it is not over */
@@ -416,11 +422,8 @@ export class QueueTable {
       );
     const { error: _error, ended: _ended, claimant: _claimant, leaseMs: _lease, expires: _expires, ...rest } = task;
     const fresh: Task = { ...rest, state: "pending", attempts: 0, at: this.#parts.committer.now() };
-    await this.#commit(
-      { checks, puts: [putOf(fresh)] },
-      { name: "task.submitted", pid: task.by, data: { id, queue: task.queue } },
-      rider,
-    );
+    const event: PendingEvent = { name: "task.submitted", pid: task.by, data: { id, queue: task.queue } };
+    await overtaken(id, "resubmit", this.#commit({ checks, puts: [putOf(fresh)] }, event, rider));
     this.#ended.delete(id);
     const { body: _body, ...live } = fresh;
     this.#keep(live);
@@ -496,7 +499,8 @@ export class QueueTable {
   }
 
   async #return({ task, checks }: Stored, error: ErrorRecord, along: Along = {}, rider?: Rider): Promise<void> {
-    const { claimant, leaseMs: _lease, ...rest } = task;
+    // It was begun in time.
+    const { claimant, leaseMs: _lease, expires: _expires, ...rest } = task;
     const { id, queue } = task;
     const back: Task = { ...rest, state: "pending", error };
     const event: PendingEvent = { name: "task.returned", pid: claimant ?? task.by, data: { id, queue, error } };
@@ -581,6 +585,11 @@ export class QueueTable {
     const waiters = this.#waiters.get(task.queue);
     for (const waiter of waiters ?? []) {
       if (!fits(task, waiter.process)) continue;
+      if (waiter.process.isHeld) {
+        if (!waiter.isPassedOver) void waiter.process.continued().then(waiter.wake);
+        waiter.isPassedOver = true;
+        continue;
+      }
       // Another task of this moment wakes another.
       waiters?.delete(waiter);
       waiter.wake();
@@ -632,6 +641,19 @@ const lost = (process: Process, id: number): KernelError =>
       pid: process.pid,
     },
   );
+
+/** @throws {EBUSY} somebody else has changed the task in this moment */
+async function overtaken(id: number, syscall: string, change: Promise<void>): Promise<void> {
+  try {
+    await change;
+  } catch (error) {
+    if (!isLostRace(error)) throw error;
+    throw new KernelError("EBUSY", `task ${id} was changed by somebody else in this moment; look at it again`, {
+      syscall,
+      cause: error,
+    });
+  }
+}
 
 const isOver = ({ state }: Pick<Task, "state">): boolean => state !== "pending" && state !== "claimed";
 

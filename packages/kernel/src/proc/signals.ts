@@ -44,18 +44,14 @@ export class Signals {
       throw new KernelError("ESRCH", `process ${pid} has already ended`, { syscall: "kill", pid });
     if (bus.hasSubscribers)
       bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
+    if (signal === "HUP" || signal === "USR1" || signal === "USR2" || signal === "CHLD")
+      return this.tell(process, signal);
     for (const hear of process.listeners ?? []) hear(signal);
     switch (signal) {
       case "STOP":
         return stop(process);
       case "CONT":
         if (process.state.name === "stopped") process.become({ name: "running" }, true);
-        return this.#wake(process);
-      case "HUP":
-      case "USR1":
-      case "USR2":
-      case "CHLD":
-        if (this.#parts.sleeper.sleeps(process)) (process.unheard ??= []).push(signal);
         return this.#wake(process);
       case "TERM":
       case "INT":
@@ -67,6 +63,13 @@ export class Signals {
       default:
         signal satisfies never;
     }
+  }
+
+  /** A signal that asks for nothing but to be heard; who sleeps hears it when it is awake. */
+  tell(process: Process, signal: "HUP" | "USR1" | "USR2" | "CHLD"): void {
+    for (const hear of process.listeners ?? []) hear(signal);
+    if (this.#parts.sleeper.sleeps(process)) (process.unheard ??= []).push(signal);
+    this.#wake(process);
   }
 
   /** A signal that ends nothing wakes a sleeping process; one that cannot be woken now stays asleep. */

@@ -6,6 +6,8 @@
 // D4  Acting on a virtual file is the row that the file stands for, and is checked as that row.
 // D5  Hooks run between the check and the act; they may refuse or replace the payload, never caller, right or target.
 // D6  A row marked `external` waits for the flush of everything committed before.
+// D7  A call that has waited, for an answer, a budget or a hook, looks at its target and its rights again; a stream does
+//     with each item. What was revoked meanwhile is revoked, and what has moved is not followed.
 
 import type { HookCall } from "../abi/hook.ts";
 import { KernelError, isKernelError, toKernelError } from "../base/errno.ts";
@@ -19,7 +21,7 @@ import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { type Admission, admit, denialOf, needsOf, ownCopy, settle } from "./admission.ts";
 import type { Host } from "./host.ts";
-import { type Need, assertMay, isFree, isGoverned, tellDenial } from "./policy.ts";
+import { type Need, assertMay, assertStill, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
 import { type AtPlace, type Row, type Target, hasEnded } from "./row.ts";
 import { reserve } from "./spend.ts";
@@ -142,8 +144,8 @@ export class Dispatcher {
         );
         return await this.#call(caller, name, edited, true);
       }
-      if (!caller.isAlive) throw hasEnded(caller, name);
-      return await this.#act(caller, name, row, args, target);
+      const now = await this.#again({ caller, name, row, args, target });
+      return await this.#act(caller, name, row, args, now);
     } finally {
       // The call has its outcome; of one that the host's end has cut off, the answer is kept.
       if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id);
@@ -220,7 +222,8 @@ export class Dispatcher {
     });
     end();
     try {
-      return await this.#perform(caller, name, row, args, target, draft);
+      const now = await this.#again({ caller, name, row, args, target });
+      return await this.#perform(caller, name, row, args, now, draft);
     } catch (error) {
       if (caller.isAlive && !caller.isEnding) {
         await committer.commit({ adds: accounts.release(reservation) });
@@ -245,7 +248,52 @@ export class Dispatcher {
     }
     if (row.external === true)
       return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target, draft));
-    return row.handle(this.#host, caller, args, target, draft);
+    const result = row.handle(this.#host, caller, args, target, draft);
+    // Made by the row, as its table says.
+    return row.isStream === true
+      ? this.#whileAllowed(result as AsyncGenerator, { caller, name, row, args, target })
+      : result;
+  }
+
+  /** Items of a stream for as long as its caller may have them (D7). */
+  #whileAllowed(items: AsyncGenerator, call: Omit<Act, "draft">): AsyncGenerator {
+    return call.caller.capability.isAll ? items : this.#lookedAt(items, call);
+  }
+
+  async *#lookedAt(items: AsyncGenerator, call: Omit<Act, "draft">): AsyncGenerator {
+    for await (const item of items) {
+      this.#assertStillMay(call, call.target);
+      yield item;
+    }
+  }
+
+  /**
+   * What a call that has waited is about now (D7).
+   * @throws {EAGAIN} its path leads elsewhere · {EACCES} its caller may not any more · {ESRCH} that has ended
+   */
+  async #again(call: Omit<Act, "draft">): Promise<Target> {
+    const { caller, name, row, args, target } = call;
+    let now = target;
+    if (target.located !== undefined && row.target !== undefined) {
+      now = await row.target(this.#host, caller, args);
+      if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)
+        throw new KernelError("EAGAIN", `${target.resource} leads elsewhere than when ${name} began; call again`, {
+          syscall: name,
+          path: target.resource,
+          pid: caller.pid,
+        });
+    }
+    if (!caller.isAlive) throw hasEnded(caller, name);
+    this.#assertStillMay(call, now);
+    return now;
+  }
+
+  #assertStillMay({ caller, name, row, args }: Omit<Act, "draft">, target: Target): void {
+    const { capability } = caller;
+    if (capability.isAll) return;
+    const conditions = row.conditions?.(args) ?? args;
+    for (const need of needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target))
+      assertStill(this.#host, caller, name, need, conditions);
   }
 
   #draft(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): AuditDraft {
@@ -332,7 +380,12 @@ export class Dispatcher {
     if (!caller.isAlive) throw hasEnded(caller, name);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     if (row.external === true) await this.#host.store.flush();
-    return await row.handle(this.#host, caller, given.args, target, draft);
+    const now = await this.#again({ caller, name, row, args: given.args, target });
+    const result = row.handle(this.#host, caller, given.args, now, draft);
+    // Made by the row, as its table says.
+    return row.isStream === true
+      ? this.#whileAllowed((await result) as AsyncGenerator, { caller, name, row, args, target: now })
+      : await result;
   }
 
   /**

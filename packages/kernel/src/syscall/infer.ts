@@ -12,7 +12,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { obstacleTo } from "./policy.ts";
+import { assertStill, obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
 import {
   type Held,
@@ -154,6 +154,7 @@ async function askModel(
       held = { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
     }
     const reservation = held?.reservation;
+    assertStill(host, caller, "infer", { right: "model.infer", resource: name });
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
     const state = caller.state;

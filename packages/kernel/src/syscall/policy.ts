@@ -69,6 +69,17 @@ export async function assertMay(host: Host, caller: Process, call: string, need:
   if (why !== undefined) throw refused(host, caller, call, need, why);
 }
 
+/**
+ * Looks at a right again that a call had when it began: what was asked for, counted or heard from the policy then, is
+ * not again.
+ * @throws {EACCES} it was revoked meanwhile, or is over
+ */
+export function assertStill(host: Host, caller: Process, call: string, need: Need, args: unknown = {}): void {
+  const { capability } = caller;
+  if (capability.isAll || capability.decide(need.right, need.resource, args, true).effect !== "deny") return;
+  throw refused(host, caller, call, need, "it could when the call began, and cannot any more");
+}
+
 /** Tells of a denial, and makes the error. */
 export function refused(host: Host, caller: Process, call: string, need: Need, why: string): KernelError {
   tellDenial(host, caller, call, need);

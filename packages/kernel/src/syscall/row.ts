@@ -8,6 +8,7 @@ import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Along, Order } from "../proc/action.ts";
 import type { Process } from "../proc/process.ts";
+import { ROLES, roleOf } from "../proc/role.ts";
 import type { Located } from "../vfs/namespace.ts";
 import type { Need } from "./policy.ts";
 import type { Host } from "./host.ts";
@@ -111,6 +112,26 @@ export const onProcess = (_host: Host, caller: Process, a: { readonly pid: Pid }
 
 export const hasEnded = (caller: Process, syscall: string): KernelError =>
   new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall, pid: caller.pid });
+
+/**
+ * A process that the caller may change. What its role is bounds it to itself and what is below it, but for daemons;
+ * without one it may what its grants say, as far as that is not somebody else's.
+ * @throws {ESRCH} there is and was no such process · {EPERM} it is not the caller's to change
+ */
+export async function managedBy(host: Host, caller: Process, number: Pid, syscall: string): Promise<Process> {
+  const process = await processOf(host, number, syscall);
+  const { role, user } = caller.identity;
+  const isAbove = ROLES[roleOf(caller.identity)] <= ROLES.daemon || host.processes.family.isWithin(number, caller.pid);
+  if (isAbove || (role === undefined && process.identity.user === user)) return process;
+  const why =
+    role === undefined
+      ? `it belongs to ${process.identity.user}, not to ${user}`
+      : `a process of role ${role} changes what is below it alone`;
+  throw new KernelError("EPERM", `process ${caller.pid} may not change process ${number}: ${why}`, {
+    syscall,
+    pid: caller.pid,
+  });
+}
 
 /** @throws {ESRCH} there is and was no such process */
 export async function processOf(host: Host, number: Pid, syscall: string): Promise<Process> {

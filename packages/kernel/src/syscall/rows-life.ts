@@ -15,10 +15,10 @@ import {
   anything,
   args,
   integer,
+  managedBy,
   onProcess,
   pid,
   place,
-  processOf,
   namedProgram,
   row,
   text,
@@ -52,7 +52,7 @@ export const LIFE_ROWS = {
     target: onProcess,
     handle: async (host, caller, a, _target, draft) =>
       placed<Pid>(caller, a.place, async (record) => {
-        const original = await processOf(host, a.pid, "clone");
+        const original = await managedBy(host, caller, a.pid, "clone");
         await assertMay(host, caller, "clone", { right: "proc.spawn", resource: original.identity.program.name });
         const twin = await host.processes.lives.clone(caller, original, () => programAgain(host, original), {
           name: a.name,
@@ -80,7 +80,7 @@ export const LIFE_ROWS = {
     },
     audited: ({ program: _program, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
-      const process = await processOf(host, a.pid, "upgrade");
+      const process = await managedBy(host, caller, a.pid, "upgrade");
       const program = await programOf(host, caller, a.program, process.input);
       return host.processes.lives.upgrade(caller, process, program, a.waitMs, draft);
     },
@@ -103,9 +103,9 @@ export const LIFE_ROWS = {
       ["pid"],
     ),
     target: onProcess,
-    handle: async (host, _caller, a, _target, draft) => {
+    handle: async (host, caller, a, _target, draft) => {
       const grants = a.grants === undefined ? undefined : parseGrants(a.grants);
-      const process = await processOf(host, a.pid, "specialize");
+      const process = await managedBy(host, caller, a.pid, "specialize");
       return host.processes.lives.specialize(process, { grants, tier: a.tier, ref: a.ref }, draft);
     },
   }),
@@ -149,7 +149,7 @@ export const LIFE_ROWS = {
     target: onProcess,
     audited: ({ pid: number, parts }) => ({ pid: number, parts: parts.length }),
     handle: async (host, caller, a) => {
-      const process = await processOf(host, a.pid, "split");
+      const process = await managedBy(host, caller, a.pid, "split");
       await assertMay(host, caller, "split", { right: "proc.spawn", resource: process.identity.program.name });
       const parts = a.parts.map(({ grants, ...part }) => ({
         ...part,
@@ -167,8 +167,8 @@ export const LIFE_ROWS = {
     target: onProcess,
     alsoNeeds: ({ into }) => [{ right: "proc.signal", resource: `/proc/${into}` }],
     handle: async (host, caller, a, _target, draft) => {
-      const from = await processOf(host, a.pid, "merge");
-      return host.processes.lives.merge(caller, from, await processOf(host, a.into, "merge"), draft);
+      const from = await managedBy(host, caller, a.pid, "merge");
+      return host.processes.lives.merge(caller, from, await managedBy(host, caller, a.into, "merge"), draft);
     },
   }),
 } as const;

@@ -5,6 +5,7 @@ import { KernelError } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import { MESSAGE_KINDS, type Message, PRIORITIES } from "../ipc/mailbox.ts";
 import type { Letter, Wanted } from "../proc/post-office.ts";
+import { assertStill } from "./policy.ts";
 import { type AtPlace, ORDER, type Ordered, anything, args, integer, pid, place, row, text } from "./row.ts";
 
 const anyKind = { type: "string", enum: MESSAGE_KINDS } as const;
@@ -44,8 +45,10 @@ export const MESSAGE_ROWS = {
       leaseMs: milliseconds,
     }),
     audit: "place",
-    handle: async (host, caller, { place: at, ...wanted }, _target, draft) =>
-      (await host.post.receive(caller, wanted, at, draft)) ?? null,
+    handle: async (host, caller, { place: at, ...wanted }, { resource }, draft) => {
+      const assertMay = (): void => assertStill(host, caller, "receive", { right: "msg.receive", resource });
+      return (await host.post.receive(caller, { ...wanted, assertMay }, at, draft)) ?? null;
+    },
   }),
   ack: row<{ readonly id: string }, Promise<void>>({
     right: "msg.receive",
@@ -61,7 +64,7 @@ export const MESSAGE_ROWS = {
   >({
     right: "msg.send",
     kind: "mutation",
-    summary: "sends a message and waits for its reply",
+    summary: "sends a message and waits for its reply, or for the end of who was asked",
     schema: args({ place, to: pid, body: anything, kind, priority, timeoutMs: milliseconds, key }, ["to", "body"]),
     target: toProcess,
     alsoNeeds: (_a, caller) => [{ right: "msg.receive", resource: caller.self.resource }],
@@ -69,7 +72,8 @@ export const MESSAGE_ROWS = {
     handle: async (host, caller, { place: at, timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...letter }, _target, draft) => {
       const [asking, answering] = at === undefined ? [] : [`${at}/ask`, `${at}/reply`];
       const { id } = await host.post.send(caller, { ttlMs: timeoutMs, ...letter }, asking, draft);
-      const wanted = { replyTo: id, waitMs: timeoutMs, ...(signal === undefined ? {} : { signal }) };
+      // Ids can be guessed: only who was asked answers.
+      const wanted = { from: letter.to, replyTo: id, waitMs: timeoutMs, ...(signal === undefined ? {} : { signal }) };
       const reply = await host.post.receive(caller, wanted, answering);
       if (reply !== undefined) return reply;
       throw new KernelError("ETIMEDOUT", `process ${letter.to} has not answered within ${timeoutMs} ms`, {

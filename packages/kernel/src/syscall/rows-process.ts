@@ -43,6 +43,7 @@ import {
   path,
   pid,
   place,
+  managedBy,
   processOf,
   namedProgram,
   row,
@@ -247,7 +248,7 @@ export const PROCESS_ROWS = {
     ],
     audited: ({ program: _program, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
-      const process = await processOf(host, a.pid, "resume");
+      const process = await managedBy(host, caller, a.pid, "resume");
       host.views.assertThere(process);
       const isKept = process.state.name === "quarantined" || process.state.name === "sleeping";
       if (isKept && a.force === true) await host.processes.resumption.pardon(process, draft);
@@ -282,7 +283,7 @@ export const PROCESS_ROWS = {
     alsoNeeds: (a, caller, { resource }) =>
       a.pid === undefined || a.pid === caller.pid ? [] : [{ right: "proc.signal", resource }],
     handle: async (host, caller, a, _target, draft) => {
-      const process = a.pid === undefined ? caller : await processOf(host, a.pid, "sleep");
+      const process = a.pid === undefined ? caller : await managedBy(host, caller, a.pid, "sleep");
       if (process.pid === PID_OWNER)
         throw new KernelError("EPERM", "the owner's process does not sleep", { syscall: "sleep" });
       if (process === caller && a.place === undefined)
@@ -297,7 +298,7 @@ export const PROCESS_ROWS = {
     schema: args({ pid }, ["pid"]),
     target: onProcess,
     audit: "full",
-    handle: async (host, _caller, a) => host.processes.sleeper.wake((await processOf(host, a.pid, "wake")).pid),
+    handle: async (host, caller, a) => host.processes.sleeper.wake((await managedBy(host, caller, a.pid, "wake")).pid),
   }),
   reparent: row<{ readonly pid: Pid; readonly to: Pid }, Promise<void>>({
     right: "proc.signal",
@@ -306,8 +307,12 @@ export const PROCESS_ROWS = {
     schema: args({ pid, to: pid }, ["pid", "to"]),
     target: onProcess,
     alsoNeeds: ({ to }) => [{ right: "proc.signal", resource: `/proc/${to}` }],
-    handle: async (host, _caller, a, _target, draft) =>
-      host.processes.reparent(await processOf(host, a.pid, "reparent"), await processOf(host, a.to, "reparent"), draft),
+    handle: async (host, caller, a, _target, draft) =>
+      host.processes.reparent(
+        await managedBy(host, caller, a.pid, "reparent"),
+        await managedBy(host, caller, a.to, "reparent"),
+        draft,
+      ),
   }),
   collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
     right: "proc.signal",
@@ -316,7 +321,7 @@ export const PROCESS_ROWS = {
     schema: args({ pid }),
     target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
     handle: async (host, caller, a) => {
-      const top = a.pid === undefined ? caller : await processOf(host, a.pid, "collapse");
+      const top = a.pid === undefined ? caller : await managedBy(host, caller, a.pid, "collapse");
       const below = host.processes.family.branchOf(top).slice(1);
       const living = host.processes.family.livingChildrenOf(top.pid);
       await Promise.all(living.map((child) => host.processes.kill(child, "TERM")));
@@ -336,8 +341,8 @@ export const PROCESS_ROWS = {
     summary: "sends a signal; TERM, INT and KILL end the branch bottom-up",
     schema: args({ pid, signal: { type: "string", enum: Object.keys(SIGNALS) } }, ["pid"]),
     target: onProcess,
-    handle: async (host, _caller, a, _target, draft) => {
-      const process = await processOf(host, a.pid, "kill");
+    handle: async (host, caller, a, _target, draft) => {
+      const process = await managedBy(host, caller, a.pid, "kill");
       return host.processes.kill(process, a.signal ?? "TERM", draft);
     },
   }),
@@ -348,6 +353,11 @@ export const PROCESS_ROWS = {
     schema: args({ pid }, ["pid"]),
     target: onProcess,
     handle: async (host, caller, a) => {
+      if (a.pid === caller.pid)
+        throw new KernelError("EDEADLK", `process ${a.pid} would wait for its own end`, {
+          syscall: "wait",
+          pid: a.pid,
+        });
       const process = await processOf(host, a.pid, "wait");
       if (process.state.name === "quarantined") return { code: 1, error: process.state.error };
       if (process.hasEnded) return process.done;

@@ -3,13 +3,14 @@
 import type { Batch } from "../abi/metastore.ts";
 import type { Tool } from "../abi/tool.ts";
 import { linkSignal } from "../base/abort.ts";
-import { KernelError, fromErrorRecord, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import type { Os } from "./os.ts";
+import { assertStill } from "./policy.ts";
 import { isNested } from "./row.ts";
 import { enter, lose, passRates, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
@@ -121,14 +122,20 @@ async function act(
   const own = new AbortController();
   const unlink = linkSignal(signal, own);
   caller.become({ name: "waiting", channel: `tool ${tool.name}` });
+  const usage = (): NonNullable<Batch["appends"]> => [
+    usageAppend(host, caller, { place, tool: tool.name, used: { toolCalls: 1 } }),
+  ];
   let hasActed = false;
+  let wasCalled = false;
   try {
+    assertStill(host, caller, "call", { right: "tool.call", resource: tool.name }, args);
+    wasCalled = acts;
     const value = await withinTime(host, caller, `tool ${tool.name}`, own.signal, (limited) =>
       tool.call(args, { os: host.osOf(caller), signal: limited, idempotencyKey: key }),
     );
     hasActed = acts;
     const ms = Math.round(host.platform.clock.monotonic() - started);
-    const appends = [usageAppend(host, caller, { place, tool: tool.name, used: { toolCalls: 1 } })];
+    const appends = usage();
     if (journal === undefined) await host.committer.commit({ appends }, undefined, rider);
     else {
       const use = { tool: tool.name, tokensIn: 0, tokensOut: 0, costMicros: 0 };
@@ -142,10 +149,12 @@ async function act(
   } catch (error) {
     // A result that cannot be recorded does not undo what was done: the failure is the outcome.
     if (hasActed && caller.isAlive && !caller.isEnding) {
-      await journal?.fail(place, toErrorRecord(error));
+      await journal?.fail(place, toErrorRecord(error), { appends: usage() });
       throw error;
     }
-    if (!caller.isAlive || caller.isEnding) {
+    // Whoever has given it up does not know what it did.
+    const isUnknown = wasCalled && (own.signal.aborted || (isKernelError(error) && error.mayHaveActed));
+    if (isUnknown || !caller.isAlive || caller.isEnding) {
       if (!hasActed) await lose(host, caller, place, { reservation, of: { tool: tool.name } }, error);
     } else {
       const adds = host.accounts.release(reservation);
