@@ -161,6 +161,8 @@ function verifyChain(
     names.push(nameOf(before));
   }
   assertHeld(proof, holder, before);
+  let least = Number.POSITIVE_INFINITY;
+  const expiries = chain.map(({ exp }) => (least = Math.min(least, exp === undefined ? least : exp * 1000)));
   const aud = [...new Set(chain.flatMap((block) => block.aud ?? []))];
   const claims: PassClaims = {
     ids: chain.map(({ jti }) => jti),
@@ -169,7 +171,8 @@ function verifyChain(
     subject: payload.sub,
     pid: payload.pid,
     layers: chain.map(({ grants }) => grants),
-    expires: Math.min(...chain.map(({ exp }) => (exp === undefined ? Number.POSITIVE_INFINITY : exp * 1000))),
+    expires: least,
+    expiries,
   };
   return {
     claims,

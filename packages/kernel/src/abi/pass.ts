@@ -15,6 +15,8 @@ export interface PassClaims {
   readonly audience: readonly string[];
   /** Wall-clock milliseconds at which the first of its blocks expires. */
   readonly expires: number;
+  /** The same for each block and those before it, which other passes may have in common with this one. */
+  readonly expiries: readonly number[];
 }
 
 export interface PassRequest {

@@ -79,8 +79,10 @@ const SHORT: Readonly<Record<string, Resource>> = {
  */
 export function parseAmount(text: string): Amounts {
   const [, name = "", written = ""] = /^([A-Za-z]+)=(.+)$/.exec(text.trim()) ?? [];
-  if (name === "cost" || name === "usd") return { costMicros: toMicros(Number(written), text) };
-  const resource = SHORT[name] ?? name;
+  const isDecimal = /^\d[\d_]*(?:\.\d+)?$/.test(written);
+  if (name === "cost" || name === "usd")
+    return { costMicros: toMicros(isDecimal ? Number(written.replaceAll("_", "")) : Number.NaN, text) };
+  const resource = (Object.hasOwn(SHORT, name) ? SHORT[name] : undefined) ?? name;
   const amount = /^\d[\d_]*$/.test(written) ? Number(written.replaceAll("_", "")) : Number.NaN;
   if (name === "" || !Number.isSafeInteger(amount))
     throw new KernelError(

@@ -257,7 +257,7 @@ function decideLayer(rules: readonly Rule[], call: Call): Decision {
 
 function isLive({ grant, isSpent }: Rule, { now, args, isUnderWay }: Call): boolean {
   if ((isSpent && !isUnderWay) || (grant.expires !== undefined && grant.expires <= now)) return false;
-  return grant.where === undefined || grant.where.every((condition) => holds(condition, args));
+  return grant.where === undefined || grant.where.every((condition) => holds(condition, args, grant.effect));
 }
 
 /** What keeps a rule that is about the right and the resource from allowing a call. */

@@ -73,20 +73,35 @@ export function formatGrant(grant: Grant): string {
 const textOf = ({ name, op, value }: Condition): string => `arg.${name}${op}${quoteIfNeeded(value)}`;
 
 /** Whether a condition holds for the arguments of a call. */
-export function holds(condition: Condition, args: unknown): boolean {
+export function holds(condition: Condition, args: unknown, effect: Effect = "allow"): boolean {
   let found: unknown = args;
   for (const name of condition.name.split(".")) {
     const isOwn = typeof found === "object" && found !== null && Object.hasOwn(found, name);
     found = isOwn ? (found as Record<string, unknown>)[name] : undefined;
   }
+  // Of several, all must be what is allowed, and one is enough of what is not.
+  if (Array.isArray(found)) {
+    const each = found.map((one: unknown) => holdsOf(condition, one, effect));
+    return effect === "allow" ? each.length > 0 && each.every(Boolean) : each.some(Boolean);
+  }
+  return holdsOf(condition, found, effect);
+}
+
+function holdsOf(condition: Condition, found: unknown, effect: Effect): boolean {
   if (condition.op === "=" || condition.op === "!=") {
     const isScalar = typeof found === "string" || typeof found === "number" || typeof found === "boolean";
     const isMatch = isScalar && compileGlob(condition.value)(String(found));
+    // What cannot be compared is not what is allowed; whether it differs from what is forbidden nobody knows.
+    if (condition.op === "!=" && found !== undefined && found !== null && !isScalar) return effect !== "allow";
     return condition.op === "=" ? isMatch : !isMatch;
   }
-  if (typeof found !== "number" || Number.isNaN(found)) return false;
   const bound = Number(condition.value);
-  switch (condition.op) {
+  return isWithinBound(condition.op, typeof found === "string" && effect !== "allow" ? Number(found) : found, bound);
+}
+
+function isWithinBound(op: "<=" | ">=" | "<" | ">", found: unknown, bound: number): boolean {
+  if (typeof found !== "number" || Number.isNaN(found)) return false;
+  switch (op) {
     case "<=":
       return found <= bound;
     case ">=":
@@ -96,7 +111,7 @@ export function holds(condition: Condition, args: unknown): boolean {
     case ">":
       return found > bound;
     default:
-      return condition.op satisfies never;
+      return op satisfies never;
   }
 }
 

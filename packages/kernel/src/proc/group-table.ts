@@ -69,6 +69,8 @@ export interface GroupTableParts {
 
 export class GroupTable {
   readonly #parts: GroupTableParts;
+  /** Groups that are being removed. */
+  readonly #leaving = new Set<string>();
   readonly #groups = new Map<string, GroupRecord>();
   /** Processes started in each group so far. */
   readonly #started = new Map<string, number>();
@@ -158,6 +160,11 @@ export class GroupTable {
   assertRoom(path: string, parent: Process): void {
     const { accounts } = this.#parts;
     this.get(path);
+    if (this.#leaving.has(path))
+      throw new KernelError("ENOENT", `group ${path} is being removed`, {
+        path: `/sys/groups/${path}`,
+        pid: parent.pid,
+      });
     const account = this.accountOf(path);
     if (parent.account !== undefined && !accounts.isBelow(account, parent.account)) {
       throw new KernelError(
@@ -281,8 +288,14 @@ export class GroupTable {
         throw new KernelError("ENOTEMPTY", `group ${path} holds ${living} living processes and ${below} groups`, {
           path: `/sys/groups/${path}`,
         });
-      await this.#parts.committer.commit({ deletes: [groupKey(path), startedKey(path)] }, [], rider);
-      this.#groups.delete(path);
+      // Nothing is started in it any more.
+      this.#leaving.add(path);
+      try {
+        await this.#parts.committer.commit({ deletes: [groupKey(path), startedKey(path)] }, [], rider);
+        this.#groups.delete(path);
+      } finally {
+        this.#leaving.delete(path);
+      }
       this.#started.delete(path);
       this.#faults.delete(path);
       await this.#parts.allocations.close(this.#parts.accounts.depart(group.account));

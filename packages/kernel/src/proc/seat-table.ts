@@ -127,9 +127,11 @@ export class SeatTable {
   }
 
   /** The layers of a pass are the same for all its seats, so that counted uses are counted together. */
-  async #capabilityOf({ ids, names, layers, expires }: PassClaims, base: Capability): Promise<Capability> {
+  async #capabilityOf({ ids, names, layers, expiries }: PassClaims, base: Capability): Promise<Capability> {
     let capability = base;
     for (const [at, texts] of layers.entries()) {
+      // A layer is that of every pass with the same beginning: what was added to one says nothing of the others.
+      const expires = expiries[at] ?? 0;
       const grants = parseGrants(texts).map((grant) => ({
         ...grant,
         expires: Math.min(grant.expires ?? expires, expires),

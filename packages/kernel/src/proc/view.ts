@@ -65,7 +65,8 @@ export function realPath({ identity: { views = [] } }: Process, path: string): s
 }
 
 /** What a process calls a path. */
-export function seenPath({ identity: { views = [] } }: Process, path: VfsPath): VfsPath {
+export function seenPath({ identity: { views } }: Process, path: VfsPath): VfsPath {
+  if (views === undefined) return path;
   const view = innermost(
     views.filter(({ dir }) => isIn(path, dir)),
     ({ dir }) => dir,
@@ -76,6 +77,10 @@ export function seenPath({ identity: { views = [] } }: Process, path: VfsPath): 
 /** Whether a path is of a tree of which the process sees a copy: what happens there does not concern it. */
 export const isShadowed = (process: Process, path: VfsPath): boolean =>
   seenPath(process, path) === path && realPath(process, path) !== path;
+
+/** Whether a path is in a copy that belongs to a view which the process does not have: nobody looks there (V1). */
+export const isHidden = (process: Process, path: VfsPath): boolean =>
+  path.startsWith(HOME) && path !== HOME && isIn(path, HOME) && seenPath(process, path) === path;
 
 function innermost(views: readonly View[], pathOf: (view: View) => string): View | undefined {
   return views.reduce<View | undefined>(

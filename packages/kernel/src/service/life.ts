@@ -4,12 +4,37 @@ import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
 import { orAborted } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord } from "../base/errno.ts";
+import type { Pid } from "../base/id.ts";
+import type { Grant } from "../cap/grant.ts";
 import type { Exit, Process } from "../proc/process.ts";
 import type { ProcessContext, Program } from "../proc/program.ts";
 import { type ServiceInstance, type ServiceModule, assertConforms } from "./service.ts";
 
 const START_MS = 30_000;
 const STOP_MS = 5000;
+
+/** Made here alone, so that nobody else's program passes for one. */
+class ServiceProgram implements Program {
+  readonly name: string;
+  readonly revision = "";
+  readonly kind = "function";
+  readonly graceMs: number;
+  declare readonly grants?: readonly Grant[];
+  readonly owner: Pid;
+  readonly run: Program["run"];
+
+  constructor({ module: { name, grants }, stopMs }: Life, owner: Pid, run: Program["run"]) {
+    this.name = `service:${name}`;
+    this.graceMs = stopMs + 1000;
+    if (grants !== undefined) this.grants = grants;
+    this.owner = owner;
+    this.run = run;
+  }
+}
+
+/** Whose service a program is, if it is one. */
+export const servedFor = (program: Program): Pid | undefined =>
+  program instanceof ServiceProgram ? program.owner : undefined;
 
 export class Life {
   readonly module: ServiceModule;
@@ -115,16 +140,9 @@ export class Life {
     return within(this.#platform, ms, () => error, work);
   }
 
-  get program(): Program {
-    const { name, grants } = this.module;
-    return {
-      name: `service:${name}`,
-      revision: "",
-      kind: "function",
-      graceMs: this.stopMs + 1000,
-      ...(grants === undefined ? {} : { grants }),
-      run: (context) => this.#run(context),
-    };
+  /** What its process runs. @param owner whose service it is */
+  programFor(owner: Pid): Program {
+    return new ServiceProgram(this, owner, (context) => this.#run(context));
   }
 
   async #run(context: ProcessContext): Promise<void> {

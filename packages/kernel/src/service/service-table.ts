@@ -414,7 +414,7 @@ export class ServiceTable {
     if (owner === undefined)
       throw new KernelError("ESRCH", `process ${unit.owner}, whose service ${unit.name} is, has ended`);
     const life = new Life(module, unit.options.config, platform);
-    const process = await processes.spawn(owner, life.program, {
+    const process = await processes.spawn(owner, life.programFor(unit.owner), {
       durable: false,
       cause: `service ${unit.name}`,
       ref: unit.name,

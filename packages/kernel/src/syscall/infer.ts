@@ -262,6 +262,7 @@ function upperBound(host: Host, caller: Process, model: Model, request: ModelReq
 function assertContext(request: ModelRequest, max: number, caller: Process): void {
   let bytes = 0;
   for (const message of request.messages) bytes += utf8Length(message.content);
+  if (request.responseSchema !== undefined) bytes += utf8Length(JSON.stringify(request.responseSchema));
   const tokens = Math.ceil(bytes / 4);
   if (tokens <= max) return;
   throw new KernelError(

@@ -107,22 +107,19 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
       { syscall: "fetch", pid: caller.pid },
     );
   }
-  if (prior !== undefined && isSafe) journal?.takeIntent(place, prior);
-  else if (prior !== undefined) await lose(host, caller, place, prior, repeated());
-  const { reservation, end } =
-    prior !== undefined && isSafe
-      ? { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end }
-      : await reserve(host, caller, {
-          syscall: "fetch",
-          keyOf: () => key,
-          amounts: { netBytes: maxBytes + (first.body?.length ?? 0) },
-          signal,
-          commit: async (reserved, adds) => {
-            const intent = { key, reservation: reserved, of: FETCHED };
-            if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts: true });
-            else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
-          },
-        });
+  // What is sent and answered twice is paid for twice.
+  if (prior !== undefined) await lose(host, caller, place, prior, repeated());
+  const { reservation, end } = await reserve(host, caller, {
+    syscall: "fetch",
+    keyOf: () => key,
+    amounts: { netBytes: maxBytes + (first.body?.length ?? 0) },
+    signal,
+    commit: async (reserved, adds) => {
+      const intent = { key, reservation: reserved, of: FETCHED };
+      if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts: true });
+      else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
+    },
+  });
   const started = host.platform.clock.monotonic();
   const state = caller.state;
   const trip: Trip = { bytes: 0, hasAnswered: false };

@@ -1,12 +1,14 @@
 // Paths as targets of calls: where they lead, and what the caller calls that. A process with a view means its copy.
 
 import { type VfsPath, toPath } from "../base/path.ts";
+import { KernelError } from "../base/errno.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
-import { realPath, seenPath } from "../proc/view.ts";
+import { isHidden, realPath, seenPath } from "../proc/view.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import type { Located } from "../vfs/namespace.ts";
 import type { Host } from "./host.ts";
+import { isFree } from "./policy.ts";
 import type { Target } from "./row.ts";
 
 /** Resolves the path of a call; what is cached costs no promise. */
@@ -28,14 +30,24 @@ export const pathTarget =
   (host: Host, caller: Process, { path: at }: { readonly path: string }): Target | Promise<Target> => {
     const located = locate(host, caller, at, follow);
     return located instanceof Promise
-      ? located.then((found) => toTarget(caller, found))
-      : { resource: located.path, located };
+      ? located.then((found) => toTarget(host, caller, found))
+      : toTarget(host, caller, located);
   };
 
-const toTarget = (caller: Process, located: Located): Target => ({
-  resource: seenPath(caller, located.path),
-  located,
-});
+/** @throws {EACCES} it is in the view of a process that is none of the caller's */
+function toTarget(host: Host, caller: Process, located: Located): Target {
+  const { path } = located;
+  if (!isFree(host, caller) && isHidden(caller, path))
+    throw new KernelError(
+      "EACCES",
+      `${path} is what another process sees of a tree; \`ergos diff\` shows its changes`,
+      {
+        path,
+        pid: caller.pid,
+      },
+    );
+  return { resource: seenPath(caller, path), located };
+}
 
 /** Two paths of one call: the first with the right of the row, the second with another. */
 export function twoPaths(right: string, follow: boolean) {
@@ -45,7 +57,8 @@ export function twoPaths(right: string, follow: boolean) {
     { from, to }: { readonly from: string; readonly to: string },
   ): Promise<Target> => {
     const [one, two] = [await locate(host, caller, from, follow), await locate(host, caller, to, follow)];
-    return { ...toTarget(caller, one), second: { right, located: two, resource: seenPath(caller, two.path) } };
+    const { resource } = toTarget(host, caller, two);
+    return { ...toTarget(host, caller, one), second: { right, located: two, resource } };
   };
 }
 

@@ -9,6 +9,7 @@ import type { GovernanceVerdict } from "../abi/governance.ts";
 import { KernelError, describe } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import type { Process } from "../proc/process.ts";
+import { servedFor } from "../service/life.ts";
 import type { Host } from "./host.ts";
 
 export interface Need {
@@ -20,9 +21,8 @@ export interface Need {
 export const isGoverned = (host: Host, process: Process): boolean =>
   host.governance !== undefined && process.pid !== PID_OWNER && !isOwnersService(process);
 
-/** Started by the table of services itself: nobody else's program is without a source under such a name. */
-const isOwnersService = ({ identity: { ppid, program } }: Process): boolean =>
-  ppid === PID_OWNER && program.source === undefined && program.name.startsWith("service:");
+/** Started by the table of services for the owner; whose child it is by now says nothing. */
+const isOwnersService = ({ program }: Process): boolean => program !== undefined && servedFor(program) === PID_OWNER;
 
 /** Whether a process may do everything. */
 export const isFree = (host: Host, caller: Process): boolean => caller.capability.isAll && !isGoverned(host, caller);

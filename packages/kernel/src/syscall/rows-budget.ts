@@ -76,7 +76,8 @@ export const BUDGET_ROWS = {
  */
 export function assertMayAllocate(host: Host, caller: Process, to: Pid, syscall: string): void {
   const { family } = host.processes;
-  const isOwn = caller.pid !== PID_OWNER && family.isWithin(caller.pid, to);
+  const spends = family.isWithin(caller.pid, to) || host.accounts.isBelow(caller.account, to);
+  const isOwn = caller.pid !== PID_OWNER && spends;
   if (!isOwn && (caller.capability.isAll || family.isWithin(to, caller.pid))) return;
   throw new KernelError(
     "EPERM",

@@ -9,7 +9,7 @@ import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, parentOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
-import { isShadowed, seenPath } from "../proc/view.ts";
+import { isHidden, isShadowed, seenPath } from "../proc/view.ts";
 import { compilePaths } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
@@ -579,6 +579,7 @@ async function* visibleTo(
 ): AsyncGenerator<KernelEvent, void, undefined> {
   const maySee = async (path: unknown): Promise<boolean> =>
     typeof path === "string" &&
+    !isHidden(caller, path as VfsPath) &&
     (await obstacleTo(host, caller, "watch", { right: "fs.stat", resource: path })) === undefined;
   for await (const event of events) {
     if (isFree(host, caller)) {

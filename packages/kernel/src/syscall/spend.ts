@@ -245,7 +245,9 @@ export async function passRates(
 ): Promise<void> {
   const rates = caller.limits?.rates;
   if (rates === undefined) return;
-  const held = rates.flatMap((rate) => heldBy(rate, caller, call) ?? []);
+  // One that stands in the limits of several counts once.
+  const meters = new Map(rates.flatMap((rate) => heldBy(rate, caller, call) ?? []).map((one) => [one.key, one]));
+  const held = [...meters.values()];
   while (held.length > 0) {
     const { waitMs, rate } = host.rates.take(held);
     if (rate === undefined) return;
