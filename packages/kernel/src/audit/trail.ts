@@ -308,12 +308,12 @@ export class AuditTrail {
         puts: [{ key: LAST_SEAL_KEY, value: JSON.stringify({ through: last.seq, head, recent }) }],
       });
       [this.#sealed, this.#head, this.#recent] = [last.seq, head, recent];
-      if (++this.#unanchored >= ANCHOR_EVERY) await this.#anchorHead();
+      if (++this.#unanchored >= ANCHOR_EVERY) await this.anchorHead();
     }
   }
 
-  /** What is kept outside must not be lost by a loss of power that the anchor survives. */
-  async #anchorHead(): Promise<void> {
+  /** Writes the newest head to where it is kept outside. That must not be lost by a loss of power that the anchor survives. */
+  async anchorHead(): Promise<void> {
     this.#unanchored = 0;
     if (this.#anchor === undefined || this.#head === GENESIS) return;
     const head = this.#head;
@@ -327,7 +327,7 @@ export class AuditTrail {
     this.#tellDenials();
     await Promise.all(this.#pending);
     await this.seal();
-    await this.#anchorHead();
+    await this.anchorHead();
   }
 }
 

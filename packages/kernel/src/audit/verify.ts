@@ -1,11 +1,12 @@
 // Verification of the audit trail: the first record that is not as it was sealed, by name.
 
-import { logOf } from "../abi/entries.ts";
+import { entriesOf, logOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Signer } from "../abi/signer.ts";
 import { isKernelError } from "../base/errno.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
+import type { Committer } from "../ipc/committer.ts";
 import {
   AUDIT_LOG,
   type AuditPayload,
@@ -67,6 +68,32 @@ export async function* auditRecords(
     const record = parseRecord(String(value));
     if (record !== undefined) yield { ...record, seq };
   }
+}
+
+/** Forgets what records were about that are not in the trail any more. */
+export async function forgetPayloads(store: Metastore, committer: Pick<Committer, "commit">): Promise<void> {
+  let first: ShownRecord | undefined;
+  for await (const record of auditRecords(store)) {
+    first = record;
+    break;
+  }
+  const kept = first === undefined ? undefined : numbersOf(first.id);
+  if (kept === undefined) return;
+  const gone: string[] = [];
+  for await (const { key } of entriesOf(store, payloadKey(""))) {
+    const [epoch = 0, number = 0] = numbersOf(key.slice(payloadKey("").length)) ?? kept;
+    if (epoch < kept[0] || (epoch === kept[0] && number < kept[1])) gone.push(key);
+  }
+  for (let at = 0; at < gone.length; at += FORGOTTEN_AT_ONCE)
+    await committer.commit({ deletes: gone.slice(at, at + FORGOTTEN_AT_ONCE) });
+}
+
+const FORGOTTEN_AT_ONCE = 1000;
+
+/** Start of the host and number of a record; both rise. */
+function numbersOf(id: string): readonly [number, number] | undefined {
+  const [, epoch, number] = /^(\d+)-(\d+)$/.exec(id) ?? [];
+  return epoch === undefined || number === undefined ? undefined : [Number(epoch), Number(number)];
 }
 
 /** A record with what it was about, if that is still there. */

@@ -10,6 +10,8 @@ import { KernelError } from "../base/errno.ts";
 const MASK = "***";
 /** Shorter values would mask ordinary text. */
 const SECRET_LENGTH_MIN = 6;
+/** As a name of a field a shorter one is taken for an ordinary word. */
+const NAME_LENGTH_MIN = 8;
 
 export class Vault {
   readonly #stores: readonly SecretStore[];
@@ -63,7 +65,7 @@ export class Vault {
     return masked;
   }
 
-  /** JSON whose texts hold no secrets; names and numbers in it stay as they are. */
+  /** JSON whose texts hold no secrets; numbers and short names in it stay as they are. */
   maskJson(json: string): string {
     if (!this.#quoted.some((form) => json.includes(form))) return json;
     return JSON.stringify(this.#walk(JSON.parse(json)));
@@ -80,7 +82,12 @@ export class Vault {
     if (typeof value === "string") return this.maskText(value);
     if (Array.isArray(value)) return value.map((item) => this.#walk(item));
     if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
-    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, this.#walk(inner)]));
+    return Object.fromEntries(
+      Object.entries(value).map(([name, inner]) => [
+        name.length < NAME_LENGTH_MIN ? name : this.maskText(name),
+        this.#walk(inner),
+      ]),
+    );
   }
 }
 

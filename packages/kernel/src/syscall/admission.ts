@@ -144,7 +144,7 @@ async function askFor(
       call: name,
       right: need.right,
       resource: need.resource,
-      args: previewOf(shown),
+      args: previewOf(shown, (one) => host.vault.maskText(one)),
       // Whatever a tool takes may be edited, and it alone knows what that is.
       ...(name === "call" ? {} : { fields }),
       // Without a journal nothing is recorded under a place.
@@ -218,13 +218,16 @@ export function ownCopy(value: unknown, depth = 0): unknown {
 const PREVIEW_MAX = 4096;
 
 /** Arguments as a person can judge them: JSON, bytes as text, cut where they are long. */
-function previewOf(args: object): unknown {
-  const textOf = (bytes: Uint8Array): string => cut(new TextDecoder().decode(bytes.subarray(0, PREVIEW_MAX + 1)));
+function previewOf(args: object, mask: (text: string) => string): unknown {
+  // Before it is cut: a secret is not found any more in a part of it.
+  const cut = (text: string): string => {
+    const shown = mask(text);
+    return shown.length <= PREVIEW_MAX ? shown : `${shown.slice(0, PREVIEW_MAX)}…`;
+  };
+  const textOf = (bytes: Uint8Array): string => cut(new TextDecoder().decode(bytes.subarray(0, 2 * PREVIEW_MAX)));
   const json = stringify(args, textOf, cut);
   return json.length <= 4 * PREVIEW_MAX ? (JSON.parse(json) as unknown) : { shown: cut(json) };
 }
-
-const cut = (text: string): string => (text.length <= PREVIEW_MAX ? text : `${text.slice(0, PREVIEW_MAX)}…`);
 
 /** Which grant is missing, or what is in the way. */
 export function denialOf({ caller, name }: Admission, need: Need, explanation: Explanation): KernelError {

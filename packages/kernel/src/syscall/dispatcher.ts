@@ -305,7 +305,7 @@ export class Dispatcher {
     }
     const { right, audited } = row;
     const { resource, second } = target;
-    const shown = shorten(audited === undefined ? args : audited(args));
+    const shown = shorten(audited === undefined ? args : audited(args), (one) => this.#host.vault.maskText(one));
     const to = second === undefined ? {} : { to: second.resource };
     return this.#host.audit.draft({ pid, user, call: name, payload: { right, resource, args: { ...shown, ...to } } });
   }
@@ -500,16 +500,17 @@ const isDetached = (row: AnyRow, args: unknown): boolean =>
 const SHOWN_MAX = 256;
 
 /** Arguments as the audit holds them: scalars and short texts; of everything else that it was there. */
-function shorten(args: unknown): Readonly<Record<string, unknown>> {
+function shorten(args: unknown, mask: (text: string) => string): Readonly<Record<string, unknown>> {
   const given = args as Readonly<Record<string, unknown>>;
   const shown: Record<string, unknown> = {};
   for (const name of Object.keys(given))
-    if (given[name] !== undefined && name !== "signal" && name !== "path") shown[name] = shortenOne(given[name]);
+    if (given[name] !== undefined && name !== "signal" && name !== "path") shown[name] = shortenOne(given[name], mask);
   return shown;
 }
 
-function shortenOne(value: unknown): unknown {
-  if (typeof value === "string") return value.length <= SHOWN_MAX ? value : `${value.slice(0, SHOWN_MAX)}…`;
+function shortenOne(value: unknown, mask: (text: string) => string): unknown {
+  // A secret is not found any more in a part of it.
+  if (typeof value === "string") return value.length <= SHOWN_MAX ? value : `${mask(value).slice(0, SHOWN_MAX)}…`;
   if (typeof value !== "object" || value === null) return value;
   const json = JSON.stringify(value);
   return json.length <= 4 * SHOWN_MAX ? value : `${json.length} characters of JSON`;

@@ -5,11 +5,12 @@ import {
   type AuditReport,
   type ShownRecord,
   auditRecords,
+  forgetPayloads,
   sealBefore,
   verifyAudit,
   withPayload,
 } from "../audit/verify.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Host } from "./host.ts";
@@ -36,9 +37,15 @@ async function newest(host: Host, limit: number): Promise<readonly ShownRecord[]
   for (let records = limit; ; records *= 8) {
     const from = host.audit.startOf(records);
     const found: ShownRecord[] = [];
-    for await (const record of auditRecords(host.store, from)) {
-      found.push(record);
-      if (found.length > limit) found.shift();
+    try {
+      for await (const record of auditRecords(host.store, from)) {
+        found.push(record);
+        if (found.length > limit) found.shift();
+      }
+    } catch (error) {
+      // That part of the trail was forgotten: what is kept begins later.
+      if (isKernelError(error) && error.code === "ESTALE") continue;
+      throw error;
     }
     if (found.length >= limit || from === SEQ_ZERO) return found;
   }
@@ -102,20 +109,17 @@ export const AUDIT_ROWS = {
       const found = await sealBefore(host.store, before);
       if (found === undefined) return undefined;
       const { through, head } = found.seal;
-      const deletes: string[] = [];
-      for await (const record of auditRecords(host.store)) {
-        if (record.seq > through) break;
-        if (record.hash !== undefined) deletes.push(payloadKey(record.id));
-      }
+      // What is kept outside must be found in what is left.
+      await host.audit.anchorHead();
       draft?.add({ through, head });
       const trims = [
         { log: AUDIT_LOG, through },
         { log: SEAL_LOG, through: found.at },
       ];
-      // The record of it and the cut are one commit; what the removed records were about goes behind it.
+      // The record of it and the cut are one commit; what the removed records were about goes behind it, as does what
+      // an earlier cut has left that was interrupted there.
       await host.committer.commit({ trims }, undefined, draft);
-      for (let at = 0; at < deletes.length; at += 1000)
-        await host.committer.commit({ deletes: deletes.slice(at, at + 1000) });
+      await forgetPayloads(host.store, host.committer);
       return { through };
     },
   }),
