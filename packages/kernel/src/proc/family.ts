@@ -60,6 +60,11 @@ export class Family {
     this.#children.delete(pid);
   }
 
+  /** Whom a process belongs to, whatever has become of that. */
+  above(pid: Pid): Pid | undefined {
+    return this.#parents.get(pid);
+  }
+
   /** The process that a process answers to now: its parent, or the nearest above that is alive. */
   parentOf(pid: Pid): Pid | undefined {
     return pid === PID_OWNER ? undefined : this.#heirOf(this.#parents.get(pid));

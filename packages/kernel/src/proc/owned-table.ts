@@ -35,6 +35,8 @@ export class OwnedTable<Row extends Owned> {
   readonly #parts: OwnedTableParts;
   readonly #rows = new Map<number, Row>();
   readonly #byProcess = new MultiMap<Pid, number>();
+  /** Names that are being recorded. */
+  readonly #taken = new Set<string>();
   #next = 1;
 
   constructor(parts: OwnedTableParts) {
@@ -68,17 +70,32 @@ export class OwnedTable<Row extends Owned> {
   }
 
   /**
-   * The number of a new one, and what records that it is taken.
+   * Makes a new one.
+   * @param store commits it, with what records that its number is taken
    * @throws {EEXIST} the process has one of that name · {EAGAIN} there are as many as there may be
    */
-  takeNumber(pid: Pid, name: string | undefined): { readonly id: number; readonly put: Put } {
+  async make(
+    pid: Pid,
+    name: string | undefined,
+    rowOf: (id: number) => Row,
+    store: (puts: readonly Put[], row: Row) => Promise<unknown>,
+  ): Promise<Row> {
     const { what, max } = this.#parts;
-    if (name !== undefined && this.ofProcess(pid).some((row) => row.name === name))
+    const taken = `${pid} ${name ?? ""}`;
+    if (name !== undefined && (this.#taken.has(taken) || this.ofProcess(pid).some((row) => row.name === name)))
       throw new KernelError("EEXIST", `process ${pid} has a ${what} ${JSON.stringify(name)} already`);
     if (this.#rows.size >= max)
       throw new KernelError("EAGAIN", `this host has ${max} ${what}s, which is its limit; end some`);
     const id = this.#next++;
-    return { id, put: { key: this.#nextKey, value: String(this.#next) } };
+    const row = rowOf(id);
+    if (name !== undefined) this.#taken.add(taken);
+    try {
+      await store([...this.changeOf(id, row).puts, { key: this.#nextKey, value: String(this.#next) }], row);
+      this.keep(id, row);
+    } finally {
+      if (name !== undefined) this.#taken.delete(taken);
+    }
+    return row;
   }
 
   /** What a commit changes that keeps one as it is now, or that ends it. */

@@ -72,6 +72,8 @@ export interface ScheduleParts {
 }
 
 /** An occurrence is late after so many milliseconds: then its policy says what becomes of it. */
+/** A clock that is set back by more has another time: instants of the one before do not bind it. */
+const SET_BACK_MS = 60_000;
 const LATE_MS = 60_000;
 const CATCH_UP_MAX = 100;
 
@@ -129,22 +131,24 @@ export class ScheduleTable {
     const next = at ?? (inMs === undefined ? this.#after(request, now, now) : now + inMs);
     if (next === undefined)
       throw new KernelError("EINVAL", `${JSON.stringify(request.cron)} names no instant that will ever come`);
-    const { id, put } = this.#table.takeNumber(process.pid, request.name);
-    const schedule: Schedule = {
-      ...rest,
-      id,
-      pid: process.pid,
-      created: committer.now(),
-      next,
-      isPaused: false,
-      runs: 0,
-      missedRuns: 0,
-      skippedRuns: 0,
-      caughtUp: 0,
-    };
-    const { puts } = this.#table.changeOf(id, schedule);
-    await committer.commit(merge({ puts: [...puts, put] }, along(schedule)), undefined, rider);
-    this.#table.keep(id, schedule);
+    const { pid } = process;
+    const schedule = await this.#table.make(
+      pid,
+      request.name,
+      (id): Schedule => ({
+        ...rest,
+        id,
+        pid,
+        created: committer.now(),
+        next,
+        isPaused: false,
+        runs: 0,
+        missedRuns: 0,
+        skippedRuns: 0,
+        caughtUp: 0,
+      }),
+      (puts, made) => committer.commit(merge({ puts }, along(made)), undefined, rider),
+    );
     this.#arm(schedule);
     return schedule;
   }
@@ -218,7 +222,8 @@ export class ScheduleTable {
     const { calendar } = this.#parts;
     if (calendar === undefined)
       throw new KernelError("ENOTSUP", "this host knows no calendar: schedules have everyMs, at or inMs here");
-    return calendar.next(cron, zone ?? "UTC", Math.max(from, now));
+    // A clock that was corrected a little names no instant twice.
+    return calendar.next(cron, zone ?? "UTC", from - now > SET_BACK_MS ? now : Math.max(from, now));
   }
 
   #arm(schedule: Schedule): void {
@@ -257,12 +262,13 @@ export class ScheduleTable {
       return this.#move(left, due, now, "schedule.missed");
     }
     const running = last?.pid === undefined ? undefined : family.get(last.pid);
-    const isRunning = running !== undefined && !running.hasEnded;
+    // One that is quarantined runs no more.
+    const isRunning = running?.isAlive === true;
     // What was missed is all done, one after the other.
     if (isRunning && overlap === "skip" && isLate && missed === "all")
-      return void running.done.then(
-        () => this.#isActive && this.#table.get(id) === schedule && this.#keep(id, schedule),
-      );
+      return void running.done.then(() => {
+        if (this.#table.get(id) === schedule) this.#arm(schedule);
+      });
     if (isRunning && overlap === "skip")
       return this.#move({ ...schedule, skippedRuns: schedule.skippedRuns + 1 }, due, now, "schedule.skipped");
     if (isRunning && overlap === "cancel") await this.#parts.kill(running).catch(() => undefined);

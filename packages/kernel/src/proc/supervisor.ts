@@ -50,6 +50,8 @@ interface Life {
 export class Supervisor {
   readonly #parts: SupervisorParts;
   readonly #timers = new Set<Timer>();
+  /** Who waits for its restart, and who is run again with it. */
+  readonly #waiting = new Map<Pid, Life[]>();
   #isClosed = false;
   /** Kinds of failures since the start of the host. */
   faults: FaultCounts = {};
@@ -64,8 +66,9 @@ export class Supervisor {
     const policy = exit.error === undefined ? undefined : this.#trap(process, exit.error);
     if (policy !== undefined && policy !== "restart") return this.#obey(policy, process, exit, rider);
     if (!wantsRestart(process, exit, policy)) return this.#parts.exit(process, exit, rider);
-    const { heir, failed } = this.#heirOf(process);
+    const { heir, failed, waiting } = this.#heirOf(process);
     if (heir !== undefined) return this.#restart(process, heir, exit);
+    if (waiting !== undefined) return this.#join(process, waiting, exit);
     await this.#parts.exit(process, exit, rider, "escalation");
     if (failed === undefined) return;
     const { pid, name } = process.identity;
@@ -105,12 +108,18 @@ export class Supervisor {
   }
 
   /** Who is restarted for a process that has ended: itself, or the nearest supervisor above that still may be (U3). */
-  #heirOf(process: Process): { readonly heir?: Process; readonly failed?: Process } {
+  #heirOf(process: Process): {
+    readonly heir?: Process;
+    readonly failed?: Process;
+    /** One that waits for its own restart: it is run again with that. */
+    readonly waiting?: Process;
+  } {
     const now = this.#parts.committer.now();
     for (let at = process, failed: Process | undefined; ;) {
       const restart = restartOf(at, at === process);
       if (restart !== undefined && hasRoom(at.restarts, restart, now)) return { heir: at };
       const above = this.#parentOf(at);
+      if (above !== undefined && this.#waiting.has(above.pid) && !isGone(above)) return { waiting: above };
       // One that is being restarted itself has nothing that could be.
       if (above?.identity.strategy === undefined || above.program === undefined || isGone(above))
         return failed === undefined ? {} : { failed };
@@ -141,7 +150,6 @@ export class Supervisor {
 
   async #restart(process: Process, heir: Process, exit: Exit): Promise<void> {
     const { committer, platform } = this.#parts;
-    process.isOver = true;
     const restart = heir.identity.restart ?? { policy: "on-failure" };
     const at = committer.now();
     const earlier = recentOf(heir.restarts, restart, at);
@@ -149,6 +157,47 @@ export class Supervisor {
     const olds = this.#restartedWith(process, heir).flatMap((old) =>
       old.program === undefined ? [] : [{ process: old, program: old.program }],
     );
+    const lives = await this.#succeeded(process, heir, olds, exit, {
+      at,
+      delayMs,
+      restartsOf: (old) => (old === heir ? [...earlier, at] : old.restarts),
+    });
+    this.#waiting.set(heir.pid, lives);
+    const over = Promise.allSettled(olds.map(({ process: old, program }) => this.#codeOver(old, program)));
+    this.#later(delayMs, () => void over.then(() => this.#resume(heir.pid, lives)));
+  }
+
+  /** Has a process run again with one above it that waits for its own restart. */
+  async #join(process: Process, heir: Process, exit: Exit): Promise<void> {
+    const { program } = process;
+    if (program === undefined) return;
+    const olds = [{ process, program }];
+    const at = this.#parts.committer.now();
+    const more = await this.#succeeded(process, heir, olds, exit, {
+      at,
+      delayMs: 0,
+      restartsOf: (old) => old.restarts,
+    });
+    await this.#codeOver(process, program);
+    const lives = this.#waiting.get(heir.pid);
+    if (lives === undefined) await this.#resume(heir.pid, more);
+    else lives.push(...more);
+  }
+
+  /** Ends the lives of processes that are to be run again, and gives those that follow. */
+  async #succeeded(
+    process: Process,
+    heir: Process,
+    olds: readonly Life[],
+    exit: Exit,
+    {
+      at,
+      delayMs,
+      restartsOf,
+    }: { readonly at: number; readonly delayMs: number; readonly restartsOf: (old: Process) => readonly number[] },
+  ): Promise<Life[]> {
+    const { committer } = this.#parts;
+    process.isOver = true;
     const error: ErrorRecord | undefined = exit.error;
     // Whoever starts from zero does not come back to what it has called.
     const lost = olds.flatMap(({ process: { identity, journal } }) =>
@@ -194,14 +243,12 @@ export class Supervisor {
       await Promise.allSettled(olds.map(({ process: old }) => this.#parts.exit(old, old === process ? exit : ended)));
       throw unrecorded;
     }
-    const lives = olds.flatMap(({ process: old, program }): Life[] => {
+    return olds.flatMap(({ process: old, program }): Life[] => {
       // A kill that came in between has the last word.
       if (old.isEnding || old.hasEnded || old.isDoomed) return [];
-      const next = this.#parts.succeed(old, exit, old === heir ? [...earlier, at] : old.restarts);
+      const next = this.#parts.succeed(old, exit, restartsOf(old));
       return this.#isClosed ? [] : [{ process: next, program }];
     });
-    const over = Promise.allSettled(olds.map(({ process: old, program }) => this.#codeOver(old, program)));
-    this.#later(delayMs, () => void over.then(() => this.#resume(lives)));
   }
 
   /** Code of a life that is over has its grace to end, so that two lives do not act at once. */
@@ -222,12 +269,13 @@ export class Supervisor {
   }
 
   /** One after the other, the oldest first: who was started later may need the earlier one. */
-  async #resume(lives: readonly Life[]): Promise<void> {
+  async #resume(heir: Pid, lives: readonly Life[]): Promise<void> {
+    if (this.#waiting.get(heir) === lives) this.#waiting.delete(heir);
     for (const { process, program } of lives) {
       // Somebody else has resumed or ended it meanwhile.
       if (this.#isClosed || process.state.name !== "sleeping" || process.isEnding) continue;
       try {
-        await this.#startOver(process, lives);
+        await this.#startOver(process);
         await this.#parts.resume(process, program);
       } catch (error) {
         const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
@@ -240,11 +288,9 @@ export class Supervisor {
   }
 
   /** Who starts from zero starts its children again too, and makes its schedules and triggers again. */
-  async #startOver({ pid, identity }: Process, lives: readonly Life[]): Promise<void> {
+  async #startOver({ pid, identity }: Process): Promise<void> {
     if (identity.restart?.from !== "start") return;
-    const children = this.#parts.family.livingChildrenOf(pid);
-    const others = children.filter((child) => !lives.some(({ process }) => process === child));
-    await Promise.allSettled(others.map((child) => this.#parts.kill(child)));
+    await Promise.allSettled(this.#parts.family.livingChildrenOf(pid).map((child) => this.#parts.kill(child)));
     await this.#parts.startsOver(pid);
   }
 

@@ -128,11 +128,13 @@ export class TriggerTable {
     const { committer, store } = this.#parts;
     assertAction(request.action);
     compileTopics([request.topic]);
-    const { id, put } = this.#table.takeNumber(process.pid, request.name);
-    const trigger = { ...request, id, pid: process.pid, created: committer.now(), runs: 0, ...behind(store.seq) };
-    const { puts } = this.#table.changeOf(id, trigger);
-    await committer.commit(merge({ puts: [...puts, put] }, along(trigger)), undefined, rider);
-    this.#table.keep(id, trigger);
+    const { pid } = process;
+    const trigger = await this.#table.make(
+      pid,
+      request.name,
+      (id): Trigger => ({ ...request, id, pid, created: committer.now(), runs: 0, ...behind(store.seq) }),
+      (puts, made) => committer.commit(merge({ puts }, along(made)), undefined, rider),
+    );
     this.#start(trigger);
     return trigger;
   }

@@ -465,12 +465,7 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
 
 /** A process with the parent that it has now: its own may have ended. */
 export function summariseIn({ processes: { family } }: Host, process: Process): ProcessSummary {
-  let { ppid } = process.identity;
-  if (process.hasEnded) return summarise(process);
-  // One that sleeps, or is being restarted, has not ended.
-  while (ppid !== undefined && ppid !== PID_OWNER && family.get(ppid)?.hasEnded !== false)
-    ppid = family.get(ppid)?.identity.ppid ?? PID_OWNER;
-  return summarise(process, ppid);
+  return process.hasEnded ? summarise(process) : summarise(process, family.above(process.pid));
 }
 
 /** Those of this host, with `all` also those of the past, which only the store has. */
