@@ -221,16 +221,20 @@ export const failed = (what: Vessel["what"], why: string, cause?: unknown): Kern
 /** What a guest said last, for the message about its end. */
 export const lastWords = (tail: string): string => (tail === "" ? "" : `; its last words: ${tail}`);
 
-/** Lines, those without an end cut at the length that a log line may have. */
+/** Lines, cut at the length that a log line may have. */
 async function* cutLines(from: Readable): AsyncGenerator<string, void, undefined> {
   let rest = "";
   for await (const chunk of from) {
     rest += String(chunk);
     const lines = rest.split("\n");
     rest = lines.pop() ?? "";
-    for (const line of lines) yield line;
+    for (const line of lines) yield* piecesOf(line);
     for (; rest.length > LIMITS.logLineMax; rest = rest.slice(LIMITS.logLineMax))
       yield rest.slice(0, LIMITS.logLineMax);
   }
   if (rest !== "") yield rest;
+}
+
+function* piecesOf(line: string): Generator<string, void, undefined> {
+  for (let at = 0; at === 0 || at < line.length; at += LIMITS.logLineMax) yield line.slice(at, at + LIMITS.logLineMax);
 }

@@ -30,7 +30,9 @@ export async function callUnit(unit: Unit, request: Request, platform: Platform)
   const aborted = new AbortController();
   const unlink = [caller.signal, ...(signal === undefined ? [] : [signal])].map((one) => linkSignal(one, aborted));
   try {
-    const life = await readyLife(unit, aborted.signal, platform);
+    // What a service asks of itself while it is exchanged is part of a call that the exchange waits for.
+    const own = unit.life?.process === caller ? unit.life : undefined;
+    const life = own ?? (await readyLife(unit, aborted.signal, platform));
     const leave = life.enter();
     try {
       return await orAborted(invoke(life, { ...request, signal: aborted.signal }), aborted.signal);

@@ -372,8 +372,20 @@ export class ServiceTable {
       // Why it does not start is in its status, and with it this one waits.
       if (other !== undefined && other.state !== "ready") await this.start(need).catch(() => undefined);
     }
+    await this.#goOn(unit);
     if (unit.life === undefined) await this.#begin(unit);
+    await this.#goOn(unit);
     await this.#proceed(unit);
+    await this.#goOn(unit);
+  }
+
+  /** @throws {ECANCELED} it was stopped while it started, or is gone: what there is of it is ended */
+  async #goOn(unit: Unit): Promise<void> {
+    const isThere = this.#units.get(unit.name) === unit;
+    if (unit.isWanted && isThere) return;
+    await this.#end(unit);
+    unit.become("stopped", isThere ? undefined : "it is gone");
+    throw new KernelError("ECANCELED", `service ${unit.name} was ${isThere ? "stopped" : "delisted"} while it started`);
   }
 
   /** Makes the instance of a service, which then waits for what it needs. */
