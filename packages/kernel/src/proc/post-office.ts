@@ -84,6 +84,8 @@ export class PostOffice {
   readonly #boxes = new Map<Pid, Mailbox>();
   /** Messages by the keys of their senders, oldest first, for each receiver. */
   readonly #seen = new Map<Pid, Map<string, string>>();
+  /** Letters with a key that are being stored: the same key at the same time is the same letter. */
+  readonly #storing = new Map<string, Promise<{ readonly id: string }>>();
   /** Who waits for a letter of one process, by that: told when it has ended. */
   readonly #awaited = new Map<Pid, Set<() => void>>();
   #next = 1;
@@ -105,11 +107,14 @@ export class PostOffice {
     }
     // In the order in which they were sent, which is not that of their keys.
     for (const { message, size } of kept.toSorted((a, b) => orderOf(a.message, b.message))) this.#arrive(message, size);
+    const seen: { readonly key: string; readonly to: Pid; readonly id: string }[] = [];
     for await (const { key, value } of entriesOf(this.#parts.store, "ms/")) {
       const to = toPid(Number(key.split("/")[1]));
       if (this.#parts.family.get(to) === undefined) gone.push(key);
-      else this.#seenOf(to).set(key, String(value));
+      else seen.push({ key, to, id: String(value) });
     }
+    // The oldest is forgotten first.
+    for (const { key, to, id } of seen.toSorted(orderOf)) this.#seenOf(to).set(key, id);
     await this.#delete(gone);
   }
 
@@ -159,12 +164,48 @@ export class PostOffice {
     const receiver = this.#receiver(letter.to, from);
     const route = routeOf(from, receiver, (pid) => this.#parts.family.parentOf(pid));
     const known = letter.key === undefined ? undefined : seenKey(letter.to, from.pid, letter.key);
-    const seen = known === undefined ? undefined : this.#seenOf(letter.to);
-    const first = known === undefined ? undefined : seen?.get(known);
+    const first = known === undefined ? undefined : this.#seenOf(letter.to).get(known);
     if (first !== undefined) {
       await this.#record(from, place, first, {}, along, rider);
       return { id: first };
     }
+    const storing = known === undefined ? undefined : this.#storing.get(known);
+    if (storing !== undefined) {
+      // Where that fails this one is the first.
+      await storing.catch(() => undefined);
+      return this.#send(from, letter, rider, place, along);
+    }
+    const sent = this.#store(from, letter, { receiver, route, known, place, along, rider });
+    if (known === undefined) return sent;
+    this.#storing.set(known, sent);
+    try {
+      return await sent;
+    } finally {
+      this.#storing.delete(known);
+    }
+  }
+
+  async #store(
+    from: Process,
+    letter: Letter,
+    {
+      receiver,
+      route,
+      known,
+      place,
+      along,
+      rider,
+    }: {
+      readonly receiver: Process;
+      readonly route: Route;
+      /** The key of the letter in the store. */
+      readonly known: string | undefined;
+      readonly place: string | undefined;
+      readonly along: Along;
+      readonly rider: Rider | undefined;
+    },
+  ): Promise<{ readonly id: string }> {
+    const seen = known === undefined ? undefined : this.#seenOf(letter.to);
     const message = this.#write(from, letter, route);
     const text = encodeJson(message, "a message") ?? "";
     if (text.length > LIMITS.messageBytesMax)
@@ -365,6 +406,11 @@ export class PostOffice {
    */
   async receive(process: Process, wanted: Wanted, place?: string, rider?: Rider): Promise<Message | undefined> {
     const journal = place === undefined ? undefined : process.journal;
+    if (journal !== undefined && wanted.leaseMs !== undefined)
+      throw new KernelError("EINVAL", "a message that is read at a place is the step's: leave out leaseMs, or the place", {
+        syscall: "receive",
+        pid: process.pid,
+      });
     const before = place === undefined ? undefined : await journal?.begin(place);
     if (before !== undefined) {
       process.usage.replayed++;
@@ -419,8 +465,9 @@ export class PostOffice {
         if (from !== undefined) from = this.#senderNow(process, from);
         const left = until === undefined ? undefined : Math.max(0, until - platform.clock.monotonic());
         const arrived = await this.#wait(process, box, { matches, from, waitMs: left, signal });
-        if (arrived === "late") return undefined;
-        if (arrived === "gone") continue;
+        // A timer may end before a very long time is over.
+        if (arrived === "late" && (until === undefined || until <= platform.clock.monotonic())) return undefined;
+        if (arrived === "late" || arrived === "gone") continue;
         item = arrived;
       }
       const { expires } = item.message;
@@ -657,7 +704,7 @@ export class PostOffice {
 }
 
 /** By the epochs and the numbers of their ids: the order in which they were sent. */
-function orderOf(one: Message, two: Message): number {
+function orderOf(one: Pick<Message, "id">, two: Pick<Message, "id">): number {
   const [epoch = 0, number = 0] = one.id.split("-").map((part) => Number.parseInt(part, 10));
   const [otherEpoch = 0, otherNumber = 0] = two.id.split("-").map((part) => Number.parseInt(part, 10));
   return epoch - otherEpoch || number - otherNumber;

@@ -78,6 +78,8 @@ const causeOf = (id: number): string => `trigger ${id}`;
 
 /** So often a trigger may act in so many milliseconds; what comes faster waits. */
 const RATE_MAX = 2000;
+/** A mailbox without room is tried again after so long. */
+const FULL_RETRY_MS = 250;
 const RATE_MS = 10_000;
 
 /** A position behind everything that was committed so far. */
@@ -210,19 +212,32 @@ export class TriggerTable {
       await this.#pace(controller);
       // What is told and not logged has no place in the order: it moves nothing.
       const { after, done } = trigger;
-      if (!(await this.#act(trigger, event, isLogged ? { after: at, done: seen } : { after, done }))) return;
+      const place = isLogged ? { after: at, done: seen } : { after, done };
+      let acted = await this.#act(trigger, event, place);
+      // Nobody loses what a full mailbox has no room for yet.
+      while (acted === "full" && this.#isFollowed(id, controller)) {
+        await this.#wait(FULL_RETRY_MS, controller);
+        acted = await this.#act(this.#table.get(id) ?? trigger, event, place);
+      }
+      if (acted !== "on") return;
     }
   }
 
   /** Lets others have their turn before each act, and holds up what acts more often than anything should. */
-  async #pace({ signal }: AbortController): Promise<void> {
+  async #pace(controller: AbortController): Promise<void> {
+    const { signal } = controller;
     const { platform } = this.#parts;
     const now = platform.clock.monotonic();
     const recent = this.#acts.get(signal)?.filter((at) => at > now - RATE_MS) ?? [];
     this.#acts.set(signal, [...recent.slice(-RATE_MAX), now]);
     if (recent.length < RATE_MAX) return new Promise((go) => platform.defer(go));
+    await this.#wait(RATE_MS, controller);
+  }
+
+  async #wait(ms: number, { signal }: AbortController): Promise<void> {
+    const { platform } = this.#parts;
     const wake = Promise.withResolvers<void>();
-    const timer = platform.setTimer(RATE_MS, wake.resolve, { idle: true });
+    const timer = platform.setTimer(ms, wake.resolve, { idle: true });
     try {
       await orAborted(wake.promise, signal);
     } finally {
@@ -268,18 +283,22 @@ export class TriggerTable {
     };
   }
 
-  /** Acts on one event; whether the trigger goes on. */
-  async #act(trigger: Trigger, event: KernelEvent, at: Pick<Trigger, "after" | "done">): Promise<boolean> {
+  /** Acts on one event: the trigger goes on, is over, or comes to a mailbox without room. */
+  async #act(
+    trigger: Trigger,
+    event: KernelEvent,
+    at: Pick<Trigger, "after" | "done">,
+  ): Promise<"on" | "over" | "full"> {
     const { family, committer } = this.#parts;
     const { id, pid, name, action } = trigger;
     const process = family.get(pid);
-    if (process === undefined || !process.isAlive || process.isEnding) return false;
+    if (process === undefined || !process.isAlive || process.isEnding) return "over";
     const counted = count(trigger, event.at);
     if (counted !== undefined && (!counted.isRaised || trigger.isRaised === true)) {
       const waiting: Trigger = { ...trigger, ...at, ...counted };
       await committer.commit(this.#table.changeOf(id, waiting));
       this.#table.keep(id, waiting);
-      return true;
+      return "on";
     }
     const moved: Trigger = { ...trigger, ...at, ...counted, runs: trigger.runs + 1 };
     const isOver = trigger.times !== undefined && moved.runs >= trigger.times;
@@ -307,15 +326,16 @@ export class TriggerTable {
       });
     } catch (error) {
       // A host that ends does nothing any more: the next one acts on it.
-      if (this.#table.get(id) === undefined || !this.#isActive) return false;
+      if (this.#table.get(id) === undefined || !this.#isActive) return "over";
+      if (action.message !== undefined && isKernelError(error) && error.code === "EAGAIN") return "full";
       next = { ...moved, last: { at: now, error: toErrorRecord(error) } };
       await committer.commit(along(next));
       committer.publish({ name: "trigger.failed", pid, data: { ...data, error: toErrorRecord(error) } });
     }
-    if (this.#table.get(id) === undefined) return false;
+    if (this.#table.get(id) === undefined) return "over";
     this.#table.keep(id, isOver ? undefined : next);
     if (isOver) this.#running.delete(id);
-    return !isOver;
+    return isOver ? "over" : "on";
   }
 }
 
