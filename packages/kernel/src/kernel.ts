@@ -167,7 +167,10 @@ export class Kernel implements AsyncDisposable {
           for (const file of process.files?.values() ?? []) void fs.release(file.held).catch(() => undefined);
           process.files = undefined;
           fs.flows.forgetWriter(process.pid);
-          if (goesOn) return post.reclaim(process.pid);
+          if (goesOn) {
+            locks.handOn(process.pid);
+            return post.reclaim(process.pid);
+          }
           for (const table of [asks, post, channels, schedules, triggers, queues, services, locks])
             table.drop(process.pid)?.catch(() => undefined);
         },

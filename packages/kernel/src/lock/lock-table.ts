@@ -92,6 +92,8 @@ export class LockTable {
   readonly #byPath = new MultiMap<VfsPath, Hold>();
   readonly #byFence = new Map<number, Hold>();
   readonly #byProcess = new MultiMap<Pid, Hold>();
+  /** What earlier lives of processes held that live on: the next ones have it when they ask for the same. */
+  readonly #inherited = new Set<Hold>();
   readonly #waiters = new MultiMap<string, Waiter>();
   readonly #expiries = new Heap<Expiry>((one, two) => one.deadline < two.deadline);
   #fence = 1;
@@ -116,6 +118,8 @@ export class LockTable {
       else {
         this.#queue.hold(hold.path, hold.mode);
         this.#keep(hold);
+        // The owner's are those of its clients, which may be there still.
+        if (hold.pid !== PID_OWNER) this.#inherited.add(hold);
       }
     }
     if (gone.length > 0) await this.#committer.commit({ deletes: gone });
@@ -150,6 +154,11 @@ export class LockTable {
     if (this.#holds.size + this.#queue.size >= LIMITS.locksMax)
       throw refuse("EAGAIN", path, `there are ${LIMITS.locksMax} locks, which is the limit`);
     const wanted = { path, mode: maxHolders > 1 ? "counting" : mode, room: maxHolders } as const;
+    const own = this.#inheritedBy(pid, owner, wanted);
+    if (own !== undefined) {
+      const { lockId } = own;
+      return this.#extend(own, pid, { path, ttlMs: request.ttlMs, lockId }, record, more.rider);
+    }
     this.#assertRoom(wanted);
     for (const signal of more.signals ?? []) if (signal.aborted) throw signal.reason;
     if (!this.#queue.take(wanted)) {
@@ -194,6 +203,23 @@ export class LockTable {
     if (going.length === 0) return false;
     await this.#release(going, "lock.released", rider);
     return true;
+  }
+
+  /** A process is run again: what it held is its own still, when it asks for it. */
+  handOn(pid: Pid): void {
+    for (const hold of this.#byProcess.get(pid)) this.#inherited.add(hold);
+  }
+
+  /** The lock that an earlier life of a process held, as the next one asks for it. */
+  #inheritedBy(
+    pid: Pid,
+    owner: string | undefined,
+    { path, mode, room }: Pick<Waiter, "path" | "mode" | "room">,
+  ): Hold | undefined {
+    for (const hold of this.#inherited)
+      if (hold.pid === pid && hold.path === path && hold.owner === owner && hold.mode === mode && hold.room === room)
+        return hold;
+    return undefined;
   }
 
   /** Lets go of what an ended process holds. */
@@ -276,12 +302,15 @@ export class LockTable {
   async #extend(
     hold: Hold,
     pid: Pid,
-    { path, ttlMs }: LockRequest,
+    { path, ttlMs, mode, maxHolders }: LockRequest,
     record: (grant: LockGrant) => Change,
     rider: Rider | undefined,
   ): Promise<LockGrant> {
     if (hold.path !== path) throw refuse("EINVAL", path, `the lock ${hold.lockId} is of ${hold.path}`);
     if (hold.pid !== pid) throw refuse("EPERM", path, `the lock ${hold.lockId} is held by process ${hold.pid}`);
+    if ((mode !== undefined && mode !== hold.mode) || (maxHolders !== undefined && maxHolders !== hold.room))
+      throw refuse("EINVAL", path, `the lock ${hold.lockId} is extended as it is; give it back to take another`);
+    this.#inherited.delete(hold);
     const grant = { ...grantOf(hold), ttlMs };
     const receipt = await this.#committer.commit(
       { puts: [{ key: keyOf(hold.lockId), value: encode({ ...hold, ttlMs }) }], ...record(grant) },
@@ -412,6 +441,7 @@ export class LockTable {
   #forget(hold: Hold): void {
     if (this.#holds.get(hold.lockId) !== hold) return;
     this.#holds.delete(hold.lockId);
+    this.#inherited.delete(hold);
     this.#byFence.delete(hold.fence);
     this.#byPath.delete(hold.path, hold);
     this.#byProcess.delete(hold.pid, hold);

@@ -407,10 +407,14 @@ export class PostOffice {
   async receive(process: Process, wanted: Wanted, place?: string, rider?: Rider): Promise<Message | undefined> {
     const journal = place === undefined ? undefined : process.journal;
     if (journal !== undefined && wanted.leaseMs !== undefined)
-      throw new KernelError("EINVAL", "a message that is read at a place is the step's: leave out leaseMs, or the place", {
-        syscall: "receive",
-        pid: process.pid,
-      });
+      throw new KernelError(
+        "EINVAL",
+        "a message that is read at a place is the step's: leave out leaseMs, or the place",
+        {
+          syscall: "receive",
+          pid: process.pid,
+        },
+      );
     const before = place === undefined ? undefined : await journal?.begin(place);
     if (before !== undefined) {
       process.usage.replayed++;

@@ -208,7 +208,7 @@ export class TriggerTable {
       if (event.seq !== at) [at, seen] = [event.seq, 0];
       if (isLogged) seen++;
       const isDone = event.seq < trigger.after || (event.seq === trigger.after && isLogged && seen <= trigger.done);
-      if (isDone || (await this.#isOwn(event, trigger))) continue;
+      if (isDone || (await this.#isOwn(event, trigger)) || !(await this.#mayHear(event, trigger))) continue;
       await this.#pace(controller);
       // What is told and not logged has no place in the order: it moves nothing.
       const { after, done } = trigger;
@@ -272,6 +272,13 @@ export class TriggerTable {
       process = ppid === undefined ? undefined : await recall(ppid);
     }
     return false;
+  }
+
+  /** What processes publish is for those of their user, as their messages are; the owner's is for everybody. */
+  async #mayHear({ name, pid }: KernelEvent, { pid: owner }: Trigger): Promise<boolean> {
+    if (name !== "topic.published" || pid === PID_OWNER || owner === PID_OWNER) return true;
+    const [publisher, hearer] = [await this.#parts.recall(pid), await this.#parts.recall(owner)];
+    return publisher?.identity.user === hearer?.identity.user;
   }
 
   /** Which order in a row an act on an event is (X4), and what it belongs to. */

@@ -7,6 +7,7 @@ import { LIMITS } from "../base/limits.ts";
 import { type ErrorGroup, groupErrors } from "../ipc/error-groups.ts";
 import { TOPIC_LENGTH_MAX, assertTopic } from "../ipc/topic.ts";
 import { ACTION_SCHEMA, merge } from "../proc/action.ts";
+import { roleOf } from "../proc/role.ts";
 import type { Trigger, TriggerRequest } from "../proc/trigger-table.ts";
 import { placed } from "./placed.ts";
 import { type AtPlace, anything, args, integer, place, row, text } from "./row.ts";
@@ -26,6 +27,11 @@ export const TOPIC_ROWS = {
     audited: ({ body: _body, ...rest }) => rest,
     handle: async (host, caller, { place: at, topic: name, body }, _target, draft) => {
       assertTopic(name, isEventName);
+      if (roleOf(caller.identity) === "task")
+        throw new KernelError("EPERM", `process ${caller.pid} is a task, which writes to its parent alone`, {
+          syscall: "publish",
+          pid: caller.pid,
+        });
       const json = encodeJson(body, `what is published under ${name}`);
       if (json !== undefined && json.length > LIMITS.publicationBytesMax)
         throw new KernelError(

@@ -578,7 +578,7 @@ export class FileSystem {
       owner: attributes.owner,
       zone: this.#zone,
       created: attributes.created,
-      modified: attributes.modified,
+      modified: attributes.type === "stream" ? this.#streamChanged(inode) : attributes.modified,
       ...(attributes.mime === undefined ? {} : { mime: attributes.mime }),
       ...(attributes.target === undefined
         ? {}
@@ -587,6 +587,10 @@ export class FileSystem {
       inode: inode.ino,
       ...(attributes.lastWriter === undefined ? {} : { lastWriter: attributes.lastWriter }),
     };
+  }
+
+  #streamChanged({ ino, attributes: { modified } }: Inode): number {
+    return Math.max(modified, this.flows.changedAt(ino) ?? 0);
   }
 
   #statVirtual({ node, path }: Located & { readonly kind: "virtual" }): FileStat {

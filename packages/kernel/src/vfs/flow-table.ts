@@ -57,6 +57,8 @@ export class FlowTable {
   readonly #pipes = new Map<Ino, Pipe>();
   readonly #streams = new Map<Ino, Promise<Stream>>();
   readonly #rings = new Map<Ino, SharedRing>();
+  /** When something was last added, since the start of the host. */
+  readonly #changed = new Map<Ino, number>();
 
   constructor(store: Metastore, committer: Committer, platform: Platform) {
     this.#store = store;
@@ -76,6 +78,7 @@ export class FlowTable {
         throw new KernelError("E2BIG", `an entry has at most ${LIMITS.frameBytesMax} bytes, found ${length}`, { path });
     const stream = await this.#streamOf(inode, settings, path);
     const at = this.#committer.now();
+    this.#changed.set(inode.ino, at);
     let flushed: Promise<void> | undefined;
     let seq: Seq;
     if (settings.isVolatile === true) {
@@ -107,6 +110,8 @@ export class FlowTable {
       return;
     }
     const stream = await this.#streamOf(inode, settings, path);
+    const { keepMs } = settings;
+    const isOld = ({ at }: StreamEntry): boolean => keepMs !== undefined && at <= this.#committer.now() - keepMs;
     let position = options.after ?? SEQ_ZERO;
     for (let left = limit; left > 0;) {
       const arrived = follow ? this.#arrival(stream, signals) : undefined;
@@ -116,6 +121,8 @@ export class FlowTable {
             ? pageOf(stream, position, path)
             : await this.#page(inode, stream, position, path);
         for (const [at, entry] of page.entries()) {
+          // It goes with the next append.
+          if (isOld(entry)) continue;
           yield entry;
           // Whoever goes on behind a position has seen all of it.
           if (--left <= 0 && page[at + 1]?.seq !== entry.seq) return;
@@ -163,6 +170,11 @@ export class FlowTable {
     return this.#ringOf(inode, settings, path).memory;
   }
 
+  /** When something was last added to a stream; nothing where this host has added nothing yet. */
+  changedAt(ino: Ino): number | undefined {
+    return this.#changed.get(ino);
+  }
+
   /** A process is gone, and with it perhaps a thread that had a turn. */
   forgetWriter(pid: Pid): void {
     for (const ring of this.#rings.values()) ring.forget(pid);
@@ -172,6 +184,7 @@ export class FlowTable {
   forget(ino: Ino): void {
     this.#rings.get(ino)?.close();
     this.#rings.delete(ino);
+    this.#changed.delete(ino);
     this.#pipes.get(ino)?.close();
     this.#pipes.delete(ino);
     const stream = this.#streams.get(ino);

@@ -189,6 +189,10 @@ export class Namespace {
   ): Promise<{ kind: "found"; located: Located } | { kind: "link"; link: VfsPath; from: VfsPath; to: string }> {
     // What follows the mount point begins with a slash or is empty, so it is normal again.
     const inner = (mount.at === ROOT ? path : path.slice(mount.at.length) || "/") as VfsPath;
+    // A directory on the way to a mount below is there, whatever the driver has.
+    const isOnTheWay = mount.kind === "driver" && inner !== ROOT && this.mountNamesIn(path).length > 0;
+    if (isOnTheWay && (await mount.driver.stat(inner).catch(() => undefined)) === undefined)
+      return found({ kind: "virtual", path, hops: NO_HOPS, node: { type: "directory" }, mount: SYNTHETIC });
     if (mount.kind === "driver")
       return found({ kind: "foreign", path, hops: NO_HOPS, driver: mount.driver, inner, mount });
     const segments = segmentsOf(inner);
