@@ -4,7 +4,7 @@ import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import type { Kernel, KernelParts, Os, Program, SyscallArgs } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
-import { bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
+import { bootKernel, codeOf, openChild, openProgram, pause } from "../../kernel/test/kernel-fixture.ts";
 
 const keys = openKeys();
 const boot = (parts: Partial<KernelParts> = {}): Promise<Kernel> =>
@@ -39,6 +39,47 @@ describe("what a pass gives", () => {
     const { os } = await kernel.login(victim.pass);
 
     await expect(os.fs.readText("/etc/secret")).rejects.toMatchObject({ code: "EACCES" });
+    await kernel.close();
+  });
+
+  test("a narrowed pass that ends early says nothing of the one that it came from", async () => {
+    const kernel = await boot();
+    await kernel.os.fs.writeFile("/srv/a", "a");
+    const { pass } = await issue(kernel.os, { grants: ["fs.read:/srv/**"] });
+    const short = attenuatePass(pass, { grants: ["fs.read:/srv/**"], expires: Date.now() + 1000 });
+    const { os: early } = await kernel.login(short);
+    const { os } = await kernel.login(pass);
+    expect([await early.fs.readText("/srv/a"), await os.fs.readText("/srv/a")]).toEqual(["a", "a"]);
+    await pause(1100);
+
+    await expect(kernel.login(short)).rejects.toMatchObject({ code: "EACCES" });
+    expect(await os.fs.readText("/srv/a")).toBe("a");
+    expect(await (await kernel.login(pass)).os.fs.readText("/srv/a")).toBe("a");
+    await kernel.close();
+  });
+
+  test("who acts for one user changes nothing of another's, and hears nothing of what that publishes", async () => {
+    const kernel = await boot();
+    kernel.activate();
+    const grants = ["self", "proc.*", "msg.*", "trigger.*", "budget.*", "event.subscribe"];
+    const [jane, bob] = await Promise.all(
+      ["jane", "bob"].map(async (user) => (await kernel.login((await issue(kernel.os, { grants, user })).pass)).os),
+    );
+    if (jane === undefined || bob === undefined) throw new TypeError("nobody is there");
+    const hers = await openChild(jane);
+    const his = await openChild(bob);
+    await hers.call("trigger", { topic: "news.*", action: { message: { to: hers.pid } } });
+
+    for (const act of [
+      () => bob.kill(hers.pid, "STOP"),
+      async () => bob.call("merge", { pid: hers.pid, into: his.pid }),
+      async () => bob.call("clone", { pid: hers.pid }),
+    ])
+      expect(await codeOf(act)).toBe("EPERM");
+    await his.call("publish", { topic: "news.his", body: 1 });
+    await openChild(jane).then((one) => one.call("publish", { topic: "news.hers", body: 2 }));
+    expect(await hers.call("receive", { waitMs: 2000 })).toMatchObject({ body: { topic: "news.hers" } });
+    expect(await hers.call("receive", { waitMs: 20 })).toBeNull();
     await kernel.close();
   });
 

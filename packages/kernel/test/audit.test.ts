@@ -10,7 +10,7 @@ import {
   verifyAudit,
 } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
-import { bootKernel, openProgram, processWith } from "./kernel-fixture.ts";
+import { LastingStore, bootKernel, openProgram, processWith } from "./kernel-fixture.ts";
 
 const platform = createNodePlatform();
 const signer = openKeys();
@@ -302,6 +302,29 @@ describe("removal on somebody's word", () => {
     expect(report).toMatchObject({ records: 2 });
     expect(report.fault).toBeUndefined();
     expect((await all(kernel)).map(({ call }) => call)).toEqual(["auditTrim", "write"]);
+    await kernel.close();
+  });
+
+  test("a trim leaves a trail that agrees with the head kept outside, is read, and holds nothing of what went", async () => {
+    const store = new LastingStore();
+    let outside: string | undefined;
+    const anchor = { read: () => outside, write: (head: string) => void (outside = head) };
+    const first = await bootKernel({ store: store.life(), signer, anchor });
+    for (let at = 0; at < 600; at++) await first.os.fs.writeFile("/srv/a", String(at));
+    await first.close();
+    const kernel = await bootKernel({ store: store.life(), signer, anchor });
+    for (let at = 0; at < 300; at++) await kernel.os.fs.writeFile("/srv/a", String(at));
+    await kernel.host.audit.seal();
+    // As a trim leaves it that ends before it has removed what records were about.
+    await kernel.host.store.commit({ puts: [{ key: "audit/1-1", value: "{}" }] });
+    await kernel.os.call("auditTrim", { before: Date.now() + 1000, why: "retention" });
+
+    expect((await kernel.os.call("auditVerify", {})).fault).toBeUndefined();
+    expect((await all(kernel)).map(({ call }) => call)).toEqual(["auditTrim"]);
+    expect(await kernel.os.call("auditLog", { limit: 5 })).toHaveLength(1);
+    expect(
+      (await kernel.host.store.scan({ from: "audit/", to: "audit0" }, { limit: 10 })).map(({ key }) => key),
+    ).toHaveLength(1);
     await kernel.close();
   });
 });

@@ -4,7 +4,15 @@ import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
-import { Kernel, type KernelParts, type Metastore, type Os, type Program, type ProcessContext } from "@ergos/kernel";
+import {
+  Kernel,
+  isKernelError,
+  type KernelParts,
+  type Metastore,
+  type Os,
+  type Program,
+  type ProcessContext,
+} from "@ergos/kernel";
 import { expect } from "vitest";
 
 export function bootKernel(parts: Partial<KernelParts> = {}): Promise<Kernel> {
@@ -40,6 +48,29 @@ export function openProgram(name = "open"): { readonly program: Program; readonl
   };
   return { program, context: promise };
 }
+
+/** The calls of a new child that runs until it is told to end. */
+export async function openChild(of: Os, options: Parameters<Os["spawn"]>[1] = {}): Promise<Os> {
+  const { program, context } = openProgram();
+  await of.spawn(program, options);
+  return (await context).os;
+}
+
+/** The code with which something fails, or `ok`. */
+export async function codeOf(work: () => unknown): Promise<string> {
+  try {
+    await work();
+    return "ok";
+  } catch (error) {
+    return isKernelError(error) ? error.code : String(error);
+  }
+}
+
+export const pause = (ms: number): Promise<void> => new Promise((go) => setTimeout(go, ms));
+
+/** What a promise comes to, or `waits` when it takes longer. */
+export const within = <T>(ms: number, promise: Promise<T>): Promise<T | "waits"> =>
+  Promise.race([promise, pause(ms).then(() => "waits" as const)]);
 
 /** The calls of a process that holds exactly these grants. */
 export async function processWith(kernel: Kernel, grants: readonly string[]): Promise<Os> {

@@ -54,6 +54,25 @@ const stateOf = (name: string): string | undefined => kernel.host.services.get(n
 const echo = async (service: string, args: unknown = { a: 1 }, of = kernel.os): Promise<unknown> =>
   of.call("callService", { service, method: "echo", args });
 
+describe("a service that is stopped while it starts", () => {
+  const slow = {
+    create: () => ({ start: () => new Promise((go) => setTimeout(go, 60)), echo: (args: unknown) => args }),
+  };
+
+  test.each(["stopService", "delist"] as const)("runs no more: %s", async (how) => {
+    await enlist(noting("needed", slow), { lazy: true });
+    await enlist(noting("one", { needs: ["needed"] }), { lazy: true });
+    const starting = kernel.os.call("startService", { name: "one" });
+    const refused = expect(starting).rejects.toMatchObject({ code: "ECANCELED" });
+    await tick();
+    await kernel.os.call(how, { name: "one" });
+    await refused;
+
+    expect(stateOf("one")).toBe(how === "delist" ? undefined : "stopped");
+    expect((await kernel.os.ps({})).map(({ name }) => name)).not.toContain("service:one");
+  });
+});
+
 describe("a service", () => {
   test("is made, started, called, shown and stopped, as a child of who enlisted it", async () => {
     const status = await enlist(noting("one", { description: "echoes" }));

@@ -125,6 +125,41 @@ describe("when", () => {
     await until(4);
   });
 
+  test("a pattern does not wait for the instants of a clock that was set back by days", async () => {
+    // Here a clock of the wall, and beside it one that goes on evenly, which timers follow.
+    const node = createNodePlatform();
+    let [passed, offset] = [0, Date.parse("2026-06-01T00:00:00Z")];
+    const timers = new Set<{ readonly due: number; readonly task: () => void }>();
+    const platform = {
+      ...node,
+      clock: { now: () => offset + passed, monotonic: () => passed },
+      setTimer: (ms: number, task: () => void) => {
+        if (ms < 1000) return node.setTimer(ms, task);
+        const timer = { due: passed + ms, task };
+        timers.add(timer);
+        return { cancel: () => void timers.delete(timer) };
+      },
+    };
+    const pass = async (hours: number): Promise<void> => {
+      for (const end = passed + hours * 3_600_000; passed < end;) {
+        passed += 60_000;
+        for (const timer of Array.from(timers)) if (timer.due <= passed && timers.delete(timer)) timer.task();
+        for (let turn = 0; turn < 8; turn++) await new Promise((go) => setImmediate(go));
+      }
+    };
+    const other = await boot({ platform, programs: [note] });
+    other.activate();
+    await make({ cron: "0 * * * *", action: starting }, other);
+    await pass(2);
+    offset -= 31 * 86_400_000;
+    const before = notes.length;
+    await pass(6);
+
+    expect(before).toBe(2);
+    expect(notes.length - before).toBe(6);
+    await other.close();
+  });
+
   test.each([
     [{ action: starting }, "EINVAL", /exactly|one of cron/],
     [{ action: starting, cron: "* * * * *", everyMs: 5 }, "EINVAL", /found 2/],

@@ -291,6 +291,54 @@ describe("a supervisor", () => {
   });
 });
 
+describe("a supervisor that waits for its own restart", () => {
+  /** Two children that fail so many times, under a supervisor that is restarted after a while. */
+  async function familyThatFails(
+    fails: readonly [number, number],
+    restart: Restart,
+  ): Promise<{ readonly names: () => Promise<readonly string[]> }> {
+    const left = [...fails];
+    const child = program("child", async (number: number, ctx: RunContext) => {
+      await new Promise((go) => setTimeout(go, 5));
+      if ((left[number] ?? 0) > 0) {
+        left[number] = (left[number] ?? 0) - 1;
+        throw new Error(`boom ${number}`);
+      }
+      await ctx.receive("end");
+    });
+    const above = program("above", async (_input: unknown, ctx: RunContext) => {
+      for (const number of [0, 1])
+        await ctx.spawn(`child ${number}`, child, {
+          name: `child ${number}`,
+          input: number,
+          restart: { policy: "on-failure", max: 1, delayMs: 10 + 30 * number, maxDelayMs: 40 },
+        });
+      await ctx.receive("end");
+    });
+    await kernel.os.spawn(above, { strategy: "one-for-one", restart });
+    const names = async (): Promise<readonly string[]> =>
+      (await kernel.os.ps({})).flatMap(({ name, state }) =>
+        name.startsWith("child") && state === "waiting" ? [name] : [],
+      );
+    return { names };
+  }
+
+  test("has a child that fails meanwhile run again with it", async () => {
+    const { names } = await familyThatFails([2, 2], { policy: "on-failure", max: 5, delayMs: 150 });
+
+    await until(async () => (await names()).length === 2);
+    expect((await names()).toSorted()).toEqual(["child 0", "child 1"]);
+  });
+
+  test("and starts from zero, has each child once", async () => {
+    const { names } = await familyThatFails([2, 0], { policy: "on-failure", max: 5, delayMs: 20, from: "start" });
+
+    await until(async () => (await names()).length === 2);
+    await new Promise((go) => setTimeout(go, 50));
+    expect((await names()).toSorted()).toEqual(["child 0", "child 1"]);
+  });
+});
+
 test("a host that dies at any commit of a restart leaves nothing half restarted", async () => {
   let commits = 0;
   for (let cut = 4; ; cut++) {

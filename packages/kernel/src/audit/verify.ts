@@ -81,7 +81,7 @@ export async function forgetPayloads(store: Metastore, committer: Pick<Committer
   if (kept === undefined) return;
   const gone: string[] = [];
   for await (const { key } of entriesOf(store, payloadKey(""))) {
-    const [epoch = 0, number = 0] = numbersOf(key.slice(payloadKey("").length)) ?? kept;
+    const [epoch, number] = numbersOf(key.slice(payloadKey("").length)) ?? kept;
     if (epoch < kept[0] || (epoch === kept[0] && number < kept[1])) gone.push(key);
   }
   for (let at = 0; at < gone.length; at += FORGOTTEN_AT_ONCE)

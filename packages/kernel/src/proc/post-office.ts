@@ -464,9 +464,12 @@ export class PostOffice {
     const until = waitMs === undefined ? undefined : platform.clock.monotonic() + waitMs;
     for (;;) {
       let item = box.take(matches);
+      if (item === undefined && waitMs === 0) return undefined;
+      if (item === undefined && from !== undefined) {
+        from = this.#senderNow(process, from);
+        item = box.take(matches);
+      }
       if (item === undefined) {
-        if (waitMs === 0) return undefined;
-        if (from !== undefined) from = this.#senderNow(process, from);
         const left = until === undefined ? undefined : Math.max(0, until - platform.clock.monotonic());
         const arrived = await this.#wait(process, box, { matches, from, waitMs: left, signal });
         // A timer may end before a very long time is over.

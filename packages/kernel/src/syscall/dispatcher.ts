@@ -274,6 +274,7 @@ export class Dispatcher {
   async #again(call: Omit<Act, "draft">): Promise<Target> {
     const { caller, name, row, args, target } = call;
     let now = target;
+    while (caller.isAlive && caller.isHeld) await caller.continued();
     if (target.located !== undefined && row.target !== undefined) {
       now = await row.target(this.#host, caller, args);
       if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)
@@ -375,8 +376,6 @@ export class Dispatcher {
     } finally {
       caller.over();
     }
-    // Much may have become of the caller in that time.
-    while (caller.isAlive && caller.isHeld) await caller.continued();
     if (!caller.isAlive) throw hasEnded(caller, name);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     if (row.external === true) await this.#host.store.flush();

@@ -154,6 +154,8 @@ async function askModel(
       held = { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
     }
     const reservation = held?.reservation;
+    // Much may have become of the caller while it waited.
+    while (caller.isAlive && caller.isHeld) await caller.continued();
     assertStill(host, caller, "infer", { right: "model.infer", resource: name });
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();

@@ -128,6 +128,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes));
   try {
     if (journal === undefined) await host.store.flush();
+    while (caller.isAlive && caller.isHeld) await caller.continued();
     assertStill(host, caller, "fetch", { right: "net.connect", resource: netOf(host).locate(call.url).host }, call);
     caller.become({ name: "waiting", channel: `fetch ${call.url}`.slice(0, 200) });
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>

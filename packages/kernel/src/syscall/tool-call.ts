@@ -128,6 +128,8 @@ async function act(
   let hasActed = false;
   let wasCalled = false;
   try {
+    // Much may have become of the caller while it waited.
+    while (caller.isAlive && caller.isHeld) await caller.continued();
     assertStill(host, caller, "call", { right: "tool.call", resource: tool.name }, args);
     wasCalled = acts;
     const value = await withinTime(host, caller, `tool ${tool.name}`, own.signal, (limited) =>
