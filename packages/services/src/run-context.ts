@@ -396,7 +396,7 @@ export class RunContext<Input = unknown> {
         } catch (error) {
           // Who is told to end has not failed at the task.
           this.signal.throwIfAborted();
-          return { error: toErrorRecord(error) };
+          return { error: withoutPath(toErrorRecord(error)) };
         }
       });
       await heardOrNot(this.reply(`${name}/reply`, message, answer));
@@ -455,8 +455,10 @@ export class RunContext<Input = unknown> {
   }
 
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
-  collapse(name: string): Promise<readonly Collapsed[]> {
-    return this.step(name, async () => this.os.call("collapse", {}));
+  async collapse(name: string): Promise<readonly Collapsed[]> {
+    // Those that end before a crash are none of the next life's, but for their numbers.
+    const also = await this.step(`${name}/below`, async () => this.os.call("below", {}));
+    return this.step(name, async () => this.os.call("collapse", { also }));
   }
 
   /** Adds a task to a work queue; once, over restarts too. Gives its number. */
@@ -685,6 +687,11 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
   const isText = typeof content === "string";
   const text = isText ? content : (JSON.stringify(content) ?? "null");
   return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
+}
+
+/** What a process comes upon is its own: whoever has asked may not see the files that it is about. */
+function withoutPath({ path, message, ...rest }: ErrorRecord): ErrorRecord {
+  return { ...rest, message: path === undefined ? message : message.replaceAll(path, "(a path of its own)") };
 }
 
 /** Sends what nobody may be there to hear any more. */

@@ -314,17 +314,24 @@ export const PROCESS_ROWS = {
         draft,
       ),
   }),
-  collapse: row<{ readonly pid?: Pid }, Promise<readonly Collapsed[]>>({
+  collapse: row<{ readonly pid?: Pid; readonly also?: readonly Pid[] }, Promise<readonly Collapsed[]>>({
     right: "proc.signal",
     kind: "mutation",
-    summary: "ends everything below a process, bottom-up, and gives what each came to",
-    schema: args({ pid }),
+    summary: "ends everything below a process, bottom-up, and gives what each came to; also of those that it is told",
+    schema: args({ pid, also: { type: "array", items: pid, maxItems: LIMITS.processesMax } }),
     target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
     handle: async (host, caller, a) => {
+      const { family } = host.processes;
       const top = a.pid === undefined ? caller : await managedBy(host, caller, a.pid, "collapse");
-      const below = host.processes.family.branchOf(top).slice(1);
-      const living = host.processes.family.livingChildrenOf(top.pid);
-      await Promise.all(living.map((child) => host.processes.kill(child, "TERM")));
+      // Those that an earlier call has ended are known by their numbers.
+      const earlier: Process[] = [];
+      for (const number of a.also ?? []) {
+        await assertMay(host, caller, "collapse", { right: "proc.wait", resource: `/proc/${number}` });
+        const process = await host.processes.recall(number);
+        if (process?.hasEnded === true) earlier.push(process);
+      }
+      const below = [...new Set([...family.branchOf(top).slice(1), ...earlier])].sort((one, two) => one.pid - two.pid);
+      await Promise.all(family.livingChildrenOf(top.pid).map((child) => host.processes.kill(child, "TERM")));
       return Promise.all(
         below.map(async ({ pid: number, identity: { runId, name }, done }) => ({
           pid: number,
@@ -333,6 +340,22 @@ export const PROCESS_ROWS = {
           ...(await done),
         })),
       );
+    },
+  }),
+  below: row<{ readonly pid?: Pid }, readonly Pid[]>({
+    right: "proc.signal",
+    kind: "query",
+    summary: "the processes below a process, those that have ended and are not forgotten too",
+    schema: args({ pid }),
+    target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
+    handle: ({ processes: { family } }, caller, { pid: number = caller.pid }) => {
+      const top = family.get(number);
+      return top === undefined
+        ? []
+        : family
+            .branchOf(top)
+            .slice(1)
+            .map((process) => process.pid);
     },
   }),
   kill: row<{ readonly pid: Pid; readonly signal?: Signal }, Promise<void>>({
