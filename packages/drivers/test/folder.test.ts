@@ -168,6 +168,27 @@ describe("writing a folder", () => {
     expect((await fs.readdir("/mnt")).map(({ name }) => name)).toEqual(["deep", "file", "log", "x"]);
   });
 
+  test("the nearest mount has a path, and directories on the way to it are there", async () => {
+    await mount({ writable: true });
+    mkdirSync(join(dir, "other"));
+    writeFileSync(join(dir, "other/x"), "other");
+    await kernel.mount("/mnt/on/the/way", await openFolder({ path: join(dir, "other"), writable: true }));
+    const { fs } = kernel.os;
+    const names = async (path: string): Promise<readonly string[]> => (await fs.readdir(path)).map(({ name }) => name);
+
+    expect([await names("/mnt"), await names("/mnt/on"), await names("/mnt/on/the")]).toEqual([
+      ["deep", "file", "on"],
+      ["the"],
+      ["way"],
+    ]);
+    expect([await fs.readText("/mnt/on/the/way/x"), await fs.readText("/mnt/file")]).toEqual(["other", "inside"]);
+    await expect(fs.rename("/mnt/file", "/mnt/on/the/way/y")).rejects.toMatchObject({ code: "EXDEV" });
+    for (const path of ["/mnt", "/mnt/on/the/way"])
+      await expect(fs.unlink(path, { recursive: true })).rejects.toMatchObject({ code: "EBUSY" });
+    await fs.writeFile("/mnt/on/file", "new");
+    expect(await names("/mnt/on")).toEqual(["file", "the"]);
+  });
+
   test("handles work on it as paths do, and end with the name or the mount", async () => {
     await mount({ writable: true });
     const { fs } = kernel.os;

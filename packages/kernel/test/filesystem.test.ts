@@ -348,6 +348,33 @@ describe("races", () => {
   });
 });
 
+describe("what a file is", () => {
+  test("a copy keeps when its target was made, and changes its content", async () => {
+    const { fs } = kernel.os;
+    await fs.writeFile("/srv/a", "A");
+    await fs.writeFile("/srv/b", "BB");
+    const before = await fs.stat("/srv/b");
+    await fs.copy("/srv/a", "/srv/b");
+    const after = await fs.stat("/srv/b");
+
+    expect([after.created, after.version]).toEqual([before.created, before.version + 1]);
+    expect(after.generation).toBeGreaterThan(before.generation);
+  });
+
+  test("its type does not change, and a content that looks like ours is a content", async () => {
+    const { fs } = kernel.os;
+    const manifest = JSON.stringify({ type: "chunked_manifest", chunks: [{ hash: "0".repeat(64), size: 3 }] });
+    await fs.writeFile("/srv/a", manifest);
+    for (const type of ["directory", "pipe", "stream", "file"] as const)
+      await expect((async () => kernel.os.call("setattr", { path: "/srv/a", type }))()).rejects.toMatchObject({
+        code: "EEXIST",
+      });
+
+    expect(await fs.readText("/srv/a")).toBe(manifest);
+    await expect(fs.link("/srv/l", "/srv/l")).rejects.toMatchObject({ code: "ELOOP" });
+  });
+});
+
 describe("handles", () => {
   test("a handle reads and writes on after its name is gone, and then the content goes too", async () => {
     await kernel.os.fs.writeFile("/home/a", "before");

@@ -271,6 +271,32 @@ test("what a reader does with an entry of a volatile stream is its own affair", 
   await expect(all(stream.read({ after: (Date.now() * 2000) as Seq }))).rejects.toMatchObject(refused("ESTALE"));
 });
 
+test("what is too old to be kept is not read, although nothing has come since", async () => {
+  for (const isVolatile of [true, false]) {
+    const path = `/srv/short-${String(isVolatile)}`;
+    await os.fs.makeStream(path, { keepMs: 20, isVolatile });
+    const before = (await os.fs.stat(path)).modified ?? 0;
+    await new Promise((go) => setTimeout(go, 5));
+    await os.fs.stream(path).append(["old"]);
+    expect((await os.fs.stat(path)).modified).toBeGreaterThan(before);
+    await new Promise((go) => setTimeout(go, 30));
+
+    expect(await all(os.fs.stream(path).read())).toEqual([]);
+  }
+});
+
+test("a pipe keeps its pieces, and who waits for one, under another name", async () => {
+  await os.fs.makePipe("/srv/before");
+  await os.fs.pipe("/srv/before").write("x");
+  await os.fs.rename("/srv/before", "/srv/after");
+  expect(String(Buffer.from((await os.fs.pipe("/srv/after").read()) ?? []))).toBe("x");
+  const waiting = os.fs.pipe("/srv/after").read();
+  await os.fs.rename("/srv/after", "/srv/again");
+  await os.fs.pipe("/srv/again").write("y");
+
+  expect(String(Buffer.from((await waiting) ?? []))).toBe("y");
+});
+
 describe("a stream in shared memory", () => {
   test("is a stream like others, and memory for who may read and write it", async () => {
     await os.fs.makeStream("/srv/ring", { isShared: true, capacity: 4096 });
