@@ -304,13 +304,15 @@ describe("limits beside the budget", () => {
           effect: "pure",
           call: async (_args, { signal }) => {
             signals.push(signal);
-            if (signals.length > 2) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+            if (signals.length === 3) await new Promise((resolve) => signal.addEventListener("abort", resolve));
           },
         },
       ],
     });
     const caller = program("caller", async (_input: unknown, ctx: RunContext) => {
-      await ctx.infer("model", "hi");
+      // Of a process that makes many.
+      for (let at = 0; at < 40; at++) await ctx.infer(`model ${at}`, "hi");
+      signals.splice(0, signals.length - 1);
       await ctx.call("first", "tool");
       await ctx.call("second", "tool");
     });

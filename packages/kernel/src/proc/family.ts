@@ -9,8 +9,6 @@ import type { Process } from "./process.ts";
 export class Family {
   readonly #processes = new Map<Pid, Process>();
   readonly #children = new Map<Pid, Set<Pid>>();
-  /** Whom each belongs to. */
-  readonly #parents = new Map<Pid, Pid>();
   /** Ended processes whose records are being deleted: nobody runs them again. */
   readonly leaving = new Set<Pid>();
 
@@ -32,42 +30,47 @@ export class Family {
    */
   add(process: Process, parent?: Pid): void {
     const { pid } = process;
+    // Whom the life before belonged to.
+    process.above = this.#processes.get(pid)?.above;
     this.#processes.set(pid, process);
-    if (pid !== PID_OWNER && !this.#parents.has(pid)) this.#link(pid, parent ?? this.#heirOf(process.identity.ppid));
+    if (pid !== PID_OWNER && process.above === undefined)
+      this.#link(process, parent ?? this.#heirOf(process.identity.ppid));
   }
 
   /** Forgets a process. */
-  remove({ pid }: Process): void {
-    this.#unlink(pid);
-    this.#children.delete(pid);
-    this.#processes.delete(pid);
+  remove(process: Process): void {
+    this.#unlink(process);
+    this.#children.delete(process.pid);
+    this.#processes.delete(process.pid);
   }
 
   /** Gives a process to another parent; the caller has seen that it is not below the process. */
   move(process: Process, to: Pid): void {
-    this.#unlink(process.pid);
+    this.#unlink(process);
     process.identity = { ...process.identity, ppid: to };
-    this.#link(process.pid, to);
+    this.#link(process, to);
   }
 
   /** Gives the children of a process that has ended to whom they belong now (F1). */
   adopt(pid: Pid): void {
-    const heir = this.#heirOf(this.#parents.get(pid));
+    const heir = this.#heirOf(this.above(pid));
     for (const child of this.childrenOf(pid)) {
-      this.#unlink(child);
-      this.#link(child, heir);
+      const process = this.#processes.get(child);
+      if (process === undefined) continue;
+      this.#unlink(process);
+      this.#link(process, heir);
     }
     this.#children.delete(pid);
   }
 
   /** Whom a process belongs to, whatever has become of that. */
   above(pid: Pid): Pid | undefined {
-    return this.#parents.get(pid);
+    return this.#processes.get(pid)?.above;
   }
 
   /** The process that a process answers to now: its parent, or the nearest above that is alive. */
   parentOf(pid: Pid): Pid | undefined {
-    return pid === PID_OWNER ? undefined : this.#heirOf(this.#parents.get(pid));
+    return pid === PID_OWNER ? undefined : this.#heirOf(this.above(pid));
   }
 
   /** The first of a process and those above it that is alive, or the owner's. */
@@ -75,20 +78,19 @@ export class Family {
     for (let at = pid; at !== undefined;) {
       const process = this.#processes.get(at);
       if (process?.isAlive === true) return at;
-      at = this.#parents.get(at) ?? process?.identity.ppid;
+      at = process?.above ?? process?.identity.ppid;
     }
     return PID_OWNER;
   }
 
-  #link(pid: Pid, parent: Pid): void {
-    this.#parents.set(pid, parent);
-    this.#childrenOf(parent).add(pid);
+  #link(process: Process, parent: Pid): void {
+    process.above = parent;
+    this.#childrenOf(parent).add(process.pid);
   }
 
-  #unlink(pid: Pid): void {
-    const parent = this.#parents.get(pid);
-    if (parent !== undefined) this.#children.get(parent)?.delete(pid);
-    this.#parents.delete(pid);
+  #unlink(process: Process): void {
+    if (process.above !== undefined) this.#children.get(process.above)?.delete(process.pid);
+    process.above = undefined;
   }
 
   childrenOf(pid: Pid): readonly Pid[] {
@@ -104,7 +106,7 @@ export class Family {
 
   /** Whether a process is another, or below it. */
   isWithin(pid: Pid, above: Pid): boolean {
-    for (let at: Pid | undefined = pid; at !== undefined; at = this.#parents.get(at)) if (at === above) return true;
+    for (let at: Pid | undefined = pid; at !== undefined; at = this.above(at)) if (at === above) return true;
     return false;
   }
 

@@ -149,6 +149,8 @@ export class Process {
   ranMs = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
+  /** Whom it belongs to; kept by the family. */
+  above: Pid | undefined;
   /** The process that it has gone into. */
   into: Pid | undefined;
   /** It has been put to sleep: what wakes it beside messages and signals. */

@@ -9,10 +9,11 @@ import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
 import { type Amounts, tokenAmounts } from "../budget/resource.ts";
 import type { Rider } from "../ipc/committer.ts";
+import type { Intent } from "../journal/journal.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { assertStill, obstacleTo } from "./policy.ts";
+import { mayGoOn, obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
 import {
   type Held,
@@ -145,18 +146,9 @@ async function askModel(
     if (caller.limits?.rates !== undefined)
       await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
     host.breakers.assertClosed(device, caller.pid);
-    // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
-    if (prior === undefined || model.effect === "once") {
-      if (prior !== undefined) await lose(host, caller, place, prior, repeated());
-      held = await reserveCall(host, caller, place, keyOf, model, bound, signal, rider);
-    } else {
-      journal?.takeIntent(place, prior);
-      held = { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
-    }
+    held = await hold(host, caller, model, { place, keyOf, prior, bound, signal, rider });
     const reservation = held?.reservation;
-    // Much may have become of the caller while it waited.
-    while (caller.isAlive && caller.isHeld) await caller.continued();
-    assertStill(host, caller, "infer", { right: "model.infer", resource: name });
+    await mayGoOn(host, caller, "infer", { right: "model.infer", resource: name });
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
     const state = caller.state;
@@ -169,7 +161,7 @@ async function askModel(
       wasAsked = model.effect !== "pure";
       isTried = true;
       const response = await withinTime(host, caller, device, signal, (limited) => {
-        ask = new ModelAsk(limited, keyOf, onText);
+        ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, onText);
         return model.infer(bounded, ask);
       });
       hasAnswered = true;
@@ -198,21 +190,60 @@ async function askModel(
   }
 }
 
+/** Calls of a process after which each has a signal of its own. */
+const MANY_CALLS = 32;
+
+interface Holding {
+  readonly place: string;
+  readonly keyOf: () => string;
+  readonly prior: Intent | undefined;
+  readonly bound: Amounts;
+  readonly signal: AbortSignal;
+  readonly rider: Rider | undefined;
+}
+
+/** What a call may use: reserved now, or by an earlier life that did not come to its end. */
+async function hold(
+  host: Host,
+  caller: Process,
+  model: Model,
+  { place, keyOf, prior, bound, signal, rider }: Holding,
+): Promise<Held | undefined> {
+  // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
+  if (prior !== undefined && model.effect !== "once") {
+    caller.journal?.takeIntent(place, prior);
+    return { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
+  }
+  if (prior !== undefined) await lose(host, caller, place, prior, repeated());
+  return reserveCall(host, caller, place, keyOf, model, bound, signal, rider);
+}
+
 /** What a driver is told beside the request; its key is made when it asks for it. */
 class ModelAsk implements ModelCall {
   readonly #given: AbortSignal;
+  readonly #isOneOfMany: boolean;
   #own: { readonly signal: AbortSignal; readonly unlink: () => void } | undefined;
   readonly #keyOf: () => string;
   declare readonly onText?: (piece: string) => void;
 
-  constructor(signal: AbortSignal, keyOf: () => string, onText: ((piece: string) => void) | undefined) {
+  constructor(
+    signal: AbortSignal,
+    isOneOfMany: boolean,
+    keyOf: () => string,
+    onText: ((piece: string) => void) | undefined,
+  ) {
     this.#given = signal;
+    this.#isOneOfMany = isOneOfMany;
     this.#keyOf = keyOf;
     if (onText !== undefined) this.onText = onText;
   }
 
-  /** One of its own, made when it is asked for: what a driver hangs on it goes with the call. */
+  /**
+   * What a driver hangs on it and leaves there goes with the call, for callers of many: they have a signal for each,
+   * made when it is asked for. Others have their process's, which ends before that is much.
+   */
   get signal(): AbortSignal {
+    if (!this.#isOneOfMany) return this.#given;
     if (this.#own === undefined) {
       const controller = new AbortController();
       this.#own = { signal: controller.signal, unlink: linkSignal(this.#given, controller) };

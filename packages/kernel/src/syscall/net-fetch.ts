@@ -12,7 +12,7 @@ import type { Called } from "../budget/ledger.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { assertStill, obstacleTo, refused } from "./policy.ts";
+import { mayGoOn, obstacleTo, refused } from "./policy.ts";
 import { charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface FetchCall {
@@ -128,8 +128,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes));
   try {
     if (journal === undefined) await host.store.flush();
-    while (caller.isAlive && caller.isHeld) await caller.continued();
-    assertStill(host, caller, "fetch", { right: "net.connect", resource: netOf(host).locate(call.url).host }, call);
+    await mayGoOn(host, caller, "fetch", { right: "net.connect", resource: netOf(host).locate(call.url).host }, call);
     caller.become({ name: "waiting", channel: `fetch ${call.url}`.slice(0, 200) });
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
       follow(host, caller, { first, from: call.url, maxBytes, signal: limited }, trip),

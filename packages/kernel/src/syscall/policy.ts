@@ -80,6 +80,18 @@ export function assertStill(host: Host, caller: Process, call: string, need: Nee
   throw refused(host, caller, call, need, "it could when the call began, and cannot any more");
 }
 
+/** As {@link assertStill}, once the caller goes on: it may have been stopped, or frozen, while its call waited. */
+export async function mayGoOn(
+  host: Host,
+  caller: Process,
+  call: string,
+  need: Need,
+  args: unknown = {},
+): Promise<void> {
+  while (caller.isAlive && caller.isHeld) await caller.continued();
+  assertStill(host, caller, call, need, args);
+}
+
 /** Tells of a denial, and makes the error. */
 export function refused(host: Host, caller: Process, call: string, need: Need, why: string): KernelError {
   tellDenial(host, caller, call, need);

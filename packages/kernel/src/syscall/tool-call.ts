@@ -10,7 +10,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import type { Os } from "./os.ts";
-import { assertStill } from "./policy.ts";
+import { mayGoOn } from "./policy.ts";
 import { isNested } from "./row.ts";
 import { enter, lose, passRates, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
@@ -128,9 +128,7 @@ async function act(
   let hasActed = false;
   let wasCalled = false;
   try {
-    // Much may have become of the caller while it waited.
-    while (caller.isAlive && caller.isHeld) await caller.continued();
-    assertStill(host, caller, "call", { right: "tool.call", resource: tool.name }, args);
+    await mayGoOn(host, caller, "call", { right: "tool.call", resource: tool.name }, args);
     wasCalled = acts;
     const value = await withinTime(host, caller, `tool ${tool.name}`, own.signal, (limited) =>
       tool.call(args, { os: host.osOf(caller), signal: limited, idempotencyKey: key }),
