@@ -222,7 +222,8 @@ export class Journal {
   /** The unanswered intent of an earlier life at a place, if it is that of the same call. */
   intentAt(place: string, keyOf: () => string): Intent | undefined {
     const intent = this.#intents?.get(place);
-    return intent?.key === keyOf() ? intent : undefined;
+    // A key is made of the whole request: where there is nothing nobody needs it.
+    return intent !== undefined && intent.key === keyOf() ? intent : undefined;
   }
 
   /** Goes on with an unanswered intent of an earlier life: it is settled or released once. */
