@@ -197,6 +197,7 @@ export class Kernel implements AsyncDisposable {
       // What cannot be woken now stays asleep; `resume` tells why.
       arrived: (pid) => void processes.sleeper.wake(pid).catch(() => undefined),
       epoch: () => audit.epoch,
+      recall: (pid) => processes.recall(pid),
     });
     const channels = new ChannelTable(platform, processes.family);
     const schedules = new ScheduleTable({

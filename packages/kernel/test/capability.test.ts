@@ -30,7 +30,6 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   specialize: { pid: 2 },
   merge: { pid: 2, into: 3 },
   split: { pid: 2, parts: [{}] },
-  below: { pid: 2 },
   collapse: { pid: 2 },
   schedule: { inMs: 1000, action: { wake: 2 } },
   schedules: {},

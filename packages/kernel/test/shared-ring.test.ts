@@ -102,6 +102,23 @@ describe("with a thread that misbehaves", () => {
     expect(drain(ring).map(({ bytes }) => bytes[0])).toEqual([1, 2]);
   });
 
+  test("what is appended without blocking stands in the order in which it was given", async () => {
+    const memory = SharedRing.make(4096);
+    const ring = new SharedRing(memory, 1);
+    const appends: Promise<unknown>[] = [];
+    for (let at = 0; at < 30; at++) {
+      // Another has the turn now and then.
+      if (at % 7 === 3) new Int32Array(memory, 0, 64)[32] = 9;
+      appends.push(ring.appendSoon([filled(1, at)]));
+      if (at % 7 === 5) ring.forget(9);
+      if (at % 3 === 0) await Promise.resolve();
+    }
+    ring.forget(9);
+    await Promise.all(appends);
+
+    expect(drain(ring).map(({ bytes }) => bytes[0])).toEqual(Array.from({ length: 30 }, (_, at) => at));
+  });
+
   test("whatever it writes into the memory, others hear of damage or read what stands there, and end", () => {
     const word = fc.tuple(fc.nat(95), fc.oneof(fc.integer(), fc.constantFrom(0, 1, -1, 0x7ff0_0000, 0xffff_ffff | 0)));
     fc.assert(

@@ -40,6 +40,7 @@ import {
   takeOutcome,
   toPid,
   toErrorRecord,
+  orAborted,
 } from "@ergos/kernel";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
 
@@ -340,7 +341,7 @@ export class RunContext<Input = unknown> {
       const waitMs = Math.max(0, Math.ceil(until - clock.monotonic()));
       const { signal } = this;
       const reply = await this.#once(place, () =>
-        this.os.call("receive", { place, from: toPid(pid), replyTo: id, waitMs, signal }),
+        this.os.call("receive", { place, asked: toPid(pid), replyTo: id, waitMs, signal }),
       );
       if (reply === null)
         throw new KernelError("ETIMEDOUT", `process ${pid} has not done ${name} within ${timeoutMs} ms`, { pid });
@@ -399,8 +400,32 @@ export class RunContext<Input = unknown> {
           return { error: withoutPath(toErrorRecord(error)) };
         }
       });
-      await heardOrNot(this.reply(`${name}/reply`, message, answer));
+      await this.#answer(`${name}/reply`, message, answer);
     }
+  }
+
+  /** Replies to whoever is there still, when it has room; an answer that is too large is a failure of the task. */
+  async #answer(name: string, message: Message, answer: unknown): Promise<void> {
+    const { clock } = this.#scope.process.platform;
+    const until = message.expires ?? clock.now() + TASK_TIMEOUT_MS;
+    for (let body = answer; ;) {
+      try {
+        await this.reply(name, message, body);
+        return;
+      } catch (error) {
+        if (!(error instanceof KernelError)) throw error;
+        if (error.code === "ESRCH" || (error.code === "EAGAIN" && clock.now() >= until)) return;
+        if (error.code === "E2BIG" && body === answer) body = { error: toErrorRecord(error) };
+        else if (error.code !== "EAGAIN") throw error;
+        else await this.#rest(FULL_RETRY_MS);
+      }
+    }
+  }
+
+  #rest(ms: number): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const timer = this.#scope.process.platform.setTimer(ms, over.resolve);
+    return orAborted(over.promise, this.signal).finally(() => timer.cancel());
   }
 
   /**
@@ -455,10 +480,9 @@ export class RunContext<Input = unknown> {
   }
 
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
-  async collapse(name: string): Promise<readonly Collapsed[]> {
-    // Those that end before a crash are none of the next life's, but for their numbers.
-    const also = await this.step(`${name}/below`, async () => this.os.call("below", {}));
-    return this.step(name, async () => this.os.call("collapse", { also }));
+  collapse(name: string): Promise<readonly Collapsed[]> {
+    const place = `${this.#placeOf(name)}/below`;
+    return this.step(name, async () => this.os.call("collapse", { place }));
   }
 
   /** Adds a task to a work queue; once, over restarts too. Gives its number. */
@@ -690,7 +714,7 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
 }
 
 /** What a process comes upon is its own: whoever has asked may not see the files that it is about. */
-function withoutPath({ path, message, ...rest }: ErrorRecord): ErrorRecord {
+function withoutPath({ path, message, causes: _causes, ...rest }: ErrorRecord): ErrorRecord {
   return { ...rest, message: path === undefined ? message : message.replaceAll(path, "(a path of its own)") };
 }
 
@@ -703,6 +727,9 @@ async function heardOrNot(sending: Promise<unknown>): Promise<void> {
     if (!isUnheard) throw error;
   }
 }
+
+/** A mailbox without room is tried again after so long. */
+const FULL_RETRY_MS = 100;
 
 /** How long whoever has handed a task over waits for it, unless it says so. */
 const TASK_TIMEOUT_MS = 60_000;

@@ -75,6 +75,22 @@ describe("what the budget was charged stands in the ledger", () => {
     },
   );
 
+  test("of a process that is quarantined during a call, and then ended", async () => {
+    const failing = program("failing", async (_input: unknown, ctx: RunContext) => {
+      void ctx.infer("under way", { messages: [], maxOutputTokens: 10, model: "stuck" }).catch(() => undefined);
+      await new Promise((go) => setTimeout(go, 10));
+      throw new Error("boom");
+    });
+    const stuck = { ...createOfflineModel({ name: "stuck", effect: "once", delayMs: 600_000 }), price };
+    const kernel = await bootKernel({ models: [stuck] });
+    const pid = await kernel.os.spawn(failing, { budget: BUDGET, faults: { exception: "quarantine" } });
+    await kernel.os.wait(pid).catch(() => undefined);
+    await kernel.os.kill(pid, "KILL");
+
+    await expectAccounted(kernel, pid);
+    await closeWhole(kernel);
+  });
+
   test.each([true, false])("when a process is killed at any time (durable: %s)", async (durable) => {
     const kernel = await bootKernel(parts);
     for (let ms = 0; ms < 12; ms++) {

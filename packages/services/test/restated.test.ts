@@ -49,13 +49,17 @@ describe("asking and answering", () => {
     expect(seen).toEqual(["one", "two", "three"]);
   });
 
-  test("only who was asked answers, whatever others know of the question", async () => {
+  test("only who has a question answers it: nobody guesses which it is", async () => {
     const [asker, asked, other] = [await openChild(os), await openChild(os), await openChild(os)];
     const reply = asker.call("request", { to: asked.pid, body: "?", timeoutMs: 2000 });
     const question = await asked.call("receive", {});
     const answer = { to: asker.pid, kind: "reply", replyTo: question?.id ?? "" } as const;
 
-    await other.call("send", { ...answer, body: "forged" });
+    // As far as another knows how its own letters are named.
+    const { id: own } = await other.call("send", { to: asked.pid, body: "of its own" });
+    const [epoch = "", , mark = ""] = own.split("-");
+    for (const guess of [`${epoch}-1`, `${epoch}-1-${mark}`, `${epoch}-1-0`])
+      await other.call("send", { ...answer, replyTo: guess, body: "forged" });
     await asked.call("send", { ...answer, body: "true" });
 
     expect(await reply).toMatchObject({ from: asked.pid, body: "true" });
@@ -253,6 +257,24 @@ describe("standing above and beside", () => {
     expect(await within(2000, os.wait(pid))).toMatchObject({ result: "woken" });
   });
 
+  test("a parent that is told to end is not woken by the ends of its children", async () => {
+    const [one, two] = [openProgram("one"), openProgram("two")];
+    let acted = 0;
+    const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+      await ctx.spawn("one", one.program);
+      await ctx.spawn("two", two.program);
+      await ctx.hibernate("nap");
+      acted++;
+    });
+    const pid = await os.spawn(parent);
+    await Promise.all([one.context, two.context]);
+    await vi.waitFor(async () => expect(await stateOf(pid)).toBe("sleeping"));
+    await os.kill(pid, "TERM");
+    await pause(20);
+
+    expect([await stateOf(pid), acted]).toEqual(["zombie", 0]);
+  });
+
   test("who has adopted a process hears of its end", async () => {
     const top = await openChild(os);
     const leaf = program("leaf", async () => {
@@ -298,6 +320,18 @@ describe("work", () => {
     await os.call("submit", { queue: "work", body: "second" });
     await os.kill(stopped.pid, "CONT");
     expect(await within(1000, Promise.resolve(held))).toMatchObject({ body: "second" });
+  });
+
+  test("one that is stopped and then killed takes none on its way", async () => {
+    const worker = await openChild(os);
+    const claim = codeOf(async () => worker.call("claim", { queue: "work" }));
+    await pause(1);
+    await os.kill(worker.pid, "STOP");
+    await os.call("submit", { queue: "work", body: 1, attemptsMax: 1 });
+    await os.kill(worker.pid, "KILL");
+
+    expect(await claim).not.toBe("ok");
+    expect((await os.call("tasks", { queue: "work" }))[0]).toMatchObject({ state: "pending", attempts: 0 });
   });
 
   test("a task that was begun in time is tried again, however late", async () => {

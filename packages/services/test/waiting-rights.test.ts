@@ -135,6 +135,27 @@ describe("a right that is revoked meanwhile", () => {
     expect(await os.fs.readText(`/proc/${reader.pid}/mailbox`)).toContain("secret");
   });
 
+  test("a condition is looked at again with the arguments of the call", async () => {
+    const grants = ["self", "model.infer; arg.maxOutputTokens<=100", "msg.receive; arg.kind=message"];
+    const caller = await openChild(os, { grants });
+    await os.call("send", { to: caller.pid, body: "hello" });
+
+    expect(await ask(caller, "one")).toBe("ok");
+    expect(await codeOf(async () => caller.call("receive", { kind: "message" }))).toBe("ok");
+    expect(await codeOf(async () => caller.call("receive", {}))).toBe("EACCES");
+  });
+
+  test("a stream that is given back before it was begun leaves nothing", async () => {
+    const caller = await openChild(os, { grants: ["self", "event.subscribe", "fs.watch", "fs.stat"] });
+    const before = kernel.host.bus.counters.subscribers;
+    for (let at = 0; at < 20; at++) {
+      await caller.events({}).return(undefined);
+      await caller.fs.watch("/srv/**").return(undefined);
+    }
+
+    expect(kernel.host.bus.counters.subscribers).toBe(before);
+  });
+
   test("one use is enough for a call that has begun", async () => {
     await os.fs.mkdir("/srv/in");
     const caller = await openChild(os, { grants: ["self", "model.infer; uses=1", "fs.watch; uses=1", "fs.stat"] });

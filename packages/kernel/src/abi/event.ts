@@ -173,7 +173,7 @@ export const EVENTS = {
     class: "process",
     source: "log",
     summary: "a process has told something to whom it concerns",
-    payload: payload({ topic: text, body: {} }),
+    payload: payload({ topic: text, user: text, body: {} }),
     overflow: "error",
   },
   "lock.granted": lock("a process holds a lock now"),

@@ -56,6 +56,19 @@ interface Subscriber {
   readonly deliver: (event: KernelEvent) => void;
 }
 
+/** Lets go of what a generator holds when it is given back, even when it was never started and runs no `finally`. */
+export function releasing<T>(
+  items: AsyncGenerator<T, void, undefined>,
+  release: () => void,
+): AsyncGenerator<T, void, undefined> {
+  const end = items.return.bind(items);
+  items.return = (value) => {
+    release();
+    return end(value);
+  };
+  return items;
+}
+
 /** What has arrived for one subscriber and was not taken yet. */
 interface Inbox {
   readonly buffer: KernelEvent[];
@@ -141,13 +154,7 @@ export class EventBus {
       inbox.wake?.();
     });
     const events = this.#drain(filter, inbox, stop, this.#store.seq);
-    const end = events.return.bind(events);
-    // A generator that was never started does not run its `finally`.
-    events.return = (value) => {
-      stop();
-      return end(value);
-    };
-    return events;
+    return releasing(events, stop);
   }
 
   /** Logged events of the past, as far back as they are kept. */

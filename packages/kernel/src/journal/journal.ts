@@ -226,6 +226,11 @@ export class Journal {
     return intent !== undefined && intent.key === keyOf() ? intent : undefined;
   }
 
+  /** The intent of this life at a place that has no outcome yet. */
+  callAt(place: string): Intent | undefined {
+    return this.#calls?.get(place);
+  }
+
   /** Goes on with an unanswered intent of an earlier life: it is settled or released once. */
   takeIntent(place: string, intent: Intent): void {
     this.#intents?.delete(place);

@@ -156,8 +156,14 @@ export class LockTable {
     const wanted = { path, mode: maxHolders > 1 ? "counting" : mode, room: maxHolders } as const;
     const own = this.#inheritedBy(pid, owner, wanted);
     if (own !== undefined) {
+      this.#inherited.delete(own);
       const { lockId } = own;
-      return this.#extend(own, pid, { path, ttlMs: request.ttlMs, lockId }, record, more.rider);
+      try {
+        return await this.#extend(own, pid, { path, ttlMs: request.ttlMs, lockId }, record, more.rider);
+      } catch (error) {
+        if (this.#holds.get(lockId) === own) this.#inherited.add(own);
+        throw error;
+      }
     }
     this.#assertRoom(wanted);
     for (const signal of more.signals ?? []) if (signal.aborted) throw signal.reason;
@@ -210,15 +216,23 @@ export class LockTable {
     for (const hold of this.#byProcess.get(pid)) this.#inherited.add(hold);
   }
 
+  /** A lock is in use again: a recorded grant was taken up. */
+  taken(lockId: string): void {
+    const hold = this.#holds.get(lockId);
+    if (hold !== undefined) this.#inherited.delete(hold);
+  }
+
   /** The lock that an earlier life of a process held, as the next one asks for it. */
   #inheritedBy(
     pid: Pid,
     owner: string | undefined,
     { path, mode, room }: Pick<Waiter, "path" | "mode" | "room">,
   ): Hold | undefined {
-    for (const hold of this.#inherited)
-      if (hold.pid === pid && hold.path === path && hold.owner === owner && hold.mode === mode && hold.room === room)
-        return hold;
+    if (this.#inherited.size === 0) return undefined;
+    for (const hold of this.#byPath.get(path)) {
+      const isSame = hold.pid === pid && hold.owner === owner && hold.mode === mode && hold.room === room;
+      if (isSame && this.#inherited.has(hold)) return hold;
+    }
     return undefined;
   }
 
@@ -308,9 +322,9 @@ export class LockTable {
   ): Promise<LockGrant> {
     if (hold.path !== path) throw refuse("EINVAL", path, `the lock ${hold.lockId} is of ${hold.path}`);
     if (hold.pid !== pid) throw refuse("EPERM", path, `the lock ${hold.lockId} is held by process ${hold.pid}`);
-    if ((mode !== undefined && mode !== hold.mode) || (maxHolders !== undefined && maxHolders !== hold.room))
+    const isOther = hold.mode === "counting" ? mode === "shared" : mode !== undefined && mode !== hold.mode;
+    if (isOther || (maxHolders !== undefined && maxHolders !== hold.room))
       throw refuse("EINVAL", path, `the lock ${hold.lockId} is extended as it is; give it back to take another`);
-    this.#inherited.delete(hold);
     const grant = { ...grantOf(hold), ttlMs };
     const receipt = await this.#committer.commit(
       { puts: [{ key: keyOf(hold.lockId), value: encode({ ...hold, ttlMs }) }], ...record(grant) },

@@ -64,7 +64,7 @@ export class Exits {
     process.ended = committer.now();
     const { exit, json } = checkResult(process, wanted);
     // What does not run has not read its journal: neither what it used, nor what it left without an outcome.
-    if (process.state.name === "sleeping") {
+    if (process.state.name === "sleeping" || process.state.name === "quarantined") {
       const past = await process.journal?.load();
       if (past !== undefined && process.usage.steps === 0)
         Object.assign(process.usage, past.usage, { steps: past.steps });

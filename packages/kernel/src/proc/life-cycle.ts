@@ -341,7 +341,6 @@ export class LifeCycle {
       await this.#codeOver(caller, from);
     }
     const exit: Exit = { code: 0, result: { merged: into.pid } };
-    from.into = into.pid;
     if (from.isEnding || from.hasEnded)
       throw new KernelError("ESRCH", `process ${from.pid} was ended before it went into ${into.pid}`, {
         pid: from.pid,

@@ -41,6 +41,8 @@ export interface Wanted {
   readonly from?: Pid;
   readonly kind?: MessageKind;
   readonly replyTo?: string;
+  /** Who was asked: when it has ended, and gone into no other, nobody answers (ESRCH). */
+  readonly asked?: Pid;
   /** Milliseconds to wait; 0 looks once, without it there is no end. */
   readonly waitMs?: number;
   /** It comes back after so many milliseconds unless it is acknowledged. */
@@ -68,6 +70,7 @@ export interface PostOfficeParts {
   readonly arrived: (pid: Pid) => void;
   /** Number of this start of the host. */
   readonly epoch: () => number;
+  readonly recall: (pid: Pid) => Promise<Process | undefined>;
 }
 
 const PREFIX = "m/";
@@ -78,6 +81,8 @@ const seenKey = (to: Pid, from: Pid, key: string): string => `ms/${to}/${from}/$
 /** Keys of senders that a host remembers for one receiver. */
 const SEEN_MAX = 1000;
 const PAGE = 1000;
+/** Made at a time. */
+const MARKS = 256;
 
 export class PostOffice {
   readonly #parts: PostOfficeParts;
@@ -89,6 +94,7 @@ export class PostOffice {
   /** Who waits for a letter of one process, by that: told when it has ended. */
   readonly #awaited = new Map<Pid, Set<() => void>>();
   #next = 1;
+  #marks = new Uint32Array(0);
 
   constructor(parts: PostOfficeParts) {
     this.#parts = parts;
@@ -305,7 +311,8 @@ export class PostOffice {
     const isAbove = relation === "system" || relation === "parent" || kind === "escalation";
     const wanted = letter.priority ?? (kind === "escalation" ? "critical" : "normal");
     return {
-      id: `${this.#parts.epoch()}-${this.#next++}`,
+      // Only who has the message knows its id: nobody else answers it.
+      id: `${this.#parts.epoch()}-${this.#next++}-${this.#mark()}`,
       from: from.pid,
       to,
       kind,
@@ -316,6 +323,14 @@ export class PostOffice {
       ...(ttlMs === undefined ? {} : { expires: at + ttlMs }),
       ...(replyTo === undefined ? {} : { replyTo }),
     };
+  }
+
+  /** Digits that nobody can guess. */
+  #mark(): string {
+    if (this.#marks.length === 0) this.#marks = new Uint32Array(this.#parts.platform.random(4 * MARKS).slice().buffer);
+    const [mark = 0] = this.#marks;
+    this.#marks = this.#marks.subarray(1);
+    return mark.toString(36);
   }
 
   #receiver(pid: Pid, from: Process): Process {
@@ -450,8 +465,8 @@ export class PostOffice {
    * @throws {ESRCH} it is to come from a process that has ended
    */
   async #nextFor(process: Process, box: Mailbox, wanted: Wanted): Promise<Item | undefined> {
-    const { kind, replyTo, waitMs } = wanted;
-    let { from } = wanted;
+    const { from, kind, replyTo, waitMs } = wanted;
+    let { asked = from } = wanted;
     const signal = process.signalWith(wanted.signal);
     const isAny = from === undefined && kind === undefined && replyTo === undefined;
     const matches = isAny
@@ -465,13 +480,13 @@ export class PostOffice {
     for (;;) {
       let item = box.take(matches);
       if (item === undefined && waitMs === 0) return undefined;
-      if (item === undefined && from !== undefined) {
-        from = this.#senderNow(process, from);
+      if (item === undefined && asked !== undefined) {
+        asked = await this.#asked(process, asked, from === undefined);
         item = box.take(matches);
       }
       if (item === undefined) {
         const left = until === undefined ? undefined : Math.max(0, until - platform.clock.monotonic());
-        const arrived = await this.#wait(process, box, { matches, from, waitMs: left, signal });
+        const arrived = await this.#wait(process, box, { matches, asked, waitMs: left, signal });
         // A timer may end before a very long time is over.
         if (arrived === "late" && (until === undefined || until <= platform.clock.monotonic())) return undefined;
         if (arrived === "late" || arrived === "gone") continue;
@@ -483,14 +498,14 @@ export class PostOffice {
     }
   }
 
-  /** The process that letters of another come from: itself, or the one that it has gone into. */
-  #senderNow(reader: Process, from: Pid): Pid {
-    for (let pid: Pid | undefined = from; pid !== undefined;) {
-      const sender = this.#parts.family.get(pid);
-      if (sender !== undefined && !sender.hasEnded) return pid;
-      pid = sender?.into;
+  /** Whom an answer may come from now: who was asked, or the process that it has gone into. */
+  async #asked(reader: Process, asked: Pid, isFollowed: boolean): Promise<Pid> {
+    for (let pid: Pid | undefined = asked; pid !== undefined;) {
+      const process: Process | undefined = this.#parts.family.get(pid) ?? (await this.#parts.recall(pid));
+      if (process !== undefined && !process.hasEnded) return pid;
+      pid = isFollowed && process !== undefined ? intoOf(process) : undefined;
     }
-    throw new KernelError("ESRCH", `process ${from} has ended, or never was: it sends nothing`, {
+    throw new KernelError("ESRCH", `process ${asked} has ended, or never was: it sends nothing`, {
       syscall: "receive",
       pid: reader.pid,
     });
@@ -501,12 +516,12 @@ export class PostOffice {
     box: Mailbox,
     {
       matches,
-      from,
+      asked,
       waitMs,
       signal,
     }: {
       readonly matches: ((message: Message) => boolean) | undefined;
-      readonly from: Pid | undefined;
+      readonly asked: Pid | undefined;
       readonly waitMs: number | undefined;
       readonly signal: AbortSignal;
     },
@@ -516,7 +531,7 @@ export class PostOffice {
     let taken: Item | undefined;
     // What it has sent before it ended is delivered first.
     const onGone = (): void => this.#parts.platform.defer(() => arrived.resolve("gone"));
-    const forget = from === undefined ? undefined : this.#onEnd(from, onGone);
+    const forget = asked === undefined ? undefined : this.#onEnd(asked, onGone);
     const stop = box.wait(matches, (item) => {
       taken = item;
       arrived.resolve(item);
@@ -708,6 +723,13 @@ export class PostOffice {
     if (seen === undefined) this.#seen.set(pid, (seen = new Map<string, string>()));
     return seen;
   }
+}
+
+/** The process that another has gone into, as its end says. */
+function intoOf({ state }: Process): Pid | undefined {
+  const result = state.name === "zombie" && state.exit.code === 0 ? state.exit.result : undefined;
+  const into = typeof result === "object" && result !== null && "merged" in result ? result.merged : undefined;
+  return typeof into === "number" && Number.isSafeInteger(into) && into > 0 ? toPid(into) : undefined;
 }
 
 /** By the epochs and the numbers of their ids: the order in which they were sent. */

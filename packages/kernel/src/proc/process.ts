@@ -5,6 +5,7 @@
 //     A process that is restarted has not ended: its next life has the same end.
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
 
+import { orAborted } from "../base/abort.ts";
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
 import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
@@ -151,8 +152,6 @@ export class Process {
   isResumed = false;
   /** Whom it belongs to; kept by the family. */
   above: Pid | undefined;
-  /** The process that it has gone into. */
-  into: Pid | undefined;
   /** It has been put to sleep: what wakes it beside messages and signals. */
   sleep: Sleep | undefined;
   /** Signals that came while it slept, for who listens first. */
@@ -361,6 +360,16 @@ export class Process {
   continued(): Promise<void> {
     this.#continued ??= Promise.withResolvers<void>();
     return this.#continued.promise;
+  }
+
+  /**
+   * Settles when it is held no more. One that goes on to its end does nothing more in between.
+   * @throws the reason of the signal
+   */
+  async goesOn(signal: AbortSignal): Promise<void> {
+    while (this.isAlive && this.isHeld) await orAborted(this.continued(), signal);
+    signal.throwIfAborted();
+    this.signal.throwIfAborted();
   }
 
   takeFd(): Fd {

@@ -267,7 +267,7 @@ export class QueueTable {
     assertQueue(claim.queue);
     const end = claim.waitMs === undefined ? undefined : platform.clock.monotonic() + claim.waitMs;
     for (;;) {
-      while (process.isAlive && process.isHeld) await process.continued();
+      if (process.isHeld) await process.goesOn(process.signalWith(claim.signal));
       const found = this.#take(process, claim.queue);
       if (found !== undefined) {
         const task = await this.#claimed(process, found, claim, record, rider);

@@ -72,9 +72,11 @@ export interface ScheduleParts {
 }
 
 /** An occurrence is late after so many milliseconds: then its policy says what becomes of it. */
+const LATE_MS = 60_000;
 /** A clock that is set back by more has another time: instants of the one before do not bind it. */
 const SET_BACK_MS = 60_000;
-const LATE_MS = 60_000;
+/** A run that is waited for may be quarantined, and then it does not end: it is looked at again after so long. */
+const LOOK_AGAIN_MS = 1000;
 const CATCH_UP_MAX = 100;
 
 export class ScheduleTable {
@@ -266,7 +268,7 @@ export class ScheduleTable {
     const isRunning = running?.isAlive === true;
     // What was missed is all done, one after the other.
     if (isRunning && overlap === "skip" && isLate && missed === "all")
-      return void running.done.then(() => {
+      return this.#whenOver(running, () => {
         if (this.#table.get(id) === schedule) this.#arm(schedule);
       });
     if (isRunning && overlap === "skip")
@@ -295,6 +297,15 @@ export class ScheduleTable {
     }
     this.#keep(id, after(started));
     this.#tell(schedule, "schedule.fired", started === undefined ? {} : { child: started });
+  }
+
+  #whenOver({ done }: Process, then: () => void): void {
+    const over = Promise.withResolvers<void>();
+    const timer = this.#parts.platform.setTimer(LOOK_AGAIN_MS, over.resolve, { idle: true });
+    void Promise.race([done, over.promise]).then(() => {
+      timer.cancel();
+      then();
+    });
   }
 
   /** Goes on to the next occurrence without doing this one. */

@@ -68,7 +68,10 @@ export class Signals {
   /** A signal that asks for nothing but to be heard; who sleeps hears it when it is awake. */
   tell(process: Process, signal: "HUP" | "USR1" | "USR2" | "CHLD"): void {
     for (const hear of process.listeners ?? []) hear(signal);
-    if (this.#parts.sleeper.sleeps(process)) (process.unheard ??= []).push(signal);
+    // One that is about to end is not woken for what it would do.
+    if (process.isDoomed) return;
+    const { unheard = [] } = process;
+    if (this.#parts.sleeper.sleeps(process) && !unheard.includes(signal)) process.unheard = [...unheard, signal];
     this.#wake(process);
   }
 

@@ -116,10 +116,10 @@ export class Sleeper {
     const falling = this.#falling.get(pid);
     if (falling !== undefined) falling.isWoken = true;
     const process = this.#parts.family.get(pid);
-    if (!this.#isActive || process?.sleep === undefined || process.isEnding) return;
+    if (!this.#isActive || process?.sleep === undefined || process.isEnding || process.isDoomed) return;
     if (process.state.name !== "sleeping") return;
     const program = this.#programs.get(pid) ?? (await this.#parts.load(process));
-    if (process.state.name !== "sleeping" || process.isEnding) return;
+    if (process.state.name !== "sleeping" || process.isEnding || process.isDoomed) return;
     await this.#parts.resume(process, program);
     this.forget(pid);
   }

@@ -119,7 +119,8 @@ export class Supervisor {
       const restart = restartOf(at, at === process);
       if (restart !== undefined && hasRoom(at.restarts, restart, now)) return { heir: at };
       const above = this.#parentOf(at);
-      if (above !== undefined && this.#waiting.has(above.pid) && !isGone(above)) return { waiting: above };
+      if (above?.identity.strategy !== undefined && this.#waiting.has(above.pid) && !isGone(above))
+        return { waiting: above };
       // One that is being restarted itself has nothing that could be.
       if (above?.identity.strategy === undefined || above.program === undefined || isGone(above))
         return failed === undefined ? {} : { failed };

@@ -208,12 +208,13 @@ export class TriggerTable {
       if (event.seq !== at) [at, seen] = [event.seq, 0];
       if (isLogged) seen++;
       const isDone = event.seq < trigger.after || (event.seq === trigger.after && isLogged && seen <= trigger.done);
-      if (isDone || (await this.#isOwn(event, trigger)) || !(await this.#mayHear(event, trigger))) continue;
+      if (isDone || (await this.#isOwn(event, trigger)) || !this.#mayHear(event, trigger)) continue;
       await this.#pace(controller);
       // What is told and not logged has no place in the order: it moves nothing.
       const { after, done } = trigger;
       const place = isLogged ? { after: at, done: seen } : { after, done };
       let acted = await this.#act(trigger, event, place);
+      if (acted === "full") this.#tellFull(trigger, event);
       // Nobody loses what a full mailbox has no room for yet.
       while (acted === "full" && this.#isFollowed(id, controller)) {
         await this.#wait(FULL_RETRY_MS, controller);
@@ -275,10 +276,17 @@ export class TriggerTable {
   }
 
   /** What processes publish is for those of their user, as their messages are; the owner's is for everybody. */
-  async #mayHear({ name, pid }: KernelEvent, { pid: owner }: Trigger): Promise<boolean> {
+  #mayHear({ name, pid, data }: KernelEvent, { pid: owner }: Trigger): boolean {
     if (name !== "topic.published" || pid === PID_OWNER || owner === PID_OWNER) return true;
-    const [publisher, hearer] = [await this.#parts.recall(pid), await this.#parts.recall(owner)];
-    return publisher?.identity.user === hearer?.identity.user;
+    return data["user"] === this.#parts.family.get(owner)?.identity.user;
+  }
+
+  /** Told once for each event that is held up. */
+  #tellFull({ id, pid, name, action }: Trigger, event: KernelEvent): void {
+    const error = toErrorRecord(new KernelError("EAGAIN", "the mailbox has no room; it is tried again until it has"));
+    const data = { id, topic: topicOf(event), action: nameOfAction(action), error };
+    const named = name === undefined ? {} : { name };
+    this.#parts.committer.publish({ name: "trigger.failed", pid, data: { ...data, ...named } });
   }
 
   /** Which order in a row an act on an event is (X4), and what it belongs to. */

@@ -224,7 +224,7 @@ function previewOf(args: object, mask: (text: string) => string): unknown {
     const shown = mask(text);
     return shown.length <= PREVIEW_MAX ? shown : `${shown.slice(0, PREVIEW_MAX)}…`;
   };
-  const textOf = (bytes: Uint8Array): string => cut(new TextDecoder().decode(bytes.subarray(0, 2 * PREVIEW_MAX)));
+  const textOf = (bytes: Uint8Array): string => cut(new TextDecoder().decode(bytes.subarray(0, 16 * PREVIEW_MAX)));
   const json = stringify(args, textOf, cut);
   return json.length <= 4 * PREVIEW_MAX ? (JSON.parse(json) as unknown) : { shown: cut(json) };
 }

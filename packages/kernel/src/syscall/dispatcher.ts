@@ -249,22 +249,14 @@ export class Dispatcher {
     if (row.external === true)
       return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target, draft));
     const result = row.handle(this.#host, caller, args, target, draft);
+    return row.isStream === true ? this.#looked(result, { caller, name, row, args, target }) : result;
+  }
+
+  /** A stream whose items are looked at as they come (D7). */
+  #looked(items: unknown, call: Omit<Act, "draft">): unknown {
+    if (call.caller.capability.isAll) return items;
     // Made by the row, as its table says.
-    return row.isStream === true
-      ? this.#whileAllowed(result as AsyncGenerator, { caller, name, row, args, target })
-      : result;
-  }
-
-  /** Items of a stream for as long as its caller may have them (D7). */
-  #whileAllowed(items: AsyncGenerator, call: Omit<Act, "draft">): AsyncGenerator {
-    return call.caller.capability.isAll ? items : this.#lookedAt(items, call);
-  }
-
-  async *#lookedAt(items: AsyncGenerator, call: Omit<Act, "draft">): AsyncGenerator {
-    for await (const item of items) {
-      this.#assertStillMay(call, call.target);
-      yield item;
-    }
+    return new Looked(items as AsyncGenerator, () => this.#assertStillMay(call, call.target));
   }
 
   /**
@@ -274,7 +266,7 @@ export class Dispatcher {
   async #again(call: Omit<Act, "draft">): Promise<Target> {
     const { caller, name, row, args, target } = call;
     let now = target;
-    while (caller.isAlive && caller.isHeld) await caller.continued();
+    if (caller.isHeld) await caller.goesOn(caller.signal);
     if (target.located !== undefined && row.target !== undefined) {
       now = await row.target(this.#host, caller, args);
       if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)
@@ -380,11 +372,8 @@ export class Dispatcher {
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     if (row.external === true) await this.#host.store.flush();
     const now = await this.#again({ caller, name, row, args: given.args, target });
-    const result = row.handle(this.#host, caller, given.args, now, draft);
-    // Made by the row, as its table says.
-    return row.isStream === true
-      ? this.#whileAllowed((await result) as AsyncGenerator, { caller, name, row, args, target: now })
-      : await result;
+    const result = await row.handle(this.#host, caller, given.args, now, draft);
+    return row.isStream === true ? this.#looked(result, { ...act, args: given.args, target: now }) : result;
   }
 
   /**
@@ -428,6 +417,45 @@ export class Dispatcher {
       `hook ${by} may change the payload of ${name}, not what it is about (${target.resource}), which rights it needs, or what their grants say of it`,
       { syscall: name, pid: caller.pid, path: target.resource },
     );
+  }
+}
+
+/** A stream for as long as its caller may have it (D7). */
+class Looked implements AsyncGenerator<unknown, unknown, undefined> {
+  readonly #items: AsyncGenerator<unknown, unknown, undefined>;
+  readonly #assertMay: () => void;
+
+  constructor(items: AsyncGenerator<unknown, unknown, undefined>, assertMay: () => void) {
+    this.#items = items;
+    this.#assertMay = assertMay;
+  }
+
+  async next(): Promise<IteratorResult<unknown, unknown>> {
+    const next = await this.#items.next();
+    if (next.done === true) return next;
+    try {
+      this.#assertMay();
+    } catch (error) {
+      await this.#items.return(undefined);
+      throw error;
+    }
+    return next;
+  }
+
+  return(value: unknown): Promise<IteratorResult<unknown, unknown>> {
+    return this.#items.return(value);
+  }
+
+  throw(error: unknown): Promise<IteratorResult<unknown, unknown>> {
+    return this.#items.throw(error);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#items.return(undefined);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
   }
 }
 

@@ -148,7 +148,8 @@ async function askModel(
     host.breakers.assertClosed(device, caller.pid);
     held = await hold(host, caller, model, { place, keyOf, prior, bound, signal, rider });
     const reservation = held?.reservation;
-    await mayGoOn(host, caller, "infer", { right: "model.infer", resource: name });
+    const need = { right: "model.infer", resource: name };
+    await mayGoOn(host, caller, "infer", need, { args: request, signal });
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
     const state = caller.state;

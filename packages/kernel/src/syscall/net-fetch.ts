@@ -108,7 +108,8 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     );
   }
   // What is sent and answered twice is paid for twice.
-  if (prior !== undefined) await lose(host, caller, place, prior, repeated());
+  const unanswered = prior ?? journal?.callAt(place);
+  if (unanswered !== undefined) await lose(host, caller, place, unanswered, repeated());
   const { reservation, end } = await reserve(host, caller, {
     syscall: "fetch",
     keyOf: () => key,
@@ -128,7 +129,8 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes));
   try {
     if (journal === undefined) await host.store.flush();
-    await mayGoOn(host, caller, "fetch", { right: "net.connect", resource: netOf(host).locate(call.url).host }, call);
+    const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
+    await mayGoOn(host, caller, "fetch", need, { args: call, signal });
     caller.become({ name: "waiting", channel: `fetch ${call.url}`.slice(0, 200) });
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
       follow(host, caller, { first, from: call.url, maxBytes, signal: limited }, trip),

@@ -7,7 +7,7 @@ import type { ModelRequest, ModelResponse } from "../abi/model.ts";
 import type { ContentId, Fd, Pid, Seq } from "../base/id.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { EventFilter } from "../ipc/event-bus.ts";
+import { type EventFilter, releasing } from "../ipc/event-bus.ts";
 import type { Exit, Process, Signal } from "../proc/process.ts";
 import type { ProcessSummary } from "../proc/summary.ts";
 import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
@@ -386,8 +386,16 @@ function toHandle(call: Os["call"], fd: Fd): Handle {
 }
 
 /** A stream row answers with a generator, or with the promise of one when the caller is stopped or hooks run. */
-async function* stream<T>(
+function stream<T>(
   source: AsyncGenerator<T, void, undefined> | Promise<AsyncGenerator<T, void, undefined>>,
 ): AsyncGenerator<T, void, undefined> {
-  yield* await source;
+  const items = (async function* () {
+    yield* await source;
+  })();
+  // A refusal is told to who reads the stream; nobody may.
+  if (source instanceof Promise) source.catch(() => undefined);
+  return releasing(items, () => {
+    const end = async (): Promise<unknown> => (await source).return();
+    void end().catch(() => undefined);
+  });
 }

@@ -74,7 +74,7 @@ export async function assertMay(host: Host, caller: Process, call: string, need:
  * not again.
  * @throws {EACCES} it was revoked meanwhile, or is over
  */
-export function assertStill(host: Host, caller: Process, call: string, need: Need, args: unknown = {}): void {
+export function assertStill(host: Host, caller: Process, call: string, need: Need, args: unknown): void {
   const { capability } = caller;
   if (capability.isAll || capability.decide(need.right, need.resource, args, true).effect !== "deny") return;
   throw refused(host, caller, call, need, "it could when the call began, and cannot any more");
@@ -86,9 +86,9 @@ export async function mayGoOn(
   caller: Process,
   call: string,
   need: Need,
-  args: unknown = {},
+  { args, signal }: { readonly args: unknown; readonly signal: AbortSignal },
 ): Promise<void> {
-  while (caller.isAlive && caller.isHeld) await caller.continued();
+  if (caller.isHeld) await caller.goesOn(signal);
   assertStill(host, caller, call, need, args);
 }
 

@@ -121,7 +121,7 @@ export const hasEnded = (caller: Process, syscall: string): KernelError =>
 export async function managedBy(host: Host, caller: Process, number: Pid, syscall: string): Promise<Process> {
   const process = await processOf(host, number, syscall);
   const { role, user } = caller.identity;
-  const isAbove = ROLES[roleOf(caller.identity)] <= ROLES.daemon || host.processes.family.isWithin(number, caller.pid);
+  const isAbove = ROLES[roleOf(caller.identity)] <= ROLES.daemon || (await isBelow(host, process, caller.pid));
   if (isAbove || (role === undefined && process.identity.user === user)) return process;
   const why =
     role === undefined
@@ -131,6 +131,16 @@ export async function managedBy(host: Host, caller: Process, number: Pid, syscal
     syscall,
     pid: caller.pid,
   });
+}
+
+/** Whether a process is another, or below it; of what has ended and is not here its record says so. */
+async function isBelow(host: Host, process: Process, above: Pid): Promise<boolean> {
+  for (let at: Process | undefined = process; at !== undefined;) {
+    if (host.processes.family.get(at.pid) !== undefined) return host.processes.family.isWithin(at.pid, above);
+    const { ppid }: { readonly ppid: Pid | undefined } = at.identity;
+    at = ppid === undefined ? undefined : await host.processes.recall(ppid);
+  }
+  return false;
 }
 
 /** @throws {ESRCH} there is and was no such process */

@@ -10,7 +10,7 @@ import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, parentOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
 import { isHidden, isShadowed, seenPath } from "../proc/view.ts";
-import { compilePaths } from "../ipc/event-bus.ts";
+import { compilePaths, releasing } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
@@ -481,14 +481,16 @@ export const FILE_ROWS = {
     summary: "changes of files that match a glob, resumable from a position",
     schema: args({ glob: { type: "string", format: "glob", maxLength: 4096 }, after: integer }, ["glob"]),
     target: (_host, _caller, { glob }) => ({ resource: toGlobPath(glob) }),
-    handle: (host, caller, a) =>
-      visibleTo(
-        host,
-        caller,
-        caller.identity.views === undefined
-          ? host.bus.subscribe({ classes: ["fs"], ...whenOf(caller, a), glob: toGlobPath(a.glob) })
-          : seenEvents(caller, a.glob, host.bus.subscribe({ classes: ["fs"], ...whenOf(caller, a) })),
-      ),
+    handle: (host, caller, a) => {
+      const hasViews = caller.identity.views !== undefined;
+      const events = host.bus.subscribe({
+        classes: ["fs"],
+        ...whenOf(caller, a),
+        ...(hasViews ? {} : { glob: toGlobPath(a.glob) }),
+      });
+      const visible = visibleTo(host, caller, hasViews ? seenEvents(caller, a.glob, events) : events);
+      return releasing(visible, () => void events.return());
+    },
   }),
 } as const;
 

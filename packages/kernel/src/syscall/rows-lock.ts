@@ -52,8 +52,8 @@ export const LOCK_ROWS = {
       ["path", "ttlMs"],
     ),
     target: onLock,
-    handle: (host, caller, { place: at, signal, ...request }, target, draft) =>
-      placed<LockGrant>(caller, at, (record) =>
+    handle: async (host, caller, { place: at, signal, ...request }, target, draft) => {
+      const grant = await placed<LockGrant>(caller, at, (record) =>
         host.locks.lock(
           caller.pid,
           { ...request, path: pathOf(target) },
@@ -63,7 +63,10 @@ export const LOCK_ROWS = {
             rider: draft,
           },
         ),
-      ),
+      );
+      host.locks.taken(grant.lockId);
+      return grant;
+    },
   }),
   unlock: row<At & { readonly lockId?: string; readonly force?: boolean }, Promise<boolean>>({
     right: "lock.acquire",

@@ -41,12 +41,13 @@ export const MESSAGE_ROWS = {
       from: pid,
       kind: anyKind,
       replyTo: text,
+      asked: pid,
       waitMs: integer,
       leaseMs: milliseconds,
     }),
     audit: "place",
     handle: async (host, caller, { place: at, ...wanted }, { resource }, draft) => {
-      const assertMay = (): void => assertStill(host, caller, "receive", { right: "msg.receive", resource });
+      const assertMay = (): void => assertStill(host, caller, "receive", { right: "msg.receive", resource }, wanted);
       return (await host.post.receive(caller, { ...wanted, assertMay }, at, draft)) ?? null;
     },
   }),
@@ -72,8 +73,7 @@ export const MESSAGE_ROWS = {
     handle: async (host, caller, { place: at, timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...letter }, _target, draft) => {
       const [asking, answering] = at === undefined ? [] : [`${at}/ask`, `${at}/reply`];
       const { id } = await host.post.send(caller, { ttlMs: timeoutMs, ...letter }, asking, draft);
-      // Ids can be guessed: only who was asked answers.
-      const wanted = { from: letter.to, replyTo: id, waitMs: timeoutMs, ...(signal === undefined ? {} : { signal }) };
+      const wanted = { asked: letter.to, replyTo: id, waitMs: timeoutMs, ...(signal === undefined ? {} : { signal }) };
       const reply = await host.post.receive(caller, wanted, answering);
       if (reply !== undefined) return reply;
       throw new KernelError("ETIMEDOUT", `process ${letter.to} has not answered within ${timeoutMs} ms`, {

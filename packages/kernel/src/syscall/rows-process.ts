@@ -12,7 +12,7 @@ import type { Grant } from "../cap/grant.ts";
 import { parseGrants } from "../cap/rights.ts";
 import type { EventFilter } from "../ipc/event-bus.ts";
 import { correlationOf, type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
-import type { Along } from "../proc/action.ts";
+import { type Along, merge } from "../proc/action.ts";
 import type { Program } from "../proc/program.ts";
 import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
@@ -314,23 +314,24 @@ export const PROCESS_ROWS = {
         draft,
       ),
   }),
-  collapse: row<{ readonly pid?: Pid; readonly also?: readonly Pid[] }, Promise<readonly Collapsed[]>>({
+  collapse: row<{ readonly pid?: Pid } & AtPlace, Promise<readonly Collapsed[]>>({
     right: "proc.signal",
     kind: "mutation",
-    summary: "ends everything below a process, bottom-up, and gives what each came to; also of those that it is told",
-    schema: args({ pid, also: { type: "array", items: pid, maxItems: LIMITS.processesMax } }),
+    summary:
+      "ends everything below a process, bottom-up, and gives what each came to; at a place it is known over restarts what that was",
+    schema: args({ pid, place }),
     target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
+    audit: "place",
     handle: async (host, caller, a) => {
       const { family } = host.processes;
       const top = a.pid === undefined ? caller : await managedBy(host, caller, a.pid, "collapse");
-      // Those that an earlier call has ended are known by their numbers.
-      const earlier: Process[] = [];
-      for (const number of a.also ?? []) {
-        await assertMay(host, caller, "collapse", { right: "proc.wait", resource: `/proc/${number}` });
-        const process = await host.processes.recall(number);
-        if (process?.hasEnded === true) earlier.push(process);
-      }
-      const below = [...new Set([...family.branchOf(top).slice(1), ...earlier])].sort((one, two) => one.pid - two.pid);
+      const pids = await placed<readonly Pid[]>(caller, a.place, async (record) => {
+        const found = family.branchOf(top).slice(1);
+        const numbers = found.map((process) => process.pid);
+        await host.committer.commit(merge({}, record(numbers)));
+        return numbers;
+      });
+      const below = (await named(host, pids)).toSorted((one, two) => one.pid - two.pid);
       await Promise.all(family.livingChildrenOf(top.pid).map((child) => host.processes.kill(child, "TERM")));
       return Promise.all(
         below.map(async ({ pid: number, identity: { runId, name }, done }) => ({
@@ -340,22 +341,6 @@ export const PROCESS_ROWS = {
           ...(await done),
         })),
       );
-    },
-  }),
-  below: row<{ readonly pid?: Pid }, readonly Pid[]>({
-    right: "proc.signal",
-    kind: "query",
-    summary: "the processes below a process, those that have ended and are not forgotten too",
-    schema: args({ pid }),
-    target: (host, caller, a) => onProcess(host, caller, { pid: a.pid ?? caller.pid }),
-    handle: ({ processes: { family } }, caller, { pid: number = caller.pid }) => {
-      const top = family.get(number);
-      return top === undefined
-        ? []
-        : family
-            .branchOf(top)
-            .slice(1)
-            .map((process) => process.pid);
     },
   }),
   kill: row<{ readonly pid: Pid; readonly signal?: Signal }, Promise<void>>({

@@ -39,7 +39,8 @@ export const TOPIC_ROWS = {
           `a publication holds at most ${LIMITS.publicationBytesMax} bytes of JSON, found ${json.length}; write it to a file and publish its path`,
           { syscall: "publish", pid: caller.pid },
         );
-      const data = body === undefined ? { topic: name } : { topic: name, body };
+      const { user } = caller.identity;
+      const data = body === undefined ? { topic: name, user } : { topic: name, user, body };
       await placed<null>(caller, at, async (record) => {
         await host.committer.commit(
           merge({}, record(null)),

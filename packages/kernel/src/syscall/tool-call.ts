@@ -128,7 +128,7 @@ async function act(
   let hasActed = false;
   let wasCalled = false;
   try {
-    await mayGoOn(host, caller, "call", { right: "tool.call", resource: tool.name }, args);
+    await mayGoOn(host, caller, "call", { right: "tool.call", resource: tool.name }, { args, signal });
     wasCalled = acts;
     const value = await withinTime(host, caller, `tool ${tool.name}`, own.signal, (limited) =>
       tool.call(args, { os: host.osOf(caller), signal: limited, idempotencyKey: key }),

@@ -78,7 +78,6 @@ export class FlowTable {
         throw new KernelError("E2BIG", `an entry has at most ${LIMITS.frameBytesMax} bytes, found ${length}`, { path });
     const stream = await this.#streamOf(inode, settings, path);
     const at = this.#committer.now();
-    this.#changed.set(inode.ino, at);
     let flushed: Promise<void> | undefined;
     let seq: Seq;
     if (settings.isVolatile === true) {
@@ -93,6 +92,7 @@ export class FlowTable {
       for (let count = frames.length; count > 0; count--) stream.kept.push({ seq, at });
       if (options.durability === "flushed") ({ flushed } = receipt);
     }
+    this.#changed.set(inode.ino, at);
     wakeAll(stream);
     await flushed;
     return seq;
@@ -295,7 +295,10 @@ export class FlowTable {
   ): Promise<Seq> {
     const ring = this.#ringOf(inode, settings, path);
     if ((along?.appends ?? []).length > 0) await this.#committer.commit({ ...along }, undefined, rider);
-    return ring.appendSoon(frames, this.#committer.now());
+    const at = this.#committer.now();
+    const seq = await ring.appendSoon(frames, at);
+    this.#changed.set(inode.ino, at);
+    return seq;
   }
 
   #ringOf(inode: Inode, { capacity = LIMITS.pipeBytes }: FlowSettings, path: string): SharedRing {

@@ -7,7 +7,7 @@
 
 import type { Metastore } from "../abi/metastore.ts";
 import type { MountDriver } from "../abi/file.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
 import { INO_ROOT, type Ino, type Pid, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ROOT, type VfsPath, childOf, isWithin, parentOf, segmentsOf, toPath } from "../base/path.ts";
@@ -38,6 +38,15 @@ export type Located = Place &
   );
 
 const NO_HOPS: readonly VfsPath[] = [];
+
+async function isMissing(driver: MountDriver, path: VfsPath): Promise<boolean> {
+  try {
+    return (await driver.stat(path)) === undefined;
+  } catch (error) {
+    if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR")) return true;
+    throw error;
+  }
+}
 
 export class Namespace {
   readonly #store: Metastore;
@@ -191,7 +200,7 @@ export class Namespace {
     const inner = (mount.at === ROOT ? path : path.slice(mount.at.length) || "/") as VfsPath;
     // A directory on the way to a mount below is there, whatever the driver has.
     const isOnTheWay = mount.kind === "driver" && inner !== ROOT && this.mountNamesIn(path).length > 0;
-    if (isOnTheWay && (await mount.driver.stat(inner).catch(() => undefined)) === undefined)
+    if (isOnTheWay && (await isMissing(mount.driver, inner)))
       return found({ kind: "virtual", path, hops: NO_HOPS, node: { type: "directory" }, mount: SYNTHETIC });
     if (mount.kind === "driver")
       return found({ kind: "foreign", path, hops: NO_HOPS, driver: mount.driver, inner, mount });

@@ -52,6 +52,8 @@ export class SharedRing {
   readonly #bytes: Uint8Array;
   readonly #capacity: number;
   readonly #writer: number;
+  /** Appends of this thread that wait for the turn, one after the other. */
+  #line: Promise<undefined> | undefined;
 
   /** @param writer number of who appends here; no other thread has it */
   constructor(memory: SharedArrayBuffer, writer: number) {
@@ -98,11 +100,28 @@ export class SharedRing {
     return this.#write(contents, at);
   }
 
-  /** As `append`, for a thread that must not block: others may have the turn meanwhile. */
+  /**
+   * As `append`, for a thread that must not block: others may have the turn meanwhile. What it appends stands in the
+   * order in which it was given.
+   */
   async appendSoon(contents: readonly Uint8Array[], at = 0): Promise<Seq> {
     this.#assertFits(contents);
-    await this.#enterSoon();
-    return this.#write(contents, at);
+    if (this.#line === undefined && this.#tookTurn()) return this.#write(contents, at);
+    const before = this.#line;
+    const turn = (async (): Promise<Seq> => {
+      await before;
+      await this.#enterSoon();
+      return this.#write(contents, at);
+    })();
+    const line = turn.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#line = line;
+    void line.then(() => {
+      if (this.#line === line) this.#line = undefined;
+    });
+    return turn;
   }
 
   #assertFits(contents: readonly Uint8Array[]): void {
