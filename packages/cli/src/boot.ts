@@ -133,12 +133,11 @@ export async function bootHost(
 ): Promise<BootedHost> {
   const dir = options.dir === undefined ? undefined : resolve(options.dir);
   const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
-  const watchdogReport = reportFile === undefined ? undefined : takeWatchdogReport(reportFile);
+  const isWatched = options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined;
+  // Whoever only looks something up does not tell of it, and leaves it for who does.
+  const watchdogReport = isWatched ? takeWatchdogReport(reportFile) : undefined;
   // First of all: its thread comes up while the rest does.
-  const watchdog =
-    options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined
-      ? startWatchdog({ limitMs: options.watchdogMs, reportFile })
-      : undefined;
+  const watchdog = isWatched ? startWatchdog({ limitMs: options.watchdogMs, reportFile }) : undefined;
   let stores: Stores | undefined;
   let socket: ControlSocket | undefined;
   let kernel: Kernel | undefined;

@@ -20,7 +20,7 @@ import {
   plainMessage,
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
-import { controlSocketPath, ownerPassPath } from "@ergos/server";
+import { assertOwnFolder, controlSocketPath, ownerPassPath } from "@ergos/server";
 import {
   type Lease,
   type LeaseOptions,
@@ -136,6 +136,8 @@ function inZone(dir: string | undefined, zone: string): string {
 /** A host that starts or closes holds the directory a moment before and after it answers. */
 const HANDOVER_MS = 2000;
 const HANDOVER_POLL_MS = 50;
+/** How long a host may take to answer a client that has reached its socket. */
+const GREETING_MS = 30_000;
 
 const OPTIONS: Schema = {
   type: "object",
@@ -206,9 +208,11 @@ async function connectRemote(
   let socket: Socket | undefined;
   let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
   try {
+    assertOwnFolder(path);
     socket = await dial(path);
     const pass = options.pass ?? readOwnerPass(resolve(dir));
-    greeted = await WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID, pass);
+    const greeting = WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID, pass);
+    greeted = await within(greeting, dir);
   } catch (cause) {
     socket?.destroy();
     // A host that answers and will not talk to us says why; one that breaks off is closing.
@@ -229,6 +233,24 @@ async function connectRemote(
       return client.closed;
     },
   });
+}
+
+/** @throws {ETIMEDOUT} a host that holds its directory and says nothing: it is stopped, or its code blocks it */
+async function within<T>(greeting: Promise<T>, dir: string): Promise<T> {
+  const timer = new AbortController();
+  const late = delay(GREETING_MS, undefined, { signal: timer.signal }).then(() => {
+    throw new KernelError(
+      "ETIMEDOUT",
+      `the host over ${dir} has not answered for ${GREETING_MS / 1000} s; it is stopped, or code that runs in it blocks it`,
+      { path: dir },
+    );
+  });
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([greeting, late]);
+  } finally {
+    timer.abort();
+  }
 }
 
 /** The pass of the owner of a running host; only its owner can read it. */

@@ -6,13 +6,14 @@ import {
   assertValid,
   encodeJson,
   isKernelError,
+  LIMITS,
   type SyscallName,
   SYSCALLS,
   fromErrorRecord,
   makeOs,
   toPid,
 } from "@ergos/kernel";
-import { FrameReader, encodeFrame, protocolError } from "./frame.ts";
+import { FRAME_BYTES_MAX, FrameReader, encodeFrame, protocolError } from "./frame.ts";
 import {
   type ClientMessage,
   type HostMessage,
@@ -20,6 +21,7 @@ import {
   WIRE_VERSIONS,
   knownError,
   parseHostMessage,
+  takesBytes,
 } from "./message.ts";
 import type { SharedMemory } from "./session.ts";
 
@@ -98,31 +100,27 @@ export class WireClient {
     // Memory of the caller stays here.
     if (name === "readInto" || name === "readHandleInto") return this.#readInto(name, args);
     // An AbortSignal stays here; a signal for a process is a name and an argument like any other.
-    const { bytes, entries, ...rest } = args as {
-      signal?: AbortSignal | string;
-      bytes?: Uint8Array;
-      entries?: unknown;
-    };
-    const list = isByteList(entries) ? entries : undefined;
-    const signal = typeof rest.signal === "object" ? rest.signal : undefined;
-    const plain: Record<string, unknown> = {
-      ...rest,
-      ...(entries === undefined || list !== undefined ? {} : { entries }),
-    };
+    const list = isByteList(args["entries"]) ? args["entries"] : undefined;
+    const bytes = takesBytes(name) && args["bytes"] instanceof Uint8Array ? args["bytes"] : undefined;
+    const signal = args["signal"] instanceof AbortSignal ? args["signal"] : undefined;
+    const plain: Record<string, unknown> = { ...args };
+    if (list !== undefined) delete plain["entries"];
+    if (bytes !== undefined) delete plain["bytes"];
     if (signal !== undefined) delete plain["signal"];
-    const refusal = refusalOf(name, plain);
+    const refusal = refusalOf(name, plain, bytes);
     if (refusal !== undefined) return Promise.reject(refusal);
     const id = this.#nextId++;
     const { kind, isStream } = SYSCALLS[name] as { readonly kind: string; readonly isStream?: true };
     if (signal?.aborted === true && isStream !== true) return Promise.reject(signal.reason);
     const answer = new Promise<unknown>((resolve, reject) => {
       if (this.#failure !== undefined) return reject(this.#failure);
-      this.#pending.set(id, { resolve, reject });
       const rid = kind === "mutation" ? { rid: this.#makeRequestId() } : {};
       const cancel = signal === undefined || isStream === true ? {} : { cancel: true };
       const lengths = list === undefined ? {} : { lengths: list.map(({ length }) => length) };
       const raw = list === undefined ? bytes : concat(list);
-      this.#send({ t: "call", id, name, args: plain, ...rid, ...cancel, ...lengths }, raw);
+      const frame = encodeFrame({ t: "call", id, name, args: plain, ...rid, ...cancel, ...lengths }, raw);
+      this.#pending.set(id, { resolve, reject });
+      this.#transport.write(frame);
     });
     if (isStream !== true) return signal === undefined ? answer : this.#orCancelled(id, answer, signal);
     const cancel = (): void => this.#cancel(id);
@@ -148,10 +146,16 @@ export class WireClient {
   }
 
   /** The host hears when the caller gives a call up; what became of it is its answer. */
-  #orCancelled(id: number, answer: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+  async #orCancelled(id: number, answer: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
     const cancel = (): void => this.#cancel(id);
     signal.addEventListener("abort", cancel, { once: true });
-    return answer.finally(() => signal.removeEventListener("abort", cancel));
+    try {
+      return await answer;
+    } catch (error) {
+      throw reasonOf(error, signal);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+    }
   }
 
   close(): void {
@@ -159,8 +163,8 @@ export class WireClient {
     this.#fail(new KernelError("ECONNRESET", "the connection was closed"));
   }
 
-  #send(message: ClientMessage, bytes?: Uint8Array): void {
-    this.#transport.write(encodeFrame(message, bytes));
+  #send(message: ClientMessage): void {
+    this.#transport.write(encodeFrame(message));
   }
 
   #cancel(id: number): void {
@@ -302,28 +306,29 @@ async function* follow(
       yield item;
     }
   } catch (error) {
-    // Its own reason, as in the host.
-    throw signal?.aborted === true && isKernelError(error) && error.code === "ECANCELED" ? signal.reason : error;
+    throw reasonOf(error, signal);
   } finally {
     forget();
   }
 }
 
-/** Arguments in which programs hand on values of their own. */
-const VALUES = ["value", "result", "body", "input", "data"] as const;
+/** A call that was given up fails with the caller's own reason, as in the host. */
+const reasonOf = (error: unknown, signal: AbortSignal | undefined): unknown =>
+  signal?.aborted === true && isKernelError(error) && error.code === "ECANCELED" ? signal.reason : error;
+
+/** Arguments in which programs hand on values of their own; the kernel keeps no larger ones. */
+const VALUES: ReadonlySet<string> = new Set(["value", "result", "body", "input", "data"]);
 
 /** What JSON would change on its way is refused here, as it is in the host. */
-function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
+function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>, bytes: Uint8Array | undefined): unknown {
   try {
-    for (const key of VALUES) {
-      const value = args[key];
-      if (value === undefined || value === null || typeof value === "string" || typeof value === "boolean") continue;
-      encodeJson(
-        value,
-        typeof args["place"] === "string"
-          ? `the ${key} of ${args["place"]}`
-          : `the ${key} of ${name === "exit" ? "the process" : name}`,
-      );
+    // On the wire no bytes are empty ones.
+    if (takesBytes(name) && bytes === undefined) assertValid(SYSCALLS[name].schema, args, `the arguments of ${name}`);
+    for (const [key, value] of Object.entries(args)) {
+      const limit = VALUES.has(key) ? LIMITS.outcomeBytesMax : FRAME_BYTES_MAX;
+      if (value === null || typeof value === "boolean" || (typeof value === "string" && value.length < limit)) continue;
+      const of = typeof args["place"] === "string" ? args["place"] : name === "exit" ? "the process" : name;
+      encodeJson(value, `the ${key} of ${of}`, limit);
     }
     return undefined;
   } catch (error) {

@@ -14,12 +14,21 @@ export interface Frame {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
-/** The parts of a frame, to be written one after the other. */
+/**
+ * The parts of a frame, to be written one after the other.
+ * @throws {E2BIG} it would be larger than a frame may be
+ */
 export function encodeFrame(message: unknown, bytes?: Uint8Array): readonly Uint8Array[] {
   const json = encoder.encode(JSON.stringify(message));
+  const length = 4 + json.length + (bytes?.length ?? 0);
+  if (length > FRAME_BYTES_MAX)
+    throw new KernelError(
+      "E2BIG",
+      `a call or an answer of ${length} bytes does not fit the connection, which takes ${FRAME_BYTES_MAX}; read and write in parts`,
+    );
   const head = new Uint8Array(8 + json.length);
   const view = new DataView(head.buffer);
-  view.setUint32(0, 4 + json.length + (bytes?.length ?? 0));
+  view.setUint32(0, length);
   view.setUint32(4, json.length);
   head.set(json, 8);
   return bytes === undefined || bytes.length === 0 ? [head] : [head, bytes];

@@ -1,6 +1,6 @@
 // Messages of the wire, version 1. `docs/spec/wire.md` is their law.
 
-import { type ErrorRecord, type Schema, assertValid, isErrno } from "@ergos/kernel";
+import { type ErrorRecord, type Schema, SYSCALLS, type SyscallName, assertValid, isErrno } from "@ergos/kernel";
 import { protocolError } from "./frame.ts";
 
 export const WIRE_VERSIONS: readonly number[] = [1];
@@ -8,6 +8,8 @@ export const WIRE_VERSIONS: readonly number[] = [1];
 export const INITIAL_CREDIT = 256;
 /** Calls that a client may have under way; beyond it the host stops reading from it. */
 export const CALLS_MAX = 256;
+/** Calls of a client that wait for something to come; one more is refused. */
+export const WAITING_MAX = 10_000;
 
 export type ClientMessage =
   | { readonly t: "hello"; readonly versions: readonly number[]; readonly client: string; readonly pass?: string }
@@ -95,6 +97,12 @@ function kindOf(message: unknown): string {
   if (typeof message === "object" && message !== null && "t" in message && typeof message.t === "string")
     return message.t;
   throw protocolError("a message without a kind");
+}
+
+/** Whether a call has its argument `bytes` beside the JSON. */
+export function takesBytes(name: SyscallName): boolean {
+  const schema: Schema = SYSCALLS[name].schema;
+  return schema.properties?.["bytes"]?.format === "bytes";
 }
 
 /** An error record from the other side, whose codes may be newer than ours. */

@@ -1,10 +1,10 @@
 // One client of a host: its calls are made as the process that the connection stands for.
 //
 // W1  Arguments are validated against the row's schema before anything else; an unknown row is ENOSYS.
-// W2  A client with CALLS_MAX calls under way is not read from until one is answered: it blocks itself.
+// W2  A client with CALLS_MAX calls under way is not read from until one is answered and has gone: it blocks itself.
 // W3  A stream sends no more items than it has credit for.
 // W4  A mutation repeated with the same request id is answered with the first outcome, not done again.
-//     Calls that only wait (`wait`) are not counted: the call that ends them must get through.
+//     Calls that only wait are counted by themselves, and refused beyond WAITING_MAX: what ends them must get through.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
 // W7  A call that its client gives up hears so by its signal; its answer tells what became of it. That a client is gone
 //     gives up what would only wait for something to take; what acts is recorded all the same.
@@ -30,12 +30,20 @@ import {
   type ClientMessage,
   type HostMessage,
   INITIAL_CREDIT,
+  WAITING_MAX,
   WIRE_VERSIONS,
   parseClientMessage,
+  takesBytes,
 } from "./message.ts";
 
 /** Calls that take something when it comes: for nobody they take nothing. */
 const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead", "channelRead"]);
+
+/** Calls that end when something else happens: they need nothing of the host meanwhile. */
+const isWaiting = (name: string): boolean => name === "wait" || WAITING.has(name as SyscallName);
+
+/** Answers that may be large: each is made when the last has gone. */
+const LARGE: ReadonlySet<SyscallName> = new Set(["read", "readHandle", "readContent", "readArtifact"]);
 
 /** Memory that threads share, as the answer to a call: it goes beside the frames, which are bytes. */
 export interface SharedMemory {
@@ -54,10 +62,14 @@ export interface Peer {
   close(): void;
 }
 
-/** Outcomes of mutations by request id; shared by the sessions of a host, because a client reconnects. */
+/** Bytes of answers that are kept for a repetition. */
+const KEPT_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Outcomes of mutations by request id, the latest ones; shared by the sessions of a host, because a client reconnects. */
 export class Requests {
-  readonly #outcomes = new Map<string, Promise<unknown>>();
+  readonly #outcomes = new Map<string, { readonly outcome: Promise<unknown>; bytes: number }>();
   readonly #max: number;
+  #bytes = 0;
 
   constructor(max = 10_000) {
     this.#max = max;
@@ -65,12 +77,30 @@ export class Requests {
 
   once(rid: string, work: () => Promise<unknown>): Promise<unknown> {
     const known = this.#outcomes.get(rid);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.outcome;
     const outcome = work();
     outcome.catch(() => undefined);
-    this.#outcomes.set(rid, outcome);
-    if (this.#outcomes.size > this.#max) this.#outcomes.delete(this.#outcomes.keys().next().value ?? "");
+    this.#outcomes.set(rid, { outcome, bytes: 0 });
+    this.#forget();
     return outcome;
+  }
+
+  /** An answer has been sent, and was so large. */
+  weigh(rid: string, bytes: number): void {
+    const known = this.#outcomes.get(rid);
+    if (known === undefined) return;
+    this.#bytes += bytes - known.bytes;
+    known.bytes = bytes;
+    this.#forget();
+  }
+
+  /** Lets the oldest go until the others fit. */
+  #forget(): void {
+    for (const [rid, { bytes }] of this.#outcomes) {
+      if (this.#outcomes.size <= this.#max && this.#bytes <= KEPT_BYTES_MAX) return;
+      this.#outcomes.delete(rid);
+      this.#bytes -= bytes;
+    }
   }
 }
 
@@ -98,6 +128,7 @@ export class Session {
   /** Calls under way that their client may give up. */
   readonly #cancellable = new Map<number, { readonly controller: AbortController; readonly waits: boolean }>();
   #underWay = 0;
+  #waits = 0;
   readonly #answers = new Set<Promise<void>>();
   /** The answer to its exit. */
   #lastWords: Promise<void> | undefined;
@@ -233,7 +264,7 @@ export class Session {
   }
 
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
-    const weight = message.name === "wait" ? 0 : 1;
+    const weight = isWaiting(message.name) ? 0 : 1;
     this.#underWay += weight;
     if (this.#underWay >= CALLS_MAX && !this.#isPaused) {
       this.#isPaused = true;
@@ -263,11 +294,10 @@ export class Session {
     if (!isSyscallName(name))
       throw new KernelError("ENOSYS", `this host has no call ${JSON.stringify(name)}; see /sys/syscalls`);
     const row = SYSCALLS[name];
-    const takesBytes = row.schema.properties?.["bytes"] !== undefined;
     const raw = bytes ?? new Uint8Array(0);
     const full = {
       ...args,
-      ...(takesBytes ? { bytes: raw } : {}),
+      ...(takesBytes(name) ? { bytes: raw } : {}),
       ...(message.lengths === undefined || row.schema.properties?.["entries"] === undefined
         ? {}
         : { entries: cut(raw, message.lengths) }),
@@ -279,16 +309,24 @@ export class Session {
       WAITING.has(name) || (message.cancel === true && row.schema.properties?.["signal"] === undefined)
         ? () => this.#callCancellable(id, name, full)
         : async (): Promise<unknown> => this.#os.call(name, full as never);
-    if (name === "read" || name === "readHandle") return this.#inBytesTurn(id, call);
-    const value = await (row.kind === "mutation" && rid !== undefined
-      ? this.#requests.once(this.#requestKey(rid, name, full), call)
-      : call());
+    if (LARGE.has(name)) return this.#inBytesTurn(id, call);
+    if (isWaiting(name) && ++this.#waits > WAITING_MAX) {
+      this.#waits--;
+      throw new KernelError("EAGAIN", `${WAITING_MAX} calls of this client wait already; try again when one has ended`);
+    }
+    const key = row.kind === "mutation" && rid !== undefined ? this.#requestKey(rid, name, full) : undefined;
+    const value = await (key === undefined ? call() : this.#requests.once(key, call)).finally(() => {
+      if (isWaiting(name)) this.#waits--;
+    });
     if (name === "open") this.#keepHandle(Number(value));
     await this.#seat?.flush();
     if (name === "close") this.#handles.delete(Number(args["fd"]));
     if (value instanceof SharedArrayBuffer) this.#share(id, value);
-    else if (value instanceof Uint8Array) this.#send({ t: "result", id, isBytes: true }, value);
-    else this.#send({ t: "result", id, value });
+    else {
+      const size = this.#sendResult(id, value);
+      if (key !== undefined) this.#requests.weigh(key, size);
+      await this.#peer.drained();
+    }
   }
 
   #share(id: number, memory: SharedArrayBuffer): void {
@@ -335,7 +373,7 @@ export class Session {
       if (this.#isClosed) return;
       const value = await call();
       await this.#seat?.flush();
-      this.#send({ t: "result", id, isBytes: true }, value instanceof Uint8Array ? value : new Uint8Array(0));
+      this.#sendResult(id, value);
       await this.#peer.drained();
     };
     const turn = this.#bytesTurn.then(answer, answer);
@@ -371,6 +409,7 @@ export class Session {
         stream.credit--;
         await this.#seat?.flush();
         this.#sendItem(id, value);
+        await this.#peer.drained();
       }
       this.#send({ t: "end", id });
     } catch (error) {
@@ -378,15 +417,27 @@ export class Session {
     }
   }
 
+  #sendResult(id: number, value: unknown): number {
+    return value instanceof Uint8Array
+      ? this.#send({ t: "result", id, isBytes: true }, value)
+      : this.#send({ t: "result", id, value });
+  }
+
   #sendItem(id: number, value: unknown): void {
-    if (typeof value !== "object" || value === null || !("bytes" in value) || !(value.bytes instanceof Uint8Array))
-      return this.#send({ t: "item", id, value });
+    if (typeof value !== "object" || value === null || !("bytes" in value) || !(value.bytes instanceof Uint8Array)) {
+      this.#send({ t: "item", id, value });
+      return;
+    }
     const { bytes, ...rest } = value;
     this.#send({ t: "item", id, value: rest, hasBytes: true }, bytes);
   }
 
-  #send(message: HostMessage, bytes?: Uint8Array): void {
-    if (!this.#isClosed) this.#peer.write(encodeFrame(message, bytes));
+  /** Sends a message, and tells how many bytes it has. */
+  #send(message: HostMessage, bytes?: Uint8Array): number {
+    if (this.#isClosed) return 0;
+    const frame = encodeFrame(message, bytes);
+    this.#peer.write(frame);
+    return frame.reduce((sum, { length }) => sum + length, 0);
   }
 }
 

@@ -1,9 +1,9 @@
 // The control socket: a Unix socket in the data directory that only its owner can open.
 
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, createServer } from "node:net";
-import { tmpdir, userInfo } from "node:os";
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kernel, KERNEL_VERSION, KernelError } from "@ergos/kernel";
@@ -12,12 +12,34 @@ import { Requests, Session } from "@ergos/protocol";
 /** Longest path of a Unix socket that every system takes. */
 const SOCKET_PATH_MAX = 100;
 
-/** Where the control socket of a data directory is. Long directories get one in the temporary folder. */
+/** Where long directories have theirs: the same for a host and its clients, whatever their environments say. */
+const shortFolder = (): string => `/tmp/ergos-${userInfo().uid}`;
+
+/** Where the control socket of a data directory is. Long directories get one in a folder of their owner's elsewhere. */
 export function controlSocketPath(dir: string): string {
   const path = join(dir, "control.sock");
   if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return path;
   const name = createHash("sha256").update(realpathSync(dir)).digest("hex").slice(0, 24);
-  return join(tmpdir(), `ergos-${userInfo().uid}`, `${name}.sock`);
+  return join(shortFolder(), `${name}.sock`);
+}
+
+/**
+ * A folder among everybody's must be its owner's alone: whoever else could make a socket there would be sent the pass.
+ * @throws {EACCES} it is somebody else's, or others may write to it
+ */
+export function assertOwnFolder(socketPath: string): void {
+  const folder = join(socketPath, "..");
+  if (folder !== shortFolder()) return;
+  const { uid } = userInfo();
+  const stat = lstatSync(folder, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  const isOwn = stat.isDirectory() && stat.uid === uid;
+  if (isOwn && (stat.mode & 0o022) === 0) return;
+  throw new KernelError(
+    "EACCES",
+    `${folder} must be a directory that only user ${uid} can write to, for the control socket in it; found ${isOwn ? `mode ${(stat.mode & 0o777).toString(8)}` : `one of user ${stat.uid}`}`,
+    { path: folder },
+  );
 }
 
 /** A client that is between two calls makes the next one within this time. */
@@ -46,6 +68,7 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
   const path = controlSocketPath(dir);
   const parent = join(path, "..");
   mkdirSync(parent, { recursive: true, mode: 0o700 });
+  assertOwnFolder(path);
   // What is left of a dead owner: the directory's lock says that nobody serves it.
   rmSync(path, { force: true });
   const requests = new Requests();

@@ -1,3 +1,9 @@
 // `@ergos/server`: faces of a host.
 
-export { type ControlSocket, controlSocketPath, ownerPassPath, serveControlSocket } from "./control-socket.ts";
+export {
+  type ControlSocket,
+  assertOwnFolder,
+  controlSocketPath,
+  ownerPassPath,
+  serveControlSocket,
+} from "./control-socket.ts";

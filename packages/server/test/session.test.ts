@@ -150,6 +150,20 @@ describe("a session of a pass that is revoked", () => {
 });
 
 describe("a request id", () => {
+  test("is answered again as long as its answer is kept: the oldest of too many bytes go", async () => {
+    const requests = new Requests();
+    const done: string[] = [];
+    const once = async (rid: string): Promise<unknown> => requests.once(rid, async () => done.push(rid));
+    for (const rid of ["a", "b", "c"]) {
+      await once(rid);
+      requests.weigh(rid, 30 * 1024 * 1024);
+    }
+
+    for (const rid of ["c", "b", "a"]) await once(rid);
+
+    expect(done).toEqual(["a", "b", "c", "a"]);
+  });
+
   test("of one client answers no other client with its outcome", async () => {
     const kernel = await boot();
     const requests = new Requests();

@@ -158,10 +158,10 @@ describe("the control socket", () => {
   test("a call that its caller gives up ends in the host too, and takes nothing", async () => {
     await remote.fs.makePipe("/srv/p", {});
     const abort = new AbortController();
-    const waiting = remote.call("pipeRead", { path: "/srv/p", signal: abort.signal });
+    const waits = [host, remote].map((os) => os.call("pipeRead", { path: "/srv/p", signal: abort.signal }));
     await new Promise((go) => setTimeout(go, 20));
     abort.abort(new Error("enough"));
-    await expect(waiting).rejects.toMatchObject({ code: "ECANCELED" });
+    for (const waiting of waits) await expect(waiting).rejects.toThrow("enough");
     await remote.fs.pipe("/srv/p").write("kept");
     expect(new TextDecoder().decode((await remote.fs.pipe("/srv/p").read()) ?? new Uint8Array())).toBe("kept");
     // One that was given up before it was made is not made, and one that has ended is no matter any more.
@@ -181,6 +181,46 @@ describe("the control socket", () => {
     await using handle = await remote.fs.open("/home/f", ["read"]);
     expect([await handle.readInto(into, 9), into[0]]).toEqual([1, 57]);
     await expect(remote.fs.readInto("/home/f", "x" as never)).rejects.toMatchObject({ code: "EINVAL" });
+  });
+
+  test("what would be another thing behind the wire is refused before it", async () => {
+    await remote.fs.writeFile("/home/f", "kept");
+    const writes = [{}, { bytes: "text" }, { bytes: [1, 2] }, { bytes: null }, { bytes: new ArrayBuffer(2) }];
+    for (const args of writes)
+      await expect((async () => remote.call("write", { path: "/home/f", ...args } as never))()).rejects.toMatchObject({
+        code: "EINVAL",
+      });
+    expect(await host.fs.readText("/home/f")).toBe("kept");
+    for (const args of [{ path: "/home/f", bytes: new Uint8Array(1) }, { path: 10n }, { path: new Date() }])
+      await expect((async () => remote.call("stat", args as never))()).rejects.toMatchObject({ code: "EINVAL" });
+    await expect((async () => remote.call("kill", { pid: remote.pid, signal: {} } as never))()).rejects.toMatchObject({
+      code: "EINVAL",
+    });
+  });
+
+  test("what is too large for it is told, and the connection stays", async () => {
+    const huge = new Uint8Array(300 * 1024 * 1024);
+    await expect(remote.fs.writeFile("/home/f", huge)).rejects.toMatchObject({ code: "E2BIG" });
+    const text = "x".repeat(65 * 1024 * 1024);
+    await expect((async () => remote.call("send", { to: host.pid, body: text }))()).rejects.toMatchObject({
+      code: "E2BIG",
+    });
+    expect(await remote.fs.exists("/home/f")).toBe(false);
+  });
+
+  test("many who wait hold nobody up, and may give up", async () => {
+    await remote.fs.makePipe("/srv/p", {});
+    const abort = new AbortController();
+    const waits = Array.from({ length: 600 }, () =>
+      remote.call("pipeRead", { path: "/srv/p", signal: abort.signal }).then(
+        () => "taken",
+        () => "gave up",
+      ),
+    );
+    await remote.fs.writeFile("/home/f", "still here");
+    abort.abort();
+
+    expect(new Set(await Promise.all(waits))).toEqual(new Set(["gave up"]));
   });
 
   test("what a client waited for that has gone, nobody takes", async () => {

@@ -58,7 +58,7 @@ export const catCommand: Command = {
   examples: ["ergos cat /proc/7/status", "ergos cat /sys/mounts.json"],
   run: async (invocation) => {
     required(invocation, 0, "the path");
-    await using os = await openDirectory(invocation);
+    await using os = await openDirectory(invocation, true);
     if (invocation.positionals.length > 1) invocation.out.gather();
     for (const path of invocation.positionals) {
       if (invocation.out.isJson) invocation.out.answer({ path, text: await os.fs.readText(path) }, String);
@@ -143,7 +143,7 @@ export const writeCommand: Command = {
     const first = await pieces.next();
     const content = first.done === true ? new Uint8Array(0) : first.value;
     const generation = numberOption(textOption(invocation, "if-generation"), "--if-generation");
-    await using os = await openDirectory(invocation);
+    await using os = await openDirectory(invocation, true);
     const isAppended = isSet(invocation, "append");
     let result: WriteResult;
     if (isAppended) result = await os.fs.append(path, content, { create: "maybe", ...FLUSHED });
@@ -231,7 +231,7 @@ export const statCommand: Command = {
   examples: ["ergos stat /home/report.md", "ergos stat /lib/tools/read_file --json"],
   run: async (invocation) => {
     required(invocation, 0, "the path");
-    await using os = await openDirectory(invocation);
+    await using os = await openDirectory(invocation, true);
     if (invocation.positionals.length > 1) invocation.out.gather();
     for (const path of invocation.positionals) {
       const stat = await os.fs.stat(path);

@@ -73,6 +73,8 @@ export const lockCommand: Command = {
   },
 };
 
+const PASSED_ON = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
 async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   const path = required(invocation, 1, "the path or name of the lock");
   const command = required(invocation, 2, "the command");
@@ -95,6 +97,9 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   const child = spawn(command, invocation.positionals.slice(3), { stdio: "inherit", env });
   // Without the lock it must not go on.
   lease.signal.addEventListener("abort", () => child.kill("SIGTERM"));
+  // Whoever ends this command ends what runs under its lock, which is held until that has ended.
+  const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
+  for (const signal of PASSED_ON) process.on(signal, pass);
   try {
     const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
     if (lease.signal.aborted) throw lease.signal.reason;
@@ -104,6 +109,8 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
     if (error instanceof Error && "code" in error && error.code === "ENOENT")
       throw new KernelError("ENOENT", `there is no command ${command}`, { cause: error });
     throw error;
+  } finally {
+    for (const signal of PASSED_ON) process.off(signal, pass);
   }
 }
 

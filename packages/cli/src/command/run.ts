@@ -422,14 +422,18 @@ function poller(work: () => Promise<void>, everyMs: number): { readonly stop: ()
   return { stop: () => clearInterval(timer) };
 }
 
-/** Ctrl-C stops this host, not the run: it sleeps until somebody resumes it. A second one does not wait. */
+/** Ctrl-C stops this host, or leaves that of others alone; it does not end the run. A second one does not wait. */
 function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
   let isAsked = false;
   const handler = (signal: NodeJS.Signals): void => {
     const status = 128 + (signal === "SIGTERM" ? 15 : 2);
     if (isAsked) process.exit(status);
     isAsked = true;
-    out.error(`stopping; finished steps are kept. Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`);
+    out.error(
+      os.isRemote
+        ? `the run goes on in the host of this directory. Follow it with: ergos logs ${pid} --follow   End it with: ergos kill ${pid}`
+        : `stopping; finished steps are kept. Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`,
+    );
     void os.close().finally(() => process.exit(status));
   };
   process.on("SIGINT", handler);

@@ -115,9 +115,11 @@ function channelOf(port: MessageChannel["port1"], flooded: () => void): Vessel["
     }
   };
   port.on("message", (chunk: Uint8Array) => {
+    // A single piece may be as large as a frame.
+    const isFlooded = unread > UNREAD_BYTES_MAX;
     held.push(chunk);
     unread += chunk.length;
-    if (unread > UNREAD_BYTES_MAX) flooded();
+    if (isFlooded) flooded();
     else deliver();
   });
   return {
