@@ -42,6 +42,7 @@ import {
   toErrorRecord,
   orAborted,
 } from "@ergos/kernel";
+import { withoutPath } from "./failure.ts";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
 
 /**
@@ -713,11 +714,6 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
   return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
 }
 
-/** What a process comes upon is its own: whoever has asked may not see the files that it is about. */
-function withoutPath({ path, message, causes: _causes, ...rest }: ErrorRecord): ErrorRecord {
-  return { ...rest, message: path === undefined ? message : message.replaceAll(path, "(a path of its own)") };
-}
-
 /** Sends what nobody may be there to hear any more. */
 async function heardOrNot(sending: Promise<unknown>): Promise<void> {
   try {
@@ -751,16 +747,3 @@ function isRequest(value: unknown): boolean {
 /** Milliseconds since an instant of the monotonic clock, to a tenth. */
 export const elapsed = (process: ProcessContext, started: number): number =>
   Math.round((process.platform.clock.monotonic() - started) * 10) / 10;
-
-/** Why something was skipped that has failed. */
-export const failedText = ({ message }: Pick<ErrorRecord, "message">): string => `it failed: ${message}`;
-
-/** The record of an error that user code threw. */
-export const recordOf = (error: unknown, what: string): ReturnType<typeof toErrorRecord> => {
-  if (error instanceof KernelError) return toErrorRecord(error);
-  return toErrorRecord(
-    new KernelError("EFAILED", `${what} failed: ${describe(error)}`, {
-      cause: error,
-    }),
-  );
-};

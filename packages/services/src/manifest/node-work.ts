@@ -14,7 +14,8 @@ import {
 import { runWork } from "../plan/attempt.ts";
 import { runItems } from "../plan/items.ts";
 import type { Retry } from "../plan/plan.ts";
-import { RunContext, Skipped, failedText, recordOf } from "../run-context.ts";
+import { failedText, recordOf } from "../failure.ts";
+import { RunContext, Skipped } from "../run-context.ts";
 import { isolated } from "../plan/isolate.ts";
 import { type Computed, type Environment, Evaluation } from "./evaluation.ts";
 import { bindLlm, callOptions } from "./llm-node.ts";

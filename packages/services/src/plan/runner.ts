@@ -16,7 +16,8 @@ import {
   fromErrorRecord,
   takeOutcome,
 } from "@ergos/kernel";
-import { RunContext, Skipped, elapsed, recordOf } from "../run-context.ts";
+import { recordOf } from "../failure.ts";
+import { RunContext, Skipped, elapsed } from "../run-context.ts";
 import { runWork, tell } from "./attempt.ts";
 import { type Graph, compileGraph } from "./graph.ts";
 import { isolated } from "./isolate.ts";

@@ -1,0 +1,21 @@
+// Failures as they are recorded, and as others are told of them.
+
+import { type ErrorRecord, KernelError, describe, toErrorRecord } from "@ergos/kernel";
+
+/** Why something was skipped that has failed. */
+export const failedText = ({ message }: Pick<ErrorRecord, "message">): string => `it failed: ${message}`;
+
+/** The record of an error that user code threw. */
+export const recordOf = (error: unknown, what: string): ReturnType<typeof toErrorRecord> => {
+  if (error instanceof KernelError) return toErrorRecord(error);
+  return toErrorRecord(
+    new KernelError("EFAILED", `${what} failed: ${describe(error)}`, {
+      cause: error,
+    }),
+  );
+};
+
+/** What a process comes upon is its own: whoever has asked may not see the files that it is about. */
+export function withoutPath({ path, message, causes: _causes, ...rest }: ErrorRecord): ErrorRecord {
+  return { ...rest, message: path === undefined ? message : message.replaceAll(path, "(a path of its own)") };
+}
