@@ -161,6 +161,57 @@ describe("nodes", () => {
     expect(lines("calls").length).toBe(3);
   });
 
+  test("attempts and times of a map inside of a body are those of each item", async () => {
+    steps(`const seen = new Map<number, number>();
+export const late = async (n: number): Promise<number> => { await new Promise((go) => setTimeout(go, 150)); return n; };
+export const second = (n: number): number => {
+  const times = (seen.get(n) ?? 0) + 1;
+  seen.set(n, times);
+  note(String(n));
+  if (times < 2) throw new TypeError("not yet");
+  return n;
+};`);
+    const result = await run(`  nodes:
+    - name: m
+      kind: map
+      items: "['x']"
+      body:
+        - { name: slow, kind: map, items: "[1, 2, 3, 4]", concurrency: 1, timeout: 400ms, body: { kind: function, module: ./steps.ts, export: late, input_mapping: item } }
+        - { name: twice, kind: map, items: slow, retry: { attempts: 2, delay: 1ms }, body: { kind: function, module: ./steps.ts, export: second, input_mapping: item } }
+`);
+    expect(result).toEqual([[1, 2, 3, 4]]);
+    expect([...lines("calls")].toSorted()).toEqual(["1", "1", "2", "2", "3", "3", "4", "4"]);
+  });
+
+  test("what takes the place of a failure takes that of a result that cannot be recorded, in bodies too", async () => {
+    steps("export const odd = () => 10n;");
+    const result = await run(`  nodes:
+    - name: b
+      kind: branch
+      cases:
+        - when: "true"
+          body:
+            - { name: odd, kind: function, module: ./steps.ts, export: odd, on_error: { value: "'instead'" } }
+            - { name: last, kind: expression, value: odd }
+`);
+    expect(result).toBe("instead");
+  });
+
+  test("a skipped node of a body is not mistaken for one around it of the same name", async () => {
+    const result = await run(`  nodes:
+    - { name: a, kind: expression, value: "'outer'" }
+    - name: b
+      kind: branch
+      cases:
+        - when: a == 'outer'
+          body:
+            - { name: a, kind: expression, value: "'inner'", when: "false" }
+            - { name: last, kind: expression, value: "a | default('none')", allow_skipped: true }
+  output: b
+`);
+    expect(result).toBe("none");
+  });
+
   test("errors may be skipped, replaced by a value, or handled by nodes", async () => {
     steps("export const boom = () => { throw new TypeError('no luck'); };");
     const node = "kind: function, module: ./steps.ts, export: boom";
@@ -323,6 +374,17 @@ export default () => { appendFileSync(${JSON.stringify(join(dir, "calls"))}, "ac
         (await os.fs.readText(`/proc/${pid}/status`));
       expect(shown).toContain("key ***");
       expect(shown).not.toContain("planted-value");
+      // Neither do they leave what stands around the nodes.
+      const bad = "[1, 2]['${SAMPLE_API_KEY}']";
+      for (const spec of [
+        `  nodes: [{ name: a, kind: expression, value: "1" }]\n  output: "${bad}"\n`,
+        `  nodes: [{ name: a, kind: map, items: "${bad}", body: { kind: expression, value: "1" } }]\n`,
+        `  nodes: [{ name: a, kind: map, items: "[1]", key: "${bad}", body: { kind: expression, value: "1" } }]\n`,
+      ]) {
+        const { error } = await os.wait(await os.spawn(manifest(spec)));
+        expect(error?.message).toContain("***");
+        expect(JSON.stringify(error)).not.toContain("planted-value");
+      }
     } finally {
       delete process.env["SAMPLE_API_KEY"];
     }

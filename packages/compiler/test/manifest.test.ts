@@ -12,6 +12,7 @@ import {
   fileHost,
   formatDiagnostic,
   manifestJsonSchema,
+  revealSecrets,
   toManifest,
   toMermaid,
   toSvg,
@@ -69,6 +70,36 @@ const compile = (text: string, lint = false): Compilation =>
   compileManifest(text, { file: "in.yaml", host: { environment: {} }, lint });
 const head = "apiVersion: ergos/v1\nkind: Pipeline\nmetadata: { name: sample }\nspec:\n";
 const codes = (text: string): readonly string[] => compile(text).diagnostics.map(({ code }) => code);
+
+describe("YAML", () => {
+  test("a text that looks like a number or a boolean is the text that stands there", () => {
+    const { plans, diagnostics } = compile(
+      `${head}  nodes:\n    - { name: a, kind: expression, value: 7, description: 1.10 }\n    - { name: s, kind: llm, model: 404, prompt: true }\n`,
+    );
+    expect(diagnostics).toEqual([]);
+    expect(plans[0]?.nodes).toMatchObject([{ description: "1.10" }, { config: { model: "404", prompt: "true" } }]);
+  });
+
+  test("merge keys merge: what a mapping says itself wins, then what is named first", () => {
+    const { plans, diagnostics } = compile(
+      `${head}  nodes:\n    - &one { name: a, kind: expression, value: "1", description: one }\n    - &two { name: b, kind: expression, value: "2", timeout: 3s }\n    - { <<: [*one, *two], name: c }\n`,
+    );
+    expect(diagnostics).toEqual([]);
+    expect(plans[0]?.nodes[2]).toMatchObject({
+      name: "c",
+      description: "one",
+      timeoutMs: 3000,
+      config: { value: { $expression: "1" } },
+    });
+  });
+
+  test("secrets are filled in for their own names only", () => {
+    const environment = { API_KEY: "s3cret", NAME: "n" };
+    expect(revealSecrets("${API_KEY} ${NAME} ${OTHER:x} ${OTHER_TOKEN:none}", environment)).toBe(
+      "s3cret ${NAME} ${OTHER:x} none",
+    );
+  });
+});
 
 describe("input that is too much", () => {
   test("a file of 10 MB, and one that is nested 10,000 deep, are refused quickly", () => {

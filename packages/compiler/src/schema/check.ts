@@ -70,10 +70,7 @@ export class Checker {
     switch (type.type) {
       case "text":
       case "template": {
-        const text =
-          value.kind === "scalar" && (typeof value.value === "number" || typeof value.value === "boolean")
-            ? String(value.value)
-            : textOf(value);
+        const text = textOf(value);
         if (text === undefined) return this.#wrong(value, type, path);
         if (type.type === "text" && type.pattern !== undefined && !type.pattern.test(text))
           return this.#say(

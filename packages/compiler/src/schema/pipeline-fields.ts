@@ -238,7 +238,11 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       attempts: { type: count, required: true, doc: "Attempts in all." },
       delay: { type: duration, doc: "Wait before the second attempt.", otherwise: "100ms" },
       factor: { type: { type: "number", minimum: 1 }, doc: "What each wait is multiplied with.", otherwise: "2" },
-      max_delay: { type: duration, doc: "No wait is longer.", otherwise: "60s" },
+      max_delay: {
+        type: duration,
+        doc: "No wait is longer, not even one that is asked for (`Retry-After`).",
+        otherwise: "60s, or as long as is asked for",
+      },
     },
   },
   on_error: {

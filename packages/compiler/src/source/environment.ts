@@ -29,9 +29,9 @@ export function substitute(
 /** Fills in what `substitute` left: the secrets. */
 export function revealSecrets(text: string, environment: Readonly<Record<string, string | undefined>>): string {
   if (!text.includes("${")) return text;
-  return text.replaceAll(
-    VARIABLE,
-    (_all, name: string, otherwise: string | undefined) => environment[name] ?? otherwise ?? "",
+  return text.replaceAll(VARIABLE, (all, name: string, otherwise: string | undefined) =>
+    // What else looks like one is what the value of a variable says, and stays.
+    isSecretName(name) ? (environment[name] ?? otherwise ?? "") : all,
   );
 }
 

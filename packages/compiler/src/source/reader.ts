@@ -191,7 +191,7 @@ class Reader {
     if (typeof raw !== "string") {
       const value =
         typeof raw === "number" || typeof raw === "boolean" ? raw : typeof raw === "bigint" ? Number(raw) : null;
-      return { kind: "scalar", file, ...range, value };
+      return { kind: "scalar", file, ...range, value, ...(node.source === undefined ? {} : { text: node.source }) };
     }
     const isPlain = node.type === "PLAIN";
     let isBroken = false;
@@ -220,7 +220,8 @@ class Reader {
       // Keys and values of a parsed mapping are nodes, a missing value is null.
       const { key, value } = pair as Pair<Node, Node | null>;
       const keyAt = { file: frame.file, ...rangeOf(key) };
-      if (isScalar(key) && key.value === "<<") {
+      // So the parser marks a plain `<<`; a quoted one is a name.
+      if (isScalar(key) && typeof key.value === "symbol") {
         const from = value === null ? undefined : this.#value(frame, value, depth + 1);
         merged.push(...(from?.kind === "list" ? from.items : [from]).filter((one) => one?.kind === "map"));
         continue;

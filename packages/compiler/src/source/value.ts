@@ -13,6 +13,8 @@ export interface SourceScalar extends Located {
   readonly value: string | number | boolean | null;
   /** Offset of the first character of a text whose offsets are those of the file: plain and on one line. */
   readonly textStart?: number;
+  /** How a number or a boolean is written in its file: what a text there would be. */
+  readonly text?: string;
   /** Whether it is a block, whose lines are those of the file, moved to the right. */
   readonly isBlock?: boolean;
   /** What stands here could not be read, which has been reported: it fits every type. */
@@ -44,8 +46,10 @@ export function get(map: SourceMap, name: string): SourceValue | undefined {
   return map.entries.get(name)?.value;
 }
 
+/** The text of a scalar, which may look like a number or a boolean: `name: 404`. */
 export function textOf(value: SourceValue | undefined): string | undefined {
-  return value?.kind === "scalar" && typeof value.value === "string" ? value.value : undefined;
+  if (value?.kind !== "scalar" || value.value === null) return undefined;
+  return typeof value.value === "string" ? value.value : (value.text ?? String(value.value));
 }
 
 /** What people call a value. */

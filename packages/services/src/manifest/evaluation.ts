@@ -13,7 +13,7 @@ import {
   renderTemplate,
   soleExpression,
 } from "@ergos/compiler/expression";
-import { type ValueSpec, revealSecrets } from "@ergos/compiler";
+import { type ValueSpec, maskSecrets, revealSecrets, secretValues } from "@ergos/compiler";
 import { KernelError } from "@ergos/kernel";
 
 /** A computed value, given the names around it. */
@@ -101,9 +101,21 @@ export class Evaluation {
       const part = text.slice(error.start, error.end).trim();
       const shown = part === "" || part.length > 80 ? "" : ` (${part})`;
       const hint = error.hint === undefined ? "" : `; ${error.hint}`;
-      throw new KernelError("EINVAL", `${field} of ${this.#where}: ${error.message}${shown}${hint}`, { cause: error });
+      const message = `${field} of ${this.#where}: ${error.message}${shown}${hint}`;
+      throw masked(new KernelError("EINVAL", message, { cause: error }), this.#environment);
     }
   }
+}
+
+/** An error without the secrets of the environment, nor in what caused it. */
+export function masked<T>(error: T, environment: Environment): T {
+  const secrets = secretValues(environment);
+  let at: unknown = error;
+  for (let depth = 0; secrets.length > 0 && at instanceof Error && depth < 8; at = at.cause, depth++) {
+    at.message = maskSecrets(at.message, secrets);
+    if (at.stack !== undefined) at.stack = maskSecrets(at.stack, secrets);
+  }
+  return error;
 }
 
 const isList = (spec: ValueSpec): spec is readonly ValueSpec[] => Array.isArray(spec);

@@ -1,11 +1,12 @@
 // What the nodes of a document do, bound to code: of the pipeline itself, and of bodies inside of nodes.
 
-import { type NodeDocument, type OutcomeSpec, maskSecrets, secretValues } from "@ergos/compiler";
+import type { NodeDocument, OutcomeSpec } from "@ergos/compiler";
 import { type Scope, objectScope } from "@ergos/compiler/expression";
 import {
   type ErrorRecord,
   KernelError,
   assertValid,
+  encodeJson,
   fromErrorRecord,
   linkSignal,
   plainMessage,
@@ -17,7 +18,7 @@ import type { Retry } from "../plan/plan.ts";
 import { failedText, recordOf } from "../failure.ts";
 import { RunContext, Skipped } from "../run-context.ts";
 import { isolated } from "../plan/isolate.ts";
-import { type Computed, type Environment, Evaluation } from "./evaluation.ts";
+import { type Computed, type Environment, Evaluation, masked } from "./evaluation.ts";
 import { bindLlm, callOptions } from "./llm-node.ts";
 
 type Ctx = RunContext<never>;
@@ -101,15 +102,10 @@ function errorScope(error: KernelError, inner: () => Scope, outer: Scope): Scope
   return objectScope({ error: errorFields(error) }, around);
 }
 
-/** Secrets of the environment do not leave a node in its errors, nor in what caused them. */
+/** Secrets of the environment do not leave a node in its errors. */
 function masking(environment: Environment, work: () => unknown): unknown {
   const clean = (error: unknown): never => {
-    const secrets = secretValues(environment);
-    for (let at = error, depth = 0; secrets.length > 0 && at instanceof Error && depth < 8; at = at.cause, depth++) {
-      at.message = maskSecrets(at.message, secrets);
-      if (at.stack !== undefined) at.stack = maskSecrets(at.stack, secrets);
-    }
-    throw error;
+    throw masked(error, environment);
   };
   try {
     const value = work();
@@ -187,6 +183,7 @@ function bindKind(
       const map = bindMap(document, evaluation, parts);
       const { concurrency, onItemError } = document.config;
       const { key } = map;
+      const { retry, timeoutMs } = document;
       // A map inside of a body: its items are parts of the part that it stands in.
       return (scope, ctx) =>
         runItems({
@@ -199,8 +196,11 @@ function bindKind(
           turn: () => ctx.turn(),
           key: key === undefined ? undefined : (item, index) => key(scope, item, index),
           each: (item, index, name, signal) => {
-            const inner = new RunContext<never>(ctx.within(`[${name}]`), 1, signal);
-            return innerItem(ctx, `[${name}]`, onItemError === "fail", () => map.each(scope, item, index, inner));
+            const place = `[${name}]`;
+            const run = (inner: Ctx): unknown => map.each(scope, item, index, inner);
+            return innerItem(ctx, place, onItemError === "fail", () =>
+              runWork({ scope: ctx.within(place), run, retry, timeoutMs, signal }),
+            );
           },
         });
     }
@@ -335,25 +335,37 @@ type Inner = { readonly value: unknown } | { readonly skipped: string; readonly 
 /** Names around a part, with what its expressions know of the attempt that they are in. */
 const withContext = (scope: Scope, ctx: Ctx): Scope => objectScope({ ctx: contextFields(ctx) }, scope);
 
+/** A part that was skipped has no value, whatever has its name around it. */
+const without = (names: ReadonlySet<string>, scope: Scope): Scope =>
+  names.size === 0
+    ? scope
+    : {
+        lookup: (name) => (names.has(name) ? undefined : scope.lookup(name)),
+        names: () => scope.names().filter((name) => !names.has(name)),
+      };
+
 async function innerOutcome(
   work: NodeWork,
   upstream: readonly NodeWork[],
   above: readonly Inner[],
-  scope: Scope,
+  outer: Scope,
   ctx: Ctx,
 ): Promise<Inner> {
   const { document } = work;
   const values: Record<string, unknown> = {};
+  const skipped = new Set<string>();
   for (const [at, { document: upper }] of upstream.entries()) {
     const { name } = upper;
     const outcome = above[at];
     if (outcome === undefined) continue;
     if ("skipped" in outcome) {
       if (document.allowSkipped !== true) return { skipped: `${name} was skipped` };
+      skipped.add(name);
     } else values[name] = outcome.value ?? null;
   }
-  if (work.when?.(objectScope(values, scope)) === false) return { skipped: "its condition is false" };
-  const run = (): Promise<Inner> => innerWork(work, objectScope(values, scope), ctx, values);
+  const around = objectScope(values, without(skipped, outer));
+  if (work.when?.(around) === false) return { skipped: "its condition is false" };
+  const run = (): Promise<Inner> => innerWork(work, around, ctx, values);
   // Calls of models and tools record themselves; what took the place of a failure must be the same again.
   const isStep = document.kind === "function" || document.onError !== undefined;
   return isStep ? ctx.step(document.name, run) : run();
@@ -379,10 +391,13 @@ async function innerWork(
     const value = await runWork({
       scope: ctx.within(document.name),
       run: (inner) => work.run(withContext(scope, inner), inner, needs),
-      retry,
-      timeoutMs: document.timeoutMs,
+      // Those of a map are those of its items.
+      retry: document.kind === "map" ? undefined : retry,
+      timeoutMs: document.kind === "map" ? undefined : document.timeoutMs,
       signal: ctx.signal,
     });
+    // What cannot be recorded has failed here, where something may take its place.
+    if (recover !== undefined) encodeJson(value, `the result of node ${document.name}`);
     return { value };
   } catch (error) {
     if (error instanceof Skipped) return { skipped: error.message };

@@ -55,9 +55,7 @@ async function runAttempts(plain: Work): Promise<unknown> {
       return await runOnce(work, attempt);
     } catch (error) {
       if (attempt >= attempts || signal.aborted || !isWorthRetrying(error, retry)) throw error;
-      // Who refused for a while says for how long.
-      const asked = isKernelError(error) ? (error.retryAfterMs ?? 0) : 0;
-      const delayMs = Math.max(asked, delayBefore(attempt, retry));
+      const delayMs = delayBefore(attempt, retry, isKernelError(error) ? error.retryAfterMs : undefined);
       if (process.isObserved) {
         const data = {
           place: scope.place,
@@ -113,9 +111,11 @@ function isWorthRetrying(error: unknown, retry: Retry | undefined): boolean {
   return !isKernelError(error) || ERRNO[error.code].retryable || error.code === "EFAILED" || error.code === "EIO";
 }
 
-function delayBefore(attempt: number, retry: Retry | undefined): number {
-  const { delayMs = DEFAULT_DELAY_MS, factor = DEFAULT_FACTOR, maxDelayMs = DEFAULT_MAX_DELAY_MS } = retry ?? {};
-  return Math.min(maxDelayMs, delayMs * factor ** (attempt - 1));
+/** Who refused for a while says for how long; a limit that was set holds all the same. */
+function delayBefore(attempt: number, retry: Retry | undefined, askedMs = 0): number {
+  const { delayMs = DEFAULT_DELAY_MS, factor = DEFAULT_FACTOR, maxDelayMs } = retry ?? {};
+  const own = Math.min(maxDelayMs ?? DEFAULT_MAX_DELAY_MS, delayMs * factor ** (attempt - 1));
+  return Math.min(Math.max(askedMs, own), maxDelayMs ?? Number.POSITIVE_INFINITY);
 }
 
 function pause(process: ProcessContext, signal: AbortSignal, delayMs: number): Promise<void> {
