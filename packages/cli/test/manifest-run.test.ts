@@ -253,6 +253,20 @@ export const second = (n: number): number => {
 });
 
 describe("models and tools", () => {
+  test("a text need not be quoted, and may look like JSON", async () => {
+    const answers = ["42", '"quoted"', "plain ", '```json\n"fenced"\n```', "{not json", '{"a": 1}'];
+    const seen: unknown[] = [];
+    for (const answer of answers)
+      seen.push(
+        await run(
+          "  nodes: [{ name: ask, kind: llm, prompt: p, repair: 0, output_schema: { type: string } }]\n",
+          undefined,
+          { models: [createOfflineModel({ script: () => answer })] },
+        ),
+      );
+    expect(seen).toEqual(["42", "quoted", "plain", "fenced", "{not json", '{"a": 1}']);
+  });
+
   test("a request is what the node says", async () => {
     let seen: ModelRequest | undefined;
     const model = createOfflineModel({

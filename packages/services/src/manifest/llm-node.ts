@@ -76,9 +76,10 @@ function readAnswer(text: string, schema: Schema): { readonly value: unknown } |
   try {
     value = JSON.parse(fenced?.[1] ?? text) as unknown;
   } catch {
-    if (schema.type === "string") value = text.trim();
-    else return { problem: "it is no JSON" };
+    if (schema.type !== "string") return { problem: "it is no JSON" };
   }
+  // A text need not be quoted, whatever it looks like.
+  if (schema.type === "string" && typeof value !== "string") value = text.trim();
   const issues = validate(schema, value);
   if (issues.length === 0) return { value };
   return {

@@ -303,7 +303,9 @@ function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope:
       if (known !== undefined) return known;
       const needed = works.filter(({ document }) => needs.includes(document.name));
       const followed = works.filter(({ document }) => after.includes(document.name));
-      const outcome = Promise.all([...needed, ...followed].map(start))
+      // Begun in a turn of its own: a long chain would need as deep a stack.
+      const outcome = Promise.resolve()
+        .then(() => Promise.all([...needed, ...followed].map(start)))
         .then((above) => {
           controller.signal.throwIfAborted();
           return innerOutcome(work, needed, above, scope, ctx.under(controller.signal));
