@@ -137,9 +137,13 @@ function didYouMean(name: string): string {
   return match === undefined ? "" : `; did you mean ${match}?`;
 }
 
-// A pipe that is closed early (`ergos ls | head`) is no error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(EXIT_OK);
+// A pipe that is closed early (`ergos ls | head`) is no error; who holds a host closes it first.
+process.stdout.on("error", () => undefined);
+process.stdout.once("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") {
+    if (process.emit("SIGTERM", "SIGTERM")) return;
+    process.exit(EXIT_OK);
+  }
   process.stderr.write(`[EIO] the answer cannot be written: ${error.message}\n`);
   process.exit(EXIT_FAILED);
 });
