@@ -319,6 +319,14 @@ const reasonOf = (error: unknown, signal: AbortSignal | undefined): unknown =>
 /** Arguments in which programs hand on values of their own; the kernel keeps no larger ones. */
 const VALUES: ReadonlySet<string> = new Set(["value", "result", "body", "input", "data"]);
 
+/** What needs no look at what it holds. */
+const isSimple = (value: unknown, limit: number): boolean =>
+  value === undefined ||
+  value === null ||
+  typeof value === "boolean" ||
+  (typeof value === "string" && value.length < limit) ||
+  (typeof value === "number" && Number.isFinite(value));
+
 /** What JSON would change on its way is refused here, as it is in the host. */
 function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>, bytes: Uint8Array | undefined): unknown {
   try {
@@ -326,7 +334,7 @@ function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>, b
     if (takesBytes(name) && bytes === undefined) assertValid(SYSCALLS[name].schema, args, `the arguments of ${name}`);
     for (const [key, value] of Object.entries(args)) {
       const limit = VALUES.has(key) ? LIMITS.outcomeBytesMax : FRAME_BYTES_MAX;
-      if (value === null || typeof value === "boolean" || (typeof value === "string" && value.length < limit)) continue;
+      if (isSimple(value, limit)) continue;
       const of = typeof args["place"] === "string" ? args["place"] : name === "exit" ? "the process" : name;
       encodeJson(value, `the ${key} of ${of}`, limit);
     }

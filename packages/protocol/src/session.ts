@@ -2,9 +2,9 @@
 //
 // W1  Arguments are validated against the row's schema before anything else; an unknown row is ENOSYS.
 // W2  A client with CALLS_MAX calls under way is not read from until one is answered and has gone: it blocks itself.
+//     Calls that only wait are counted by themselves, and refused beyond WAITING_MAX: what ends them must get through.
 // W3  A stream sends no more items than it has credit for.
 // W4  A mutation repeated with the same request id is answered with the first outcome, not done again.
-//     Calls that only wait are counted by themselves, and refused beyond WAITING_MAX: what ends them must get through.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
 // W7  A call that its client gives up hears so by its signal; its answer tells what became of it. That a client is gone
 //     gives up what would only wait for something to take; what acts is recorded all the same.
@@ -62,8 +62,9 @@ export interface Peer {
   close(): void;
 }
 
-/** Bytes of answers that are kept for a repetition. */
+/** Bytes of answers that are kept for a repetition; below the smaller number an answer counts for none. */
 const KEPT_BYTES_MAX = 64 * 1024 * 1024;
+const SMALL_BYTES = 4096;
 
 /** Outcomes of mutations by request id, the latest ones; shared by the sessions of a host, because a client reconnects. */
 export class Requests {
@@ -88,7 +89,7 @@ export class Requests {
   /** An answer has been sent, and was so large. */
   weigh(rid: string, bytes: number): void {
     const known = this.#outcomes.get(rid);
-    if (known === undefined) return;
+    if (known === undefined || bytes < SMALL_BYTES) return;
     this.#bytes += bytes - known.bytes;
     known.bytes = bytes;
     this.#forget();
@@ -97,7 +98,9 @@ export class Requests {
   /** Lets the oldest go until the others fit. */
   #forget(): void {
     for (const [rid, { bytes }] of this.#outcomes) {
-      if (this.#outcomes.size <= this.#max && this.#bytes <= KEPT_BYTES_MAX) return;
+      const isFull = this.#outcomes.size > this.#max;
+      if (!isFull && this.#bytes <= KEPT_BYTES_MAX) return;
+      if (!isFull && bytes === 0) continue;
       this.#outcomes.delete(rid);
       this.#bytes -= bytes;
     }
