@@ -82,7 +82,12 @@ export class Lease implements AsyncDisposable {
   #guard(): void {
     this.#deadline?.cancel();
     const left = Math.max(1, Math.ceil(this.#until - this.#platform.clock.monotonic()));
-    this.#deadline = this.#platform.setTimer(left, () => this.#lose("it was not extended in time"), { idle: true });
+    const over = (): void => {
+      // A timer of the machine may end early: it knows no more than some weeks.
+      if (this.#platform.clock.monotonic() < this.#until) this.#guard();
+      else this.#lose("it was not extended in time");
+    };
+    this.#deadline = this.#platform.setTimer(left, over, { idle: true });
   }
 
   async #extend(): Promise<void> {

@@ -25,6 +25,16 @@ test("a lease is kept beyond its time, and given back once", async () => {
   expect(await isHeld("x")).toBe(false);
 });
 
+test("a lease outlasts the longest timer of its machine", async () => {
+  const forgetful: Pick<typeof platform, "clock" | "setTimer"> = {
+    clock: platform.clock,
+    setTimer: (ms, task, options) => platform.setTimer(Math.min(ms, 20), task, options),
+  };
+  await using lease = await holdLock(kernel.os, forgetful, "x", { ttlMs: 60_000 });
+  await delay(100);
+  expect(lease.signal.aborted).toBe(false);
+});
+
 test("a lease that is taken away is told, and takes nothing from who has the lock then", async () => {
   await using lease = await holdLock(kernel.os, platform, "x", { ttlMs: 60 });
   await kernel.os.call("unlock", { path: "x", force: true });
