@@ -156,6 +156,29 @@ test("a command under a lock serves others meanwhile, who end it only by force",
   await once(held, "close");
 }, 60_000);
 
+test("whoever ends the command ends what runs under its lock, and it is free", async () => {
+  const script = join(cwd, "job.mjs");
+  writeFileSync(
+    script,
+    `import { writeFileSync } from "node:fs";
+process.on("SIGTERM", () => { writeFileSync("end", "told"); process.exit(3); });
+setInterval(() => {}, 1000);
+writeFileSync("begin", "");
+`,
+  );
+  const held = spawn(process.execPath, [BIN, "lock", "run", "job", "--", process.execPath, script], {
+    cwd,
+    env: environment(),
+    stdio: "ignore",
+  });
+  hosts.push(held);
+  await vi.waitFor(() => readFileSync(join(cwd, "begin")), { timeout: 15_000, interval: 50 });
+  held.kill("SIGTERM");
+  expect(await once(held, "close")).toEqual([3, null]);
+  expect(readFileSync(join(cwd, "end"), "utf8")).toBe("told");
+  expect(ergos("lock").stdout).toContain("nobody holds a lock");
+}, 60_000);
+
 test("a shell works on the namespace, from a script, from what comes in, and as a tool", () => {
   const sh = (...args: readonly string[]) =>
     spawnSync(process.execPath, [BIN, "sh", ...args], {

@@ -98,7 +98,11 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   // Without the lock it must not go on.
   lease.signal.addEventListener("abort", () => child.kill("SIGTERM"));
   // Whoever ends this command ends what runs under its lock, which is held until that has ended.
-  const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
+  // A key of the terminal has reached it already.
+  const isAtTerminal = [process.stdin, process.stdout, process.stderr].some(({ isTTY }) => isTTY);
+  const pass = (signal: NodeJS.Signals): void => {
+    if (signal !== "SIGINT" || !isAtTerminal) child.kill(signal);
+  };
   for (const signal of PASSED_ON) process.on(signal, pass);
   try {
     const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
