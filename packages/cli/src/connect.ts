@@ -18,6 +18,7 @@ import {
   fromErrorRecord,
   isKernelError,
   plainMessage,
+  within,
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { assertOwnFolder, controlSocketPath, ownerPassPath } from "@ergos/server";
@@ -212,7 +213,8 @@ async function connectRemote(
     socket = await dial(path);
     const pass = options.pass ?? readOwnerPass(resolve(dir));
     const greeting = WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID, pass);
-    greeted = await within(greeting, dir);
+    // It is stopped, as by a debugger, or code of a program blocks it.
+    greeted = await within(timers(), GREETING_MS, () => silent(dir), greeting);
   } catch (cause) {
     socket?.destroy();
     // A host that answers and will not talk to us says why; one that breaks off is closing.
@@ -235,23 +237,12 @@ async function connectRemote(
   });
 }
 
-/** @throws {ETIMEDOUT} a host that holds its directory and says nothing: it is stopped, or its code blocks it */
-async function within<T>(greeting: Promise<T>, dir: string): Promise<T> {
-  const timer = new AbortController();
-  const late = delay(GREETING_MS, undefined, { signal: timer.signal }).then(() => {
-    throw new KernelError(
-      "ETIMEDOUT",
-      `the host over ${dir} has not answered for ${GREETING_MS / 1000} s; it is stopped, or code that runs in it blocks it`,
-      { path: dir },
-    );
-  });
-  late.catch(() => undefined);
-  try {
-    return await Promise.race([greeting, late]);
-  } finally {
-    timer.abort();
-  }
-}
+const silent = (dir: string): KernelError =>
+  new KernelError(
+    "ETIMEDOUT",
+    `the host over ${dir} has not answered for ${GREETING_MS / 1000} s; it is stopped, or code that runs in it blocks it`,
+    { path: dir },
+  );
 
 /** The pass of the owner of a running host; only its owner can read it. */
 function readOwnerPass(dir: string): string | undefined {

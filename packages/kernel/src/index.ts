@@ -20,6 +20,7 @@ export * from "./abi/pass.ts";
 export * from "./abi/secret.ts";
 export * from "./abi/signer.ts";
 export * from "./abi/tool.ts";
+export { within } from "./abi/within.ts";
 export type { AuditPayload, AuditRecord } from "./audit/record.ts";
 export { type AuditFault, type AuditReport, type AuditWitness, type ShownRecord, verifyAudit } from "./audit/verify.ts";
 export * from "./base/abort.ts";

@@ -231,7 +231,7 @@ export const statCommand: Command = {
   examples: ["ergos stat /home/report.md", "ergos stat /lib/tools/read_file --json"],
   run: async (invocation) => {
     required(invocation, 0, "the path");
-    await using os = await openDirectory(invocation, true);
+    await using os = await openDirectory(invocation);
     if (invocation.positionals.length > 1) invocation.out.gather();
     for (const path of invocation.positionals) {
       const stat = await os.fs.stat(path);
