@@ -325,12 +325,12 @@ export class PostOffice {
     };
   }
 
-  /** Digits that nobody can guess. */
+  /** Digits that nobody can guess, of 64 bits. */
   #mark(): string {
-    if (this.#marks.length === 0) this.#marks = new Uint32Array(this.#parts.platform.random(4 * MARKS).slice().buffer);
-    const [mark = 0] = this.#marks;
-    this.#marks = this.#marks.subarray(1);
-    return mark.toString(36);
+    if (this.#marks.length === 0) this.#marks = new Uint32Array(this.#parts.platform.random(8 * MARKS).slice().buffer);
+    const [one = 0, two = 0] = this.#marks;
+    this.#marks = this.#marks.subarray(2);
+    return one.toString(36) + two.toString(36);
   }
 
   #receiver(pid: Pid, from: Process): Process {

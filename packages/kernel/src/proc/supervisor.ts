@@ -171,7 +171,8 @@ export class Supervisor {
   /** Has a process run again with one above it that waits for its own restart. */
   async #join(process: Process, heir: Process, exit: Exit): Promise<void> {
     const { program } = process;
-    if (program === undefined) return;
+    // Nobody could run it again.
+    if (program === undefined) return this.#parts.exit(process, exit);
     const olds = [{ process, program }];
     const at = this.#parts.committer.now();
     const more = await this.#succeeded(process, heir, olds, exit, {
