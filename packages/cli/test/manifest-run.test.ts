@@ -163,7 +163,7 @@ describe("nodes", () => {
 
   test("attempts and times of a map inside of a body are those of each item", async () => {
     steps(`const seen = new Map<number, number>();
-export const late = async (n: number): Promise<number> => { await new Promise((go) => setTimeout(go, 150)); return n; };
+export const late = async (n: number): Promise<number> => { await new Promise((go) => setTimeout(go, 300)); return n; };
 export const second = (n: number): number => {
   const times = (seen.get(n) ?? 0) + 1;
   seen.set(n, times);
@@ -176,7 +176,7 @@ export const second = (n: number): number => {
       kind: map
       items: "['x']"
       body:
-        - { name: slow, kind: map, items: "[1, 2, 3, 4]", concurrency: 1, timeout: 400ms, body: { kind: function, module: ./steps.ts, export: late, input_mapping: item } }
+        - { name: slow, kind: map, items: "[1, 2, 3, 4]", concurrency: 1, timeout: 1s, body: { kind: function, module: ./steps.ts, export: late, input_mapping: item } }
         - { name: twice, kind: map, items: slow, retry: { attempts: 2, delay: 1ms }, body: { kind: function, module: ./steps.ts, export: second, input_mapping: item } }
 `);
     expect(result).toEqual([[1, 2, 3, 4]]);

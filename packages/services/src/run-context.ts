@@ -371,7 +371,12 @@ export class RunContext<Input = unknown> {
     if (task === undefined || progress === undefined)
       throw new KernelError("EINVAL", "ctx.report tells something of a task: call it on the context of its handler");
     const letter = { to: task.from, kind: "reply", replyTo: task.id, ttlMs: TASK_TIMEOUT_MS } as const;
-    await heardOrNot(this.os.call("send", { ...letter, body: { progress } }));
+    try {
+      await this.os.call("send", { ...letter, body: { progress } });
+    } catch (error) {
+      const isUnheard = error instanceof KernelError && (error.code === "ESRCH" || error.code === "EAGAIN");
+      if (!isUnheard) throw error;
+    }
   }
 
   /**
@@ -712,16 +717,6 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
   const isText = typeof content === "string";
   const text = isText ? content : (JSON.stringify(content) ?? "null");
   return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
-}
-
-/** Sends what nobody may be there to hear any more. */
-async function heardOrNot(sending: Promise<unknown>): Promise<void> {
-  try {
-    await sending;
-  } catch (error) {
-    const isUnheard = error instanceof KernelError && (error.code === "ESRCH" || error.code === "EAGAIN");
-    if (!isUnheard) throw error;
-  }
 }
 
 /** A mailbox without room is tried again after so long. */
