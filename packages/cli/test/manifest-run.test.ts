@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type ErgOs, type ModelRequest, connect, createOfflineModel } from "ergos";
+import { type ErgOs, type ModelRequest, KernelError, connect, createOfflineModel } from "ergos";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 let dir: string;
@@ -265,6 +265,38 @@ describe("models and tools", () => {
         ),
       );
     expect(seen).toEqual(["42", "quoted", "plain", "fenced", "{not json", '{"a": 1}']);
+  });
+
+  const asksForNumber = (fields: string): string =>
+    `  nodes: [{ name: ask, kind: llm, prompt: p, output_schema: { type: integer }, ${fields} }]\n`;
+  const scripted = (...script: readonly string[]): Parameters<typeof connect>[0] => ({
+    models: [createOfflineModel({ script })],
+  });
+
+  test("an attempt after useless answers asks anew, and one after a lost call goes on with what was said", async () => {
+    const seen: number[] = [];
+    const model = createOfflineModel({
+      script: ({ messages }, call) => {
+        seen.push(messages.length);
+        if (call === 1) throw new KernelError("ECONNRESET", "the line is cut");
+        return call < 3 ? "none" : "7";
+      },
+    });
+    const retried = asksForNumber("repair: 1, retry: { attempts: 3, delay: 1ms }");
+
+    expect(await run(retried, undefined, { models: [model] })).toBe(7);
+    // Asked; told what was wrong, twice for the line; asked anew.
+    expect(seen).toEqual([1, 3, 3, 1]);
+    await expect(
+      run(asksForNumber("repair: 0, retry: { attempts: 2, delay: 1ms }"), undefined, scripted("a", "b", "3")),
+    ).rejects.toThrow(/it said "b"/);
+    await expect(run(asksForNumber("repair: 0"), undefined, scripted("a", "3"))).rejects.toThrow(/it said "a"/);
+  });
+
+  test("an answer that was cut off is not asked for again, nor one that was cut off when it was", async () => {
+    const cutOff = asksForNumber("repair: 3, max_output_tokens: 1");
+    await expect(run(cutOff, undefined, scripted("[1, 2, 3]"))).rejects.toThrow(/cut off .*max_output_tokens: 1\)/);
+    await expect(run(cutOff, undefined, scripted("none", "[1, 2, 3]"))).rejects.toThrow(/cut off/);
   });
 
   test("a request is what the node says", async () => {

@@ -135,6 +135,11 @@ export class RunContext<Input = unknown> {
     return trail === undefined ? String(this.attempt) : `${trail}.${this.attempt}`;
   }
 
+  /** Which try this is when the attempts of the parts around count too: 1 while nothing was tried again. */
+  get tries(): number {
+    return this.#trail.split(".").reduce((sum, attempt) => sum + Number(attempt) - 1, 1);
+  }
+
   get runId(): RunId {
     return this.#scope.process.runId;
   }

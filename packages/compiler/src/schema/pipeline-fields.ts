@@ -167,7 +167,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
       on_unknown: onUnknown,
       repair: {
         type: { type: "integer", minimum: 0, maximum: 5 },
-        doc: "How often a model that does not answer with JSON of `output_schema` is told so and asked again.",
+        doc: "How often a model that does not answer with JSON of `output_schema` is told so and asked again. After that an attempt of `retry` asks anew.",
         otherwise: "1",
       },
     },

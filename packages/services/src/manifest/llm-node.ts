@@ -3,14 +3,7 @@
 
 import type { LlmConfig } from "@ergos/compiler";
 import type { Scope } from "@ergos/compiler/expression";
-import {
-  KernelError,
-  type ModelMessage,
-  type ModelRequest,
-  type ModelTask,
-  type Schema,
-  validate,
-} from "@ergos/kernel";
+import { KernelError, type ModelRequest, type ModelTask, type Schema, validate } from "@ergos/kernel";
 import type { RunContext } from "../run-context.ts";
 import type { Computed, Evaluation } from "./evaluation.ts";
 
@@ -20,44 +13,58 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
   const makeRequest = bindRequest(config, schema, evaluation);
   return async (scope, ctx) => {
     const request = makeRequest(scope);
-    const { text, finishReason } = await ctx.infer("answer", request, callOptions(config));
-    if (finishReason === "filter")
-      throw new KernelError("EPROTO", "the answer was held back by whoever runs the model; ask in another way");
-    if (schema === undefined) return text;
-    // Asked once more it would be as long.
-    if (finishReason === "length" && !("value" in readAnswer(text, schema)))
-      throw new KernelError(
-        "EPROTO",
-        `the answer was cut off where it may be no longer${config.maxOutputTokens === undefined ? "" : ` (max_output_tokens: ${config.maxOutputTokens})`}, and what there is does not fit output_schema; allow a longer one, or ask for less`,
-      );
-    return repaired(ctx, request, text, schema, config);
+    // What an attempt was told is told to the next one too. One that came to no use is over, and another begins.
+    for (let conversation = 1; ; conversation++) {
+      const place = conversation === 1 ? "" : `again${conversation}/`;
+      try {
+        return await askForOutput(ctx, place, request, schema, config);
+      } catch (error) {
+        if (!(error instanceof UselessAnswer) || conversation >= ctx.tries) throw error;
+      }
+    }
   };
+}
+
+/** A model has answered, and nothing can be made of it. */
+class UselessAnswer extends KernelError {
+  constructor(message: string) {
+    super("EPROTO", message);
+  }
 }
 
 /** Options of the calls of a model or a tool. */
 export const callOptions = ({ onUnknown }: { readonly onUnknown?: "repeat" }): { readonly onUnknown?: "repeat" } =>
   onUnknown === undefined ? {} : { onUnknown };
 
-/** The value of an answer; a model that gave none is asked again, at most `repair` times. */
-async function repaired(
+/** The text of an answer, or its value; a model that gave none is told so and asked again, at most `repair` times. */
+async function askForOutput(
   ctx: RunContext<never>,
+  place: string,
   request: ModelRequest,
-  first: string,
-  schema: Schema,
+  schema: Schema | undefined,
   config: LlmConfig,
 ): Promise<unknown> {
-  let answer = first;
-  for (let again = 1; ; again++) {
+  let { messages } = request;
+  for (let again = 0; ; again++) {
+    const name = `${place}${again === 0 ? "answer" : `repair${again}`}`;
+    const { text: answer, finishReason } = await ctx.infer(name, { ...request, messages }, callOptions(config));
+    if (finishReason === "filter")
+      throw new UselessAnswer("the answer was held back by whoever runs the model; ask in another way");
+    if (schema === undefined) return answer;
     const read = readAnswer(answer, schema);
     if ("value" in read) return read.value;
-    if (again > config.repair) {
+    // Asked once more it would be as long.
+    if (finishReason === "length")
+      throw new UselessAnswer(
+        `the answer was cut off where it may be no longer${config.maxOutputTokens === undefined ? "" : ` (max_output_tokens: ${config.maxOutputTokens})`}, and what there is does not fit output_schema; allow a longer one, or ask for less`,
+      );
+    if (again >= config.repair) {
       const shown = answer.length > 200 ? `${answer.slice(0, 200)}…` : answer;
-      throw new KernelError(
-        "EPROTO",
+      throw new UselessAnswer(
         `the model does not answer with JSON of output_schema: ${read.problem}; it said ${JSON.stringify(shown)}`,
       );
     }
-    const messages: readonly ModelMessage[] = [
+    messages = [
       ...request.messages,
       { role: "assistant", content: answer },
       {
@@ -65,7 +72,6 @@ async function repaired(
         content: `Your answer cannot be used: ${read.problem}. Answer again with JSON that fits this schema, and nothing else: ${JSON.stringify(schema)}`,
       },
     ];
-    ({ text: answer } = await ctx.infer(`repair${again}`, { ...request, messages }, callOptions(config)));
   }
 }
 

@@ -1,6 +1,6 @@
 // One piece of work with its attempts: retry with back-off, a time limit, and the signal.
 
-import { ERRNO, KernelError, type ProcessContext, isKernelError, linkSignal } from "@ergos/kernel";
+import { ERRNO, type Errno, KernelError, type ProcessContext, isKernelError, linkSignal } from "@ergos/kernel";
 import { RunContext, type Scope, Skipped } from "../run-context.ts";
 import type { Retry } from "./plan.ts";
 
@@ -104,11 +104,14 @@ const call = async (
   },
 ): Promise<void> => process.os.call("nodeEvent", event);
 
+/** Of these that do not pass by themselves another attempt may do better: of user code, a disk, a model that talks nonsense. */
+const WORTH_RETRYING: ReadonlySet<Errno> = new Set(["EFAILED", "EIO", "EPROTO"]);
+
 /** An error of the kernel says itself whether trying again may help; one of user code always may. */
 function isWorthRetrying(error: unknown, retry: Retry | undefined): boolean {
   if (error instanceof Skipped) return false;
   if (retry?.onlyTransient === true) return isKernelError(error) && ERRNO[error.code].retryable;
-  return !isKernelError(error) || ERRNO[error.code].retryable || error.code === "EFAILED" || error.code === "EIO";
+  return !isKernelError(error) || ERRNO[error.code].retryable || WORTH_RETRYING.has(error.code);
 }
 
 /** Who refused for a while says for how long; a limit that was set holds all the same. */
