@@ -147,8 +147,12 @@ export class NodeCompiler {
     const onError = this.#onError(get(source, "on_error"), inner, path);
     const inputSchema = readSchema(get(source, "input_schema"), `${path}.input_schema`, this.#diagnostics);
     const outputSchema = readSchema(get(source, "output_schema"), `${path}.output_schema`, this.#diagnostics);
-    const retry = retryOf(get(source, "retry") ?? this.#default("retry"));
-    const timeoutMs = parseDuration(plainOf(get(source, "timeout") ?? this.#default("timeout")));
+    // Of a node with bodies the nodes in these have the defaults: attempts would multiply, times would not suffice.
+    const isOfBodies = kind === "map" || kind === "branch";
+    const attempts = (field: "retry" | "timeout"): SourceValue | undefined =>
+      get(source, field) ?? (isOfBodies ? undefined : this.#default(field));
+    const retry = retryOf(attempts("retry"));
+    const timeoutMs = parseDuration(plainOf(attempts("timeout")));
     const description = textOf(get(source, "description"));
     const { line } = source.file.position(source.start);
     const common = {

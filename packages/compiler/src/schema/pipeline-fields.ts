@@ -339,10 +339,10 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       model: { type: template, doc: "Model of `llm` nodes." },
       temperature: { type: { type: "number", minimum: 0, maximum: 2 }, doc: "Temperature of `llm` nodes." },
       max_output_tokens: { type: count, doc: "Longest answer of `llm` nodes." },
-      timeout: { type: duration, doc: "Time of one attempt of a node." },
+      timeout: { type: duration, doc: "Time of one attempt of a node; of a map or a branch, of each node in it." },
       retry: {
         type: { type: "either", options: [count, { type: "object", name: "retry" }] },
-        doc: "Retry policy of nodes.",
+        doc: "Retry policy of nodes; of a map or a branch, of each node in it.",
       },
       on_unknown: onUnknown,
     },
