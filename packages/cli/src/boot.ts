@@ -48,10 +48,11 @@ import { SqliteMetastore, isOwned, networkFilesystemOf, readOwner, takeDirectory
 import { type OpenZone, openZoneMount } from "@ergos/drivers/zone";
 import { SYSTEM_LIBRARIES } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
+import { contentOf } from "./import-fresh.ts";
 import { HOST_TOOLS } from "./host-tools.ts";
 import { PROFILES, type Profile, type ProfileName, assertHas } from "./profile.ts";
 import { DEFAULT_ZONE, zoneDirectory, zoneOf, zonesOf } from "./zone.ts";
-import { contentOf, isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
+import { isManifestFile, labelOf, loadProgram, loadService } from "./module-program.ts";
 
 export { attenuatePass, describePass, openKeys, sealPass } from "@ergos/drivers/keys";
 export { createOpenAiModel, createOpenAiProvider, toModel } from "@ergos/drivers/model-openai";

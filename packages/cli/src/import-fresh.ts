@@ -4,7 +4,7 @@
 import { hash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
-import { dirname, resolve } from "node:path";
+import { dirname, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 /** Modules that are looked into for what they import. */
@@ -17,7 +17,7 @@ const OWN = import.meta.url.endsWith(".ts") ? new URL("../../", import.meta.url)
 /** Imports a module under a version that changes with it and with every module that it names by a relative path. */
 export async function importFresh(file: string): Promise<unknown> {
   const url = pathToFileURL(file);
-  url.searchParams.set(VERSION, versionOf(file));
+  url.searchParams.set(VERSION, contentOf(file).slice(0, 12));
   // While its graph is loaded, what it names beside it gets its version.
   const hooks = registerHooks({
     resolve: (specifier, context, next) => {
@@ -43,21 +43,23 @@ const isOfUser = (url: string): boolean =>
   !url.includes("/node_modules/") &&
   (OWN === undefined || !url.startsWith(OWN));
 
-/** A hash over a module and the modules that it names by relative paths, directly or not. */
-function versionOf(file: string): string {
+/** A hash over a module and the modules that it names by relative paths, directly or not, wherever they lie together. */
+export function contentOf(file: string): string {
   const seen = new Set<string>();
   const todo = [file];
-  const texts: string[] = [];
+  const imported: string[] = [];
+  let own = "";
   for (let at = todo.pop(); at !== undefined && seen.size < MODULES_MAX; at = todo.pop()) {
     if (seen.has(at)) continue;
     seen.add(at);
     const text = readFileSync(at, "utf8");
-    texts.push(`${at}\n${text}`);
+    if (at === file) own = text;
+    else imported.push(`${relative(dirname(file), at)}\n${text}`);
     if (!isOfUser(pathToFileURL(at).href) && at !== file) continue;
     for (const [, specifier = ""] of text.matchAll(RELATIVE)) {
       const next = resolve(dirname(at), specifier);
       if (/\.[cm]?[jt]s$/.test(next) && existsSync(next)) todo.push(next);
     }
   }
-  return hash("sha256", texts.toSorted().join("\n"), "hex").slice(0, 12);
+  return hash("sha256", [own, ...imported.toSorted()].join("\n"), "hex");
 }

@@ -1,6 +1,5 @@
 // Programs in modules and manifests: `ergos run <module>` and what brings such a process back after a restart.
 
-import { hash } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,7 +15,7 @@ import {
 } from "@ergos/kernel";
 import { toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
-import { importFresh } from "./import-fresh.ts";
+import { contentOf, importFresh } from "./import-fresh.ts";
 
 /** What a program module may export beside its program (the default export). */
 interface ProgramModule {
@@ -92,8 +91,6 @@ const LOAD_MS = 60_000;
 const loadMs = (): number => Number(process.env["ERGOS_LOAD_MS"] ?? "") || LOAD_MS;
 
 export const isManifestFile = (file: string): boolean => [".yaml", ".yml"].includes(extname(file));
-
-export const contentOf = (file: string): string => hash("sha256", readFileSync(file), "hex");
 
 /** A program, and what the command line does around its runs. */
 export interface LoadedProgram {

@@ -512,22 +512,34 @@ describe("a restart in the middle", () => {
 
   test("notices an edit that changes a result, and no other", async () => {
     file("tool.ts", "export default () => 'v1';");
+    const imported = (body: string): string => file("imported.ts", `export const count = () => 1;\n${body}`);
+    imported("");
     steps(`export const count = () => { note('count'); return 1; };\n${hold}`);
-    const spec = (at: string, timeout: string): string => `  tools: { t: { module: ./tool.ts, effect: pure } }
+    file(
+      "user.ts",
+      "import { appendFileSync } from 'node:fs';\nimport { count } from './imported.ts';\nexport default () => { appendFileSync(new URL('calls', import.meta.url), 'using\\n'); return count(); };",
+    );
+    const spec = (
+      at: string,
+      timeout: string,
+    ): string => `  tools: { t: { module: ./tool.ts, effect: pure }, u: { module: ./user.ts, effect: pure } }
   nodes:
+    - { name: using, kind: tool, tool: u }
     - { name: data, kind: expression, value: { at: "'${at}'", description: "'${at}'" } }
     - { name: counted, kind: function, module: ./steps.ts, export: count, timeout: ${timeout} }
     - { name: tool, kind: tool, tool: t }
-    - { name: held, kind: function, module: ./steps.ts, export: hold, wait_for: [data, counted, tool] }
+    - { name: held, kind: function, module: ./steps.ts, export: hold, wait_for: [data, counted, tool, using] }
   output: { data: data, counted: counted, tool: tool }
 `;
     const result = await interrupted(spec("old", "30s"), "hold", () => {
       go();
       file("tool.ts", "export default () => 'v2';");
+      imported("// Another text.");
       manifest(spec("new", "40s"));
     });
     expect(result).toEqual({ data: { at: "new", description: "new" }, counted: 1, tool: "v2" });
     expect(lines("calls").filter((line) => line === "count").length).toBe(1);
+    expect(lines("calls").filter((line) => line === "using").length).toBe(2);
   });
 
   test("leaves accepted failures accepted when a failed run is tried again", async () => {
