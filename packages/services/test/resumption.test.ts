@@ -1,5 +1,6 @@
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
-import { type Kernel } from "@ergos/kernel";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { type Kernel, type KernelParts, hookOn } from "@ergos/kernel";
 import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
@@ -50,6 +51,40 @@ describe("resumption", () => {
 
     expect((await after.kernel.os.wait(pid)).result).toBe(200_000);
     expect(done).toEqual(["first", "large", "second"]);
+  });
+
+  test("what is taken from the journal is no act: not audited again, not paid for, and no hook hears of it", async () => {
+    const gate = Promise.withResolvers<void>();
+    let waits: Promise<void> = new Promise(() => undefined);
+    const acting = program("acting", async (_input: unknown, ctx: RunContext) => {
+      await ctx.infer("asked", "What is the capital of France?");
+      await ctx.call("looked", "look");
+      await ctx.os.call("publish", { topic: "told", body: 1, place: "published" });
+      await ctx.step("held", () => waits);
+      return await ctx.infer("again", "And of Spain?").then(({ text }) => text.length > 0);
+    });
+    const heard: string[] = [];
+    const boot = (parts: Partial<KernelParts>): Promise<Kernel> =>
+      bootKernel({
+        models: [createOfflineModel()],
+        tools: [{ name: "look", description: "", inputSchema: {}, effect: "once", call: () => Promise.resolve(1) }],
+        ...parts,
+      });
+    const parts = { store: new MemoryMetastore(), objects: new MemoryObjectStore() };
+    const before = await boot(parts);
+    const pid = await before.os.spawn(acting, { budget: { modelCalls: 2, toolCalls: 1 } });
+    await sleep(20);
+    const after = await boot(parts);
+    after.hook(hookOn(["infer", "call", "publish"], { name: "ear", pre: ({ name }) => void heard.push(name) }));
+    waits = gate.promise;
+    await after.os.resume(pid, { program: acting });
+    gate.resolve();
+
+    expect((await after.os.wait(pid)).result).toBe(true);
+    expect(heard).toEqual(["infer"]);
+    const acts = (await after.os.call("auditLog", {})).filter((record) => record.pid === pid);
+    expect(acts.map(({ call }) => call)).toEqual(["infer", "call", "publish", "stepEnd", "infer"]);
+    await after.close();
   });
 
   test("a changed node and what needs it run again, all else keeps its outcome", async () => {

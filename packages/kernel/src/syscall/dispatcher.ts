@@ -112,10 +112,7 @@ export class Dispatcher {
     isHeard: boolean,
   ): Admission {
     const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
-    const { place } = args as { readonly place?: unknown };
-    // Only a row that is recorded under a place has one.
-    const isPlaced = typeof place === "string" && row.schema.properties?.["place"] !== undefined;
-    const isDone = isPlaced && caller.journal?.isRecorded(place) === true;
+    const place = placeOf(row, args);
     return {
       caller,
       name,
@@ -123,9 +120,9 @@ export class Dispatcher {
       needs,
       governed: isHeard ? needs.slice(target === caller.self ? 1 : 0) : [],
       conditions: row.conditions?.(args) ?? args,
-      isDone,
+      isDone: isReplayed(caller, place),
       schema: row.schema,
-      ...(isPlaced ? { place } : {}),
+      ...(place === undefined ? {} : { place }),
     };
   }
 
@@ -153,6 +150,8 @@ export class Dispatcher {
   }
 
   #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
+    // What an earlier life has done is taken from its journal: nobody acts, pays or is to hear of it again.
+    if (isReplayed(caller, placeOf(row, args))) return row.handle(this.#host, caller, args, target, undefined);
     const isRecorded = row.kind === "mutation" && row.audit !== "none";
     if (isRecorded && isDetached(row, args)) {
       const result = this.#spendAndPerform(caller, name, row, args, target, undefined);
@@ -519,6 +518,15 @@ function withoutSignal(row: AnyRow, args: object, name: string): unknown {
 }
 
 /** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */
+/** Where a call is recorded, of a row that is recorded under a place. */
+function placeOf(row: AnyRow, args: unknown): string | undefined {
+  const { place } = args as { readonly place?: unknown };
+  return typeof place === "string" && row.schema.properties?.["place"] !== undefined ? place : undefined;
+}
+
+const isReplayed = (caller: Process, place: string | undefined): boolean =>
+  place !== undefined && caller.journal?.isRecorded(place) === true;
+
 const isDetached = (row: AnyRow, args: unknown): boolean =>
   row.audit === "place" &&
   row.schema.properties?.["detached"] !== undefined &&
