@@ -39,6 +39,7 @@ export function runErgos(
     encoding: "utf8",
     env: environment(options.env),
     timeout: 30_000,
+    maxBuffer: 64 * 1024 * 1024,
     ...(options.input === undefined ? {} : { input: options.input }),
   });
   return { status, stdout, stderr };

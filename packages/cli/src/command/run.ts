@@ -33,7 +33,8 @@ import { askText } from "./rights.ts";
 
 import { findProcess } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
-import { type Output, formatCount, formatMs } from "../terminal.ts";
+import { withStdio } from "../stdio.ts";
+import { type Output, createOutput, formatCount, formatMs } from "../terminal.ts";
 
 /** Blocking code ends the host after this long, unless ERGOS_WATCHDOG_MS says otherwise. */
 const WATCHDOG_MS = 10_000;
@@ -43,7 +44,7 @@ export const runCommand: Command = {
   arguments: 1,
   summary: "run a program to its end, durably",
   usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--downgrade-to MODEL]... [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY]",
+    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--downgrade-to MODEL]... [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY] [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.",
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -52,6 +53,7 @@ export const runCommand: Command = {
     "ergos run ./agent.ts --limit cost=2 --on-limit downgrade --downgrade-to openai/gpt-4.1-nano",
     "ergos run ./agent.ts --view /srv/project && ergos diff 2 && ergos apply 2",
     "ergos run ./agent.ts --cap llm --cap fs.read:/srv/** --cap 'ask tool.call:send_mail'",
+    "cat urls.txt | ergos run ./crawl.ts --stdin /srv/in --stdout /srv/out | sort",
   ],
   options: {
     pipeline: { type: "string" },
@@ -71,6 +73,8 @@ export const runCommand: Command = {
     ref: { type: "string" },
     correlation: { type: "string" },
     view: { type: "string" },
+    stdin: { type: "string" },
+    stdout: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
@@ -89,14 +93,17 @@ export const runCommand: Command = {
     const input = readInput(invocation, schema);
     warnOfUnknown(input, schema, invocation.out);
     await using os = await openHost(invocation);
-    const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
-    const pid =
-      unfinished === undefined
-        ? await spawn(os, invocation, source, input)
-        : await goOn(os, unfinished, invocation.out);
-    const status = await follow(os, pid, invocation.out, source, input);
-    await waitForOthers(os, invocation.out);
-    return status;
+    const pipes = { input: textOption(invocation, "stdin"), output: textOption(invocation, "stdout") };
+    // What the run writes has standard output to itself.
+    const out = pipes.output === undefined ? invocation.out : createOutput(invocation.out.isJson, process.stderr);
+    return await withStdio(os, pipes, out, async () => {
+      const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
+      const pid =
+        unfinished === undefined ? await spawn(os, invocation, source, input) : await goOn(os, unfinished, out);
+      const status = await follow(os, pid, out, source, input);
+      await waitForOthers(os, out);
+      return status;
+    });
   },
 };
 
