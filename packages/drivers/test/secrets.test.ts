@@ -182,6 +182,19 @@ test("a secret is masked in the forms in which addresses and headers carry it", 
     expect(vault.maskText(`Basic ${header}`)).toContain("***");
   }
   expect(vault.maskText(new URL(`http://x/?key=${encodeURIComponent(value)}`).href)).not.toContain("0123456789");
+  expect(vault.maskText(new URL(`http://x/?key=${value}`).href)).not.toContain("0123456789");
+  expect(vault.maskText(new URLSearchParams({ key: value }).toString())).not.toContain("0123456789");
+  const pem = `-----BEGIN PRIVATE KEY-----\n${"PLANTED+/a1".repeat(6)}\n${"PLANTEDb2=".repeat(3)}\n-----END PRIVATE KEY-----\n`;
+  vault.learn(pem);
+  const shown = [
+    pem,
+    pem.trim(),
+    JSON.stringify({ pem }),
+    JSON.stringify(JSON.stringify([pem])),
+    pem.replaceAll("\n", ""),
+  ];
+  for (const text of [...shown, new URLSearchParams({ pem }).toString()])
+    expect(vault.maskText(text)).not.toContain("PLANTED");
   expect(vault.maskText(new URL(`http://x/a?key=${value}`).href)).not.toContain("0123456789");
   await kernel.close();
 });

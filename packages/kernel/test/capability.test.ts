@@ -1,4 +1,4 @@
-import { Capability, SYSCALLS, type SyscallName, parseGrant, toPid } from "@ergos/kernel";
+import { Capability, SYSCALLS, type SyscallName, formatGrant, parseGrant, toPid } from "@ergos/kernel";
 import { describe, expect, test } from "vitest";
 import { bootKernel, openProgram, processWith } from "./kernel-fixture.ts";
 
@@ -246,6 +246,19 @@ describe("rights narrow and never widen", () => {
       if (text === "deny") expect(parseGrant(text).right).toBe("deny");
       else expect(() => parseGrant(text)).toThrow(/EINVAL/);
     }
+    for (const text of ["a.b:", 'a.b:""', "a.b; uses=", "a.b; uses=x", "a.b; arg.n<"])
+      expect(() => parseGrant(text)).toThrow(/EINVAL/);
+  });
+
+  test("a text that was made of a grant is that grant; of limits of one kind all hold", () => {
+    const canonical = (text: string): string => formatGrant(parseGrant(text));
+    for (const text of ["tool.call:x; arg.a=", 'tool.call:x; arg.a=""', "deny net.connect:Example.COM:8080"])
+      expect(canonical(canonical(text))).toBe(canonical(text));
+    expect(parseGrant("net.connect:LocalHost").resource).toBe("localhost");
+    expect(parseGrant("tool.call:x; arg.a=").where).toEqual([{ name: "a", op: "=", value: "" }]);
+    expect(parseGrant("tool.call:x; uses=1; uses=3").uses).toBe(1);
+    const until = ["2030-01-01T00:00:00Z", "2027-01-01T00:00:00Z"].map((at) => `; until=${at}`).join("");
+    expect(parseGrant(`tool.call:x${until}`).expires).toBe(Date.parse("2027-01-01T00:00:00Z"));
   });
 });
 

@@ -24,10 +24,13 @@ describe("groups", () => {
     await call(one, "2");
 
     await expect(call(two, "2")).rejects.toMatchObject({ code: "EDQUOT" });
+    await expect(call(two, "2")).rejects.toThrow(/group a .* ergos group set a --limit toolCalls=N/);
     await kernel.os.call("setGroup", { group: "a", budget: { toolCalls: 1 } });
+    const huge = { toolCalls: Number.MAX_SAFE_INTEGER };
+    await expect(kernel.os.call("setGroup", { group: "a", budget: huge })).rejects.toMatchObject({ code: "EINVAL" });
     await expect(call(two, "3")).resolves.toBe(1);
     expect(await kernel.os.call("groups", {})).toMatchObject([
-      { path: "a", living: 2, usage: { toolCalls: { allocation: 4, used: 4 } } },
+      { path: "a", living: 2, budget: { toolCalls: 4 }, usage: { toolCalls: { allocation: 4, used: 4 } } },
       { path: "a/b", living: 1, usage: { toolCalls: { allocation: 4, used: 4 } } },
     ]);
     expect(await kernel.os.call("ledger", { by: ["group"] })).toMatchObject([

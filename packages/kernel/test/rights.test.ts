@@ -11,6 +11,7 @@ import {
   parseGrants,
 } from "@ergos/kernel";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -237,6 +238,49 @@ describe("grants and revocations at run time", () => {
     await kernel.close();
   });
 
+  test("nobody narrows or widens what belongs to another user", async () => {
+    const keys = openKeys();
+    const kernel = await bootKernel({ passes: (issuer) => createPassAuthority(keys, issuer) });
+    const mine = openProgram("mine");
+    const pid = await kernel.os.spawn(mine.program, { grants: ["*"] });
+    const { pass } = await kernel.os.call("issuePass", { user: "ann", grants: ["cap.*", "proc.*", "fs.*"] });
+    const ann = (await kernel.login(pass)).os;
+    for (const grants of [["deny fs.read"], ["fs.read"]])
+      await expect(ann.call("grant", { pid, grants })).rejects.toThrow(/EPERM.*belongs to owner/);
+    await expect(ann.call("revoke", { id: `${pid}:1` })).rejects.toThrow(/EPERM.*belongs to owner/);
+    expect((await mine.context).os).toBeDefined();
+    await kernel.close();
+  });
+
+  test("a watcher of a wide glob hears of what it may watch", async () => {
+    const kernel = await bootKernel();
+    for (const path of ["/srv/a", "/srv/b"]) await kernel.os.fs.mkdir(path);
+    const os = await processWith(kernel, ["fs.stat", "fs.watch:/srv/**", "deny fs.watch:/srv/b/**"]);
+    const watched = os.fs.watch("/srv/**");
+    const next = watched.next();
+    await kernel.os.fs.writeFile("/srv/b/secret", "x");
+    await kernel.os.fs.writeFile("/srv/a/open", "x");
+    expect((await next).value?.data["path"]).toBe("/srv/a/open");
+    await kernel.close();
+  });
+
+  test("a stored rule that cannot be read forbids, and the rest is there", async () => {
+    const store = new MemoryMetastore();
+    const objects = new MemoryObjectStore();
+    const kernel = await bootKernel({ store, objects });
+    const { program } = openProgram("narrow");
+    const pid = await kernel.os.spawn(program, { grants: ["self", "tool.call:x; arg.a="] });
+    const layer = await store.get(`cap/${pid}`);
+    expect(String(layer?.value)).toContain("arg.a");
+    const unreadable = String(layer?.value).replace("tool.call:x;", "tool.call:x; nonsense;");
+    await store.commit({ puts: [{ key: `cap/${pid}`, value: unreadable }] });
+    const again = await bootKernel({ store: await copyOf(store), objects });
+    const revived = await again.host.processes.recall(pid);
+    expect(revived?.capability.allows("proc.step", "/proc/2")).toBe(false);
+    expect(await again.os.fs.readText("/sys/version").catch(() => "")).toBeDefined();
+    await again.close();
+  });
+
   test("a process that was never narrowed can be, with all that is below it, and stays so after a restart", async () => {
     const store = new MemoryMetastore();
     const objects = new MemoryObjectStore();
@@ -251,8 +295,13 @@ describe("grants and revocations at run time", () => {
     await kernel.os.call("grant", { pid: (await parent.context).pid, grants: ["deny fs.*:/etc/**"] });
 
     await expect(os.fs.read("/etc/a")).rejects.toThrow(/deny fs\.\*/);
-    await expect(kernel.os.call("grant", { pid: 1 as never, grants: ["fs.read"] })).rejects.toMatchObject({
+    const free = openProgram("free");
+    const unnarrowed = await kernel.os.spawn(free.program);
+    await expect(kernel.os.call("grant", { pid: unnarrowed, grants: ["fs.read"] })).rejects.toMatchObject({
       code: "EINVAL",
+    });
+    await expect(kernel.os.call("grant", { pid: 1 as never, grants: ["deny fs.*"] })).rejects.toMatchObject({
+      code: "EPERM",
     });
     const ids = kernel.host.processes.get(pid)?.capability.layers.map(({ id }) => id);
     const again = await bootKernel({ store: await copyOf(store), objects });

@@ -1,6 +1,6 @@
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
-import { type Kernel, type Pid } from "@ergos/kernel";
+import { type Kernel, type Pid, isKernelError } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { describe, expect, test } from "vitest";
 import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
@@ -33,6 +33,26 @@ describe("budgets", () => {
     // 2 tokens are used by each call and 10 reserved before it: the ninth does not fit any more.
     expect(exit.error).toMatchObject({ code: "EDQUOT" });
     expect(calls).toBe(8);
+    await at.close();
+  });
+
+  test("calls that a budget refuses, however close to each other, do not wait for each other", async () => {
+    const at = await bootKernel({ models: [paid()] });
+    for (let turns = 0; turns < 30; turns++) {
+      const child = program("child", async (_input: unknown, ctx: RunContext) => {
+        const ask = (place: string): Promise<string> =>
+          ctx.infer(place, "hi").then(
+            () => "ok",
+            (error: unknown) => (isKernelError(error) ? error.code : "?"),
+          );
+        const first = ask("a");
+        for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+        return Promise.all([first, ask("b"), ask("c")]);
+      });
+      const budget = { modelCalls: turns % 2, tokens: 100_000, costMicros: 100_000_000 };
+      const { result } = await at.os.wait(await at.os.spawn(child, { budget }));
+      expect(result).toEqual([budget.modelCalls === 1 ? "ok" : "EDQUOT", "EDQUOT", "EDQUOT"]);
+    }
     await at.close();
   });
 

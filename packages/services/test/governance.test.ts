@@ -2,7 +2,15 @@ import { compilePolicy, fileHost } from "@ergos/compiler";
 import { createCedarGovernance } from "@ergos/drivers/governance-cedar";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
 import { createNet } from "@ergos/drivers/net";
-import type { Ask, Governance, Kernel, KernelEvent, Os, Program } from "@ergos/kernel";
+import {
+  type Ask,
+  type Governance,
+  type GovernanceRequest,
+  type Kernel,
+  type KernelEvent,
+  type Os,
+  type Program,
+} from "@ergos/kernel";
 import { GOVERNANCE_CASES } from "@ergos/kernel/conformance";
 import { maintenance } from "@ergos/services";
 import { Relations, allowAll, denyAll, governPolicy } from "@ergos/services/governance";
@@ -34,6 +42,14 @@ async function asked(kernel: Kernel): Promise<readonly Ask[]> {
 }
 
 const denied = { code: "EACCES" };
+const REQUEST: GovernanceRequest = {
+  user: "ann",
+  right: "tool.call",
+  resource: "",
+  call: "call",
+  process: "p",
+  at: 0,
+};
 const echo: Program = { name: "echo", revision: "1", kind: "function", run: () => "ran" };
 
 /** The calls of a user who may do everything as far as rights go. */
@@ -111,6 +127,22 @@ describe("a policy", () => {
     await expect(jane.fs.read("/home/janet/diary")).rejects.toMatchObject(denied);
     expect(await jane.fs.readText("/home/jane/diary")).toBe("secret");
     await kernel.close();
+  });
+
+  test("refuses and asks by conditions as a denial does: one of several is enough, and a text may be a number", async () => {
+    const governance = policy(`  default: allow
+  rules:
+    - { effect: deny, grant: "tool.call:send; arg.to=*@evil.com" }
+    - { effect: ask, grant: "tool.call:pay; arg.amount>100" }
+    - { effect: deny, grant: "net.connect:Evil.com" }
+`);
+    const verdictOn = async (resource: string, args: object, right = "tool.call"): Promise<string> =>
+      (await governance.authorize({ ...REQUEST, right, resource, args })).effect;
+    expect(await verdictOn("send", { to: ["a@evil.com", "b@ok.com"] })).toBe("deny");
+    expect(await verdictOn("send", { to: ["b@ok.com"] })).toBe("allow");
+    expect(await verdictOn("pay", { amount: "500" })).toBe("ask");
+    expect(await verdictOn("pay", { amount: 50 })).toBe("allow");
+    expect(await verdictOn("evil.com", {}, "net.connect")).toBe("deny");
   });
 
   test("asks a person, with its reason, and a denial wins over that", async () => {

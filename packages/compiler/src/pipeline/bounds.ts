@@ -10,6 +10,7 @@ import {
   parseGrants,
   plainMessage,
   present,
+  rateProblem,
 } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
 import { parseDuration } from "../duration.ts";
@@ -88,12 +89,12 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
       contextTokens: field("maxContextTokens"),
       concurrentCalls: field("maxConcurrentCalls"),
       downgrade: downgrade?.kind === "list" ? downgrade.items.flatMap((item) => textOf(item) ?? []) : undefined,
-      rates: rates?.kind === "list" ? rates.items.flatMap(rateOf) : undefined,
+      rates: rates?.kind === "list" ? rates.items.flatMap((item, at) => rateOf(item, at, diagnostics)) : undefined,
     }),
   };
 }
 
-function rateOf(source: SourceValue): readonly RateLimit[] {
+function rateOf(source: SourceValue, at: number, diagnostics: Diagnostics): readonly RateLimit[] {
   if (source.kind !== "map") return [];
   const window = get(source, "window");
   const windowMs = window?.kind === "scalar" ? parseDuration(window.value) : undefined;
@@ -108,7 +109,11 @@ function rateOf(source: SourceValue): readonly RateLimit[] {
     onLimit: textOf(get(source, "onLimit")),
   });
   // Each field was checked against its values before.
-  return [{ ...(rate as unknown as RateLimit), max, windowMs: Math.max(1, Math.round(windowMs)) }];
+  const read = rate as unknown as RateLimit;
+  const problem = rateProblem(read);
+  if (problem !== undefined)
+    diagnostics.report("E206", placeOf(get(source, "per") ?? source, `spec.limits.rates[${at}].per`), problem);
+  return [{ ...read, max, windowMs: Math.max(1, Math.round(windowMs)) }];
 }
 
 /** Reports nodes that need what `spec.caps` does not allow: they would fail each time. */

@@ -13,7 +13,15 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Entry, Metastore } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, type Seq, SEQ_ZERO, toPid } from "../base/id.ts";
-import { type Amounts, RESOURCES, type Resource, addAmounts, formatAmount, resourcesOf } from "./resource.ts";
+import {
+  type Amounts,
+  RESOURCES,
+  type Resource,
+  addAmounts,
+  assertAmounts,
+  formatAmount,
+  resourcesOf,
+} from "./resource.ts";
 
 type Add = NonNullable<Batch["adds"]>[number];
 
@@ -54,6 +62,8 @@ interface Account {
   readonly suspended: Set<() => void>;
   /** Resources of which a warning was told. */
   readonly warned: Set<Resource>;
+  /** Path of the group that it is of. */
+  group?: string;
 }
 
 /** A resource of which too little is left. */
@@ -61,6 +71,8 @@ export interface Shortage {
   readonly resource: Resource;
   /** The account that does not hold it. */
   readonly account: Pid;
+  /** Path of the group whose account it is. */
+  readonly group?: string;
   readonly allocation: number;
   readonly used: number;
   readonly wanted: number;
@@ -153,6 +165,13 @@ export class AccountTree {
     if (found !== undefined) found.users++;
   }
 
+  /** A group keeps its account open. */
+  joinGroup(account: Pid, path: string): void {
+    this.join(account);
+    const found = this.#accounts.get(account);
+    if (found !== undefined) found.group = path;
+  }
+
   /** Opens an account below another; the operations belong into the commit of the spawn. */
   open(pid: Pid, parent: Pid | undefined, allocation: Amounts): AccountChange {
     const adds = this.#moves(parent, allocation);
@@ -184,6 +203,7 @@ export class AccountTree {
         );
     }
     const allocation = addAmounts(account.allocation, amounts);
+    assertAmounts(allocation);
     return {
       ...NO_CHANGE,
       // An exit that closes it meanwhile has the last word.
@@ -357,11 +377,14 @@ export class AccountTree {
   async shortage(account: Pid | undefined, amounts: Amounts): Promise<Shortage | undefined> {
     for (const resource of resourcesOf(amounts)) {
       const carrier = this.carrierOf(account, resource);
-      const allocation = carrier === undefined ? undefined : this.#accounts.get(carrier)?.allocation[resource];
-      if (carrier === undefined || allocation === undefined) continue;
+      const limiting = carrier === undefined ? undefined : this.#accounts.get(carrier);
+      const allocation = limiting?.allocation[resource];
+      if (carrier === undefined || limiting === undefined || allocation === undefined) continue;
       const used = await this.#usedOf(carrier, resource);
       const wanted = amounts[resource] ?? 0;
-      if (used + wanted > allocation) return { resource, account: carrier, allocation, used, wanted };
+      const { group } = limiting;
+      const whose = { account: carrier, ...(group === undefined ? {} : { group }) };
+      if (used + wanted > allocation) return { resource, ...whose, allocation, used, wanted };
     }
     return undefined;
   }
@@ -468,12 +491,17 @@ function wake(account: Account): void {
 
 /** The refusal of a budget, with its figures. */
 export function exhausted(shortage: Shortage, syscall: string, pid: Pid, cause?: unknown): KernelError {
-  const { resource, account, allocation, used, wanted } = shortage;
-  const whose =
+  const { resource, account, group, allocation, used, wanted } = shortage;
+  const ofProcess =
     account === pid ? `the budget of process ${pid}` : `the budget that process ${pid} spends from (of ${account})`;
+  const whose = group === undefined ? ofProcess : `the budget of group ${group}`;
+  const how =
+    group === undefined
+      ? `ergos budget ${account} --add ${resource}=N, or if it has ended: ergos resume ${account} --limit ${resource}=N`
+      : `ergos group set ${group} --limit ${resource}=N`;
   return new KernelError(
     "EDQUOT",
-    `${whose} does not hold this: ${formatAmount(resource, wanted)} wanted, ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} left; add to it with: ergos budget ${account} --add ${resource}=N, or if it has ended: ergos resume ${account} --limit ${resource}=N`,
+    `${whose} does not hold this: ${formatAmount(resource, wanted)} wanted, ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} left; add to it with: ${how}`,
     { syscall, pid, ...(cause === undefined ? {} : { cause }) },
   );
 }

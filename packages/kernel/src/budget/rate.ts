@@ -41,8 +41,18 @@ export const RATE_SCHEMA: Schema = {
   additionalProperties: false,
 };
 
+/** Why a rate could never hold anything up; nothing when it can. */
+export function rateProblem({ resource, per }: Pick<RateLimit, "resource" | "per">): string | undefined {
+  const other = resource === "toolCalls" ? "model" : "tool";
+  return per === other
+    ? `${resource} have no ${other} to be counted by; a rate of them is per process, user or ${resource === "toolCalls" ? "tool" : "model"}`
+    : undefined;
+}
+
 /** @throws {EINVAL} */
 export function assertRate(rate: RateLimit): void {
+  const problem = rateProblem(rate);
+  if (problem !== undefined) throw new KernelError("EINVAL", problem);
   const isCount = (value: number | undefined): boolean =>
     value === undefined || (Number.isSafeInteger(value) && value >= 1);
   if (!isCount(rate.max) || !isCount(rate.windowMs) || !isCount(rate.burst))

@@ -41,7 +41,7 @@ const HEAD = /^(?:(allow|ask|deny)\s+)?(\*|[a-z][a-z0-9]*(?:\.[a-z][a-z0-9]*)*(?
 const FORM = "`[ask | deny] right[:resource][; limit]...` such as fs.read:/srv/**";
 
 /**
- * Parses the text form of a grant.
+ * Parses the text form of a grant. Of several limits of one kind all hold.
  * @throws {EINVAL} it is not of the form, a limit is unknown, or a path leads upwards
  */
 export function parseGrant(text: string): Grant {
@@ -49,8 +49,11 @@ export function parseGrant(text: string): Grant {
   const match = HEAD.exec(head);
   if (match === null) throw invalid(text, `expected ${FORM}`);
   const [, effect = "allow", right = "", written] = match;
-  const resource = written === undefined ? "**" : unquote(written, text);
-  if (right.startsWith("fs.")) assertPathGlob(resource, text);
+  const named = written === undefined ? "**" : unquote(written, text);
+  if (named === "") throw invalid(text, "what it is about is empty; leave out the colon for everything");
+  if (right.startsWith("fs.")) assertPathGlob(named, text);
+  // Names of hosts are the same in large and small letters.
+  const resource = right.startsWith("net.") ? named.toLowerCase() : named;
   let grant: Grant = { effect: effect as Effect, right, resource };
   for (const limit of limits) grant = withLimit(grant, limit, text);
   if (grant.effect === "deny" && grant.uses !== undefined)
@@ -138,14 +141,14 @@ function withLimit(grant: Grant, limit: string, text: string): Grant {
   const [, name = "", op = "", written = ""] = /^([A-Za-z][\w.-]*)\s*(<=|>=|!=|<|>|=)\s*(.*)$/su.exec(limit) ?? [];
   const value = unquote(written, text);
   if (name === "uses" && op === "=") {
-    const uses = Number(value);
+    const uses = value === "" ? Number.NaN : Number(value);
     if (!Number.isSafeInteger(uses) || uses < 0) throw invalid(text, `uses is a whole number, found ${value}`);
-    return { ...grant, uses };
+    return { ...grant, uses: Math.min(uses, grant.uses ?? uses) };
   }
   if (name === "until" && op === "=") {
     const expires = Date.parse(value);
     if (Number.isNaN(expires)) throw invalid(text, `until is an instant such as 2027-01-01T00:00:00Z, found ${value}`);
-    return { ...grant, expires };
+    return { ...grant, expires: Math.min(expires, grant.expires ?? expires) };
   }
   if (name.startsWith("arg.") && name.length > 4) {
     const isNumber = op !== "=" && op !== "!=";
@@ -174,7 +177,7 @@ function unquote(written: string, text: string): string {
   if (!written.startsWith('"')) return written;
   try {
     const value = JSON.parse(written) as unknown;
-    if (typeof value === "string" && value !== "") return value;
+    if (typeof value === "string") return value;
   } catch {
     // Said below.
   }

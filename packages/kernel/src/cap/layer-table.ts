@@ -141,7 +141,7 @@ export class LayerTable {
     layer.next = record.next;
     for (const { id: rule, grant, by } of record.rules) {
       const granter = by === undefined ? undefined : await this.#granterOf(toPid(by));
-      layer.add(parseGrant(grant), granter, rule);
+      layer.add(readStored(grant), granter, rule);
     }
     return layer;
   }
@@ -273,4 +273,13 @@ function decode(text: string): LayerRecord {
       `a capability has format ${record.v}, this program reads ${FORMAT}; use a newer ErgOS`,
     );
   return record;
+}
+
+/** A rule that cannot be read may have been a denial: it forbids everything, and the rest of the store is there. */
+function readStored(text: string): Grant {
+  try {
+    return parseGrant(text);
+  } catch {
+    return { effect: "deny", right: "*", resource: "**" };
+  }
 }

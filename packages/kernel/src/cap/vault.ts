@@ -46,11 +46,11 @@ export class Vault {
   }
 
   /** Masks a value from now on, also in the forms in which addresses and headers carry it. */
-  learn(value: string): void {
+  learn(given: string): void {
+    const value = given.toWellFormed();
     if (value.length < SECRET_LENGTH_MIN || this.#forms.includes(value)) return;
-    const forms = new Set([...this.#forms, value, encodeURIComponent(value), encodeURI(value), ...base64Forms(value)]);
-    this.#forms = [...forms].sort((a, b) => b.length - a.length);
-    this.#quoted = this.#forms.map((form) => JSON.stringify(form).slice(1, -1));
+    this.#forms = [...new Set([...this.#forms, ...formsOf(value)])].sort((a, b) => b.length - a.length);
+    this.#quoted = this.#forms.map(quoted);
   }
 
   /** Whether there is anything to mask. */
@@ -90,6 +90,30 @@ export class Vault {
     );
   }
 }
+
+/** Shorter lines of a longer value would mask ordinary text. */
+const LINE_LENGTH_MIN = 16;
+
+/** A value as texts carry it: whole, without the ends that are trimmed, and each of its lines that says enough. */
+function formsOf(value: string): readonly string[] {
+  const trimmed = value.trim();
+  const lines = trimmed.split(/\r?\n/).filter((line) => line.length >= LINE_LENGTH_MIN && !line.startsWith("-----"));
+  const wholes = [value, trimmed].filter(({ length }) => length >= SECRET_LENGTH_MIN);
+  return [...[...wholes, ...lines].flatMap(writtenForms), ...wholes.flatMap(base64Forms)];
+}
+
+/** In addresses, in forms, and inside of JSON that is a text of JSON again. */
+function writtenForms(value: string): readonly string[] {
+  const inJson = quoted(value);
+  const component = encodeURIComponent(value);
+  const form = component.replaceAll(/[!'()~]/g, percent).replaceAll("%20", "+");
+  const query = value.replaceAll(/[^!$-&(-;=?-~]/gu, (char) => (char === "'" ? "%27" : encodeURIComponent(char)));
+  return [value, inJson, quoted(inJson), component, encodeURI(value), form, query];
+}
+
+const quoted = (text: string): string => JSON.stringify(text).slice(1, -1);
+
+const percent = (char: string): string => `%${(char.codePointAt(0) ?? 0).toString(16).toUpperCase()}`;
 
 /** Shorter pieces of base64 would mask ordinary text. */
 const BASE64_LENGTH_MIN = 10;

@@ -111,7 +111,7 @@ export class ArtifactTable {
       user: identity.user,
       size: bytes.length,
       visibility,
-      ...(mediaType === undefined ? {} : { mediaType }),
+      ...(mediaType === undefined ? {} : { mediaType: committer.masker?.maskData(mediaType) ?? mediaType }),
       ...(meta === undefined
         ? {}
         : { meta: committer.masker?.maskData(JSON.parse(said) as JsonValue) ?? (JSON.parse(said) as JsonValue) }),

@@ -11,7 +11,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
-import { type Amounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
+import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Allocations } from "./allocation.ts";
 import {
@@ -87,7 +87,7 @@ export class GroupTable {
       const group = decode(String(value));
       this.#groups.set(group.path, group);
       this.#started.set(group.path, Number((await this.#parts.store.get(startedKey(group.path)))?.value ?? 0));
-      this.#parts.accounts.join(group.account);
+      if (group.account !== undefined) this.#parts.accounts.joinGroup(group.account, group.path);
     }
   }
 
@@ -241,7 +241,11 @@ export class GroupTable {
         });
       if (budget !== undefined && known.account !== undefined)
         await this.#parts.allocations.add(known.account, budget, rider);
-      return this.#write({ ...known, ...settings }, {}, rider);
+      return this.#write(
+        { ...known, ...settings, ...(budget === undefined ? {} : { budget: addAmounts(known.budget ?? {}, budget) }) },
+        {},
+        rider,
+      );
     }
     const { accounts } = this.#parts;
     if (budget === undefined || resourcesOf(budget).length === 0)
@@ -250,7 +254,7 @@ export class GroupTable {
     const above = around === "" ? undefined : this.accountOf(around);
     const change = accounts.open(number, above, budget);
     // The group itself keeps its account open.
-    accounts.join(number);
+    accounts.joinGroup(number, path);
     try {
       const group: GroupRecord = { path, ...settings, account: number, budget, isFrozen: false };
       await this.#write(group, { ...change, puts: [...change.puts, put] }, rider);

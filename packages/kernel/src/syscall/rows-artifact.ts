@@ -29,6 +29,7 @@ export const ARTIFACT_ROWS = {
       ["name", "bytes"],
     ),
     target: (host, caller, a) => onArtifact(host, caller, { name: a.name }),
+    spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
     audited: ({ name: of, visibility, bytes: content }) => ({
       name: of,
       size: content.length,

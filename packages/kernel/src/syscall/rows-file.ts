@@ -573,16 +573,19 @@ async function* seenEvents(
   }
 }
 
-/** A watcher sees only what it may stat, and of a move only the end that it may. */
+/** A watcher sees only what it may stat and watch, and of a move only the end that it may: a glob may lead further. */
 async function* visibleTo(
   host: Host,
   caller: Process,
   events: AsyncGenerator<KernelEvent, void, undefined>,
 ): AsyncGenerator<KernelEvent, void, undefined> {
+  const may = async (right: string, resource: string): Promise<boolean> =>
+    (await obstacleTo(host, caller, "watch", { right, resource })) === undefined;
   const maySee = async (path: unknown): Promise<boolean> =>
     typeof path === "string" &&
     !isHidden(caller, path as VfsPath) &&
-    (await obstacleTo(host, caller, "watch", { right: "fs.stat", resource: path })) === undefined;
+    (await may("fs.stat", path)) &&
+    (await may("fs.watch", path));
   for await (const event of events) {
     if (isFree(host, caller)) {
       yield event;

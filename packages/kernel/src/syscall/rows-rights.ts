@@ -12,7 +12,7 @@ import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type Need, isFree, isGoverned, verdictOf } from "./policy.ts";
-import { anything, args, integer, onProcess, pid, place, processOf, row, text } from "./row.ts";
+import { anything, args, integer, managedBy, onProcess, pid, place, processOf, row, text } from "./row.ts";
 
 export interface CapabilityLayer {
   /** The process that was narrowed by it; `<pid>.0` is what its program declares. */
@@ -93,7 +93,8 @@ export const RIGHT_ROWS = {
     target: onProcess,
     handle: async (host, caller, a, _target, draft) => {
       const added = parseGrants(a.grants);
-      const process = await processOf(host, a.pid, "grant");
+      const process = await managedBy(host, caller, a.pid, "grant");
+      assertNotOwner(process.pid, "grant");
       assertRunning(process);
       const own = process.capability.layers.find(({ id }) => id === String(process.pid));
       if (own !== undefined) return host.layers.grant(own, added, caller.pid === PID_OWNER ? undefined : caller, draft);
@@ -129,6 +130,8 @@ export const RIGHT_ROWS = {
       const { grant } = (await host.layers.ruleOf(id)).rule;
       // Others get by it what they did not have: by who has everything, or all that is below it has.
       const whose = toPid(Number(/^\d+/.exec(id)?.[0] ?? PID_OWNER));
+      assertNotOwner(whose, "revoke");
+      await managedBy(host, caller, whose, "revoke");
       if (grant.effect !== "allow" && !caller.capability.isAll && !host.processes.family.isWithin(whose, caller.pid))
         throw new KernelError(
           "EPERM",
@@ -316,4 +319,13 @@ async function ask(
 function assertRunning(process: Process): void {
   if (process.isAlive && !process.isEnding) return;
   throw new KernelError("ESRCH", `process ${process.pid} has ended`, { syscall: "grant", pid: process.pid });
+}
+
+/** Whoever could narrow the owner would shut it out of its own host. */
+function assertNotOwner(pid: Pid, syscall: string): void {
+  if (pid === PID_OWNER)
+    throw new KernelError("EPERM", "the owner of this host has every right; nobody takes one from it", {
+      syscall,
+      pid,
+    });
 }

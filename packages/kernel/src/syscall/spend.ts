@@ -53,14 +53,18 @@ export async function reserve(host: Host, caller: Process, spending: Spending): 
     } catch (error) {
       refused();
       if (!isKernelError(error) || error.code !== "EDQUOT") throw error;
-      const shortage = await host.accounts.shortage(caller.account, amounts);
-      if (shortage === undefined) {
-        // What was missing has come back meanwhile.
-        if (++races > LIMITS.casRetriesMax) throw error;
-        continue;
+      let shortage = await host.accounts.shortage(caller.account, amounts);
+      // Who has waited in vain does not try in between: others that are short too would wait for that.
+      while (shortage !== undefined && host.accounts.mayFree(shortage.account)) {
+        await freed(host, caller, shortage, spending, "settlement");
+        signal.throwIfAborted();
+        shortage = await host.accounts.shortage(caller.account, amounts);
+        races = 0;
       }
-      if (host.accounts.mayFree(shortage.account)) await freed(host, caller, shortage, spending, "settlement");
-      else await trap(host, caller, shortage, spending, exhausted(shortage, syscall, caller.pid, error));
+      // What was missing has come back meanwhile.
+      if (shortage === undefined && ++races > LIMITS.casRetriesMax) throw error;
+      if (shortage !== undefined)
+        await trap(host, caller, shortage, spending, exhausted(shortage, syscall, caller.pid, error));
     }
   }
 }

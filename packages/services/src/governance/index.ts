@@ -4,10 +4,13 @@ import type { PolicyDocument } from "@ergos/compiler";
 import { evaluate, evaluateCondition, objectScope, parseExpression } from "@ergos/compiler/expression";
 import {
   Capability,
+  type Effect,
   type Governance,
   type GovernanceRequest,
   type GovernanceVerdict,
+  type Grant,
   describe,
+  parseGrant,
   parseGrants,
 } from "@ergos/kernel";
 import { Relations } from "./relations.ts";
@@ -29,8 +32,8 @@ export const denyAll = (reason: string): Governance => ({
 });
 
 interface BoundRule {
-  readonly effect: "allow" | "ask" | "deny";
-  readonly about: Capability;
+  readonly effect: Effect;
+  readonly isAbout: (request: GovernanceRequest) => boolean;
   readonly holds: (request: GovernanceRequest) => boolean;
   readonly reason: string;
 }
@@ -47,6 +50,16 @@ const scopeOf = (request: GovernanceRequest): ReturnType<typeof objectScope> =>
     hour: new Date(request.at).getUTCHours(),
   });
 
+/** What a rule is about. Conditions of what it refuses or asks for are read as those of a denial: one hit is enough. */
+function aboutOf(effect: Effect, text: string): BoundRule["isAbout"] {
+  const grant: Grant = { ...parseGrant(text), effect };
+  const about = Capability.of(effect === "allow" ? [grant] : [parseGrant("*"), grant]);
+  return ({ right, resource, args }) => {
+    const decided = about.decide(right, resource, args).effect;
+    return effect === "allow" ? decided !== "deny" : decided === effect;
+  };
+}
+
 /** The governance of a policy: roles, rules and relations, in one decision. */
 export function governPolicy(policy: PolicyDocument): Governance {
   const roles = new Map(
@@ -57,7 +70,7 @@ export function governPolicy(policy: PolicyDocument): Governance {
     const tree = when === undefined ? undefined : parseExpression(when);
     return {
       effect,
-      about: Capability.of(parseGrants([grant])),
+      isAbout: aboutOf(effect, grant),
       holds: (request) => tree === undefined || evaluateCondition(tree, scopeOf(request)),
       reason: reason ?? `${effect} ${grant}${when === undefined ? "" : ` when ${when}`}`,
     };
@@ -74,9 +87,7 @@ export function governPolicy(policy: PolicyDocument): Governance {
 
   const decide = (request: GovernanceRequest): GovernanceVerdict => {
     const { user, right, resource, args } = request;
-    const matching = rules.filter(
-      (rule) => rule.about.decide(right, resource, args).effect !== "deny" && rule.holds(request),
-    );
+    const matching = rules.filter((rule) => rule.isAbout(request) && rule.holds(request));
     const strictest =
       matching.find(({ effect }) => effect === "deny") ?? matching.find(({ effect }) => effect === "ask");
     if (strictest !== undefined) return strictest;
