@@ -10,6 +10,7 @@ import {
   type KernelEvent,
   type Os,
   type Program,
+  toPid,
 } from "@ergos/kernel";
 import { GOVERNANCE_CASES } from "@ergos/kernel/conformance";
 import { maintenance } from "@ergos/services";
@@ -48,6 +49,8 @@ const REQUEST: GovernanceRequest = {
   resource: "",
   call: "call",
   process: "p",
+  pid: toPid(2),
+  args: {},
   at: 0,
 };
 const echo: Program = { name: "echo", revision: "1", kind: "function", run: () => "ran" };
