@@ -174,10 +174,11 @@ export class Kernel implements AsyncDisposable {
           for (const table of [asks, post, channels, schedules, triggers, queues, services, locks])
             table.drop(process.pid)?.catch(() => undefined);
         },
-        startsOver: async (pid) => {
+        startsOver: async (pid, isFromStart) => {
+          await services.drop(pid);
+          if (!isFromStart) return;
           await schedules.drop(pid);
           await triggers.drop(pid);
-          await services.drop(pid);
           await locks.drop(pid);
           await queues.drop(pid);
         },

@@ -9,6 +9,7 @@ import {
   type ServiceInstance,
   type ServiceModule,
   type ServiceStatus,
+  hookOn,
   parseGrants,
 } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -73,6 +74,142 @@ describe("a service that is stopped while it starts", () => {
   });
 });
 
+describe("a service whose code is wrong", () => {
+  const guard = (hookSpec: ServiceInstance["hookSpec"]): ServiceModule =>
+    noting("guard", {}, hookSpec === undefined ? {} : { hookSpec });
+  const refusing = guard(() => [
+    hookOn(["publish"], {
+      pre: () => {
+        throw new TypeError("vetoed");
+      },
+    }),
+  ]);
+  const broken = guard(() => {
+    throw new TypeError("no config");
+  });
+
+  test("is failed when its hooks are, and says why", async () => {
+    await enlist(broken);
+    await until(() => stateOf("guard") === "failed");
+    expect(kernel.host.services.get("guard")?.why).toMatch(/hookSpec\(\) of service guard failed: no config/);
+    expect((await kernel.os.ps({})).map(({ name }) => name)).not.toContain("service:guard");
+  });
+
+  test("does not take the place of one that guards", async () => {
+    await enlist(refusing);
+    const publish = async (): Promise<unknown> => kernel.os.call("publish", { topic: "a.b", body: 1 });
+    await expect(publish()).rejects.toThrow(/vetoed/);
+    for (const service of [broken, guard(() => [{ name: "none" }])]) {
+      await expect(kernel.os.call("swapService", { name: "guard", service })).rejects.toThrow(/EFAILED|EINVAL/);
+      await expect(publish()).rejects.toThrow(/vetoed/);
+      expect(stateOf("guard")).toBe("ready");
+    }
+    expect((await kernel.os.ps({})).filter(({ name }) => name === "service:guard")).toHaveLength(1);
+  });
+
+  test("answers with a code, whatever its methods throw", async () => {
+    const fails = (error: unknown) => (): never => {
+      throw error;
+    };
+    const methods = { plain: { summary: "" }, coded: { summary: "" } };
+    await enlist({
+      ...noting("bad"),
+      contract: { name: "bad/1", methods },
+      create: () => ({
+        plain: fails(new Error("index is empty")),
+        coded: fails(Object.assign(new Error("x"), { code: "EACCES" })),
+      }),
+    });
+    for (const method of ["plain", "coded"])
+      await expect(kernel.os.call("callService", { service: "bad", method })).rejects.toMatchObject({
+        code: "EFAILED",
+      });
+  });
+
+  test("is refused with all that is wrong in what it says of itself", async () => {
+    const wrong = {
+      ...noting("wrong"),
+      needs: "other",
+      restart: "sometimes",
+      startMs: 0,
+      health: { watchdog: "reboot", everyMs: -1 },
+    };
+    await expect(enlist(wrong as unknown as ServiceModule)).rejects.toThrow(
+      /restart .*needs .*startMs .*health.watchdog .*health.everyMs/,
+    );
+    for (const contract of [null, { name: "x", methods: null }, { name: "x", methods: { a: null } }])
+      await expect(enlist({ ...noting("wrong"), contract } as unknown as ServiceModule)).rejects.toThrow(/EINVAL/);
+  });
+});
+
+describe("a service and what others do at the same time", () => {
+  const waiting = (gate: Promise<void>): ServiceModule => noting("one", {}, { echo: async () => gate });
+
+  test.each(["stopService", "delist", "restartService"] as const)(
+    "is not swapped any more when it is to be gone: %s",
+    async (how) => {
+      const gate = Promise.withResolvers<void>();
+      await enlist(waiting(gate.promise));
+      const call = echo("one").catch(() => undefined);
+      const swapping = kernel.os.call("swapService", { name: "one", service: noting("one") });
+      const refused = expect(swapping).rejects.toMatchObject({ code: "EAGAIN" });
+      await until(() => stateOf("one") === "swapping");
+      const done = kernel.os.call(how, { name: "one" });
+      await tick();
+      gate.resolve();
+      await Promise.all([done, refused, call]);
+
+      expect(stateOf("one")).toBe({ stopService: "stopped", delist: undefined, restartService: "ready" }[how]);
+      const running = (await kernel.os.ps({})).filter(({ name }) => name === "service:one");
+      expect(running).toHaveLength(how === "restartService" ? 1 : 0);
+    },
+  );
+
+  test("loses no call between the look at its state and the call", async () => {
+    const answers: Promise<unknown>[] = [];
+    await enlist(noting("one"));
+    for (let turns = 0; turns < 40; turns++) {
+      let isStarted = false;
+      const next = noting("one", {}, { start: () => void (isStarted = true) });
+      const swapping = kernel.os.call("swapService", { name: "one", service: next });
+      while (!isStarted) await tick();
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      answers.push(echo("one"));
+      await swapping;
+    }
+    expect((await Promise.allSettled(answers)).filter(({ status }) => status === "rejected")).toEqual([]);
+  });
+
+  test("starts what waits for it when it is ready again", async () => {
+    let isReady = true;
+    await enlist(noting("slow", {}, { check: () => ({ ready: isReady }) }));
+    isReady = false;
+    await kernel.os.call("checkService", { name: "slow" });
+    await enlist(noting("user", { needs: ["slow"] }));
+    expect([stateOf("slow"), stateOf("user")]).toEqual(["degraded", "waiting"]);
+    isReady = true;
+    await kernel.os.call("checkService", { name: "slow" });
+    await until(() => stateOf("user") === "ready");
+  });
+
+  test.each(["TERM", "INT", "KILL"] as const)("stays stopped when %s has ended it", async (signal) => {
+    const { pid } = await enlist(noting("one"));
+    await kernel.os.kill(pid as Pid, signal);
+    await until(() => stateOf("one") === "stopped");
+    expect(kernel.host.services.get("one")?.restarts).toBe(0);
+  });
+
+  test("is restarted by a policy in text", async () => {
+    await enlist(noting("one", { restart: "always" }, { echo: () => undefined }));
+    expect(kernel.host.services.get("one")?.state).toBe("ready");
+    await enlist(
+      noting("other", { restart: "never", create: ({ fail }) => ({ echo: () => fail(new TypeError("over")) }) }),
+    );
+    await echo("other").catch(() => undefined);
+    await until(() => stateOf("other") === "failed");
+  });
+});
+
 describe("a service", () => {
   test("is made, started, called, shown and stopped, as a child of who enlisted it", async () => {
     const status = await enlist(noting("one", { description: "echoes" }));
@@ -95,7 +232,7 @@ describe("a service", () => {
 
   test("that is none, keeps no contract, or has a name that is taken, is refused with all that is wrong", async () => {
     const wrong = { name: "No Name", create: 3 } as unknown as ServiceModule;
-    await expect(enlist(wrong)).rejects.toThrow(/its name "No Name".*no contract.*no create/u);
+    await expect(enlist(wrong)).rejects.toThrow(/contract is missing.*its name "No Name".*no create/u);
     const broken = noting("broken", { create: () => ({ start: () => undefined }) });
     const methods = { echo: { summary: "" }, count: { summary: "" } };
     await expect(enlist({ ...broken, contract: { name: "two", methods } })).rejects.toThrow(

@@ -31,6 +31,34 @@ const move = async (id: string, to: string, more: object = {}) =>
   os.call("transition", { type: "order", id, to, ...more });
 
 describe("an entity", () => {
+  test("that many change at once is changed by one after the other", async () => {
+    await os.call("defineEntity", {
+      type: "count",
+      initial: "a",
+      transitions: [{ from: "a", to: "a", where: { tags: ["x", { y: 1 }] } }],
+    });
+    await os.call("createEntity", { type: "count", id: "1", data: { tags: ["x", { y: 1 }] } });
+    const change = async (): Promise<unknown> => os.call("transition", { type: "count", id: "1", to: "a" });
+    await Promise.all(Array.from({ length: 60 }, change));
+    expect(await os.call("entity", { type: "count", id: "1" })).toMatchObject({ version: 61 });
+    await os.call("createEntity", { type: "count", id: "2", data: { tags: ["x", { y: 2 }] } });
+    await expect(os.call("transition", { type: "count", id: "2", to: "a" })).rejects.toMatchObject({ code: "EPERM" });
+  });
+
+  test("is listed, however many there are", async () => {
+    const ids = Array.from({ length: 1100 }, (_, at) => `n${String(at).padStart(4, "0")}`);
+    await Promise.all(ids.map(async (id) => os.call("createEntity", { type: "order", id })));
+    expect(await os.fs.exists("/proc/entities/order/n1099")).toBe(true);
+    const listed: string[] = [];
+    for (let after: string | undefined; ;) {
+      const page = await os.fs.readdir("/proc/entities/order", after === undefined ? {} : { after });
+      if (page.length === 0) break;
+      listed.push(...page.map(({ name }) => name));
+      after = listed.at(-1);
+    }
+    expect(listed).toEqual(ids);
+  });
+
   test("goes from state to state, and its history says when, by whom and why", async () => {
     await os.call("createEntity", { type: "order", id: "7", data: { total: 12 } });
     await move("7", "paid", { data: { payment: { ok: true } }, why: "card" });

@@ -20,6 +20,26 @@ const until = async (isSo: () => boolean | Promise<boolean>): Promise<void> => {
   while (!(await isSo())) await new Promise((go) => setTimeout(go, 1));
 };
 
+describe("what concerns a parent", () => {
+  test.each([true, false])("is told it, also when nobody listens to events (durable: %s)", async (durable) => {
+    const kernel = await bootKernel();
+    const bad = program("bad", () => Promise.reject(new Error("x")));
+    const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+      const kinds: unknown[] = [];
+      for (const more of durable
+        ? ([{ restart: "notify" }, { faults: { exception: "escalate" } }] as const)
+        : ([{ faults: { exception: "escalate" } }] as const)) {
+        await ctx.os.spawn(bad, { durable, ...more });
+        kinds.push((await ctx.receive(`told${kinds.length}`, { waitMs: 2000 }))?.kind);
+      }
+      return kinds;
+    });
+    const { result } = await kernel.os.wait(await kernel.os.spawn(parent));
+    expect(result).toEqual(durable ? ["exit", "escalation"] : ["escalation"]);
+    await kernel.close();
+  });
+});
+
 describe("a process that fails", () => {
   test("goes on from its journal, with the same pid, mailbox and children, and who waits for it waits on", async () => {
     const done: string[] = [];

@@ -9,10 +9,11 @@ import {
   type Message,
   type Pid,
   type TriggerRequest,
+  toSeq,
 } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import * as fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
@@ -44,7 +45,75 @@ async function take(events: AsyncGenerator<KernelEvent, void, undefined>, count:
   return out;
 }
 
+describe("what has no room", () => {
+  test("waits until it has: a trigger and a schedule start in a full group when somebody has left it", async () => {
+    const gates: (() => void)[] = [];
+    const stays = program("stays", () => new Promise<void>((go) => void gates.push(go)));
+    await kernel.close();
+    kernel = await bootKernel({ programs: [stays, note] });
+    kernel.activate();
+    await kernel.os.call("setGroup", { group: "g", processes: 1 });
+    const { program: open, context } = openProgram();
+    await kernel.os.spawn(open);
+    const { os } = await context;
+    const inGroup = { spawn: { program: "stays", group: "g" } };
+    await os.call("trigger", { name: "each", topic: "work", action: inGroup });
+    for (let one = 0; one < 3; one++) await publish("work", one);
+    await until(() => gates.length === 1);
+    const failures = async (): Promise<readonly string[]> =>
+      (await kernel.os.call("errors", {})).map(({ program: of, code }) => `${of} ${code}`);
+    for (let tries = 0; tries < 500 && (await failures()).length === 0; tries++) await settled();
+    expect(await failures()).toEqual(["trigger each EAGAIN"]);
+    await os.call("schedule", { name: "once", inMs: 1, action: inGroup });
+    for (let started = 1; started < 4; started++) {
+      gates[started - 1]?.();
+      await vi.waitFor(() => expect(gates).toHaveLength(started + 1), 8000);
+    }
+    gates[3]?.();
+    await vi.waitFor(async () => expect(await kernel.os.call("schedules", {})).toEqual([]), 4000);
+  }, 30_000);
+});
+
+describe("an alert", () => {
+  test("is raised as long as enough has happened in its window", async () => {
+    await trigger({ name: "al", topic: "bad", threshold: { count: 2, withinMs: 80 }, action: starting });
+    await publish("bad");
+    await publish("bad");
+    const isRaised = async (): Promise<boolean | undefined> => (await kernel.os.call("triggers", {}))[0]?.isRaised;
+    await vi.waitFor(async () => expect(await isRaised()).toBe(true));
+    await vi.waitFor(async () => expect(await isRaised()).toBe(false));
+  });
+});
+
 describe("subscriptions", () => {
+  test("that overflow name a position behind which nothing is lost", async () => {
+    const names = ["entity.created", "entity.transitioned", "process.started"] as const;
+    await kernel.os.call("defineEntity", {
+      type: "job",
+      initial: "new",
+      transitions: [{ from: "new", to: "run", action: { spawn: { program: "note" } } }],
+    });
+    const from = kernel.host.store.seq;
+    const narrow = kernel.os.events({ names, buffer: 2 });
+    await kernel.os.call("createEntity", { type: "job", id: "1" });
+    await kernel.os.call("transition", { type: "job", id: "1", to: "run" });
+    const seen: string[] = [];
+    let after = from;
+    const failure: unknown = await (async () => {
+      for await (const event of narrow) {
+        seen.push(event.name);
+        after = event.seq ?? after;
+      }
+    })().catch((error: unknown) => error);
+    const [, named = ""] = /subscribe again after (\d+)/.exec(String(failure)) ?? [];
+    expect(Number(named)).toBe(after);
+    for await (const event of kernel.os.events({ names, after: toSeq(Number(named)) })) {
+      seen.push(event.name);
+      if (seen.length === 3) break;
+    }
+    expect(seen.toSorted()).toEqual(names.toSorted());
+  });
+
   test("match topics by pattern and by fields, live and from a position on", async () => {
     const from = kernel.host.store.seq;
     const live = kernel.os.events({ topics: ["orders.*"], where: { "customer.tier": 1 } });

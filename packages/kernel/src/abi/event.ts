@@ -66,6 +66,8 @@ const trigger = (summary: string, more: Readonly<Record<string, Schema>> = {}): 
   payload: payload({ id: count, name: text, topic: text, action: text, ...more }),
   overflow: "drop",
 });
+/** The same, in the log. */
+const kept = (row: EventRow): EventRow => ({ ...row, source: "log", overflow: "error" });
 const task = (summary: string, source: EventRow["source"], more: Readonly<Record<string, Schema>> = {}): EventRow => ({
   class: "process",
   source,
@@ -153,7 +155,7 @@ export const EVENTS = {
   "schedule.fired": schedule("an occurrence of a schedule was done", { child: count }),
   "schedule.missed": schedule("an occurrence was left out because no host acted when it was due"),
   "schedule.skipped": schedule("an occurrence was left out because the process of the last one still lives"),
-  "schedule.failed": schedule("an occurrence could not be done", { error }),
+  "schedule.failed": kept(schedule("an occurrence could not be done, or not yet (EAGAIN)", { error, program: text })),
   "task.submitted": task("a task waits in a queue", "volatile"),
   "task.claimed": task("a process has taken a task", "volatile"),
   "task.returned": task("a task that was claimed waits again", "volatile", { error }),
@@ -216,7 +218,9 @@ export const EVENTS = {
   },
   "trigger.fired": trigger("a trigger has acted on an event", { child: count }),
   "trigger.missed": trigger("events were no longer kept when a host acted again; the trigger goes on behind them"),
-  "trigger.failed": trigger("what a trigger does for an event could not be done", { error }),
+  "trigger.failed": kept(
+    trigger("what a trigger does for an event could not be done, or not yet (EAGAIN)", { error, program: text }),
+  ),
   "node.started": node("a node of a plan began an attempt", "volatile", { attempt: count }),
   "node.completed": node("a node or step has its outcome", "journal", { ms: { type: "number" } }),
   "node.failed": node("a node or step failed for good", "journal", { error }),

@@ -13,6 +13,8 @@ const ERROR_EVENTS = [
   "process.restarting",
   "service.failed",
   "task.failed",
+  "schedule.failed",
+  "trigger.failed",
 ] as const;
 
 export interface ErrorGroup {
@@ -23,7 +25,7 @@ export interface ErrorGroup {
   readonly severity: ErrorSeverity;
   /** Whether the same call may succeed later without anybody changing anything. */
   readonly retryable: boolean;
-  /** Name of the program, or of the queue. */
+  /** Name of the program, or of the queue, schedule or trigger. */
   readonly program: string;
   /** That of the newest. */
   readonly message: string;

@@ -143,12 +143,15 @@ export class EventBus {
       // After a gap nothing more is taken: the subscriber is told where to begin again.
       if (inbox.failure !== undefined) return;
       const overflow = inbox.buffer.length < room ? undefined : (filter.overflow ?? EVENTS[event.name].overflow);
-      if (overflow === "error")
+      if (overflow === "error") {
+        // A position is that of a commit: of the one that is told in part nothing is told.
+        while (event.seq !== undefined && inbox.buffer.at(-1)?.seq === event.seq) inbox.buffer.pop();
+        const last = inbox.buffer.at(-1)?.seq ?? Math.max(0, (event.seq ?? 1) - 1);
         inbox.failure = new KernelError(
           "EAGAIN",
-          `a subscriber fell ${room} events behind; subscribe again after ${inbox.buffer.at(-1)?.seq ?? 0}`,
+          `a subscriber fell ${room} events behind; subscribe again after ${last}`,
         );
-      else if (overflow !== undefined) this.#dropped++;
+      } else if (overflow !== undefined) this.#dropped++;
       if (overflow === "drop-oldest") inbox.buffer.shift();
       if (overflow === undefined || overflow === "drop-oldest") inbox.buffer.push(event);
       inbox.wake?.();

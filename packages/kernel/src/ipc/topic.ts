@@ -55,6 +55,21 @@ export function holds(where: Readonly<Record<string, unknown>>, body: unknown): 
         typeof value === "object" && value !== null && Object.hasOwn(value, name)
           ? (value as Record<string, unknown>)[name]
           : undefined;
-    return value === wanted;
+    return value === wanted || (typeof wanted === "object" && wanted !== null && isSameJson(value, wanted));
   });
+}
+
+/** Lists are the same in the same order, objects in any. */
+function isSameJson(one: unknown, other: unknown): boolean {
+  if (typeof one !== "object" || one === null || typeof other !== "object" || other === null) return one === other;
+  if (Array.isArray(one) !== Array.isArray(other)) return false;
+  const names = Object.keys(one);
+  return (
+    names.length === Object.keys(other).length &&
+    names.every(
+      (name) =>
+        Object.hasOwn(other, name) &&
+        isSameJson((one as Record<string, unknown>)[name], (other as Record<string, unknown>)[name]),
+    )
+  );
 }

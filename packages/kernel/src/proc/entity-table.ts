@@ -78,11 +78,14 @@ const FORMAT = 1;
 const NAME = /^[a-z0-9_][a-z0-9_.:@-]{0,127}$/i;
 const typeKey = (type: string): string => `et/${type}`;
 const entityKey = (type: string, id: string): string => `e/${type}/${id}`;
+const ignore = (): void => undefined;
 const historyLog = (type: string, id: string): string => `eh/${type}/${id}`;
 
 export class EntityTable {
   readonly #parts: EntityParts;
   readonly #types = new Map<string, EntityType>();
+  /** The last change of each entity that is under way. */
+  readonly #turns = new Map<string, Promise<unknown>>();
 
   constructor(parts: EntityParts) {
     this.#parts = parts;
@@ -161,13 +164,26 @@ export class EntityTable {
     record: (entity: Entity) => Along,
     rider?: Rider,
   ): Promise<Entity> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.#transition(process, transit, record, rider);
-      } catch (error) {
-        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
+    return this.#inTurn(entityKey(transit.type, transit.id), async () => {
+      for (let tries = 1; ; tries++) {
+        try {
+          return await this.#transition(process, transit, record, rider);
+        } catch (error) {
+          if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
+        }
       }
-    }
+    });
+  }
+
+  /** Changes of one entity follow each other, however many come at once. */
+  #inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(key);
+    const turn = before === undefined ? work() : before.then(work);
+    const over: Promise<unknown> = turn.then(ignore, ignore).then(() => {
+      if (this.#turns.get(key) === over) this.#turns.delete(key);
+    });
+    this.#turns.set(key, over);
+    return turn;
   }
 
   async #transition(

@@ -70,11 +70,11 @@ export class Exits {
         Object.assign(process.usage, past.usage, { steps: past.steps });
     }
     const isSilent = process.journal === undefined && process.account === undefined && estate === undefined;
-    if (isSilent && !bus.hasSubscribers) {
+    const notice = this.#noticeOf(process, exit, tells);
+    if (isSilent && notice === undefined && !bus.hasSubscribers) {
       // Nothing to record, to refund or to tell.
       return settle(process, exit);
     }
-    const notice = this.#noticeOf(process, exit, tells);
     let ended: Ended = { exit };
     try {
       const extra = await archive.storeExit(process, exit, json);
@@ -170,8 +170,11 @@ export class Exits {
         events,
         rider,
       );
-    } else if (change.adds.length + change.puts.length + change.deletes.length + change.checks.length > 0)
-      await committer.commit(change, events, rider);
+    } else if (
+      notice !== undefined ||
+      change.adds.length + change.puts.length + change.deletes.length + change.checks.length > 0
+    )
+      await committer.commit({ ...change, puts: [...change.puts, ...(notice?.message?.puts ?? [])] }, events, rider);
     else if (bus.hasSubscribers) for (const event of events) bus.publish(event);
   }
 }

@@ -59,8 +59,8 @@ export interface ProcessRunner {
   run(process: Process, program: Program): unknown;
   /** Gives back what an ended process held; of one that goes on in its next life, what that cannot know of. */
   release(process: Process, goesOn: boolean): void;
-  /** A process is run from its start: what it has asked of the kernel it will ask for again. */
-  startsOver(pid: Pid): Promise<void>;
+  /** A process is run again. What it has asked of the kernel it asks for again: from its journal services, from its start all. */
+  startsOver(pid: Pid, isFromStart: boolean): Promise<void>;
   /** Finds the program of a process again. */
   load(process: Process): Promise<Program>;
   /** Whether a message waits for a process. */
@@ -190,7 +190,7 @@ export class ProcessTable {
     this.#supervisor = new Supervisor({
       ...lives,
       exit,
-      startsOver: (pid) => parts.runner.startsOver(pid),
+      startsOver: (...life) => parts.runner.startsOver(...life),
       quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
       trapInGroup: (group, trap) => this.groups.trap(group, trap),
       kill: (process) => this.kill(process, "TERM"),

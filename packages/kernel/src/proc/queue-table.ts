@@ -230,10 +230,11 @@ export class QueueTable {
     };
     const masked = committer.masker?.maskData(body ?? null) ?? body ?? null;
     const text = encodeJson(masked, "a task") ?? "";
-    if (text.length > LIMITS.messageBytesMax)
+    const size = new TextEncoder().encode(text).length;
+    if (size > LIMITS.messageBytesMax)
       throw new KernelError(
         "E2BIG",
-        `a task holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${text.length}; write it to a file and submit its path`,
+        `a task holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${size}; write it to a file and submit its path`,
         { syscall: "submit" },
       );
     if (name !== undefined) this.#keys.set(name, id);

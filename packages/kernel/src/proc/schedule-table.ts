@@ -10,10 +10,11 @@ import type { Calendar } from "../abi/calendar.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform, Timer } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
-import { type ErrorRecord, KernelError, toErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, KernelError, isKernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
+import type { PendingEvent } from "../ipc/event-bus.ts";
 import { type Act, type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
 import { setAlarm } from "./alarm.ts";
 import type { Family } from "./family.ts";
@@ -85,6 +86,8 @@ export class ScheduleTable {
   readonly #alarms = new Map<number, Timer>();
   /** Occurrences under way. */
   readonly #firing = new Map<number, Promise<void>>();
+  /** Those whose occurrence waits for room; told once. */
+  readonly #held = new Set<number>();
   #isActive = false;
 
   constructor(parts: ScheduleParts) {
@@ -292,11 +295,28 @@ export class ScheduleTable {
     } catch (error) {
       // A host that ends does nothing any more: the next one does what is due.
       if (this.#table.get(id) === undefined || !this.#isActive) return;
+      if (isKernelError(error) && error.code === "EAGAIN") return await this.#hold(schedule, toErrorRecord(error));
       const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
       return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });
     }
+    this.#held.delete(id);
     this.#keep(id, after(started));
-    this.#tell(schedule, "schedule.fired", started === undefined ? {} : { child: started });
+    const child = started === undefined ? {} : { child: started };
+    this.#parts.committer.publish(this.#eventOf(schedule, "schedule.fired", child));
+  }
+
+  /** What has no room now, as a full mailbox or group, has it later: the occurrence waits. */
+  async #hold(schedule: Schedule, error: ErrorRecord): Promise<void> {
+    const { platform, committer } = this.#parts;
+    const { id } = schedule;
+    const again = platform.clock.now() + LOOK_AGAIN_MS;
+    this.#alarms.set(
+      id,
+      setAlarm(platform, again, () => void this.#due(id), { idle: true }),
+    );
+    if (this.#held.has(id)) return;
+    this.#held.add(id);
+    await committer.commit({}, [this.#eventOf(schedule, "schedule.failed", { error })]);
   }
 
   #whenOver({ done }: Process, then: () => void): void {
@@ -317,9 +337,15 @@ export class ScheduleTable {
     data: Readonly<Record<string, unknown>> = {},
   ): Promise<void> {
     const after = this.#following(schedule, due, now);
-    await this.#parts.committer.commit(this.#table.changeOf(schedule.id, after));
+    const told = this.#eventOf(schedule, event, data);
+    this.#held.delete(schedule.id);
+    // Failures are kept: somebody has to know of them.
+    await this.#parts.committer.commit(
+      this.#table.changeOf(schedule.id, after),
+      event === "schedule.failed" ? [told] : [],
+    );
     this.#keep(schedule.id, after);
-    this.#tell(schedule, event, data);
+    if (event !== "schedule.failed") this.#parts.committer.publish(told);
   }
 
   /** The schedule with its next instant; nothing where it is over. */
@@ -336,13 +362,14 @@ export class ScheduleTable {
     else this.#table.keep(id, schedule);
   }
 
-  #tell(
+  #eventOf(
     { id, pid, name, next, action }: Schedule,
     event: "schedule.fired" | "schedule.missed" | "schedule.skipped" | "schedule.failed",
     data: Readonly<Record<string, unknown>>,
-  ): void {
+  ): PendingEvent {
     const what = { id, due: next, action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
-    this.#parts.committer.publish({ name: event, pid, data: { ...what, ...data } });
+    const program = event === "schedule.failed" ? { program: `schedule ${name ?? id}` } : {};
+    return { name: event, pid, data: { ...what, ...data, ...program } };
   }
 }
 

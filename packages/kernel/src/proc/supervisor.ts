@@ -27,7 +27,7 @@ export interface SupervisorParts {
   readonly committer: Committer;
   readonly family: Family;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation") => Promise<void>;
-  readonly startsOver: (pid: Pid) => Promise<void>;
+  readonly startsOver: (pid: Pid, isFromStart: boolean) => Promise<void>;
   /** Keeps a sleeping process for inspection. */
   readonly quarantine: (process: Process, why: string, error: ErrorRecord) => Promise<void>;
   /** Counts a failure in a group and those around it; gives what they make of it. */
@@ -289,11 +289,12 @@ export class Supervisor {
     }
   }
 
-  /** Who starts from zero starts its children again too, and makes its schedules and triggers again. */
+  /** Its services have code of the life before. Who starts from zero makes its children, schedules and triggers again too. */
   async #startOver({ pid, identity }: Process): Promise<void> {
-    if (identity.restart?.from !== "start") return;
-    await Promise.allSettled(this.#parts.family.livingChildrenOf(pid).map((child) => this.#parts.kill(child)));
-    await this.#parts.startsOver(pid);
+    const isFromStart = identity.restart?.from === "start";
+    if (isFromStart)
+      await Promise.allSettled(this.#parts.family.livingChildrenOf(pid).map((child) => this.#parts.kill(child)));
+    await this.#parts.startsOver(pid, isFromStart);
   }
 
   /** Ends a process for a reason that is not its program's, with what is below it. */

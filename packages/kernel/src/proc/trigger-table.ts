@@ -109,11 +109,20 @@ export class TriggerTable {
   }
 
   get all(): readonly Trigger[] {
-    return this.#table.all;
+    return this.#table.all.map((trigger) => this.#now(trigger));
   }
 
   get(id: number): Trigger | undefined {
-    return this.#table.get(id);
+    const trigger = this.#table.get(id);
+    return trigger === undefined ? undefined : this.#now(trigger);
+  }
+
+  /** An alert is raised as long as its window holds enough events. */
+  #now(trigger: Trigger): Trigger {
+    const { threshold, recent = [] } = trigger;
+    if (threshold === undefined) return trigger;
+    const since = this.#parts.committer.now() - threshold.withinMs;
+    return { ...trigger, isRaised: recent.filter((at) => at > since).length >= threshold.count };
   }
 
   /**
@@ -214,9 +223,9 @@ export class TriggerTable {
       const { after, done } = trigger;
       const place = isLogged ? { after: at, done: seen } : { after, done };
       let acted = await this.#act(trigger, event, place);
-      if (acted === "full") this.#tellFull(trigger, event);
-      // Nobody loses what a full mailbox has no room for yet.
-      while (acted === "full" && this.#isFollowed(id, controller)) {
+      if (typeof acted === "object") this.#tellFull(trigger, event, acted.full);
+      // Nobody loses what a full mailbox or group has no room for yet.
+      while (typeof acted === "object" && this.#isFollowed(id, controller)) {
         await this.#wait(FULL_RETRY_MS, controller);
         acted = await this.#act(this.#table.get(id) ?? trigger, event, place);
       }
@@ -282,11 +291,16 @@ export class TriggerTable {
   }
 
   /** Told once for each event that is held up. */
-  #tellFull({ id, pid, name, action }: Trigger, event: KernelEvent): void {
-    const error = toErrorRecord(new KernelError("EAGAIN", "the mailbox has no room; it is tried again until it has"));
-    const data = { id, topic: topicOf(event), action: nameOfAction(action), error };
-    const named = name === undefined ? {} : { name };
-    this.#parts.committer.publish({ name: "trigger.failed", pid, data: { ...data, ...named } });
+  #tellFull(trigger: Trigger, event: KernelEvent, error: ErrorRecord): void {
+    const { id, pid, name, action } = trigger;
+    const data = { id, topic: topicOf(event), action: nameOfAction(action), error, program: programOf(trigger) };
+    const failure = {
+      name: "trigger.failed",
+      pid,
+      data: { ...data, ...(name === undefined ? {} : { name }) },
+    } as const;
+    // A store that takes nothing more has said so to whoever waits for it.
+    void this.#parts.committer.commit({}, [failure]).catch(() => undefined);
   }
 
   /** Which order in a row an act on an event is (X4), and what it belongs to. */
@@ -298,12 +312,12 @@ export class TriggerTable {
     };
   }
 
-  /** Acts on one event: the trigger goes on, is over, or comes to a mailbox without room. */
+  /** Acts on one event: the trigger goes on, is over, or comes to something that has no room now. */
   async #act(
     trigger: Trigger,
     event: KernelEvent,
     at: Pick<Trigger, "after" | "done">,
-  ): Promise<"on" | "over" | "full"> {
+  ): Promise<"on" | "over" | { readonly full: ErrorRecord }> {
     const { family, committer } = this.#parts;
     const { id, pid, name, action } = trigger;
     const process = family.get(pid);
@@ -342,10 +356,10 @@ export class TriggerTable {
     } catch (error) {
       // A host that ends does nothing any more: the next one acts on it.
       if (this.#table.get(id) === undefined || !this.#isActive) return "over";
-      if (action.message !== undefined && isKernelError(error) && error.code === "EAGAIN") return "full";
+      if (isKernelError(error) && error.code === "EAGAIN") return { full: toErrorRecord(error) };
       next = { ...moved, last: { at: now, error: toErrorRecord(error) } };
-      await committer.commit(along(next));
-      committer.publish({ name: "trigger.failed", pid, data: { ...data, error: toErrorRecord(error) } });
+      const failure = { ...data, error: toErrorRecord(error), program: programOf(trigger) };
+      await committer.commit(along(next), [{ name: "trigger.failed", pid, data: failure }]);
     }
     if (this.#table.get(id) === undefined) return "over";
     this.#table.keep(id, isOver ? undefined : next);
@@ -353,6 +367,8 @@ export class TriggerTable {
     return isOver ? "over" : "on";
   }
 }
+
+const programOf = ({ id, name }: Trigger): string => `trigger ${name ?? id}`;
 
 /** An alert after one more event; nothing for a trigger that acts on each. */
 function count(

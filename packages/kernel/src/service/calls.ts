@@ -2,7 +2,7 @@
 
 import type { Platform, Timer } from "../abi/platform.ts";
 import { linkSignal, orAborted } from "../base/abort.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, describe, isKernelError } from "../base/errno.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
 import type { Life } from "./life.ts";
@@ -31,9 +31,8 @@ export async function callUnit(unit: Unit, request: Request, platform: Platform)
   const unlink = [caller.signal, ...(signal === undefined ? [] : [signal])].map((one) => linkSignal(one, aborted));
   try {
     // What a service asks of itself while it is exchanged is part of a call that the exchange waits for.
-    const own = unit.life?.process === caller ? unit.life : undefined;
-    const life = own ?? (await readyLife(unit, aborted.signal, platform));
-    const leave = life.enter();
+    const own = unit.life?.process === caller ? enter(unit.life) : undefined;
+    const { life, leave } = own ?? (await enterReady(unit, aborted.signal, platform));
     try {
       return await orAborted(invoke(life, { ...request, signal: aborted.signal }), aborted.signal);
     } finally {
@@ -63,11 +62,22 @@ async function invoke(
     throw new KernelError("ECONNRESET", `service ${name} has ended before it answered ${method}`, details);
   });
   over.catch(() => undefined);
-  return Promise.race([(async () => members[method]?.(args, { pid: caller.pid, os, signal }))(), over]);
+  const answer = (async () => members[method]?.(args, { pid: caller.pid, os, signal }))().catch((error: unknown) => {
+    // Whatever its code throws has a code, and names neither the kernel's disk nor its rights.
+    throw isKernelError(error) ? error : new KernelError("EFAILED", describe(error), { cause: error });
+  });
+  return Promise.race([answer, over]);
 }
 
-/** The life that takes calls: now, or within the time that a call waits. */
-async function readyLife(unit: Unit, signal: AbortSignal, platform: Platform): Promise<Life> {
+interface Entered {
+  readonly life: Life;
+  readonly leave: () => void;
+}
+
+const enter = (life: Life): Entered => ({ life, leave: life.enter() });
+
+/** Enters the life that takes calls, now or within the time that a call waits: in the turn in which it is seen ready (V5). */
+async function enterReady(unit: Unit, signal: AbortSignal, platform: Platform): Promise<Entered> {
   const late = Promise.withResolvers<"late">();
   let timer: Timer | undefined;
   try {
@@ -84,7 +94,7 @@ async function readyLife(unit: Unit, signal: AbortSignal, platform: Platform): P
       if (first === "late")
         throw new KernelError("EAGAIN", `service ${name} is ${state}${because}, for ${CALL_WAIT_MS} ms`);
     }
-    return unit.life;
+    return enter(unit.life);
   } finally {
     timer?.cancel();
   }

@@ -52,6 +52,8 @@ export class Life {
   instance: ServiceInstance | undefined;
   /** It was told to end: that it ends is no failure. */
   isTold = false;
+  /** A signal of somebody has ended its work. */
+  isSignalled = false;
   /** Settles when what follows from its end is done. */
   settled: Promise<void> = Promise.resolve();
   /** What it has hung in, to be taken out again. */
@@ -118,19 +120,20 @@ export class Life {
   enter(): () => void {
     this.#calls++;
     return () => {
-      if (--this.#calls === 0) this.#idle?.resolve();
+      if (--this.#calls > 0) return;
+      this.#idle?.resolve();
+      this.#idle = undefined;
     };
   }
 
   /** Settles when no call is under way: false where that takes longer. */
   async drained(ms: number): Promise<boolean> {
     if (this.#calls === 0) return true;
-    this.#idle = Promise.withResolvers();
+    const idle = (this.#idle ??= Promise.withResolvers());
     const late = Promise.withResolvers<void>();
     const timer = this.#platform.setTimer(ms, late.resolve);
-    await Promise.race([this.#idle.promise, late.promise]);
+    await Promise.race([idle.promise, late.promise]);
     timer.cancel();
-    this.#idle = undefined;
     return this.#calls === 0;
   }
 
@@ -159,11 +162,12 @@ export class Life {
       this.instance = made;
       this.#created.resolve();
       await Promise.race([this.#go.promise, this.#failed.promise, told]);
-      if (signal.aborted) return;
+      if (this.#isOver(signal)) return;
       await this.within(startMs, "start()", orAborted((async () => this.instance?.start?.())(), signal));
       const running = this.instance.run === undefined ? undefined : this.#work(this.instance, signal);
       this.#ready.resolve();
       await Promise.race([told, this.#failed.promise, ...(running === undefined ? [] : [running])]);
+      this.#isOver(signal);
     } catch (error) {
       this.#created.reject(error);
       this.#ready.reject(error);
@@ -171,6 +175,11 @@ export class Life {
     } finally {
       await this.#stop(context);
     }
+  }
+
+  #isOver(signal: AbortSignal): boolean {
+    this.isSignalled = signal.aborted;
+    return signal.aborted;
   }
 
   async #work(instance: ServiceInstance, signal: AbortSignal): Promise<void> {

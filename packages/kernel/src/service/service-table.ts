@@ -13,7 +13,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Signer } from "../abi/signer.ts";
 import type { Tool } from "../abi/tool.ts";
-import { type ErrorRecord, KernelError, plainMessage, toErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, KernelError, describe, plainMessage, toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -24,8 +24,23 @@ import { delayOf, hasRoom, recentOf } from "../proc/restart.ts";
 import { callUnit } from "./calls.ts";
 import { probe, watchHealth } from "./health.ts";
 import { Life } from "./life.ts";
-import { type Attestation, type ServiceModule, assertService, attestedText, cycleOf } from "./service.ts";
-import { type Check, type EnlistOptions, type ServiceRecord, type ServiceStatus, Unit } from "./unit.ts";
+import {
+  ATTESTATIONS,
+  type Attestation,
+  type ServiceModule,
+  assertService,
+  attestedText,
+  cycleOf,
+  restartPolicyOf,
+} from "./service.ts";
+import {
+  type Check,
+  type EnlistOptions,
+  type ServiceRecord,
+  type ServiceState,
+  type ServiceStatus,
+  Unit,
+} from "./unit.ts";
 
 type Os = ProcessContext["os"];
 
@@ -78,7 +93,7 @@ export class ServiceTable {
   /** Starts those of the owner that shall run. What cannot start says why in its status. */
   activate(): void {
     for (const unit of this.#units.values())
-      if (unit.isWanted && unit.source !== undefined) void this.start(unit.name).catch(() => undefined);
+      if (unit.isWanted && unit.source !== undefined) void this.#startOnce(unit, false).catch(() => undefined);
   }
 
   get all(): readonly ServiceStatus[] {
@@ -218,7 +233,7 @@ export class ServiceTable {
     const { module, hash } = "create" in what ? { module: what, hash: undefined } : await this.#load(what);
     assertService(module);
     // What was attested is not replaced by what is not.
-    const attested = attest ?? unit.options.attest;
+    const attested = stricter(attest, unit.options.attest);
     this.#attest(name, attested, hash);
     this.#assertReplaces(unit, module);
     this.#assertNoCycle(module);
@@ -226,32 +241,40 @@ export class ServiceTable {
     if (before?.instance === undefined || unit.state !== "ready")
       throw new KernelError("EAGAIN", `service ${name} is ${unit.state}; only one that is ready can be swapped`);
     const life = await this.#beget(unit, module);
-    let isHeld = false;
+    const stands = (state: ServiceState): boolean =>
+      this.#units.get(name) === unit && unit.life === before && unit.state === state;
+    const assertStands = (state: ServiceState): void => {
+      if (!stands(state)) throw new KernelError("EAGAIN", `service ${name} has become ${unit.state} meanwhile`);
+    };
+    const source = "create" in what ? undefined : what;
+    const options = attested === undefined ? unit.options : { ...unit.options, attest: attested };
     try {
       await life.whenCreated();
       life.go();
       await life.whenReady();
-      if (unit.life !== before || unit.state !== "ready")
-        throw new KernelError("EAGAIN", `service ${name} has become ${unit.state} meanwhile`);
+      assertStands("ready");
       unit.become("swapping");
-      isHeld = true;
       if (!(await before.drained(DRAIN_MS)))
         throw new KernelError(
           "ETIMEDOUT",
           `calls of service ${name} are under way for ${DRAIN_MS} ms; nothing was changed`,
         );
-      unit.is(module, hash);
-      unit.source = "create" in what ? undefined : what;
-      if (attested !== undefined) unit.options = { ...unit.options, attest: attested };
-      await this.#keep(unit, rider);
-      this.#uninstall(unit, before);
-      unit.life = life;
-      await this.#install(unit, life);
+      assertStands("swapping");
+      // Beside those of the one before: what it guards is guarded throughout.
+      await this.#hang(life);
+      assertStands("swapping");
+      await this.#keep({ ...recordPartsOf(unit), source, options, needs: module.needs ?? [] }, rider);
+      assertStands("swapping");
     } catch (error) {
-      if (unit.life === before && isHeld) unit.become("ready");
-      if (unit.life !== life) await this.#endLife(life);
+      this.#takeOut(life);
+      await this.#endLife(life);
+      if (stands("swapping")) unit.become("ready");
       throw error;
     }
+    this.#takeOut(before);
+    unit.is(module, hash);
+    Object.assign(unit, { source, options, life });
+    this.#letIn(unit, life);
     await this.#endLife(before);
     return this.#statusOf(unit);
   }
@@ -327,12 +350,13 @@ export class ServiceTable {
 
   #add(name: string, owner: Pid, options: EnlistOptions, source: ProgramSource | undefined): Unit {
     const unit = new Unit(this.#parts, name, owner, options, source);
+    unit.onReady = () => this.#startWaiting(name);
     this.#units.set(name, unit);
     return unit;
   }
 
   /** The next host of the owner finds it again, if it has a source (V4). */
-  async #keep(unit: Unit, rider?: Rider): Promise<void> {
+  async #keep(unit: RecordParts, rider?: Rider): Promise<void> {
     if (unit.owner !== PID_OWNER || unit.source === undefined) return;
     await this.#parts.committer.commit({ puts: [recordOf(unit)] }, undefined, rider);
   }
@@ -357,20 +381,22 @@ export class ServiceTable {
     if (isChanged) await this.#keep(unit, rider);
   }
 
-  #startOnce(unit: Unit): Promise<void> {
-    unit.starting ??= this.#start(unit).finally(() => {
+  /** @param isAsked somebody wants it now: what it needs is started too, though it was stopped */
+  #startOnce(unit: Unit, isAsked = true): Promise<void> {
+    unit.starting ??= this.#start(unit, isAsked).finally(() => {
       unit.starting = undefined;
     });
     return unit.starting;
   }
 
-  async #start(unit: Unit): Promise<void> {
+  async #start(unit: Unit, isAsked: boolean): Promise<void> {
     await unit.ending;
     if (unit.life !== undefined && unit.state !== "waiting" && unit.state !== "starting") return;
     for (const need of unit.needs) {
       const other = this.#units.get(need);
+      const isStopped = other?.isWanted === false && other.options.lazy !== true && !isAsked;
       // Why it does not start is in its status, and with it this one waits.
-      if (other !== undefined && other.state !== "ready") await this.start(need).catch(() => undefined);
+      if (other !== undefined && other.state !== "ready" && !isStopped) await this.start(need).catch(() => undefined);
     }
     await this.#goOn(unit);
     if (unit.life === undefined) await this.#begin(unit);
@@ -448,12 +474,35 @@ export class ServiceTable {
     if (unit.state === "waiting") unit.become("starting");
     life.go();
     await life.whenReady();
-    if (unit.life === life && unit.state === "starting") await this.#install(unit, life);
+    const isStarting = (): boolean => unit.life === life && unit.state === "starting";
+    if (!isStarting()) return;
+    try {
+      await this.#hang(life);
+    } catch (error) {
+      return life.fail(error);
+    }
+    if (isStarting()) this.#letIn(unit, life);
+    else this.#takeOut(life);
   }
 
-  /** Lets others in: its tools, its hooks, calls; and whoever waits for it starts. */
-  async #install(unit: Unit, life: Life): Promise<void> {
-    const { tools, hook } = this.#parts;
+  /** Hangs its hooks in. */
+  async #hang(life: Life): Promise<void> {
+    let hooks: readonly Hook[];
+    try {
+      hooks = life.instance?.hookSpec?.() ?? [];
+    } catch (error) {
+      throw new KernelError("EFAILED", `hookSpec() of service ${life.module.name} failed: ${describe(error)}`, {
+        cause: error,
+      });
+    }
+    if (hooks.length === 0 || life.process === undefined) return;
+    const out = await this.#parts.hook(life.process, hooks);
+    life.undo = [...life.undo, out];
+  }
+
+  /** Lets others in: its tools, calls, and whoever waits for it. */
+  #letIn(unit: Unit, life: Life): void {
+    const { tools } = this.#parts;
     const { name, contract } = life.module;
     const undo: (() => void)[] = [];
     for (const [method, { summary, input = {}, tool }] of Object.entries(contract.methods)) {
@@ -464,24 +513,25 @@ export class ServiceTable {
       tools.set(called, { name: called, description: summary, inputSchema: input, effect: tool, call });
       undo.push(() => tools.delete(called));
     }
-    life.undo = undo;
-    const hooks = life.instance?.hookSpec?.() ?? [];
-    try {
-      if (hooks.length > 0 && life.process !== undefined) undo.push(await hook(life.process, hooks));
-    } catch (error) {
-      return life.fail(error);
-    }
-    if (unit.life !== life) return this.#uninstall(unit, life);
+    life.undo = [...life.undo, ...undo];
     unit.health = undefined;
+    unit.quiet();
     unit.become("ready");
     watchHealth(unit, life, this.#parts.platform, (...what) => this.#giveUp(...what));
+  }
+
+  #startWaiting(need: string): void {
     for (const other of this.#units.values())
-      if (other.needs.includes(name) && other.isWanted && other.state === "waiting")
-        void this.start(other.name).catch(() => undefined);
+      if (other.needs.includes(need) && other.isWanted && other.state === "waiting")
+        void this.#startOnce(other, false).catch(() => undefined);
   }
 
   #uninstall(unit: Unit, life: Life): void {
     unit.quiet();
+    this.#takeOut(life);
+  }
+
+  #takeOut(life: Life): void {
     for (const undo of life.undo) undo();
     life.undo = [];
   }
@@ -526,12 +576,13 @@ export class ServiceTable {
     if (life.isTold || unit.life !== life || this.#isClosing) return;
     this.#uninstall(unit, life);
     unit.life = undefined;
+    unit.failedPid = life.process?.pid;
     if (this.#units.get(unit.name) !== unit) return;
     const error = exit.error ?? toErrorRecord(new KernelError("EFAILED", "its program has ended"));
     await this.#takeDown(unit, `${unit.name} has ended`);
-    if (exit.signal !== undefined) {
-      unit.isWanted = false;
-      return unit.become("stopped", `it was ended by ${exit.signal}`);
+    if (exit.signal !== undefined || life.isSignalled) {
+      unit.become("stopped", `it was ended by ${exit.signal ?? "a signal"}`);
+      return this.#want(unit, false);
     }
     if (unit.isWanted) this.#recover(unit, error);
     else unit.become("failed", plainMessage(error.message), error);
@@ -539,7 +590,7 @@ export class ServiceTable {
 
   #recover(unit: Unit, error: ErrorRecord): void {
     const { committer, platform } = this.#parts;
-    const restart = unit.module?.restart ?? { policy: "on-failure" };
+    const restart = restartPolicyOf(unit.module);
     const now = committer.now();
     const recent = recentOf(unit.restarts, restart, now);
     const isRestarted = restart.policy === "always" || restart.policy === "on-failure";
@@ -574,8 +625,27 @@ export class ServiceTable {
     }
     this.#uninstall(unit, life);
     unit.life = undefined;
+    unit.failedPid = life.process?.pid;
     unit.become("failed", plainMessage(error.message), error);
   }
+}
+
+type RecordParts = Pick<Unit, "name" | "owner" | "source" | "options" | "needs" | "isWanted">;
+
+const recordPartsOf = ({ name, owner, source, options, needs, isWanted }: Unit): RecordParts => ({
+  name,
+  owner,
+  source,
+  options,
+  needs,
+  isWanted,
+});
+
+/** The stricter of two attestations; of equal ones the first. */
+function stricter(one: Attestation | undefined, other: Attestation | undefined): Attestation | undefined {
+  const rank = (attestation: Attestation | undefined): number =>
+    attestation === undefined ? -1 : ATTESTATIONS.indexOf(attestation.level);
+  return rank(one) >= rank(other) ? one : other;
 }
 
 const recordOf = ({
@@ -584,7 +654,7 @@ const recordOf = ({
   options,
   needs,
   isWanted,
-}: Unit): { readonly key: string; readonly value: string } => ({
+}: RecordParts): { readonly key: string; readonly value: string } => ({
   key: `${PREFIX}/${name}`,
   value: JSON.stringify({ v: FORMAT, source, options, needs, isWanted }),
 });

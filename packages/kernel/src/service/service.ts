@@ -3,9 +3,9 @@
 import type { Hook } from "../abi/hook.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
-import type { Schema } from "../base/schema.ts";
+import { type Schema, validate } from "../base/schema.ts";
 import type { Grant } from "../cap/grant.ts";
-import type { Restart } from "../proc/restart.ts";
+import { RESTART_SCHEMA, type Restart, type RestartPolicy } from "../proc/restart.ts";
 import type { ProcessContext } from "../proc/program.ts";
 
 type Os = ProcessContext["os"];
@@ -89,7 +89,7 @@ export interface ServiceModule {
   /** Narrows its rights; without it, it has those of whom it belongs to. */
   readonly grants?: readonly Grant[];
   /** After failures (default `on-failure`); its window and waits are those of processes. */
-  readonly restart?: Restart;
+  readonly restart?: Restart | RestartPolicy;
   readonly health?: HealthPolicy;
   /** Milliseconds that it may take to become ready, and to stop (default 30 s and 5 s). */
   readonly startMs?: number;
@@ -119,21 +119,70 @@ const NAME = /^[a-z][a-z0-9_-]{0,63}$/u;
 /** Members that have a meaning of their own. */
 const LIFE = new Set(["start", "run", "stop", "check", "hookSpec", "then", "constructor"]);
 
+const milliseconds: Schema = { type: "integer", minimum: 1, maximum: 366 * 86_400_000 };
+
+/** What a module says of a service, but for its code. */
+const SERVICE_SCHEMA: Schema = {
+  type: "object",
+  properties: {
+    description: { type: "string" },
+    contract: {
+      type: "object",
+      properties: {
+        name: { type: "string", minLength: 1 },
+        methods: {
+          type: "object",
+          additionalProperties: {
+            type: "object",
+            properties: {
+              summary: { type: "string" },
+              input: { type: "object" },
+              tool: { type: "string", enum: ["pure", "idempotent", "once"] },
+            },
+            required: ["summary"],
+          },
+        },
+      },
+      required: ["name", "methods"],
+    },
+    needs: { type: "array", items: { type: "string" } },
+    restart: RESTART_SCHEMA,
+    health: {
+      type: "object",
+      properties: {
+        everyMs: milliseconds,
+        timeoutMs: milliseconds,
+        failures: { type: "integer", minimum: 1 },
+        watchdog: { type: "string", enum: WATCHDOGS },
+      },
+      additionalProperties: false,
+    },
+    startMs: milliseconds,
+    stopMs: milliseconds,
+  },
+  required: ["contract"],
+};
+
 /** @throws {EINVAL} it is not one: all that is wrong is named */
 export function assertService(module: ServiceModule): void {
-  const wrong: string[] = [];
-  const { name, contract, needs = [] } = module as Partial<ServiceModule>;
+  const issues = validate(SERVICE_SCHEMA, module);
+  const wrong = issues.map(({ path, message }) => `${path.length === 0 ? "it" : path.join(".")} ${message}`);
+  const { name, contract, needs } = module as Partial<ServiceModule>;
   if (typeof name !== "string" || !NAME.test(name))
     wrong.push(`its name ${JSON.stringify(name)} is not 1 to 64 of a-z, 0-9, _ and -, a letter first`);
-  if (typeof contract !== "object" || typeof contract.name !== "string" || typeof contract.methods !== "object")
-    wrong.push("it has no contract { name, methods }");
-  else
-    for (const method of Object.keys(contract.methods))
+  if (issues.length === 0)
+    for (const method of Object.keys(contract?.methods ?? {}))
       if (!/^[A-Za-z]\w{0,63}$/u.test(method) || LIFE.has(method)) wrong.push(`${method} cannot be a method's name`);
   if (typeof module.create !== "function") wrong.push("it has no create(context)");
-  if (needs.includes(name ?? "")) wrong.push("it needs itself");
+  if (issues.length === 0 && needs?.includes(name ?? "") === true) wrong.push("it needs itself");
   if (wrong.length === 0) return;
   throw new KernelError("EINVAL", `this is no service: ${wrong.join("; ")}`, { syscall: "enlist" });
+}
+
+/** After failures, unless it says otherwise. */
+export function restartPolicyOf(module: ServiceModule | undefined): Restart {
+  const restart = module?.restart ?? "on-failure";
+  return typeof restart === "string" ? { policy: restart } : restart;
 }
 
 /** @throws {EINVAL} members of the contract are missing: all of them are named */

@@ -7,7 +7,7 @@ import type { Committer } from "../ipc/committer.ts";
 import type { ProgramSource } from "../proc/program.ts";
 import { recentOf } from "../proc/restart.ts";
 import type { Life } from "./life.ts";
-import type { Attestation, ServiceModule } from "./service.ts";
+import { type Attestation, type ServiceModule, restartPolicyOf } from "./service.ts";
 
 export const SERVICE_STATES = [
   "stopped",
@@ -94,6 +94,8 @@ export class Unit {
   /** It shall run. */
   isWanted = false;
   life: Life | undefined;
+  /** Process of the life that has failed. */
+  failedPid: Pid | undefined;
   starting: Promise<void> | undefined;
   ending: Promise<void> | undefined;
   /** Instants at which it was restarted, as far as they still count, and how often in all. */
@@ -101,6 +103,8 @@ export class Unit {
   restarted = 0;
   calls = 0;
   health: Check | undefined;
+  /** Those that wait for it may start. */
+  onReady: (() => void) | undefined;
   readonly #parts: UnitParts;
   readonly #timers = new Set<Timer>();
   #state: ServiceState = "stopped";
@@ -148,13 +152,14 @@ export class Unit {
     const { committer } = this.#parts;
     this.#since = committer.now();
     this.wake();
+    if (state === "ready") this.onReady?.();
     const because = { ...(why === undefined ? {} : { why }), ...(error === undefined ? {} : { error }) };
     const pid = this.life?.process?.pid ?? this.owner;
     committer.publish({ name: "service.changed", pid, data: { name: this.name, from, to: state, ...because } });
     if (error === undefined) return;
     const failure = {
       name: "service.failed",
-      pid,
+      pid: this.failedPid ?? pid,
       data: { program: `service:${this.name}`, to: state, error },
     } as const;
     // A store that takes nothing more has said so to whoever waits for it.
@@ -186,7 +191,7 @@ export class Unit {
   statusOf(neededBy: readonly string[]): ServiceStatus {
     const { name, owner, options, source, module, hash, needs, why, life, health } = this;
     const error = this.#error;
-    const restart = module?.restart ?? { policy: "on-failure" };
+    const restart = restartPolicyOf(module);
     return {
       name,
       ...(module?.description === undefined ? {} : { description: module.description }),

@@ -456,6 +456,8 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
   const { status, ref, correlation, name, program, user } = listing;
   const all = listing.all === true || status?.some((one) => OVER.has(one)) === true;
   const limit = listing.limit ?? (all ? DEFAULT_HISTORY : LIMITS.pageMax);
+  // The newest are those with the highest pid; of any other order every one has to be looked at.
+  const order = listing.sort === undefined || listing.sort === "pid" ? undefined : SORTS[listing.sort];
   const out: Process[] = [];
   for await (const process of newestFirst(host, all, listing.before)) {
     const { identity } = process;
@@ -466,9 +468,12 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
       (name === undefined || identity.name === name) &&
       (program === undefined || identity.program.name === program) &&
       (user === undefined || identity.user === user);
-    if (isWanted && out.push(process) >= limit) break;
+    if (isWanted && out.push(process) >= limit && order === undefined) break;
   }
-  return out;
+  if (order === undefined || out.length <= limit) return out;
+  const ranked = out.map((process) => ({ process, summary: summarise(process) }));
+  ranked.sort((one, two) => order(one.summary, two.summary));
+  return ranked.slice(0, limit).map(({ process }) => process);
 }
 
 /** A process with the parent that it has now: its own may have ended. */

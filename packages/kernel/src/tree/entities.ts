@@ -5,7 +5,6 @@ import type { JsonValue } from "../base/json.ts";
 import type { Host } from "../syscall/host.ts";
 import { type VirtualNode, collection, directory, jsonFile } from "../vfs/provider.ts";
 
-const LISTED = 1000;
 const asJson = (host: Host, value: unknown): JsonValue =>
   JSON.parse(JSON.stringify(host.vault.maskData(value))) as JsonValue;
 
@@ -20,7 +19,10 @@ export function entitiesNode(host: Host): VirtualNode {
 function typeNode(host: Host, type: string): VirtualNode {
   return collection(
     async () =>
-      (await host.entities.list(type, { limit: LISTED })).map(({ id }): DirEntry => ({ name: id, type: "directory" })),
+      (await host.entities.list(type, { limit: Number.POSITIVE_INFINITY })).map(({ id }): DirEntry => ({
+        name: id,
+        type: "directory",
+      })),
     (id) => entityNode(host, type, id),
     { entityType: "entity type", description: type },
   );

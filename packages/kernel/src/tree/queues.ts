@@ -21,7 +21,7 @@ function queueNode(host: Host, queue: string): VirtualNode {
   return collection(
     async () => [
       { name: "submit", type: "file" },
-      ...(await host.queues.list({ queue, limit: 1000 })).map(({ id }): DirEntry => ({
+      ...(await host.queues.list({ queue, limit: Number.POSITIVE_INFINITY })).map(({ id }): DirEntry => ({
         name: String(id),
         type: "file",
       })),
