@@ -1,7 +1,7 @@
 // Trees of files as wholes: copies that share content, differences, and bringing changes in. Views of processes.
 
 import { MemoryObjectStore } from "@ergos/drivers/memory";
-import { type Kernel, type Os, type Pid, type Program, type TreeChange } from "@ergos/kernel";
+import { type Kernel, type KernelError, type Os, type Pid, type Program, type TreeChange } from "@ergos/kernel";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LastingStore, bootKernel, openProgram } from "./kernel-fixture.ts";
@@ -429,6 +429,37 @@ describe("what a view keeps in", () => {
     expect(await kernel.os.fs.readText("/srv/t/d/own")).toBe("own");
   });
 
+  test("a view of a part of it is ended before it", async () => {
+    await plant("/srv/t");
+    const parent = await start(kernel.os, { view: "/srv/t" });
+    const child = await start(parent, { view: "/srv/t/d" });
+    await child.fs.writeFile("/srv/t/d/own", "own");
+    for (const os of [child, parent]) await end(os);
+    for (const call of ["applyView", "discardView"] as const)
+      await expect((async () => kernel.os.call(call, { pid: parent.pid }))()).rejects.toThrow(
+        new RegExp(`EBUSY.*process ${child.pid} has a view of a part of it`),
+      );
+    await kernel.os.call("applyView", { pid: child.pid });
+    await kernel.os.call("applyView", { pid: parent.pid });
+    expect(await kernel.os.fs.readText("/srv/t/d/own")).toBe("own");
+  });
+
+  test("errors are about the paths that the process knows", async () => {
+    await plant("/srv/t");
+    const os = await start(kernel.os, { view: "/srv/t" });
+    const failures = [
+      os.fs.read("/srv/t/none"),
+      os.fs.mkdir("/srv/t/a"),
+      os.fs.readdir("/srv/t/a"),
+      os.fs.read("/none"),
+    ];
+    const told = await Promise.all(
+      failures.map(async (work) => (work as Promise<unknown>).catch((error: unknown) => error as KernelError)),
+    );
+    expect(told.map((error) => (error as KernelError).path)).toEqual(["/srv/t/none", "/srv/t/a", "/srv/t/a", "/none"]);
+    expect(told.map(String).join()).not.toContain("/var/views");
+  });
+
   test("nothing that is put in the place of the copy is brought in", async () => {
     await plant("/srv/t");
     await plant("/secret");
@@ -484,9 +515,15 @@ describe("what a view keeps in", () => {
     await kernel.os.fs.writeFile("/srv/other", "changed");
     await watching;
     expect(seen).toEqual(["/srv/t/mine", "/srv/other"]);
+    await os.call("setxattr", { path: "/srv/t/d", values: { "user.y": "2" } });
     await end(os);
+    const after = kernel.host.store.seq;
     await kernel.os.call("applyView", { pid: os.pid });
     expect(await kernel.os.call("getxattr", { path: "/srv/t/a" })).toEqual({ "user.x": "1" });
+    for await (const { name, data } of kernel.os.fs.watch("/srv/t/d", { after })) {
+      expect([name, data["path"]]).toEqual(["file.metadata", "/srv/t/d"]);
+      break;
+    }
   });
 });
 

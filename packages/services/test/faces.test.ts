@@ -105,6 +105,26 @@ describe("a shell", () => {
     });
   });
 
+  test("lets go of what is written to /dev/null, and many who add to a file lose nothing", async () => {
+    const shell = await openShell(kernel.os.fs, { cwd: "/srv" });
+    expect(
+      await shell.exec("echo before; echo x > /dev/null; ls nope 2>/dev/null; cat /dev/null; echo after"),
+    ).toMatchObject({
+      stdout: "before\nafter\n",
+      stderr: "",
+    });
+    const shells = await Promise.all([1, 2, 3].map(() => openShell(kernel.os.fs, { cwd: "/srv" })));
+    await Promise.all(shells.map((one, at) => one.exec(`echo ${at} >> log`)));
+    expect((await kernel.os.fs.readText("/srv/log")).trim().split("\n").toSorted()).toEqual(["0", "1", "2"]);
+    for (const act of [
+      async () => kernel.os.fs.append("/dev/null", "x"),
+      async () => kernel.os.fs.truncate("/dev/null", 0),
+      async () => kernel.os.fs.write("/dev/null", "x", { offset: 5 }),
+    ])
+      expect(await act()).toMatchObject({ size: 0 });
+    await expect((async () => kernel.os.fs.writeFile("/dev/zero", "x"))()).rejects.toMatchObject({ code: "ENOTSUP" });
+  });
+
   test("may do what its process may, and no more", async () => {
     await kernel.os.fs.writeFile("/srv/secret", "s");
     await kernel.os.fs.writeFile("/srv/open/a", "a");

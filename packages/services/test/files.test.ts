@@ -55,6 +55,24 @@ describe("finding", () => {
     await expect(grep({ pattern: "(?=a)", glob: "/srv/*" })).rejects.toMatchObject({ code: "EINVAL" });
   });
 
+  test("a part is not given as the whole, and a long search ends with its signal and lets others have their turn", async () => {
+    const many = Array.from({ length: 10_001 }, (_, at) => `f${at}`);
+    const files = {
+      readdir: async (path: string, { after }: { readonly after?: string } = {}) =>
+        path === "/many" && after === undefined ? many.map((name) => ({ name, type: "file" as const })) : [],
+    };
+    await expect(all(globFiles(files, "/many/*"))).rejects.toMatchObject({ code: "E2BIG" });
+    expect(await all(globFiles(files, "/many/*", { limit: 10_001 }))).toHaveLength(10_001);
+
+    await kernel.os.fs.writeFile("/srv/huge", "x\n".repeat(4_000_000));
+    let turns = 0;
+    const ticking = setInterval(() => turns++, 1);
+    const searching = grep({ pattern: "(a|b)+none$", glob: "/srv/huge", signal: AbortSignal.timeout(100) });
+    await expect(searching).rejects.toThrow(/timeout/);
+    clearInterval(ticking);
+    expect(turns).toBeGreaterThan(3);
+  });
+
   test("a pattern that was made to take for ever takes the time of any other, over lines of any length", async () => {
     await kernel.os.fs.writeFile("/srv/long", `${"a".repeat(100_000)}!\nend needle`);
     expect(await grep({ pattern: "^(a+)+$", glob: "/srv/long" })).toEqual([]);

@@ -32,6 +32,103 @@ const codeOf = async (work: Promise<unknown>): Promise<unknown> =>
   ((await failure(work)) as { readonly code?: string }).code;
 
 const CASES: Readonly<Record<string, Case>> = {
+  "many who append to a file that is not there yet lose nothing": async (fs, dir) => {
+    const [log, other] = [join(dir, "log"), join(dir, "other")];
+    await Promise.all(["A", "B", "C", "D"].map((text) => fs.appendFile(log, text)));
+    const openers = ["A", "B", "C"].map(async (text) => {
+      await using handle = await fs.open(other, "a");
+      await handle.write(text);
+    });
+    await Promise.all([...openers, fs.open(other, "a+").then((handle) => handle.close())]);
+    const sorted = async (path: string): Promise<string> =>
+      (await fs.readFile(path, "utf8")).split("").toSorted().join("");
+    return [await sorted(log), await sorted(other)];
+  },
+  "a copied link replaces a link and nothing else": async (fs, dir) => {
+    const at = (name: string): string => join(dir, name);
+    await fs.writeFile(at("f"), "precious");
+    await fs.writeFile(at("g"), "other");
+    await fs.symlink("f", at("l"));
+    await fs.symlink("g", at("m"));
+    const out = [await codeOf(fs.cp(at("l"), at("f"))), await codeOf(fs.cp(at("l"), at("g")))];
+    await fs.cp(at("l"), at("m"), { verbatimSymlinks: true });
+    return [...out, await fs.readFile(at("f"), "utf8"), await fs.readFile(at("g"), "utf8"), await fs.readlink(at("m"))];
+  },
+  "a tree that is copied does not write through links of the other": async (fs, dir) => {
+    const at = (name: string): string => join(dir, name);
+    for (const name of ["src", "dst"]) await fs.mkdir(at(name));
+    await fs.writeFile(at("src/f"), "new");
+    await fs.writeFile(at("outside"), "OUTSIDE");
+    await fs.symlink("../outside", at("dst/f"));
+    await fs.cp(at("src"), at("dst"), { recursive: true });
+    await fs.symlink("nothing", at("dangling"));
+    return [
+      await fs.readFile(at("outside"), "utf8"),
+      (await fs.lstat(at("dst/f"))).isFile(),
+      await codeOf(fs.copyFile(at("src/f"), at("dangling"), fs.constants.COPYFILE_EXCL)),
+      await codeOf(fs.stat(at("nothing"))),
+    ];
+  },
+  "a tree is not copied into itself, whatever leads there": async (fs, dir) => {
+    const at = (name: string): string => join(dir, name);
+    await fs.mkdir(at("dir/inner"), { recursive: true });
+    await fs.symlink("dir", at("ld"));
+    return [
+      await codeOf(fs.cp(at("dir"), at("ld/sub"), { recursive: true })),
+      await codeOf(fs.cp(at("dir"), at("dir/inner/deep"), { recursive: true })),
+      await fs.readdir(at("dir")),
+    ];
+  },
+  "ranges, views and flags that are none are refused": async (fs, dir) => {
+    const file = join(dir, "r");
+    await fs.writeFile(file, "text");
+    await fs.symlink("r", join(dir, "rl"));
+    await using handle = await fs.open(file, "r+");
+    const bytes = Buffer.from("ABCD");
+    const out = [
+      await codeOf(handle.write(bytes, 0, 9)),
+      await codeOf(handle.write(bytes, -1)),
+      await codeOf(handle.write(bytes, 0, -1)),
+      await codeOf(handle.write(5 as unknown as Buffer)),
+      await codeOf(handle.writev(["x"] as unknown as Buffer[])),
+      await codeOf(handle.read(bytes, 0, 9)),
+      await codeOf(fs.open(file, "rx")),
+      await codeOf(fs.open(join(dir, "rl"), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW)),
+      await codeOf(fs.open(file, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)),
+      await fs.readFile(file, "utf8"),
+    ];
+    await (await fs.open(file, fs.constants.O_RDWR | fs.constants.O_EXCL)).close();
+    return out;
+  },
+  "what is aborted says so as Node does": async (fs, dir) => {
+    const aborted = async (work: Promise<unknown>): Promise<unknown> => {
+      const error = (await work.catch((thrown: unknown) => thrown)) as Error & { readonly code?: string };
+      return [error.name, error.code, (error.cause as Error).message];
+    };
+    const stop = new AbortController();
+    const pieces = async function* (): AsyncGenerator<string> {
+      yield "one";
+      stop.abort(new Error("enough"));
+      yield "two";
+    };
+    const file = join(dir, "aborted");
+    return [
+      await aborted(fs.writeFile(file, pieces(), { signal: stop.signal })),
+      await aborted(fs.readFile(file, { signal: stop.signal })),
+    ];
+  },
+  "names with a slash behind them are directories": async (fs, dir) => {
+    const at = (name: string): string => join(dir, name);
+    await fs.mkdir(at("d"));
+    await fs.symlink("d", at("ld"));
+    await fs.writeFile(at("f"), "x");
+    const made = await fs.mkdtemp(at("t-"));
+    return [
+      await codeOf(fs.unlink(`${at("ld")}/`)),
+      await codeOf(fs.copyFile(`${at("f")}/`, at("g"))),
+      (await fs.stat(made)).mode & 0o777,
+    ];
+  },
   "content is written, read, appended and cut off": async (fs, dir) => {
     const file = join(dir, "a.txt");
     await fs.writeFile(file, "grüße");

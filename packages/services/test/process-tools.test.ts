@@ -95,7 +95,7 @@ test("a listing is filtered, sorted and continued, over more than one page of th
   expect((await kernel.os.ps({ status: ["running"], ref: "r0" })).map(({ pid }) => pid)).toEqual([living]);
   expect(await kernel.os.ps({ status: ["completed"], limit: 10_000 })).toHaveLength(451);
   const named = await kernel.os.ps({ all: true, limit: 3, sort: "name" });
-  expect(named.map(({ name }) => name)).toEqual(["a", "square", "square"]);
+  expect(named.map(({ name }) => name)).toEqual(["a", "owner", "square"]);
   const ended = await kernel.os.ps({ status: ["completed"], limit: 5, sort: "ended" });
   expect(ended.map((process) => process.ended)).toEqual(
     ended.map((process) => process.ended).toSorted((a, b) => (b ?? 0) - (a ?? 0)),

@@ -7,9 +7,10 @@
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Batch } from "../abi/metastore.ts";
-import { KernelError, isKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, plainMessage } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { type VfsPath, toPath } from "../base/path.ts";
+import { present } from "../base/present.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { FileSystem } from "../vfs/filesystem.ts";
 import type { Writer } from "../vfs/inode-store.ts";
@@ -72,6 +73,27 @@ export function seenPath({ identity: { views } }: Process, path: VfsPath): VfsPa
     ({ dir }) => dir,
   );
   return view === undefined ? path : moved(path, view.dir, view.at);
+}
+
+/** An error as a process with views reads it: about the paths that it knows. */
+export function seenError({ identity: { views = [] } }: Process, error: unknown): unknown {
+  if (
+    !isKernelError(error) ||
+    !views.some(({ dir }) => error.message.includes(dir) || error.path?.includes(dir) === true)
+  )
+    return error;
+  const seen = (text: string): string =>
+    views.reduce(
+      (out, { at, dir }) => out.replaceAll(`${dir}/`, at === "/" ? "/" : `${at}/`).replaceAll(dir, at),
+      text,
+    );
+  const { code, path, syscall, pid, correlationId, retryAfterMs, mayHaveActed, cause } = error;
+  return new KernelError(code, seen(plainMessage(error.message)), {
+    mayHaveActed,
+    cause,
+    ...present({ syscall, pid, correlationId, retryAfterMs }),
+    ...(path === undefined ? {} : { path: seen(path) }),
+  });
 }
 
 /** Whether a path is of a tree of which the process sees a copy: what happens there does not concern it. */
@@ -183,10 +205,23 @@ export class ViewTable {
         throw new KernelError("ESTALE", `${view.of} leads elsewhere by now; put the tree back there`, {
           path: view.of,
         });
-      const merged = await fs.trees.merge(tree, base, work, writer, assertMay);
+      const merged = await this.#merge(view, () => fs.trees.merge(tree, base, work, writer, assertMay, true));
       if (merged.conflicts.length === 0) await this.#end(view, writer);
       return merged;
     });
+  }
+
+  async #merge({ pid, dir }: ViewRecord, merge: () => Promise<TreeMerge>): Promise<TreeMerge> {
+    try {
+      return await merge();
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "E2BIG") throw error;
+      throw new KernelError(
+        "E2BIG",
+        `process ${pid} has changed more than one commit carries; clone parts of ${dir}/work to where they belong, then discard the view`,
+        { pid, cause: error },
+      );
+    }
   }
 
   /**
@@ -222,6 +257,13 @@ export class ViewTable {
       .find((one) => !one.hasEnded && one.identity.views?.some(({ dir }) => dir === `${view.dir}/work`) === true);
     if (user !== undefined)
       throw new KernelError("EBUSY", `process ${user.pid} still works on it; wait for its end, or end it`, { pid });
+    const inner = this.all.find((one) => one.pid !== pid && isIn(one.of, view.dir));
+    if (inner !== undefined)
+      throw new KernelError(
+        "EBUSY",
+        `process ${inner.pid} has a view of a part of it; apply or discard that one before`,
+        { pid },
+      );
     if (this.#ending.has(pid)) throw new KernelError("EBUSY", "it is being applied or thrown away already", { pid });
     this.#ending.add(pid);
     try {

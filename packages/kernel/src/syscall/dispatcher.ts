@@ -15,6 +15,7 @@ import { PID_OWNER } from "../base/id.ts";
 import { toPath } from "../base/path.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
+import { seenError } from "../proc/view.ts";
 import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import { type Amounts, resourcesOf } from "../budget/resource.ts";
 import type { AuditDraft } from "../audit/trail.ts";
@@ -58,7 +59,21 @@ export class Dispatcher {
     args: SyscallArgs<Name>,
   ): SyscallResult<Name> | Promise<Awaited<SyscallResult<Name>>> {
     // The table ties the types of name, arguments and result together; inside they are erased once.
-    return this.#call(caller, name, args) as SyscallResult<Name>;
+    if (caller.identity.views === undefined) return this.#call(caller, name, args) as SyscallResult<Name>;
+    return this.#seen(caller, () => this.#call(caller, name, args)) as SyscallResult<Name>;
+  }
+
+  /** Who sees copies of trees is told of them as it sees them. */
+  #seen(caller: Process, work: () => unknown): unknown {
+    const told = (error: unknown): never => {
+      throw seenError(caller, error);
+    };
+    try {
+      const result = work();
+      return result instanceof Promise ? result.catch(told) : result;
+    } catch (error) {
+      return told(error);
+    }
   }
 
   #call(caller: Process, name: SyscallName, args: unknown, isEdited = false): unknown {

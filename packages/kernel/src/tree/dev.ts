@@ -14,7 +14,12 @@ export function devProvider(host: Host): Provider {
     root: directory({
       model: models,
       ports: portsNode(host),
-      null: { type: "file", description: "empty", bytes: () => new Uint8Array(0) },
+      null: {
+        type: "file",
+        description: "empty; what is written to it is gone",
+        bytes: () => new Uint8Array(0),
+        isSink: true,
+      },
       zero: { type: "file", description: "zeros", bytes: ({ length }) => new Uint8Array(bounded(length)) },
       random: {
         type: "file",

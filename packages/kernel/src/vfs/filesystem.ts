@@ -215,6 +215,7 @@ export class FileSystem {
     if (located.kind === "foreign") return this.#foreign.write(located, bytes, options, writer);
     return this.#retry(located, writer.pid, async (now) => {
       if (now.kind === "missing") return this.#createFile(now, bytes, options, writer);
+      if (isSink(now)) return NOTHING_WRITTEN;
       if (now.kind !== "inode") throw unsupported("write", now.path);
       if (options.create === "must") throw exists(now.path);
       return this.#writeInode(now.inode, bytes, options, writer, now.path);
@@ -251,7 +252,8 @@ export class FileSystem {
 
   truncate(located: Located, size: number, writer: Writer): Promise<WriteResult> {
     if (located.kind === "foreign") return this.#foreign.truncate(located, size, writer);
-    return this.#retry(located, writer.pid, (now) => {
+    return this.#retry(located, writer.pid, async (now) => {
+      if (isSink(now)) return NOTHING_WRITTEN;
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
       return this.#truncateInode(now.inode, size, writer, now.path);
     });
@@ -699,3 +701,7 @@ export function toNewEntry(type: EntryType, target: string | undefined, at: VfsP
   if (full === at) throw new KernelError("ELOOP", "a link cannot point to itself", { path: at });
   return { type, target };
 }
+
+const isSink = (located: Located): boolean => located.kind === "virtual" && located.node.isSink === true;
+
+const NOTHING_WRITTEN: WriteResult = { generation: SEQ_ZERO, size: 0 };

@@ -27,6 +27,8 @@ export interface VirtualNode {
   readonly json?: () => MaybePromise<JsonValue>;
   readonly bytes?: (range: { readonly offset: number; readonly length: number }) => MaybePromise<Uint8Array>;
   readonly write?: (bytes: Uint8Array) => RowCall;
+  /** What is written to it is gone. */
+  readonly isSink?: boolean;
   readonly exec?: { readonly inputSchema: Schema; readonly call: (input: unknown) => RowCall };
 }
 

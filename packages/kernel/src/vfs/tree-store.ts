@@ -110,6 +110,7 @@ export class TreeStore {
    * Brings what has changed between two trees into a third, in one commit, or tells what stands against it and does nothing.
    * With the third as the first it becomes like the second.
    * @param assertMay throws for a path that may not be changed
+   * @param isStill nobody changes the first two any more: they need not be held to what was read
    */
   async merge(
     target: Located,
@@ -117,6 +118,7 @@ export class TreeStore {
     changed: Located,
     writer: Writer,
     assertMay?: (path: VfsPath) => Promise<void>,
+    isStill = false,
   ): Promise<TreeMerge> {
     let answer: TreeMerge = { changes: [], conflicts: [] };
     await this.#again(target, changed, async (into, source) => {
@@ -141,8 +143,8 @@ export class TreeStore {
           if (inode.attributes.type === "file") await this.#inodes.extentsOf(inode, into.path);
         const batch = this.#batch();
         // What is decided on is as it was when it was read: what is copied as a whole, what is changed by its way from the top.
-        batch.check(checksOf(wanted));
-        if (!isRestore) batch.check(checksOf(before));
+        if (!isStill) batch.check(checksOf(wanted));
+        if (!isRestore && !isStill) batch.check(checksOf(before));
         if (isRestore) batch.check(checksOf(now));
         else for (const { path } of changes) batch.check(wayTo(now, path));
         const follow = await this.#plan(batch, changes, now, wanted, into.path, writer, touched);
@@ -261,15 +263,12 @@ export class TreeStore {
         made.set(path, ino);
         batch.name(directoryOf(path), nameOf(`/${path}` as VfsPath), ino, type, there?.name?.version);
       }
-      batch.events.push(
-        type === "directory"
-          ? { name: "directory.created", pid: writer.pid, data: { path: below(into, path) } }
-          : {
-              name: "file.written",
-              pid: writer.pid,
-              data: { path: below(into, path), size, type, created: kind === "added" },
-            },
-      );
+      const data = { path: below(into, path), type };
+      const { pid } = writer;
+      if (type !== "directory")
+        batch.events.push({ name: "file.written", pid, data: { ...data, size, created: kind === "added" } });
+      else if (kind === "added") batch.events.push({ name: "directory.created", pid, data: { path: data.path } });
+      else batch.events.push({ name: "file.metadata", pid, data });
     }
     return follow;
   }

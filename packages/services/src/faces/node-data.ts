@@ -1,5 +1,7 @@
 // What `node:fs/promises` takes as content, and gives as such.
 
+import { assertGoesOn } from "./node-error.ts";
+
 export type Encoded = BufferEncoding | { readonly encoding?: BufferEncoding | null } | null | undefined;
 export type Data =
   | string
@@ -18,12 +20,15 @@ export function decoded(bytes: Uint8Array, options: Encoded): Buffer | string {
 }
 
 /** All of it in one piece. */
-export async function gather(data: Data, encoding: BufferEncoding = "utf8"): Promise<Uint8Array> {
+export async function gather(data: Data, encoding: BufferEncoding = "utf8", signal?: AbortSignal): Promise<Uint8Array> {
   if (typeof data === "string") return Buffer.from(data, encoding);
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   if (typeof data !== "object" || data === null || !(Symbol.iterator in data || Symbol.asyncIterator in data))
     throw new TypeError(`content is a text, bytes, or an iterable of them; found ${typeof data}`);
   const parts: Uint8Array[] = [];
-  for await (const part of data) parts.push(await gather(part, encoding));
+  for await (const part of data) {
+    assertGoesOn(signal);
+    parts.push(await gather(part, encoding));
+  }
   return Buffer.concat(parts);
 }

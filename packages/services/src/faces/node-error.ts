@@ -53,3 +53,12 @@ export async function asNode<T>(syscall: string, path: string | undefined, work:
 
 export const asNodeError = (error: unknown, syscall: string, path: string | undefined): unknown =>
   isKernelError(error) ? nodeError(error.code, syscall, path, undefined, error) : error;
+
+/** @throws {AbortError} as Node's, with the reason as its cause */
+export function assertGoesOn(signal: AbortSignal | undefined): void {
+  if (signal?.aborted !== true) return;
+  throw Object.assign(new Error("The operation was aborted", { cause: signal.reason }), {
+    name: "AbortError",
+    code: "ABORT_ERR",
+  });
+}

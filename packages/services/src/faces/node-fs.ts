@@ -4,12 +4,13 @@
 // written is committed when the call has settled. Who may do what is decided by the rights of the process.
 
 import type * as promises from "node:fs/promises";
+import { randomInt } from "node:crypto";
 import { constants } from "node:fs";
 import { posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DirEntry, type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
-import { asNode, asNodeError, nodeError } from "./node-error.ts";
+import { asNode, asNodeError, assertGoesOn, nodeError } from "./node-error.ts";
 import { NodeHandle, type Opened, openByPath, openDirectory, parseFlags, toMode, toMs } from "./node-handle.ts";
 import { NodeDirent, NodeStats, bigStats } from "./node-stat.ts";
 
@@ -78,7 +79,6 @@ export function toNodeFs(files: Files, options: { readonly cwd?: string } = {}):
 class NodeFsFace {
   readonly #files: Files;
   readonly #cwd: string;
-  #nextTemporary = 0;
 
   constructor(files: Files, cwd: string) {
     this.#files = files;
@@ -111,7 +111,7 @@ class NodeFsFace {
       | { readonly encoding?: BufferEncoding | null; readonly flag?: string; readonly signal?: AbortSignal },
   ): Promise<Buffer | string> {
     if (path instanceof NodeHandle) return path.readFile(options);
-    signalOf(options)?.throwIfAborted();
+    assertGoesOn(signalOf(options));
     const at = this.#at(path);
     const flag = flagOf(options, "r");
     try {
@@ -137,14 +137,17 @@ class NodeFsFace {
     const wanted = parseFlags(flags);
     return asNode("open", at, async () => {
       await this.#named(path);
+      if (wanted.noFollow && (await this.#lookUp(at))?.type === "link")
+        throw new KernelError("ELOOP", "it is a link", { path: at });
+      if (wanted.directory) await this.#assertDirectory(at, "ENOTDIR");
       if (!wanted.write && !wanted.create) {
         const found = await this.#files.stat(at);
         if (found.type === "directory" || found.type === "mount")
           return new NodeHandle(openDirectory(this.#files, at), at, wanted);
       }
       if (wanted.exclusive) await this.#assertNothing(at);
-      if (wanted.create && (wanted.exclusive || !(await this.#files.exists(at))))
-        await this.#create(at, new Uint8Array(), wanted.exclusive ? "must" : "maybe", mode);
+      if (wanted.exclusive) await this.#create(at, new Uint8Array(), mode);
+      else if (wanted.create) await this.#createIfMissing(at, new Uint8Array(), mode);
       const opened = await this.#open(at, [
         ...(wanted.read ? (["read"] as const) : []),
         ...(wanted.write ? (["write"] as const) : []),
@@ -186,11 +189,12 @@ class NodeFsFace {
     });
   }
 
-  async mkdtemp(prefix: string, options?: Encoded): Promise<Buffer | string> {
+  async mkdtemp(prefix: PathLike, options?: Encoded): Promise<Buffer | string> {
+    const begin = textOf(prefix);
     for (;;) {
-      const path = `${prefix}${(this.#nextTemporary++).toString(36).padStart(6, "0")}`;
+      const path = `${begin}${randomName()}`;
       try {
-        await this.mkdir(path);
+        await this.mkdir(path, 0o700);
         return decodedName(path, options);
       } catch (error) {
         if ((error as { readonly code?: string }).code !== "EEXIST") throw error;
@@ -289,6 +293,8 @@ class NodeFsFace {
     await asNode("unlink", at, async () => {
       await this.#named(path);
       const { type } = await this.#files.stat(at, { noFollow: true });
+      if (type === "link" && textOf(path).endsWith("/"))
+        throw new KernelError("ENOTDIR", "the link itself has no slash behind its name", { path: at });
       if (type === "directory") throw new KernelError("EISDIR", "directories are removed by rmdir", { path: at });
       await this.#files.unlink(at);
     });
@@ -309,8 +315,9 @@ class NodeFsFace {
   async copyFile(from: PathLike, to: PathLike, mode = 0): Promise<void> {
     const [source, target] = [this.#at(from), this.#at(to)];
     try {
-      const found = await this.#assertFile(source);
+      const found = await this.#assertFile(await this.#named(from));
       const isNew = (mode & constants.COPYFILE_EXCL) !== 0;
+      if (isNew) await this.#assertNothing(target);
       const there = isNew ? undefined : await this.#files.stat(target).catch(() => undefined);
       // Onto itself, under whatever name.
       if (isSame(found, there)) return;
@@ -345,14 +352,16 @@ class NodeFsFace {
     } = options;
     if (filter !== undefined && !(await filter(source, target))) return;
     const found = await asNode("cp", source, () => this.#files.stat(source, { noFollow: !dereference }));
-    const there = await this.#lookUp(target);
+    const there = await this.#lookUp(target, !dereference);
     const refuse = (code: string, errno: string): Error =>
       Object.assign(nodeError(errno, "cp", source, target), { code: `ERR_FS_${code}` });
     if (isSame(found, there)) throw refuse("CP_EINVAL", "EINVAL");
     if (found.type === "directory") {
       if (there !== undefined && there.type !== "directory") throw refuse("CP_DIR_TO_NON_DIR", "EISDIR");
       if (!recursive) throw Object.assign(nodeError("EISDIR", "cp", source), { code: "ERR_FS_EISDIR" });
-      if (`${target}/`.startsWith(`${source}/`)) throw refuse("CP_EINVAL", "EINVAL");
+      // Also where links lead into it.
+      if (`${await this.#canonical(target)}/`.startsWith(`${await this.#canonical(source)}/`))
+        throw refuse("CP_EINVAL", "EINVAL");
       await this.mkdir(target, { recursive: true });
       for (const name of await this.readdir(source))
         await this.cp(posix.join(source, String(name)), posix.join(target, String(name)), options);
@@ -365,11 +374,22 @@ class NodeFsFace {
     }
     await this.mkdir(posix.dirname(target), { recursive: true });
     if (found.type === "link") {
-      if (there !== undefined) await this.unlink(target);
-      await this.symlink((verbatimSymlinks ? found.linkText : found.target) ?? "/", target);
-    } else await this.copyFile(source, target);
+      if (there !== undefined && there.type !== "link") throw nodeError("EEXIST", "symlink", source, target);
+      await this.#putLink((verbatimSymlinks ? found.linkText : found.target) ?? "/", target, there !== undefined);
+    } else {
+      // What a link leads to is not what is replaced.
+      if (there?.type === "link") await this.unlink(target);
+      await this.copyFile(source, target);
+    }
     if (options.preserveTimestamps === true && found.modified !== undefined)
       await this.#files.setattr(target, { modified: found.modified });
+  }
+
+  /** A link in the place of another: that goes once this one is there. */
+  async #putLink(text: string, target: string, isReplaced: boolean): Promise<void> {
+    const at = isReplaced ? `${target}.${randomName()}~` : target;
+    await this.symlink(text, at);
+    if (isReplaced) await this.rename(at, target);
   }
 
   async readlink(path: PathLike, options?: Encoded): Promise<Buffer | string> {
@@ -447,14 +467,10 @@ class NodeFsFace {
       const isChange = (name === "file.written" && created !== true) || name === "file.metadata";
       const isInside = (one: string | undefined): one is string =>
         one !== undefined && (one === canonical || one.startsWith(`${below}/`));
-      if (isInside(oldPath)) yield { eventType: "rename", filename: nameOf(oldPath) };
+      if (name === "file.renamed" && isInside(oldPath)) yield { eventType: "rename", filename: nameOf(oldPath) };
       if (isInside(changed)) yield { eventType: isChange ? "change" : "rename", filename: nameOf(changed) };
     }
-    if (signal?.aborted === true)
-      throw Object.assign(new Error("The operation was aborted", { cause: signal.reason }), {
-        name: "AbortError",
-        code: "ABORT_ERR",
-      });
+    assertGoesOn(signal);
   }
 
   #at(path: PathLike): string {
@@ -496,33 +512,50 @@ class NodeFsFace {
 
   async #put(path: PathLike | NodeHandle, data: Data, options: WriteOptions, flag: string): Promise<void> {
     if (path instanceof NodeHandle) return path.writeFile(data, options);
-    signalOf(options)?.throwIfAborted();
+    const signal = signalOf(options);
+    assertGoesOn(signal);
     const at = this.#at(path);
     const flags = parseFlags(flagOf(options, flag));
-    const bytes = await gather(data, encodingOf(options));
+    const bytes = await gather(data, encodingOf(options), signal);
+    assertGoesOn(signal);
     const { mode = 0o666 } =
       typeof options === "object" && options !== null ? (options as { readonly mode?: number | string }) : {};
     await asNode("open", at, async () => {
       await this.#named(path);
       if (!flags.write) throw new KernelError("EBADF", "the flags do not let it be written", { path: at });
       if (flags.exclusive) await this.#assertNothing(at);
-      if (flags.exclusive) return this.#create(at, bytes, "must", mode);
-      try {
-        if (flags.append) await this.#files.append(at, bytes, { create: "never" });
-        else await this.#files.write(at, bytes, flags.truncate ? {} : { offset: 0 });
-      } catch (error) {
-        if (!flags.create || !isKernelError(error) || error.code !== "ENOENT") throw error;
+      if (flags.exclusive) return this.#create(at, bytes, mode);
+      for (;;) {
+        try {
+          if (flags.append) await this.#files.append(at, bytes, { create: "never" });
+          else await this.#files.write(at, bytes, flags.truncate ? {} : { offset: 0 });
+          return;
+        } catch (error) {
+          if (!flags.create || !isKernelError(error) || error.code !== "ENOENT") throw error;
+        }
         // Another may have made it by now: then this write comes after that one.
-        await this.#create(at, bytes, "maybe", mode);
+        if (await this.#createIfMissing(at, bytes, mode)) return;
       }
     });
   }
 
+  /** Makes a file unless somebody has made it already: whether it was made here. */
+  async #createIfMissing(at: string, bytes: Uint8Array, mode: number | string): Promise<boolean> {
+    if (await this.#files.exists(at)) return false;
+    try {
+      await this.#create(at, bytes, mode);
+      return true;
+    } catch (error) {
+      if (isKernelError(error) && error.code === "EEXIST") return false;
+      throw error;
+    }
+  }
+
   /** Makes a file with its content; its directory must be there. */
-  async #create(at: string, bytes: Uint8Array, create: "must" | "maybe", mode: number | string): Promise<void> {
-    await this.#assertParent(at);
-    await this.#files.write(at, bytes, { create });
+  async #create(at: string, bytes: Uint8Array, mode: number | string): Promise<void> {
     const bits = toMode(mode);
+    await this.#assertParent(at);
+    await this.#files.write(at, bytes, { create: "must" });
     if (bits !== 0o666) await this.#change("chmod", at, { mode: bits }, false);
   }
 
@@ -565,9 +598,19 @@ class NodeFsFace {
     });
   }
 
-  async #lookUp(at: string): Promise<FileStat | undefined> {
+  /** Where something is, or would be, behind all links. */
+  async #canonical(at: string): Promise<string> {
     try {
-      return await this.#files.stat(at, { noFollow: true });
+      return (await this.#files.stat(at)).path;
+    } catch (error) {
+      if (at === "/" || !isKernelError(error) || error.code !== "ENOENT") throw error;
+      return posix.join(await this.#canonical(posix.dirname(at)), posix.basename(at));
+    }
+  }
+
+  async #lookUp(at: string, noFollow = true): Promise<FileStat | undefined> {
+    try {
+      return await this.#files.stat(at, { noFollow });
     } catch (error) {
       if (isKernelError(error) && error.code === "ENOENT") return undefined;
       throw error;
@@ -618,6 +661,12 @@ const isSame = (one: FileStat, other: FileStat | undefined): boolean =>
   other !== undefined && (one.inode === undefined ? one.path === other.path : one.inode === other.inode);
 
 const PAGE = 1000;
+
+/** Six letters and digits, as `mkdtemp` puts behind its prefix. */
+const randomName = (): string =>
+  randomInt(36 ** 6)
+    .toString(36)
+    .padStart(6, "0");
 
 const textOf = (path: PathLike): string => {
   if (typeof path === "string") return path;

@@ -21,6 +21,8 @@ export interface Flags {
   readonly create: boolean;
   readonly exclusive: boolean;
   readonly truncate: boolean;
+  readonly noFollow: boolean;
+  readonly directory: boolean;
 }
 
 const WORDS: Readonly<Record<string, number>> = {
@@ -35,7 +37,7 @@ const WORDS: Readonly<Record<string, number>> = {
 /** @throws {EINVAL} nobody knows such flags */
 export function parseFlags(flags: string | number = "r"): Flags {
   let bits = typeof flags === "number" ? flags : undefined;
-  if (typeof flags === "string") {
+  if (typeof flags === "string" && /^(?:s?r|rs|x?w|wx|[xs]?a|a[xs])\+?$/.test(flags)) {
     const plain = flags.replace(/[xs]/g, "");
     bits = WORDS[plain];
     if (bits !== undefined && flags.includes("x")) bits |= constants.O_EXCL;
@@ -49,8 +51,10 @@ export function parseFlags(flags: string | number = "r"): Flags {
     write: access !== constants.O_RDONLY,
     append: has(constants.O_APPEND),
     create: has(constants.O_CREAT),
-    exclusive: has(constants.O_EXCL),
+    exclusive: has(constants.O_EXCL | constants.O_CREAT),
     truncate: has(constants.O_TRUNC),
+    noFollow: has(constants.O_NOFOLLOW),
+    directory: has(constants.O_DIRECTORY),
   };
 }
 
@@ -130,8 +134,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     const buffer = options.buffer ?? Buffer.alloc(16_384);
     const offset = options.offset ?? 0;
     const length = options.length ?? buffer.byteLength - offset;
-    if (offset < 0 || length < 0 || offset + length > buffer.byteLength)
-      throw new RangeError(`a read of ${length} bytes at ${offset} does not fit into ${buffer.byteLength}`);
+    assertFits(buffer, offset, length);
     return this.#inTurn("read", async () => {
       this.#assertMay("read");
       const at = positionOf(options.position);
@@ -147,6 +150,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     position?: number | null,
   ): Promise<{ bytesRead: number; buffers: readonly NodeJS.ArrayBufferView[] }> {
     let bytesRead = 0;
+    assertViews(buffers);
     for (const buffer of buffers) {
       const read = await this.read(buffer, 0, buffer.byteLength, position == null ? null : position + bytesRead);
       bytesRead += read.bytesRead;
@@ -178,6 +182,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
       position = typeof second === "number" ? second : undefined;
       bytes = Buffer.from(data, typeof third === "string" ? (third as BufferEncoding) : "utf8");
     } else {
+      assertView(data);
       const {
         offset = 0,
         length,
@@ -186,6 +191,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
         ? second
         : { offset: second ?? 0, length: typeof third === "number" ? third : undefined, position: fourth };
       const whole = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      assertFits(data, offset, length ?? whole.length - offset);
       bytes = whole.subarray(offset, offset + (length ?? whole.length - offset));
       position = positionOf(at);
     }
@@ -199,6 +205,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     buffers: readonly NodeJS.ArrayBufferView[],
     position?: number | null,
   ): Promise<{ bytesWritten: number; buffers: readonly NodeJS.ArrayBufferView[] }> {
+    assertViews(buffers);
     const { bytesWritten } = await this.write(
       Buffer.concat(buffers.map((one) => new Uint8Array(one.buffer, one.byteOffset, one.byteLength))),
       { position: position ?? null },
@@ -348,6 +355,25 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     this.#turn = turn.catch(() => undefined);
     return turn;
   }
+}
+
+function assertView(data: unknown): void {
+  if (!ArrayBuffer.isView(data))
+    throw Object.assign(new TypeError(`a file is read and written by views of bytes, found ${typeof data}`), {
+      code: "ERR_INVALID_ARG_TYPE",
+    });
+}
+
+function assertViews(buffers: unknown): void {
+  if (!Array.isArray(buffers)) return assertView(undefined);
+  for (const buffer of buffers) assertView(buffer);
+}
+
+function assertFits({ byteLength }: NodeJS.ArrayBufferView, offset: number, length: number): void {
+  if (offset < 0 || length < 0 || offset + length > byteLength)
+    throw Object.assign(new RangeError(`${length} bytes at ${offset} are not within ${byteLength}`), {
+      code: "ERR_OUT_OF_RANGE",
+    });
 }
 
 const positionOf = (position: number | bigint | null | undefined): number | undefined =>

@@ -39,6 +39,10 @@ const ENTRIES_MAX = 1_000_000;
 const PAGE = 1000;
 const CHUNK = 1024 * 1024;
 const TEXT_MAX = 1000;
+/** Characters of a line that are looked at: a match at its end is one at the cut. */
+const LINE_MAX = 256 * 1024;
+/** Milliseconds of matching after which others have their turn. */
+const TURN_MS = 8;
 /** Bytes at the beginning of a file that tell whether it is text. */
 const LOOKED_AT = 4096;
 
@@ -46,7 +50,7 @@ const LOOKED_AT = 4096;
 export async function* globFiles(
   files: Pick<Files, "readdir">,
   pattern: string,
-  { limit = LIMIT, signal }: GlobOptions = {},
+  { limit, signal }: GlobOptions = {},
 ): AsyncGenerator<Found, void, undefined> {
   const absolute = pattern.startsWith("/") ? pattern : `/${pattern}`;
   const matches = compileGlob(absolute);
@@ -67,9 +71,19 @@ export async function* globFiles(
   };
   let found = 0;
   for await (const entry of walk(`/${root.join("/")}`, root.length + 1)) {
+    assertRoom(found, limit, pattern);
     yield entry;
-    if (++found >= limit) return;
+    if (++found === limit) return;
   }
+}
+
+/** Who has not said how many is not given a part as if it were the whole. */
+function assertRoom(found: number, limit: number | undefined, pattern: string): void {
+  if (limit === undefined && found === LIMIT)
+    throw new KernelError(
+      "E2BIG",
+      `more than ${LIMIT} were found for ${JSON.stringify(pattern)}; look for less, or give a limit to take the first`,
+    );
 }
 
 /**
@@ -78,17 +92,17 @@ export async function* globFiles(
  */
 export async function* grepFiles(
   files: Pick<Files, "readdir" | "read">,
-  { pattern, glob, ignoreCase = false, context = 0, limit = LIMIT, signal }: GrepOptions,
+  { pattern, glob, ignoreCase = false, context = 0, limit, signal }: GrepOptions,
 ): AsyncGenerator<Match, void, undefined> {
   const matches = await compilePattern(pattern, ignoreCase);
   let found = 0;
   const options = { limit: ENTRIES_MAX, ...(signal === undefined ? {} : { signal }) };
   for await (const { path, type } of globFiles(files, glob, options)) {
     if (type !== "file") continue;
-    for await (const match of matchesIn(files, path, matches, context)) {
-      signal?.throwIfAborted();
+    for await (const match of matchesIn(files, path, matches, context, signal)) {
+      assertRoom(found, limit, pattern);
       yield match;
-      if (++found >= limit) return;
+      if (++found === limit) return;
     }
   }
 }
@@ -112,6 +126,7 @@ async function* matchesIn(
   path: string,
   matches: (line: string) => boolean,
   context: number,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<Match, void, undefined> {
   const before: string[] = [];
   /** Matches that still wait for lines behind them. */
@@ -123,7 +138,14 @@ async function* matchesIn(
     }
   };
   let line = 0;
+  let since = performance.now();
   for await (const whole of linesOf(files, path)) {
+    // Matching is work of this host's loop, which is there for others too.
+    if (performance.now() - since > TURN_MS) {
+      await new Promise((go) => setImmediate(go));
+      since = performance.now();
+      signal?.throwIfAborted();
+    }
     line++;
     const text = whole.slice(0, TEXT_MAX);
     for (const { after } of open) if (after.length < context) after.push(text);
@@ -152,9 +174,14 @@ async function* linesOf(files: Pick<Files, "read">, path: string): AsyncGenerato
     if (offset === 0 && bytes.subarray(0, LOOKED_AT).includes(0)) return;
     offset += bytes.length;
     const isLast = bytes.length < CHUNK;
-    const lines = (rest + decoder.decode(bytes, { stream: !isLast })).split("\n");
-    rest = lines.pop() ?? "";
-    yield* lines;
+    const pieces = decoder.decode(bytes, { stream: !isLast }).split("\n");
+    for (const [at, piece] of pieces.entries()) {
+      if (at > 0) {
+        yield rest;
+        rest = "";
+      }
+      if (rest.length < LINE_MAX) rest += piece.slice(0, LINE_MAX - rest.length);
+    }
     if (isLast) {
       if (rest !== "") yield rest;
       return;

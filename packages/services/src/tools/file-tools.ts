@@ -104,11 +104,12 @@ export const FILE_TOOLS: readonly Tool<Os>[] = [
     },
     effect: "pure",
     call: async ({ pattern, limit: most }, { os, signal }) =>
-      collect(globFiles(os.fs, String(pattern), { limit: Number(most ?? FOUND_MAX), signal })),
+      collect(globFiles(os.fs, String(pattern), { ...(most === undefined ? {} : { limit: Number(most) }), signal })),
   },
   {
     name: "grep",
-    description: "finds lines that match a regular expression (RE2) in all files whose paths match a glob",
+    description:
+      "finds the first lines (200, or `limit`) that match a regular expression (RE2) in all files whose paths match a glob",
     inputSchema: {
       type: "object",
       properties: {
