@@ -19,7 +19,7 @@ import type { Inode } from "../vfs/inode.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
 import type { Located } from "../vfs/namespace.ts";
-import { type Need, assertMay, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
+import { type Need, assertMay, assertStill, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
 import type { Host } from "./host.ts";
 import type { Target } from "./row.ts";
 import { locate, locatedOf, pathTarget, second, twoPaths, writerOf } from "./path-target.ts";
@@ -488,7 +488,7 @@ export const FILE_ROWS = {
         ...whenOf(caller, a),
         ...(hasViews ? {} : { glob: toGlobPath(a.glob) }),
       });
-      const visible = visibleTo(host, caller, hasViews ? seenEvents(caller, a.glob, events) : events);
+      const visible = visibleTo(host, caller, a, hasViews ? seenEvents(caller, a.glob, events) : events);
       return releasing(visible, () => void events.return());
     },
   }),
@@ -577,15 +577,16 @@ async function* seenEvents(
 async function* visibleTo(
   host: Host,
   caller: Process,
+  args: { readonly glob: string },
   events: AsyncGenerator<KernelEvent, void, undefined>,
 ): AsyncGenerator<KernelEvent, void, undefined> {
-  const may = async (right: string, resource: string): Promise<boolean> =>
-    (await obstacleTo(host, caller, "watch", { right, resource })) === undefined;
+  // What is counted the call itself has used.
+  const mayWatch = (path: string): boolean => caller.capability.decide("fs.watch", path, args, true).effect !== "deny";
   const maySee = async (path: unknown): Promise<boolean> =>
     typeof path === "string" &&
     !isHidden(caller, path as VfsPath) &&
-    (await may("fs.stat", path)) &&
-    (await may("fs.watch", path));
+    mayWatch(path) &&
+    (await obstacleTo(host, caller, "watch", { right: "fs.stat", resource: path })) === undefined;
   for await (const event of events) {
     if (isFree(host, caller)) {
       yield event;
@@ -594,5 +595,7 @@ async function* visibleTo(
     const { path, oldPath, ...data } = event.data;
     const visible = { ...((await maySee(path)) ? { path } : {}), ...((await maySee(oldPath)) ? { oldPath } : {}) };
     if (Object.keys(visible).length > 0) yield { ...event, data: { ...data, ...visible } };
+    // Who may not watch any more is told so, and not left without a word.
+    else assertStill(host, caller, "watch", { right: "fs.watch", resource: toGlobPath(args.glob) }, args);
   }
 }
