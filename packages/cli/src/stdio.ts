@@ -27,7 +27,9 @@ export async function withStdio<T>(
   for (const path of [input, output]) if (path !== undefined && (await makePipe(os, path))) made.push(path);
   const isOver = new AbortController();
   const failed = (path: string) => (error: unknown) => {
-    if (!isOver.signal.aborted) out.error(`${path} is joined no longer: ${describe(error)}`);
+    // Who reads no more says so by that.
+    const isUnread = (error as { readonly code?: unknown }).code === "EPIPE" && path === output;
+    if (!isOver.signal.aborted && !isUnread) out.error(`${path} is joined no longer: ${describe(error)}`);
   };
   if (input !== undefined) void feed(os, input, isOver.signal).catch(failed(input));
   const written = output === undefined ? undefined : drain(os, output).catch(failed(output));
