@@ -524,7 +524,11 @@ async function policyOf(dir: string): Promise<Pick<KernelParts, "governance">> {
     return { governance: denyAll(`${file} cannot be read: ${describe(error)}`) };
   }
   const { policy, diagnostics } = compilePolicy(text, { file, host: fileHost(file, process.env) });
-  if (policy !== undefined) return { governance: governPolicy(policy) };
+  try {
+    if (policy !== undefined) return { governance: governPolicy(policy) };
+  } catch (error) {
+    return { governance: denyAll(`${file} cannot be used: ${describe(error)}`) };
+  }
   const [first] = diagnostics;
   return { governance: denyAll(first === undefined ? `${file} holds no policy` : formatDiagnostic(first)) };
 }

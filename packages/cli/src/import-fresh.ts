@@ -2,7 +2,7 @@
 // user edits.
 
 import { hash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { dirname, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -43,7 +43,10 @@ const isOfUser = (url: string): boolean =>
   !url.includes("/node_modules/") &&
   (OWN === undefined || !url.startsWith(OWN));
 
-/** A hash over a module and the modules that it names by relative paths, directly or not, wherever they lie together. */
+/**
+ * A hash over a module and the files that it imports by relative paths, directly or not, wherever they lie together;
+ * of a module without such imports its SHA-256.
+ */
 export function contentOf(file: string): string {
   const seen = new Set<string>();
   const todo = [file];
@@ -55,10 +58,10 @@ export function contentOf(file: string): string {
     const text = readFileSync(at, "utf8");
     if (at === file) own = text;
     else imported.push(`${relative(dirname(file), at)}\n${text}`);
-    if (!isOfUser(pathToFileURL(at).href) && at !== file) continue;
+    if (!/\.[cm]?[jt]sx?$/.test(at) || (!isOfUser(pathToFileURL(at).href) && at !== file)) continue;
     for (const [, specifier = ""] of text.matchAll(RELATIVE)) {
       const next = resolve(dirname(at), specifier);
-      if (/\.[cm]?[jt]s$/.test(next) && existsSync(next)) todo.push(next);
+      if (statSync(next, { throwIfNoEntry: false })?.isFile() === true) todo.push(next);
     }
   }
   return hash("sha256", [own, ...imported.toSorted()].join("\n"), "hex");

@@ -293,6 +293,18 @@ describe("models and tools", () => {
     await expect(run(asksForNumber("repair: 0"), undefined, scripted("a", "3"))).rejects.toThrow(/it said "a"/);
   });
 
+  test("a run that is tried again asks the model again, whose answers were of no use", async () => {
+    const answers = ["none", "neither", "7"];
+    let calls = 0;
+    const models = [createOfflineModel({ script: () => answers[calls++] ?? "none" })];
+    await using os = await connect({ dir: join(dir, "data"), serve: false, models });
+    const pid = await os.spawn(manifest(asksForNumber("repair: 0, retry: { attempts: 2, delay: 1ms }")));
+    expect((await os.wait(pid)).code).toBe(1);
+    await os.resume(pid, { again: true });
+    expect(await os.wait(pid)).toMatchObject({ code: 0, result: 7 });
+    expect(calls).toBe(3);
+  });
+
   test("an answer that was cut off is not asked for again, nor one that was cut off when it was", async () => {
     const cutOff = asksForNumber("repair: 3, max_output_tokens: 1");
     await expect(run(cutOff, undefined, scripted("[1, 2, 3]"))).rejects.toThrow(/cut off .*max_output_tokens: 1\)/);

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { type Answer, BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
 const directory = useDirectory();
@@ -59,10 +59,36 @@ test("a run that fails has its status, and what it wrote before is written", () 
   expect(stderr).toContain("no second");
 });
 
-test("a pipe that is there is joined and stays; what is no pipe is refused before anything runs", () => {
+test("what is there already is refused before anything runs, and nothing is left", () => {
   const { path: cwd } = directory;
   const file = program("return 1;");
   runErgos(["write", "/srv/out", "text"], { cwd });
-  expect(piped(file, "")).toMatchObject({ status: 1, stderr: expect.stringContaining("/srv/out") as unknown });
+  expect(piped(file, "")).toMatchObject({ status: 1, stderr: expect.stringContaining("[EEXIST] /srv/out") as unknown });
   expect(runErgos(["ps", "--all", "--json"], { cwd }).stdout).not.toContain("program");
+  expect(runErgos(["ls", "/srv"], { cwd }).stdout).toBe("out\nqueues/\n");
 });
+
+test("a program that removes its own pipes has its result all the same", () => {
+  expect(piped(program('await ctx.os.fs.unlink("/srv/out"); return 7;'), "", "--json").stderr).toContain('"result":7');
+});
+
+test("in a host that stays a run does not wait for a command that has gone, and others' pipes are left alone", async () => {
+  const { path: cwd } = directory;
+  const host = spawn(process.execPath, [BIN, "up"], { cwd, env: environment(), stdio: ["ignore", "pipe", "inherit"] });
+  await once(host.stdout, "data");
+  const endless = program(`
+    for (;;) await ctx.os.fs.pipe("/srv/out").write(new Uint8Array(65536));`);
+  const first = spawn(process.execPath, [BIN, "run", endless, "--stdout", "/srv/out"], { cwd, env: environment() });
+  await once(first.stdout, "data");
+  expect(runErgos(["run", endless, "--stdout", "/srv/out"], { cwd })).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("[EEXIST] /srv/out") as unknown,
+  });
+  first.stdout.destroy();
+  await once(first, "exit");
+  const states = (): string => runErgos(["ps", "--all", "--json"], { cwd }).stdout;
+  await vi.waitFor(() => expect(states()).toContain("EPIPE"), 10_000);
+  expect(runErgos(["ls", "/srv"], { cwd }).stdout).toBe("queues/\n");
+  host.kill("SIGTERM");
+  await once(host, "exit");
+}, 60_000);

@@ -496,6 +496,10 @@ class Context implements ProcessContext {
     return this.#process.isResumed;
   }
 
+  get retries(): number {
+    return this.#process.journal?.retries ?? 0;
+  }
+
   get limits(): ProcessLimits | undefined {
     return this.#process.limits;
   }

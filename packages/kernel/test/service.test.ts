@@ -13,7 +13,7 @@ import {
   parseGrants,
 } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { LastingStore, bootKernel, openProgram } from "./kernel-fixture.ts";
+import { LastingStore, bootKernel, openProgram, pause } from "./kernel-fixture.ts";
 
 const log: string[] = [];
 let kernel: Kernel;
@@ -199,14 +199,49 @@ describe("a service and what others do at the same time", () => {
     expect(kernel.host.services.get("one")?.restarts).toBe(0);
   });
 
-  test("is restarted by a policy in text", async () => {
-    await enlist(noting("one", { restart: "always" }, { echo: () => undefined }));
-    expect(kernel.host.services.get("one")?.state).toBe("ready");
+  test("is restarted, or not, by a policy in text", async () => {
+    for (const restart of ["always", "never"] as const)
+      await enlist(noting(restart, { restart, create: ({ fail }) => ({ echo: () => fail(new TypeError("over")) }) }));
+    for (const name of ["always", "never"]) await echo(name).catch(() => undefined);
+    await until(() => stateOf("never") === "failed");
+    await until(() => stateOf("always") === "ready");
+    expect(["always", "never"].map((name) => kernel.host.services.get(name)?.restarts)).toEqual([1, 0]);
+  });
+
+  test("that was stopped is not started again by who needs it, unless somebody asks", async () => {
+    await enlist(noting("needed"));
     await enlist(
-      noting("other", { restart: "never", create: ({ fail }) => ({ echo: () => fail(new TypeError("over")) }) }),
+      noting("user", { needs: ["needed"], create: ({ fail }) => ({ echo: () => fail(new TypeError("over")) }) }),
     );
-    await echo("other").catch(() => undefined);
-    await until(() => stateOf("other") === "failed");
+    await kernel.os.call("stopService", { name: "needed" });
+    expect(stateOf("user")).toBe("waiting");
+    await enlist(noting("other", { needs: ["needed"] }), { lazy: true });
+    await pause(20);
+    expect([stateOf("needed"), stateOf("user")]).toEqual(["stopped", "waiting"]);
+    await kernel.os.call("startService", { name: "user" });
+    expect([stateOf("needed"), stateOf("user")]).toEqual(["ready", "ready"]);
+  });
+
+  test("is guarded by its hooks exactly once while it is swapped", async () => {
+    const counting = (): ServiceModule =>
+      noting(
+        "guard",
+        {},
+        {
+          hookSpec: () => [hookOn(["publish"], { pre: (_call, args) => ({ ...args, body: `${String(args.body)}1` }) })],
+        },
+      );
+    await enlist(counting());
+    const bodies: unknown[] = [];
+    kernel.host.bus.observe({ names: ["topic.published"] }, ({ data }) => bodies.push(data["body"]));
+    for (let swaps = 0; swaps < 20; swaps++) {
+      const swapping = kernel.os.call("swapService", { name: "guard", service: counting() });
+      let isOver = false;
+      void swapping.finally(() => (isOver = true));
+      while (!isOver) await kernel.os.call("publish", { topic: "a", body: "x" });
+      await swapping;
+    }
+    expect(new Set(bodies)).toEqual(new Set(["x1"]));
   });
 });
 

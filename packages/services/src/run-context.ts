@@ -135,9 +135,9 @@ export class RunContext<Input = unknown> {
     return trail === undefined ? String(this.attempt) : `${trail}.${this.attempt}`;
   }
 
-  /** Which try this is when the attempts of the parts around count too: 1 while nothing was tried again. */
+  /** Which try this is when those of the parts around and of the whole run count too: 1 while nothing was tried again. */
   get tries(): number {
-    return this.#trail.split(".").reduce((sum, attempt) => sum + Number(attempt) - 1, 1);
+    return this.#trail.split(".").reduce((sum, attempt) => sum + Number(attempt) - 1, 1 + this.#scope.process.retries);
   }
 
   get runId(): RunId {

@@ -138,6 +138,8 @@ describe("a policy", () => {
     - { effect: deny, grant: "tool.call:send; arg.to=*@evil.com" }
     - { effect: ask, grant: "tool.call:pay; arg.amount>100" }
     - { effect: deny, grant: "net.connect:Evil.com" }
+    - { effect: deny, grant: shell_exec }
+    - { effect: ask, grant: "tool:mail" }
 `);
     const verdictOn = async (resource: string, args: object, right = "tool.call"): Promise<string> =>
       (await governance.authorize({ ...REQUEST, right, resource, args })).effect;
@@ -146,6 +148,7 @@ describe("a policy", () => {
     expect(await verdictOn("pay", { amount: "500" })).toBe("ask");
     expect(await verdictOn("pay", { amount: 50 })).toBe("allow");
     expect(await verdictOn("evil.com", {}, "net.connect")).toBe("deny");
+    expect(await verdictOn("mail", {})).toBe("ask");
   });
 
   test("asks a person, with its reason, and a denial wins over that", async () => {

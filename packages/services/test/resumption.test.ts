@@ -1,9 +1,9 @@
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
-import { type Kernel, type KernelParts, hookOn } from "@ergos/kernel";
+import { type Kernel, KernelError, type KernelParts, hookOn, isKernelError } from "@ergos/kernel";
 import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
+import { bootKernel, openProgram, processWith } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
 beforeEach(async () => {
@@ -84,6 +84,39 @@ describe("resumption", () => {
     expect(heard).toEqual(["infer"]);
     const acts = (await after.os.call("auditLog", {})).filter((record) => record.pid === pid);
     expect(acts.map(({ call }) => call)).toEqual(["infer", "call", "publish", "stepEnd", "infer"]);
+    await after.close();
+  });
+
+  test("a call that only names a place at which something else is recorded is looked at as any other", async () => {
+    const other = openProgram("other");
+    let asks: string[] = [];
+    const acting = program("acting", async (_input: unknown, ctx: RunContext) => {
+      for (const name of ["x", "y"]) await ctx.step(name, () => name);
+      if (asks.length === 0) return new Promise<never>(() => undefined);
+      const [pid] = (await ctx.os.ps({})).filter(({ name }) => name === "other").map((one) => one.pid);
+      const codeOf = async (work: () => unknown): Promise<string> =>
+        (async () => work())().then(
+          () => "done",
+          (error: unknown) => (isKernelError(error) ? error.code : "?"),
+        );
+      return [
+        await codeOf(() => ctx.os.call("sleep", { pid: pid ?? ctx.pid, place: "y" })),
+        await codeOf(() => ctx.os.call("collapse", { place: "x" })),
+      ];
+    });
+    const parts = { store: new MemoryMetastore(), objects: new MemoryObjectStore() };
+    const before = await bootKernel(parts);
+    const pid = await before.os.spawn(acting);
+    await sleep(20);
+    const after = await bootKernel(parts);
+    asks = ["now"];
+    await after.os.spawn(other.program);
+    const veto = (): never => {
+      throw new KernelError("EPERM", "vetoed");
+    };
+    after.hook(hookOn(["sleep", "collapse"], { pre: veto }));
+    await after.os.resume(pid, { program: acting });
+    expect((await after.os.wait(pid)).result).toEqual(["EPERM", "EPERM"]);
     await after.close();
   });
 

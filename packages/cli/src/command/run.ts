@@ -96,12 +96,12 @@ export const runCommand: Command = {
     const pipes = { input: textOption(invocation, "stdin"), output: textOption(invocation, "stdout") };
     // What the run writes has standard output to itself.
     const out = pipes.output === undefined ? invocation.out : createOutput(invocation.out.isJson, process.stderr);
-    return await withStdio(os, pipes, out, async () => {
-      const unfinished = isSet(invocation, "resume") ? await findUnfinished(os, source) : undefined;
+    return await withStdio(os, pipes, out, async (joined) => {
+      const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
       const pid =
-        unfinished === undefined ? await spawn(os, invocation, source, input) : await goOn(os, unfinished, out);
-      const status = await follow(os, pid, out, source, input);
-      await waitForOthers(os, out);
+        unfinished === undefined ? await spawn(joined, invocation, source, input) : await goOn(joined, unfinished, out);
+      const status = await follow(joined, pid, out, source, input);
+      await waitForOthers(joined, out);
       return status;
     });
   },

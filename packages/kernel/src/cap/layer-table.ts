@@ -141,7 +141,8 @@ export class LayerTable {
     layer.next = record.next;
     for (const { id: rule, grant, by } of record.rules) {
       const granter = by === undefined ? undefined : await this.#granterOf(toPid(by));
-      layer.add(readStored(grant), granter, rule);
+      const read = readStored(grant);
+      layer.add(read ?? FORBIDDEN, granter, rule, read === undefined ? grant : undefined);
     }
     return layer;
   }
@@ -251,13 +252,13 @@ export class LayerTable {
   }
 }
 
-function encode(layer: Layer, added: readonly Pick<Rule, "id" | "grant" | "granter">[] = []): string {
+function encode(layer: Layer, added: readonly Pick<Rule, "id" | "grant" | "granter" | "stored">[] = []): string {
   const record: LayerRecord = {
     v: FORMAT,
     next: layer.next,
-    rules: [...layer.rules, ...added].map(({ id, grant, granter }) => ({
+    rules: [...layer.rules, ...added].map(({ id, grant, granter, stored }) => ({
       id,
-      grant: formatGrant(grant),
+      grant: stored ?? formatGrant(grant),
       ...(granter === undefined ? {} : { by: granter.pid }),
     })),
   };
@@ -275,11 +276,13 @@ function decode(text: string): LayerRecord {
   return record;
 }
 
-/** A rule that cannot be read may have been a denial: it forbids everything, and the rest of the store is there. */
-function readStored(text: string): Grant {
+/** What a rule that cannot be read means: it may have been a denial. The store keeps it for who can read it. */
+const FORBIDDEN: Grant = { effect: "deny", right: "*", resource: "**" };
+
+function readStored(text: string): Grant | undefined {
   try {
     return parseGrant(text);
   } catch {
-    return { effect: "deny", right: "*", resource: "**" };
+    return undefined;
   }
 }

@@ -30,6 +30,8 @@ export interface Rule {
   readonly matches: (resource: string) => boolean;
   /** Its uses are over. */
   isSpent: boolean;
+  /** How the store has it, where that is not what it means here. */
+  readonly stored?: string;
 }
 
 /** Rules of one right up to which looking at each is faster than an index. */
@@ -91,10 +93,11 @@ export class Layer {
   }
 
   /** Adds a rule, under an id that was taken for it before. */
-  add(grant: Grant, granter?: Granter, id?: string): Rule {
+  add(grant: Grant, granter?: Granter, id?: string, stored?: string): Rule {
     const rule: Rule = {
       id: id ?? this.takeId(),
       grant,
+      ...(stored === undefined ? {} : { stored }),
       granter,
       matches: compileGlob(grant.resource),
       isSpent: false,

@@ -17,6 +17,7 @@ export class Vault {
   readonly #stores: readonly SecretStore[];
   /** Values in the forms in which they may stand in a text, longest first. */
   #forms: readonly string[] = [];
+  readonly #learned = new Set<string>();
   /** The same as they stand inside of JSON. */
   #quoted: readonly string[] = [];
 
@@ -48,7 +49,8 @@ export class Vault {
   /** Masks a value from now on, also in the forms in which addresses and headers carry it. */
   learn(given: string): void {
     const value = given.toWellFormed();
-    if (value.length < SECRET_LENGTH_MIN || this.#forms.includes(value)) return;
+    if (value.length < SECRET_LENGTH_MIN || this.#learned.has(value)) return;
+    this.#learned.add(value);
     this.#forms = [...new Set([...this.#forms, ...formsOf(value)])].sort((a, b) => b.length - a.length);
     this.#quoted = this.#forms.map(quoted);
   }
@@ -91,15 +93,32 @@ export class Vault {
   }
 }
 
-/** Shorter lines of a longer value would mask ordinary text. */
-const LINE_LENGTH_MIN = 16;
+/** A line of a key or a token; anything shorter, or with other characters, may be ordinary text. */
+const KEY_LINE = /^[\w+/=-]{16,}$/;
+/** Fields of a file of credentials that are secrets by themselves. */
+const SECRET_NAME = /key|secret|token|password|credential/i;
 
-/** A value as texts carry it: whole, without the ends that are trimmed, and each of its lines that says enough. */
+/** A value as texts carry it: whole, without the ends that are trimmed, each line of a key, and the secrets of its JSON. */
 function formsOf(value: string): readonly string[] {
   const trimmed = value.trim();
-  const lines = trimmed.split(/\r?\n/).filter((line) => line.length >= LINE_LENGTH_MIN && !line.startsWith("-----"));
-  const wholes = [value, trimmed].filter(({ length }) => length >= SECRET_LENGTH_MIN);
+  const lines = trimmed
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => KEY_LINE.test(line) && !line.startsWith("-----"));
+  const wholes = [value, trimmed, ...secretsIn(trimmed)].filter(({ length }) => length >= SECRET_LENGTH_MIN);
   return [...[...wholes, ...lines].flatMap(writtenForms), ...wholes.flatMap(base64Forms)];
+}
+
+function secretsIn(text: string): readonly string[] {
+  if (!text.startsWith("{")) return [];
+  try {
+    const fields = JSON.parse(text) as object;
+    return Object.entries(fields).flatMap(([name, value]: [string, unknown]) =>
+      typeof value === "string" && SECRET_NAME.test(name) ? [value, value.trim()] : [],
+    );
+  } catch {
+    return [];
+  }
 }
 
 /** In addresses, in forms, and inside of JSON that is a text of JSON again. */

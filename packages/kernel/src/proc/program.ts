@@ -73,6 +73,8 @@ export interface ProcessContext {
   readonly durable: boolean;
   /** Whether an earlier life left outcomes: only then is it worth asking for them. */
   readonly isResumed: boolean;
+  /** How often its failed steps were tried anew (`resume` with `again`). */
+  readonly retries: number;
   /** What bounds the process beside its budget. */
   readonly limits: ProcessLimits | undefined;
   /** Whether anybody listens to events now. */

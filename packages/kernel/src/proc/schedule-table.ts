@@ -260,7 +260,8 @@ export class ScheduleTable {
     const process = family.get(pid);
     if (process === undefined || !process.isAlive || process.isEnding) return void (await this.drop(pid));
     const now = platform.clock.now();
-    const isLate = now - due > LATE_MS;
+    // What waits for room is no occurrence that nobody was there for.
+    const isLate = now - due > LATE_MS && !this.#held.has(id);
     const caughtUp = isLate ? schedule.caughtUp + 1 : 0;
     if (isLate && (missed === "skip" || caughtUp > CATCH_UP_MAX)) {
       const left = { ...schedule, missedRuns: schedule.missedRuns + 1, caughtUp: 0 };

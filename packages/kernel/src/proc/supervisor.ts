@@ -289,7 +289,7 @@ export class Supervisor {
     }
   }
 
-  /** Its services have code of the life before. Who starts from zero makes its children, schedules and triggers again too. */
+  /** What the next life asks for again: services, which have code of the life before. Who starts from zero makes its children, schedules and triggers again too. */
   async #startOver({ pid, identity }: Process): Promise<void> {
     const isFromStart = identity.restart?.from === "start";
     if (isFromStart)

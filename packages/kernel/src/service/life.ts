@@ -162,12 +162,13 @@ export class Life {
       this.instance = made;
       this.#created.resolve();
       await Promise.race([this.#go.promise, this.#failed.promise, told]);
-      if (this.#isOver(signal)) return;
+      this.isSignalled = signal.aborted;
+      if (signal.aborted) return;
       await this.within(startMs, "start()", orAborted((async () => this.instance?.start?.())(), signal));
       const running = this.instance.run === undefined ? undefined : this.#work(this.instance, signal);
       this.#ready.resolve();
       await Promise.race([told, this.#failed.promise, ...(running === undefined ? [] : [running])]);
-      this.#isOver(signal);
+      this.isSignalled = signal.aborted;
     } catch (error) {
       this.#created.reject(error);
       this.#ready.reject(error);
@@ -175,11 +176,6 @@ export class Life {
     } finally {
       await this.#stop(context);
     }
-  }
-
-  #isOver(signal: AbortSignal): boolean {
-    this.isSignalled = signal.aborted;
-    return signal.aborted;
   }
 
   async #work(instance: ServiceInstance, signal: AbortSignal): Promise<void> {

@@ -58,8 +58,8 @@ export interface ServiceTableParts {
   readonly loader: ServiceLoader | undefined;
   readonly tools: Map<string, Tool<Os>>;
   readonly osOf: (process: Process) => Os;
-  /** Hangs hooks of a process in; what it gives takes them out. */
-  readonly hook: (process: Process, hooks: readonly Hook[]) => Promise<() => void>;
+  /** Looks at hooks of a process; what it gives hangs them in, and what that gives takes them out. */
+  readonly hook: (process: Process, hooks: readonly Hook[]) => Promise<() => () => void>;
 }
 
 const FORMAT = 1;
@@ -248,6 +248,7 @@ export class ServiceTable {
     };
     const source = "create" in what ? undefined : what;
     const options = attested === undefined ? unit.options : { ...unit.options, attest: attested };
+    let isKept = false;
     try {
       await life.whenCreated();
       life.go();
@@ -260,18 +261,21 @@ export class ServiceTable {
           `calls of service ${name} are under way for ${DRAIN_MS} ms; nothing was changed`,
         );
       assertStands("swapping");
-      // Beside those of the one before: what it guards is guarded throughout.
-      await this.#hang(life);
+      const hang = await this.#hooksOf(life);
       assertStands("swapping");
+      isKept = true;
       await this.#keep({ ...recordPartsOf(unit), source, options, needs: module.needs ?? [] }, rider);
       assertStands("swapping");
+      // In one turn: no call is guarded by none of them, or by both.
+      hang();
+      this.#takeOut(before);
     } catch (error) {
-      this.#takeOut(life);
+      // What the next host finds is what is there.
+      if (isKept && this.#units.get(name) === unit) await this.#keep(unit).catch(() => undefined);
       await this.#endLife(life);
       if (stands("swapping")) unit.become("ready");
       throw error;
     }
-    this.#takeOut(before);
     unit.is(module, hash);
     Object.assign(unit, { source, options, life });
     this.#letIn(unit, life);
@@ -382,11 +386,16 @@ export class ServiceTable {
   }
 
   /** @param isAsked somebody wants it now: what it needs is started too, though it was stopped */
-  #startOnce(unit: Unit, isAsked = true): Promise<void> {
-    unit.starting ??= this.#start(unit, isAsked).finally(() => {
-      unit.starting = undefined;
-    });
-    return unit.starting;
+  async #startOnce(unit: Unit, isAsked = true): Promise<void> {
+    // One that nobody has asked for may end with a need that was stopped.
+    while (isAsked && unit.starting?.isAsked === false) await unit.starting.done.catch(() => undefined);
+    unit.starting ??= {
+      isAsked,
+      done: this.#start(unit, isAsked).finally(() => {
+        unit.starting = undefined;
+      }),
+    };
+    await unit.starting.done;
   }
 
   async #start(unit: Unit, isAsked: boolean): Promise<void> {
@@ -396,7 +405,10 @@ export class ServiceTable {
       const other = this.#units.get(need);
       const isStopped = other?.isWanted === false && other.options.lazy !== true && !isAsked;
       // Why it does not start is in its status, and with it this one waits.
-      if (other !== undefined && other.state !== "ready" && !isStopped) await this.start(need).catch(() => undefined);
+      if (other !== undefined && other.state !== "ready" && !isStopped)
+        await this.#want(other, true)
+          .then(() => this.#startOnce(other, isAsked))
+          .catch(() => undefined);
     }
     await this.#goOn(unit);
     if (unit.life === undefined) await this.#begin(unit);
@@ -418,6 +430,7 @@ export class ServiceTable {
   async #begin(unit: Unit): Promise<void> {
     if (this.#isClosing) throw new KernelError("ECANCELED", "the host is closing");
     unit.quiet();
+    unit.failedPid = undefined;
     unit.become("starting");
     try {
       if (unit.source !== undefined) await this.#reload(unit, unit.source);
@@ -477,16 +490,17 @@ export class ServiceTable {
     const isStarting = (): boolean => unit.life === life && unit.state === "starting";
     if (!isStarting()) return;
     try {
-      await this.#hang(life);
+      const hang = await this.#hooksOf(life);
+      if (!isStarting()) return;
+      hang();
     } catch (error) {
       return life.fail(error);
     }
-    if (isStarting()) this.#letIn(unit, life);
-    else this.#takeOut(life);
+    this.#letIn(unit, life);
   }
 
-  /** Hangs its hooks in. */
-  async #hang(life: Life): Promise<void> {
+  /** Its hooks, looked at; what hangs them in. */
+  async #hooksOf(life: Life): Promise<() => void> {
     let hooks: readonly Hook[];
     try {
       hooks = life.instance?.hookSpec?.() ?? [];
@@ -495,9 +509,9 @@ export class ServiceTable {
         cause: error,
       });
     }
-    if (hooks.length === 0 || life.process === undefined) return;
-    const out = await this.#parts.hook(life.process, hooks);
-    life.undo = [...life.undo, out];
+    if (hooks.length === 0 || life.process === undefined) return () => undefined;
+    const hang = await this.#parts.hook(life.process, hooks);
+    return () => (life.undo = [...life.undo, hang()]);
   }
 
   /** Lets others in: its tools, calls, and whoever waits for it. */
@@ -606,7 +620,7 @@ export class ServiceTable {
     const delayMs = delayOf(restart, recent.length, (platform.random(1)[0] ?? 0) / 255);
     unit.become("waiting", `is restarted in ${delayMs} ms after: ${plainMessage(error.message)}`, error);
     if (this.#isClosing) return;
-    unit.later(delayMs, () => void this.start(unit.name).catch(() => undefined));
+    unit.later(delayMs, () => void this.#startOnce(unit, false).catch(() => undefined));
   }
 
   async #giveUp(unit: Unit, life: Life, error: ErrorRecord, isEscalated: boolean): Promise<void> {

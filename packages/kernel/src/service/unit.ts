@@ -96,7 +96,7 @@ export class Unit {
   life: Life | undefined;
   /** Process of the life that has failed. */
   failedPid: Pid | undefined;
-  starting: Promise<void> | undefined;
+  starting: { readonly isAsked: boolean; readonly done: Promise<void> } | undefined;
   ending: Promise<void> | undefined;
   /** Instants at which it was restarted, as far as they still count, and how often in all. */
   restarts: readonly number[] = [];

@@ -135,7 +135,7 @@ export class Dispatcher {
       needs,
       governed: isHeard ? needs.slice(target === caller.self ? 1 : 0) : [],
       conditions: row.conditions?.(args) ?? args,
-      isDone: isReplayed(caller, place),
+      isDone: isReplayed(caller, row, args),
       schema: row.schema,
       ...(place === undefined ? {} : { place }),
     };
@@ -166,7 +166,7 @@ export class Dispatcher {
 
   #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
     // What an earlier life has done is taken from its journal: nobody acts, pays or is to hear of it again.
-    if (isReplayed(caller, placeOf(row, args))) return row.handle(this.#host, caller, args, target, undefined);
+    if (isReplayed(caller, row, args)) return row.handle(this.#host, caller, args, target, undefined);
     const isRecorded = row.kind === "mutation" && row.audit !== "none";
     if (isRecorded && isDetached(row, args)) {
       const result = this.#spendAndPerform(caller, name, row, args, target, undefined);
@@ -532,16 +532,19 @@ function withoutSignal(row: AnyRow, args: object, name: string): unknown {
   return rest;
 }
 
-/** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */
 /** Where a call is recorded, of a row that is recorded under a place. */
 function placeOf(row: AnyRow, args: unknown): string | undefined {
   const { place } = args as { readonly place?: unknown };
   return typeof place === "string" && row.schema.properties?.["place"] !== undefined ? place : undefined;
 }
 
-const isReplayed = (caller: Process, place: string | undefined): boolean =>
-  place !== undefined && caller.journal?.isRecorded(place) === true;
+/** Whether an earlier life has left all that the call comes to: it is taken from the journal, and nothing is done. */
+function isReplayed({ journal }: Process, { recordedAt }: AnyRow, args: unknown): boolean {
+  const { place } = args as { readonly place?: unknown };
+  return recordedAt !== undefined && typeof place === "string" && journal?.isRecorded(recordedAt(place)) === true;
+}
 
+/** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */
 const isDetached = (row: AnyRow, args: unknown): boolean =>
   row.audit === "place" &&
   row.schema.properties?.["detached"] !== undefined &&

@@ -5,7 +5,7 @@ import { ACTION_SCHEMA } from "../proc/action.ts";
 import type { Entity, EntityChange, EntityOutcome, EntityType, Transit } from "../proc/entity-table.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, integer, place, row, text } from "./row.ts";
+import { type AtPlace, type Target, args, integer, place, row, text, atPlace } from "./row.ts";
 
 const name = { type: "string", minLength: 1, maxLength: 128 } as const;
 const fields = { type: "object", properties: {}, additionalProperties: true } as const;
@@ -55,6 +55,7 @@ export const ENTITY_ROWS = {
     schema: args({ place, type: name, id: name, data: fields }, ["type", "id"]),
     target: onType,
     audited: ({ type, id }) => ({ type, id }),
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, type, id, data = {} }, _target, draft) =>
       placed<Entity>(caller, at, (record) =>
         host.entities.create(caller, type, id, data, (made) => record(made as EntityOutcome), draft),
@@ -71,6 +72,7 @@ export const ENTITY_ROWS = {
     ]),
     target: onType,
     audited: ({ type, id, to, why }) => ({ type, id, to, ...(why === undefined ? {} : { why }) }),
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, ...transit }, _target, draft) =>
       placed<Entity>(caller, at, (record) =>
         host.entities.transition(caller, transit, (made) => record(made as EntityOutcome), draft),

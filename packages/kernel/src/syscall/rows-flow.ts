@@ -9,7 +9,7 @@ import { missing } from "../vfs/path-error.ts";
 import type { Host } from "./host.ts";
 import { locatedOf, pathTarget, writerOf } from "./path-target.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, bytes, flag, integer, path, place, row } from "./row.ts";
+import { type AtPlace, type Target, args, bytes, flag, integer, path, place, row, atPlace } from "./row.ts";
 
 type At = { readonly path: string };
 type Waiting = { readonly waitMs?: number; readonly signal?: AbortSignal };
@@ -88,6 +88,7 @@ export const FLOW_ROWS = {
     target: pathTarget(),
     audit: "place",
     spends: ({ entries }) => ({ bytesWritten: entries.reduce((sum, { length }) => sum + length, 0) }),
+    recordedAt: atPlace,
     handle: (host, caller, { entries, durability, place: at }, target, draft) =>
       placed<number>(caller, at, async (record) => {
         await host.fs.flows.append(inodeOf(target), target.resource, entries, {

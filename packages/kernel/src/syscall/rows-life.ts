@@ -22,6 +22,7 @@ import {
   namedProgram,
   row,
   text,
+  atPlace,
 } from "./row.ts";
 
 export const LIFE_ROWS = {
@@ -50,6 +51,7 @@ export const LIFE_ROWS = {
       ["pid"],
     ),
     target: onProcess,
+    recordedAt: atPlace,
     handle: async (host, caller, a, _target, draft) =>
       placed<Pid>(caller, a.place, async (record) => {
         const original = await managedBy(host, caller, a.pid, "clone");

@@ -6,7 +6,7 @@ import { PID_OWNER } from "../base/id.ts";
 import { MESSAGE_KINDS, type Message, PRIORITIES } from "../ipc/mailbox.ts";
 import type { Letter, Wanted } from "../proc/post-office.ts";
 import { assertStill } from "./policy.ts";
-import { type AtPlace, ORDER, type Ordered, anything, args, integer, pid, place, row, text } from "./row.ts";
+import { type AtPlace, ORDER, type Ordered, anything, args, integer, pid, place, row, text, atPlace } from "./row.ts";
 
 const anyKind = { type: "string", enum: MESSAGE_KINDS } as const;
 /** What a process may call its own message; the others are the kernel's word. */
@@ -29,6 +29,7 @@ export const MESSAGE_ROWS = {
     ]),
     target: toProcess,
     audited: ({ body: _body, ...rest }) => rest,
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, [ORDER]: order, ...letter }, _target, draft) =>
       host.post.send(caller, letter, at, draft, order?.along()),
   }),
@@ -46,6 +47,7 @@ export const MESSAGE_ROWS = {
       leaseMs: milliseconds,
     }),
     audit: "place",
+    recordedAt: atPlace,
     handle: async (host, caller, { place: at, ...wanted }, { resource }, draft) => {
       const assertMay = (): void => assertStill(host, caller, "receive", { right: "msg.receive", resource }, wanted);
       return (await host.post.receive(caller, { ...wanted, assertMay }, at, draft)) ?? null;
@@ -70,6 +72,7 @@ export const MESSAGE_ROWS = {
     target: toProcess,
     alsoNeeds: (_a, caller) => [{ right: "msg.receive", resource: caller.self.resource }],
     audited: ({ body: _body, ...rest }) => rest,
+    recordedAt: (at) => `${at}/reply`,
     handle: async (host, caller, { place: at, timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...letter }, _target, draft) => {
       const [asking, answering] = at === undefined ? [] : [`${at}/ask`, `${at}/reply`];
       const { id } = await host.post.send(caller, { ttlMs: timeoutMs, ...letter }, asking, draft);
@@ -89,6 +92,7 @@ export const MESSAGE_ROWS = {
     schema: args({ place, body: anything }, ["body"]),
     target: (host, caller) => ({ resource: `/proc/${host.processes.family.parentOf(caller.pid) ?? PID_OWNER}` }),
     audited: () => ({}),
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, body }, _target, draft) => {
       const to = host.processes.family.parentOf(caller.pid) ?? PID_OWNER;
       return host.post.send(caller, { to, body, kind: "escalation" }, at, draft);

@@ -48,6 +48,7 @@ import {
   namedProgram,
   row,
   text,
+  atPlace,
 } from "./row.ts";
 import { locate, writerOf } from "./path-target.ts";
 import { toPath } from "../base/path.ts";
@@ -217,6 +218,7 @@ export const PROCESS_ROWS = {
       ...(view === undefined ? [] : [{ right: "fs.read", resource: toPath(view) }]),
     ],
     audited: ({ program: _program, input: _input, ...rest }) => rest,
+    recordedAt: atPlace,
     handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
@@ -406,6 +408,10 @@ export const PROCESS_ROWS = {
     }),
     target: () => ({ resource: "/proc" }),
     handle: async (host, _caller, a) => {
+      if (a.before !== undefined && (a.sort ?? "pid") !== "pid")
+        throw new KernelError("EINVAL", "before goes on behind a pid, and needs the order of pids; leave out sort", {
+          syscall: "ps",
+        });
       const found = a.pids === undefined ? await listed(host, a) : await named(host, a.pids);
       // What sleeps was brought back without its journal; what it has done stands there.
       const asleep = found.filter(({ state, usage }) => state.name === "sleeping" && usage.steps === 0);

@@ -9,7 +9,7 @@ import { type Claim, TASK_STATES, type Task, type TaskFilter, type TaskRequest }
 import { ROLES, TIERS } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, anything, args, flag, integer, pid, place, row } from "./row.ts";
+import { type AtPlace, type Target, anything, args, flag, integer, pid, place, row, atPlace } from "./row.ts";
 
 type Numbered = { readonly id: number };
 const id = { type: "integer", minimum: 1, description: "number of a task" } as const;
@@ -45,6 +45,7 @@ export const QUEUE_ROWS = {
     ),
     target: onQueue,
     audited: ({ body: _body, ...rest }) => rest,
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
       placed<number>(caller, at, (record) => host.queues.submit(caller, request, record, draft)),
   }),
@@ -56,6 +57,7 @@ export const QUEUE_ROWS = {
     schema: args({ place, queue, waitMs: integer, leaseMs: milliseconds }, ["queue"]),
     target: onQueue,
     audit: "place",
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, ...claim }, _target, draft) =>
       placed<Task | null>(caller, at, (record) =>
         host.queues.claim(caller, claim, (task) => record(task as (Task & JsonValue) | null), draft),
@@ -76,6 +78,7 @@ export const QUEUE_ROWS = {
     schema: args({ place, id, result: anything }, ["id"]),
     target: onTask,
     audited: ({ id: number }) => ({ id: number }),
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       placed<null>(caller, a.place, async (record) => {
         await host.queues.complete(caller, a.id, a.result, () => record(null), draft);
@@ -90,6 +93,7 @@ export const QUEUE_ROWS = {
     schema: args({ place, id, error: { type: "object", required: ["code", "message"] }, again: flag }, ["id", "error"]),
     target: onTask,
     audited: ({ id: number, error }) => ({ id: number, error: error.code }),
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       placed<null>(caller, a.place, async (record) => {
         await host.queues.fail(caller, a.id, a.error, a.again !== false, () => record(null), draft);
@@ -134,6 +138,7 @@ export const QUEUE_ROWS = {
     schema: args({ place, id }, ["id"]),
     target: onTask,
     audit: "place",
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       placed<Task>(caller, a.place, async (record) => {
         const task = await host.queues.settled(caller, a.id, a.signal);

@@ -12,7 +12,7 @@ import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type Need, isFree, isGoverned, verdictOf } from "./policy.ts";
-import { anything, args, integer, managedBy, onProcess, pid, place, processOf, row, text } from "./row.ts";
+import { anything, args, integer, managedBy, onProcess, pid, place, processOf, row, text, atPlace } from "./row.ts";
 
 export interface CapabilityLayer {
   /** The process that was narrowed by it; `<pid>.0` is what its program declares. */
@@ -129,9 +129,13 @@ export const RIGHT_ROWS = {
         });
       const { grant } = (await host.layers.ruleOf(id)).rule;
       // Others get by it what they did not have: by who has everything, or all that is below it has.
-      const whose = toPid(Number(/^\d+/.exec(id)?.[0] ?? PID_OWNER));
-      assertNotOwner(whose, "revoke");
-      await managedBy(host, caller, whose, "revoke");
+      // What a pass gives is its issuer's: the right to revoke decides.
+      const [number] = /^\d+/.exec(id) ?? [];
+      const whose = toPid(Number(number ?? PID_OWNER));
+      if (number !== undefined) {
+        assertNotOwner(whose, "revoke");
+        await managedBy(host, caller, whose, "revoke");
+      }
       if (grant.effect !== "allow" && !caller.capability.isAll && !host.processes.family.isWithin(whose, caller.pid))
         throw new KernelError(
           "EPERM",
@@ -162,6 +166,7 @@ export const RIGHT_ROWS = {
       ["place", "question"],
     ),
     target: (_host, caller) => caller.self,
+    recordedAt: atPlace,
     handle: ask,
   }),
   secret: row<{ readonly name: string }, Promise<string>>({

@@ -10,7 +10,7 @@ import { ACTION_SCHEMA, merge } from "../proc/action.ts";
 import { roleOf } from "../proc/role.ts";
 import type { Trigger, TriggerRequest } from "../proc/trigger-table.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, anything, args, integer, place, row, text } from "./row.ts";
+import { type AtPlace, anything, args, integer, place, row, text, atPlace } from "./row.ts";
 
 const topic = { type: "string", minLength: 1, maxLength: TOPIC_LENGTH_MAX } as const;
 const where = { type: "object", properties: {}, additionalProperties: true } as const;
@@ -25,6 +25,7 @@ export const TOPIC_ROWS = {
     schema: args({ place, topic, body: anything }, ["topic"]),
     target: (_host, _caller, a) => ({ resource: a.topic }),
     audited: ({ body: _body, ...rest }) => rest,
+    recordedAt: atPlace,
     handle: async (host, caller, { place: at, topic: name, body }, _target, draft) => {
       assertTopic(name, isEventName);
       if (roleOf(caller.identity) === "task")
@@ -91,6 +92,7 @@ export const TOPIC_ROWS = {
     target: () => atTriggers,
     alsoNeeds: () => [{ right: "event.subscribe", resource: "/sys/events" }],
     audited: ({ action: _action, ...rest }) => rest,
+    recordedAt: atPlace,
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
       placed<Trigger>(caller, at, (record) =>
         host.triggers.add(caller, request, (made) => record(made as Trigger & JsonValue), draft),

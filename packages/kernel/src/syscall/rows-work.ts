@@ -13,7 +13,7 @@ import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
 import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
-import { anything, args, flag, integer, place, row, text } from "./row.ts";
+import { anything, args, flag, integer, place, row, text, atPlace } from "./row.ts";
 import { usageAppend } from "./spend.ts";
 
 export interface Placed {
@@ -151,6 +151,7 @@ export const WORK_ROWS = {
     target: (host, _caller, { request }) => ({ resource: request.model ?? host.models.defaultName }),
     conditions: ({ request }) => request,
     audited: ({ place: at, request }) => ({ place: at, messages: request.messages.length }),
+    recordedAt: atPlace,
     handle: (host, caller, a, target, draft) => infer(host, caller, a, target.resource, draft),
   }),
   call: row<ToolCall, Promise<unknown>>({
@@ -161,6 +162,7 @@ export const WORK_ROWS = {
     target: (_host, _caller, { tool }) => ({ resource: tool }),
     conditions: (a) => a.arguments ?? {},
     audited: (a) => ({ place: a.place, arguments: Object.keys(a.arguments ?? {}) }),
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) => callTool(host, caller, a, draft),
   }),
   fetch: row<FetchCall, Promise<FetchAnswer>>({
@@ -182,6 +184,7 @@ export const WORK_ROWS = {
     ),
     target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
     audited: ({ place: at, method, url }) => ({ place: at, method: method ?? "GET", url }),
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) => fetchUrl(host, caller, a, draft),
   }),
   connect: row<{ readonly url: string }, void>({
@@ -215,6 +218,7 @@ export const WORK_ROWS = {
     isHot: true,
     schema: args({ place }, ["place"]),
     target: self,
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) => recorded(caller, a.place, draft, () => host.platform.clock.now()),
   }),
   random: row<Placed, Promise<number>>({
@@ -225,6 +229,7 @@ export const WORK_ROWS = {
     isHot: true,
     schema: args({ place }, ["place"]),
     target: self,
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       recorded(caller, a.place, draft, () => {
         const [a0 = 0, b0 = 0, c0 = 0, d0 = 0, e0 = 0, f0 = 0] = host.platform.random(6);
@@ -238,6 +243,7 @@ export const WORK_ROWS = {
     summary: "waits until an instant of the wall clock",
     schema: args({ place, until: integer }, ["place", "until"]),
     target: self,
+    recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       recorded(caller, a.place, draft, async () => {
         const before = caller.state;

@@ -6,20 +6,22 @@ import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 
 /**
- * Hangs hooks of a process in; what it gives takes them out.
+ * What hangs hooks of a process in, all of them or none; what that gives takes them out.
  * @throws {EACCES} the process has not the right `kernel.module:hooks`
  */
-export async function hookIn(host: Host, process: Process, hooks: readonly Hook[]): Promise<() => void> {
+export async function hookIn(host: Host, process: Process, hooks: readonly Hook[]): Promise<() => () => void> {
   await assertMay(host, process, "enlist", { right: "kernel.module", resource: "hooks" });
-  const undo: (() => void)[] = [];
-  const out = (): void => {
-    for (const one of undo) one();
+  return () => {
+    const undo: (() => void)[] = [];
+    const out = (): void => {
+      for (const one of undo) one();
+    };
+    try {
+      for (const hook of hooks) undo.push(host.hooks.add(hook, process.pid, process.identity.name));
+    } catch (error) {
+      out();
+      throw error;
+    }
+    return out;
   };
-  try {
-    for (const hook of hooks) undo.push(host.hooks.add(hook, process.pid, process.identity.name));
-  } catch (error) {
-    out();
-    throw error;
-  }
-  return out;
 }

@@ -352,7 +352,7 @@ class NodeFsFace {
     } = options;
     if (filter !== undefined && !(await filter(source, target))) return;
     const found = await asNode("cp", source, () => this.#files.stat(source, { noFollow: !dereference }));
-    const there = await this.#lookUp(target, !dereference);
+    const there = await asNode("cp", target, () => this.#lookUp(target, !dereference));
     const refuse = (code: string, errno: string): Error =>
       Object.assign(nodeError(errno, "cp", source, target), { code: `ERR_FS_${code}` });
     if (isSame(found, there)) throw refuse("CP_EINVAL", "EINVAL");
@@ -360,8 +360,10 @@ class NodeFsFace {
       if (there !== undefined && there.type !== "directory") throw refuse("CP_DIR_TO_NON_DIR", "EISDIR");
       if (!recursive) throw Object.assign(nodeError("EISDIR", "cp", source), { code: "ERR_FS_EISDIR" });
       // Also where links lead into it.
-      if (`${await this.#canonical(target)}/`.startsWith(`${await this.#canonical(source)}/`))
-        throw refuse("CP_EINVAL", "EINVAL");
+      const [into, out] = await asNode("cp", target, () =>
+        Promise.all([this.#canonical(target), this.#canonical(source)]),
+      );
+      if (`${into}/`.startsWith(`${out}/`)) throw refuse("CP_EINVAL", "EINVAL");
       await this.mkdir(target, { recursive: true });
       for (const name of await this.readdir(source))
         await this.cp(posix.join(source, String(name)), posix.join(target, String(name)), options);
@@ -387,9 +389,15 @@ class NodeFsFace {
 
   /** A link in the place of another: that goes once this one is there. */
   async #putLink(text: string, target: string, isReplaced: boolean): Promise<void> {
-    const at = isReplaced ? `${target}.${randomName()}~` : target;
+    const at = isReplaced ? posix.join(posix.dirname(target), `.${randomName()}~`) : target;
     await this.symlink(text, at);
-    if (isReplaced) await this.rename(at, target);
+    if (!isReplaced) return;
+    try {
+      await this.rename(at, target);
+    } catch (error) {
+      await this.unlink(at).catch(() => undefined);
+      throw error;
+    }
   }
 
   async readlink(path: PathLike, options?: Encoded): Promise<Buffer | string> {

@@ -52,6 +52,7 @@ export async function* globFiles(
   pattern: string,
   { limit, signal }: GlobOptions = {},
 ): AsyncGenerator<Found, void, undefined> {
+  const most = atMost(limit);
   const absolute = pattern.startsWith("/") ? pattern : `/${pattern}`;
   const matches = compileGlob(absolute);
   const segments = absolute.split("/").slice(1);
@@ -73,8 +74,13 @@ export async function* globFiles(
   for await (const entry of walk(`/${root.join("/")}`, root.length + 1)) {
     assertRoom(found, limit, pattern);
     yield entry;
-    if (++found === limit) return;
+    if (++found >= most) return;
   }
+}
+
+function atMost(limit = Number.POSITIVE_INFINITY): number {
+  if (limit >= 1) return limit;
+  throw new KernelError("EINVAL", `limit is a number of at least 1, found ${limit}`);
 }
 
 /** Who has not said how many is not given a part as if it were the whole. */
@@ -94,6 +100,7 @@ export async function* grepFiles(
   files: Pick<Files, "readdir" | "read">,
   { pattern, glob, ignoreCase = false, context = 0, limit, signal }: GrepOptions,
 ): AsyncGenerator<Match, void, undefined> {
+  const most = atMost(limit);
   const matches = await compilePattern(pattern, ignoreCase);
   let found = 0;
   const options = { limit: ENTRIES_MAX, ...(signal === undefined ? {} : { signal }) };
@@ -102,7 +109,7 @@ export async function* grepFiles(
     for await (const match of matchesIn(files, path, matches, context, signal)) {
       assertRoom(found, limit, pattern);
       yield match;
-      if (++found === limit) return;
+      if (++found >= most) return;
     }
   }
 }

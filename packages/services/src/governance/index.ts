@@ -10,7 +10,6 @@ import {
   type GovernanceVerdict,
   type Grant,
   describe,
-  parseGrant,
   parseGrants,
 } from "@ergos/kernel";
 import { Relations } from "./relations.ts";
@@ -52,8 +51,8 @@ const scopeOf = (request: GovernanceRequest): ReturnType<typeof objectScope> =>
 
 /** What a rule is about. Conditions of what it refuses or asks for are read as those of a denial: one hit is enough. */
 function aboutOf(effect: Effect, text: string): BoundRule["isAbout"] {
-  const grant: Grant = { ...parseGrant(text), effect };
-  const about = Capability.of(effect === "allow" ? [grant] : [parseGrant("*"), grant]);
+  const grants = parseGrants([text]).map((grant): Grant => ({ ...grant, effect }));
+  const about = Capability.of(effect === "allow" ? grants : [...parseGrants(["*"]), ...grants]);
   return ({ right, resource, args }) => {
     const decided = about.decide(right, resource, args).effect;
     return effect === "allow" ? decided !== "deny" : decided === effect;

@@ -95,7 +95,8 @@ export const FILE_TOOLS: readonly Tool<Os>[] = [
   },
   {
     name: "glob",
-    description: "lists files whose paths match; * is within a name, ** over names, ? one character",
+    description:
+      "lists the first files (200, or `limit`) whose paths match; * is within a name, ** over names, ? one character",
     inputSchema: {
       type: "object",
       properties: { pattern: { type: "string", minLength: 1 }, limit },
@@ -104,7 +105,7 @@ export const FILE_TOOLS: readonly Tool<Os>[] = [
     },
     effect: "pure",
     call: async ({ pattern, limit: most }, { os, signal }) =>
-      collect(globFiles(os.fs, String(pattern), { ...(most === undefined ? {} : { limit: Number(most) }), signal })),
+      collect(globFiles(os.fs, String(pattern), { limit: Number(most ?? FOUND_MAX), signal })),
   },
   {
     name: "grep",
