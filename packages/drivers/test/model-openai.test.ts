@@ -219,7 +219,7 @@ describe("what goes wrong has a code", () => {
     expect(dated).toBeGreaterThan(20_000);
     expect(dated).toBeLessThanOrEqual(31_000);
     expect(await wait({ "retry-after": "soon" })).toBeUndefined();
-    expect(await wait({ "retry-after": "99999999" })).toBe(600_000);
+    expect(await wait({ "retry-after": "99999999" })).toBe(86_400_000);
   });
 
   test("a spent quota is no reason to try again", async () => {
@@ -256,6 +256,91 @@ describe("what goes wrong has a code", () => {
     expect((await failure(modelAt(await closedPort()).infer(ask, options()))).code).toBe("ECONNREFUSED");
   });
 
+  test("usage that is none is estimated, and never costs nothing for an answer", async () => {
+    for (const [input, output] of [
+      [-5, -1],
+      [1.5, 2.5],
+      [null, null],
+      [0, 0],
+      [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+    ] as unknown as [number, number][]) {
+      const url = await serve((_request, response) => stream(response, [...hello.slice(0, 3), usage(input, output)]));
+      const answer = await modelAt(url).infer(ask, options());
+      expect(answer.usage.outputTokens).toBe(2);
+      expect(answer.usage.inputTokens).toBe(4);
+    }
+  });
+
+  test("a refusal in the stream is one: before the first word nothing was done", async () => {
+    const refusing = async (refusal: object, ...before: string[]) => {
+      const url = await serve((_request, response) =>
+        stream(response, [...before, `data: ${JSON.stringify({ error: refusal })}\n\n`]),
+      );
+      const failed: unknown = await modelAt(url)
+        .infer(ask, options())
+        .catch((error: unknown) => error);
+      return isKernelError(failed) ? [failed.code, failed.mayHaveActed] : failed;
+    };
+    expect(await refusing({ message: "Rate limit exceeded", code: 429 })).toEqual(["EAGAIN", false]);
+    expect(await refusing({ message: "Overloaded", type: "overloaded_error" })).toEqual(["EAGAIN", false]);
+    expect(await refusing({ message: "Slow down", code: 429 }, chunk({ content: "half" }))).toEqual(["EAGAIN", true]);
+  });
+
+  test("a server that does not stream, redirects, or never ends its answer is told", async () => {
+    const plain = await serve((_request, response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end(JSON.stringify({ id: "c", choices: [{ message: { role: "assistant", content: "hi" } }] }));
+    });
+    expect(await failure(modelAt(plain).infer(ask, options()))).toMatchObject({
+      code: "EPROTO",
+      message: expect.stringContaining("does not stream") as unknown,
+    });
+    let asked = 0;
+    const elsewhere = await serve((_request, response) => (asked++, stream(response, hello)));
+    const redirecting = await serve((_request, response) => {
+      response.writeHead(307, { location: elsewhere });
+      response.end();
+    });
+    expect((await failure(modelAt(redirecting).infer(ask, options()))).message).toContain("redirects to");
+    expect(asked).toBe(0);
+  });
+
+  test("a key is fetched for each call, checked before it is sent, and stands in no message", async () => {
+    const seen: unknown[] = [];
+    const url = await serve((request, response) => {
+      seen.push(request.headers.authorization);
+      stream(response, hello);
+    });
+    const keys = ["first", "second", "line\nbreak-planted", "schlüssel-planted", ""];
+    const model = createOpenAiModel("m", {
+      baseUrl: url,
+      apiKey: async () => {
+        const key = keys.shift();
+        if (key === undefined) throw new TypeError("sealed");
+        return key;
+      },
+    });
+    await model.infer(ask, options());
+    await model.infer(ask, options());
+    for (let wrong = 0; wrong < 3; wrong++) {
+      const { code, message } = await failure(model.infer(ask, options()));
+      expect([code, message.includes("planted")]).toEqual(["EACCES", false]);
+    }
+    keys.push("third", "fourth");
+    await model.infer(ask, options());
+    expect(seen).toEqual(["Bearer first", "Bearer second", "Bearer third"]);
+  });
+
+  test("a base URL that is none says where it comes from, and how one is written", async () => {
+    for (const baseUrl of ["127.0.0.1:8000/v1", "localhost:8000/v1", "ftp://x/v1", "http://a:b@x/v1"]) {
+      const [provider] = providersOf({ OPENAI_BASE_URL: baseUrl });
+      const model = provider?.open("m");
+      const { code, message } = await failure(model?.infer(ask, options()) ?? Promise.resolve());
+      expect([code, message.includes("OPENAI_BASE_URL")]).toEqual(["EINVAL", true]);
+      expect(await model?.health()).toMatchObject({ ok: false });
+    }
+  });
+
   test("no message holds the key", async () => {
     const url = await refusing(
       401,
@@ -276,6 +361,13 @@ describe("providers", () => {
     expect(names({})).toEqual(["ollama"]);
     expect(names({ OPENAI_API_KEY: "k", GROQ_API_KEY: "" })).toEqual(["openai", "ollama"]);
     expect(names({ OPENAI_BASE_URL: "http://127.0.0.1:8000/v1" })).toEqual(["openai", "ollama"]);
+    expect(names({ OPENAI_BASE_URL: "", OLLAMA_HOST: "" })).toEqual(["ollama"]);
+    const ollama = (host: string) => providersOf({ OLLAMA_HOST: host })[0]?.description;
+    expect(["", "127.0.0.1", ":11500", "box:1", "https://x.dev", "http://y/"].map(ollama)).toEqual(
+      ["127.0.0.1:11434", "127.0.0.1:11434", "127.0.0.1:11500", "box:1", "x.dev", "y:11434"].map(
+        (at) => `models of ${at}`,
+      ),
+    );
     expect(names({ MISTRAL_API_KEY: "k", OPENROUTER_API_KEY: "k" })).toEqual(["openrouter", "mistral", "ollama"]);
   });
 

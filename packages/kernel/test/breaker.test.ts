@@ -1,9 +1,10 @@
 // Circuit breakers: what is counted, when a device is left alone, and how it comes back.
 
+import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import { type Kernel, type KernelEvent, KernelError, type Model, type NetDriver } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bootKernel } from "./kernel-fixture.ts";
+import { bootKernel, openProgram } from "./kernel-fixture.ts";
 
 let kernel: Kernel;
 let now: number;
@@ -55,6 +56,26 @@ const io = (): Error => new KernelError("EIO", "no answer");
 const failing = async (times: number, model?: string): Promise<void> => {
   for (let at = 0; at < times; at++) await expect(ask(model)).rejects.toMatchObject({ code: "EIO" });
 };
+
+test("what is the caller's own fault opens no breaker, and an answer comes to its end beside a listener that fails", async () => {
+  const slow = { ...createOfflineModel({ name: "slow", delayMs: 30 }), effect: "once" as const };
+  const kernel = await bootKernel({ models: [slow] });
+  const { program, context } = openProgram();
+  await kernel.os.spawn(program, { limits: { callMs: 1 } });
+  const { os } = await context;
+  const request = { model: "slow", messages: [] };
+  for (let at = 0; at < 12; at++)
+    await expect((async () => os.call("infer", { place: `p${at}`, request }))()).rejects.toMatchObject({
+      code: "ETIMEDOUT",
+    });
+  const onText = (): never => {
+    throw new TypeError("my bug");
+  };
+  const asking = async (): Promise<unknown> => kernel.os.call("infer", { place: "q", request, onText });
+  await expect(asking()).rejects.toThrow(/EFAILED.*onText of the call failed: my bug/);
+  expect(kernel.host.breakers.all).toEqual([]);
+  await kernel.close();
+});
 
 describe("a breaker", () => {
   test("opens after failures in a row, refuses without asking, and says when to try again", async () => {

@@ -111,3 +111,16 @@ describe("cancellation", () => {
     expect(done).toEqual(["a", "b", "c"]);
   });
 });
+
+test.each([
+  ["TERM", 143],
+  ["INT", 130],
+] as const)("a process that gives up when it is told to has the signal that told it: %s", async (signal, code) => {
+  const kernel = await bootKernel();
+  const sleeper = program("sleeper", (_input: unknown, ctx: RunContext) => ctx.sleep(60_000));
+  const pid = await kernel.os.spawn(sleeper);
+  await new Promise((go) => setTimeout(go, 5));
+  await kernel.os.kill(pid, signal);
+  expect(await kernel.os.wait(pid)).toMatchObject({ code, signal });
+  await kernel.close();
+});

@@ -59,7 +59,8 @@ function explainFrom(path: string): Explanation | { readonly unknown: string; re
   for (const part of rest) {
     const known = choices(level);
     if (level?.kinds === true && isNodeKind(part)) {
-      level = NODE_SPECS[part];
+      const spec = NODE_SPECS[part];
+      level = { ...spec, fields: { ...COMMON_NODE_FIELDS, ...spec.fields } };
       [field, type] = [undefined, undefined];
     } else {
       field = level !== undefined && Object.hasOwn(level.fields, part) ? level.fields[part] : undefined;

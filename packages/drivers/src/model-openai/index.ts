@@ -2,7 +2,7 @@
 //
 // The wire is spoken by `@ai-sdk/openai-compatible`, an optional peer that is loaded with the first call.
 
-import { KernelError, type Model, type ModelProvider } from "@ergos/kernel";
+import { KernelError, LIMITS, type Model, type ModelProvider } from "@ergos/kernel";
 import { type StreamingModel, toModel } from "./language-model.ts";
 import { knownPrice } from "./prices.ts";
 
@@ -15,7 +15,9 @@ export interface OpenAiOptions {
   readonly name?: string;
   /** Base URL with its version, as `https://api.openai.com/v1`. */
   readonly baseUrl?: string;
-  /** Sent as a bearer token, or what fetches it with the first call; local servers need none. */
+  /** Name of the variable that it was taken from, for messages. */
+  readonly baseUrlFrom?: string;
+  /** Sent as a bearer token, or what fetches it for each call; local servers need none. */
   readonly apiKey?: ApiKey;
   /** Models that are listed; any other name may be asked for too. */
   readonly known?: readonly string[];
@@ -56,16 +58,37 @@ export function providersOf(
   keyOf?: (name: string) => Promise<string>,
 ): readonly ModelProvider[] {
   const keyed = SERVERS.flatMap(({ name, key, url, urlName }) => {
-    const apiKey = environment[key];
-    const baseUrl = (urlName === undefined ? undefined : environment[urlName]) ?? url;
+    // An empty variable is one that is not set.
+    const apiKey = environment[key] || undefined;
+    const own = urlName === undefined ? undefined : environment[urlName] || undefined;
+    const baseUrl = own ?? url;
     // A server of one's own may need no key.
-    if ((apiKey === undefined || apiKey === "") && baseUrl === url) return [];
-    if (apiKey === undefined || apiKey === "") return [createOpenAiProvider({ name, baseUrl })];
-    return [createOpenAiProvider({ name, baseUrl, apiKey: keyOf === undefined ? apiKey : () => keyOf(key) })];
+    if (apiKey === undefined && baseUrl === url) return [];
+    const from = own === undefined || urlName === undefined ? {} : { baseUrlFrom: urlName };
+    if (apiKey === undefined) return [createOpenAiProvider({ name, baseUrl, ...from })];
+    return [createOpenAiProvider({ name, baseUrl, ...from, apiKey: keyOf === undefined ? apiKey : () => keyOf(key) })];
   });
-  const host = environment["OLLAMA_HOST"] ?? OLLAMA_URL;
-  const base = /^https?:\/\//.test(host) ? host : `http://${host}`;
-  return [...keyed, createOpenAiProvider({ name: "ollama", baseUrl: `${base.replace(/\/$/, "")}/v1` })];
+  const host = environment["OLLAMA_HOST"] || OLLAMA_URL;
+  return [...keyed, createOpenAiProvider({ name: "ollama", baseUrl: ollamaUrl(host), baseUrlFrom: "OLLAMA_HOST" })];
+}
+
+/** As Ollama reads it: a scheme, a host and a port may each be left out. */
+function ollamaUrl(host: string): string {
+  const [, scheme = "http://", rest = ""] = /^(https?:\/\/)?(.*?)\/*$/.exec(host) ?? [];
+  const named = rest.startsWith(":") ? `127.0.0.1${rest}` : rest;
+  const hasPort = /:\d+$/.test(named) || named.includes("/") || scheme === "https://";
+  return `${scheme}${named}${hasPort ? "" : ":11434"}/v1`;
+}
+
+/** What is wrong with a base URL, and how it is written; nothing where it is one. */
+function urlProblem(name: string, baseUrl: string, from: string | undefined): string | undefined {
+  const url = URL.parse(baseUrl);
+  const isHttp = url?.protocol === "http:" || url?.protocol === "https:";
+  if (isHttp && url.username === "" && url.password === "") return undefined;
+  const what = from === undefined ? `the base URL of ${name}` : from;
+  return isHttp
+    ? `${what} holds a name or password; give the key as a key`
+    : `${what} is ${JSON.stringify(baseUrl)}; write it as http://HOST:PORT/v1`;
 }
 
 /** Models of one server, opened by name. */
@@ -73,7 +96,7 @@ export function createOpenAiProvider(options: OpenAiOptions = {}): ModelProvider
   const { name = "openai", baseUrl = OPENAI_URL, known = [] } = options;
   return {
     name,
-    description: `models of ${new URL(baseUrl).host}`,
+    description: `models of ${URL.parse(baseUrl)?.host ?? baseUrl}`,
     known,
     open: (model) => createOpenAiModel(model, options),
   };
@@ -83,12 +106,18 @@ export function createOpenAiProvider(options: OpenAiOptions = {}): ModelProvider
 export function createOpenAiModel(model: string, options: OpenAiOptions = {}): Model {
   const { name = "openai", baseUrl = OPENAI_URL, apiKey, prices = {}, effect } = options;
   const price = prices[model] ?? knownPrice(name, model);
-  return toModel(() => openLanguageModel(model, name, baseUrl, apiKey), {
+  const problem = urlProblem(name, baseUrl, options.baseUrlFrom);
+  const open = (): Promise<StreamingModel> =>
+    problem === undefined
+      ? openLanguageModel(model, name, baseUrl, apiKey)
+      : Promise.reject(new KernelError("EINVAL", problem, { path: `/dev/model/${name}/${model}` }));
+  return toModel(open, {
     name: `${name}/${model}`,
-    description: `${model} at ${new URL(baseUrl).host}`,
+    description: `${model} at ${URL.parse(baseUrl)?.host ?? baseUrl}`,
     ...(effect === undefined ? {} : { effect }),
     ...(price === undefined ? {} : { price }),
-    health: () => checkServer(baseUrl, apiKey),
+    health: () =>
+      problem === undefined ? checkServer(baseUrl, apiKey) : Promise.resolve({ ok: false, detail: problem }),
     // Strict schemas forbid most of JSON Schema; the answer is checked here anyway.
     providerOptions: { openaiCompatible: { strictJsonSchema: false } },
   });
@@ -107,16 +136,59 @@ async function openLanguageModel(
       { cause },
     );
   });
-  const key = typeof apiKey === "function" ? await apiKey() : apiKey;
-  return library
-    .createOpenAICompatible({
-      name,
-      baseURL: baseUrl,
-      includeUsage: true,
-      supportsStructuredOutputs: true,
-      ...(key === undefined ? {} : { apiKey: key }),
-    })
-    .chatModel(model);
+  const withKey = (key: string | undefined): StreamingModel =>
+    library
+      .createOpenAICompatible({
+        name,
+        baseURL: baseUrl,
+        includeUsage: true,
+        supportsStructuredOutputs: true,
+        fetch: boundedFetch,
+        ...(key === undefined ? {} : { apiKey: key }),
+      })
+      .chatModel(model);
+  let last: { readonly key: string | undefined; readonly model: StreamingModel } | undefined;
+  // A key may have been changed, or taken away, since the last call.
+  return {
+    doStream: async (options) => {
+      const key = typeof apiKey === "function" ? await apiKey() : apiKey;
+      // Whatever is wrong with it, nobody reads it in a message.
+      if (key !== undefined && !/^[\x21-\x7e]+$/.test(key))
+        throw new KernelError("EACCES", `the key of ${name} holds what no header can, as a line break; set it again`);
+      if (last === undefined || last.key !== key) last = { key, model: withKey(key) };
+      return last.model.doStream(options);
+    },
+  };
+}
+
+/** Bytes of an answer of a model, with all that the wire adds to its text. */
+const ANSWER_BYTES_MAX = 4 * LIMITS.outcomeBytesMax;
+
+/** As `fetch`, but a request goes where it was sent, and an answer has an end. */
+async function boundedFetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
+  const response = await fetch(input, { ...init, redirect: "manual" });
+  if (response.status >= 300 && response.status < 400) {
+    await response.body?.cancel();
+    throw new KernelError(
+      "EPROTO",
+      `the server redirects to ${response.headers.get("location") ?? "nowhere"}; give the base URL that it leads to`,
+    );
+  }
+  let size = 0;
+  const counted = response.body?.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform: (chunk, controller) => {
+        size += chunk.length;
+        if (size > ANSWER_BYTES_MAX)
+          throw new KernelError("E2BIG", `the answer has more than ${ANSWER_BYTES_MAX} bytes; it was cut off`, {
+            mayHaveActed: true,
+          });
+        controller.enqueue(chunk);
+      },
+    }),
+  );
+  const { status, statusText, headers } = response;
+  return new Response(counted ?? null, { status, statusText, headers });
 }
 
 /** Whether a server lists its models to this key. */

@@ -4,9 +4,11 @@ import {
   type ErrorDetails,
   type Errno,
   KernelError,
+  LIMITS,
   type Model,
   type ModelRequest,
   type ModelResponse,
+  isKernelError,
 } from "@ergos/kernel";
 
 /** Part of an answer as it comes. Of its kinds these matter: `text-delta`, `error`, `finish`. */
@@ -64,9 +66,14 @@ export interface LanguageModelOptions {
 /** Where a server does not tell its usage, a token is taken for so many characters. */
 const CHARACTERS_PER_TOKEN = 4;
 
-/** Makes a device of a language model that is opened when it is first asked. */
+/** Makes a device of a language model that is opened when it is first asked; one that could not be is tried again. */
 export function toModel(open: () => Promise<StreamingModel>, options: LanguageModelOptions): Model {
   let opened: Promise<StreamingModel> | undefined;
+  const opening = (): Promise<StreamingModel> => {
+    opened ??= open();
+    opened.catch(() => (opened = undefined));
+    return opened;
+  };
   return {
     name: options.name,
     description: options.description,
@@ -75,7 +82,7 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
     health: options.health ?? (() => Promise.resolve({ ok: true, detail: "not asked" })),
     infer: async (request, { signal, onText }) => {
       signal.throwIfAborted();
-      const model = await (opened ??= open());
+      const model = await opening();
       let contentType: string | undefined;
       try {
         const { stream, response } = await model.doStream(toCallOptions(request, signal, options.providerOptions));
@@ -83,6 +90,7 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
         return await collect(stream, request, onText);
       } catch (error) {
         if (signal.aborted) throw signal.reason;
+        if (isKernelError(error)) throw error;
         throw toModelError(error, options.name, contentType);
       }
     },
@@ -127,8 +135,16 @@ async function collect(
     if (part.type === "text-delta") {
       const { delta } = part as StreamPart & { readonly delta: string };
       text += delta;
+      if (text.length > LIMITS.outcomeBytesMax)
+        throw new KernelError(
+          "E2BIG",
+          `the answer has more than ${LIMITS.outcomeBytesMax} characters; it was cut off`,
+          {
+            mayHaveActed: true,
+          },
+        );
       onText?.(delta);
-    } else if (part.type === "error") throw (part as StreamPart & { readonly error: unknown }).error;
+    } else if (part.type === "error") throw refusalOf((part as StreamPart & { readonly error: unknown }).error, text);
     else if (part.type === "finish") end = part as Finish;
   }
   // A stream that just stops was cut off: what came before is no answer.
@@ -140,10 +156,53 @@ async function collect(
     text,
     finishReason: FINISH_REASONS[unified] ?? "other",
     usage: {
-      inputTokens: inputTokens.total ?? estimate(asked),
-      outputTokens: outputTokens.total ?? estimate(text.length),
+      inputTokens: told(inputTokens.total, asked) ?? estimate(asked),
+      outputTokens: told(outputTokens.total, text.length) ?? estimate(text.length),
     },
   };
+}
+
+/** Tokens as a server tells them; of nonsense, and of none for a text, nothing. */
+const told = (tokens: unknown, characters: number): number | undefined =>
+  typeof tokens === "number" &&
+  Number.isSafeInteger(tokens) &&
+  tokens >= (characters > 0 ? 1 : 0) &&
+  tokens <= LIMITS.tokensMax
+    ? tokens
+    : undefined;
+
+/** A refusal in the place of an answer, or in the middle of one. */
+class StreamRefusal extends Error {
+  readonly statusCode: number | undefined;
+  readonly mayHaveActed: boolean;
+
+  constructor(error: unknown, statusCode: number | undefined, mayHaveActed: boolean) {
+    super(wordsOf(error));
+    this.statusCode = statusCode;
+    this.mayHaveActed = mayHaveActed;
+  }
+}
+
+/** What servers call a refusal where they tell no status. */
+const REFUSALS: Readonly<Record<string, number>> = {
+  rate_limit_error: 429,
+  rate_limit_exceeded: 429,
+  overloaded_error: 503,
+  server_error: 500,
+  api_error: 500,
+};
+
+function refusalOf(error: unknown, text: string): unknown {
+  if (error instanceof Error || typeof error !== "object" || error === null) return error;
+  const { code, status, type } = error as {
+    readonly code?: unknown;
+    readonly status?: unknown;
+    readonly type?: unknown;
+  };
+  const number = [status, code].map(Number).find((one) => one >= 400 && one < 600);
+  const named = [code, type].map((one) => (typeof one === "string" ? REFUSALS[one] : undefined)).find(Boolean);
+  // Before the first word nothing was done that anybody pays for.
+  return new StreamRefusal(error, number ?? named, text !== "");
 }
 
 const estimate = (characters: number): number => Math.ceil(characters / CHARACTERS_PER_TOKEN);
@@ -187,6 +246,9 @@ const NETWORK: Readonly<Record<string, Errno>> = {
   UND_ERR_BODY_TIMEOUT: "ETIMEDOUT",
 };
 
+/** A connection that was not made because of TLS or a certificate: nothing was sent. */
+const NO_TRUST = /^(?:ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|EPROTO$)/;
+
 /** Translates what a provider package throws, by its fields and never by its words. */
 const FINISH_REASONS: Readonly<Record<string, ModelResponse["finishReason"]>> = {
   stop: "stop",
@@ -210,7 +272,13 @@ function toModelError(error: unknown, name: string, contentType: string | undefi
     const isBroke = statusCode === 429 && codeOf(data) === "insufficient_quota";
     const code = isBroke ? "EDQUOT" : (STATUS[statusCode] ?? (statusCode >= 500 ? "EAGAIN" : "EIO"));
     const wait = retryAfterMs(responseHeaders);
-    const details: ErrorDetails = { path, cause: error, ...(wait === undefined ? {} : { retryAfterMs: wait }) };
+    const mayHaveActed = error instanceof StreamRefusal && error.mayHaveActed;
+    const details: ErrorDetails = {
+      path,
+      cause: error,
+      mayHaveActed,
+      ...(wait === undefined ? {} : { retryAfterMs: wait }),
+    };
     return new KernelError(code, `${name} answers ${statusCode}: ${why}${adviceFor(code)}`, details);
   }
   // A proxy or a portal in the place of a model.
@@ -218,6 +286,8 @@ function toModelError(error: unknown, name: string, contentType: string | undefi
     return new KernelError("EPROTO", `${name} answers with a web page; check the base URL`, { path, cause: error });
   for (let cause: unknown = error, depth = 0; cause !== undefined && depth < 6; depth++) {
     const { code, cause: inner } = fieldsOf(cause);
+    if (code !== undefined && NO_TRUST.test(code))
+      return new KernelError("EPROTO", `${name} cannot be spoken to: ${wordsOf(cause)}`, { path, cause: error });
     const known = code === undefined ? undefined : NETWORK[code];
     if (known !== undefined)
       return new KernelError(known, `${name} cannot be reached: ${cause instanceof Error ? cause.message : why}`, {
@@ -228,6 +298,12 @@ function toModelError(error: unknown, name: string, contentType: string | undefi
       });
     cause = inner;
   }
+  if (contentType?.startsWith("application/json") === true)
+    return new KernelError("EPROTO", `${name} does not stream its answers; use a server that does`, {
+      path,
+      cause: error,
+      mayHaveActed: true,
+    });
   // The provider package says so of a stream that ended before its last part.
   if (error instanceof Error && error.name === "AI_InvalidResponseDataError" && data === undefined)
     return new KernelError("ECONNRESET", `${name} ended its answer before it was complete`, {
@@ -280,7 +356,7 @@ function codeOf(data: unknown): unknown {
   return typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
 }
 
-const RETRY_AFTER_MAX_MS = 10 * 60_000;
+const RETRY_AFTER_MAX_MS = 24 * 60 * 60_000;
 
 /** `retry-after-ms`, or `Retry-After` in seconds or as a date. */
 function retryAfterMs(headers: Readonly<Record<string, string>> | undefined): number | undefined {

@@ -14,6 +14,8 @@ const CODES: Readonly<Record<string, Errno>> = {
   ETIMEDOUT: "ETIMEDOUT",
 };
 
+const NO_TRUST = /^(?:ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|EPROTO$)/;
+
 /** What would let a request say that it goes elsewhere, or is longer or shorter than it is. */
 const OWN_HEADERS = new Set([
   "connection",
@@ -76,7 +78,10 @@ export function createNet(): NetDriver {
         });
         return {
           status: response.status,
-          headers: Object.fromEntries(response.headers),
+          // Those that come several times in one text, as HTTP has it.
+          headers: Object.fromEntries(
+            [...response.headers.keys()].map((name) => [name, response.headers.get(name) ?? ""]),
+          ),
           body: await read(response, maxBytes),
         };
       } catch (error) {
@@ -87,6 +92,11 @@ export function createNet(): NetDriver {
         if (cause instanceof Error && cause.message === "bad port")
           throw new KernelError("EINVAL", `${new URL(url).host} has a port that is not for http`, { syscall: "fetch" });
         const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
+        // Nothing was sent over a connection that is not trusted, and trying again changes nothing.
+        if (NO_TRUST.test(code))
+          throw new KernelError("EPROTO", `${new URL(url).host} cannot be spoken to: ${describe(cause)}`, {
+            cause: error,
+          });
         const known = CODES[code] ?? "ECONNRESET";
         throw new KernelError(known, `${new URL(url).host} cannot be reached: ${describe(cause)}`, {
           cause: error,

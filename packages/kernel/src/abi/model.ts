@@ -1,5 +1,6 @@
 // A language model behind a driver: the device that `infer` talks to.
 
+import { LIMITS } from "../base/limits.ts";
 import type { Schema } from "../base/schema.ts";
 
 export interface ModelMessage {
@@ -41,7 +42,7 @@ export const MODEL_REQUEST_SCHEMA: Schema = {
       },
     },
     task: { type: "object", required: ["kind", "text"] },
-    maxOutputTokens: { type: "integer", minimum: 1 },
+    maxOutputTokens: { type: "integer", minimum: 1, maximum: LIMITS.tokensMax },
     temperature: { type: "number", minimum: 0 },
     topP: { type: "number", minimum: 0, maximum: 1 },
     stop: { type: "array", items: { type: "string", minLength: 1 }, maxItems: 16 },

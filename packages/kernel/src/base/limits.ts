@@ -10,6 +10,8 @@ export const LIMITS = {
   nameLengthMax: 255,
   /** Links followed while one path resolves. */
   linkHopsMax: 40,
+  /** Tokens of one call, as they are asked for and told. */
+  tokensMax: 1_000_000_000,
   /** Paths held by the route cache; it is emptied when full. */
   routeCacheMax: 65_536,
   /** Inodes held in memory by the kernel; the oldest clean ones go first. */

@@ -706,7 +706,7 @@ export class ProcessTable {
   failureOf(process: Process, error: unknown): Exit {
     // It may hear of its end, and give up, before those below it have ended and it is told itself.
     if ((process.isAborted || process.isDoomed) && isKernelError(error) && error.code === "ECANCELED")
-      return { code: 128 + SIGNALS.TERM, signal: "TERM" };
+      return { code: 128 + SIGNALS[process.endedBy], signal: process.endedBy };
     const record = { correlationId: correlationOf(process.identity), ...toErrorRecord(error) };
     return { code: 1, error: this.#committer.masker?.maskData(record) ?? record };
   }

@@ -83,6 +83,7 @@ export class Signals {
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
     const wasRunning = process.program !== undefined;
     if (process.isHeld) process.become({ name: "running" }, true);
+    process.endedBy = signal;
     process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
     if (wasRunning && signal !== "KILL") {
       const grace = Promise.withResolvers<void>();

@@ -3,7 +3,7 @@
 import type { Receipt } from "../abi/metastore.ts";
 import type { Model, ModelCall, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
-import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { KernelError, describe, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
@@ -119,6 +119,16 @@ async function askModel(
   const { name } = model;
   const { journal } = caller;
   const signal = caller.signalWith(call.signal);
+  // A listener that fails is no failure of the model, and the answer is paid for: it comes to its end.
+  let unheard: { readonly error: unknown } | undefined;
+  const hear = (piece: string): void => {
+    if (unheard !== undefined) return;
+    try {
+      onText?.(piece);
+    } catch (error) {
+      unheard = { error };
+    }
+  };
   // The request is part of the key: after a change of the program the same place is another call. Made when
   // it is needed: a call that stays in this host and leaves no record has no use for one.
   let made: string | undefined;
@@ -141,6 +151,7 @@ async function askModel(
   let wasAsked = false;
   let isTried = false;
   let ask: ModelAsk | undefined;
+  let ownLimit: AbortSignal | undefined;
   const device = `model ${name}`;
   try {
     if (caller.limits?.rates !== undefined)
@@ -162,19 +173,31 @@ async function askModel(
       wasAsked = model.effect !== "pure";
       isTried = true;
       const response = await withinTime(host, caller, device, signal, (limited) => {
-        ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, onText);
+        ask = new ModelAsk(
+          limited,
+          caller.usage.modelCalls >= MANY_CALLS,
+          keyOf,
+          onText === undefined ? undefined : hear,
+        );
+        ownLimit = limited;
         return model.infer(bounded, ask);
       });
       hasAnswered = true;
       host.breakers.succeeded(device, caller.pid);
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
+      if (unheard !== undefined)
+        throw new KernelError("EFAILED", `the onText of the call failed: ${describe(unheard.error)}`, {
+          cause: unheard.error,
+        });
       return response;
     } finally {
       ask?.end();
       if (caller.state.name === "waiting") caller.become(state);
     }
   } catch (error) {
-    if (isTried && !hasAnswered && !signal.aborted) host.breakers.failed(device, caller.pid, error);
+    // A time that the caller has set is its own affair.
+    if (isTried && !hasAnswered && !signal.aborted && ownLimit?.aborted !== true)
+      host.breakers.failed(device, caller.pid, error);
     const isUnknown = wasAsked && (signal.aborted || (isKernelError(error) && error.mayHaveActed));
     const reservation = held?.reservation;
     // What is still reserved when the process ends counts as spent (B4).
@@ -424,4 +447,5 @@ async function giveBack(
 }
 
 /** A driver may report nonsense; the ledger takes only whole numbers. */
-const count = (reported: number): number => (Number.isSafeInteger(reported) && reported > 0 ? reported : 0);
+const count = (reported: number): number =>
+  Number.isSafeInteger(reported) && reported > 0 ? Math.min(reported, LIMITS.tokensMax) : 0;

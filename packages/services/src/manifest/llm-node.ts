@@ -50,7 +50,11 @@ async function askForOutput(
     const { text: answer, finishReason } = await ctx.infer(name, { ...request, messages }, callOptions(config));
     if (finishReason === "filter")
       throw new UselessAnswer("the answer was held back by whoever runs the model; ask in another way");
-    if (schema === undefined) return answer;
+    if (schema === undefined) {
+      if (answer === "" && finishReason === "other")
+        throw new UselessAnswer("the model has answered with no text; it may have wanted to call a tool, and has none");
+      return answer;
+    }
     const read = readAnswer(answer, schema);
     if ("value" in read) return read.value;
     // Asked once more it would be as long.
@@ -77,10 +81,11 @@ async function askForOutput(
 
 function readAnswer(text: string, schema: Schema): { readonly value: unknown } | { readonly problem: string } {
   // Models like to wrap JSON in a fence.
-  const fenced = /^\s*```(?:json)?\s*\n([^]*?)\n\s*```\s*$/.exec(text);
+  const plain = text.replace(/^\uFEFF/, "");
+  const fenced = /^\s*```(?:json)?\s*\n([^]*?)\n\s*```\s*$/i.exec(plain);
   let value: unknown;
   try {
-    value = JSON.parse(fenced?.[1] ?? text) as unknown;
+    value = JSON.parse(fenced?.[1] ?? plain) as unknown;
   } catch {
     if (schema.type !== "string") return { problem: "it is no JSON" };
   }
