@@ -190,3 +190,10 @@ export default async (input, ctx) => {
   await once(host, "close");
   await expect.poll(() => kids.map(isRunning), { timeout: 10_000 }).toEqual([false, false]);
 });
+
+test.each(["inline", "worker", "process"])("an answer of a model is heard in any runtime: %s", (runtime) => {
+  const body = `const heard = []; const { text } = await ctx.infer("a", "hello", { onText: (piece) => heard.push(piece) }); return heard.join("") === text && text !== "";`;
+  writeFileSync(join(cwd, "hears.mjs"), `export default async (_input, ctx) => { ${body} };\n`);
+  const { stdout } = runErgos(["run", "hears.mjs", "--runtime", runtime, "--json"], { cwd });
+  expect(JSON.parse(stdout)).toMatchObject({ code: 0, result: true });
+});

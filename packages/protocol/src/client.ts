@@ -99,6 +99,7 @@ export class WireClient {
   call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
     // Memory of the caller stays here.
     if (name === "readInto" || name === "readHandleInto") return this.#readInto(name, args);
+    if (name === "infer" && typeof args["onText"] === "function") return this.#inferHeard(args);
     // An AbortSignal stays here; a signal for a process is a name and an argument like any other.
     const list = isByteList(args["entries"]) ? args["entries"] : undefined;
     const bytes = takesBytes(name) && args["bytes"] instanceof Uint8Array ? args["bytes"] : undefined;
@@ -130,6 +131,14 @@ export class WireClient {
     if (signal?.aborted === true) cancel();
     else signal?.addEventListener("abort", cancel, { once: true });
     return follow(answer, signal, forget);
+  }
+
+  /** An answer comes over the wire in one piece. */
+  async #inferHeard({ onText, ...args }: Readonly<Record<string, unknown>>): Promise<unknown> {
+    // As the row answers, and as its caller has given it.
+    const answer = (await this.call("infer", args)) as { readonly text: string };
+    (onText as (piece: string) => void)(answer.text);
+    return answer;
   }
 
   async #readInto(
