@@ -71,3 +71,14 @@ test("what an inline program prints is not the answer of --json", () => {
   expect(JSON.parse(stdout)).toMatchObject({ result: 1 });
   expect(stderr).toContain("hello");
 });
+
+test("a run that is interrupted says what has become of it, as JSON too", async () => {
+  const args = [BIN, "run", "two.ts", "--json"];
+  const run = spawn(process.execPath, args, { cwd, env: environment(), stdio: ["ignore", "pipe", "ignore"] });
+  let said = "";
+  run.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  await expect.poll(() => existsSync(join(cwd, "started")), { timeout: 10_000 }).toBe(true);
+  run.kill("SIGINT");
+  const [status] = (await once(run, "close")) as [number];
+  expect([status, JSON.parse(said)]).toEqual([130, { pid: 2, state: "sleeping" }]);
+});

@@ -210,8 +210,8 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
     invocation.out.error(
       `[EFAILED] a program called process.exit(${code}), which ends its host; its runs sleep. Go on with: ergos resume`,
     );
-    // Nothing was completed, whatever the program says.
-    process.exitCode = code === 0 ? EXIT_FAILED : code;
+    // Nothing was completed, whatever the program says; its number would be taken for one of this command's.
+    process.exitCode = EXIT_FAILED;
   };
   process.on("exit", onExit);
   const close = (): Promise<void> => {
@@ -441,6 +441,7 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
         ? `the run goes on in the host of this directory. Follow it with: ergos logs ${pid} --follow   End it with: ergos kill ${pid}`
         : `stopping; finished steps are kept. Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`,
     );
+    if (out.isJson) out.answer({ pid, state: os.isRemote ? "running" : "sleeping" }, () => "");
     void os.close().finally(() => process.exit(status));
   };
   process.on("SIGINT", handler);
