@@ -705,8 +705,10 @@ export class ProcessTable {
   /** How a process ends whose program has failed; who was told to end has done so. */
   failureOf(process: Process, error: unknown): Exit {
     // It may hear of its end, and give up, before those below it have ended and it is told itself.
-    if ((process.isAborted || process.isDoomed) && isKernelError(error) && error.code === "ECANCELED")
-      return { code: 128 + SIGNALS[process.endedBy], signal: process.endedBy };
+    if ((process.isAborted || process.isDoomed) && isKernelError(error) && error.code === "ECANCELED") {
+      const { endedBy: signal = "TERM" } = process;
+      return { code: 128 + SIGNALS[signal], signal };
+    }
     const record = { correlationId: correlationOf(process.identity), ...toErrorRecord(error) };
     return { code: 1, error: this.#committer.masker?.maskData(record) ?? record };
   }

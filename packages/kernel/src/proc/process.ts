@@ -150,8 +150,8 @@ export class Process {
   ranMs = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
-  /** The signal that it was told to end by. */
-  endedBy: Signal = "TERM";
+  /** The signal that it was told to end by, where that was one. */
+  declare endedBy?: Signal;
   /** Whom it belongs to; kept by the family. */
   above: Pid | undefined;
   /** It has been put to sleep: what wakes it beside messages and signals. */

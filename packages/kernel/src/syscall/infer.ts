@@ -119,16 +119,7 @@ async function askModel(
   const { name } = model;
   const { journal } = caller;
   const signal = caller.signalWith(call.signal);
-  // A listener that fails is no failure of the model, and the answer is paid for: it comes to its end.
-  let unheard: { readonly error: unknown } | undefined;
-  const hear = (piece: string): void => {
-    if (unheard !== undefined) return;
-    try {
-      onText?.(piece);
-    } catch (error) {
-      unheard = { error };
-    }
-  };
+  const listener = onText === undefined ? undefined : new Listener(onText);
   // The request is part of the key: after a change of the program the same place is another call. Made when
   // it is needed: a call that stays in this host and leaves no record has no use for one.
   let made: string | undefined;
@@ -173,22 +164,14 @@ async function askModel(
       wasAsked = model.effect !== "pure";
       isTried = true;
       const response = await withinTime(host, caller, device, signal, (limited) => {
-        ask = new ModelAsk(
-          limited,
-          caller.usage.modelCalls >= MANY_CALLS,
-          keyOf,
-          onText === undefined ? undefined : hear,
-        );
+        ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, listener?.hear);
         ownLimit = limited;
         return model.infer(bounded, ask);
       });
       hasAnswered = true;
       host.breakers.succeeded(device, caller.pid);
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
-      if (unheard !== undefined)
-        throw new KernelError("EFAILED", `the onText of the call failed: ${describe(unheard.error)}`, {
-          cause: unheard.error,
-        });
+      listener?.assertWell();
       return response;
     } finally {
       ask?.end();
@@ -211,6 +194,32 @@ async function askModel(
     held?.end();
     leave();
     caller.over();
+  }
+}
+
+/** Who hears an answer as it comes. That it fails is no failure of the model: the answer, which is paid for, comes to its end. */
+class Listener {
+  readonly #onText: (piece: string) => void;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(onText: (piece: string) => void) {
+    this.#onText = onText;
+  }
+
+  readonly hear = (piece: string): void => {
+    if (this.#failure !== undefined) return;
+    try {
+      this.#onText(piece);
+    } catch (error) {
+      this.#failure = { error };
+    }
+  };
+
+  /** @throws {EFAILED} it has failed */
+  assertWell(): void {
+    if (this.#failure === undefined) return;
+    const { error } = this.#failure;
+    throw new KernelError("EFAILED", `the onText of the call failed: ${describe(error)}`, { cause: error });
   }
 }
 
