@@ -61,8 +61,17 @@ export function contentOf(file: string): string {
     if (!/\.[cm]?[jt]sx?$/.test(at) || (!isOfUser(pathToFileURL(at).href) && at !== file)) continue;
     for (const [, specifier = ""] of text.matchAll(RELATIVE)) {
       const next = resolve(dirname(at), specifier);
-      if (statSync(next, { throwIfNoEntry: false })?.isFile() === true) todo.push(next);
+      if (isFile(next)) todo.push(next);
     }
   }
   return hash("sha256", [own, ...imported.toSorted()].join("\n"), "hex");
+}
+
+/** What looks like an import may be any text. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }

@@ -195,6 +195,20 @@ test("a secret is masked in the forms in which addresses and headers carry it", 
   ];
   for (const text of [...shown, new URLSearchParams({ pem }).toString()])
     expect(vault.maskText(text)).not.toContain("PLANTED");
+  const jwt = "PLANTEDhead.PLANTEDbody.PLANTEDsign";
+  vault.learn(
+    JSON.stringify({
+      type: "service_account",
+      token_uri: "https://oauth2.example.com/token",
+      token_type: "Bearer",
+      installed: { client_secret: "PLANTED-nested-secret", private_key: pem },
+    }),
+  );
+  vault.learn(`# this file is the configuration\nkubernetes.io/service\n  ${jwt}\n`);
+  for (const text of ["PLANTED-nested-secret", jwt, pem.split("\n")[1] ?? ""])
+    expect(vault.maskText(`it is ${text}!`)).toBe("it is ***!");
+  for (const text of ["Bearer", "https://oauth2.example.com/token", "service_account", "kubernetes.io/service"])
+    expect(vault.maskText(text)).toBe(text);
   expect(vault.maskText(new URL(`http://x/a?key=${value}`).href)).not.toContain("0123456789");
   await kernel.close();
 });

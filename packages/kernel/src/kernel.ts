@@ -496,8 +496,8 @@ class Context implements ProcessContext {
     return this.#process.isResumed;
   }
 
-  get retries(): number {
-    return this.#process.journal?.retries ?? 0;
+  isRecorded(place: string): boolean {
+    return this.#process.journal?.isRecorded(place) === true;
   }
 
   get limits(): ProcessLimits | undefined {

@@ -75,6 +75,8 @@ function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController): 
     ...same,
     parentPid: ppid,
     input: own.input,
+    // Only the host knows; what is recorded is taken from there.
+    isRecorded: () => false,
     limits: own.limits,
     signal: stop.signal,
     get isAborted() {

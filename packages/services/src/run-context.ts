@@ -135,9 +135,12 @@ export class RunContext<Input = unknown> {
     return trail === undefined ? String(this.attempt) : `${trail}.${this.attempt}`;
   }
 
-  /** Which try this is when those of the parts around and of the whole run count too: 1 while nothing was tried again. */
-  get tries(): number {
-    return this.#trail.split(".").reduce((sum, attempt) => sum + Number(attempt) - 1, 1 + this.#scope.process.retries);
+  /** Whether an earlier attempt or life has left what a step, or a call, of that name comes to. */
+  hasOutcome(name: string): boolean {
+    const place = this.#placeOf(name);
+    const { process, memo } = this.#scope;
+    const known = memo?.places.get(place);
+    return (known !== undefined && known.generation < this.#generation) || process.isRecorded(place);
   }
 
   get runId(): RunId {

@@ -74,10 +74,12 @@ export function providersOf(
 
 /** As Ollama reads it: a scheme, a host and a port may each be left out. */
 function ollamaUrl(host: string): string {
-  const [, scheme = "http://", rest = ""] = /^(https?:\/\/)?(.*?)\/*$/.exec(host) ?? [];
-  const named = rest.startsWith(":") ? `127.0.0.1${rest}` : rest;
-  const hasPort = /:\d+$/.test(named) || named.includes("/") || scheme === "https://";
-  return `${scheme}${named}${hasPort ? "" : ":11434"}/v1`;
+  const [, scheme, authority = "", path = ""] = /^(https?:\/\/)?([^/]*)(.*?)\/*$/.exec(host.trim()) ?? [];
+  const isBareIpv6 = (authority.match(/:/g) ?? []).length > 1 && !authority.startsWith("[");
+  const named = isBareIpv6 ? `[${authority}]` : authority.startsWith(":") ? `127.0.0.1${authority}` : authority;
+  // Behind a scheme the port is that of the scheme.
+  const port = scheme !== undefined || /:\d+$/.test(named) ? "" : ":11434";
+  return `${scheme ?? "http://"}${named}${port}${path}/v1`;
 }
 
 /** What is wrong with a base URL, and how it is written; nothing where it is one. */
@@ -86,9 +88,24 @@ function urlProblem(name: string, baseUrl: string, from: string | undefined): st
   const isHttp = url?.protocol === "http:" || url?.protocol === "https:";
   if (isHttp && url.username === "" && url.password === "") return undefined;
   const what = from === undefined ? `the base URL of ${name}` : from;
-  return isHttp
+  // What stands before an @ is a secret.
+  return baseUrl.includes("@")
     ? `${what} holds a name or password; give the key as a key`
     : `${what} is ${JSON.stringify(baseUrl)}; write it as http://HOST:PORT/v1`;
+}
+
+/** Where a base URL leads, for people. */
+const hostOf = (baseUrl: string): string => URL.parse(baseUrl)?.host || (baseUrl.includes("@") ? "?" : baseUrl);
+
+/**
+ * The key as a header takes it; nothing where there is none.
+ * @throws {EACCES} no header can hold it: whatever is wrong with it, nobody reads it in a message
+ */
+async function keyFor(name: string, apiKey: ApiKey | undefined): Promise<string | undefined> {
+  const key = (typeof apiKey === "function" ? await apiKey() : apiKey)?.trim();
+  if (key === undefined || key === "") return undefined;
+  if (/^[\x21-\x7e]+$/.test(key)) return key;
+  throw new KernelError("EACCES", `the key of ${name} holds what no header can, as a line break; set it again`);
 }
 
 /** Models of one server, opened by name. */
@@ -96,7 +113,7 @@ export function createOpenAiProvider(options: OpenAiOptions = {}): ModelProvider
   const { name = "openai", baseUrl = OPENAI_URL, known = [] } = options;
   return {
     name,
-    description: `models of ${URL.parse(baseUrl)?.host ?? baseUrl}`,
+    description: `models of ${hostOf(baseUrl)}`,
     known,
     open: (model) => createOpenAiModel(model, options),
   };
@@ -113,11 +130,11 @@ export function createOpenAiModel(model: string, options: OpenAiOptions = {}): M
       : Promise.reject(new KernelError("EINVAL", problem, { path: `/dev/model/${name}/${model}` }));
   return toModel(open, {
     name: `${name}/${model}`,
-    description: `${model} at ${URL.parse(baseUrl)?.host ?? baseUrl}`,
+    description: `${model} at ${hostOf(baseUrl)}`,
     ...(effect === undefined ? {} : { effect }),
     ...(price === undefined ? {} : { price }),
     health: () =>
-      problem === undefined ? checkServer(baseUrl, apiKey) : Promise.resolve({ ok: false, detail: problem }),
+      problem === undefined ? checkServer(name, baseUrl, apiKey) : Promise.resolve({ ok: false, detail: problem }),
     // Strict schemas forbid most of JSON Schema; the answer is checked here anyway.
     providerOptions: { openaiCompatible: { strictJsonSchema: false } },
   });
@@ -151,10 +168,7 @@ async function openLanguageModel(
   // A key may have been changed, or taken away, since the last call.
   return {
     doStream: async (options) => {
-      const key = typeof apiKey === "function" ? await apiKey() : apiKey;
-      // Whatever is wrong with it, nobody reads it in a message.
-      if (key !== undefined && !/^[\x21-\x7e]+$/.test(key))
-        throw new KernelError("EACCES", `the key of ${name} holds what no header can, as a line break; set it again`);
+      const key = await keyFor(name, apiKey);
       if (last === undefined || last.key !== key) last = { key, model: withKey(key) };
       return last.model.doStream(options);
     },
@@ -167,7 +181,7 @@ const ANSWER_BYTES_MAX = 4 * LIMITS.outcomeBytesMax;
 /** As `fetch`, but a request goes where it was sent, and an answer has an end. */
 async function boundedFetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
   const response = await fetch(input, { ...init, redirect: "manual" });
-  if (response.status >= 300 && response.status < 400) {
+  if (response.headers.has("location")) {
     await response.body?.cancel();
     throw new KernelError(
       "EPROTO",
@@ -188,20 +202,24 @@ async function boundedFetch(input: string | URL | Request, init?: RequestInit): 
     }),
   );
   const { status, statusText, headers } = response;
+  if (status < 200 || status > 599) throw new KernelError("EPROTO", `the server answers ${status}, which is no status`);
   return new Response(counted ?? null, { status, statusText, headers });
 }
 
 /** Whether a server lists its models to this key. */
 async function checkServer(
+  name: string,
   baseUrl: string,
   apiKey: ApiKey | undefined,
 ): Promise<{ readonly ok: boolean; readonly detail: string }> {
   const { host } = new URL(baseUrl);
   try {
-    const key = typeof apiKey === "function" ? await apiKey() : apiKey;
+    const key = await keyFor(name, apiKey);
     const answer = await fetch(`${baseUrl.replace(/\/$/, "")}/models`, {
       headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
       signal: AbortSignal.timeout(HEALTH_MS),
+      // As calls are made.
+      redirect: "manual",
     });
     await answer.body?.cancel();
     if (answer.ok) return { ok: true, detail: `${host} answers` };

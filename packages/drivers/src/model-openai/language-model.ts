@@ -90,8 +90,7 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
         return await collect(stream, request, onText);
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        if (isKernelError(error)) throw error;
-        throw toModelError(error, options.name, contentType);
+        throw kernelErrorIn(error) ?? toModelError(error, options.name, contentType);
       }
     },
   };
@@ -185,6 +184,8 @@ class StreamRefusal extends Error {
 
 /** What servers call a refusal where they tell no status. */
 const REFUSALS: Readonly<Record<string, number>> = {
+  insufficient_quota: 402,
+  invalid_request_error: 400,
   rate_limit_error: 429,
   rate_limit_exceeded: 429,
   overloaded_error: 503,
@@ -200,7 +201,7 @@ function refusalOf(error: unknown, text: string): unknown {
     readonly type?: unknown;
   };
   const number = [status, code].map(Number).find((one) => one >= 400 && one < 600);
-  const named = [code, type].map((one) => (typeof one === "string" ? REFUSALS[one] : undefined)).find(Boolean);
+  const named = [code, type].map((one) => (typeof one === "string" ? REFUSALS[one] : undefined)).find((one) => one);
   // Before the first word nothing was done that anybody pays for.
   return new StreamRefusal(error, number ?? named, text !== "");
 }
@@ -286,7 +287,8 @@ function toModelError(error: unknown, name: string, contentType: string | undefi
     return new KernelError("EPROTO", `${name} answers with a web page; check the base URL`, { path, cause: error });
   for (let cause: unknown = error, depth = 0; cause !== undefined && depth < 6; depth++) {
     const { code, cause: inner } = fieldsOf(cause);
-    if (code !== undefined && NO_TRUST.test(code))
+    // Once it has begun to answer, what breaks has broken in the middle.
+    if (code !== undefined && contentType === undefined && NO_TRUST.test(code))
       return new KernelError("EPROTO", `${name} cannot be spoken to: ${wordsOf(cause)}`, { path, cause: error });
     const known = code === undefined ? undefined : NETWORK[code];
     if (known !== undefined)
@@ -315,8 +317,15 @@ function toModelError(error: unknown, name: string, contentType: string | undefi
   return new KernelError("EPROTO", `${name} answers with what is no answer: ${why}`, {
     path,
     cause: error,
-    mayHaveActed: true,
+    mayHaveActed: error instanceof StreamRefusal ? error.mayHaveActed : true,
   });
+}
+
+/** What was thrown here stands somewhere in what the provider package makes of it. */
+function kernelErrorIn(error: unknown): KernelError | undefined {
+  for (let at = error, depth = 0; at !== undefined && depth < 6; at = fieldsOf(at).cause, depth++)
+    if (isKernelError(at)) return at;
+  return undefined;
 }
 
 function adviceFor(code: Errno): string {

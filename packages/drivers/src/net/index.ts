@@ -68,6 +68,7 @@ export function createNet(): NetDriver {
       }
     },
     send: async ({ url, method, headers, body }, { signal, maxBytes }) => {
+      let hasAnswered = false;
       try {
         const response = await fetch(url, {
           method,
@@ -76,6 +77,7 @@ export function createNet(): NetDriver {
           redirect: "manual",
           ...(body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> }),
         });
+        hasAnswered = true;
         return {
           status: response.status,
           // Those that come several times in one text, as HTTP has it.
@@ -93,7 +95,7 @@ export function createNet(): NetDriver {
           throw new KernelError("EINVAL", `${new URL(url).host} has a port that is not for http`, { syscall: "fetch" });
         const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
         // Nothing was sent over a connection that is not trusted, and trying again changes nothing.
-        if (NO_TRUST.test(code))
+        if (!hasAnswered && NO_TRUST.test(code))
           throw new KernelError("EPROTO", `${new URL(url).host} cannot be spoken to: ${describe(cause)}`, {
             cause: error,
           });

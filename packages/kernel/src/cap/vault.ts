@@ -94,28 +94,34 @@ export class Vault {
 }
 
 /** A line of a key or a token; anything shorter, or with other characters, may be ordinary text. */
-const KEY_LINE = /^[\w+/=-]{16,}$/;
-/** Fields of a file of credentials that are secrets by themselves. */
+const KEY_LINE = /^[\w+/=.~:-]{24,}$/;
+/** Fields of a file of credentials that are secrets by themselves, and those of such names that are none. */
 const SECRET_NAME = /key|secret|token|password|credential/i;
+const PUBLIC_NAME = /(?:uri|url|type|id|name)$/i;
+/** A word, or an address, stands in ordinary text. */
+const ORDINARY = /^(?:[A-Za-z]{1,12}|https?:.*)$/;
 
 /** A value as texts carry it: whole, without the ends that are trimmed, each line of a key, and the secrets of its JSON. */
 function formsOf(value: string): readonly string[] {
   const trimmed = value.trim();
-  const lines = trimmed
-    .split("\n")
+  const wholes = [value, trimmed, ...secretsIn(trimmed)].filter(({ length }) => length >= SECRET_LENGTH_MIN);
+  const lines = wholes
+    .flatMap((whole) => whole.split("\n"))
     .map((line) => line.trim())
     .filter((line) => KEY_LINE.test(line) && !line.startsWith("-----"));
-  const wholes = [value, trimmed, ...secretsIn(trimmed)].filter(({ length }) => length >= SECRET_LENGTH_MIN);
   return [...[...wholes, ...lines].flatMap(writtenForms), ...wholes.flatMap(base64Forms)];
 }
 
 function secretsIn(text: string): readonly string[] {
   if (!text.startsWith("{")) return [];
+  const secretsOf = (fields: object): readonly string[] =>
+    Object.entries(fields).flatMap(([name, value]: [string, unknown]) => {
+      if (typeof value === "object" && value !== null) return secretsOf(value);
+      if (typeof value !== "string" || !SECRET_NAME.test(name) || PUBLIC_NAME.test(name)) return [];
+      return ORDINARY.test(value) ? [] : [value, value.trim()];
+    });
   try {
-    const fields = JSON.parse(text) as object;
-    return Object.entries(fields).flatMap(([name, value]: [string, unknown]) =>
-      typeof value === "string" && SECRET_NAME.test(name) ? [value, value.trim()] : [],
-    );
+    return secretsOf(JSON.parse(text) as object);
   } catch {
     return [];
   }

@@ -92,7 +92,6 @@ export class Journal {
   #intents: Map<string, Intent> | undefined;
   /** Intents of this life that have no outcome yet. */
   #calls: Map<string, Intent> | undefined;
-  #retries = 0;
   #closed = false;
 
   constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
@@ -109,7 +108,6 @@ export class Journal {
     const usage = noUse();
     const restarts: number[] = [];
     let deaths = 0;
-    let retries = 0;
     let revision = "";
     let ranMs = 0;
     let last: number | undefined;
@@ -129,16 +127,13 @@ export class Journal {
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
       } else if (record.t === "retry") {
-        retries++;
         deleteFailures(recorded);
       } else if (record.t === "restart") {
         // The host lived through it.
         deaths = 0;
         if (record.for === undefined) restarts.push(record.at);
-        if (record.fresh !== true) {
-          retries++;
-          deleteFailures(recorded);
-        } else {
+        if (record.fresh !== true) deleteFailures(recorded);
+        else {
           recorded.clear();
           intents.clear();
         }
@@ -148,7 +143,6 @@ export class Journal {
     }
     this.#recorded = recorded;
     this.#intents = intents;
-    this.#retries = retries;
     return { steps: recorded.size, usage, deaths, restarts, revision, ranMs };
   }
 
@@ -196,11 +190,6 @@ export class Journal {
     return recorded.ref === undefined ? recorded : this.#fetch(recorded.ref);
   }
 
-  /** How often failed steps were tried anew. */
-  get retries(): number {
-    return this.#retries;
-  }
-
   /** Whether an earlier life left an outcome at a place: taking it does nothing anew. */
   isRecorded(place: string): boolean {
     return this.#recorded?.has(place) === true;
@@ -226,7 +215,6 @@ export class Journal {
    * had reserved stays spent with the account that it was reserved on.
    */
   forgetFailures(): void {
-    this.#retries++;
     if (this.#recorded !== undefined) deleteFailures(this.#recorded);
     this.#intents = undefined;
   }

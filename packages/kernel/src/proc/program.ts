@@ -73,8 +73,8 @@ export interface ProcessContext {
   readonly durable: boolean;
   /** Whether an earlier life left outcomes: only then is it worth asking for them. */
   readonly isResumed: boolean;
-  /** How often its failed steps were tried anew (`resume` with `again`). */
-  readonly retries: number;
+  /** Whether an earlier life left an outcome at a place, which nobody has taken yet. */
+  isRecorded(place: string): boolean;
   /** What bounds the process beside its budget. */
   readonly limits: ProcessLimits | undefined;
   /** Whether anybody listens to events now. */

@@ -271,7 +271,7 @@ export class ServiceTable {
       this.#takeOut(before);
     } catch (error) {
       // What the next host finds is what is there.
-      if (isKept && this.#units.get(name) === unit) await this.#keep(unit).catch(() => undefined);
+      if (isKept && this.#units.get(name) === unit) await this.#keepAgain(unit).catch(() => undefined);
       await this.#endLife(life);
       if (stands("swapping")) unit.become("ready");
       throw error;
@@ -363,6 +363,12 @@ export class ServiceTable {
   async #keep(unit: RecordParts, rider?: Rider): Promise<void> {
     if (unit.owner !== PID_OWNER || unit.source === undefined) return;
     await this.#parts.committer.commit({ puts: [recordOf(unit)] }, undefined, rider);
+  }
+
+  async #keepAgain(unit: Unit): Promise<void> {
+    if (unit.owner === PID_OWNER && unit.source === undefined)
+      await this.#parts.committer.commit({ deletes: [`${PREFIX}/${unit.name}`] });
+    else await this.#keep(unit);
   }
 
   #statusOf(unit: Unit): ServiceStatus {

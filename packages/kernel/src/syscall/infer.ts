@@ -119,7 +119,6 @@ async function askModel(
   const { name } = model;
   const { journal } = caller;
   const signal = caller.signalWith(call.signal);
-  const listener = onText === undefined ? undefined : new Listener(onText);
   // The request is part of the key: after a change of the program the same place is another call. Made when
   // it is needed: a call that stays in this host and leaves no record has no use for one.
   let made: string | undefined;
@@ -164,14 +163,18 @@ async function askModel(
       wasAsked = model.effect !== "pure";
       isTried = true;
       const response = await withinTime(host, caller, device, signal, (limited) => {
-        ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, listener?.hear);
+        ask = new ModelAsk(
+          limited,
+          caller.usage.modelCalls >= MANY_CALLS,
+          keyOf,
+          onText === undefined ? undefined : listening(host, caller, onText),
+        );
         ownLimit = limited;
         return model.infer(bounded, ask);
       });
       hasAnswered = true;
       host.breakers.succeeded(device, caller.pid);
       await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
-      listener?.assertWell();
       return response;
     } finally {
       ask?.end();
@@ -197,30 +200,27 @@ async function askModel(
   }
 }
 
-/** Who hears an answer as it comes. That it fails is no failure of the model: the answer, which is paid for, comes to its end. */
-class Listener {
-  readonly #onText: (piece: string) => void;
-  #failure: { readonly error: unknown } | undefined;
-
-  constructor(onText: (piece: string) => void) {
-    this.#onText = onText;
-  }
-
-  readonly hear = (piece: string): void => {
-    if (this.#failure !== undefined) return;
+/** Who hears an answer as it comes. That it fails stands in its log: the answer, which is paid for, comes to its end. */
+function listening(host: Host, caller: Process, onText: (piece: string) => void): (piece: string) => void {
+  let hasFailed = false;
+  const failed = (error: unknown): void => {
+    if (hasFailed) return;
+    hasFailed = true;
+    const text = `the onText of a model call failed: ${describe(error)}`;
+    const line = { level: "error", text } as const;
+    void caller.journal?.note({ t: "log", at: host.committer.now(), ...line }).catch(() => undefined);
+    host.bus.publish({ name: "process.log", pid: caller.pid, data: line });
+  };
+  return (piece) => {
+    if (hasFailed) return;
     try {
-      this.#onText(piece);
+      // It may be an async function.
+      const heard: unknown = onText(piece);
+      if (heard instanceof Promise) heard.catch(failed);
     } catch (error) {
-      this.#failure = { error };
+      failed(error);
     }
   };
-
-  /** @throws {EFAILED} it has failed */
-  assertWell(): void {
-    if (this.#failure === undefined) return;
-    const { error } = this.#failure;
-    throw new KernelError("EFAILED", `the onText of the call failed: ${describe(error)}`, { cause: error });
-  }
 }
 
 /** Calls of a process after which each has a signal of its own. */

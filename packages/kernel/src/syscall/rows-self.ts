@@ -28,7 +28,6 @@ export const SELF_ROWS = {
         ...(caller.limits === undefined ? {} : { limits: caller.limits }),
         durable: caller.journal !== undefined,
         isResumed: caller.isResumed,
-        retries: caller.journal?.retries ?? 0,
       };
     },
   }),
@@ -74,7 +73,6 @@ export interface Facts extends Pick<ProcessIdentity, "pid" | "runId" | "name" | 
   readonly limits?: ProcessLimits;
   readonly durable: boolean;
   readonly isResumed: boolean;
-  readonly retries: number;
 }
 
 /** Signals from this call on, kept for a slow listener as often as there are kinds of them. */

@@ -13,13 +13,15 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
   const makeRequest = bindRequest(config, schema, evaluation);
   return async (scope, ctx) => {
     const request = makeRequest(scope);
-    // What an attempt was told is told to the next one too. One that came to no use is over, and another begins.
+    // What was said before is said again, and goes on where it broke off. One that came to no use is over, whoever has
+    // had it: each attempt has one of its own.
     for (let conversation = 1; ; conversation++) {
       const place = conversation === 1 ? "" : `again${conversation}/`;
+      const isKnown = ctx.hasOutcome(`${place}answer`);
       try {
         return await askForOutput(ctx, place, request, schema, config);
       } catch (error) {
-        if (!(error instanceof UselessAnswer) || conversation >= ctx.tries) throw error;
+        if (!(error instanceof UselessAnswer) || !isKnown) throw error;
       }
     }
   };
