@@ -203,10 +203,10 @@ async function askModel(
 /** Who hears an answer as it comes. That it fails stands in its log: the answer, which is paid for, comes to its end. */
 function listening(host: Host, caller: Process, onText: (piece: string) => void): (piece: string) => void {
   let hasFailed = false;
-  const failed = (error: unknown): void => {
+  const failed = (why: unknown): void => {
     if (hasFailed) return;
     hasFailed = true;
-    const text = `the onText of a model call failed: ${describe(error)}`;
+    const text = `the onText of a model call failed: ${describe(why)}`;
     const line = { level: "error", text } as const;
     void caller.journal?.note({ t: "log", at: host.committer.now(), ...line }).catch(() => undefined);
     host.bus.publish({ name: "process.log", pid: caller.pid, data: line });
