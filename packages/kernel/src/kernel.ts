@@ -174,7 +174,7 @@ export class Kernel implements AsyncDisposable {
           for (const table of [asks, post, channels, schedules, triggers, queues, services, locks])
             table.drop(process.pid)?.catch(() => undefined);
         },
-        startsOver: async (pid, isFromStart) => {
+        livesAgain: async (pid, isFromStart) => {
           await services.drop(pid);
           if (!isFromStart) return;
           await schedules.drop(pid);

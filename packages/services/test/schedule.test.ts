@@ -257,6 +257,27 @@ describe("what it does", () => {
     expect(lives).toHaveLength(2);
   });
 
+  test("later, where there is no room: that is no occurrence that was missed, however long it takes", async () => {
+    const gates: (() => void)[] = [];
+    const stays = program("stays", () => new Promise<void>((go) => void gates.push(go)));
+    await kernel.close();
+    kernel = await boot({ programs: [stays] });
+    kernel.activate();
+    await kernel.os.call("setGroup", { group: "g", processes: 1 });
+    await kernel.os.spawn(stays, { group: "g" });
+    const action = { spawn: { program: "stays", group: "g" } };
+    await make({ inMs: 60_000, missed: "skip", action });
+    await hand.to("2026-03-01T00:10:00Z");
+    expect(gates).toHaveLength(1);
+    const names = (): readonly string[] => events.map(({ name }) => name);
+    expect(names()).toEqual(["schedule.failed"]);
+    gates[0]?.();
+    await hand.to("2026-03-01T00:12:00Z");
+    expect([gates.length, names()]).toEqual([2, ["schedule.failed", "schedule.fired"]]);
+    expect(await kernel.os.call("schedules", {})).toEqual([]);
+    gates[1]?.();
+  });
+
   test("as who made it: its rights, its children, and not after its end", async () => {
     const { program: open, context } = openProgram();
     const pid = await kernel.os.spawn(open, { grants: ["self", "schedule.*", "proc.spawn:note"] });

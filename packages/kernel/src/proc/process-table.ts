@@ -60,7 +60,7 @@ export interface ProcessRunner {
   /** Gives back what an ended process held; of one that goes on in its next life, what that cannot know of. */
   release(process: Process, goesOn: boolean): void;
   /** A process is run again. What it has asked of the kernel it asks for again: from its journal services, from its start all. */
-  startsOver(pid: Pid, isFromStart: boolean): Promise<void>;
+  livesAgain(pid: Pid, isFromStart: boolean): Promise<void>;
   /** Finds the program of a process again. */
   load(process: Process): Promise<Program>;
   /** Whether a message waits for a process. */
@@ -190,7 +190,7 @@ export class ProcessTable {
     this.#supervisor = new Supervisor({
       ...lives,
       exit,
-      startsOver: (...life) => parts.runner.startsOver(...life),
+      livesAgain: (...life) => parts.runner.livesAgain(...life),
       quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
       trapInGroup: (group, trap) => this.groups.trap(group, trap),
       kill: (process) => this.kill(process, "TERM"),

@@ -230,7 +230,8 @@ export class QueueTable {
     };
     const masked = committer.masker?.maskData(body ?? null) ?? body ?? null;
     const text = encodeJson(masked, "a task") ?? "";
-    const size = new TextEncoder().encode(text).length;
+    // A character has three bytes at most: of a short text nobody needs to count them.
+    const size = text.length * 3 > LIMITS.messageBytesMax ? new TextEncoder().encode(text).length : text.length;
     if (size > LIMITS.messageBytesMax)
       throw new KernelError(
         "E2BIG",

@@ -212,6 +212,7 @@ export class ScheduleTable {
     this.#table.keep(id, undefined);
     this.#alarms.get(id)?.cancel();
     this.#alarms.delete(id);
+    this.#held.delete(id);
   }
 
   /** The next instant after `now`, for one whose last was `from`; none where it is over. */

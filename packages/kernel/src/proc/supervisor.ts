@@ -27,7 +27,7 @@ export interface SupervisorParts {
   readonly committer: Committer;
   readonly family: Family;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation") => Promise<void>;
-  readonly startsOver: (pid: Pid, isFromStart: boolean) => Promise<void>;
+  readonly livesAgain: (pid: Pid, isFromStart: boolean) => Promise<void>;
   /** Keeps a sleeping process for inspection. */
   readonly quarantine: (process: Process, why: string, error: ErrorRecord) => Promise<void>;
   /** Counts a failure in a group and those around it; gives what they make of it. */
@@ -277,7 +277,7 @@ export class Supervisor {
       // Somebody else has resumed or ended it meanwhile.
       if (this.#isClosed || process.state.name !== "sleeping" || process.isEnding) continue;
       try {
-        await this.#startOver(process);
+        await this.#liveAgain(process);
         await this.#parts.resume(process, program);
       } catch (error) {
         const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
@@ -290,11 +290,11 @@ export class Supervisor {
   }
 
   /** What the next life asks for again: services, which have code of the life before. Who starts from zero makes its children, schedules and triggers again too. */
-  async #startOver({ pid, identity }: Process): Promise<void> {
+  async #liveAgain({ pid, identity }: Process): Promise<void> {
     const isFromStart = identity.restart?.from === "start";
     if (isFromStart)
       await Promise.allSettled(this.#parts.family.livingChildrenOf(pid).map((child) => this.#parts.kill(child)));
-    await this.#parts.startsOver(pid, isFromStart);
+    await this.#parts.livesAgain(pid, isFromStart);
   }
 
   /** Ends a process for a reason that is not its program's, with what is below it. */

@@ -5,7 +5,7 @@ import { ACTION_SCHEMA } from "../proc/action.ts";
 import type { Entity, EntityChange, EntityOutcome, EntityType, Transit } from "../proc/entity-table.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, integer, place, row, text, atPlace } from "./row.ts";
+import { type AtPlace, type Target, args, atPlace, integer, place, row, text } from "./row.ts";
 
 const name = { type: "string", minLength: 1, maxLength: 128 } as const;
 const fields = { type: "object", properties: {}, additionalProperties: true } as const;

@@ -9,7 +9,7 @@ import { missing } from "../vfs/path-error.ts";
 import type { Host } from "./host.ts";
 import { locatedOf, pathTarget, writerOf } from "./path-target.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, bytes, flag, integer, path, place, row, atPlace } from "./row.ts";
+import { type AtPlace, type Target, args, atPlace, bytes, flag, integer, path, place, row } from "./row.ts";
 
 type At = { readonly path: string };
 type Waiting = { readonly waitMs?: number; readonly signal?: AbortSignal };

@@ -14,15 +14,15 @@ import {
   type AtPlace,
   anything,
   args,
+  atPlace,
   integer,
   managedBy,
+  namedProgram,
   onProcess,
   pid,
   place,
-  namedProgram,
   row,
   text,
-  atPlace,
 } from "./row.ts";
 
 export const LIFE_ROWS = {

@@ -6,7 +6,7 @@ import { PID_OWNER } from "../base/id.ts";
 import { MESSAGE_KINDS, type Message, PRIORITIES } from "../ipc/mailbox.ts";
 import type { Letter, Wanted } from "../proc/post-office.ts";
 import { assertStill } from "./policy.ts";
-import { type AtPlace, ORDER, type Ordered, anything, args, integer, pid, place, row, text, atPlace } from "./row.ts";
+import { type AtPlace, ORDER, type Ordered, anything, args, atPlace, integer, pid, place, row, text } from "./row.ts";
 
 const anyKind = { type: "string", enum: MESSAGE_KINDS } as const;
 /** What a process may call its own message; the others are the kernel's word. */

@@ -37,18 +37,18 @@ import {
   type Ordered,
   anything,
   args,
+  atPlace,
   flag,
   integer,
+  managedBy,
+  namedProgram,
   onProcess,
   path,
   pid,
   place,
-  managedBy,
   processOf,
-  namedProgram,
   row,
   text,
-  atPlace,
 } from "./row.ts";
 import { locate, writerOf } from "./path-target.ts";
 import { toPath } from "../base/path.ts";

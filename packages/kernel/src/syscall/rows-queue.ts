@@ -9,7 +9,7 @@ import { type Claim, TASK_STATES, type Task, type TaskFilter, type TaskRequest }
 import { ROLES, TIERS } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, anything, args, flag, integer, pid, place, row, atPlace } from "./row.ts";
+import { type AtPlace, type Target, anything, args, atPlace, flag, integer, pid, place, row } from "./row.ts";
 
 type Numbered = { readonly id: number };
 const id = { type: "integer", minimum: 1, description: "number of a task" } as const;

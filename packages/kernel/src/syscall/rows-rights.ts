@@ -12,7 +12,7 @@ import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type Need, isFree, isGoverned, verdictOf } from "./policy.ts";
-import { anything, args, integer, managedBy, onProcess, pid, place, processOf, row, text, atPlace } from "./row.ts";
+import { anything, args, atPlace, integer, managedBy, onProcess, pid, place, processOf, row, text } from "./row.ts";
 
 export interface CapabilityLayer {
   /** The process that was narrowed by it; `<pid>.0` is what its program declares. */

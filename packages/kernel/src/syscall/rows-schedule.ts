@@ -6,7 +6,7 @@ import { ACTION_SCHEMA } from "../proc/action.ts";
 import { MISSED, OVERLAPS, type Schedule, type ScheduleRequest } from "../proc/schedule-table.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, flag, integer, place, row, atPlace } from "./row.ts";
+import { type AtPlace, type Target, args, atPlace, flag, integer, place, row } from "./row.ts";
 
 /** The last instant that a date can be. */
 const INSTANT_MAX = 8.64e15;

@@ -10,7 +10,7 @@ import { ACTION_SCHEMA, merge } from "../proc/action.ts";
 import { roleOf } from "../proc/role.ts";
 import type { Trigger, TriggerRequest } from "../proc/trigger-table.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, anything, args, integer, place, row, text, atPlace } from "./row.ts";
+import { type AtPlace, anything, args, atPlace, integer, place, row, text } from "./row.ts";
 
 const topic = { type: "string", minLength: 1, maxLength: TOPIC_LENGTH_MAX } as const;
 const where = { type: "object", properties: {}, additionalProperties: true } as const;

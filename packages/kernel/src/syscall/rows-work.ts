@@ -13,7 +13,7 @@ import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
 import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
-import { anything, args, flag, integer, place, row, text, atPlace } from "./row.ts";
+import { anything, args, atPlace, flag, integer, place, row, text } from "./row.ts";
 import { usageAppend } from "./spend.ts";
 
 export interface Placed {
