@@ -1,6 +1,6 @@
 // Files of the namespace in the shape of `node:fs/promises`: every case runs on Node's own as well, and both must agree.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { Dirent, Stats, mkdtempSync, rmSync } from "node:fs";
 import * as promises from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -43,6 +43,88 @@ const CASES: Readonly<Record<string, Case>> = {
     const sorted = async (path: string): Promise<string> =>
       (await fs.readFile(path, "utf8")).split("").toSorted().join("");
     return [await sorted(log), await sorted(other)];
+  },
+  "directories on the way are made one by one, by one of those who make them, with their mode": async (fs, dir) => {
+    const at = (name: string): string => join(dir, name);
+    const made = await Promise.all(Array.from({ length: 8 }, () => fs.mkdir(at("one/two"), { recursive: true })));
+    await fs.writeFile(at("f"), "");
+    await fs.symlink("nothing", at("nowhere"));
+    await fs.symlink("one", at("way"));
+    await fs.mkdir(at("m/n"), { recursive: true, mode: 0o700 });
+    return [
+      made.filter((path) => path !== undefined).map((path) => path.slice(dir.length)),
+      await codeOf(fs.mkdir(at("f/x"), { recursive: true })),
+      await codeOf(fs.mkdir(at("nowhere/x"), { recursive: true })),
+      await codeOf(fs.mkdir(at("nowhere"))),
+      await codeOf(fs.stat(at("nothing"))),
+      (await fs.mkdir(at("way/two/three/four"), { recursive: true }))?.slice(dir.length),
+      await fs.readdir(at("one/two")),
+      (await fs.stat(at("m"))).mode & 0o777,
+      (await fs.stat(at("m/n"))).mode & 0o777,
+    ];
+  },
+  "what is found is of Node's classes, and a directory is closed once": async (fs, dir) => {
+    await fs.writeFile(join(dir, "f"), "text");
+    const [entry] = await fs.readdir(dir, { withFileTypes: true });
+    const open = await fs.opendir(dir);
+    const first = await open.read();
+    await open.close();
+    return [
+      (await fs.stat(dir)) instanceof Stats,
+      entry instanceof Dirent,
+      first instanceof Dirent,
+      await codeOf(open.close()),
+      await codeOf(open.read()),
+      await fs.stat(join(dir, "f/x"), { throwIfNoEntry: false }),
+      await codeOf(fs.link(join(dir, "none"), join(dir, "g"))),
+      await codeOf(fs.link(join(dir, "f"), join(dir, "f"))),
+      await codeOf(fs.link(join(dir, "f"), join(dir, "none/g"))),
+    ];
+  },
+  "a file is a stream of the web, and none once it is closed": async (fs, dir) => {
+    await fs.writeFile(join(dir, "f"), "some text");
+    const handle = await fs.open(join(dir, "f"));
+    const text = await new Response(handle.readableWebStream()).text();
+    await handle.close();
+    const thrown = (work: () => unknown): unknown => {
+      try {
+        return work();
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code;
+      }
+    };
+    return [text, thrown(() => handle.createReadStream()), thrown(() => handle.createWriteStream())];
+  },
+  "globs find what Node finds": async (fs, dir) => {
+    for (const name of ["a/b/c", "a/.hidden", "x"]) await fs.mkdir(join(dir, name), { recursive: true });
+    for (const name of ["a/b/one.ts", "a/two.ts", "a/b/c/three.md", "a/.hidden/four.ts", "x/five.ts", "six.ts"])
+      await fs.writeFile(join(dir, name), "");
+    const all = async (patterns: string | string[], options: object = {}): Promise<unknown> => {
+      const found: string[] = [];
+      for await (const one of fs.glob(patterns, { cwd: dir, ...options })) found.push(String(one));
+      return found.toSorted();
+    };
+    return [
+      await all("**/*.ts"),
+      await all("*"),
+      await all("a/*"),
+      await all("./a/b/one.ts"),
+      await all("none/*"),
+      await all("*/{two,five}.ts"),
+      await all(["a/**", "six.*"]),
+      await all("**/*.ts", { exclude: ["a/b/**"] }),
+      await all("*/**", { exclude: (path: string) => path.startsWith("a") }),
+      ((await all(`${dir}/x/*.ts`)) as string[]).map((path) => path.slice(dir.length)),
+    ];
+  },
+  "a temporary directory goes with what it was made for": async (fs, dir) => {
+    let path;
+    {
+      await using made = await fs.mkdtempDisposable(join(dir, "tmp-"));
+      ({ path } = made);
+      await fs.writeFile(join(path, "f"), "");
+    }
+    return [await codeOf(fs.stat(path)), await fs.readdir(dir)];
   },
   "a copied link replaces a link and nothing else": async (fs, dir) => {
     const at = (name: string): string => join(dir, name);
@@ -429,7 +511,7 @@ test("virtual files are read like others, and paths begin at the working directo
   expect(await handle.readFile("utf8")).toMatch(/^\d/u);
   expect(await fs.readdir("/")).toContain("proc");
   expect(await codeOf(fs.writeFile("/sys/version", "9"))).toBeDefined();
-  expect(await codeOf(fs.link("/a", "/b"))).toBe("ENOTSUP");
+  expect(await codeOf(fs.link("/sys/version", "/srv/b"))).toBe("ENOTSUP");
   expect(Object.keys(fs.promises)).toEqual(expect.arrayContaining(["readFile", "stat"]));
 });
 

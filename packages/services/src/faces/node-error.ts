@@ -43,16 +43,21 @@ export function nodeError(code: string, syscall: string, path?: string, dest?: s
 }
 
 /** Does something, and gives its failure the form that programs know. */
-export async function asNode<T>(syscall: string, path: string | undefined, work: () => Promise<T>): Promise<T> {
+export async function asNode<T>(
+  syscall: string,
+  path: string | undefined,
+  work: () => Promise<T>,
+  dest?: string,
+): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    throw asNodeError(error, syscall, path);
+    throw asNodeError(error, syscall, path, dest);
   }
 }
 
-export const asNodeError = (error: unknown, syscall: string, path: string | undefined): unknown =>
-  isKernelError(error) ? nodeError(error.code, syscall, path, undefined, error) : error;
+export const asNodeError = (error: unknown, syscall: string, path: string | undefined, dest?: string): unknown =>
+  isKernelError(error) ? nodeError(error.code, syscall, path, dest, error) : error;
 
 /** @throws {AbortError} as Node's, with the reason as its cause */
 export function assertGoesOn(signal: AbortSignal | undefined): void {

@@ -8,10 +8,12 @@ import { randomInt } from "node:crypto";
 import { constants } from "node:fs";
 import { posix } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type DirEntry, type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
+import { type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
 import { asNode, asNodeError, assertGoesOn, nodeError } from "./node-error.ts";
 import { NodeHandle, type Opened, openByPath, openDirectory, parseFlags, toMode, toMs } from "./node-handle.ts";
+import { type Found, NodeDir } from "./node-dir.ts";
+import { type GlobOptions, globbed } from "./node-glob.ts";
 import { NodeDirent, NodeStats, bigStats } from "./node-stat.ts";
 
 type Covered =
@@ -22,12 +24,14 @@ type Covered =
   | "constants"
   | "copyFile"
   | "cp"
+  | "glob"
   | "lchown"
   | "link"
   | "lstat"
   | "lutimes"
   | "mkdir"
   | "mkdtemp"
+  | "mkdtempDisposable"
   | "open"
   | "opendir"
   | "readFile"
@@ -142,8 +146,7 @@ class NodeFsFace {
       if (wanted.directory) await this.#assertDirectory(at, "ENOTDIR");
       if (!wanted.write && !wanted.create) {
         const found = await this.#files.stat(at);
-        if (found.type === "directory" || found.type === "mount")
-          return new NodeHandle(openDirectory(this.#files, at), at, wanted);
+        if (isDirectory(found)) return new NodeHandle(openDirectory(this.#files, at), at, wanted);
       }
       if (wanted.exclusive) await this.#assertNothing(at);
       if (wanted.exclusive) await this.#create(at, new Uint8Array(), mode);
@@ -170,23 +173,34 @@ class NodeFsFace {
     const at = this.#at(path);
     const { recursive = false, mode } =
       typeof options === "object" && options !== null ? options : { mode: options ?? undefined };
+    const make = async (one: string): Promise<void> => {
+      await this.#files.mkdir(one);
+      if (mode !== undefined) await this.#change("mkdir", one, { mode: toMode(mode) }, false);
+    };
     return asNode("mkdir", at, async () => {
-      const first = recursive ? await this.#firstMissing(at) : at;
-      if (first === undefined) {
-        await this.#assertDirectory(at);
-        return undefined;
-      }
-      if (!recursive) await this.#assertParent(at);
-      try {
-        await this.#files.mkdir(at);
-      } catch (error) {
-        // Somebody else has made it meanwhile.
-        if (!recursive || !isKernelError(error) || error.code !== "EEXIST") throw error;
-        await this.#assertDirectory(at);
-      }
-      if (mode !== undefined) await this.#change("mkdir", at, { mode: toMode(mode) }, false);
-      return recursive ? first : undefined;
+      if (recursive) return this.#makeAll(at, make);
+      await this.#assertParent(at);
+      await make(at);
+      return undefined;
     });
+  }
+
+  /** Makes what is missing on the way to a directory: the first that was made here. */
+  async #makeAll(at: string, make: (one: string) => Promise<void>): Promise<string | undefined> {
+    let first: string | undefined;
+    for (const one of await this.#missing(at)) {
+      try {
+        await make(one);
+        first ??= one;
+      } catch (error) {
+        if (!isKernelError(error) || error.code !== "EEXIST") throw error;
+        // Somebody else has made it meanwhile, or a link stands there that leads nowhere.
+        if (one === at) await this.#assertDirectory(one);
+        else if (!isDirectory(await this.#lookUp(one, false))) throw nodeError("ENOTDIR", "mkdir", one);
+      }
+    }
+    if (first === undefined) await this.#assertDirectory(at);
+    return first;
   }
 
   async mkdtemp(prefix: PathLike, options?: Encoded): Promise<Buffer | string> {
@@ -200,6 +214,25 @@ class NodeFsFace {
         if ((error as { readonly code?: string }).code !== "EEXIST") throw error;
       }
     }
+  }
+
+  async mkdtempDisposable(
+    prefix: PathLike,
+    options?: Encoded,
+  ): Promise<AsyncDisposable & { readonly path: Buffer | string; remove(): Promise<void> }> {
+    const path = await this.mkdtemp(prefix, options);
+    const remove = (): Promise<void> => this.rm(path, { recursive: true, force: true });
+    return { path, remove, [Symbol.asyncDispose]: remove };
+  }
+
+  async *glob(
+    patterns: string | readonly string[],
+    options: GlobOptions = {},
+  ): AsyncGenerator<string | NodeDirent, void, undefined> {
+    const list = async function* (this: NodeFsFace, directory: string): AsyncGenerator<Found, void, undefined> {
+      if (isDirectory(await this.#lookUp(directory, false))) yield* this.#entries(directory, false);
+    };
+    yield* globbed(patterns, this.#at(options.cwd ?? this.#cwd), options, list.bind(this));
   }
 
   async readdir(
@@ -231,33 +264,10 @@ class NodeFsFace {
     });
   }
 
-  async opendir(path: PathLike, options: { readonly recursive?: boolean } = {}): Promise<unknown> {
+  async opendir(path: PathLike, options: { readonly recursive?: boolean } = {}): Promise<NodeDir> {
     const at = this.#at(path);
     await asNode("opendir", at, () => this.#assertDirectory(at, "ENOTDIR"));
-    const entries = this.#entries(at, options.recursive === true);
-    let isClosed = false;
-    const read = async (): Promise<NodeDirent | null> => {
-      if (isClosed) throw nodeError("EBADF", "readdir", at);
-      const { value } = await entries.next();
-      return value === undefined ? null : new NodeDirent(value.entry, value.parent);
-    };
-    const close = async (): Promise<void> => {
-      isClosed = true;
-      await entries.return(undefined);
-    };
-    return {
-      path: at,
-      read,
-      close,
-      [Symbol.asyncDispose]: close,
-      async *[Symbol.asyncIterator]() {
-        try {
-          for (let entry = await read(); entry !== null; entry = await read()) yield entry;
-        } finally {
-          await close();
-        }
-      },
-    };
+    return new NodeDir(at, this.#entries(at, options.recursive === true));
   }
 
   async rm(path: PathLike, { recursive = false, force = false }: Recursive = {}): Promise<void> {
@@ -302,32 +312,38 @@ class NodeFsFace {
 
   async rename(from: PathLike, to: PathLike): Promise<void> {
     const [source, target] = [this.#at(from), this.#at(to)];
-    try {
-      await this.#files.stat(source, { noFollow: true });
-      await this.#named(from);
-      await this.#assertParent(target);
-      await this.#files.rename(source, target);
-    } catch (error) {
-      throw isKernelError(error) ? nodeError(error.code, "rename", source, target, error) : error;
-    }
+    await asNode(
+      "rename",
+      source,
+      async () => {
+        await this.#files.stat(source, { noFollow: true });
+        await this.#named(from);
+        await this.#assertParent(target);
+        await this.#files.rename(source, target);
+      },
+      target,
+    );
   }
 
   async copyFile(from: PathLike, to: PathLike, mode = 0): Promise<void> {
     const [source, target] = [this.#at(from), this.#at(to)];
-    try {
-      const found = await this.#assertFile(await this.#named(from));
-      const isNew = (mode & constants.COPYFILE_EXCL) !== 0;
-      if (isNew) await this.#assertNothing(target);
-      const there = isNew ? undefined : await this.#files.stat(target).catch(() => undefined);
-      // Onto itself, under whatever name.
-      if (isSame(found, there)) return;
-      await this.#assertParent(target);
-      if (isNew) await this.#files.write(target, "", { create: "must" });
-      await this.#files.copy(source, target);
-      if (found.mode !== undefined) await this.#change("copyfile", target, { mode: found.mode }, false);
-    } catch (error) {
-      throw isKernelError(error) ? nodeError(error.code, "copyfile", source, target, error) : error;
-    }
+    await asNode(
+      "copyfile",
+      source,
+      async () => {
+        const found = await this.#assertFile(await this.#named(from));
+        const isNew = (mode & constants.COPYFILE_EXCL) !== 0;
+        if (isNew) await this.#assertNothing(target);
+        const there = isNew ? undefined : await this.#files.stat(target).catch(() => undefined);
+        // Onto itself, under whatever name.
+        if (isSame(found, there)) return;
+        await this.#assertParent(target);
+        if (isNew) await this.#files.write(target, "", { create: "must" });
+        await this.#files.copy(source, target);
+        if (found.mode !== undefined) await this.#change("copyfile", target, { mode: found.mode }, false);
+      },
+      target,
+    );
   }
 
   async cp(
@@ -418,7 +434,18 @@ class NodeFsFace {
   }
 
   async link(path: PathLike, to: PathLike): Promise<void> {
-    throw nodeError("ENOTSUP", "link", this.#at(path), this.#at(to));
+    const [source, target] = [this.#at(path), this.#at(to)];
+    await asNode(
+      "link",
+      source,
+      async () => {
+        await this.#files.stat(source, { noFollow: true });
+        await this.#assertParent(target);
+        await this.#assertNothing(target);
+      },
+      target,
+    );
+    throw nodeError("ENOTSUP", "link", source, target);
   }
 
   async realpath(path: PathLike, options?: Encoded): Promise<Buffer | string> {
@@ -504,16 +531,16 @@ class NodeFsFace {
   ): Promise<unknown> {
     const at = this.#at(path);
     // A slash at its end makes it a directory.
-    const isDirectory = textOf(path).endsWith("/");
-    const found = await asNode(syscall, at, () => this.#files.stat(at, { noFollow: noFollow && !isDirectory })).catch(
+    const isNamedSo = textOf(path).endsWith("/");
+    const found = await asNode(syscall, at, () => this.#files.stat(at, { noFollow: noFollow && !isNamedSo })).catch(
       (error: unknown) => {
-        if (options.throwIfNoEntry === false && (error as { readonly code?: string }).code === "ENOENT")
-          return undefined;
+        const { code } = error as { readonly code?: string };
+        if (options.throwIfNoEntry === false && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
         throw error;
       },
     );
     if (found === undefined) return undefined;
-    if (isDirectory && found.type !== "directory" && found.type !== "mount") throw nodeError("ENOTDIR", syscall, at);
+    if (isNamedSo && !isDirectory(found)) throw nodeError("ENOTDIR", syscall, at);
     const stats = new NodeStats(found);
     return options.bigint === true ? bigStats(stats) : stats;
   }
@@ -576,10 +603,7 @@ class NodeFsFace {
     }
   }
 
-  async *#entries(
-    at: string,
-    recursive: boolean,
-  ): AsyncGenerator<{ readonly entry: DirEntry; readonly parent: string }, void, undefined> {
+  async *#entries(at: string, recursive: boolean): AsyncGenerator<Found, void, undefined> {
     for (let after: string | undefined; ;) {
       const page = await this.#files.readdir(at, { limit: PAGE, ...(after === undefined ? {} : { after }) });
       for (const entry of page) {
@@ -625,19 +649,14 @@ class NodeFsFace {
     }
   }
 
-  /** The first directory on the way to a path that is not there. */
-  async #firstMissing(at: string): Promise<string | undefined> {
-    let missing: string | undefined;
+  /** The directories on the way to a path that are not there, the topmost first. */
+  async #missing(at: string): Promise<readonly string[]> {
+    const missing: string[] = [];
     for (let path = at; path !== "/"; path = posix.dirname(path)) {
-      try {
-        const { type } = await this.#files.stat(path);
-        if (path !== at && type !== "directory" && type !== "mount")
-          throw new KernelError("ENOTDIR", "a part of the path is no directory", { path });
-        break;
-      } catch (error) {
-        if (!isKernelError(error) || error.code !== "ENOENT") throw error;
-        missing = path;
-      }
+      const found = await this.#lookUp(path, false);
+      if (found === undefined) missing.unshift(path);
+      else if (path === at || isDirectory(found)) break;
+      else throw new KernelError("ENOTDIR", "a part of the path is no directory", { path });
     }
     return missing;
   }
@@ -652,17 +671,17 @@ class NodeFsFace {
   }
 
   async #assertDirectory(at: string, code: "ENOTDIR" | "EEXIST" = "EEXIST"): Promise<void> {
-    const { type } = await this.#files.stat(at);
-    if (type !== "directory" && type !== "mount") throw new KernelError(code, "it is no directory", { path: at });
+    if (!isDirectory(await this.#files.stat(at))) throw new KernelError(code, "it is no directory", { path: at });
   }
 
   async #assertFile(at: string): Promise<FileStat> {
     const found = await this.#files.stat(at);
-    if (found.type === "directory" || found.type === "mount")
-      throw new KernelError("EISDIR", "it is a directory", { path: at });
+    if (isDirectory(found)) throw new KernelError("EISDIR", "it is a directory", { path: at });
     return found;
   }
 }
+
+const isDirectory = (found: FileStat | undefined): boolean => found?.type === "directory" || found?.type === "mount";
 
 /** Whether two are one file, as far as they tell. */
 const isSame = (one: FileStat, other: FileStat | undefined): boolean =>

@@ -269,6 +269,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
       readonly autoClose?: boolean;
     } = {},
   ): Readable {
+    this.#assertOpen();
     const { highWaterMark = CHUNK } = options;
     const stream = Readable.from(this.#chunks({ ...options, highWaterMark }), { objectMode: false, highWaterMark });
     return options.encoding === undefined ? stream : stream.setEncoding(options.encoding);
@@ -277,6 +278,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   createWriteStream(
     options: { readonly start?: number; readonly encoding?: BufferEncoding; readonly autoClose?: boolean } = {},
   ): Writable {
+    this.#assertOpen();
     let at = options.start;
     const sink = new WritableStream<Uint8Array>({
       write: async (chunk) => {
@@ -292,6 +294,13 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
 
   readLines(options: { readonly encoding?: BufferEncoding } = {}): ReturnType<typeof createInterface> {
     return createInterface({ input: this.createReadStream({ encoding: "utf8", ...options }), crlfDelay: Infinity });
+  }
+
+  /** What is left from the position on, as a stream of bytes. */
+  readableWebStream(options: { readonly autoClose?: boolean } = {}): ReadableStream {
+    this.#assertOpen();
+    const { autoClose = false } = options;
+    return ReadableStream.from(this.#chunks({ highWaterMark: CHUNK, autoClose }));
   }
 
   close(): Promise<void> {
@@ -328,6 +337,12 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     } finally {
       if (autoClose) await this.close();
     }
+  }
+
+  /** Node says so by the number that a closed file has. */
+  #assertOpen(): void {
+    if (this.#closing !== undefined)
+      throw Object.assign(new RangeError(`${this.#path} was closed`), { code: "ERR_OUT_OF_RANGE" });
   }
 
   /** What has no handle of the kernel is held to the flags here. */

@@ -1,6 +1,6 @@
 // What `stat` and `readdir` give, in the shapes of `node:fs`.
 
-import { constants } from "node:fs";
+import { Dirent, Stats, constants } from "node:fs";
 import type { DirEntry, FileStat } from "@ergos/kernel";
 
 const { S_IFDIR, S_IFLNK, S_IFREG, S_IFIFO } = constants;
@@ -95,37 +95,40 @@ export function bigStats(stats: NodeStats): object {
   });
 }
 
-/** Fields are those of `fs.Dirent`. */
-export class NodeDirent {
-  readonly name: string;
-  readonly parentPath: string;
+// Programs ask `instanceof`; the constructor of Node's own is not for others.
+Object.setPrototypeOf(NodeStats.prototype, Stats.prototype);
+
+export class NodeDirent extends Dirent {
+  override readonly name: string;
+  override readonly parentPath: string;
   readonly #type: DirEntry["type"];
 
   constructor({ name, type }: DirEntry, parentPath: string) {
+    super();
     this.name = name;
     this.parentPath = parentPath;
     this.#type = type;
   }
 
-  isFile(): boolean {
+  override isFile(): boolean {
     return this.#type === "file" || this.#type === "external";
   }
-  isDirectory(): boolean {
+  override isDirectory(): boolean {
     return this.#type === "directory" || this.#type === "mount";
   }
-  isSymbolicLink(): boolean {
+  override isSymbolicLink(): boolean {
     return this.#type === "link";
   }
-  isFIFO(): boolean {
+  override isFIFO(): boolean {
     return this.#type === "pipe" || this.#type === "stream";
   }
-  isBlockDevice(): boolean {
+  override isBlockDevice(): boolean {
     return false;
   }
-  isCharacterDevice(): boolean {
+  override isCharacterDevice(): boolean {
     return false;
   }
-  isSocket(): boolean {
+  override isSocket(): boolean {
     return false;
   }
 }
