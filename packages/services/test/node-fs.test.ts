@@ -63,6 +63,28 @@ const CASES: Readonly<Record<string, Case>> = {
       (await fs.stat(at("m/n"))).mode & 0o777,
     ];
   },
+  "the time of a directory is that of its entries, unless it is set": async (fs, dir) => {
+    const at = (name: string): string => join(dir, name);
+    for (const name of ["d", "e"]) await fs.mkdir(at(name));
+    const moves = async (work: () => Promise<unknown>): Promise<readonly boolean[]> => {
+      for (const name of ["d", "e"]) await fs.utimes(at(name), 1, 1);
+      await work();
+      return Promise.all(["d", "e"].map(async (name) => (await fs.stat(at(name))).mtimeMs > 1000));
+    };
+    return [
+      await moves(() => fs.writeFile(at("d/f"), "text")),
+      await moves(() => fs.writeFile(at("d/f"), "again")),
+      await moves(() => fs.chmod(at("d/f"), 0o600)),
+      await moves(() => fs.mkdir(at("d/sub"))),
+      await moves(() => fs.writeFile(at("d/sub/g"), "text")),
+      await moves(() => fs.rename(at("d/f"), at("d/h"))),
+      await moves(() => fs.rename(at("d/h"), at("e/h"))),
+      await moves(() => fs.symlink("nothing", at("e/l"))),
+      await moves(() => fs.unlink(at("e/h"))),
+      await moves(() => fs.rm(at("d/sub"), { recursive: true })),
+      await moves(() => fs.chmod(at("d"), 0o700)),
+    ];
+  },
   "what is found is of Node's classes, and a directory is closed once": async (fs, dir) => {
     await fs.writeFile(join(dir, "f"), "text");
     const [entry] = await fs.readdir(dir, { withFileTypes: true });

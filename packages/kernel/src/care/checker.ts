@@ -134,6 +134,11 @@ async function checkNames(
     if (found !== Number(value)) say(key, `it counts ${String(value)} entries, there are ${found}`);
   }
   for (const [directory, found] of counts) say(`c/${directory}`, `it counts no entries, there are ${found}`);
+  for await (const { key } of entriesOf(store, "d/")) {
+    const directory = toIno(Number(key.slice(2)));
+    if (directory !== INO_ROOT && inodes.get(directory)?.type !== "directory")
+      say(key, "it is the time of a directory that is not there");
+  }
 }
 
 function isReachable(ino: Ino, parents: ReadonlyMap<Ino, Ino>): boolean {

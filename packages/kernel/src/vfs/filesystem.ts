@@ -21,6 +21,7 @@ import {
   decodeName,
   encodeInode,
   encodeName,
+  entriesKey,
   inodeKey,
   nameRange,
 } from "./inode.ts";
@@ -313,16 +314,19 @@ export class FileSystem {
       if (inode.evicted) throw lostRace(path);
       const changed = typeof change === "function" ? change(inode.attributes) : change;
       const attributes: Attributes = { ...inode.attributes, ...changed, lastWriter: writer.pid };
+      const isTimed = changed.modified !== undefined && inode.entriesModified !== undefined;
       const receipt = await this.#committer.commit(
         {
           checks: [{ key: inodeKey(inode.ino), version: inode.recordVersion }],
           puts: [{ key: inodeKey(inode.ino), value: encodeInode(attributes, inode.generation) }],
+          deletes: isTimed ? [entriesKey(inode.ino)] : [],
         },
         [{ name: "file.metadata", pid: writer.pid, data: { path, type: attributes.type } }],
         writer.rider,
       );
       inode.attributes = attributes;
       inode.recordVersion = receipt.seq;
+      if (isTimed) inode.entriesModified = undefined;
     });
   }
 
@@ -580,7 +584,7 @@ export class FileSystem {
       owner: attributes.owner,
       zone: this.#zone,
       created: attributes.created,
-      modified: attributes.type === "stream" ? this.#streamChanged(inode) : attributes.modified,
+      modified: attributes.type === "stream" ? this.#streamChanged(inode) : inode.modified,
       ...(attributes.mime === undefined ? {} : { mime: attributes.mime }),
       ...(attributes.target === undefined
         ? {}

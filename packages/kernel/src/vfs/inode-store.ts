@@ -22,6 +22,7 @@ import {
   decodeDirent,
   encodeDirent,
   encodeInode,
+  entriesKey,
   inodeKey,
   nameKey,
   orphanKey,
@@ -149,7 +150,7 @@ export class InodeStore {
       );
       parent = ino;
     }
-    puts.push(this.inoPut);
+    puts.push(this.inoPut, { key: entriesKey(directory.ino), value: String(now) });
     for (const extent of content.extents)
       puts.push({ key: extentKey(parent, extent.offset), value: encodeExtent(extent) });
     // Whoever looks from now on gets these objects, and whoever changes them waits for the commit.
@@ -169,6 +170,7 @@ export class InodeStore {
       inode.recordVersion = receipt.seq;
       inode.generation = receipt.seq;
     }
+    directory.entriesModified = now;
     return receipt;
   }
 
@@ -236,6 +238,7 @@ export class InodeStore {
       const entry = await this.#store.get(nameKey(parent.ino, nameOf(path)));
       if (entry === undefined || decodeDirent(entry.value).ino !== inode.ino) throw lostRace(path);
       const contentKeys = await this.#contentKeys(inode);
+      const now = this.#committer.now();
       const isLater = inode.handles > 0 || contentKeys.length > DELETES_PER_COMMIT;
       const gone = isLater
         ? { deletes: [], puts: [{ key: orphanKey(inode.ino), value: "" }] }
@@ -247,14 +250,19 @@ export class InodeStore {
             { key: nameKey(parent.ino, nameOf(path)), version: entry.version },
             ...(isDirectoryNode ? [{ key: countKey, version: count?.version ?? SEQ_ZERO }] : []),
           ],
-          puts: gone.puts,
-          deletes: [nameKey(parent.ino, nameOf(path)), ...(isDirectoryNode ? [countKey] : []), ...gone.deletes],
+          puts: [...gone.puts, { key: entriesKey(parent.ino), value: String(now) }],
+          deletes: [
+            nameKey(parent.ino, nameOf(path)),
+            ...(isDirectoryNode ? [countKey, entriesKey(inode.ino)] : []),
+            ...gone.deletes,
+          ],
           adds: [{ key: childCountKey(parent.ino), delta: -1, max: COUNT_MAX }],
           trims: this.#trimsOf(inode),
         },
         [{ name: isDirectoryNode ? "directory.deleted" : "file.deleted", pid: writer.pid, data: { path } }],
         writer.rider,
       );
+      parent.entriesModified = now;
       inode.linked = false;
       this.#gone(inode.ino);
       if (inode.handles === 0) this.#namespace.drop(inode);
@@ -315,6 +323,8 @@ export class InodeStore {
             ...(target === undefined ? [{ key: childCountKey(toParent.ino), delta: 1, max: COUNT_MAX }] : []),
           ];
     const isPinned = target !== undefined && target.handles > 0;
+    const now = this.#committer.now();
+    const parents = fromParent === toParent ? [toParent] : [fromParent, toParent];
     await this.#committer.commit(
       {
         checks: [
@@ -328,12 +338,13 @@ export class InodeStore {
         ],
         puts: [
           { key: toKey, value: fromEntry.value },
+          ...parents.map(({ ino }) => ({ key: entriesKey(ino), value: String(now) })),
           ...(isPinned ? [{ key: orphanKey(target.ino), value: "" }] : []),
         ],
         deletes: [
           fromKey,
           ...(target === undefined || isPinned ? [] : await this.#contentKeys(target)),
-          ...(target !== undefined && isDirectoryNode ? [childCountKey(target.ino)] : []),
+          ...(target !== undefined && isDirectoryNode ? [childCountKey(target.ino), entriesKey(target.ino)] : []),
         ],
         adds: moved,
         ...(target === undefined ? {} : { trims: this.#trimsOf(target) }),
@@ -347,6 +358,7 @@ export class InodeStore {
       ],
       writer.rider,
     );
+    for (const parent of parents) parent.entriesModified = now;
     if (target !== undefined) {
       target.linked = false;
       this.#gone(target.ino);

@@ -1,7 +1,7 @@
 // Inodes of the zone's filesystem: their records in the metastore and their form in memory.
 //
 // Keys: `n/<directory>/<name>` → ino and type · `i/<ino>` → attributes · `c/<ino>` → count of children
-//       `x/<ino>/<offset>` → extent · `o/<ino>` → unlinked while open
+//       `d/<ino>` → when an entry last came or went · `x/<ino>/<offset>` → extent · `o/<ino>` → unlinked while open
 // A name is changed without touching what it names: a rename of a directory writes two keys.
 
 import type { FlowSettings } from "../abi/flow.ts";
@@ -41,6 +41,8 @@ export class Inode {
   /** Version of the `i/` key. */
   recordVersion: Seq;
   generation: Seq;
+  /** When an entry of the directory last came or went, in ms; undefined once its time was set by hand, and for others. */
+  entriesModified: number | undefined;
   /** Layout of the content, `undefined` until it was read. */
   extents: readonly Extent[] | undefined;
   /** Open handles. An unlinked inode lives until the last of them closes. */
@@ -58,6 +60,10 @@ export class Inode {
     this.generation = generation;
   }
 
+  get modified(): number {
+    return this.entriesModified ?? this.attributes.modified;
+  }
+
   get isBusy(): boolean {
     return this.handles > 0 || this.tail !== undefined;
   }
@@ -72,6 +78,7 @@ export const nameRange = (directory: Ino, after = ""): { from: string; to: strin
   to: `n/${directory}0`,
 });
 export const childCountKey = (directory: Ino): string => `c/${directory}`;
+export const entriesKey = (directory: Ino): string => `d/${directory}`;
 export const orphanKey = (ino: Ino): string => `o/${ino}`;
 
 /** Keys hold no astral characters (two engines would order them differently) and `%` marks an escape. */

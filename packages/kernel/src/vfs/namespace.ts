@@ -11,7 +11,7 @@ import { KernelError, isKernelError } from "../base/errno.ts";
 import { INO_ROOT, type Ino, type Pid, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ROOT, type VfsPath, childOf, isWithin, parentOf, segmentsOf, toPath } from "../base/path.ts";
-import { type Inode, decodeDirent, decodeInode, inodeKey, makeRoot, nameKey } from "./inode.ts";
+import { type Inode, decodeDirent, decodeInode, entriesKey, inodeKey, makeRoot, nameKey } from "./inode.ts";
 import { type Provider, type VirtualNode, lookup } from "./provider.ts";
 
 export type Mount =
@@ -267,8 +267,17 @@ export class Namespace {
   /** An inode as the store has it; the root needs no record until something is written about it. */
   async #read(ino: Ino): Promise<Inode | undefined> {
     const entry = await this.#store.get(inodeKey(ino));
-    if (entry !== undefined) return decodeInode(ino, entry);
-    return ino === INO_ROOT ? makeRoot(ino) : undefined;
+    if (entry === undefined && ino !== INO_ROOT) return undefined;
+    const inode = entry === undefined ? makeRoot(ino) : decodeInode(ino, entry);
+    if (inode.attributes.type !== "directory") return inode;
+    const modified = await this.#store.get(entriesKey(ino));
+    if (modified !== undefined) inode.entriesModified = Number(modified.value);
+    return inode;
+  }
+
+  /** The object of an ino, if it is in memory. */
+  loaded(ino: Ino): Inode | undefined {
+    return this.#inodes.get(ino);
   }
 
   /** Takes a freshly created inode in. */

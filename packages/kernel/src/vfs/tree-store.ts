@@ -280,8 +280,14 @@ export class TreeStore {
   async #commit(batch: TreeBatch, writer: Writer): Promise<Receipt> {
     const { key, value } = this.#inodes.inoPut;
     batch.put(key, value);
+    const now = this.#committer.now();
     try {
-      return await this.#committer.commit(batch.build(), batch.events, writer.rider);
+      const receipt = await this.#committer.commit(batch.build(now), batch.events, writer.rider);
+      for (const directory of batch.directories) {
+        const inode = this.#namespace.loaded(directory);
+        if (inode !== undefined) inode.entriesModified = now;
+      }
+      return receipt;
     } catch (error) {
       if (isKernelError(error) && error.code === "E2BIG")
         throw new KernelError("E2BIG", "there is too much of it for one commit; do it in parts", { cause: error });

@@ -23,6 +23,7 @@ import {
   decodeName,
   encodeDirent,
   encodeInode,
+  entriesKey,
   inodeKey,
   nameKey,
   orphanKey,
@@ -174,6 +175,8 @@ export class TreeBatch {
   readonly #deletes = new Set<string>();
   readonly #logs = new Set<string>();
   readonly #counts = new Map<string, number>();
+  readonly #directories = new Set<Ino>();
+  readonly #made = new Set<Ino>();
   readonly events: PendingEvent[] = [];
   #inline = 0;
 
@@ -197,12 +200,14 @@ export class TreeBatch {
 
   count(directory: Ino, delta: number): void {
     const key = childCountKey(directory);
+    this.#directories.add(directory);
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + delta);
   }
 
   /** Makes an entry like another, with its content. */
   async copy(node: TreeNode, more: Partial<Attributes>): Promise<Ino> {
     const ino = this.#takeIno();
+    this.#made.add(ino);
     const { ino: from, generation, attributes } = node;
     const origin = { ino: from, generation, version: attributes.version };
     this.#puts.set(
@@ -256,7 +261,7 @@ export class TreeBatch {
     if (attributes.type === "directory") {
       this.#checks.set(childCountKey(ino), countVersion);
       this.#counts.delete(childCountKey(ino));
-      this.#deletes.add(childCountKey(ino));
+      this.#deletes.add(childCountKey(ino)).add(entriesKey(ino));
     }
     if (attributes.type === "stream") this.#logs.add(streamLog(ino));
     if (isHeld) {
@@ -272,7 +277,14 @@ export class TreeBatch {
     this.#puts.set(key, value);
   }
 
-  build(): Batch {
+  /** Directories in which entries come and go; those that are made have the time that they are made with. */
+  get directories(): readonly Ino[] {
+    return [...this.#directories].filter((ino) => !this.#made.has(ino) && !this.#deletes.has(childCountKey(ino)));
+  }
+
+  /** @param now when it happens, in ms */
+  build(now: number): Batch {
+    for (const directory of this.directories) this.#puts.set(entriesKey(directory), String(now));
     const counts = [...this.#counts].filter(([key, delta]) => delta !== 0 && !this.#deletes.has(key));
     return {
       checks: [...this.#checks].map(([key, version]) => ({ key, version })),
