@@ -46,7 +46,7 @@ import {
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, isOwned, networkFilesystemOf, readOwner, takeDirectory } from "@ergos/drivers/sqlite";
 import { type OpenZone, openZoneMount } from "@ergos/drivers/zone";
-import { SYSTEM_LIBRARIES } from "@ergos/services";
+import { type Plan, type RunContext, SYSTEM_LIBRARIES, toProgram } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { contentOf } from "./import-fresh.ts";
 import { HOST_TOOLS } from "./host-tools.ts";
@@ -78,6 +78,9 @@ export interface MountSpec {
   readonly quota?: MountLimits["quota"];
 }
 
+/** What runs in this process: a pipeline, a plan, a program, a function `(input, ctx)`. */
+export type Code = Program | Plan | { build(): Plan } | ((input: never, ctx: RunContext<never>) => unknown);
+
 export interface HostOptions {
   /** Data directory; without it everything is in memory and ends with this process. */
   readonly dir?: string;
@@ -100,7 +103,8 @@ export interface HostOptions {
   readonly pass?: string;
   /** Tools beside those over files. */
   readonly tools?: readonly Tool<Os>[];
-  readonly programs?: readonly Program[];
+  /** What processes run by name, and what is found by it after a restart: pipelines, plans, programs, named functions. */
+  readonly programs?: readonly Code[];
   /** Services of this host beside the system libraries; each is started with its first call. */
   readonly services?: readonly ServiceModule[];
   /** Prices by the name of a model or a glob, in dollars per million tokens; those of `prices.json` otherwise. */
@@ -165,7 +169,7 @@ export async function bootHost(
         return kernel.host.vault.get(name);
       }),
       tools: [...(profile.tools ? HOST_TOOLS : []), ...(options.tools ?? [])],
-      programs: options.programs ?? [],
+      programs: (options.programs ?? []).map((code) => toProgram(code)),
       services: [
         ...SYSTEM_LIBRARIES.filter(({ name }) => profile.services.includes(name)),
         ...(options.services ?? []),

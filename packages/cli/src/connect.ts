@@ -22,16 +22,8 @@ import {
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { assertOwnFolder, controlSocketPath, ownerPassPath } from "@ergos/server";
-import {
-  type Lease,
-  type LeaseOptions,
-  type Plan,
-  type RunContext,
-  electionOf,
-  holdLock,
-  toProgram,
-} from "@ergos/services";
-import { type BootedHost, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
+import { type Lease, type LeaseOptions, electionOf, holdLock, toProgram } from "@ergos/services";
+import { type BootedHost, type Code, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
 import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
@@ -46,11 +38,7 @@ export interface ConnectOptions extends HostOptions {
 }
 
 /** What can be run: a pipeline, a plan, a program, a function `(input, ctx)`, or the name or module of one. */
-export type Runnable =
-  | SpawnArgs["program"]
-  | Plan
-  | { build(): Plan }
-  | ((input: never, ctx: RunContext<never>) => unknown);
+export type Runnable = SpawnArgs["program"] | Code;
 
 export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   /** Starts a program as a child of the owner's process. */
@@ -156,7 +144,7 @@ const OPTIONS: Schema = {
     tools: { type: "array", items: { type: "object", required: ["name", "call"] } },
     prices: { type: "object" },
     services: { type: "array", items: { type: "object", required: ["name", "contract", "create"] } },
-    programs: { type: "array", items: { type: "object", required: ["name", "run"] } },
+    programs: { type: "array" },
     mounts: {
       type: "array",
       items: {
@@ -347,5 +335,5 @@ function asProgram(program: unknown, isRemote: boolean): SpawnArgs["program"] {
   if (isReference) return program as SpawnArgs["program"];
   if (isRemote)
     throw new KernelError("ENOTSUP", "another process owns the directory: spawn a program by its name or module there");
-  return toProgram(program, typeof program === "function" && program.name !== "" ? program.name : "function");
+  return toProgram(program);
 }

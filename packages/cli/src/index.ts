@@ -3,6 +3,7 @@
 export {
   type BootedHost,
   bootHost,
+  type Code,
   createOfflineModel,
   createOpenAiModel,
   createOpenAiProvider,

@@ -9,7 +9,7 @@ import { planProgram } from "./plan/runner.ts";
  * Accepts a program, a plan, a pipeline under construction, or a plain function `(input, ctx)`.
  * @throws {ENOEXEC} it is none of these
  */
-export function toProgram(value: unknown, name: string, source?: ProgramSource): Program {
+export function toProgram(value: unknown, name: string = nameOf(value), source?: ProgramSource): Program {
   if (isProgram(value)) return source === undefined ? value : { ...value, source };
   const plan = toPlan(value);
   if (plan !== undefined) return planProgram(plan, source);
@@ -21,6 +21,8 @@ export function toProgram(value: unknown, name: string, source?: ProgramSource):
     `${name} is ${value === undefined ? "not exported" : `a ${typeof value}`}; export a pipeline, a program or a function (input, ctx)`,
   );
 }
+
+const nameOf = (value: unknown): string => (typeof value === "function" && value.name !== "" ? value.name : "function");
 
 /** The plan of what a module exports, if it is one. */
 export function toPlan(value: unknown): Plan | undefined {

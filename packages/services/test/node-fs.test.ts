@@ -123,7 +123,7 @@ const CASES: Readonly<Record<string, Case>> = {
       await fs.writeFile(join(dir, name), "");
     const all = async (patterns: string | string[], options: object = {}): Promise<unknown> => {
       const found: string[] = [];
-      for await (const one of fs.glob(patterns, { cwd: dir, ...options })) found.push(String(one));
+      for await (const one of fs.glob(patterns, { cwd: dir, ...options })) found.push(one);
       return found.toSorted();
     };
     return [

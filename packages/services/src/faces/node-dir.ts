@@ -38,8 +38,11 @@ export class NodeDir implements AsyncDisposable, AsyncIterable<NodeDirent> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<NodeDirent, void, undefined> {
-    await using _closing = this;
-    for (let entry = await this.read(); entry !== null; entry = await this.read()) yield entry;
+    try {
+      for (let entry = await this.read(); entry !== null; entry = await this.read()) yield entry;
+    } finally {
+      await this[Symbol.asyncDispose]();
+    }
   }
 
   #assertOpen(): void {
