@@ -380,7 +380,7 @@ class Guests {
         `${file} cannot run as ${JSON.stringify(source.runtime)}; modules run as ${RUNTIMES.join(" or ")}, pipelines inline`,
       );
     assertHas(this.#profile, `runtime-${source.runtime}`, file);
-    const named = { ...source, name: source.name ?? labelOf(file) };
+    const named = { ...source, name: source.name ?? labelOf(file, source.export) };
     if (source.runtime === "process")
       return (await (this.#processes ??= this.#open())).toProgram(named, contentOf(file));
     const { createWorkerRuntime } = await import("@ergos/drivers/runtime-worker");

@@ -175,8 +175,9 @@ export const loadService: ServiceLoader = async (source) => {
   return { module: found as ServiceModule, hash: contentOf(file) };
 };
 
-/** What a module is called: `index` and `main` say nothing, their folder does. */
-export function labelOf(file: string): string {
+/** What a program of a module is called: by its export, or else by the file; `index` and `main` say nothing, their folder does. */
+export function labelOf(file: string, name = "default"): string {
+  if (name !== "default") return name;
   const stem = basename(file, extname(file));
   return /^(index|main)$/.test(stem) ? basename(dirname(file)) : stem;
 }
@@ -187,7 +188,7 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   const name = source.export ?? "default";
   const value = (loaded as Readonly<Record<string, unknown>>)[name];
   return {
-    program: toProgram(value, name === "default" ? labelOf(file) : name, {
+    program: toProgram(value, labelOf(file, name), {
       module: file,
       ...(source.export === undefined ? {} : { export: source.export }),
       ...(source.cwd === undefined ? {} : { cwd: source.cwd }),

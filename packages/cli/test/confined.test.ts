@@ -165,6 +165,12 @@ export default async ({ port }) => {
     expect(log).toContain('"call":"connect"');
   });
 
+  test("uses up a counted right once for each connection, however many pieces pass", async () => {
+    const counted = `net.connect:127.0.0.1:${port}; uses=2`;
+    const { answer } = await run(CALLS, ["--input", `port=${port}`, "--cap", counted, "--cap", "self"]);
+    expect(answer["result"]).toMatchObject({ allowed: "200 10", large: "200 100000" });
+  });
+
   test("cannot harm its host by what it asks for, or what it is answered", async () => {
     const rude = createTcpServer((socket) => {
       socket.once("data", () => socket.end(replies.shift() ?? ""));

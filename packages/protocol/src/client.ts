@@ -6,6 +6,8 @@ import {
   assertValid,
   encodeJson,
   isKernelError,
+  isSyscallName,
+  knownError,
   LIMITS,
   type SyscallName,
   SYSCALLS,
@@ -19,7 +21,6 @@ import {
   type HostMessage,
   INITIAL_CREDIT,
   WIRE_VERSIONS,
-  knownError,
   parseHostMessage,
   takesBytes,
 } from "./message.ts";
@@ -97,6 +98,16 @@ export class WireClient {
   }
 
   call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
+    // Untyped callers ask for what there is not, and say nothing.
+    if (!isSyscallName(name))
+      return Promise.reject(new KernelError("ENOSYS", `there is no call ${String(name)}; see /sys/syscalls`));
+    if (typeof args !== "object" || args === null)
+      return Promise.reject(
+        new KernelError(
+          "EINVAL",
+          `the arguments of ${name} are an object, found ${args === null ? "null" : typeof args}`,
+        ),
+      );
     // Memory of the caller stays here.
     if (name === "readInto" || name === "readHandleInto") return this.#readInto(name, args);
     if (name === "infer" && typeof args["onText"] === "function") return this.#inferHeard(args);
@@ -130,7 +141,8 @@ export class WireClient {
     answer.catch(forget);
     if (signal?.aborted === true) cancel();
     else signal?.addEventListener("abort", cancel, { once: true });
-    return follow(answer, signal, forget);
+    // A program that ends because of a signal hears of it all the same.
+    return follow(answer, name === "signals" ? undefined : signal, forget);
   }
 
   /** An answer comes over the wire in one piece. */

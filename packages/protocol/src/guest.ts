@@ -59,10 +59,13 @@ export class Guest {
   #hasGreeted = false;
   #hasExited = false;
   #heardAt = 0;
+  /** It has said more than is worked on: what it says next is not read yet. */
+  #isPaused = false;
   #tail = "";
   #kept = 0;
   /** Its end as it has told it, while that is being recorded. */
   #exiting: Promise<unknown> | undefined;
+  readonly #outputs: readonly Output[];
   /** Lines of output so far, and those that are being logged. */
   #lines = 0;
   #logging = 0;
@@ -71,6 +74,10 @@ export class Guest {
     this.#context = context;
     this.#options = options;
     this.#vessel = vessel;
+    this.#outputs = [
+      { from: vessel.stdout, level: "info", lines: new LineCutter(LIMITS.logLineMax) },
+      { from: vessel.stderr, level: "warn", lines: new LineCutter(LIMITS.logLineMax) },
+    ];
     this.#failure.promise.catch(() => undefined);
   }
 
@@ -80,7 +87,7 @@ export class Guest {
     const { signal, left, platform } = this.#context;
     const gone = vessel.gone(() => this.#tail.trim());
     const session = this.#serve();
-    const output = Promise.all([this.#log(vessel.stdout, "info"), this.#log(vessel.stderr, "warn")]);
+    const output = Promise.all(this.#outputs.map((one) => this.#hear(one)));
     const stop = this.#watch();
     const { graceMs = 5000 } = this.#options;
     let politely: Timer | undefined;
@@ -115,6 +122,7 @@ export class Guest {
     const { channel, what } = this.#vessel;
     const { os } = this.#context;
     const call = (name: string, args: object): unknown => {
+      if (name === "context") return this.#tell(os);
       if (name !== "exit") return os.call(name as SyscallName, args as never);
       this.#hasExited = true;
       // What it has printed before belongs to it still.
@@ -140,8 +148,15 @@ export class Guest {
         },
         ...(channel.share === undefined ? {} : { share: channel.share }),
         drained: () => channel.drained(),
-        pause: () => channel.pause(),
-        resume: () => channel.resume(),
+        pause: () => {
+          this.#isPaused = true;
+          channel.pause();
+        },
+        resume: () => {
+          this.#isPaused = false;
+          this.#heardAt = this.#now;
+          channel.resume();
+        },
         close: () => {
           channel.end();
           // Whoever has said what is no message of the wire has lost its way.
@@ -159,6 +174,16 @@ export class Guest {
     return session;
   }
 
+  /** What it is told first: who may not hear that cannot run. */
+  async #tell(os: Os): Promise<unknown> {
+    try {
+      return await os.call("context", {});
+    } catch (error) {
+      this.#failure.reject(error);
+      throw error;
+    }
+  }
+
   /** Ends a guest that was not heard of for too long. */
   #watch(): () => void {
     const { readyMs = 10_000, beatMs = 5000 } = this.#options;
@@ -169,7 +194,7 @@ export class Guest {
       timer = platform.setTimer(every, look, { idle: true });
       const silent = this.#now - this.#heardAt;
       const allowed = this.#hasGreeted ? 3 * beatMs : readyMs;
-      if (silent <= allowed) return;
+      if (silent <= allowed || this.#isPaused) return;
       const why = this.#hasGreeted
         ? `gave no sign of life for ${Math.round(silent)} ms: its loop is blocked`
         : `did not become ready within ${readyMs} ms`;
@@ -188,20 +213,26 @@ export class Guest {
       if (this.#lines !== seen || this.#logging > 0) turns = 0;
       seen = this.#lines;
     }
+    for (const { lines, level } of this.#outputs) await this.#log(lines.rest(), level);
   }
 
   get #now(): number {
     return this.#context.platform.clock.monotonic();
   }
 
-  /** Lines of output as lines of the log, up to a bound. */
-  async #log(from: Readable | null, level: "info" | "warn"): Promise<void> {
+  /** Lines of output as lines of the log. */
+  async #hear({ from, level, lines }: Output): Promise<void> {
     if (from === null) return;
     // A character may come in two pieces.
     from.setEncoding("utf8");
     if (level === "warn") from.on("data", (chunk: string) => (this.#tail = `${this.#tail}${chunk}`.slice(-TAIL_BYTES)));
-    // A line without an end would be kept whole otherwise.
-    for await (const line of cutLines(from)) {
+    for await (const chunk of from) await this.#log(lines.cut(String(chunk)), level);
+    await this.#log(lines.rest(), level);
+  }
+
+  /** Logs lines, up to a bound. */
+  async #log(lines: readonly string[], level: Output["level"]): Promise<void> {
+    for (const line of lines) {
       this.#lines++;
       const before = this.#kept;
       this.#kept += line.length + 1;
@@ -215,26 +246,57 @@ export class Guest {
   }
 }
 
+/** What a guest prints, and how far it has come in its line. */
+interface Output {
+  readonly from: Readable | null;
+  readonly level: "info" | "warn";
+  readonly lines: LineCutter;
+}
+
+/** Bytes for a port, which carries the whole memory that they lie in: of a part of one, a copy. */
+export const ownBytes = (part: Uint8Array): Uint8Array =>
+  part.byteLength === part.buffer.byteLength ? part : Uint8Array.prototype.slice.call(part);
+
 export const failed = (what: Vessel["what"], why: string, cause?: unknown): KernelError =>
   new KernelError("EFAILED", `the ${what} ${why}`, cause === undefined ? {} : { cause });
 
 /** What a guest said last, for the message about its end. */
 export const lastWords = (tail: string): string => (tail === "" ? "" : `; its last words: ${tail}`);
 
-/** Lines, cut at the length that a log line may have. */
-async function* cutLines(from: Readable): AsyncGenerator<string, void, undefined> {
-  let rest = "";
-  for await (const chunk of from) {
-    rest += String(chunk);
-    const lines = rest.split("\n");
-    rest = lines.pop() ?? "";
-    for (const line of lines) yield* piecesOf(line);
-    for (; rest.length > LIMITS.logLineMax; rest = rest.slice(LIMITS.logLineMax))
-      yield rest.slice(0, LIMITS.logLineMax);
+/** Cuts text into lines, and those at the length that a line may have: one without an end would be kept whole otherwise. */
+class LineCutter {
+  readonly #max: number;
+  #rest = "";
+
+  constructor(max: number) {
+    this.#max = max;
   }
-  if (rest !== "") yield rest;
+
+  cut(text: string): readonly string[] {
+    const lines = `${this.#rest}${text}`.split("\n");
+    const last = piecesOf(lines.pop() ?? "", this.#max);
+    this.#rest = last.pop() ?? "";
+    return [...lines.flatMap((line) => piecesOf(line, this.#max)), ...last];
+  }
+
+  /** What stands in a line that has no end yet. */
+  rest(): readonly string[] {
+    const rest = this.#rest;
+    this.#rest = "";
+    return rest === "" ? [] : [rest];
+  }
 }
 
-function* piecesOf(line: string): Generator<string, void, undefined> {
-  for (let at = 0; at === 0 || at < line.length; at += LIMITS.logLineMax) yield line.slice(at, at + LIMITS.logLineMax);
+/** Pieces of so many units at most; none is cut in the middle of a character. */
+function piecesOf(line: string, max: number): string[] {
+  const pieces: string[] = [];
+  let at = 0;
+  while (line.length - at > max) {
+    const isCut = /[\ud800-\udbff]/.test(line.charAt(at + max - 1));
+    const end = at + max - (isCut ? 1 : 0);
+    pieces.push(line.slice(at, end));
+    at = end;
+  }
+  pieces.push(line.slice(at));
+  return pieces;
 }

@@ -1,8 +1,9 @@
 // `@ergos/protocol`: the wire between ErgOS processes.
 
 export { type Transport, WireClient } from "./client.ts";
+export { drainOf } from "./drain.ts";
 export { FRAME_BYTES_MAX, type Frame, FrameReader, encodeFrame, protocolError } from "./frame.ts";
-export { Guest, type GuestOptions, type Vessel, failed, lastWords } from "./guest.ts";
+export { Guest, type GuestOptions, type Vessel, failed, lastWords, ownBytes } from "./guest.ts";
 export { type Authenticate, type Peer, Requests, Session, type SharedMemory } from "./session.ts";
 export {
   CALLS_MAX,

@@ -1,6 +1,6 @@
 // Messages of the wire, version 1. `docs/spec/wire.md` is their law.
 
-import { type ErrorRecord, type Schema, SYSCALLS, type SyscallName, assertValid, isErrno } from "@ergos/kernel";
+import { type ErrorRecord, type Schema, SYSCALLS, type SyscallName, assertValid } from "@ergos/kernel";
 import { protocolError } from "./frame.ts";
 
 export const WIRE_VERSIONS: readonly number[] = [1];
@@ -103,9 +103,4 @@ function kindOf(message: unknown): string {
 export function takesBytes(name: SyscallName): boolean {
   const schema: Schema = SYSCALLS[name].schema;
   return schema.properties?.["bytes"]?.format === "bytes";
-}
-
-/** An error record from the other side, whose codes may be newer than ours. */
-export function knownError(record: ErrorRecord): ErrorRecord {
-  return isErrno(record.code) ? record : { ...record, code: "EIO" };
 }

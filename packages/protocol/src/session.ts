@@ -39,8 +39,7 @@ import {
 /** Calls that take something when it comes: for nobody they take nothing. */
 const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead", "channelRead"]);
 
-/** Calls that end when something else happens: they need nothing of the host meanwhile. */
-const isWaiting = (name: string): boolean => name === "wait" || WAITING.has(name as SyscallName);
+const isWaiting = (name: string): boolean => isSyscallName(name) && "waits" in SYSCALLS[name];
 
 /** Answers that may be large: each is made when the last has gone. */
 const LARGE: ReadonlySet<SyscallName> = new Set(["read", "readHandle", "readContent", "readArtifact"]);
@@ -274,9 +273,11 @@ export class Session {
       this.#peer.pause();
     }
     const answer = this.#answer(message, bytes)
-      .catch((error: unknown) => {
+      .catch(async (error: unknown) => {
         // Whoever was refused has not ended by itself.
         if (message.name === "exit") this.#lastWords = undefined;
+        // Whoever is told to end hears that first, and then what it has come to.
+        if (this.#seat?.signal.aborted === true) await new Promise((turn) => setImmediate(turn));
         this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") });
       })
       .finally(() => {
@@ -398,10 +399,10 @@ export class Session {
     if (this.#isClosed) stream.abort.abort(cancelled("the client has gone"));
     this.#send({ t: "stream", id });
     // A stream is no call under way: it may last as long as the connection.
-    void this.#pump(id, stream, items as AsyncGenerator).finally(() => this.#streams.delete(id));
+    void this.#pump(id, name, stream, items as AsyncGenerator).finally(() => this.#streams.delete(id));
   }
 
-  async #pump(id: number, stream: Stream, items: AsyncGenerator): Promise<void> {
+  async #pump(id: number, name: SyscallName, stream: Stream, items: AsyncGenerator): Promise<void> {
     try {
       for await (const value of items) {
         while (stream.credit <= 0 && !stream.abort.signal.aborted) {
@@ -410,7 +411,8 @@ export class Session {
         }
         if (stream.abort.signal.aborted) break;
         stream.credit--;
-        await this.#seat?.flush();
+        // A signal is no outcome of anything.
+        if (name !== "signals") await this.#seat?.flush();
         this.#sendItem(id, value);
         await this.#peer.drained();
       }

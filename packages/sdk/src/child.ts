@@ -16,7 +16,7 @@ import {
   cancelled,
   toErrorRecord,
 } from "@ergos/kernel";
-import { type SharedMemory, type Transport, WireClient } from "@ergos/protocol";
+import { type SharedMemory, type Transport, WireClient, ownBytes } from "@ergos/protocol";
 import { toProgram } from "@ergos/services";
 import { platform } from "./platform.ts";
 import { forwardPort } from "./proxy.ts";
@@ -34,7 +34,8 @@ export async function runChild(): Promise<never> {
   void client.closed.then(() => process.exit(1));
   const os = client.toOs(welcome.pid);
   const stop = new AbortController();
-  void obey(os, stop);
+  // Who may not hear them is not told of its context either, which says so.
+  obey(os, stop).catch(() => undefined);
   const beat = async (): Promise<void> => os.call("beat", {});
   const beatMs = Number(process.env["ERGOS_BEAT_MS"] ?? DEFAULT_BEAT_MS);
   setInterval(() => void beat().catch(() => undefined), beatMs).unref();
@@ -100,7 +101,7 @@ async function obey(os: Os, stop: AbortController): Promise<void> {
 function portTransport(port: MessagePort): Transport {
   return {
     write: (parts) => {
-      for (const part of parts) port.postMessage(part);
+      for (const part of parts) port.postMessage(ownBytes(part));
     },
     onData: (handler) =>
       void port.on("message", (message: Uint8Array | SharedMemory) => {

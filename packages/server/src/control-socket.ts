@@ -7,7 +7,7 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kernel, KERNEL_VERSION, KernelError } from "@ergos/kernel";
-import { Requests, Session } from "@ergos/protocol";
+import { Requests, Session, drainOf } from "@ergos/protocol";
 
 /** Longest path of a Unix socket that every system takes. */
 const SOCKET_PATH_MAX = 100;
@@ -50,14 +50,6 @@ const CLOSE_GRACE_MS = 200;
 /** Bytes that may wait for a slow client. */
 const WAITING_BYTES_MAX = 4 * 1024 * 1024;
 
-function drained(socket: Socket): Promise<void> {
-  if (socket.writableLength <= WAITING_BYTES_MAX || socket.destroyed) return Promise.resolve();
-  return new Promise((resolve) => {
-    socket.once("drain", resolve);
-    socket.once("close", () => resolve());
-  });
-}
-
 export interface ControlSocket extends AsyncDisposable {
   readonly path: string;
   close(): Promise<void>;
@@ -82,7 +74,7 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
           for (const part of parts) socket.write(part);
           socket.uncork();
         },
-        drained: () => drained(socket),
+        drained: drainOf(socket, WAITING_BYTES_MAX),
         pause: () => socket.pause(),
         resume: () => socket.resume(),
         close: () => socket.end(),

@@ -21,7 +21,7 @@ import { PROXY_PORT, PROXY_SOCKET, findBubblewrap, sandboxArguments } from "./sa
 import { openProxy } from "./proxy.ts";
 import { Reaper } from "./reaper.ts";
 import { Spares, type Started } from "./spares.ts";
-import { Guest, type GuestOptions, type Vessel, failed, lastWords } from "@ergos/protocol";
+import { Guest, type GuestOptions, type Vessel, drainOf, failed, lastWords } from "@ergos/protocol";
 
 export { findBubblewrap } from "./sandbox.ts";
 
@@ -256,8 +256,7 @@ function channelOf(child: ChildProcess): Vessel["channel"] {
   socket?.on("error", () => undefined);
   return {
     write: (part) => void socket?.write(part),
-    drained: () =>
-      socket?.writableNeedDrain === true ? new Promise((resolve) => socket.once("drain", resolve)) : Promise.resolve(),
+    drained: socket === undefined ? () => Promise.resolve() : drainOf(socket),
     pause: () => void socket?.pause(),
     resume: () => void socket?.resume(),
     end: () => void socket?.end(),

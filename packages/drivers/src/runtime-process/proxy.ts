@@ -76,7 +76,10 @@ async function serve(os: Os, near: Socket, keep: (socket: Socket) => Socket): Pr
   const wish = wishOf(await headOf(near));
   if (typeof wish === "string") return refuse(near, 400, wish);
   const { url, isTunnel, first } = wish;
+  // A person may have to be asked, who takes a while.
+  near.setTimeout(0);
   const why = await obstacleTo(os, url.href);
+  if (near.destroyed) return;
   if (why !== undefined) return refuse(near, 403, why);
   const port = Number(url.port || (url.protocol === "http:" ? 80 : 443));
   const far = keep(connect({ host: url.hostname.replaceAll(/[[\]]/g, ""), port }));
@@ -155,8 +158,9 @@ function wishOf(head: Buffer): Wish | string {
 /** Why a connection may not be made. */
 async function obstacleTo(os: Os, url: string): Promise<string | undefined> {
   try {
-    await os.call("connect", { url });
-    return undefined;
+    const allowed = await os.call("connect", { url });
+    // What a client says over it is meant for whom it has named.
+    return allowed.url === url ? undefined : `it may connect to ${new URL(allowed.url).host} instead, as was answered`;
   } catch (error) {
     return isKernelError(error) ? error.message : describe(error);
   }

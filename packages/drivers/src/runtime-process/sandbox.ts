@@ -167,7 +167,8 @@ function environmentsOf(shown: readonly string[]): readonly string[] {
     }
     for (const entry of entries) {
       const path = join(folder, entry.name);
-      if (ENVIRONMENT.test(entry.name))
+      // A link that leads nowhere shows nothing, and nothing can be put over it.
+      if (ENVIRONMENT.test(entry.name) && existsSync(path))
         hiding.push(...(entry.isDirectory() ? ["--tmpfs", path] : readOnly("/dev/null", path)));
       else if (entry.isDirectory() && entry.name !== "node_modules" && entry.name !== ".git") todo.push(path);
     }

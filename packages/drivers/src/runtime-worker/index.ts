@@ -9,7 +9,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
-import { Guest, type GuestOptions, type Vessel, failed, lastWords } from "@ergos/protocol";
+import { Guest, type GuestOptions, type Vessel, failed, lastWords, ownBytes } from "@ergos/protocol";
 
 export interface WorkerRuntimeOptions extends GuestOptions {
   /** The module that greets the host and runs the program (`@ergos/sdk/child`). */
@@ -110,7 +110,7 @@ function channelOf(port: MessageChannel["port1"], flooded: () => void): Vessel["
     while (!isPaused) {
       const chunk = held.shift();
       if (chunk === undefined) return;
-      unread -= chunk.length;
+      unread -= chunk.buffer.byteLength;
       hear?.(chunk);
     }
   };
@@ -118,12 +118,12 @@ function channelOf(port: MessageChannel["port1"], flooded: () => void): Vessel["
     // A single piece may be as large as a frame.
     const isFlooded = unread > UNREAD_BYTES_MAX;
     held.push(chunk);
-    unread += chunk.length;
+    unread += chunk.buffer.byteLength;
     if (isFlooded) flooded();
     else deliver();
   });
   return {
-    write: (part) => port.postMessage(part),
+    write: (part) => port.postMessage(ownBytes(part)),
     share: (answer) => port.postMessage(answer),
     drained: () => Promise.resolve(),
     pause: () => void (isPaused = true),

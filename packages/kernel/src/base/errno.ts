@@ -89,6 +89,8 @@ export interface ErrorDetails {
   readonly mayHaveActed?: boolean;
   /** Ties together the records of one request across processes. */
   readonly correlationId?: string;
+  /** Where its innermost cause was thrown, as `file:line:column`. */
+  readonly at?: string;
 }
 
 /** The form of an error that is stored and sent: plain data, without stacks. */
@@ -116,6 +118,8 @@ export class KernelError extends Error {
   readonly correlationId: string | undefined;
   readonly retryAfterMs: number | undefined;
   readonly mayHaveActed: boolean;
+  /** Where its innermost cause was thrown, of one that was recorded. */
+  readonly at: string | undefined;
   readonly [BRAND] = true;
 
   constructor(code: Errno, message: string, details: ErrorDetails = {}) {
@@ -128,6 +132,7 @@ export class KernelError extends Error {
     this.correlationId = details.correlationId;
     this.retryAfterMs = details.retryAfterMs;
     this.mayHaveActed = details.mayHaveActed === true;
+    this.at = details.at;
   }
 }
 
@@ -147,12 +152,15 @@ export function toKernelError(error: unknown, code: Errno, details: ErrorDetails
   return new KernelError(code, describe(error), { ...details, cause: error });
 }
 
-/** Makes the stored form: message, origin and the messages of at most eight causes. */
+/** Causes that are kept of an error. */
+export const CAUSES_MAX = 8;
+
+/** Makes the stored form: message, origin and the messages of its causes. */
 export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): ErrorRecord {
   const kernelError = toKernelError(error, fallback);
   const causes: string[] = [];
-  let at: string | undefined;
-  for (let cause = kernelError.cause; cause !== undefined && causes.length < 8;) {
+  let { at } = kernelError;
+  for (let cause = kernelError.cause; cause !== undefined && causes.length < CAUSES_MAX;) {
     causes.push(describe(cause));
     at = frameOf(cause) ?? at;
     cause = cause instanceof Error ? cause.cause : undefined;
@@ -173,29 +181,44 @@ const LIBRARY = /\/node_modules\/|\/packages\/(?:kernel|compiler|drivers|service
 
 /** The first place in a stack that is a file of a program, not of Node. */
 function frameOf(error: unknown): string | undefined {
-  if (!(error instanceof Error) || isKernelError(error) || typeof error.stack !== "string") return undefined;
-  const frames = error.stack
-    .slice(0, 8192)
-    .matchAll(/\n\s+at (?:[^\n]*?[( ])?(?:file:\/\/)?(\/[^\n()]*:\d+:\d+)\)?(?=\n|$)/g);
-  for (const [, at = ""] of frames) {
-    // What belongs to a library tells its user nothing. A module is imported under the hash of its content.
-    if (!LIBRARY.test(at)) return decodeURI(at.replace(/\?v=\w+/, ""));
+  if (!(error instanceof Error) || isKernelError(error)) return undefined;
+  try {
+    const frames = error.stack
+      ?.slice(0, 8192)
+      .matchAll(/\n\s+at (?:[^\n]*?[( ])?(?:file:\/\/)?(\/[^\n()]*:\d+:\d+)\)?(?=\n|$)/g);
+    for (const [, at = ""] of frames ?? []) {
+      // What belongs to a library tells its user nothing. A module is imported under the hash of its content.
+      if (!LIBRARY.test(at)) return decodeURI(at.replace(/\?v=\w+/, ""));
+    }
+  } catch {
+    // A stack that cannot be read says nothing.
   }
   return undefined;
 }
 
+/** A record from elsewhere: what this table does not know is an error of input and output, and nothing in it is endless. */
+export const knownError = (record: ErrorRecord): ErrorRecord => ({
+  ...record,
+  code: isErrno(record.code) ? record.code : "EIO",
+  message: clip(record.message),
+  ...(record.causes === undefined ? {} : { causes: record.causes.map(clip) }),
+});
+
 /** A message without the code that it begins with, for a sentence that goes on with it. */
 export const plainMessage = (message: string): string => message.replace(/^\[[A-Z0-9]+\] /, "");
+
+/** A cause of its message, which begins with the code of a kernel error. */
+function causeOf(text: string, options: { readonly cause?: Error }): Error {
+  const code = /^\[([A-Z0-9]+)\] /.exec(text)?.[1] ?? "";
+  return isErrno(code) ? new KernelError(code, plainMessage(text), options) : new Error(text, options);
+}
 
 /** Makes an error of its stored form. */
 export function fromErrorRecord(record: ErrorRecord): KernelError {
   const message = plainMessage(record.message);
   const cause = record.causes
     ?.toReversed()
-    .reduce<Error | undefined>(
-      (inner, text) => new KernelError(record.code, plainMessage(text), inner === undefined ? {} : { cause: inner }),
-      undefined,
-    );
+    .reduce<Error | undefined>((inner, text) => causeOf(text, inner === undefined ? {} : { cause: inner }), undefined);
   return new KernelError(record.code, message, { ...record, ...(cause === undefined ? {} : { cause }) });
 }
 

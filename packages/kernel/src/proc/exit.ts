@@ -19,7 +19,7 @@ import { lostCall } from "./lost-call.ts";
 import type { Notice } from "./post-office.ts";
 import type { ProcessArchive } from "./process-archive.ts";
 import { type RecordExtra, encodeProcess, liveKey, processKey } from "./process-record.ts";
-import type { Exit, Process } from "./process.ts";
+import { type Exit, type Process, correlationOf } from "./process.ts";
 
 export interface ExitParts {
   readonly platform: Platform;
@@ -185,7 +185,7 @@ function checkResult(process: Process, exit: Exit): { readonly exit: Exit; reado
   try {
     return { exit, json: encodeJson(exit.result, `the result of ${process.identity.name}`) };
   } catch (error) {
-    return { exit: { code: 1, error: toErrorRecord(error) } };
+    return { exit: { code: 1, error: { correlationId: correlationOf(process.identity), ...toErrorRecord(error) } } };
   }
 }
 

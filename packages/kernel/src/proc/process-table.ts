@@ -12,7 +12,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
-import { KernelError, describe, isKernelError, toErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, KernelError, describe, toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -704,12 +704,17 @@ export class ProcessTable {
 
   /** How a process ends whose program has failed; who was told to end has done so. */
   failureOf(process: Process, error: unknown): Exit {
+    return this.failedWith(process, toErrorRecord(error));
+  }
+
+  /** The same of an error that was told. */
+  failedWith(process: Process, error: ErrorRecord): Exit {
     // It may hear of its end, and give up, before those below it have ended and it is told itself.
-    if ((process.isAborted || process.isDoomed) && isKernelError(error) && error.code === "ECANCELED") {
+    if ((process.isAborted || process.isDoomed) && error.code === "ECANCELED") {
       const { endedBy: signal = "TERM" } = process;
       return { code: 128 + SIGNALS[signal], signal };
     }
-    const record = { correlationId: correlationOf(process.identity), ...toErrorRecord(error) };
+    const record = { correlationId: correlationOf(process.identity), ...error };
     return { code: 1, error: this.#committer.masker?.maskData(record) ?? record };
   }
 

@@ -86,7 +86,8 @@ export class Dispatcher {
     if (this.#isClosed) throw wasClosed(name);
     if (!caller.isAlive) throw hasEnded(caller, name);
     assertArguments(row, args, name);
-    if (caller.isHeld) return caller.continued().then(() => this.#call(caller, name, args, isEdited));
+    if (caller.isHeld && row.whileHeld !== true)
+      return caller.continued().then(() => this.#call(caller, name, args, isEdited));
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
       return target.then(

@@ -31,6 +31,10 @@ export interface Row<Args, Result> {
   readonly external?: boolean;
   /** Its result is an async generator. */
   readonly isStream?: true;
+  /** It ends when something else happens, which may be another call of its caller: of a client it holds up no other. */
+  readonly waits?: true;
+  /** It is answered to who is stopped or frozen, too. */
+  readonly whileHeld?: true;
   readonly summary: string;
   readonly schema: Schema;
   /** It is called all the time: its arguments are not held against the schema, its own code looks at what it uses. */

@@ -41,6 +41,7 @@ export const BUDGET_ROWS = {
     {
       right: "budget.request",
       kind: "mutation",
+      waits: true,
       summary: "asks the parent for more budget: its policy grants it, asks a person, or refuses",
       schema: args({ budget: amounts, why: text }, ["budget"]),
       target: (_host, caller) => caller.self,

@@ -36,6 +36,7 @@ export const MESSAGE_ROWS = {
   receive: row<Wanted & AtPlace, Promise<Message | null>>({
     right: "msg.receive",
     kind: "mutation",
+    waits: true,
     summary: "takes the next message, waiting for it; null when none came within `waitMs`",
     schema: args({
       place,
@@ -67,6 +68,7 @@ export const MESSAGE_ROWS = {
   >({
     right: "msg.send",
     kind: "mutation",
+    waits: true,
     summary: "sends a message and waits for its reply, or for the end of who was asked",
     schema: args({ place, to: pid, body: anything, kind, priority, timeoutMs: milliseconds, key }, ["to", "body"]),
     target: toProcess,

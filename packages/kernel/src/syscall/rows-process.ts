@@ -359,6 +359,7 @@ export const PROCESS_ROWS = {
   wait: row<{ readonly pid: Pid; readonly signal?: AbortSignal }, Promise<Exit>>({
     right: "proc.wait",
     kind: "query",
+    waits: true,
     summary: "settles with the exit of a process once it has ended",
     schema: args({ pid }, ["pid"]),
     target: onProcess,

@@ -52,6 +52,7 @@ export const QUEUE_ROWS = {
   claim: row<Claim & AtPlace, Promise<Task | null>>({
     right: "queue.claim",
     kind: "mutation",
+    waits: true,
     summary:
       "takes the next task of a queue that the caller may do, waiting for it; null when none came within `waitMs`",
     schema: args({ place, queue, waitMs: integer, leaseMs: milliseconds }, ["queue"]),
@@ -134,6 +135,7 @@ export const QUEUE_ROWS = {
   taskEnd: row<Numbered & AtPlace & { readonly signal?: AbortSignal }, Promise<Task>>({
     right: "queue.read",
     kind: "mutation",
+    waits: true,
     summary: "settles with a task once it is over",
     schema: args({ place, id }, ["id"]),
     target: onTask,

@@ -156,6 +156,7 @@ export const RIGHT_ROWS = {
   >({
     right: "ask.raise",
     kind: "mutation",
+    waits: true,
     summary: "asks a person and waits, over restarts too; the answer is recorded",
     schema: args(
       {

@@ -1,12 +1,28 @@
 // Rows about the caller itself: what a program in another process needs of its own.
 
 import { cancelled } from "../base/abort.ts";
-import { type ErrorRecord, KernelError, fromErrorRecord } from "../base/errno.ts";
+import { CAUSES_MAX, type ErrorRecord, KernelError, knownError } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Process, ProcessIdentity, Signal } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { anything, args, row } from "./row.ts";
+import { anything, args, integer, row, text } from "./row.ts";
+
+/** An error as programs outside of the host tell it. */
+const errorRecord = {
+  type: "object",
+  properties: {
+    code: text,
+    message: text,
+    syscall: text,
+    path: text,
+    pid: integer,
+    correlationId: text,
+    causes: { type: "array", items: text, maxItems: CAUSES_MAX },
+    at: text,
+  },
+  required: ["code", "message"],
+} as const;
 
 export const SELF_ROWS = {
   context: row<Record<string, never>, Facts>({
@@ -34,6 +50,7 @@ export const SELF_ROWS = {
   beat: row<Record<string, never>, void>({
     right: "proc.step",
     kind: "query",
+    whileHeld: true,
     summary: "shows that the program lives",
     schema: args({}),
     target: (_host, caller) => caller.self,
@@ -43,14 +60,14 @@ export const SELF_ROWS = {
     right: "proc.step",
     kind: "mutation",
     summary: "ends the caller: completed with a result, or failed with an error",
-    schema: args({ result: anything, error: { type: "object" } }),
+    schema: args({ result: anything, error: errorRecord }),
     target: (_host, caller) => caller.self,
     audited: ({ error }) => (error === undefined ? {} : { error: error.code }),
     handle: async (host, caller, { result, error }, _target, draft) => {
       if (caller.pid === PID_OWNER)
         throw new KernelError("EPERM", "the owner's process ends with its host", { syscall: "exit" });
       const done = { code: 0, ...(result === undefined ? {} : { result }) };
-      const exit = error === undefined ? done : host.processes.failureOf(caller, fromErrorRecord(error));
+      const exit = error === undefined ? done : host.processes.failedWith(caller, knownError(error));
       await host.processes.finished(caller, exit, draft);
       caller.abort(cancelled(`process ${caller.pid} has exited`));
     },

@@ -12,6 +12,7 @@ import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
 import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
+import { assertStill } from "./policy.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
 import { anything, args, atPlace, flag, integer, place, row, text } from "./row.ts";
 import { usageAppend } from "./spend.ts";
@@ -187,25 +188,29 @@ export const WORK_ROWS = {
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) => fetchUrl(host, caller, a, draft),
   }),
-  connect: row<{ readonly url: string }, void>({
+  connect: row<{ readonly url: string }, { readonly url: string }>({
     right: "net.connect",
     kind: "mutation",
-    summary: "asks whether a connection to a host may be made, for the proxy of a confined process",
+    summary:
+      "asks whether a connection to a host may be made, for the proxy of a confined process; where it leads then",
     schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 } }, ["url"]),
     target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
     audited: () => ({}),
-    handle: () => undefined,
+    handle: (_host, _caller, { url }) => ({ url }),
   }),
   transfer: row<{ readonly url: string; readonly bytes: number }, Promise<void>>({
-    right: "net.connect",
+    right: "proc.step",
     kind: "mutation",
     // Its connection is recorded, and each piece is in the ledger.
     audit: "none",
-    summary: "charges bytes of a connection, before they go on",
+    summary: "charges bytes of a connection that may still be there, before they go on",
     schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 }, bytes: integer }, ["url", "bytes"]),
-    target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    target: self,
     spends: ({ bytes }) => ({ netBytes: bytes }),
-    handle: async (host, caller, { bytes }, { resource }) => {
+    handle: async (host, caller, { url, bytes }) => {
+      const resource = netOf(host).locate(url).host;
+      // The connection was asked for, counted and allowed as a whole.
+      assertStill(host, caller, "connect", { right: "net.connect", resource }, { url });
       const entry = { place: `proxy ${resource}`, tool: "fetch", used: { netBytes: bytes } };
       await host.committer.commit({ appends: [usageAppend(host, caller, entry)] });
     },
@@ -239,6 +244,7 @@ export const WORK_ROWS = {
   sleepUntil: row<Placed & { readonly until: number; readonly signal?: AbortSignal }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
+    waits: true,
     audit: "place",
     summary: "waits until an instant of the wall clock",
     schema: args({ place, until: integer }, ["place", "until"]),

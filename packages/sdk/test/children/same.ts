@@ -1,0 +1,54 @@
+// Programs that come to the same wherever they run.
+
+import type { ErrorRecord, Signal } from "@ergos/kernel";
+import type { RunContext } from "@ergos/services";
+
+export const sleeps = async (count: number, ctx: RunContext): Promise<string> => {
+  await Promise.all(Array.from({ length: count }, () => ctx.sleep(1)));
+  return "slept";
+};
+
+/** Waits for more tasks than it may have calls under way, and does them itself. */
+export const queues = async (count: number, ctx: RunContext): Promise<number> => {
+  const ends: Promise<unknown>[] = [];
+  for (let at = 0; at < count; at++) ends.push(ctx.taskEnd(`end${at}`, await ctx.submit(`t${at}`, "own", at)));
+  await ctx.work("own", (body) => body, { idleMs: 0 });
+  return (await Promise.all(ends)).reduce<number>((sum, one) => sum + Number(one), 0);
+};
+
+export const hears = async (_input: unknown, ctx: RunContext): Promise<readonly Signal[]> => {
+  const heard: Signal[] = [];
+  await ctx.log("listens");
+  for await (const signal of ctx.signals()) heard.push(signal);
+  return heard;
+};
+
+export const gives = async (_input: unknown, ctx: RunContext): Promise<boolean> => {
+  await ctx.log("waits");
+  return ctx.receive("m").then(
+    () => false,
+    () => ctx.signal.aborted,
+  );
+};
+
+export const fails = (): never => {
+  throw new Error("outer", { cause: new TypeError("inner") });
+};
+
+export const hides = (): never => {
+  throw Object.defineProperty(new Error("hidden"), "stack", { get: () => JSON.parse("no") as string });
+};
+
+export const ends = async (error: ErrorRecord, ctx: RunContext): Promise<void> => ctx.os.call("exit", { error });
+
+export const prints = (): string => {
+  process.stdout.write("no end");
+  process.stdout.write("\u{1f600}".repeat(9000));
+  return "printed";
+};
+
+export const rests = async (_input: unknown, ctx: RunContext): Promise<string> => {
+  await ctx.log("rests");
+  await new Promise((go) => setTimeout(go, 300));
+  return "rested";
+};

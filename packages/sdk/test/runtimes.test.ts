@@ -1,0 +1,92 @@
+// One program comes to the same wherever it runs: inline, in a thread, in a process of the machine.
+
+import { join } from "node:path";
+import { ProcessRuntime } from "@ergos/drivers/runtime-process";
+import { createWorkerRuntime } from "@ergos/drivers/runtime-worker";
+import { type Exit, type Kernel, type Pid, type Program, RUNTIMES, type Runtime, type SpawnArgs } from "@ergos/kernel";
+import { toProgram } from "@ergos/services";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
+import * as programs from "./children/same.ts";
+
+const here = import.meta.dirname;
+const bootstrap = join(here, "../../cli/bin/ergos-child.js");
+type Name = keyof typeof programs;
+
+let kernel: Kernel;
+beforeEach(async () => {
+  kernel = await bootKernel();
+});
+afterEach(() => kernel.close());
+
+function programOf(name: Name, runtime: Runtime, beatMs = 1000): Program {
+  if (runtime === "inline") return toProgram(Object.entries(programs).find(([one]) => one === name)?.[1], name);
+  const source = { module: join(here, "children/same.ts"), export: name, name };
+  if (runtime === "worker") return createWorkerRuntime({ bootstrap, beatMs })(source, "1");
+  return new ProcessRuntime({ bootstrap: [bootstrap], owner: "test", beatMs }).toProgram(source, "1");
+}
+const start = (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"> = {}, beatMs = 1000): Promise<Pid> =>
+  kernel.os.spawn(programOf(name, runtime, beatMs), args);
+const run = async (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"> = {}): Promise<Exit> =>
+  kernel.os.wait(await start(name, runtime, args));
+const logOf = (pid: Pid): Promise<string> => kernel.os.fs.readText(`/proc/${pid}/log`);
+const hasSaid = (pid: Pid, text: string): Promise<void> =>
+  expect.poll(() => logOf(pid), { timeout: 10_000 }).toContain(text);
+
+describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
+  test("waits for as much at once as it likes, also for what it does itself", async () => {
+    expect(await run("sleeps", runtime, { input: 300 })).toEqual({ code: 0, result: "slept" });
+    expect(await run("queues", runtime, { input: 300 })).toEqual({ code: 0, result: (300 * 299) / 2 });
+  });
+
+  test("hears that it is told to end, before anything fails for that", async () => {
+    const hearing = await start("hears", runtime);
+    await hasSaid(hearing, "listens");
+    await kernel.os.kill(hearing);
+    expect((await kernel.os.wait(hearing)).result).toEqual(["TERM"]);
+    const waiting = await start("gives", runtime);
+    await hasSaid(waiting, "waits");
+    await kernel.os.kill(waiting);
+    expect((await kernel.os.wait(waiting)).result).toBe(true);
+  });
+
+  test("fails with its causes and where, whatever it has thrown", async () => {
+    const { error } = await run("fails", runtime);
+    expect(error).toMatchObject({ code: "EFAILED", message: "[EFAILED] outer", causes: ["outer", "inner"] });
+    expect(error?.at).toMatch(/children\/same\.ts:\d+:\d+$/);
+    expect(error?.correlationId).toMatch(/^fails-/);
+    expect((await run("hides", runtime)).error).toMatchObject({ code: "EFAILED", message: "[EFAILED] hidden" });
+  });
+
+  test("is stopped for as long as it shall be", async () => {
+    const pid = await start("rests", runtime, {}, 5);
+    await hasSaid(pid, "rests");
+    await kernel.os.kill(pid, "STOP");
+    // More beats than a client may have calls under way.
+    await new Promise((go) => setTimeout(go, 2000));
+    await kernel.os.kill(pid, "CONT");
+    expect(await kernel.os.wait(pid)).toEqual({ code: 0, result: "rested" });
+  });
+
+  test("ends with an error that is one", async () => {
+    for (const input of [{}, { code: "EFAILED" }, { code: "EIO", message: "m", pid: "x" }])
+      expect((await run("ends", runtime, { input })).error).toMatchObject({ code: "EINVAL" });
+    const known = await run("ends", runtime, { input: { code: "EWORSE", message: "m", at: "f:1:2" } });
+    expect(known.error).toMatchObject({ code: "EIO", message: "m", at: "f:1:2" });
+  });
+});
+
+describe.each(RUNTIMES.filter((one) => one !== "inline"))("a program that runs in %s", (runtime) => {
+  test("has in its log what it printed without an end, and no character cut", async () => {
+    const pid = await start("prints", runtime);
+    await kernel.os.wait(pid);
+    const log = await logOf(pid);
+    expect(log.match(/\u{1f600}/gu)).toHaveLength(9000);
+    expect(log).not.toContain("\ufffd");
+  });
+
+  test("that may not even know what it is says so", async () => {
+    const { error } = await run("rests", runtime, { grants: ["fs.read:/srv/**"] });
+    expect(error).toMatchObject({ code: "EACCES", message: expect.stringContaining("proc.step") as string });
+  });
+});
