@@ -16,7 +16,7 @@ import {
   type RecordValue,
 } from "@ergos/kernel";
 import type { Pool, PoolClient, Query } from "pg";
-import { assertParameters, closedError, tooManyRows, withParameters } from "./statement.ts";
+import { Turn, assertOutside, assertParameters, closedError, tooManyRows, withParameters } from "./statement.ts";
 
 export interface PostgresRecordsOptions {
   /** As `postgresql://user:password@host:5432/database`. */
@@ -54,7 +54,7 @@ export class PostgresRecordStore implements RecordStore {
   readonly #primary: Pool;
   readonly #replicas: readonly Pool[];
   readonly #attempts: number;
-  readonly #inside = new AsyncLocalStorage<boolean>();
+  readonly #inside = new AsyncLocalStorage<Turn>();
   #next = 0;
   #closing: Promise<void> | undefined;
 
@@ -121,29 +121,34 @@ export class PostgresRecordStore implements RecordStore {
   }
 
   async transaction<T>(work: (session: RecordSession) => Promise<T>): Promise<T> {
-    if (this.#inside.getStore() === true)
-      throw new KernelError("EDEADLK", "a transaction is under way here; do it by the session that its function gets");
+    assertOutside(this.#inside.getStore());
     for (let attempt = 1; ; attempt++) {
+      const turn = new Turn();
       try {
-        return await this.#inside.run(true, () => this.#once(work));
+        return await this.#once(turn, work);
       } catch (error) {
-        const { code } = ((error as Error).cause ?? {}) as { readonly code?: unknown };
-        const isPassing = error instanceof KernelError && typeof code === "string" && IS_PASSING.test(code);
-        if (!isPassing || attempt >= this.#attempts) throw error;
+        // Whatever its function has made of that.
+        if (!isPassing(turn.refusal ?? error) || attempt >= this.#attempts) throw error;
         await delay(Math.random() * 2 ** attempt * 2);
       }
     }
   }
 
-  #once<T>(work: (session: RecordSession) => Promise<T>): Promise<T> {
+  #once<T>(turn: Turn, work: (session: RecordSession) => Promise<T>): Promise<T> {
     return this.#on(this.#primary, async (session, client) => {
-      await client.query("BEGIN ISOLATION LEVEL SERIALIZABLE");
+      const say = (sql: string): Promise<{ readonly command: string }> =>
+        client.query(sql).catch((error: unknown) => {
+          throw translate(error);
+        });
+      await say("BEGIN ISOLATION LEVEL SERIALIZABLE");
       try {
-        const value = await work(session);
-        await client.query("COMMIT");
-        return value;
+        const value = await this.#inside.run(turn, () => turn.run(session, work));
+        if (turn.refusal !== undefined) throw turn.refusal;
+        // That nothing is done is no error to the server, when a statement has failed that nobody has waited for.
+        if ((await say("COMMIT")).command === "COMMIT") return value;
+        throw turn.refusal ?? new KernelError("EINVAL", "a statement of the transaction was refused: nothing is done");
       } catch (error) {
-        if (!isFlood(error)) await client.query("ROLLBACK").catch(() => undefined);
+        if (!isFlood(turn.refusal ?? error)) await client.query("ROLLBACK").catch(() => undefined);
         throw error;
       }
     });
@@ -156,25 +161,30 @@ export class PostgresRecordStore implements RecordStore {
 
   async #on<T>(pool: Pool | undefined, work: (session: RecordSession, client: PoolClient) => Promise<T>): Promise<T> {
     if (this.#closing !== undefined || pool === undefined) throw closedError();
-    let client: PoolClient | undefined;
+    const client = await pool.connect().catch((error: unknown) => {
+      throw translate(error);
+    });
     let isFlooded = false;
     try {
-      client = await pool.connect();
-      return await work(sessionOf(client, this.#Query), client);
-    } catch (error) {
-      isFlooded = isFlood(error);
-      throw translate(error);
+      const session = sessionOf(client, this.#Query, () => (isFlooded = true));
+      return await work(session, client);
     } finally {
       // What still comes over a connection ends with it.
-      client?.release(isFlooded);
+      client.release(isFlooded);
     }
   }
 }
 
 const isFlood = (error: unknown): boolean => error instanceof KernelError && error.code === "E2BIG";
 
-function sessionOf(client: PoolClient, make: typeof Query): RecordSession {
-  const ask = (sql: string, params: readonly RecordValue[]): Promise<{ rows: RecordRow[]; changes: number }> => {
+const isPassing = (error: unknown): boolean => {
+  const { code } = ((error as Error | undefined)?.cause ?? {}) as { readonly code?: unknown };
+  return error instanceof KernelError && typeof code === "string" && IS_PASSING.test(code);
+};
+
+/** @param flooded hears that more comes over the connection than anybody reads */
+function sessionOf(client: PoolClient, make: typeof Query, flooded: () => void): RecordSession {
+  const ask = async (sql: string, params: readonly RecordValue[]): Promise<{ rows: RecordRow[]; changes: number }> => {
     const { sql: text, count } = withParameters(sql, (number) => `$${number}`);
     assertParameters(count, params.length);
     return new Promise((resolve, reject) => {
@@ -182,7 +192,9 @@ function sessionOf(client: PoolClient, make: typeof Query): RecordSession {
       const query = new make<RecordRow>({ text, values: [...params] });
       // With a listener the package itself keeps none.
       query.on("row", (row) => {
-        if (rows.push(row) > LIMITS.recordRowsMax) reject(tooManyRows());
+        if (rows.push(row) <= LIMITS.recordRowsMax) return;
+        flooded();
+        reject(tooManyRows());
       });
       query.on("end", ({ rowCount }) => resolve({ rows, changes: rowCount ?? 0 }));
       query.on("error", (error) => reject(translate(error)));

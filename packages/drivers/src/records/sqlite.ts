@@ -14,7 +14,7 @@ import {
   type RecordStore,
   type RecordValue,
 } from "@ergos/kernel";
-import { assertParameters, closedError, tooManyRows, withParameters } from "./statement.ts";
+import { Turn, assertOutside, assertParameters, closedError, tooManyRows, withParameters } from "./statement.ts";
 
 export interface SqliteRecordsOptions {
   /** The file; made if it is absent. */
@@ -49,8 +49,8 @@ export class SqliteRecordStore implements RecordStore {
   /** The last of those that write. */
   #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
-  /** Whether code runs inside of a transaction. */
-  readonly #inside = new AsyncLocalStorage<boolean>();
+  /** The transaction that code runs inside of, or that has started it. */
+  readonly #inside = new AsyncLocalStorage<Turn>();
 
   /** @throws {ECORRUPT} it is no database */
   constructor({ file, busyMs = 5000 }: SqliteRecordsOptions) {
@@ -76,27 +76,37 @@ export class SqliteRecordStore implements RecordStore {
     } catch (error) {
       // What changes something and tells of it, as with RETURNING.
       if (error instanceof KernelError && error.code === "EROFS")
-        return this.#alone((session) => session.query(sql, params));
+        return this.#alone(() => this.#session.query(sql, params));
       throw error;
     }
   }
 
   async execute(sql: string, params: readonly RecordValue[] = []): Promise<{ readonly changes: number }> {
-    return this.#alone((session) => session.execute(sql, params));
+    return this.#alone(() => this.#session.execute(sql, params));
   }
 
   transaction<T>(work: (session: RecordSession) => Promise<T>): Promise<T> {
-    return this.#alone(async (session) => {
-      this.#writer.exec("BEGIN IMMEDIATE");
+    const turn = new Turn();
+    return this.#alone(async () => {
+      this.#do("BEGIN IMMEDIATE");
       try {
-        const value = await work(session);
-        this.#writer.exec("COMMIT");
+        const value = await this.#inside.run(turn, () => turn.run(this.#session, work));
+        if (turn.refusal !== undefined) throw turn.refusal;
+        this.#do("COMMIT");
         return value;
       } catch (error) {
-        if (this.#writer.isTransaction) this.#writer.exec("ROLLBACK");
+        if (this.#writer.isTransaction) this.#do("ROLLBACK");
         throw error;
       }
     });
+  }
+
+  #do(sql: string): void {
+    try {
+      this.#writer.exec(sql);
+    } catch (error) {
+      throw translate(error);
+    }
   }
 
   async close(): Promise<void> {
@@ -107,19 +117,11 @@ export class SqliteRecordStore implements RecordStore {
     this.#writer.close();
   }
 
-  #alone<T>(work: (session: RecordSession) => Promise<T>): Promise<T> {
-    // It would wait for itself.
-    if (this.#inside.getStore() === true)
-      return Promise.reject(
-        new KernelError("EDEADLK", "a transaction is under way here; do it by the session that its function gets"),
-      );
-    const turn = this.#turn.then(async () => {
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    assertOutside(this.#inside.getStore());
+    const turn = this.#turn.then(() => {
       this.#assertOpen();
-      try {
-        return await this.#inside.run(true, work, this.#session);
-      } catch (error) {
-        throw translate(error);
-      }
+      return work();
     });
     this.#turn = turn.catch(() => undefined);
     return turn;
@@ -128,8 +130,12 @@ export class SqliteRecordStore implements RecordStore {
   readonly #session: RecordSession = {
     query: async (sql, params = []) => ask(this.#writer, sql, params),
     execute: async (sql, params = []) => {
-      const { statement, values } = prepare(this.#writer, sql, params);
-      return { changes: Number(statement.run(...values).changes) };
+      try {
+        const { statement, values } = prepare(this.#writer, sql, params);
+        return { changes: Number(statement.run(...values).changes) };
+      } catch (error) {
+        throw translate(error);
+      }
     },
   };
 

@@ -4,7 +4,10 @@
 export type RecordValue = string | number | null | Uint8Array;
 export type RecordRow = Readonly<Record<string, RecordValue>>;
 
-/** Where statements are done: the store itself, each for itself, or a transaction. `?` stands for each parameter in turn. */
+/**
+ * Where statements are done: the store itself, each for itself, or a transaction. `?` stands for each parameter in turn.
+ * A call is one statement, and none that begins or ends a transaction.
+ */
 export interface RecordSession {
   /**
    * Rows of a statement, at most `LIMITS.recordRowsMax`.
@@ -31,8 +34,8 @@ export interface RecordStore extends RecordSession {
   readonly features: RecordStoreFeatures;
   /**
    * Does several statements, all of them or none, as if nobody else did anything meanwhile. Where that cannot be it is done
-   * again, from its beginning: `work` changes nothing but this store.
-   * @throws what `work` throws · {EAGAIN} others were in the way again and again · {EDEADLK} it waits for itself
+   * again, from its beginning: `work` changes nothing but this store. Its session is over with it.
+   * @throws what `work` throws, or why a statement of it was refused, also where `work` has caught that · {EAGAIN} others were in the way again and again · {EDEADLK} it waits for itself
    */
   transaction<T>(work: (session: RecordSession) => Promise<T>): Promise<T>;
   close(): Promise<void>;

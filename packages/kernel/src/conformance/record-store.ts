@@ -1,6 +1,6 @@
 // The law of `RecordStore` (abi/record-store.ts) as cases, in the SQL that databases share.
 
-import type { RecordStore } from "../abi/record-store.ts";
+import type { RecordSession, RecordStore } from "../abi/record-store.ts";
 import { KernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type ConformanceCase, rejects, same } from "./case.ts";
@@ -97,6 +97,65 @@ export const RECORD_STORE_CASES: readonly ConformanceCase<RecordStore>[] = [
       });
       await rejects(refused, "EEXIST", "one that is refused");
       same(await countOf(store), 2, "rows");
+    },
+  },
+  {
+    name: "a transaction of which a statement was refused does nothing, also where its function goes on",
+    run: async (store) => {
+      await makeTable(store);
+      await store.execute("INSERT INTO things (id, n) VALUES (?, ?)", ["a", 1]);
+      const going = store.transaction(async (session) => {
+        await session.execute("INSERT INTO things (id, n) VALUES (?, ?)", ["b", 2]);
+        await session.execute("INSERT INTO things (id, n) VALUES (?, ?)", ["a", 3]).catch(() => undefined);
+        return "done";
+      });
+      await rejects(going, "EEXIST", "one that was refused meanwhile");
+      const unwatched = store.transaction(async (session) => {
+        session.execute("INSERT INTO things (id, n) VALUES (?, ?)", ["a", 3]).catch(() => undefined);
+        return Promise.resolve("done");
+      });
+      await rejects(unwatched, "EEXIST", "one that did not wait for it");
+      same(await countOf(store), 1, "rows");
+    },
+  },
+  {
+    name: "what the function of a transaction throws comes out as it is",
+    run: async (store) => {
+      const mine = new RangeError("mine");
+      const thrown = await store.transaction(() => Promise.reject(mine)).catch((error: unknown) => error);
+      same(thrown === mine, true, "the same error");
+    },
+  },
+  {
+    name: "a session is over with its transaction, and what was begun in that may ask for itself afterwards",
+    run: async (store) => {
+      await makeTable(store);
+      const [over, kept] = [Promise.withResolvers<void>(), Promise.withResolvers<RecordSession>()];
+      let later: Promise<unknown> | undefined;
+      await store.transaction(async (session) => {
+        kept.resolve(session);
+        await rejects(
+          store.query("SELECT 1").then(() => store.execute("DELETE FROM things")),
+          "EDEADLK",
+          "inside",
+        );
+        later = over.promise.then(() => store.execute("INSERT INTO things (id, n) VALUES (?, ?)", ["a", 1]));
+      });
+      await rejects((await kept.promise).execute("DELETE FROM things"), "EINVAL", "its session afterwards");
+      over.resolve();
+      same(await later, { changes: 1 }, "what was begun inside");
+    },
+  },
+  {
+    name: "a call is one statement, and no part of a transaction",
+    run: async (store) => {
+      await makeTable(store);
+      const insert = "INSERT INTO things (id, n) VALUES ('a', 1)";
+      await rejects(store.execute(`${insert}; DELETE FROM things`), "EINVAL", "two");
+      for (const word of ["BEGIN", " commit", "Rollback;", "SAVEPOINT s"])
+        await rejects(store.execute(word), "EINVAL", word);
+      same(await store.execute(`${insert}; -- and ; no more`), { changes: 1 }, "one");
+      same(await countOf(store), 1, "rows");
     },
   },
   {
