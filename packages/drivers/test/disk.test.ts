@@ -235,6 +235,38 @@ describe("blobs on disk", () => {
     },
   );
 
+  test.each([
+    ["the newest pack", 9000, 1],
+    ["a closed pack", 9000, 20],
+    ["a file of its own", 2 * 1024 * 1024, 1],
+  ])(
+    "content in %s that was damaged is told of, and is right once it is stored again",
+    async (_where, length, count) => {
+      const bytes = contentOf(7, length);
+      const store = await open();
+      const id = await store.put(bytes);
+      await putAll(store, count);
+      await store.close();
+      for (const name of readdirSync(dir, { recursive: true }).map(String)) {
+        const file = join(dir, name);
+        if (!statSync(file).isFile() || name.endsWith(".idx")) continue;
+        const whole = readFileSync(file);
+        const at = whole.indexOf(bytes.subarray(0, 4096));
+        if (at < 0) continue;
+        whole[at + 5000] = (whole[at + 5000] ?? 0) ^ 1;
+        writeFileSync(file, whole);
+      }
+      const next = await open();
+      await expect(next.get(id)).rejects.toMatchObject({ code: "ECORRUPT" });
+      expect(await next.put(bytes)).toBe(id);
+      expect(Buffer.from(bytes).equals(await next.get(id))).toBe(true);
+      await next.close();
+      const last = await open();
+      expect(Buffer.from(bytes).equals(await last.get(id))).toBe(true);
+      await last.close();
+    },
+  );
+
   test("a pack takes no more of the disk than what is in it", async () => {
     const store = await open(1 << 20);
     await store.put(contentOf(1));

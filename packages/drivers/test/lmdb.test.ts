@@ -1,6 +1,6 @@
 // LMDB as the store: what it keeps over deaths of its process, and what cannot be opened. Its law is in the suite.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,6 +14,31 @@ beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "ergos-lmdb-"));
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+test.skipIf(process.getuid?.() !== 0)(
+  "(needs root to mount a small disk) a full disk is told as that, and the store closes",
+  async () => {
+    expect(spawnSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", dir]).status).toBe(0);
+    try {
+      const store = await LmdbMetastore.open({ dir });
+      let failure: unknown;
+      let written = 0;
+      for (; failure === undefined && written < 1000; written++)
+        await store.commit({ puts: [{ key: `k${written}`, value: "x".repeat(10_000) }] }).catch((error: unknown) => {
+          failure = error;
+        });
+      expect(failure).toMatchObject({ code: "ENOSPC" });
+      await expect(store.commit({ puts: [{ key: "more", value: "" }] })).rejects.toMatchObject({ code: "ENOSPC" });
+      await store.close().catch(() => undefined);
+      spawnSync("mount", ["-o", "remount,size=40m", dir]);
+      const again = await LmdbMetastore.open({ dir });
+      for (let at = 0; at < written - 1; at++) expect(await again.get(`k${at}`)).toBeDefined();
+      await again.close();
+    } finally {
+      spawnSync("umount", ["-l", dir]);
+    }
+  },
+);
 
 test("all of it is there again: the map with its versions, logs with their trims, the tail", async () => {
   const first = await LmdbMetastore.open({ dir, tailRetention: 3 });

@@ -271,6 +271,23 @@ describe("checkStore", () => {
     });
   });
 
+  test("others have their turn while much is looked at, or collected", async () => {
+    await using kernel = await bootKernel();
+    await Promise.all(Array.from({ length: 6000 }, (_, at) => kernel.os.fs.writeFile(`/srv/${at}`, "x")));
+    for (const name of ["checkStore", "collect", "auditVerify"] as const) {
+      let turns = 0;
+      let isOver = false;
+      const tick = (): void => {
+        turns++;
+        if (!isOver) setImmediate(tick);
+      };
+      setImmediate(tick);
+      await kernel.os.call(name, {});
+      isOver = true;
+      expect(turns, name).toBeGreaterThan(5);
+    }
+  });
+
   test("names what is damaged, each by its record", async () => {
     const objects = new MemoryObjectStore();
     await using kernel = await bootKernel({ objects });

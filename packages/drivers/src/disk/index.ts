@@ -3,7 +3,7 @@
 import { hash } from "node:crypto";
 import { join } from "node:path";
 import { type ContentId, KernelError, type ObjectStore, parseContentId } from "@ergos/kernel";
-import { LooseBlobs } from "./loose.ts";
+import { LooseBlobs, isContentOf } from "./loose.ts";
 import { Packs } from "./packs.ts";
 
 /** Larger content has a file of its own. */
@@ -45,7 +45,7 @@ export class DiskObjectStore implements ObjectStore {
 
   async get(id: ContentId, range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array> {
     const bytes = (await this.#packs.get(id, range)) ?? (await this.#loose.get(id, range));
-    if (range === undefined && idOf(bytes) !== id) {
+    if (range === undefined && !isContentOf(id, bytes)) {
       throw new KernelError(
         "ECORRUPT",
         `the stored content ${id} does not match its hash; restore a copy of ${this.#dir}`,

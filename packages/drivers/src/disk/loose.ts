@@ -1,9 +1,10 @@
 // Large content: a file each, below a directory named by the beginning of its hash.
 //
 // It is written to a temporary file, synced, renamed to its hash, and its directory synced: under its name there is
-// all of it or nothing. What is left of an interrupted write lies in `tmp` and is removed.
+// all of it or nothing. What is left of an interrupted write lies in `tmp` and is removed. What was there at opening
+// counts for a put once its hash was seen to be right.
 
-import { randomUUID } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import { mkdir, open, readdir, rename, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { type ContentId, type KernelError, parseContentId } from "@ergos/kernel";
@@ -12,6 +13,8 @@ import { diskError } from "./error.ts";
 export class LooseBlobs {
   readonly #dir: string;
   readonly #madeDirs = new Set<string>();
+  /** Content that was written here, or seen to be right. */
+  readonly #proven = new Set<ContentId>();
 
   private constructor(dir: string) {
     this.#dir = dir;
@@ -28,7 +31,7 @@ export class LooseBlobs {
   }
 
   async put(id: ContentId, bytes: Uint8Array): Promise<void> {
-    if ((await this.size(id)) === bytes.length) return;
+    if ((await this.size(id)) === bytes.length && (await this.#prove(id))) return;
     const path = this.#pathOf(id);
     const temporary = join(this.#dir, "tmp", randomUUID());
     try {
@@ -47,6 +50,7 @@ export class LooseBlobs {
       }
       await rename(temporary, path);
       await syncDirectory(parent);
+      this.#proven.add(id);
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
       throw diskError(error, path);
@@ -73,7 +77,13 @@ export class LooseBlobs {
   }
 
   async delete(id: ContentId): Promise<void> {
+    this.#proven.delete(id);
     await this.#unlessAbsent(id, unlink);
+  }
+
+  async #prove(id: ContentId): Promise<boolean> {
+    if (!this.#proven.has(id) && isContentOf(id, await this.get(id))) this.#proven.add(id);
+    return this.#proven.has(id);
   }
 
   async *list(): AsyncGenerator<ContentId, void, undefined> {
@@ -109,6 +119,9 @@ export class LooseBlobs {
     return join(this.#dir, id.slice(7, 9), id.slice(9));
   }
 }
+
+export const isContentOf = (id: ContentId, bytes: Uint8Array): boolean =>
+  `sha256-${hash("sha256", bytes, "hex")}` === id;
 
 export async function syncDirectory(dir: string): Promise<void> {
   await using handle = await open(dir, "r");

@@ -2,19 +2,18 @@
 //
 // K1  A put settles when its record and the name of its pack survive a loss of power. Puts at the same time share a sync.
 // K2  Only the newest pack is written. A full one is closed with an index beside it; without that its headers are read.
-// K3  What a pack without an index held at opening may have been torn by a loss of power, behind the last sync: it counts
-//     for a put only once its hash was seen to be right.
+// K3  What was there at opening may have been torn by a loss of power, or be damaged since: it counts for a put only once
+//     its hash was seen to be right.
 // K4  A sync that fails poisons the packs: what was pending and later puts are EIO.
 // K5  A closed pack that is mostly forgotten content is written again without it. Interrupted, that leaves content twice.
 // K6  What was forgotten may come back after a loss of power: it is collected again.
 
-import { hash } from "node:crypto";
 import { closeSync, openSync } from "node:fs";
 import { mkdir, open, readFile, readdir, rename, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { type ContentId, KernelError } from "@ergos/kernel";
 import { diskError } from "./error.ts";
-import { syncDirectory } from "./loose.ts";
+import { isContentOf, syncDirectory } from "./loose.ts";
 import {
   HEADER_BYTES,
   Pack,
@@ -125,7 +124,7 @@ export class Packs {
       const end = closed === undefined ? (last === undefined ? 0 : last.at + last.length) : (await stat(file)).size;
       const pack = new Pack(file, number, end, closed === undefined ? 0 : end);
       this.#packs.set(number, pack);
-      for (const record of records) this.#take(index, pack, record, closed !== undefined);
+      for (const record of records) this.#take(index, pack, record);
       if (closed !== undefined) continue;
       if (number === numbers.at(-1)) [this.#newest, this.#records] = [pack, [...records]];
       else this.#seal(pack, records);
@@ -133,11 +132,11 @@ export class Packs {
     return index;
   }
 
-  #take(index: Index, pack: Pack, record: PlacedRecord, isProven: boolean): void {
+  #take(index: Index, pack: Pack, record: PlacedRecord): void {
     const before = index.get(record.id);
     if (before !== undefined) this.#drop(index, record.id, before);
     if (record.kind === "forgotten") return;
-    index.set(record.id, { pack, at: record.at, length: record.length, isProven });
+    index.set(record.id, { pack, at: record.at, length: record.length, isProven: false });
     pack.live += spanOf(record);
   }
 
@@ -146,10 +145,10 @@ export class Packs {
     pack.live -= HEADER_BYTES + length;
   }
 
-  /** What was torn counts as absent (K3). */
+  /** What was torn or damaged counts as absent (K3). */
   async #prove(index: Index, id: ContentId, place: Place): Promise<boolean> {
     if (place.isProven) return true;
-    place.isProven = isContent(id, await this.#read(place, 0, place.length));
+    place.isProven = isContentOf(id, await this.#read(place, 0, place.length));
     if (!place.isProven && index.get(id) === place) this.#drop(index, id, place);
     return place.isProven;
   }
@@ -274,7 +273,7 @@ export class Packs {
       if (place?.pack !== pack) continue;
       const bytes = await this.#read(place, 0, place.length);
       // What is damaged stays where somebody can look at it.
-      if (!isContent(id, bytes)) return;
+      if (!isContentOf(id, bytes)) return;
       // It may have been forgotten meanwhile.
       if (index.get(id) !== place) continue;
       const moved = this.#append(index, id, bytes);
@@ -300,8 +299,6 @@ export class Packs {
 }
 
 const indexOf = (pack: string): string => `${pack}.idx`;
-
-const isContent = (id: ContentId, bytes: Uint8Array): boolean => `sha256-${hash("sha256", bytes, "hex")}` === id;
 
 /** The index of a closed pack; undefined where there is none that is whole. */
 async function readIndex(pack: string): Promise<readonly PlacedRecord[] | undefined> {

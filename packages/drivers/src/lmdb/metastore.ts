@@ -5,7 +5,9 @@
 // L2  `committed` follows the transaction, `flushed` the sync behind it, which overlaps the next group.
 // L3  A failed write or sync poisons the store.
 
+import { statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type Batch,
   type CommitRecord,
@@ -36,6 +38,10 @@ const TAIL_RETENTION = 10_000;
 const DROP_MAX = 1000;
 /** A group is written at once when it has grown so large. */
 const GROUP_BYTES_MAX = 4 * 1024 * 1024;
+/** How long a store that has failed may take to close. */
+const CLOSE_MS = 1000;
+/** A disk with less room than this is full. */
+const FULL_BYTES = 64 * 1024;
 
 export interface LmdbMetastoreOptions {
   /** Data directory; it is made if need be. */
@@ -212,7 +218,10 @@ export class LmdbMetastore implements Metastore {
     try {
       if (this.#failure === undefined) await this.#flushTo(this.#seq);
     } finally {
-      await this.#tables.root.close();
+      const closing = this.#tables.root.close();
+      // After a failure the library may wait for what never comes.
+      if (this.#failure === undefined) await closing;
+      else await Promise.race([closing.catch(() => undefined), delay(CLOSE_MS)]);
       this.#ownership.release();
     }
   }
@@ -299,7 +308,7 @@ export class LmdbMetastore implements Metastore {
         this.#writing = undefined;
         this.#over(waiting);
       },
-      (error: unknown) => this.#poison(error, waiting),
+      (error: unknown) => void refusalOf(error, this.#ownership.dir).then((cause) => this.#poison(cause, waiting)),
     );
   }
 
@@ -406,6 +415,15 @@ async function assertFormat({ meta }: Tables, dir: string): Promise<void> {
 }
 
 const closed = (): KernelError => new KernelError("EIO", "the store is closed");
+
+/** Why a transaction was not made: the library tells it by a promise beside its error, and of a full disk only that it failed. */
+async function refusalOf(thrown: unknown, dir: string): Promise<unknown> {
+  const { commitError } = (thrown ?? {}) as { readonly commitError?: Promise<unknown> };
+  const cause: unknown = commitError instanceof Promise ? await commitError.catch((why: unknown) => why) : thrown;
+  const { bavail, bsize } = await statfs(dir).catch(() => ({ bavail: Infinity, bsize: 1 }));
+  if (bavail * bsize >= FULL_BYTES) return cause ?? thrown;
+  return new KernelError("ENOSPC", `the disk of ${dir} is full; make room, then start again`, { path: dir, cause });
+}
 
 /** Errors of LMDB in the kernel's words. */
 function translate(error: unknown, dir: string): KernelError {

@@ -2,8 +2,34 @@
 
 import { type Seq, SEQ_ZERO } from "../base/id.ts";
 import type { Entry, LogEntry, Metastore } from "./metastore.ts";
+import type { Platform } from "./platform.ts";
 
 const PAGE = 1000;
+
+/** What walkers need of a store. */
+export type StoreReader = Pick<Metastore, "get" | "scan" | "readLog">;
+
+/** Lets everybody else have a turn of the loop. */
+export const othersTurn = ({ defer }: Pick<Platform, "defer">): Promise<void> =>
+  new Promise((resolve) => {
+    defer(resolve);
+  });
+
+/**
+ * A store for walks through much of it: most answer from memory, at once, so that nobody else would have a turn before
+ * such a walk is over.
+ */
+export const patiently = (store: StoreReader, platform: Pick<Platform, "defer">): StoreReader => ({
+  get: (key) => store.get(key),
+  scan: async (...range) => {
+    await othersTurn(platform);
+    return store.scan(...range);
+  },
+  readLog: async (...range) => {
+    await othersTurn(platform);
+    return store.readLog(...range);
+  },
+});
 /** Behind every key that the kernel writes. */
 const LAST = "\uD7FF";
 
@@ -12,7 +38,7 @@ const LAST = "\uD7FF";
  * What is written meanwhile may or may not be among them.
  */
 export async function* entriesOf(
-  store: Metastore,
+  store: Pick<StoreReader, "scan">,
   prefix: string,
   after?: string,
 ): AsyncGenerator<Entry, void, undefined> {
@@ -32,7 +58,7 @@ export async function* entriesOf(
  * @param limit how many are in memory at a time; fewer where each may be large
  */
 export async function* logOf(
-  store: Metastore,
+  store: Pick<StoreReader, "readLog">,
   log: string,
   after: Seq = SEQ_ZERO,
   limit = PAGE,

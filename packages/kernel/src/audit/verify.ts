@@ -1,7 +1,6 @@
 // Verification of the audit trail: the first record that is not as it was sealed, by name.
 
-import { entriesOf, logOf } from "../abi/entries.ts";
-import type { Metastore } from "../abi/metastore.ts";
+import { type StoreReader, entriesOf, logOf } from "../abi/entries.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { Signer } from "../abi/signer.ts";
 import { isKernelError } from "../base/errno.ts";
@@ -61,7 +60,7 @@ export interface ShownRecord extends AuditRecord {
 
 /** Records behind a position, oldest first. */
 export async function* auditRecords(
-  store: Metastore,
+  store: StoreReader,
   after: Seq = SEQ_ZERO,
 ): AsyncGenerator<ShownRecord, void, undefined> {
   for await (const { seq, value } of logOf(store, AUDIT_LOG, after)) {
@@ -71,7 +70,7 @@ export async function* auditRecords(
 }
 
 /** Forgets what records were about that are not in the trail any more. */
-export async function forgetPayloads(store: Metastore, committer: Pick<Committer, "commit">): Promise<void> {
+export async function forgetPayloads(store: StoreReader, committer: Pick<Committer, "commit">): Promise<void> {
   let first: ShownRecord | undefined;
   for await (const record of auditRecords(store)) {
     first = record;
@@ -97,7 +96,7 @@ function numbersOf(id: string): readonly [number, number] | undefined {
 }
 
 /** A record with what it was about, if that is still there. */
-export async function withPayload(store: Metastore, record: ShownRecord): Promise<ShownRecord> {
+export async function withPayload(store: StoreReader, record: ShownRecord): Promise<ShownRecord> {
   const entry = record.hash === undefined ? undefined : await store.get(payloadKey(record.id));
   const payload = entry === undefined ? undefined : decodePayload(String(entry.value));
   return payload === undefined ? record : { ...record, payload };
@@ -115,7 +114,7 @@ export interface AuditWitness {
 type Counts = { -readonly [Name in keyof Omit<AuditReport, "fault">]: number };
 
 /** Holds the whole trail against its seals. */
-export async function verifyAudit(store: Metastore, platform: Platform, witness: AuditWitness): Promise<AuditReport> {
+export async function verifyAudit(store: StoreReader, platform: Platform, witness: AuditWitness): Promise<AuditReport> {
   const found: Counts = { records: 0, seals: 0, signed: 0, unsealed: 0, redacted: 0 };
   try {
     return await verifyAll(store, platform, witness, found);
@@ -127,7 +126,7 @@ export async function verifyAudit(store: Metastore, platform: Platform, witness:
 }
 
 async function verifyAll(
-  store: Metastore,
+  store: StoreReader,
   platform: Platform,
   { signer, head: known, anchored }: AuditWitness,
   found: Counts,
@@ -173,7 +172,7 @@ async function verifyAll(
 
 /** What shows that seals at the end of the chain, or all of it, are gone. */
 async function missingSeals(
-  store: Metastore,
+  store: StoreReader,
   head: string | undefined,
   what: {
     readonly known: string | undefined;
@@ -257,7 +256,7 @@ function recordFault(
 /** A payload that is not what its record vouches for; `redacted` when it was removed on somebody's word. */
 async function payloadFault(
   text: string,
-  store: Metastore,
+  store: StoreReader,
   platform: Platform,
   redactions: ReadonlySet<string>,
 ): Promise<AuditFault | "redacted" | undefined> {
@@ -275,7 +274,7 @@ async function payloadFault(
 
 /** What was removed on somebody's word: payloads by their records, and seals by the head of the last. */
 async function removals(
-  store: Metastore,
+  store: StoreReader,
 ): Promise<{ readonly redactions: ReadonlySet<string>; readonly trims: ReadonlySet<string> }> {
   const redactions = new Set<string>();
   const trims = new Set<string>();
@@ -291,7 +290,7 @@ async function removals(
 
 /** The newest seal before an instant, and its place in the log: where the trail may be cut. */
 export async function sealBefore(
-  store: Metastore,
+  store: StoreReader,
   before: number,
 ): Promise<{ readonly seal: Seal; readonly at: Seq } | undefined> {
   let found: { readonly seal: Seal; readonly at: Seq } | undefined;

@@ -1,7 +1,7 @@
 // The usage ledger: one entry for each model and tool call, in the commit that settles it, never changed.
 
-import { logOf } from "../abi/entries.ts";
-import type { LogEntry, Metastore } from "../abi/metastore.ts";
+import { type StoreReader, logOf } from "../abi/entries.ts";
+import type { LogEntry } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { SEQ_ZERO, type Seq } from "../base/id.ts";
 import { RESOURCES, type Amounts, type Resource } from "./resource.ts";
@@ -69,14 +69,18 @@ function decodeUsage({ seq, value }: LogEntry): UsageEntry {
 
 /** Entries of the ledger, oldest first. */
 export async function* usageEntries(
-  store: Metastore,
+  store: StoreReader,
   after: Seq = SEQ_ZERO,
 ): AsyncGenerator<UsageEntry, void, undefined> {
   for await (const entry of logOf(store, USAGE_LOG, after)) yield decodeUsage(entry);
 }
 
 /** Sums of the ledger by some of its keys, the most expensive first. */
-export async function usageReport(store: Metastore, by: readonly UsageKey[], since = 0): Promise<readonly UsageRow[]> {
+export async function usageReport(
+  store: StoreReader,
+  by: readonly UsageKey[],
+  since = 0,
+): Promise<readonly UsageRow[]> {
   const rows = new Map<string, { key: UsageRow["key"]; entries: number; used: Partial<Record<Resource, number>> }>();
   for await (const entry of usageEntries(store)) {
     if (entry.at < since) continue;

@@ -2,9 +2,10 @@
 //
 // What is changed while it is looked at can seem torn; a problem is one that is still there, unchanged, at a second look.
 
-import { entriesOf, logOf } from "../abi/entries.ts";
+import { type StoreReader, entriesOf, logOf, othersTurn, patiently } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
+import type { Platform } from "../abi/platform.ts";
 import { describe } from "../base/errno.ts";
 import { type ContentId, INO_ROOT, type Ino, parseContentId, toIno } from "../base/id.ts";
 import { decodeRecord, journalLog } from "../journal/record.ts";
@@ -33,8 +34,12 @@ export interface CheckRequest {
 
 interface CheckerParts {
   readonly store: Metastore;
+  readonly platform: Platform;
   readonly objects: ObjectStore;
 }
+
+/** Inodes between two turns of others. */
+const LOOKED_AT_ONCE = 1000;
 
 type Say = (at: string, what: string) => void;
 /** Runs a part of the check on a record; a record that cannot be read is a problem too. */
@@ -49,7 +54,11 @@ export async function check(parts: CheckerParts, request: CheckRequest = {}): Pr
   return { ...second, problems: second.problems.filter(({ at, what }) => seen.has(`${at} ${what}`)) };
 }
 
-async function look({ store, objects }: CheckerParts, { contents = false }: CheckRequest): Promise<CheckReport> {
+async function look(
+  { store: whole, objects, platform }: CheckerParts,
+  { contents = false }: CheckRequest,
+): Promise<CheckReport> {
+  const store = patiently(whole, platform);
   const problems: Problem[] = [];
   const say: Say = (at, what) => void problems.push({ at, what });
   const attempt: Try = async (at, work) => {
@@ -65,7 +74,7 @@ async function look({ store, objects }: CheckerParts, { contents = false }: Chec
       const ino = toIno(Number(entry.key.slice(2)));
       inodes.set(ino, decodeInode(ino, entry).attributes);
     });
-  await checkNames(store, inodes, say, attempt);
+  await checkNames(store, inodes, say, attempt, () => othersTurn(platform));
   const content = new ContentCheck(objects, say);
   await checkExtents(store, inodes, content, say, attempt);
   await checkArtifacts(store, content, attempt);
@@ -102,10 +111,11 @@ class ContentCheck {
 }
 
 async function checkNames(
-  store: Metastore,
+  store: StoreReader,
   inodes: ReadonlyMap<Ino, Attributes>,
   say: Say,
   attempt: Try,
+  turn: () => Promise<void>,
 ): Promise<void> {
   const parents = new Map<Ino, Ino>();
   const counts = new Map<Ino, number>();
@@ -125,8 +135,11 @@ async function checkNames(
     });
   const orphans = new Set<number>();
   for await (const { key } of entriesOf(store, "o/")) orphans.add(Number(key.slice(2)));
-  for (const ino of inodes.keys())
+  let looked = 0;
+  for (const ino of inodes.keys()) {
+    if (++looked % LOOKED_AT_ONCE === 0) await turn();
     if (ino !== INO_ROOT && !orphans.has(ino) && !isReachable(ino, parents)) say(`i/${ino}`, "no path leads to it");
+  }
   for await (const { key, value } of entriesOf(store, "c/")) {
     const directory = toIno(Number(key.slice(2)));
     const found = counts.get(directory) ?? 0;
@@ -151,7 +164,7 @@ function isReachable(ino: Ino, parents: ReadonlyMap<Ino, Ino>): boolean {
 }
 
 async function checkExtents(
-  store: Metastore,
+  store: StoreReader,
   inodes: ReadonlyMap<Ino, Attributes>,
   content: ContentCheck,
   say: Say,
@@ -175,7 +188,7 @@ async function checkExtents(
   for (const ino of ends.keys()) say(`x/${ino}`, "content without an inode");
 }
 
-async function checkArtifacts(store: Metastore, content: ContentCheck, attempt: Try): Promise<void> {
+async function checkArtifacts(store: StoreReader, content: ContentCheck, attempt: Try): Promise<void> {
   for await (const { key, value } of entriesOf(store, "art/"))
     await attempt(key, async () => {
       // Written by the table of artifacts only; one without a reference stands in the store itself.
@@ -184,7 +197,7 @@ async function checkArtifacts(store: Metastore, content: ContentCheck, attempt: 
     });
 }
 
-async function checkProcesses(store: Metastore, content: ContentCheck, say: Say, attempt: Try): Promise<number> {
+async function checkProcesses(store: StoreReader, content: ContentCheck, say: Say, attempt: Try): Promise<number> {
   const known = new Set<number>();
   for await (const entry of entriesOf(store, "p/")) {
     const { key } = entry;

@@ -4,7 +4,7 @@
 // C2  What was stored within the grace stays: the commit that will name it may be under way. A reference is only ever
 //     committed together with, or after, a store of its content.
 
-import { entriesOf, logOf } from "../abi/entries.ts";
+import { type StoreReader, entriesOf, logOf, patiently } from "../abi/entries.ts";
 import type { Metastore, Value } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { PID_OWNER } from "../base/id.ts";
@@ -44,7 +44,7 @@ export async function collect(
   { graceMs = GRACE_MS, dryRun = false }: CollectRequest,
 ): Promise<Collected> {
   const since = platform.clock.monotonic() - graceMs;
-  const named = await contentNamed(store);
+  const named = await contentNamed(patiently(store, platform));
   let [gone, bytes, kept] = [0, 0, 0];
   for await (const id of blobs.list()) {
     const size = (await blobs.size(id)) ?? 0;
@@ -62,7 +62,7 @@ export async function collect(
 }
 
 /** Content that the store names. */
-async function contentNamed(store: Metastore): Promise<ReadonlySet<string>> {
+async function contentNamed(store: StoreReader): Promise<ReadonlySet<string>> {
   const named = new Set<string>();
   const look = (value: Value): void => {
     if (typeof value === "string") for (const [id] of value.matchAll(CONTENT)) named.add(id);

@@ -1,5 +1,6 @@
 // Rows about the audit trail.
 
+import { patiently } from "../abi/entries.ts";
 import { AUDIT_LOG, SEAL_LOG, decodePayload, payloadKey } from "../audit/record.ts";
 import {
   type AuditReport,
@@ -72,7 +73,11 @@ export const AUDIT_ROWS = {
     handle: async (host) => {
       await host.audit.seal();
       const { signer, audit, anchor } = host;
-      return verifyAudit(host.store, host.platform, { signer, head: audit.head, anchored: anchor?.read() });
+      return verifyAudit(patiently(host.store, host.platform), host.platform, {
+        signer,
+        head: audit.head,
+        anchored: anchor?.read(),
+      });
     },
   }),
   auditRedact: row<{ readonly ids: readonly string[]; readonly why: string }, Promise<number>>({

@@ -1,5 +1,6 @@
 // Rows about what processes may spend and have spent.
 
+import { patiently } from "../abi/entries.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import { KernelError } from "../base/errno.ts";
 import { USAGE_KEYS, type UsageKey, type UsageRow, usageReport } from "../budget/ledger.ts";
@@ -67,7 +68,7 @@ export const BUDGET_ROWS = {
       since: integer,
     }),
     target: () => ({ resource: "/sys/usage" }),
-    handle: (host, _caller, a) => usageReport(host.store, a.by ?? ["model"], a.since),
+    handle: (host, _caller, a) => usageReport(patiently(host.store, host.platform), a.by ?? ["model"], a.since),
   }),
 } as const;
 

@@ -64,9 +64,11 @@ export async function readExtents(
     const from = Math.max(range.offset, extent.offset);
     const to = Math.min(end, extent.offset + extent.length);
     const inner = from - extent.offset;
+    // All of it is held against its id.
+    const part = to - from === extent.length ? undefined : { offset: inner, length: to - from };
     const bytes =
       typeof extent.content === "string"
-        ? await objects.get(extent.content, { offset: inner, length: to - from }).catch(lostContent)
+        ? await objects.get(extent.content, part).catch(lostContent)
         : extent.content.subarray(inner, inner + to - from);
     if (bytes.length !== to - from)
       throw new KernelError("ECORRUPT", "stored content is shorter than its record; run `ergos doctor`");
