@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openFolder } from "@ergos/drivers/folder";
 import type { Kernel } from "@ergos/kernel";
+import { toNodeFs } from "@ergos/services/faces";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
 
@@ -70,6 +71,32 @@ describe("reading a folder", () => {
 
     await expect(kernel.os.fs.readText("/mnt/link")).rejects.toMatchObject({ code: "ELOOP" });
   });
+
+  test.each([false, true])(
+    "a link can be looked at, moved and removed as itself (followLinks: %s)",
+    async (followLinks) => {
+      symlinkSync("../outside", join(dir, "in/out"));
+      symlinkSync("file", join(dir, "in/near"));
+      await mount({ writable: true, followLinks });
+      const { fs } = kernel.os;
+      for (const [name, linkText] of [
+        ["out", "../outside"],
+        ["near", "file"],
+      ])
+        expect(await fs.stat(`/mnt/${name}`, { noFollow: true })).toMatchObject({ type: "link", linkText });
+      expect(await fs.exists("/mnt/out")).toBe(false);
+      const node = toNodeFs(fs);
+      expect((await node.lstat("/mnt/near")).isSymbolicLink()).toBe(true);
+      expect(await node.readlink("/mnt/near")).toBe("file");
+      await node.rename("/mnt/near", "/mnt/deep/far");
+      await node.rm("/mnt/out");
+      await using handle = await node.open("/mnt/file", "r+");
+      await handle.chmod(0o600);
+      await node.rm("/mnt/deep", { recursive: true });
+      expect(readFileSync(join(dir, "outside"), "utf8")).toBe("outside");
+      expect((await fs.readdir("/mnt")).map(({ name }) => name)).toEqual(["file"]);
+    },
+  );
 
   test("somebody who swaps a directory for a link underneath gets nothing out", async () => {
     mkdirSync(join(dir, "secret"));

@@ -17,6 +17,8 @@ export interface HttpServer extends AsyncDisposable {
 /** Longest time in which a request must have come whole, and its headers. */
 const REQUEST_MS = 600_000;
 const HEADERS_MS = 30_000;
+/** Bytes of a request that nobody wants, which are read all the same: the connection may be used again. */
+const DRAINED_BYTES_MAX = 16 * 1024 * 1024;
 
 /**
  * Serves a handler.
@@ -57,8 +59,9 @@ function closeServer(server: Server): Promise<void> {
 async function answer(handler: Handler, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const gone = new AbortController();
   outgoing.once("close", () => gone.abort());
+  const pieces = incoming.iterator({ destroyOnReturn: false });
   try {
-    const request = toRequest(incoming, gone.signal);
+    const request = toRequest(incoming, pieces, gone.signal);
     if (request === undefined) {
       outgoing.writeHead(400).end("this is no request that can be answered\n");
       return;
@@ -72,13 +75,35 @@ async function answer(handler: Handler, incoming: IncomingMessage, outgoing: Ser
     if (!outgoing.headersSent) outgoing.writeHead(500);
     outgoing.end();
   } finally {
-    // What was not read of a request is not kept for the next one.
-    incoming.resume();
+    // What was not read of a request is not kept for the next one on this connection.
+    void pieces.return?.().catch(() => undefined);
+    drain(incoming);
   }
 }
 
+/** Reads on to the end of a request, if that is near. */
+function drain(incoming: IncomingMessage): void {
+  let left = DRAINED_BYTES_MAX;
+  incoming.on("data", ({ length }: Buffer) => {
+    if ((left -= length) < 0) incoming.destroy();
+  });
+}
+
+/** A body that leaves its connection alone when nobody wants more of it. */
+const bodyOf = (pieces: AsyncIterator<Buffer>): ReadableStream<Uint8Array> =>
+  new ReadableStream(
+    {
+      pull: async (controller) => {
+        const { done, value } = await pieces.next();
+        if (done === true) controller.close();
+        else controller.enqueue(value);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+
 /** A request as the web has it; nothing for one that is none: a method that `fetch` forbids, an address or host that is none. */
-function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
+function toRequest(incoming: IncomingMessage, pieces: AsyncIterator<Buffer>, signal: AbortSignal): Request | undefined {
   const { method = "GET", url = "/", headers } = incoming;
   const list = Object.entries(headers).flatMap(([name, value]): [string, string][] =>
     value === undefined ? [] : [[name, Array.isArray(value) ? value.join(", ") : value]],
@@ -88,7 +113,7 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | un
       ? headers["content-length"] !== "0"
       : headers["transfer-encoding"] !== undefined;
   const takesBody = method !== "GET" && method !== "HEAD";
-  const body = hasBody && takesBody ? { body: Readable.toWeb(incoming), duplex: "half" as const } : {};
+  const body = hasBody && takesBody ? { body: bodyOf(pieces), duplex: "half" as const } : {};
   const base = `http://${headers.host ?? "localhost"}`;
   if (!URL.canParse(url, base) || /^(?:connect|trace|track)$/i.test(method)) return undefined;
   return new Request(new URL(url, base), { method, headers: list, signal, ...body });

@@ -212,11 +212,123 @@ test("a lock holds under every name of what is locked, and its token is its hold
   expect(await statusOf("PUT", "/srv/d/s/a", { body: "x", headers: { if: `(${token})` } })).toBe(204);
 });
 
+/** A body that ends when it is told to. */
+function slowBody(): { readonly body: ReadableStream<Uint8Array>; readonly end: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const body = new ReadableStream<Uint8Array>({
+    pull: async (controller) => {
+      await promise;
+      controller.enqueue(new TextEncoder().encode("slow"));
+      controller.close();
+    },
+  });
+  return { body, end: resolve };
+}
+
+test.each(["lists", "tagged lists", "If-Match"])("what a request wants by %s is so when it is written", async (how) => {
+  const etag = (await ask("HEAD", "/srv/a.txt")).headers.get("etag") ?? "";
+  const headers =
+    how === "If-Match"
+      ? { "if-match": etag }
+      : { if: how === "lists" ? `([${etag}])` : `<${BASE}/srv/a.txt> ([${etag}])` };
+  const { body, end } = slowBody();
+  const slow = statusOf("PUT", "/srv/a.txt", { body, headers, duplex: "half" } as RequestInit);
+  await new Promise((go) => setTimeout(go, 20));
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "quick" })).toBe(204);
+  end();
+  expect(await slow).toBe(412);
+  const now = (await ask("HEAD", "/srv/a.txt")).headers.get("etag") ?? "";
+  const both = await Promise.all(
+    ["x", "y"].map((text) => statusOf("PUT", "/srv/a.txt", { body: text, headers: { if: `([${now}])` } })),
+  );
+  expect(both.toSorted()).toEqual([204, 412]);
+});
+
+test("what was locked while its content came is not written", async () => {
+  const { body, end } = slowBody();
+  const slow = statusOf("PUT", "/srv/a.txt", { body, duplex: "half" } as RequestInit);
+  await new Promise((go) => setTimeout(go, 20));
+  const token = (await ask("LOCK", "/srv/a.txt", { body: LOCK })).headers.get("lock-token") ?? "";
+  end();
+  expect(await slow).toBe(423);
+  const other = slowBody();
+  const losing = statusOf("PUT", "/srv/a.txt", {
+    body: other.body,
+    duplex: "half",
+    headers: { if: `(${token})` },
+  } as RequestInit);
+  await new Promise((go) => setTimeout(go, 20));
+  expect(await statusOf("UNLOCK", "/srv/a.txt", { headers: { "lock-token": token } })).toBe(204);
+  other.end();
+  expect(await losing).toBe(412);
+  expect(await kernel.os.fs.readText("/srv/a.txt")).toBe("hello");
+});
+
+test("dates of changes are conditions too, unless there are better ones", async () => {
+  const [old, next] = ["Mon, 01 Jan 2001 00:00:00 GMT", new Date(Date.now() + 60_000).toUTCString()];
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x", headers: { "if-unmodified-since": old } })).toBe(412);
+  expect(await statusOf("PUT", "/srv/a.txt", { body: "x", headers: { "if-unmodified-since": next } })).toBe(204);
+  expect(await statusOf("GET", "/srv/a.txt", { headers: { "if-modified-since": next } })).toBe(304);
+  expect(await statusOf("GET", "/srv/a.txt", { headers: { "if-modified-since": old } })).toBe(200);
+  expect(await statusOf("GET", "/srv/a.txt", { headers: { "if-modified-since": "whenever" } })).toBe(200);
+});
+
+test("a connection is used again behind an answer that did not wait for the content", async () => {
+  await using server = await serveHttp(dav);
+  const socket = connect(server.port, "127.0.0.1");
+  let got = "";
+  socket.on("data", (part) => (got += part.toString()));
+  const heads = (): readonly string[] => got.match(/HTTP\/1\.1 \d+/gu) ?? [];
+  for (const [size, path, more] of [
+    [1 << 20, "/dav/srv/x", ""],
+    [1 << 20, "/dav/none/x", "authorization: Bearer owner\r\n"],
+    [40_000, "/dav/none/x", "authorization: Bearer owner\r\n"],
+  ] as const) {
+    got = "";
+    socket.write(`PUT ${path} HTTP/1.1\r\nhost: x\r\n${more}content-length: ${size}\r\n\r\n`);
+    socket.write(Buffer.alloc(size));
+    await expect.poll(heads).toHaveLength(1);
+    socket.write("HEAD /dav/srv/a.txt HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner\r\n\r\n");
+    await expect.poll(heads).toHaveLength(2);
+    expect(heads()[1]).toBe("HTTP/1.1 200");
+  }
+  socket.destroy();
+});
+
+test("one that may not be seen hides none of the others, and a reader needs no right to locks", async () => {
+  await kernel.os.fs.link("/srv/d/out", "/srv/a.txt");
+  await kernel.os.fs.writeFile("/srv/d/in", "x");
+  const found = await (await ask("PROPFIND", "/srv/d", { as: "poor", headers: { depth: "1" } })).text();
+  expect(found).toContain("/dav/srv/d/in");
+  expect(found).not.toContain("/dav/srv/d/out");
+});
+
+test("long names are replaced and uploaded like short ones, and nothing is left beside them", async () => {
+  const name = `/srv/d/${"n".repeat(250)}`;
+  const large = Buffer.alloc(9 * 1024 * 1024);
+  expect(await statusOf("PUT", name, { body: "x", headers: { "content-type": "text/x-mine" } })).toBe(201);
+  expect(await statusOf("PUT", name, { body: large })).toBe(204);
+  expect((await kernel.os.fs.stat(name)).mime).toBe("text/x-mine");
+  await kernel.os.fs.mkdir(`${name.slice(0, -1)}d`);
+  expect(await statusOf("MOVE", "/srv/a.txt", { headers: { destination: `${BASE}${name.slice(0, -1)}d` } })).toBe(204);
+  expect((await kernel.os.fs.readdir("/srv/d")).length).toBe(2);
+});
+
 test("properties that others have put there do not break an answer", async () => {
-  await kernel.os.call("setxattr", { path: "/srv/a.txt", values: { "dav:{x}y": "</oops>" } });
+  const values = {
+    "dav:{x}y": "</oops>",
+    "dav:{x}a><b": "1",
+    "dav:{DAV:}getetag": "false",
+    "dav:{u}nul": "\u0000",
+  };
+  await kernel.os.call("setxattr", { path: "/srv/a.txt", values });
+  const odd = `<propertyupdate xmlns="DAV:"><set><prop><x:b xmlns:x="urn:a}%b">1</x:b></prop></set></propertyupdate>`;
+  expect(await statusOf("PROPPATCH", "/srv/a.txt", { body: odd })).toBe(207);
   await kernel.os.fs.writeFile("/srv/d/\u0001", "");
   const found = await (await ask("PROPFIND", "/srv", { headers: { depth: "infinity" } })).text();
   expect(found).toContain("&lt;/oops&gt;");
+  expect(found).toContain('<X:b xmlns:X="urn:a}%b">1</X:b>');
+  for (const wrong of ["<b", "false", "\u0000"]) expect(found.includes(wrong)).toBe(false);
   expect(found.includes("\u0001")).toBe(false);
 });
 

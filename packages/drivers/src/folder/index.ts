@@ -5,7 +5,7 @@
 
 import { hash, randomUUID } from "node:crypto";
 import { type BigIntStats, constants } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rename, rmdir, unlink } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, readlink, rename, rmdir, unlink } from "node:fs/promises";
 import {
   type DirEntry,
   type FileStat,
@@ -61,9 +61,12 @@ class Folder implements MountDriver {
     this.readOnly = options.writable !== true;
   }
 
-  async stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
+  async stat(
+    path: VfsPath,
+    { noFollow = false }: { readonly noFollow?: boolean } = {},
+  ): Promise<Omit<FileStat, "path"> | undefined> {
     try {
-      return await withSpot(this.#root, path, true, async (spot) => {
+      return await withSpot(this.#root, path, !noFollow, async (spot) => {
         await using handle = await nameSpot(spot);
         const stat = await handle.stat({ bigint: true });
         return {
@@ -73,6 +76,7 @@ class Folder implements MountDriver {
           version: 0,
           modified: Number(stat.mtimeMs),
           created: Number(stat.birthtimeMs),
+          ...(stat.isSymbolicLink() ? { linkText: await readlink(pathOf(spot)) } : {}),
         };
       });
     } catch (error) {

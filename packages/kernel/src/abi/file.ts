@@ -83,9 +83,10 @@ export interface MountDriver {
   readonly readOnly: boolean;
   /**
    * What a path is. The generation of a file is another one after each change of its content, and `write` holds
-   * `ifGeneration` against it; one that is 0 says that this driver has none, and such a write is `ENOTSUP`.
+   * `ifGeneration` against it; one that is 0 says that this driver has none, and such a write is `ENOTSUP`. With
+   * `noFollow` a link is told of itself, whether or not it would be followed.
    */
-  stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined>;
+  stat(path: VfsPath, options?: { readonly noFollow?: boolean }): Promise<Omit<FileStat, "path"> | undefined>;
   readdir(path: VfsPath): Promise<readonly DirEntry[]>;
   read(path: VfsPath, range: { readonly offset: number; readonly length: number }): Promise<Uint8Array>;
   write(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult>;

@@ -264,8 +264,7 @@ function bindFiles(pid: Pid, call: Os["call"]): Files {
         await call("stat", { path });
         return true;
       } catch (error) {
-        if (isKernelError(error) && (error.code === "ENOENT" || error.code === "EACCES" || error.code === "ENOTDIR"))
-          return false;
+        if (isKernelError(error) && ["ENOENT", "EACCES", "ENOTDIR", "ELOOP"].includes(error.code)) return false;
         throw error;
       }
     },

@@ -95,14 +95,15 @@ export class FileSystem {
     return this.#inodes.boot();
   }
 
-  stat(located: Located): Promise<FileStat> | FileStat {
+  /** @param noFollow of a link, itself; where names are resolved here they were not followed already */
+  stat(located: Located, noFollow = false): Promise<FileStat> | FileStat {
     switch (located.kind) {
       case "inode":
         return this.#statInode(located.inode, located.path);
       case "virtual":
         return this.#statVirtual(located);
       case "foreign":
-        return this.#foreign.stat(located);
+        return this.#foreign.stat(located, noFollow);
       case "missing":
         throw missing(located.path);
       default:

@@ -47,8 +47,8 @@ export class ForeignTrees {
     this.#locks = new PathLocks(order);
   }
 
-  async stat({ driver, inner, path }: Foreign): Promise<FileStat> {
-    const stat = await driver.stat(inner);
+  async stat({ driver, inner, path }: Foreign, noFollow = false): Promise<FileStat> {
+    const stat = await driver.stat(inner, { noFollow });
     if (stat === undefined) throw missing(path);
     return { path, ...stat };
   }

@@ -117,8 +117,8 @@ export class GuardedMount implements MountDriver {
     await within(this.#platform, waitMs, late, end());
   }
 
-  stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
-    return this.#ask("stat", path, () => this.#driver.stat(path));
+  stat(path: VfsPath, options?: { readonly noFollow?: boolean }): Promise<Omit<FileStat, "path"> | undefined> {
+    return this.#ask("stat", path, () => this.#driver.stat(path, options));
   }
 
   readdir(path: VfsPath): Promise<readonly DirEntry[]> {

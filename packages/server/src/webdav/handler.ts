@@ -5,7 +5,7 @@ import { type DirEntry, type FileStat, type Login, type Os, isKernelError } from
 import { type ConditionList, parseIf } from "./if-header.ts";
 import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
 import { isCollection, join, parentOf } from "./path.ts";
-import { transfer } from "./transfer.ts";
+import { nameBeside, transfer } from "./transfer.ts";
 import { LIVE, attributeOf, etagOf, propertiesOf } from "./properties.ts";
 import {
   DAV,
@@ -131,6 +131,8 @@ class DavRequest {
   readonly #locks: DavLocks;
   /** Tokens of locks that the client says it knows of. */
   readonly #tokens = new Set<string>();
+  /** The request wants what it is about as it was found. */
+  #isMatched = false;
 
   constructor(request: Request, os: Os, prefix: string, number: number) {
     this.#number = number;
@@ -195,7 +197,9 @@ class DavRequest {
       "accept-ranges": "bytes",
     };
     const none = this.#request.headers.get("if-none-match");
-    if (none !== null && matchesEtag(none, etagOf(stat))) return new Response(null, { status: 304, headers });
+    const since = this.#request.headers.get("if-modified-since");
+    const isKnown = none === null ? isLater(stat, since) === false : matchesEtag(none, etagOf(stat));
+    if (isKnown) return new Response(null, { status: 304, headers });
     const only = this.#request.headers.get("if-range");
     const isSame = only === null || only === headers["etag"] || only === headers["last-modified"];
     const range = isSame ? rangeOf(this.#request.headers.get("range"), size) : undefined;
@@ -261,9 +265,11 @@ class DavRequest {
         // What does not come in one piece is put in its place when it is whole.
         if (offset === 0 && bytes.length === CHUNK) target = await this.#upload(before);
         const isAside = target !== this.#path;
+        if (offset === 0 && !isAside) await this.#assertStill(before);
         await fs.write(target, bytes, offset === 0 ? { ...mime, ...(isAside ? {} : only) } : { offset });
         offset += bytes.length;
       }
+      if (offset === 0 || target !== this.#path) await this.#assertStill(before);
       if (offset === 0) await fs.write(target, new Uint8Array(), { ...mime, ...only });
       if (target !== this.#path) {
         const when = { replace: !mustBeNew, ...(ifGeneration === undefined ? {} : { ifGeneration }) };
@@ -278,22 +284,32 @@ class DavRequest {
     return new Response(null, { status: before === undefined ? 201 : 204, headers: { etag: etagOf(stat) } });
   }
 
+  /** What held when the request came holds when its body has come: others may have locked it meanwhile, or changed it. */
+  async #assertStill(before: FileStat | undefined): Promise<void> {
+    await this.#readConditions();
+    await this.#assertFree(this.#path, before === undefined);
+  }
+
   /** The generation that was found, where the request wants that it is still so when it is done. */
   #generationOf(stat: FileStat | undefined): FileStat["generation"] | undefined {
-    const isWanted = this.#request.headers.has("if-match") && stat?.type === "file" && stat.generation !== 0;
-    return isWanted ? stat.generation : undefined;
+    return this.#isMatched && stat?.type === "file" && stat.generation !== 0 ? stat.generation : undefined;
   }
 
   /** An empty file beside the one that will be replaced, with its properties. */
   async #upload(before: FileStat | undefined): Promise<string> {
     const { fs } = this.#os;
-    let path = `${this.#path}.upload-${this.#number}`;
-    for (let at = 1; await fs.exists(path); at++) path = `${this.#path}.upload-${this.#number}-${at}`;
+    const path = await nameBeside(fs, this.#path, "upload", this.#number);
     await fs.write(path, new Uint8Array(), { create: "must" });
     if (before?.inode === undefined) return path;
-    await this.#os.call("setxattr", { path, values: await this.#os.call("getxattr", { path: this.#path }) });
-    if (before.mode !== undefined) await fs.setattr(path, { mode: before.mode });
+    await this.#copyProperties(this.#path, path);
+    const { mode, mime } = before;
+    if (mode !== undefined || mime !== undefined)
+      await fs.setattr(path, { ...(mode === undefined ? {} : { mode }), ...(mime === undefined ? {} : { mime }) });
     return path;
+  }
+
+  async #copyProperties(from: string, to: string): Promise<void> {
+    await this.#os.call("setxattr", { path: to, values: await this.#os.call("getxattr", { path: from }) });
   }
 
   async #delete(): Promise<Response> {
@@ -339,6 +355,9 @@ class DavRequest {
     await transfer(fs, what, this.#number).catch((error: unknown) => {
       throw isKernelError(error) && error.code === "EEXIST" ? new Answer(412, "something is there") : error;
     });
+    // Of a collection alone the properties go with it.
+    if (!isMove && !isDeep && stat.inode !== undefined && isCollection(stat))
+      await this.#copyProperties(this.#path, to);
     if (isMove) await this.#locks.forget(this.#path);
     return new Response(null, { status: there === undefined ? 201 : 204 });
   }
@@ -367,7 +386,7 @@ class DavRequest {
       if (below === 0 || !isCollection(found)) return;
       for await (const { name, type } of this.#entries(path)) {
         const at = join(path, name);
-        const child = await this.#lookUp(at);
+        const child = await this.#visible(at);
         // What a link leads to is told, and not gone into: it may lead round.
         if (child !== undefined) await visit(child, at, type === "link" ? 0 : below - 1);
       }
@@ -497,16 +516,22 @@ class DavRequest {
       if (lists === undefined) throw new Answer(400, "the header If cannot be read");
       for (const { conditions } of lists)
         for (const { token, isNot } of conditions) if (token !== undefined && !isNot) this.#tokens.add(token);
-      let holds = false;
-      for (const list of lists) holds ||= await this.#holds(list);
-      if (!holds) throw new Answer(412, "what the header If wants does not hold");
+      const holding: ConditionList[] = [];
+      for (const list of lists) if (await this.#holds(list)) holding.push(list);
+      for (const { resource, conditions } of holding) {
+        const isOurs = resource === undefined || (await this.#tagged(resource)) === this.#path;
+        if (isOurs && conditions.some(({ etag, isNot }) => etag !== undefined && !isNot)) this.#isMatched = true;
+      }
+      if (holding.length === 0) throw new Answer(412, "what the header If wants does not hold");
     }
     const match = headers.get("if-match");
     if (match !== null) {
       const stat = await this.#lookUp(this.#path);
       if (stat === undefined || !matchesEtag(match, etagOf(stat)))
         throw new Answer(412, "it is not as the header If-Match wants it");
-    }
+      this.#isMatched = true;
+    } else if (isLater(await this.#lookUp(this.#path), headers.get("if-unmodified-since")))
+      throw new Answer(412, "it was changed since the time of If-Unmodified-Since");
     const none = headers.get("if-none-match");
     if (none !== null && !["GET", "HEAD"].includes(this.#request.method)) {
       const stat = await this.#lookUp(this.#path);
@@ -586,6 +611,17 @@ class DavRequest {
     } catch (error) {
       if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "ELOOP"))
         return undefined;
+      throw error;
+    }
+  }
+
+  /** What lies at a path, as far as the client may know. */
+  async #visible(path: string): Promise<FileStat | undefined> {
+    try {
+      return await this.#lookUp(path);
+    } catch (error) {
+      // A link may lead to what it may not: that is no reason to tell it nothing of the others.
+      if (isKernelError(error) && error.code === "EACCES") return undefined;
       throw error;
     }
   }
@@ -670,6 +706,12 @@ const multistatus = (answers: string): Response =>
 
 const matchesEtag = (header: string, etag: string): boolean =>
   header.trim() === "*" || header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
+
+/** Whether something was changed after a date of a header, to the second; nothing where that says none. */
+function isLater(stat: FileStat | undefined, date: string | null): boolean | undefined {
+  const at = Date.parse(date ?? "");
+  return stat?.modified === undefined || Number.isNaN(at) ? undefined : Math.floor(stat.modified / 1000) * 1000 > at;
+}
 
 /** Its media type, if that is one that a header can say. */
 const typeOf = ({ mime }: FileStat): string =>

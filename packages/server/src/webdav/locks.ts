@@ -64,8 +64,8 @@ export class DavLocks {
     try {
       return await this.#os.call("locks", which);
     } catch (error) {
-      // Below a file there is nothing to lock, and behind a link that leads round.
-      if (isKernelError(error) && (error.code === "ENOTDIR" || error.code === "ELOOP")) return [];
+      // Below a file there is nothing to lock, and behind a link that leads round; who may not see locks knows of none.
+      if (isKernelError(error) && ["ENOTDIR", "ELOOP", "EACCES"].includes(error.code)) return [];
       throw error;
     }
   }

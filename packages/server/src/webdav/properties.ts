@@ -7,11 +7,14 @@ import { DAV, type PropName, asContent, dav, element, escapeXml } from "./xml.ts
 
 const PREFIX = "dav:";
 /** `dav:{namespace}name`, as an extended attribute is called that is a property. */
-export const attributeOf = ({ ns, name }: PropName): string => `${PREFIX}{${ns}}${name}`;
+export const attributeOf = ({ ns, name }: PropName): string =>
+  `${PREFIX}{${ns.replace(/[%}]/g, encodeURIComponent)}}${name}`;
 
+/** The property of an attribute that is one; attributes are also made by others, under any name. */
 function propOf(attribute: string): PropName | undefined {
-  const match = /^dav:\{([^}]*)\}(.+)$/.exec(attribute);
-  return match?.[2] === undefined ? undefined : { ns: match[1] ?? "", name: match[2] };
+  const [, ns = "", name = ""] = /^dav:\{([^}]*)\}([\p{L}_][\p{L}\p{M}\p{N}._\-]*)$/u.exec(attribute) ?? [];
+  const space = ns.replace(/%25|%7D/g, decodeURIComponent);
+  return name === "" || (space === DAV && LIVE.has(name)) ? undefined : { ns: space, name };
 }
 
 /** Changes whenever content does. */

@@ -1,7 +1,7 @@
 // Copying and moving: what takes the place of something does so in one step wherever the namespace has one for it.
 
 import { type FileStat, type Files, isKernelError } from "@ergos/kernel";
-import { isCollection, join } from "./path.ts";
+import { isCollection, join, parentOf } from "./path.ts";
 
 /** Something that goes somewhere. */
 export interface Transfer {
@@ -21,7 +21,14 @@ export interface Transfer {
 /** @param number no other request of this host has it */
 export async function transfer(fs: Files, what: Transfer, number: number): Promise<void> {
   const { to, there } = what;
-  if (there === undefined) return put(fs, what);
+  if (there === undefined) {
+    return put(fs, what).catch(async (error: unknown) => {
+      // A part of it is nobody's wish; what somebody else has put there meanwhile stays.
+      if (!isKernelError(error) || error.code !== "EEXIST")
+        await fs.unlink(to, { recursive: true }).catch(() => undefined);
+      throw error;
+    });
+  }
   if (await replaced(fs, what)) return;
   // What is there is put aside until the other is in its place.
   const aside = await putAside(fs, to, number);
@@ -55,14 +62,18 @@ async function replaced(fs: Files, { stat, from, to, there, isMove, isDeep }: Tr
   return true;
 }
 
-/** Gives something a name that nobody has. */
-async function putAside(fs: Files, path: string, number: number): Promise<string> {
+/** A name beside another that nobody has; it is short, whatever that one's is. */
+export async function nameBeside(fs: Files, path: string, what: string, number: number): Promise<string> {
   for (let at = number; ; at++) {
-    const aside = `${path}.replaced-${at}`;
-    if (await fs.exists(aside)) continue;
-    await fs.rename(path, aside);
-    return aside;
+    const beside = join(parentOf(path), `.${what}-${at}`);
+    if (!(await fs.exists(beside))) return beside;
   }
+}
+
+async function putAside(fs: Files, path: string, number: number): Promise<string> {
+  const aside = await nameBeside(fs, path, "replaced", number);
+  await fs.rename(path, aside);
+  return aside;
 }
 
 async function move(fs: Files, stat: FileStat, from: string, to: string, replace: boolean): Promise<void> {
@@ -84,7 +95,9 @@ async function copy(fs: Files, stat: FileStat, from: string, to: string): Promis
   await fs.mkdir(to);
   for (const { name } of await fs.readdir(from)) {
     const [one, other] = [join(from, name), join(to, name)];
-    await copy(fs, await fs.stat(one), one, other);
+    const stat = await fs.stat(one, { noFollow: true });
+    // A link says something where it is.
+    if (stat.type !== "link") await copy(fs, stat, one, other);
   }
 }
 

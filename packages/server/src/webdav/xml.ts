@@ -61,12 +61,15 @@ export function innerXml(element: Element): string {
   return text;
 }
 
+/** XML has no words for some characters. */
+const sayable = (text: string): string =>
+  text.toWellFormed().replace(/[\p{Cc}\ufffe\uffff]/gu, (found) => (/[\t\n\r]/.test(found) ? found : "\ufffd"));
+
 export const escapeXml = (text: string): string =>
-  text
-    .toWellFormed()
-    // XML has no words for these.
-    .replace(/[\p{Cc}\ufffe\uffff]/gu, (found) => (/[\t\n\r]/.test(found) ? found : "\ufffd"))
-    .replace(/[&<>"]/g, (found) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[found] ?? found);
+  sayable(text).replace(
+    /[&<>"]/g,
+    (found) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[found] ?? found,
+  );
 
 /** An element of any namespace with content that is XML already. */
 export function element({ ns, name }: PropName, content = ""): string {
@@ -79,8 +82,9 @@ export function element({ ns, name }: PropName, content = ""): string {
 /** Content that is XML if it is well-formed by itself, and text otherwise. */
 export function asContent(text: string): string {
   try {
-    parseXml(`<x>${text}</x>`);
-    return text;
+    const said = sayable(text);
+    parseXml(`<x>${said}</x>`);
+    return said;
   } catch {
     return escapeXml(text);
   }

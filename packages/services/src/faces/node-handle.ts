@@ -4,7 +4,7 @@ import { EventEmitter } from "node:events";
 import { constants } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
-import { type FileStat, type Files, type Handle, KernelError } from "@ergos/kernel";
+import { type FileStat, type Files, type Handle, KernelError, isKernelError } from "@ergos/kernel";
 import { asNode, nodeError } from "./node-error.ts";
 import { NodeStats, bigStats } from "./node-stat.ts";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
@@ -72,8 +72,7 @@ export function openByPath(files: Files, path: string): Opened {
       append ? files.append(path, bytes, { create: "never" }) : files.write(path, bytes, { offset }),
     truncate: (size) => files.truncate(path, size),
     stat: () => files.stat(path),
-    // Mounted trees keep their own.
-    setattr: () => Promise.resolve(),
+    setattr: (change) => files.setattr(path, change),
     close: () => Promise.resolve(),
   };
 }
@@ -238,7 +237,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
 
   async chmod(mode: number | string): Promise<void> {
     const bits = toMode(mode);
-    return this.#inTurn("fchmod", () => this.#opened.setattr({ mode: bits }));
+    return this.#inTurn("fchmod", () => this.#set({ mode: bits }));
   }
 
   /** There is one owner, the user of who made it. */
@@ -248,7 +247,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
 
   async utimes(_access: unknown, modified: number | string | Date): Promise<void> {
     const ms = toMs(modified);
-    return this.#inTurn("futimes", () => this.#opened.setattr({ modified: ms }));
+    return this.#inTurn("futimes", () => this.#set({ modified: ms }));
   }
 
   /** What was written is committed when the call that wrote it has settled. */
@@ -336,6 +335,15 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
       }
     } finally {
       if (autoClose) await this.close();
+    }
+  }
+
+  /** Mounted trees keep their own. */
+  async #set(change: Parameters<Opened["setattr"]>[0]): Promise<void> {
+    try {
+      await this.#opened.setattr(change);
+    } catch (error) {
+      if (!isKernelError(error) || error.code !== "ENOTSUP") throw error;
     }
   }
 
