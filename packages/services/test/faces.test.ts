@@ -1,6 +1,6 @@
 // Real programs on the files of a process: a git, and a shell.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execFileSync } from "node:child_process";
@@ -72,6 +72,26 @@ describe("a git", () => {
     }
     expect(await kernel.os.call("checkStore", { contents: true })).toMatchObject({ problems: [] });
   }, 30_000);
+});
+
+test("links and attributes of a mounted folder are what programs take them for", async () => {
+  const out = mkdtempSync(join(tmpdir(), "ergos-links-"));
+  try {
+    for (const name of ["near", "out"]) symlinkSync(name === "near" ? "file" : "/etc/passwd", join(out, name));
+    writeFileSync(join(out, "file"), "inside");
+    await kernel.mount("/mnt", await openFolder({ path: out, writable: true }));
+    const fs = toNodeFs(kernel.os.fs);
+    expect((await fs.lstat("/mnt/near")).isSymbolicLink()).toBe(true);
+    expect(await fs.readlink("/mnt/near")).toBe("file");
+    await fs.rename("/mnt/near", "/mnt/far");
+    await fs.rm("/mnt/out");
+    await using handle = await fs.open("/mnt/file", "r+");
+    await handle.chmod(0o600);
+    await handle.utimes(1, 1);
+    expect(await fs.readdir("/mnt")).toEqual(["far", "file"]);
+  } finally {
+    rmSync(out, { recursive: true, force: true });
+  }
 });
 
 describe("a shell", () => {

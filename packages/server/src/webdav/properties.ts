@@ -12,7 +12,7 @@ export const attributeOf = ({ ns, name }: PropName): string =>
 
 /** The property of an attribute that is one; attributes are also made by others, under any name. */
 function propOf(attribute: string): PropName | undefined {
-  const [, ns = "", name = ""] = /^dav:\{([^}]*)\}([\p{L}_][\p{L}\p{M}\p{N}._\-]*)$/u.exec(attribute) ?? [];
+  const [, ns = "", name = ""] = /^dav:\{([^}]*)\}([\p{L}_][\p{L}\p{M}\p{N}._-]*)$/u.exec(attribute) ?? [];
   const space = ns.replace(/%25|%7D/g, decodeURIComponent);
   return name === "" || (space === DAV && LIVE.has(name)) ? undefined : { ns: space, name };
 }
