@@ -52,6 +52,31 @@ describe("what happens when a budget does not hold", () => {
     await kernel.close();
   });
 
+  test("of several calls at once those that need somebody are what the process waits for", async () => {
+    const kernel = await bootKernel({ models: [paid()] });
+    const gate = Promise.withResolvers<void>();
+    const mixed = program("mixed", async (_input: unknown, ctx: RunContext) => {
+      const calls = Array.from({ length: 4 }, (_, at) =>
+        ctx.infer(`c${at}`, { messages: [], maxOutputTokens: 2 }).then(() => at),
+      );
+      await gate.promise;
+      await Promise.all([...calls, ctx.sleep(5)]);
+      await new Promise((go) => setTimeout(go, 20));
+      return "over";
+    });
+    const pid = await kernel.os.spawn(mixed, { budget: { modelCalls: 2 }, limits: { onLimit: "suspend" } });
+    await waitsFor(kernel, pid, "budget of modelCalls");
+    gate.resolve();
+    await sleep(30);
+    await waitsFor(kernel, pid, "budget of modelCalls");
+    await kernel.os.kill(pid, "STOP");
+    await kernel.os.kill(pid, "CONT");
+    await waitsFor(kernel, pid, "budget of modelCalls");
+    await kernel.os.call("allocate", { pid, budget: { modelCalls: 2 } });
+    await until(async () => ((await kernel.os.ps({ pids: [pid] }))[0]?.state === "running" ? true : undefined));
+    expect(await kernel.os.wait(pid)).toMatchObject({ result: "over" });
+  });
+
   test("suspend: the process waits, and goes on when somebody adds to its budget", async () => {
     const kernel = await bootKernel({ models: [paid()] });
     const pid = await kernel.os.spawn(caller(3), { budget: { modelCalls: 2 }, limits: { onLimit: "suspend" } });

@@ -170,12 +170,11 @@ export class AskTable {
     // The answer may have come while the question was recorded.
     const { answer } = this.#asks.get(ask.id) ?? ask;
     if (answer !== undefined) return answer;
-    const before = process.state;
-    process.become({ name: "waiting", channel: `ask ${ask.id}` });
+    const goOn = process.waitFor(`ask ${ask.id}`, true);
     try {
       return await orAborted(waiting.answered.promise, signal);
     } finally {
-      if (process.state.name === "waiting") process.become(before);
+      goOn();
     }
   }
 

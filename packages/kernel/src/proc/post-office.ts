@@ -538,8 +538,7 @@ export class PostOffice {
     });
     const timer =
       waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, () => arrived.resolve("late"));
-    const state = process.state;
-    process.become({ name: "waiting", channel: "message" });
+    const goOn = process.waitFor("message");
     try {
       const outcome = await orAborted(arrived.promise, signal);
       return taken ?? outcome;
@@ -551,7 +550,7 @@ export class PostOffice {
       stop();
       forget?.();
       timer?.cancel();
-      if (process.state.name === "waiting") process.become(state);
+      goOn();
     }
   }
 

@@ -4,6 +4,7 @@
 // P2  `done` settles once, after the exit is committed.
 //     A process that is restarted has not ended: its next life has the same end.
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
+// P4  It is waiting as long as one of its calls is; of several it tells what needs somebody, or else the latest.
 
 import { orAborted } from "../base/abort.ts";
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
@@ -36,12 +37,15 @@ export type ProcessState =
   | { readonly name: "new" }
   | { readonly name: "ready" }
   | { readonly name: "running" }
-  | { readonly name: "waiting"; readonly channel: string }
+  /** With `needsSomebody` it goes on when somebody answers, or gives it more. */
+  | { readonly name: "waiting"; readonly channel: string; readonly needsSomebody?: true }
   | { readonly name: "stopped" }
   | { readonly name: "frozen" }
   | { readonly name: "sleeping" }
   | { readonly name: "quarantined"; readonly error: ErrorRecord }
   | { readonly name: "zombie"; readonly exit: Exit };
+
+type Waiting = Extract<ProcessState, { readonly name: "waiting" }>;
 
 export interface Usage {
   tokensIn: number;
@@ -184,6 +188,8 @@ export class Process {
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
   #state: ProcessState = { name: "new" };
+  /** What its calls wait for (P4). */
+  #waits: Waiting[] | undefined;
   #wasStopped = false;
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
@@ -257,7 +263,7 @@ export class Process {
     if (this.#state.name === "zombie") return;
     const isCall = state.name === "running" || state.name === "waiting";
     if (this.#isHalted && isCall && !isContinued) return;
-    this.#state = state;
+    this.#state = state.name === "running" ? (this.#shownWait ?? state) : state;
     if (state.name === "waiting" && this.onWaiting !== undefined) {
       const { onWaiting } = this;
       this.onWaiting = undefined;
@@ -266,6 +272,29 @@ export class Process {
     if (state.name === "zombie" && !this.#isSucceeded) this.#done?.resolve(state.exit);
     if (!this.isAlive || state.name === "sleeping") this.#left?.resolve();
     this.#goOn();
+  }
+
+  /** Says what a call waits for, until what this gives is called. */
+  waitFor(channel: string, needsSomebody = false): () => void {
+    const wait: Waiting = { name: "waiting", channel, ...(needsSomebody ? { needsSomebody } : {}) };
+    const waits = (this.#waits ??= []);
+    waits.push(wait);
+    this.#showWait();
+    return () => {
+      const at = waits.indexOf(wait);
+      if (at < 0) return;
+      waits.splice(at, 1);
+      this.#showWait();
+    };
+  }
+
+  get #shownWait(): Waiting | undefined {
+    return this.#waits?.find(({ needsSomebody }) => needsSomebody) ?? this.#waits?.at(-1);
+  }
+
+  #showWait(): void {
+    const { name } = this.#state;
+    if (name === "running" || name === "waiting") this.become(this.#shownWait ?? { name: "running" });
   }
 
   #goOn(): void {

@@ -335,8 +335,7 @@ export class QueueTable {
     const waiters = this.#waiters.get(queue) ?? new Set();
     this.#waiters.set(queue, waiters.add(waiter));
     const timer = waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, wake.resolve);
-    const { state } = process;
-    process.become({ name: "waiting", channel: `queue ${queue}` });
+    const goOn = process.waitFor(`queue ${queue}`);
     try {
       await orAborted(wake.promise, signal);
     } catch (error) {
@@ -349,7 +348,7 @@ export class QueueTable {
       timer?.cancel();
       waiters.delete(waiter);
       if (waiters.size === 0 && this.#waiters.get(queue) === waiters) this.#waiters.delete(queue);
-      if (process.state.name === "waiting") process.become(state);
+      goOn();
     }
   }
 
@@ -440,14 +439,13 @@ export class QueueTable {
       if (isOver(task)) return task;
       const over = Promise.withResolvers<void>();
       this.#watchers.add(id, over.resolve);
-      const { state } = process;
-      process.become({ name: "waiting", channel: `task ${id}` });
+      const goOn = process.waitFor(`task ${id}`);
       try {
         // It may have ended before anybody watched.
         if (this.#live.has(id)) await orAborted(over.promise, signal);
       } finally {
         this.#watchers.delete(id, over.resolve);
-        if (process.state.name === "waiting") process.become(state);
+        goOn();
       }
     }
   }

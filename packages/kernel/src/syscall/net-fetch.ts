@@ -122,7 +122,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     },
   });
   const started = host.platform.clock.monotonic();
-  const state = caller.state;
+  let goOn: (() => void) | undefined;
   const trip: Trip = { bytes: 0, hasAnswered: false };
   let billed: Required<Pick<Batch, "adds" | "appends">> | undefined;
   let isRecorded = false;
@@ -131,7 +131,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     if (journal === undefined) await host.store.flush();
     const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
     await mayGoOn(host, caller, "fetch", need, { args: call, signal });
-    caller.become({ name: "waiting", channel: `fetch ${call.url}`.slice(0, 200) });
+    goOn = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
       follow(host, caller, { first, from: call.url, maxBytes, signal: limited }, trip),
     );
@@ -163,7 +163,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     host.accounts.freed(reservation);
     throw error;
   } finally {
-    if (caller.state.name === "waiting") caller.become(state);
+    goOn?.();
     end();
   }
 }

@@ -252,10 +252,8 @@ export const WORK_ROWS = {
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       recorded(caller, a.place, draft, async () => {
-        const before = caller.state;
-        caller.become({ name: "waiting", channel: `timer ${new Date(a.until).toISOString()}` });
-        await sleepUntil(host, caller.signalWith(a.signal), a.until);
-        if (caller.state.name === "waiting") caller.become(before);
+        const goOn = caller.waitFor(`timer ${new Date(a.until).toISOString()}`);
+        await sleepUntil(host, caller.signalWith(a.signal), a.until).finally(goOn);
       }),
   }),
   log: row<{ readonly text: string; readonly level?: string }, Promise<void>>({

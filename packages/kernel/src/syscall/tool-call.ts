@@ -117,11 +117,10 @@ async function act(
   const { place, args, key, acts, signal, rider, reservation } = call;
   const { journal } = caller;
   const started = host.platform.clock.monotonic();
-  const state = caller.state;
   // A signal of its own: what a tool hangs on it goes with the call.
   const own = new AbortController();
   const unlink = linkSignal(signal, own);
-  caller.become({ name: "waiting", channel: `tool ${tool.name}` });
+  const goOn = caller.waitFor(`tool ${tool.name}`);
   const usage = (): NonNullable<Batch["appends"]> => [
     usageAppend(host, caller, { place, tool: tool.name, used: { toolCalls: 1 } }),
   ];
@@ -166,6 +165,6 @@ async function act(
     throw toKernelError(error, "EFAILED", { syscall: "call", path: `/lib/tools/${tool.name}`, pid: caller.pid });
   } finally {
     unlink();
-    if (caller.state.name === "waiting") caller.become(state);
+    goOn();
   }
 }

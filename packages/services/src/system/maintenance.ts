@@ -29,16 +29,24 @@ export function maintenance({ keepMs, everyMs = DAY_MS }: MaintenanceOptions = {
       },
     },
     create: ({ os, signal, platform }) => {
-      const clean = async (): Promise<unknown> => {
-        const pruned =
-          keepMs === undefined
-            ? undefined
-            : await os.call("prune", { endedBefore: Math.max(0, platform.clock.now() - keepMs) });
-        return { pruned, collected: await os.call("collect", {}) };
+      let last: Promise<unknown> = Promise.resolve();
+      // One care at a time: what this service is asked for waits for its own rounds.
+      const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+        const turn = last.then(work, work);
+        last = turn.catch(() => undefined);
+        return turn;
       };
+      const clean = (): Promise<unknown> =>
+        inTurn(async () => {
+          const pruned =
+            keepMs === undefined
+              ? undefined
+              : await os.call("prune", { endedBefore: Math.max(0, platform.clock.now() - keepMs) });
+          return { pruned, collected: await os.call("collect", {}) };
+        });
       return {
         clean,
-        verify: (args: { readonly contents?: boolean }) => os.call("checkStore", args),
+        verify: (args: { readonly contents?: boolean }) => inTurn(() => os.call("checkStore", args)),
         run: async () => {
           while (!signal.aborted) {
             let waitMs = everyMs;
