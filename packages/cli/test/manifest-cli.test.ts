@@ -108,7 +108,7 @@ test("plan, graph, explain and schema show what a manifest is", () => {
   });
   expect(ergos(["plan", plan]).stdout).toMatch(/b +llm +a +when a > 1/);
   expect(ergos(["plan", plan, "--yaml"]).stdout).toContain('prompt: "{{ a }}"');
-  expect(ergos(["graph", plan]).stdout).toContain('a -->|"a > 1"| b');
+  expect(ergos(["graph", plan]).stdout).toContain('a -->|"a #62; 1"| b');
   expect(ergos(["graph", plan, "--output", "out.svg"]).status).toBe(0);
   expect(readFileSync(join(cwd, "out.svg"), "utf8")).toMatch(/^<svg [^]*<\/svg>\n$/);
   expect(ergos(["graph", plan, "--format", "png"]).status).toBe(2);

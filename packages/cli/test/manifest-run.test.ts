@@ -230,6 +230,36 @@ export const second = (n: number): number => {
     });
   });
 
+  test("a condition that fails is a failure of its node, wherever that is", async () => {
+    const broken = `kind: expression, value: 1, when: "input.x > 1"`;
+    const result = await run(`  nodes:
+    - { name: skipped, ${broken}, on_error: skip }
+    - { name: replaced, ${broken}, on_error: { value: "error.message" } }
+    - name: alone
+      kind: map
+      items: "[1, 2]"
+      body: { ${broken}, on_error: { value: "item" } }
+    - name: several
+      kind: map
+      items: "[1, 2]"
+      body:
+        - { name: first, ${broken}, on_error: skip }
+        - { name: second, ${broken}, on_error: { value: "item * 10" } }
+        - { name: last, kind: expression, value: "[first is defined, second]", allow_skipped: true }
+  output: { skipped: skipped is defined, replaced: replaced, alone: alone, several: several }
+`);
+    expect(result).toEqual({
+      skipped: false,
+      replaced: expect.stringContaining("x") as string,
+      alone: [1, 2],
+      several: [
+        [false, 10],
+        [false, 20],
+      ],
+    });
+    await expect(run(`  nodes: [{ name: a, ${broken} }]\n`)).rejects.toMatchObject({ code: "EFAILED" });
+  });
+
   test("what a user calls module or tool is no module and no tool", async () => {
     expect(
       await run(

@@ -41,6 +41,7 @@ export const DIAGNOSTICS = {
   W205: ["warning", "no tool of that name is known"],
   I301: ["info", "there is no description"],
   I302: ["info", "a name is not snake_case"],
+  I303: ["info", "there are more diagnostics than are shown"],
 } as const satisfies Record<string, readonly [Severity, string]>;
 
 export type DiagnosticCode = keyof typeof DIAGNOSTICS;
@@ -119,10 +120,16 @@ export class Diagnostics {
   readonly #seen = new Set<string>();
   readonly #counts: Record<Severity, number> = { error: 0, warning: 0, info: 0 };
 
-  /** A hint may be a function: it is asked only for what is kept. */
-  report(code: DiagnosticCode, place: Place, message: string, hint?: string | (() => string | undefined)): void {
+  /** A place and a hint may be functions: they are asked only for what is kept. */
+  report(
+    code: DiagnosticCode,
+    where: Place | (() => Place),
+    message: string,
+    hint?: string | (() => string | undefined),
+  ): void {
     const severity = DIAGNOSTICS[code][0];
     if (++this.#counts[severity] > SEVERITY_MAX) return;
+    const place = typeof where === "function" ? where() : where;
     const key = `${code} ${place.file.name}:${place.start} ${message}`;
     if (this.#seen.has(key)) {
       this.#counts[severity]--;
@@ -150,9 +157,15 @@ export class Diagnostics {
   }
 
   get sorted(): readonly Diagnostic[] {
-    return this.#all.toSorted((a, b) =>
+    const kept = this.#all.toSorted((a, b) =>
       a.file < b.file ? -1 : a.file > b.file ? 1 : a.line - b.line || a.column - b.column,
     );
+    const last = kept.at(-1);
+    const more = Object.values(this.#counts).reduce((sum, count) => sum + Math.max(0, count - SEVERITY_MAX), 0);
+    if (last === undefined || more === 0) return kept;
+    const { path: _path, hint: _hint, ...place } = last;
+    const message = `there are ${more} more, which are not shown`;
+    return [...kept, { ...place, code: "I303", severity: DIAGNOSTICS.I303[0], message }];
   }
 }
 

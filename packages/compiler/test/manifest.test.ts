@@ -168,7 +168,7 @@ describe("input that is too much", () => {
     ).toEqual(["E405"]);
     // Many names that are wrong, and long ones.
     expect(codes(node(many(5000, (at) => `    - { name: n${at}, kind: expression, value: m${at} }\n`))).length).toBe(
-      200,
+      201,
     );
     expect(
       codes(node(`    - { name: ${"a".repeat(60_000)}, kind: expression, value: ${"b".repeat(60_000)} }\n`)),
@@ -232,12 +232,14 @@ describe("input that is too much", () => {
     }
   });
 
-  test("no more than 200 diagnostics are kept", () => {
+  test("no more than 200 diagnostics are kept, and how many there are beside them", () => {
     const wrong = Array.from(
       { length: 1000 },
       (_, at) => `    - { name: n${at}, kind: expression, value: m${at} }\n`,
     ).join("");
-    expect(compile(`${head}  nodes:\n${wrong}`).diagnostics.length).toBe(200);
+    const { diagnostics } = compile(`${head}  nodes:\n${wrong}`);
+    expect(diagnostics.filter(({ code }) => code === "E307")).toHaveLength(200);
+    expect(diagnostics.at(-1)).toMatchObject({ code: "I303", message: "there are 800 more, which are not shown" });
   });
 });
 

@@ -38,16 +38,16 @@ export class Arguments {
       );
     const values: Record<string, unknown> = {};
     for (const [index, name] of known.entries()) if (index < positional.length) values[name] = positional[index];
-    const extra: Record<string, unknown> = {};
+    const extra: [string, unknown][] = [];
     for (const [name, value] of Object.entries(named)) {
       if (known.includes(name)) values[name] = value;
-      else if (isOpen) extra[name] = value;
+      else if (isOpen) extra.push([name, value]);
       else throw new ExpressionError("X003", `${what} has no argument ${name}`, call.at, suggest(name, known));
     }
     this.#values = values;
     this.#what = what;
     this.rest = positional.slice(known.length);
-    this.named = extra;
+    this.named = Object.fromEntries(extra);
     this.at = call.at;
     this.meter = call.meter;
   }

@@ -141,7 +141,7 @@ function slices(items: readonly unknown[], a: Arguments): unknown {
   let from = 0;
   return Array.from({ length: count }, (_, at) => {
     const part = items.slice(from, (from += small + (at < long ? 1 : 0)));
-    return a.has("fill_with") && at >= long && long > 0 ? [...part, a.value("fill_with")] : part;
+    return a.has("fill_with") && at >= long ? [...part, a.value("fill_with")] : part;
   });
 }
 
@@ -217,20 +217,39 @@ function wordwrap(text: string, a: Arguments): string {
 
 function round(input: unknown, a: Arguments): number {
   const value = numberOf(input, "round", a.at);
-  const factor = 10 ** Math.max(-MAX_DIGITS, Math.min(MAX_DIGITS, a.integer("precision", 0)));
+  const precision = a.integer("precision", 0);
+  const factor = 10 ** Math.max(-MAX_DIGITS, Math.min(MAX_DIGITS, precision));
   if (!Number.isFinite(value * factor)) return value;
   const method = a.text("method", "common");
   if (method === "ceil") return Math.ceil(value * factor) / factor;
   if (method === "floor") return Math.floor(value * factor) / factor;
-  if (method === "common") return roundHalfEven(value * factor) / factor;
+  if (method === "common") return roundTo(value, precision);
   throw new ExpressionError("X003", `round knows common, ceil and floor, found ${JSON.stringify(method)}`, a.at);
 }
 
 /** More digits than any number has. */
 const MAX_DIGITS = 300;
 
+/** A number with so many digits behind its point: by what it is, not by how it is shown (2.675 is a little less). */
+export function roundTo(value: number, precision: number): number {
+  const digits = Math.max(-MAX_DIGITS, Math.min(MAX_DIGITS, precision));
+  if (digits <= 0) {
+    const factor = 10 ** -digits;
+    return roundHalfEven(value / factor) * factor;
+  }
+  // So large, or with so few digits, that nothing is left to round.
+  if (digits >= FIXED_MAX || Math.abs(value) >= 1e21) return value;
+  const exact = value.toFixed(FIXED_MAX);
+  const end = exact.indexOf(".") + 1 + digits;
+  const isHalf = /^50*$/.test(exact.slice(end));
+  return Number(isHalf && /[02468]/.test(exact.charAt(end - 1)) ? exact.slice(0, end) : value.toFixed(digits));
+}
+
+/** Digits behind the point that `toFixed` knows. */
+const FIXED_MAX = 100;
+
 /** Halves go to the even neighbour, as in Python. */
-export function roundHalfEven(value: number): number {
+function roundHalfEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;
   if (rest !== 0.5) return Math.round(value);
@@ -252,13 +271,26 @@ export function parseNumber(input: unknown, otherwise: number, at: Range): numbe
   return text.length < 400 && /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : otherwise;
 }
 
+/** What numbers of a base may begin with. */
+const PREFIXES: Readonly<Record<number, RegExp>> = {
+  2: /^([+-]?)0b/i,
+  8: /^([+-]?)0o/i,
+  16: /^([+-]?)0x/i,
+};
+
 function parseInteger(input: unknown, a: Arguments): number {
   const known = defined(input, a.at);
   const base = a.integer("base", 10);
   if (typeof known === "string" && base !== 10) {
-    const digits = known.trim().replace(/^0[xob]/i, "");
-    const value = Number.parseInt(digits, base);
-    return Number.isNaN(value) ? a.number("default", 0) : value;
+    const digits = known
+      .trim()
+      .replaceAll("_", "")
+      .replace(PREFIXES[base] ?? /^$/, "$1");
+    const value = base >= 2 && base <= 36 ? Number.parseInt(digits, base) : Number.NaN;
+    // Of what is no number as a whole there is none, not that of its beginning.
+    const isWhole =
+      !/^[+-]?$/.test(digits) && Array.from(digits.replace(/^[+-]/, "")).every((one) => parseInt(one, base) >= 0);
+    return Number.isNaN(value) || !isWhole ? a.number("default", 0) : value;
   }
   return Math.trunc(parseNumber(known, a.number("default", 0), a.at));
 }
@@ -270,18 +302,31 @@ export function formatText(
   at: Spot,
 ): string {
   let next = 0;
-  return text.replaceAll(
-    /%(?:\((\w+)\))?([-0+ ]*)(\d{0,3})(?:\.(\d{1,2}))?([sdifgxXe%])/g,
-    (_all, name: string | undefined, flags: string, width: string, precision: string | undefined, kind: string) => {
+  let hasNames = false;
+  const written = text.replaceAll(
+    /%(?:\((\w+)\))?([-0+ ]*)(\d{0,3})(?:\.(\d{1,2}))?([^]?)/g,
+    (all, name: string | undefined, flags: string, width: string, precision: string | undefined, kind: string) => {
       if (kind === "%") return "%";
+      if (kind === "" || !"sdifgxXe".includes(kind))
+        throw new ExpressionError(
+          "X003",
+          `a format has ${all}; it knows %s, %d, %i, %f, %g, %e, %x, %X, and %% for a percent sign`,
+          at,
+        );
+      hasNames ||= name !== undefined;
       const value = name === undefined ? values.list[next++] : field(values.named, name);
       const made = formatOne(defined(orMissing(value, "a format has too few values"), at), kind, precision, at);
       at.meter?.size(made.length, at);
       const signed = flags.includes("+") && kind !== "s" && !made.startsWith("-") ? `+${made}` : made;
       if (flags.includes("-")) return signed.padEnd(Number(width));
-      return signed.padStart(Number(width), flags.includes("0") && kind !== "s" ? "0" : " ");
+      if (!flags.includes("0") || kind === "s") return signed.padStart(Number(width));
+      const [, sign = "", digits = ""] = /^([+-]?)(.*)$/.exec(signed) ?? [];
+      return sign + digits.padStart(Number(width) - sign.length, "0");
     },
   );
+  if (!hasNames && next < values.list.length)
+    throw new ExpressionError("X003", `a format has ${next} places for ${values.list.length} values`, at);
+  return written;
 }
 
 function formatOne(value: unknown, kind: string, precision: string | undefined, at: Spot): string {
@@ -354,7 +399,8 @@ export function stripText(text: string, characters: string | undefined, side: "b
 
 export function replaceText(text: string, a: Arguments): string {
   const [from, to, count] = [a.text("old"), a.text("new"), a.integer("count", -1)];
-  const parts = text.split(from);
+  // Nothing stands before, between and behind all characters.
+  const parts = from === "" ? ["", ...Array.from(text), ""] : text.split(from);
   const last = count < 0 ? parts.length - 1 : Math.min(count, parts.length - 1);
   a.meter.size(text.length + last * to.length, a.at);
   return parts.slice(0, last + 1).join(to) + (last + 1 < parts.length ? from + parts.slice(last + 1).join(from) : "");
@@ -414,8 +460,11 @@ export const FILTERS: Builtins = {
   batch: onItems("linecount fill_with", "lists of so many items each", batch),
   capitalize: onText("", "first letter large, the rest small", capitalize),
   center: onText("width", "in the middle of so many characters", (text, a) => {
-    const room = boundedWidth(a.integer("width", 80), a) - text.length;
-    return room <= 0 ? text : " ".repeat(Math.floor(room / 2)) + text + " ".repeat(room - Math.floor(room / 2));
+    const width = boundedWidth(a.integer("width", 80), a);
+    const room = width - text.length;
+    // The odd blank stands where Python puts it.
+    const left = Math.floor(room / 2) + (room & width & 1);
+    return room <= 0 ? text : " ".repeat(left) + text + " ".repeat(room - left);
   }),
   count: lengthBuiltin,
   d: withDefaultBuiltin,

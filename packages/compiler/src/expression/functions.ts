@@ -2,7 +2,7 @@
 
 import { type Arguments, type Builtins, builtin } from "./builtin.ts";
 import { ExpressionError } from "./error.ts";
-import { FILTERS, capitalize, parseNumber, replaceText, roundHalfEven, splitText, stripText } from "./filters.ts";
+import { FILTERS, capitalize, parseNumber, replaceText, roundTo, splitText, stripText } from "./filters.ts";
 import { type Dict, Undefined, compare, defined, isDict, isEqual, isTrue, toItems, toText, typeName } from "./value.ts";
 
 /** A dict that `set` may write fields of, so that a loop can leave something behind. */
@@ -98,10 +98,9 @@ export const FUNCTIONS: Builtins = {
     return new Namespace(a.named);
   }),
   range: builtin("...", "whole numbers from 0 or a start up to an end", (_input, a) => range(a)),
-  round: builtin("value digits", "to so many digits; halves to the even neighbour", (_input, a) => {
-    const factor = 10 ** a.integer("digits", 0);
-    return roundHalfEven(a.number("value") * factor) / factor;
-  }),
+  round: builtin("value digits", "to so many digits; halves to the even neighbour", (_input, a) =>
+    roundTo(a.number("value"), a.integer("digits", 0)),
+  ),
   sorted: fromFilter("sort"),
   str: fromFilter("string"),
   sum: over("the sum of numbers", (items, a) =>
@@ -126,7 +125,10 @@ const strip = (side: "both" | "left" | "right"): Builtins[string] =>
 
 export const TEXT_METHODS: Builtins = {
   capitalize: method("", "first letter large, the rest small", capitalize),
-  count: method("part", "how often a part occurs", (text, a) => text.split(a.text("part")).length - 1),
+  count: method("part", "how often a part occurs", (text, a) => {
+    const part = a.text("part");
+    return part === "" ? Array.from(text).length + 1 : text.split(part).length - 1;
+  }),
   endswith: method("end", "whether it ends so", (text, a) => text.endsWith(a.text("end"))),
   find: method("part", "position of a part, -1 if there is none", (text, a) => text.indexOf(a.text("part"))),
   isalpha: method("", "only letters", (text) => /^\p{L}+$/u.test(text)),

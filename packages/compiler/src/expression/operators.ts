@@ -47,15 +47,22 @@ function arithmetic(operator: Exclude<BinaryOperator, "~">, x: number, y: number
     case "/":
       return x / y;
     case "//":
-      return Math.floor(x / y);
+      // What is left is taken away first: dividing rounds.
+      return Math.round((x - modulo(x, y)) / y);
     case "%":
-      // The sign of the divisor, as in Python.
-      return x - y * Math.floor(x / y);
+      return modulo(x, y);
     case "**":
+      if (x === 0 && y < 0) throw new ExpressionError("X007", "zero has no negative power", at);
       return x ** y;
     default:
       return operator satisfies never;
   }
+}
+
+/** With the sign of the divisor, as in Python. */
+function modulo(x: number, y: number): number {
+  const rest = x % y;
+  return rest !== 0 && rest < 0 !== y < 0 ? rest + y : rest;
 }
 
 function repeat(what: string | readonly unknown[], times: number | undefined, at: Range, meter: Meter): unknown {

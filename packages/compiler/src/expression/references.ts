@@ -31,7 +31,9 @@ const TOLERANT_TESTS = new Set(["defined", "undefined"]);
 function visit(tree: Expression, bound: Bound, out: Reference[], optional: boolean): void {
   const path = pathOf(tree);
   if (path !== undefined) {
-    if (!bound.has(path.name)) out.push({ ...path, optional, start: tree.start, end: tree.end });
+    const known = bound.has(path.name);
+    if (known !== true)
+      out.push({ ...path, optional: optional || known === "maybe", start: tree.start, end: tree.end });
     return;
   }
   for (const child of childrenOf(tree)) {
@@ -103,6 +105,8 @@ export function childrenOf(tree: Expression): readonly Expression[] {
 /** Names bound by a template, those of an outer block seen through. */
 class Bound {
   readonly #own = new Set<string>();
+  /** Bound on some of the ways here. */
+  readonly #maybe = new Set<string>();
   readonly #outer: Bound | undefined;
 
   constructor(outer?: Bound, names: readonly string[] = []) {
@@ -110,8 +114,17 @@ class Bound {
     for (const name of names) this.#own.add(name);
   }
 
-  has(name: string): boolean {
-    return this.#own.has(name) || this.#outer?.has(name) === true;
+  has(name: string): boolean | "maybe" {
+    if (this.#own.has(name)) return true;
+    const outer = this.#outer?.has(name) ?? false;
+    return outer === true || !this.#maybe.has(name) ? outer : "maybe";
+  }
+
+  /** Behind several ways, of which one was taken, what all of them bind is bound. */
+  join(ways: readonly Bound[]): void {
+    for (const name of new Set(ways.flatMap((way) => [...way.#own, ...way.#maybe])))
+      if (ways.every((way) => way.#own.has(name))) this.#own.add(name);
+      else this.#maybe.add(name);
   }
 
   add(name: string): void {
@@ -131,12 +144,15 @@ function visitNode(node: TemplateNode, bound: Bound, out: Reference[]): void {
     case "output":
       return visit(node.value, bound, out, false);
     case "if":
-      for (const { condition, body } of node.branches) {
-        visit(condition, bound, out, false);
-        // What a branch sets is seen behind it, if it was taken.
-        for (const inner of body) visitNode(inner, bound, out);
-      }
-      for (const inner of node.otherwise) visitNode(inner, bound, out);
+      // What a branch sets is seen behind it, if it was taken.
+      bound.join(
+        [...node.branches, { condition: undefined, body: node.otherwise }].map(({ condition, body }) => {
+          if (condition !== undefined) visit(condition, bound, out, false);
+          const way = new Bound(bound);
+          for (const inner of body) visitNode(inner, way, out);
+          return way;
+        }),
+      );
       return;
     case "for": {
       visit(node.items, bound, out, false);

@@ -14,8 +14,9 @@ import {
 } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
 import { parseDuration } from "../duration.ts";
-import { type SourceValue, get, placeOf, textOf } from "../source/value.ts";
-import type { NodeDocument, PlanDocument } from "./document.ts";
+import { isTemplate } from "../expression/template.ts";
+import { type SourceValue, get, placeOf, textOf, textsOf } from "../source/value.ts";
+import { type NodeDocument, type PlanDocument, nodesWithin } from "./document.ts";
 
 /** What a run may spend, and what bounds it beside that. */
 export interface BoundsDocument {
@@ -55,13 +56,13 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
   const duration = (name: string): number | undefined => {
     const value = get(source, name);
     const ms = value?.kind === "scalar" ? parseDuration(value.value) : undefined;
-    return ms === undefined ? undefined : Math.round(ms);
+    return ms === undefined ? undefined : Math.max(1, Math.round(ms));
   };
   const dollars = field("maxCostUsd");
   const onLimit = textOf(get(source, "onLimit"));
-  const downgrade = get(source, "downgradeTo");
+  const downgrade = textsOf(get(source, "downgradeTo"));
   const rates = get(source, "rates");
-  if (onLimit === "downgrade" && downgrade === undefined)
+  if (onLimit === "downgrade" && (downgrade ?? []).length === 0)
     diagnostics.report(
       "E206",
       placeOf(get(source, "onLimit") ?? source, "spec.limits.onLimit"),
@@ -77,7 +78,7 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
       toolCalls: field("maxToolCalls"),
       spawns: field("maxSpawns"),
       bytesWritten: field("maxBytesWritten"),
-      costMicros: dollars === undefined ? undefined : Math.round(dollars * 1_000_000),
+      costMicros: dollars === undefined ? undefined : Math.max(Math.sign(dollars), Math.round(dollars * 1_000_000)),
     }),
     limits: present({
       // Checked against the values of the field before.
@@ -88,7 +89,7 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
       children: field("maxChildren"),
       contextTokens: field("maxContextTokens"),
       concurrentCalls: field("maxConcurrentCalls"),
-      downgrade: downgrade?.kind === "list" ? downgrade.items.flatMap((item) => textOf(item) ?? []) : undefined,
+      downgrade,
       rates: rates?.kind === "list" ? rates.items.flatMap((item, at) => rateOf(item, at, diagnostics)) : undefined,
     }),
   };
@@ -125,7 +126,7 @@ export function checkCaps(plan: PlanDocument, at: SourceValue, diagnostics: Diag
     capability.layers.some((layer) =>
       layer.matching(right, resource).some(({ grant }) => grant.effect === "deny" && grant.where === undefined),
     );
-  for (const node of plan.nodes) {
+  for (const node of nodesWithin(plan.nodes)) {
     const need = needOf(node);
     if (need === undefined) continue;
     const { right, resource } = need;
@@ -146,7 +147,7 @@ function needOf(node: NodeDocument): { readonly right: string; readonly resource
   if (node.kind === "tool") return { right: "tool.call", resource: node.config.tool };
   if (node.kind !== "llm") return undefined;
   const { model } = node.config;
-  return model === undefined || model.includes("{{")
+  return model === undefined || isTemplate(model)
     ? { right: "model.infer" }
     : { right: "model.infer", resource: model };
 }

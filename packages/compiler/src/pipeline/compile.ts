@@ -99,9 +99,7 @@ function compileDocument(
   const spec = get(source, "spec");
   const metadata = get(source, "metadata");
   if (spec?.kind !== "map" || metadata?.kind !== "map") return undefined;
-  const plan = compilePipeline(spec, metadata, options, diagnostics);
-  if (options.lint === true) lint(metadata, spec, plan, diagnostics);
-  return plan;
+  return compilePipeline(spec, metadata, options, diagnostics);
 }
 
 function isPipeline(source: SourceMap, diagnostics: Diagnostics): boolean {
@@ -162,12 +160,10 @@ function compilePipeline(
   const outputAt = get(spec, "output");
   const output =
     outputAt === undefined ? undefined : compiler.expressions.values(outputAt, "expressions", whole, "spec.output");
-  const after: NameScope = {
-    parent: whole,
-    locals: new Map<string, Known>([["output", {}]]),
-    nodes: new Map(),
-    needs: new Set(),
-  };
+  // What stands outside of a run knows nothing of it but its ends.
+  const before = new Map([...ambient].filter(([name]) => name !== "ctx"));
+  const around = (locals: ReadonlyMap<string, Known>): NameScope => ({ locals, nodes: new Map(), needs: new Set() });
+  const after = around(new Map<string, Known>([...before, ["output", {}]]));
   const epilogue = compiler.expressions.template(get(spec, "epilogue"), after, "spec.epilogue");
   const mounts = get(spec, "mounts");
   const description = textOf(get(metadata, "description"));
@@ -185,7 +181,7 @@ function compilePipeline(
     concurrency: concurrency?.kind === "scalar" && typeof concurrency.value === "number" ? concurrency.value : 64,
     mounts:
       mounts?.kind === "list"
-        ? mounts.items.flatMap((item, at) => compileMount(item, compiler, outer, `spec.mounts[${at}]`))
+        ? mounts.items.flatMap((item, at) => compileMount(item, compiler, around(before), `spec.mounts[${at}]`))
         : [],
     tools,
     ...(caps === undefined ? {} : { caps }),
@@ -195,6 +191,8 @@ function compilePipeline(
     ...(epilogue === undefined ? {} : { epilogue }),
   };
   if (capsAt !== undefined && !diagnostics.hasErrors) checkCaps(plan, capsAt, diagnostics);
+  const readsInput = compiler.expressions.ambient.has("input");
+  if (options.lint === true) lint(metadata, spec, { plan, readsInput }, diagnostics);
   return plan;
 }
 

@@ -100,6 +100,21 @@ export type NodeDocument = {
   readonly [Kind in NodeKind]: NodeCommon & { readonly kind: Kind; readonly config: NodeConfigs[Kind] };
 }[NodeKind];
 
+/** Nodes, and those in their bodies. */
+export function* nodesWithin(nodes: readonly NodeDocument[]): Generator<NodeDocument, void, undefined> {
+  for (const node of nodes) {
+    yield node;
+    for (const body of bodiesOf(node)) yield* nodesWithin(body);
+  }
+}
+
+function bodiesOf(node: NodeDocument): readonly (readonly NodeDocument[])[] {
+  const outcomes: (OutcomeSpec | "skip" | undefined)[] = [node.onError];
+  if (node.kind === "branch") outcomes.push(...node.config.cases, node.config.else);
+  const bodies = outcomes.flatMap((one) => (typeof one === "object" && "body" in one ? [one.body] : []));
+  return node.kind === "map" ? [node.config.body, ...bodies] : bodies;
+}
+
 export interface ToolSpec extends ModuleSpec {
   readonly description?: string;
   readonly inputSchema?: Schema;

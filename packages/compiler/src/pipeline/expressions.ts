@@ -49,6 +49,8 @@ const CODES: Readonly<Record<ExpressionCode, DiagnosticCode>> = {
 
 export class ExpressionCompiler {
   readonly #diagnostics: Diagnostics;
+  /** Names of the outermost scope that something reads. */
+  readonly ambient = new Set<string>();
 
   constructor(diagnostics: Diagnostics) {
     this.#diagnostics = diagnostics;
@@ -122,6 +124,8 @@ export class ExpressionCompiler {
         ]),
       );
     }
+    if (typeof value.value === "number" && !Number.isFinite(value.value))
+      this.#diagnostics.report("E205", placeOf(value, path), `${value.value} is no number of JSON`);
     if (typeof value.value !== "string") return value.value;
     if (kind === "templates") {
       const text = this.template(value, scope, path) ?? "";
@@ -146,7 +150,12 @@ export class ExpressionCompiler {
 
   #fault(error: unknown, value: SourceScalar, offset: number, path: string): void {
     if (!(error instanceof ExpressionError)) throw error;
-    this.#diagnostics.report(CODES[error.code], this.#place(value, offset, error, path), error.message, error.hint);
+    this.#diagnostics.report(
+      CODES[error.code],
+      () => this.#place(value, offset, error, path),
+      error.message,
+      error.hint,
+    );
   }
 
   #place(
@@ -180,8 +189,11 @@ export class ExpressionCompiler {
     path: string,
   ): void {
     if (Object.hasOwn(table, name)) return;
-    this.#diagnostics.report("E402", this.#place(value, offset, at, path), `there is no ${what} ${name}`, () =>
-      suggest(name, Object.keys(table)),
+    this.#diagnostics.report(
+      "E402",
+      () => this.#place(value, offset, at, path),
+      `there is no ${what} ${name}`,
+      () => suggest(name, Object.keys(table)),
     );
   }
 
@@ -204,11 +216,14 @@ export class ExpressionCompiler {
     const { name } = reference;
     for (let at: NameScope | undefined = scope; at !== undefined; at = at.parent) {
       const local = at.locals.get(name);
-      if (local !== undefined) return local;
+      if (local !== undefined) {
+        if (at.parent === undefined) this.ambient.add(name);
+        return local;
+      }
       if (name === at.self) {
         this.#diagnostics.report(
           "E304",
-          place(),
+          place,
           `node ${name} reads its own output`,
           "rename what it reads, or read another node",
         );
@@ -221,7 +236,7 @@ export class ExpressionCompiler {
       }
     }
     if (reference.optional) return undefined;
-    this.#diagnostics.report("E307", place(), `${name} is not defined here`, () => undefinedHint(name, scope, place()));
+    this.#diagnostics.report("E307", place, `${name} is not defined here`, () => undefinedHint(name, scope, place()));
     return undefined;
   }
 
@@ -239,7 +254,7 @@ export class ExpressionCompiler {
         at.type !== "array" &&
         !(at.type === "string" && /^-?\d+$/.test(part));
       if (isScalar || (at.type === "array" && !/^-?\d+$/.test(part))) {
-        this.#diagnostics.report("E308", place(), `${walked} is ${word ?? ""} and has no field ${part}`);
+        this.#diagnostics.report("E308", place, `${walked} is ${word ?? ""} and has no field ${part}`);
         return;
       }
       if (at.items !== undefined && /^-?\d+$/.test(part)) at = at.items;
@@ -248,7 +263,7 @@ export class ExpressionCompiler {
         if (properties === undefined) return;
         if (!Object.hasOwn(properties, part)) {
           if (additionalProperties === undefined || additionalProperties === false)
-            this.#diagnostics.report("E308", place(), `the schema of ${walked} has no field ${part}`, () =>
+            this.#diagnostics.report("E308", place, `the schema of ${walked} has no field ${part}`, () =>
               suggest(part, Object.keys(properties)),
             );
           return;

@@ -2,7 +2,7 @@
 
 import { type Diagnostics, looksSecret } from "../diagnostic.ts";
 import { type SourceMap, type SourceValue, get, placeOf, textOf } from "../source/value.ts";
-import type { NodeDocument, PlanDocument } from "./document.ts";
+import { type NodeDocument, type PlanDocument, nodesWithin } from "./document.ts";
 
 /** Keys that stand in the manifest itself; their text is not repeated. */
 export function reportSecrets(value: SourceValue, path: string, diagnostics: Diagnostics): void {
@@ -22,7 +22,13 @@ export function reportSecrets(value: SourceValue, path: string, diagnostics: Dia
     reportSecrets(entry.value, path === "" ? entry.key : `${path}.${entry.key}`, diagnostics);
 }
 
-export function lint(metadata: SourceMap, spec: SourceMap, plan: PlanDocument, diagnostics: Diagnostics): void {
+/** @param readsInput whether anything in the pipeline reads its input */
+export function lint(
+  metadata: SourceMap,
+  spec: SourceMap,
+  { plan, readsInput }: { readonly plan: PlanDocument; readonly readsInput: boolean },
+  diagnostics: Diagnostics,
+): void {
   if (get(metadata, "description") === undefined)
     diagnostics.report("I301", placeOf(metadata, "metadata"), "the pipeline has no description");
   const list = get(spec, "nodes");
@@ -37,13 +43,18 @@ export function lint(metadata: SourceMap, spec: SourceMap, plan: PlanDocument, d
     const source = sources.get(node.name);
     if (source === undefined) continue;
     const place = placeOf(get(source, "name") ?? source, `spec.nodes.${node.name}`);
-    if ((node.kind === "llm" || node.kind === "tool") && node.timeoutMs === undefined)
-      diagnostics.report(
-        "W201",
-        place,
-        `node ${node.name} may wait for ever`,
-        "set timeout: 60s, or spec.defaults.timeout",
-      );
+    for (const inner of nodesWithin([node]))
+      if (
+        (inner.kind === "llm" || inner.kind === "tool") &&
+        inner.timeoutMs === undefined &&
+        node.timeoutMs === undefined
+      )
+        diagnostics.report(
+          "W201",
+          place,
+          `${inner === node ? `node ${node.name}` : `${inner.name}, in node ${node.name},`} may wait for ever`,
+          "set timeout: 60s, or spec.defaults.timeout",
+        );
     if (unused.has(node.name))
       diagnostics.report(
         "W202",
@@ -54,7 +65,7 @@ export function lint(metadata: SourceMap, spec: SourceMap, plan: PlanDocument, d
     if (!/^[a-z][a-z0-9_]*$/.test(node.name))
       diagnostics.report("I302", place, `${node.name} is not written in snake_case`);
   }
-  if (plan.inputSchema === undefined && JSON.stringify(plan.nodes).includes("input."))
+  if (plan.inputSchema === undefined && readsInput)
     diagnostics.report(
       "W204",
       placeOf(spec, "spec"),

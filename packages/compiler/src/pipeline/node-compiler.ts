@@ -7,7 +7,7 @@ import { typeOfText } from "../expression/types.ts";
 import { parseDuration } from "../duration.ts";
 import { readSchema } from "../schema/json-schema-check.ts";
 import { NODE_NAME, RESERVED_NAMES, isNodeKind } from "../schema/pipeline-fields.ts";
-import { type SourceMap, type SourceValue, get, placeOf, textOf } from "../source/value.ts";
+import { type SourceMap, type SourceValue, get, placeOf, textOf, textsOf } from "../source/value.ts";
 import type {
   LlmConfig,
   ModuleSpec,
@@ -201,10 +201,7 @@ export class NodeCompiler {
         return [];
       }
       if (siblings.has(name)) return [name];
-      this.#diagnostics.report(
-        "E302",
-        place,
-        `there is no node ${name} here`,
+      this.#diagnostics.report("E302", place, `there is no node ${name} here`, () =>
         suggest(
           name,
           [...siblings.keys()].filter((one) => one !== self),
@@ -329,7 +326,11 @@ export class NodeCompiler {
     };
     const messages = get(source, "messages");
     const task = get(source, "task");
-    const model = template("model") ?? textOf(this.#default("model"));
+    // Where a node says nothing the default is compiled as if it stood there.
+    const model =
+      get(source, "model") === undefined
+        ? this.#expressions.template(this.#default("model"), scope, "spec.defaults.model")
+        : template("model");
     return present({
       model,
       system: template("system"),
@@ -498,11 +499,6 @@ function outputOf(source: SourceMap): Known {
 
 function plainOf(value: SourceValue | undefined): unknown {
   return value?.kind === "scalar" ? value.value : undefined;
-}
-
-function textsOf(value: SourceValue | undefined): readonly string[] | undefined {
-  if (value === undefined) return undefined;
-  return (value.kind === "list" ? value.items : [value]).flatMap((item) => textOf(item) ?? []);
 }
 
 function retryOf(value: SourceValue | undefined): RetrySpec | undefined {

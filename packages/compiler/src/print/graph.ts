@@ -26,13 +26,18 @@ export function toMermaid(plan: PlanDocument): string {
   return `${lines.join("\n")}\n`;
 }
 
-/** `end` and a few others are words of Mermaid. */
+/** `end` and a few others are words of Mermaid; what would be the same as another with that is longer, too. */
 const idOf = (name: string): string =>
-  /^(end|graph|subgraph|style|class|click|default|flowchart)$/i.test(name) ? `${name}_` : name;
+  /^(end|graph|subgraph|style|class|click|default|flowchart)_*$/i.test(name) ? `${name}_` : name;
 const escapeMermaid = (text: string): string =>
-  text.replaceAll('"', "#quot;").replaceAll("|", "#124;").replaceAll("\n", " ");
+  text.replace(/[#"|<>]/g, (found) => `#${found.charCodeAt(0)};`).replaceAll("\n", " ");
 const escapeXml = (text: string): string =>
-  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+  text
+    .replace(/(?![\t\n\r])\p{Cc}/gu, "\ufffd")
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
 
 const BOX = { width: 150, height: 44, gapX: 30, gapY: 50, margin: 20 } as const;
 const COLOURS: Readonly<Record<NodeDocument["kind"], string>> = {

@@ -1,14 +1,24 @@
 // A plan as a manifest: what `ergos plan --yaml` prints, also of a plan that was written in code.
 
-import { present } from "@ergos/kernel";
+import { KernelError, present } from "@ergos/kernel";
 import { stringify } from "yaml";
 import type { NodeDocument, OutcomeSpec, PlanDocument, RetrySpec, ValueSpec } from "../pipeline/document.ts";
-import { API_VERSION } from "../schema/pipeline-fields.ts";
+import { isTemplate } from "../expression/template.ts";
+import { API_VERSION, PIPELINE_NAME, isNodeName } from "../schema/pipeline-fields.ts";
 
 type Json = Record<string, unknown>;
 
-/** The manifest of a plan. `pathOf` names a module as the manifest should. */
+/**
+ * The manifest of a plan. `pathOf` names a module as the manifest should.
+ * @throws {EINVAL} a name in it is none that a manifest may have: code has more
+ */
 export function toManifest(plan: PlanDocument, pathOf: (module: string) => string): string {
+  const wrong = PIPELINE_NAME.test(plan.name) ? plan.nodes.map((node) => node.name).find(isNoName) : plan.name;
+  if (wrong !== undefined)
+    throw new KernelError(
+      "EINVAL",
+      `${JSON.stringify(wrong)} cannot be a name in a manifest, which has letters, digits and _, and no word that expressions have; rename it in the code`,
+    );
   const document = {
     apiVersion: API_VERSION,
     kind: "Pipeline",
@@ -45,6 +55,8 @@ export function toManifest(plan: PlanDocument, pathOf: (module: string) => strin
   };
   return stringify(document, { lineWidth: 0, aliasDuplicateObjects: false });
 }
+
+const isNoName = (name: string): boolean => !isNodeName(name);
 
 function limitsOf({ budget, limits }: NonNullable<PlanDocument["bounds"]>): Json {
   return present({
@@ -94,7 +106,13 @@ function nodeOf(node: NodeDocument, pathOf: (module: string) => string): Json {
 }
 
 function configOf(node: NodeDocument, pathOf: (module: string) => string): Json {
-  const bodyOf = (body: readonly NodeDocument[]): unknown => body.map((inner) => nodeOf(inner, pathOf));
+  const bodyOf = (body: readonly NodeDocument[]): unknown => {
+    const [only] = body;
+    if (body.length !== 1 || only?.name !== "body") return body.map((inner) => nodeOf(inner, pathOf));
+    // One alone has no name, which might be that of a node outside.
+    const { name: _name, ...rest } = nodeOf(only, pathOf);
+    return rest;
+  };
   switch (node.kind) {
     case "function":
       return { module: pathOf(node.config.module), export: exportOf(node.config.export) };
@@ -167,7 +185,8 @@ function duration(ms: number): string {
 function expressionsOf(value: ValueSpec): unknown {
   return convert(
     value,
-    (text) => text,
+    // What holds the marks of a template would be read as one.
+    (text) => (isTemplate(text) ? `{{ ${text} }}` : text),
     (text) => text,
     (text) => JSON.stringify(text),
   );

@@ -1,6 +1,6 @@
 // Whether a schema in a manifest is one that the kernel can check.
 
-import type { Schema } from "@ergos/kernel";
+import { type Schema, validate } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
 import { suggest } from "../nearest.ts";
 import { type SourceValue, kindName, placeOf, toPlain } from "../source/value.ts";
@@ -45,7 +45,7 @@ class SchemaChecker {
   schema(value: SourceValue, path: string): boolean {
     if (value.kind !== "map")
       return this.#say(value, path, `expected a schema, found ${kindName(value)}`, "as in { type: string }");
-    return Array.from(value.entries.values(), ({ key, keyAt, value: inner }) => {
+    const isValid = Array.from(value.entries.values(), ({ key, keyAt, value: inner }) => {
       const at = `${path}.${key}`;
       if (isKeyword(key)) return this.#keyword(key, inner, at);
       const hint = suggest(key, Object.keys(KEYWORDS));
@@ -57,6 +57,11 @@ class SchemaChecker {
       );
       return false;
     }).every(Boolean);
+    const otherwise = value.entries.get("default")?.value;
+    if (!isValid || otherwise === undefined) return isValid;
+    // Checked keyword by keyword.
+    const [issue] = validate(toPlain(value) as Schema, toPlain(otherwise));
+    return issue === undefined || this.#say(otherwise, `${path}.default`, `the default does not fit: ${issue.message}`);
   }
 
   #keyword(name: keyof typeof KEYWORDS, value: SourceValue, path: string): boolean {
@@ -66,15 +71,15 @@ class SchemaChecker {
         return true;
       case "type": {
         const types = value.kind === "list" ? value.items.map(toPlain) : [plain];
-        const wrong = types.find((type) => typeof type !== "string" || !TYPES.includes(type));
-        return (
-          wrong === undefined ||
-          this.#say(
-            value,
-            path,
-            `${JSON.stringify(wrong)} is no type`,
-            suggest(typeof wrong === "string" ? wrong : "", TYPES),
-          )
+        if (types.length === 0) return this.#say(value, path, "a list of no types fits nothing", "name a type");
+        const at = types.findIndex((type) => typeof type !== "string" || !TYPES.includes(type));
+        if (at < 0) return true;
+        const wrong = types[at];
+        return this.#say(
+          value,
+          path,
+          `${wrong === undefined ? kindName(value) : JSON.stringify(wrong)} is no type`,
+          suggest(typeof wrong === "string" ? wrong : "", TYPES),
         );
       }
       case "text":
@@ -88,8 +93,8 @@ class SchemaChecker {
         );
       case "list":
         return (
-          (value.kind === "list" && value.items.every((item) => item.kind === "scalar")) ||
-          this.#say(value, path, "expected a list of plain values")
+          (value.kind === "list" && value.items.length > 0 && value.items.every((item) => item.kind === "scalar")) ||
+          this.#say(value, path, "expected a list of plain values, of at least one")
         );
       case "names":
         return (
@@ -109,6 +114,7 @@ class SchemaChecker {
       case "list of schemas":
         if (value.kind !== "list")
           return this.#say(value, path, `expected a list of schemas, found ${kindName(value)}`);
+        if (value.items.length === 0) return this.#say(value, path, "of no schemas none fits");
         return value.items.map((item, at) => this.schema(item, `${path}[${at}]`)).every(Boolean);
       default:
         return KEYWORDS[name] satisfies never;

@@ -1,6 +1,6 @@
 // JSON Schema of manifests, for editors: `ergos schema`.
 
-import type { Field, FieldType, Fields, ObjectSpec } from "./field.ts";
+import type { Choice, Field, FieldType, Fields, ObjectSpec } from "./field.ts";
 import { NODE_KINDS, NODE_SPECS, OBJECT_SPECS, nodeFields } from "./pipeline-fields.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -23,15 +23,17 @@ export function manifestJsonSchema(kind: "pipeline" | "policy" = "pipeline"): Js
 }
 
 function objectSchema(spec: ObjectSpec): Json {
-  const schema = fieldsSchema(spec.fields);
-  const choices = (spec.choices ?? []).filter(({ required }) => required);
-  return {
-    description: spec.doc,
-    ...schema,
-    ...(choices.length === 0
-      ? {}
-      : { allOf: choices.map(({ fields }) => ({ oneOf: fields.map((name) => ({ required: [name] })) })) }),
-  };
+  return { description: spec.doc, ...fieldsSchema(spec.fields), ...choicesSchema(spec.choices) };
+}
+
+/** Groups of fields of which one, or at most one, is there. */
+function choicesSchema(choices: readonly Choice[] = []): Json {
+  if (choices.length === 0) return {};
+  const has = (name: string): Json => ({ required: [name] });
+  const all = choices.map(({ fields, required }) =>
+    required ? { oneOf: fields.map(has) } : { oneOf: [...fields.map(has), { not: { anyOf: fields.map(has) } }] },
+  );
+  return { allOf: all };
 }
 
 function fieldsSchema(fields: Fields): Json {
@@ -50,8 +52,9 @@ function nodeSchema(isNamed: boolean): Json {
     const { properties, required, additionalProperties } = fieldsSchema(nodeFields(kind, isNamed));
     const own = { ...(properties as Json), kind: { const: kind, description: NODE_SPECS[kind].doc } };
     const condition = { properties: { kind: { const: kind } }, required: ["kind"] };
+    const then = { properties: own, required, additionalProperties, ...choicesSchema(NODE_SPECS[kind].choices) };
     // oxlint-disable-next-line unicorn/no-thenable -- a word of JSON Schema, in data that nobody awaits
-    return { if: condition, then: { properties: own, required, additionalProperties } };
+    return { if: condition, then };
   });
   return {
     type: "object",
@@ -74,18 +77,17 @@ function fieldSchema(field: Field): Json {
   return isReference ? { ...described, allOf: [schema] } : { ...schema, ...described };
 }
 
-/** What is no text may come from the environment: `concurrency: ${CONCURRENCY:3}`. */
-const orVariable = (schema: Json): Json => ({ anyOf: [schema, { type: "string", pattern: "^\\$\\{[^}]+\\}$" }] });
+/** Any value may come from the environment, as a whole or in part: `concurrency: ${CONCURRENCY:3}`. */
+const orVariable = (schema: Json): Json => ({ anyOf: [schema, { type: "string", pattern: "\\$\\{[A-Z_]" }] });
 
 const reference = (name: string): Json => ({ $ref: `#/definitions/${name}` });
 
 function typeSchema(type: FieldType): Json {
   switch (type.type) {
     case "text":
-      return {
-        type: ["string", "number", "boolean"],
-        ...(type.pattern === undefined ? {} : { pattern: type.pattern.source }),
-      };
+      return type.pattern === undefined
+        ? { type: ["string", "number", "boolean"] }
+        : orVariable({ type: ["string", "number", "boolean"], pattern: type.pattern.source });
     case "template":
       return { type: ["string", "number", "boolean"] };
     case "integer":
@@ -100,11 +102,11 @@ function typeSchema(type: FieldType): Json {
     case "duration":
       return orVariable({
         type: ["string", "number"],
-        pattern: "^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?$",
+        pattern: "^\\s*\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?\\s*$",
         exclusiveMinimum: 0,
       });
     case "enum":
-      return { enum: type.values };
+      return orVariable({ enum: type.values });
     case "expression":
       return { type: ["string", "number", "boolean"] };
     case "expressions":

@@ -18,6 +18,7 @@ const names: FieldType = { type: "list", items: text, single: true };
 const schema: FieldType = { type: "schema" };
 
 /** Node names are names of expressions too. */
+export const PIPELINE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
 export const NODE_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 /** Names that expressions have anyway. */
 export const RESERVED_NAMES = [
@@ -42,6 +43,10 @@ export const RESERVED_NAMES = [
   "else",
   "__proto__",
 ] as const;
+
+/** Whether a node may be called so. */
+export const isNodeName = (name: string): boolean =>
+  NODE_NAME.test(name) && !RESERVED_NAMES.some((one) => one === name);
 
 const name: Field = {
   type: { type: "text", pattern: NODE_NAME, what: "name (letters, digits and _)" },
@@ -92,7 +97,7 @@ export const COMMON_NODE_FIELDS: Fields = {
         { type: "object", name: "on_error" },
       ],
     },
-    doc: "What happens after the last attempt has failed: the run fails, the node counts as skipped, or something takes its place; `error.code` and `error.message` tell why.",
+    doc: "What happens after the last attempt, or the condition, has failed: the run fails, the node counts as skipped, or something takes its place; `error.code` and `error.message` tell why.",
     otherwise: "fail",
   },
   input_schema: { type: schema, doc: "The node's input must fit it." },
@@ -421,7 +426,7 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
     doc: "What identifies the manifest.",
     fields: {
       name: {
-        type: { type: "text", pattern: /^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/, what: "name" },
+        type: { type: "text", pattern: PIPELINE_NAME, what: "name" },
         required: true,
         doc: "Name of the pipeline; runs carry it.",
       },

@@ -22,7 +22,7 @@ import {
 import { type Diagnostics, SourceFile } from "../diagnostic.ts";
 import { MANIFEST_LIMITS } from "../limits.ts";
 import { substitute } from "./environment.ts";
-import type { SourceEntry, SourceMap, SourceValue } from "./value.ts";
+import { type SourceEntry, type SourceMap, type SourceValue, kindName } from "./value.ts";
 
 /** What the reader needs of its surroundings. */
 export interface ReaderHost {
@@ -189,6 +189,14 @@ class Reader {
     const { file } = frame;
     const raw = node.value;
     if (typeof raw !== "string") {
+      const isPlainValue = raw === null || raw === undefined || ["number", "boolean", "bigint"].includes(typeof raw);
+      if (!isPlainValue)
+        this.#diagnostics.report(
+          "E207",
+          { file, ...range, path: "" },
+          `${node.tag ?? "this"} makes a value that is none of JSON`,
+          "write a text, a number, true, false or null",
+        );
       const value =
         typeof raw === "number" || typeof raw === "boolean" ? raw : typeof raw === "bigint" ? Number(raw) : null;
       return { kind: "scalar", file, ...range, value, ...(node.source === undefined ? {} : { text: node.source }) };
@@ -223,7 +231,10 @@ class Reader {
       // So the parser marks a plain `<<`; a quoted one is a name.
       if (isScalar(key) && typeof key.value === "symbol") {
         const from = value === null ? undefined : this.#value(frame, value, depth + 1);
-        merged.push(...(from?.kind === "list" ? from.items : [from]).filter((one) => one?.kind === "map"));
+        for (const one of from?.kind === "list" ? from.items : [from])
+          if (one?.kind === "map") merged.push(one);
+          else if (one !== undefined)
+            this.#diagnostics.report("E203", { ...one, path: "" }, `<< merges mappings, found ${kindName(one)}`);
         continue;
       }
       if (!isScalar(key)) {

@@ -61,6 +61,12 @@ export function kindName(value: SourceValue): string {
   return type === "string" ? "a text" : type === "number" ? "a number" : "a boolean";
 }
 
+/** The texts of a list, or of one text alone. */
+export function textsOf(value: SourceValue | undefined): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  return (value.kind === "list" ? value.items : [value]).flatMap((item) => textOf(item) ?? []);
+}
+
 /** The plain JSON of a value. */
 export function toPlain(value: SourceValue): unknown {
   if (value.kind === "scalar") return value.value;
@@ -83,14 +89,18 @@ export function rangeInside(
   return { start: scalar.start, end: scalar.end };
 }
 
+function lineAt(text: string, start: number): string {
+  const end = text.indexOf("\n", start);
+  return text.slice(start, end < 0 ? undefined : end);
+}
+
 function offsetInBlock(scalar: SourceScalar, value: string, offset: number): number | undefined {
-  const before = value.slice(0, offset).split("\n");
-  const line = value.split("\n")[before.length - 1] ?? "";
   const { text } = scalar.file;
+  const begin = offset === 0 ? 0 : value.lastIndexOf("\n", offset - 1) + 1;
   // The header of the block, and the lines before.
   let at = text.indexOf("\n", scalar.start) + 1;
-  for (let skipped = 1; skipped < before.length && at > 0; skipped++) at = text.indexOf("\n", at) + 1;
-  const indent =
-    at === 0 ? -1 : text.slice(at, text.indexOf("\n", at) < 0 ? undefined : text.indexOf("\n", at)).indexOf(line);
-  return indent < 0 ? undefined : at + indent + (before.at(-1)?.length ?? 0);
+  for (let end = value.indexOf("\n"); end >= 0 && end < begin && at > 0; end = value.indexOf("\n", end + 1))
+    at = text.indexOf("\n", at) + 1;
+  const indent = at === 0 ? -1 : lineAt(text, at).indexOf(lineAt(value, begin));
+  return indent < 0 ? undefined : at + indent + offset - begin;
 }

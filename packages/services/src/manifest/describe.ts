@@ -22,13 +22,18 @@ function describeNode(node: PlanNode, module: string, exports: Readonly<Record<s
   const name = Object.entries(exports).find(([, value]) => value === node.run)?.[0];
   const call = { module, export: name ?? `${node.name} (inline: export it to call it by name)` };
   const { retry, timeoutMs, allowSkipped, recover } = node;
+  // What is code has no text that a manifest could hold.
+  const notes = [
+    ...(node.when === undefined ? [] : ["runs only when its condition, a function in code, is true"]),
+    ...(node.map?.isKeyed === undefined ? [] : ["its items have keys, which a function in code makes"]),
+    ...(retry?.onlyTransient === true ? ["only failures that may pass are tried again"] : []),
+  ];
   const common = {
     name: node.name,
     at: module,
     needs: node.needs,
     after: node.after,
-    // A condition in code has no text that a manifest could hold.
-    ...(node.when === undefined ? {} : { description: "runs only when its condition, a function in code, is true" }),
+    ...(notes.length === 0 ? {} : { description: notes.join("; ") }),
     ...(allowSkipped ? { allowSkipped: true as const } : {}),
     ...(retry === undefined ? {} : { retry: { attempts: retry.attempts, ...delays(retry) } }),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

@@ -236,10 +236,11 @@ function bindExpressions(
     ([name, text]) => [name, evaluation.expression(text, `expressions.${name}`)] as const,
   );
   return (scope) => {
-    const made: Record<string, unknown> = {};
+    // No name is more than a name here.
+    const made = Object.create(null) as Record<string, unknown>;
     const inner = objectScope(made, scope);
     for (const [name, value] of list) made[name] = value(inner);
-    return made;
+    return Object.fromEntries(Object.entries(made));
   };
 }
 
@@ -366,17 +367,33 @@ async function innerOutcome(
     } else values[name] = outcome.value ?? null;
   }
   const around = objectScope(values, without(skipped, outer));
-  if (work.when?.(around) === false) return { skipped: "its condition is false" };
-  const run = (): Promise<Inner> => innerWork(work, around, ctx, values);
+  const { isWanted, failure } = lookAt(work, around);
+  if (!isWanted) return { skipped: "its condition is false" };
+  const run = (): Promise<Inner> => innerWork(work, { scope: around, failure }, ctx, values);
   // Calls of models and tools record themselves; what took the place of a failure must be the same again.
   const isStep = document.kind === "function" || document.onError !== undefined;
   return isStep ? ctx.step(document.name, run) : run();
 }
 
+interface Looked {
+  readonly isWanted: boolean;
+  /** Why its condition could not be looked at: a failure of the node, whose place something may take. */
+  readonly failure?: { readonly error: unknown } | undefined;
+}
+
+function lookAt(work: NodeWork, scope: Scope): Looked {
+  try {
+    return { isWanted: work.when?.(scope) !== false };
+  } catch (error) {
+    return { isWanted: true, failure: { error } };
+  }
+}
+
 /** A node that is a body by itself: its owner records what it came to. */
 async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx): Promise<unknown> {
-  if (work.when?.(scope) === false) throw new Skipped("its condition is false");
-  const outcome = await innerWork(work, scope, ctx, {});
+  const { isWanted, failure } = lookAt(work, scope);
+  if (!isWanted) throw new Skipped("its condition is false");
+  const outcome = await innerWork(work, { scope, failure }, ctx, {});
   if ("skipped" in outcome) throw new Skipped(outcome.skipped, outcome.failure);
   return outcome.value;
 }
@@ -384,12 +401,13 @@ async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx): Promise<unknown
 /** The attempts of a node of a body, and what takes the place of a failure. */
 async function innerWork(
   work: NodeWork,
-  scope: Scope,
+  { scope, failure }: { readonly scope: Scope; readonly failure: Looked["failure"] },
   ctx: Ctx,
   needs: Readonly<Record<string, unknown>>,
 ): Promise<Inner> {
   const { document, retry, recover } = work;
   try {
+    if (failure !== undefined) throw failure.error;
     const value = await runWork({
       scope: ctx.within(document.name),
       run: (inner) => work.run(withContext(scope, inner), inner, needs),

@@ -72,6 +72,8 @@ export interface PlanNode {
   readonly map?: {
     readonly over: string;
     readonly concurrency: number;
+    /** A function says what each item is called. */
+    readonly isKeyed?: true;
     readonly onError: "fail" | "collect" | "drop";
     /** The items and what is done with them, from what the node reads. */
     readonly open: (input: Readonly<Record<string, unknown>>, runInput: unknown, process: Facts) => MapWork;
@@ -188,6 +190,7 @@ export class PipelineBuilder<Input, Nodes> {
       map: {
         over,
         concurrency,
+        ...(key === undefined ? {} : { isKeyed: true as const }),
         onError,
         open: (input) => ({
           items: input[over],

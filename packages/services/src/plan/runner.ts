@@ -77,6 +77,11 @@ function asJson(value: unknown): unknown {
   return value;
 }
 
+/** Why a node has failed before it began. */
+interface Failure {
+  readonly error: unknown;
+}
+
 class PlanRun {
   readonly #plan: Plan;
   readonly #graph: Graph;
@@ -160,30 +165,38 @@ class PlanRun {
     const node = this.#graph.nodes[at];
     if (node === undefined) return;
     let why: string | undefined;
+    // What takes the place of a failure does so where the condition fails, too.
+    let failure: Failure | undefined;
     try {
       why = this.#reasonToSkip(node, at);
     } catch (error) {
-      return this.#failNode(at, node, error);
+      if (typeof node.recover !== "function") return this.#failNode(at, node, error);
+      failure = { error };
     }
     if (why !== undefined) return this.#skip(at, node, why);
     this.#states[at] = RUNNING;
-    if (!this.#process.isResumed) return this.#runNode(at, node);
+    if (!this.#process.isResumed) return this.#runNode(at, node, failure);
     const recorded = node.kind === "map" ? undefined : this.#process.os.call("stepBegin", { place: node.name });
     if (recorded instanceof Promise)
       return this.#await(
-        recorded.then((outcome) => this.#takeOrRun(at, node, outcome)),
+        recorded.then((outcome) => this.#takeOrRun(at, node, outcome, failure)),
         at,
         node,
         undefined,
       );
     if (recorded !== undefined) return this.#take(at, node, recorded);
-    this.#runNode(at, node);
+    this.#runNode(at, node, failure);
   }
 
-  async #takeOrRun(at: number, node: PlanNode, recorded: Outcome | undefined): Promise<unknown> {
+  async #takeOrRun(
+    at: number,
+    node: PlanNode,
+    recorded: Outcome | undefined,
+    failure: Failure | undefined,
+  ): Promise<unknown> {
     if (recorded !== undefined) return takeOutcome(recorded);
     const started = this.#process.platform.clock.monotonic();
-    const value = await this.#work(at, node);
+    const value = await this.#work(at, node, failure);
     await this.#record(node, value, started);
     return value;
   }
@@ -196,12 +209,12 @@ class PlanRun {
     }
   }
 
-  #runNode(at: number, node: PlanNode): void {
+  #runNode(at: number, node: PlanNode, failure: Failure | undefined): void {
     const process = this.#process;
     if (process.isObserved) tell(process, { name: "node.started", data: { place: node.name, attempt: 1 } });
     const started = process.durable || process.isObserved ? process.platform.clock.monotonic() : 0;
     try {
-      const value = this.#work(at, node);
+      const value = this.#work(at, node, failure);
       if (isThenable(value)) return this.#await(Promise.resolve(value), at, node, started);
       const recording = this.#record(node, value, started);
       if (recording === undefined) return this.#finish(at, value);
@@ -216,9 +229,10 @@ class PlanRun {
     }
   }
 
-  #work(at: number, node: PlanNode): unknown {
+  #work(at: number, node: PlanNode, failure: Failure | undefined): unknown {
     if (typeof node.recover !== "function") return this.#attempt(at, node);
     try {
+      if (failure !== undefined) throw failure.error;
       const value = this.#attempt(at, node);
       return isThenable(value)
         ? Promise.resolve(value)
