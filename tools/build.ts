@@ -1,6 +1,6 @@
 // `npm run build`, second half: the command line as one file, with its packages and their dependencies in it.
 
-import { chmodSync, rmSync, statSync } from "node:fs";
+import { chmodSync, cpSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { type Plugin, build } from "rolldown";
 
@@ -61,4 +61,19 @@ for (const { input, file, banner } of bundles) {
   });
   chmodSync(file, 0o755);
   console.log(`build: ${relative(process.cwd(), file)}, ${Math.round(statSync(file).size / 1024)} KiB`);
+}
+
+// What every package carries along: its licence, and what it is.
+const root = join(import.meta.dirname, "..");
+for (const name of readdirSync(join(root, "packages"))) {
+  const folder = join(root, "packages", name);
+  cpSync(join(root, "LICENSE"), join(folder, "LICENSE"));
+  // Written by us, in each package.
+  const { name: known, description } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
+    readonly name: string;
+    readonly description: string;
+  };
+  const text = `# ${known}\n\n${description}\n\nA part of ErgOS, an operating system for AI agents; the package \`ergos\` has its command line, its library and its README.\n`;
+  if (name === "cli") cpSync(join(root, "README.md"), join(folder, "README.md"));
+  else writeFileSync(join(folder, "README.md"), text);
 }

@@ -1,11 +1,11 @@
 // `npm run demo:crash`: kills the digest with SIGKILL three times on the way, and shows from its journal that
 // no finished step ran twice.
 
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { spawnSync } from "node:child_process";
+import { setTimeout as delay } from "node:timers/promises";
 
 const root = join(import.meta.dirname, "..");
 const bin = join(root, "packages/cli/bin/ergos.js");
@@ -32,7 +32,18 @@ function stepsOf(runId: string): Map<string, number> {
   return counts;
 }
 
-async function life(killAfterMs: number | undefined): Promise<string> {
+/** The run that is there, as far as anything is. */
+function run(): Status | undefined {
+  try {
+    const [found] = JSON.parse(ask("ps", "--json")) as Status[];
+    return found;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param known steps that were finished before; it is killed some time after it has finished more */
+async function life(killAfterMs: number | undefined, known = 0): Promise<string> {
   const child = spawn(
     process.execPath,
     [bin, "run", "examples/digest", "--resume", "--input", "slowMs=150", "--dir", data],
@@ -42,9 +53,16 @@ async function life(killAfterMs: number | undefined): Promise<string> {
   child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   if (killAfterMs !== undefined) {
-    const timer = setTimeout(() => child.kill("SIGKILL"), killAfterMs);
+    // Whoever asks before there is a host becomes one.
+    const socket = join(data, "control.sock");
+    while (child.exitCode === null) {
+      const found = existsSync(socket) ? run() : undefined;
+      if (found !== undefined && stepsOf(found.runId).size > known) break;
+      await delay(50);
+    }
+    await delay(killAfterMs);
+    child.kill("SIGKILL");
     await exited;
-    clearTimeout(timer);
   } else await exited;
   return output;
 }
@@ -53,12 +71,11 @@ let failures = 0;
 try {
   let before = new Map<string, number>();
   for (let kill = 1; kill <= KILLS; kill++) {
-    await life(700 + kill * 150);
+    await life(kill * 150, before.size);
     // `ps` asks the store directly: nobody owns it any more.
-    const list = JSON.parse(ask("ps", "--json")) as Status[];
-    const [run] = list;
-    if (run === undefined) throw new TypeError("the digest ended before it could be killed; it has nothing to show");
-    const now = stepsOf(run.runId);
+    const left = run();
+    if (left === undefined) throw new TypeError("the digest ended before it could be killed; it has nothing to show");
+    const now = stepsOf(left.runId);
     console.log(
       `kill -9 number ${kill}: ${now.size} steps are finished and kept (${now.size - before.size} of them since the last start)`,
     );

@@ -52,6 +52,15 @@ test("an installed ergos is small, builds nothing and runs no script", () => {
   expect(files.filter((file) => file.endsWith(".node") || file.endsWith("binding.gyp"))).toEqual([]);
 });
 
+test("every package carries its licence and says what it is", () => {
+  const at = (name: string, file: string): string =>
+    readFileSync(join(project, "node_modules", name === "cli" ? "ergos" : `@ergos/${name}`, file), "utf8");
+  for (const name of PACKAGES) {
+    expect(at(name, "LICENSE")).toContain("Apache License");
+    expect(at(name, "README.md")).toMatch(/^# /);
+  }
+});
+
 test("the installed command line runs a program", () => {
   writeFileSync(
     join(project, "hello.mjs"),

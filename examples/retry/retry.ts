@@ -35,8 +35,9 @@ export default pipeline<OrderInput>("order")
     "confirm",
     { needs: ["fetch", "price", "reserve", "gift"], allowSkipped: true },
     ({ fetch, price, reserve, gift }) => ({
-      text: `${fetch.quantity} × ${fetch.item} for ${price}`,
-      left: reserve,
+      // With allowSkipped each of them may be missing.
+      text: `${fetch?.quantity ?? 0} × ${fetch?.item ?? "nothing"} for ${price ?? 0}`,
+      left: reserve ?? 0,
       gift: gift ?? "none",
     }),
   )

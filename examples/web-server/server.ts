@@ -36,7 +36,7 @@ export interface WebServer extends AsyncDisposable {
 
 /** Starts the server on a free port of this machine. */
 export async function startServer(dir: string): Promise<WebServer> {
-  const os = await connect({ dir, programs: [], serve: false });
+  const os = await connect({ dir, programs: [summarise], serve: false });
   const server = createServer((request, response) => {
     void handle(os, request)
       .catch((error: unknown): Reply =>

@@ -46,7 +46,7 @@ import {
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, isOwned, networkFilesystemOf, readOwner, takeDirectory } from "@ergos/drivers/sqlite";
 import { type OpenZone, openZoneMount } from "@ergos/drivers/zone";
-import { type Plan, type RunContext, SYSTEM_LIBRARIES, toProgram } from "@ergos/services";
+import { type Code, SYSTEM_LIBRARIES, toProgram } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { contentOf } from "./import-fresh.ts";
 import { HOST_TOOLS } from "./host-tools.ts";
@@ -77,9 +77,6 @@ export interface MountSpec {
   /** How much it may hold, in bytes and entries. */
   readonly quota?: MountLimits["quota"];
 }
-
-/** What runs in this process: a pipeline, a plan, a program, a function `(input, ctx)`. */
-export type Code = Program | Plan | { build(): Plan } | ((input: never, ctx: RunContext<never>) => unknown);
 
 export interface HostOptions {
   /** Data directory; without it everything is in memory and ends with this process. */

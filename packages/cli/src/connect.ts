@@ -22,8 +22,18 @@ import {
 } from "@ergos/kernel";
 import { type Transport, WireClient } from "@ergos/protocol";
 import { assertOwnFolder, controlSocketPath, ownerPassPath } from "@ergos/server";
-import { type Lease, type LeaseOptions, electionOf, holdLock, toProgram } from "@ergos/services";
-import { type BootedHost, type Code, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
+import {
+  type Code,
+  electionOf,
+  holdLock,
+  isReference,
+  type Lease,
+  type LeaseOptions,
+  type Plan,
+  type RunContext,
+  toRunnable,
+} from "@ergos/services";
+import { type BootedHost, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
 import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
@@ -55,7 +65,12 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
    * Spawns a program, waits for it, and returns its result.
    * @throws the error with which it failed
    */
-  run(program: Runnable, options?: RunOptions): Promise<unknown>;
+  run<Input, Output>(program: Code & Typed<Input, Output>, ...options: InputOptions<Input>): Promise<Output>;
+  run<Input, Output>(
+    program: (input: Input, ctx: RunContext<Input>) => Output,
+    ...options: InputOptions<Input>
+  ): Promise<Awaited<Output>>;
+  run(program: SpawnArgs["program"] | Plan, options?: RunOptions): Promise<unknown>;
   /**
    * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
    * @throws {EAGAIN} it could not be had in time
@@ -68,6 +83,16 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
 }
 
 export type RunOptions = Omit<SpawnArgs, "program">;
+
+/** Code that says what goes in and what comes out. */
+interface Typed<Input, Output> {
+  readonly types?: { readonly input: Input; readonly output: Output };
+}
+
+/** The options of a run, with an input where one is needed. */
+type InputOptions<Input> = object extends Input
+  ? [options?: Omit<RunOptions, "input"> & { readonly input?: Input }]
+  : [options: Omit<RunOptions, "input"> & { readonly input: Input }];
 
 /** Opens ErgOS: `await using os = await connect({ dir: ".ergos" })`. */
 export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
@@ -186,6 +211,9 @@ async function connectRunning(options: HostOptions): Promise<ErgOs> {
   return os;
 }
 
+/** Options that make a host what it is: of one that another process has they would be ignored. */
+const HOST_PARTS = ["models", "tools", "programs", "services", "mounts", "prices"] as const;
+
 /** The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. */
 async function connectRemote(
   options: HostOptions,
@@ -193,6 +221,16 @@ async function connectRemote(
   busy: KernelError,
   isLast: boolean,
 ): Promise<ErgOs | undefined> {
+  const idle = HOST_PARTS.filter((name) => {
+    const { [name]: given } = options;
+    return Array.isArray(given) ? given.length > 0 : given !== undefined;
+  });
+  if (idle.length > 0)
+    throw new KernelError(
+      "EBUSY",
+      `${plainMessage(busy.message)}; ${idle.join(", ")} can be given only to a host that begins: end the other one, or connect without them`,
+      { path: dir },
+    );
   const path = controlSocketPath(resolve(dir));
   let socket: Socket | undefined;
   let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
@@ -288,7 +326,9 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
 
 function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login" | "hook">): ErgOs {
   const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
-  const run: ErgOs["run"] = async (program, options) => {
+  const run = async (program: Runnable, options?: RunOptions): Promise<unknown> => {
+    if (program === undefined || program === null)
+      throw new KernelError("EINVAL", `os.run() takes a program, found ${String(program)}; is it exported?`);
     const exit = await os.wait(await spawn(program, options));
     if (exit.error !== undefined) throw fromErrorRecord(exit.error);
     if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
@@ -299,6 +339,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     fs: os.fs,
     call: os.call,
     spawn,
+    // What comes out is what its types have promised.
     run,
     wait: (pid) => os.wait(pid),
     kill: (pid, signal) => os.kill(pid, signal),
@@ -321,19 +362,8 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
   };
 }
 
-/** Plans, builders and functions become programs; names and sources stay what they are. */
 function asProgram(program: unknown, isRemote: boolean): SpawnArgs["program"] {
-  const isReference =
-    typeof program === "string" ||
-    (typeof program === "object" &&
-      program !== null &&
-      !("run" in program) &&
-      ("module" in program || "name" in program) &&
-      !("nodes" in program) &&
-      !("build" in program));
-  // A name or a source, as just checked.
-  if (isReference) return program as SpawnArgs["program"];
-  if (isRemote)
+  if (isRemote && !isReference(program))
     throw new KernelError("ENOTSUP", "another process owns the directory: spawn a program by its name or module there");
-  return toProgram(program);
+  return toRunnable(program);
 }

@@ -3,7 +3,6 @@
 export {
   type BootedHost,
   bootHost,
-  type Code,
   createOfflineModel,
   createOpenAiModel,
   createOpenAiProvider,
@@ -32,6 +31,7 @@ export {
   type ProcessSummary,
 } from "@ergos/kernel";
 export {
+  type Code,
   type Lease,
   type LeaseOptions,
   createPlan,
@@ -44,6 +44,7 @@ export {
   type Plan,
   program,
   recordService,
+  type RecordService,
   type RunContext,
 } from "@ergos/services";
 export { openShell, toBashFs, toNodeFs, type NodeFs, type Shell } from "@ergos/services/faces";

@@ -47,7 +47,7 @@ describe("running programs", () => {
       result: { greeting: "hello x" },
       usage: { steps: 1 },
     });
-    expect(json(["ps", "--all"])).toMatchObject([{ pid: 2, state: "zombie", code: 0 }]);
+    expect(json(["ps", "--all"])).toMatchObject([{ pid: 2, state: "zombie", status: "completed", code: 0 }]);
     expect(json(["ls", "/proc/2"])).toEqual(expect.arrayContaining([{ name: "status", type: "file" }]));
     expect(json(["logs", "2"])).toMatchObject([{ level: "info", text: "hello x" }]);
     expect(json(["logs", "2", "--events"])).toMatchObject([

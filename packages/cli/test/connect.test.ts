@@ -1,6 +1,6 @@
 // The library: code that is given to a host is found again by the next one.
 
-import { connect, pipeline } from "ergos";
+import { type RunContext, connect, pipeline } from "ergos";
 import { expect, test } from "vitest";
 import { useDirectory } from "./ergos-cli.ts";
 
@@ -35,6 +35,75 @@ test("a pipeline and a function in code go on in the next host that has them, an
   const results = [];
   for (const pid of os.resumed) results.push((await os.wait(pid)).result);
   expect([results, done]).toEqual([[8, "named"], ["first"]]);
+});
+
+test("types go in and come out, along the edges too", async () => {
+  const places = pipeline<{ city: string }>("places")
+    .node("first", { retry: { attempts: 2 } }, ({ city }) => city.length)
+    .node("odd", { needs: ["first"], when: ({ first }) => first % 2 === 1 }, ({ first }) => first)
+    .node("last", { needs: ["odd"], allowSkipped: true }, ({ odd }) => (odd === undefined ? "even" : "odd"))
+    .output("last");
+  await using os = await connect();
+  const said: string = await os.run(places, { input: { city: "Rome" } });
+  const doubled: number = await os.run(async (input: { n: number }) => Promise.resolve(input.n * 2), {
+    input: { n: 4 },
+  });
+  const without: string = await os.run((input: { x?: string }) => input.x ?? "none");
+  expect([said, doubled, without]).toEqual(["even", 8, "none"]);
+  const wrong = async (): Promise<void> => {
+    // @ts-expect-error an input is needed
+    await os.run(places);
+    // @ts-expect-error of another form
+    await os.run(places, { input: { town: "Rome" } });
+    const one = pipeline("p").node("a", () => 1);
+    // @ts-expect-error what was skipped may be missing
+    one.node("b", { needs: ["a"], allowSkipped: true }, ({ a }) => a + 1);
+  };
+  expect(wrong).toBeTypeOf("function");
+  const options = { retries: 2 } as unknown as { retry: { attempts: number } };
+  expect(() => pipeline("p").node("a", options, () => 1)).toThrow(/a has no option "retries"; there are needs,/);
+});
+
+test("a program starts code of any kind as its child, and asks a person as often as it is tried", async () => {
+  const parent = async (_input: unknown, ctx: RunContext): Promise<unknown> => {
+    const double = pipeline<{ n: number }>("double")
+      .node("n", ({ n }) => n * 2)
+      .output("n");
+    const made = await ctx.spawn("plan", double, { input: { n: 4 } });
+    const other = await ctx.spawn("code", (input: { n: number }) => input.n + 1, { input: { n: 4 } });
+    return [await ctx.wait("one", made), await ctx.wait("two", other)];
+  };
+  const asking = pipeline("asking").node("decide", { retry: { attempts: 2, delayMs: 1 } }, async (_input, ctx) => {
+    const answer = await ctx.ask("go", "Shall it go on?", { choices: ["yes", "no"] });
+    if (ctx.attempt === 1) throw new Error("once more");
+    return [answer, ctx.attempt];
+  });
+  await using os = await connect();
+  expect(await os.run(parent)).toEqual([8, 5]);
+  const pid = await os.spawn(asking);
+  await expect.poll(() => os.call("asks", {})).toHaveLength(1);
+  await os.call("answer", { id: 1, verdict: "reply", value: "yes" });
+  expect((await os.wait(pid)).result).toEqual(["yes", 2]);
+  expect(await os.call("asks", {})).toEqual([]);
+});
+
+test("what makes a host what it is cannot be given to one of another process", async () => {
+  const dir = directory.path;
+  await using first = await connect({ dir });
+  expect(first.isRemote).toBe(false);
+  const second = connect({ dir, mounts: [{ at: "/mnt", path: dir }], programs: [] });
+  await expect(second).rejects.toMatchObject({ code: "EBUSY", message: expect.stringContaining("mounts") as string });
+  await using third = await connect({ dir, programs: [] });
+  expect(third.isRemote).toBe(true);
+});
+
+test("what is there without having been made takes what is moved or copied into it", async () => {
+  await using os = await connect();
+  await os.fs.writeFile("/data/a/f", "text");
+  await os.fs.clone("/data/a", "/tmp/copy");
+  await os.fs.rename("/data/a", "/srv/moved");
+  expect([await os.fs.readText("/tmp/copy/f"), await os.fs.readText("/srv/moved/f")]).toEqual(["text", "text"]);
+  await expect(os.fs.rename("/srv/moved", "/none/moved")).rejects.toMatchObject({ code: "ENOENT" });
 });
 
 test("what is no program is told before anything is opened", async () => {

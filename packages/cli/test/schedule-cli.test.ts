@@ -45,7 +45,7 @@ test("a schedule acts while a host is up, not while it is down, and goes on with
   });
   await delay(250);
   // Nobody who only looks does anything.
-  expect(ergos("schedule").stdout).toMatch(/often +every 100 ms/);
+  expect(ergos("schedule").stdout).toMatch(/often +every 100ms/);
   expect(lines()).toEqual([]);
 
   const first = up();
@@ -82,9 +82,11 @@ test("what cannot be scheduled is told before anything is kept", () => {
     stderr: expect.stringContaining("minute") as unknown,
   });
   expect(add("--cron", "0 7 * * *", "--timezone", "Mars/Base").stderr).toContain("Europe/Berlin");
-  expect(add().stderr).toContain("one of cron");
+  expect(add().stderr).toContain("one of --cron");
   for (const wrong of [
+    [],
     ["--every", "soon"],
+    ["--every", "1"],
     ["--at", "tomorrow"],
     ["--in", "1h", "--times", "0"],
     ["--in", "1h", "--missed", "no"],

@@ -9,4 +9,10 @@ export function parseDuration(value: unknown): number | undefined {
   return Number(match[1]) * (UNITS[match[2] ?? "ms"] ?? 1);
 }
 
+/** A duration in milliseconds as people write it, in its largest unit that is whole. */
+export function formatDuration(ms: number): string {
+  const [unit = "ms", size = 1] = Object.entries(UNITS).findLast(([, one]) => ms >= one && ms % one === 0) ?? [];
+  return `${ms / size}${unit}`;
+}
+
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };

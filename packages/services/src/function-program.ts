@@ -33,7 +33,11 @@ export function program<Input, Output>(
     kind: "function",
     revision: options.version ?? hash("sha256", run.toString(), "hex"),
     source: options.source ?? { name },
-    // The caller of `spawn` has declared that its input is the function's.
-    run: (process) => run(process.input as Input, new RunContext<Input>({ process, place: "", nodeName: name }, 1)),
+    run: (process) => {
+      const ctx = new RunContext<Input>({ process, place: "", nodeName: name }, 1);
+      process.platform.entered?.(process.pid);
+      // The caller of `spawn` has declared that its input is the function's.
+      return run(ctx.input, ctx);
+    },
   };
 }

@@ -17,10 +17,10 @@ export {
   type Retry,
 } from "./plan/plan.ts";
 export { planProgram } from "./plan/runner.ts";
-export { toPlan, toProgram } from "./program-of.ts";
+export { type Code, isReference, toPlan, toProgram, toRunnable } from "./program-of.ts";
 export { SYSTEM_LIBRARIES } from "./system/libraries.ts";
 export { maintenance, type MaintenanceOptions } from "./system/maintenance.ts";
-export { recordService } from "./system/records.ts";
+export { type RecordService, recordService } from "./system/records.ts";
 export { PROCESS_TOOLS } from "./tools/process-tools.ts";
 export { FILE_TOOLS } from "./tools/file-tools.ts";
 export { RunContext } from "./run-context.ts";

@@ -1,9 +1,26 @@
 // Whatever a module may export as its program, made into one.
 
-import { KernelError, type Program, type ProgramSource } from "@ergos/kernel";
+import { KernelError, type Program, type ProgramSource, type SpawnArgs } from "@ergos/kernel";
 import { program } from "./function-program.ts";
+import type { RunContext } from "./run-context.ts";
 import { PipelineBuilder, type Plan, isPlan } from "./plan/plan.ts";
 import { planProgram } from "./plan/runner.ts";
+
+/** What runs in this process: a pipeline, a plan, a program, a function `(input, ctx)`. */
+export type Code = Program | Plan | { build(): Plan } | ((input: never, ctx: RunContext<never>) => unknown);
+
+/** Code becomes a program; names and sources stay what they are. */
+export const toRunnable = (program: unknown): SpawnArgs["program"] =>
+  // A name or a source, as just looked at.
+  isReference(program) ? (program as SpawnArgs["program"]) : toProgram(program);
+
+/** Whether something names a program, or says where it is found. */
+export const isReference = (program: unknown): boolean =>
+  typeof program === "string" ||
+  (typeof program === "object" &&
+    program !== null &&
+    !["run", "nodes", "build"].some((name) => name in program) &&
+    ["module", "name", "export"].some((name) => name in program));
 
 /**
  * Accepts a program, a plan, a pipeline under construction, or a plain function `(input, ctx)`.

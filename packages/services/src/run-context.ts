@@ -44,6 +44,8 @@ import {
 } from "@ergos/kernel";
 import { withoutPath } from "./failure.ts";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
+import { type Code, toRunnable } from "./program-of.ts";
+import { workOn } from "./queue-work.ts";
 
 /**
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
@@ -247,6 +249,17 @@ export class RunContext<Input = unknown> {
     return this.#once(place, () => this.os.call("infer", { place, request: full, signal: this.signal, ...options }));
   }
 
+  /**
+   * Asks a person and waits, for days and over restarts; the answer is recorded, and asked for once. One of `choices`,
+   * where those are given; `ergos asks` lists what waits, `ergos answer` answers.
+   * @throws {EACCES} it was refused · {ETIMEDOUT} nobody has answered in time
+   */
+  ask(name: string, question: string, options: { readonly choices?: readonly string[] } = {}): Promise<unknown> {
+    const place = this.#placeOf(name);
+    const { signal } = this;
+    return this.#once(place, () => this.os.call("ask", { place, question, signal, ...options }));
+  }
+
   /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */
   #once<T>(place: string, act: () => T | Promise<T>): Promise<T> {
     const work = (): Promise<T> => promised(act);
@@ -443,13 +456,18 @@ export class RunContext<Input = unknown> {
   }
 
   /**
-   * Starts a child process; once, over restarts too. The program is one of this host's by its name, one that was made
-   * by `program()` or `pipeline()`, or `{ module, export, runtime }`; `{ export }` alone is one of this module.
+   * Starts a child process; once, over restarts too. The program is one of this host's by its name, code (a pipeline, a
+   * plan, a program, a function), or `{ module, export, runtime }`; `{ export }` alone is one of this module. Code is found
+   * again after a restart where the host has it by its name.
    * @throws {EACCES} {EPERM} this process may not · {EDQUOT} its budget does not hold the child's
    */
-  spawn(name: string, child: SpawnArgs["program"], options: Omit<SpawnArgs, "program" | "place"> = {}): Promise<Pid> {
+  spawn(
+    name: string,
+    child: SpawnArgs["program"] | Code,
+    options: Omit<SpawnArgs, "program" | "place"> = {},
+  ): Promise<Pid> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("spawn", { place, program: child, name, ...options }));
+    return this.#once(place, () => this.os.call("spawn", { place, program: toRunnable(child), name, ...options }));
   }
 
   /**
@@ -529,65 +547,23 @@ export class RunContext<Input = unknown> {
    * works on one queue twice gives each time a name of its own.
    * @returns how many were done
    */
-  async work(
+  work(
     queue: string,
     handler: (body: unknown, ctx: RunContext<Input>, task: Task) => unknown,
     options: { readonly idleMs?: number; readonly leaseMs?: number; readonly name?: string } = {},
   ): Promise<number> {
-    const { idleMs, leaseMs = 60_000, name: prefix = queue } = options;
-    for (let number = 1, done = 0; ; number++) {
-      const name = `${prefix} ${number}`;
-      const place = this.#placeOf(`${name}/claim`);
-      const wanted = { queue, leaseMs, ...(idleMs === undefined ? {} : { waitMs: idleMs }), signal: this.signal };
-      const task = await this.#once(place, () => this.os.call("claim", { place, ...wanted }));
-      if (task === null) return done;
-      const { id } = task;
-      const inner = new RunContext<Input>(this.within(name), 1, this.#signal);
-      const stop = this.#keep(id, leaseMs);
-      try {
-        const outcome = await this.step(`${name}/done`, () => this.#attempt(id, () => handler(task.body, inner, task)));
-        const end = { place: this.#placeOf(`${name}/end`), id };
-        if ("result" in outcome) await this.os.call("complete", { ...end, result: outcome.result });
-        else if (outcome.error !== undefined) await this.os.call("fail", { ...end, error: outcome.error });
-        if ("result" in outcome) done++;
-      } catch (error) {
-        // It was taken away meanwhile, and is somebody else's.
-        if (!isLost(error)) throw error;
-      } finally {
-        stop();
-      }
-    }
-  }
-
-  /** What an attempt at a task came to; nothing where the task is not this process's any more. */
-  async #attempt(
-    id: number,
-    work: () => unknown,
-  ): Promise<{ readonly result: unknown } | { readonly error?: ErrorRecord }> {
-    try {
-      await this.os.call("renew", { id });
-      const result = (await work()) ?? null;
-      encodeJson(result, "the result of the task");
-      return { result };
-    } catch (error) {
-      // Who is told to end keeps it: its next life goes on.
-      this.signal.throwIfAborted();
-      return isLost(error) ? {} : { error: toErrorRecord(error) };
-    }
-  }
-
-  /** Renews the lease of a task until it is stopped. */
-  #keep(id: number, leaseMs: number): () => void {
+    const { os, signal } = this;
     const { platform } = this.#scope.process;
-    const every = Math.max(1, Math.floor(leaseMs / 3));
-    const renew = async (): Promise<void> => this.os.call("renew", { id });
-    let timer = platform.setTimer(every, beat, { idle: true });
-    function beat(): void {
-      timer = platform.setTimer(every, beat, { idle: true });
-      // A task that is lost is told by its completion.
-      renew().catch(() => undefined);
-    }
-    return () => timer.cancel();
+    const inTask = (name: string): RunContext<Input> => new RunContext<Input>(this.within(name), 1, this.#signal);
+    return workOn(
+      { os, signal, platform, step: (name, work) => this.step(name, work) },
+      { placeOf: (name) => this.#placeOf(name), once: (place, act) => this.#once(place, act), inTask },
+      {
+        queue,
+        handler,
+        ...options,
+      },
+    );
   }
 
   /** Moves an entity to another state, as its type allows; once, over restarts too. */
@@ -717,8 +693,6 @@ function promised<T>(act: () => T | Promise<T>): Promise<T> {
     return Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
   }
 }
-
-const isLost = (error: unknown): boolean => error instanceof KernelError && error.code === "ESTALE";
 
 function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly mediaType: string } {
   if (content instanceof Uint8Array) return { bytes: content, mediaType: "application/octet-stream" };

@@ -129,18 +129,22 @@ export const logsCommand: Command = {
     const path = isSet(invocation, "events") ? `/proc/runs/${summary.runId}/events` : `/proc/${pid}/log`;
     const live = isLive ? os.events({ pids: [pid] }) : undefined;
     const text = await os.fs.readText(out.isJson ? `${path}.json` : path);
-    out.answer(out.isJson ? JSON.parse(text) : undefined, () =>
-      text === "" && live === undefined ? "no log lines; `--events` shows its steps" : text.trimEnd(),
-    );
+    // Who follows gets a line for each, those that are there as those that come.
+    if (out.isJson && isLive) for (const one of JSON.parse(text) as readonly unknown[]) out.answer(one, String);
+    else
+      out.answer(out.isJson ? JSON.parse(text) : undefined, () =>
+        text === "" && live === undefined ? "no log lines; `--events` shows its steps" : text.trimEnd(),
+      );
     if (live === undefined || summary.state === "zombie") return EXIT_OK;
     for await (const event of live) {
       const isLog = event.name === "process.log";
       if (isLog || isSet(invocation, "events")) {
-        out.answer(
-          event,
-          ({ at, name, data }) =>
-            `${new Date(at).toISOString()} ${isLog ? String(data["text"]) : `${name} ${JSON.stringify(data)}`}`,
-        );
+        const { at, name, data } = event;
+        // As the call that logs has it.
+        const { level = "info", text: told = "" } = data as { readonly level?: string; readonly text?: string };
+        const line = { at, level, text: told };
+        const said = isLog ? `${level.padEnd(5)} ${told}` : `${name} ${JSON.stringify(data)}`;
+        out.answer(isLog && !isSet(invocation, "events") ? line : event, () => `${new Date(at).toISOString()} ${said}`);
       }
       if (/^process\.(completed|failed|cancelled|quarantined)$/.test(event.name)) break;
     }

@@ -1,6 +1,6 @@
 // `ergos schedule`: what is started at an instant, every so often, or by cron. `ergos up`: a host that stays for it.
 
-import { parseDuration } from "@ergos/compiler/duration";
+import { formatDuration, parseDuration } from "@ergos/compiler/duration";
 import { MISSED, OVERLAPS, type KernelEvent, KernelError, type ProgramSource, type Schedule } from "@ergos/kernel";
 import { maintenance } from "@ergos/services";
 import {
@@ -87,7 +87,7 @@ function scheduleTable(schedules: readonly Schedule[], out: Output): string {
     one.cron === undefined
       ? one.everyMs === undefined
         ? "once"
-        : `every ${one.everyMs} ms`
+        : `every ${formatDuration(one.everyMs)}`
       : `${one.cron}${one.zone === undefined ? "" : ` ${one.zone}`}`,
     one.isPaused ? out.style("yellow", "paused") : new Date(one.next).toISOString(),
     formatCount(one.runs),
@@ -139,6 +139,8 @@ function requestOf(invocation: Invocation) {
   const zone = textOption(invocation, "timezone");
   const name = textOption(invocation, "name");
   const everyMs = duration(invocation, "every");
+  if (["cron", "every", "in", "at"].every((option) => textOption(invocation, option) === undefined))
+    throw new UsageError("when? Give one of --cron, --every, --in and --at");
   const inMs = duration(invocation, "in");
   const missed = oneOf(invocation, "missed", MISSED);
   const overlap = oneOf(invocation, "overlap", OVERLAPS);
@@ -164,8 +166,10 @@ export function duration(invocation: Invocation, name: string, least = 1): numbe
   const text = textOption(invocation, name);
   if (text === undefined) return undefined;
   const ms = parseDuration(text);
-  if (ms === undefined || ms < least)
-    throw new UsageError(`--${name} takes a duration as 30s, 15m or 2h, found ${text}`);
+  // Whoever writes 7 means days, or minutes, and hardly milliseconds.
+  const hasUnit = ms === 0 || /[a-z]\s*$/.test(text);
+  if (ms === undefined || ms < least || !hasUnit)
+    throw new UsageError(`--${name} takes a duration with its unit, as 500ms, 30s, 15m, 2h or 7d; found ${text}`);
   return Math.round(ms);
 }
 

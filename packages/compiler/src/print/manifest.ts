@@ -2,6 +2,7 @@
 
 import { KernelError, present } from "@ergos/kernel";
 import { stringify } from "yaml";
+import { formatDuration } from "../duration.ts";
 import type { NodeDocument, OutcomeSpec, PlanDocument, RetrySpec, ValueSpec } from "../pipeline/document.ts";
 import { isTemplate } from "../expression/template.ts";
 import { API_VERSION, PIPELINE_NAME, isNodeName } from "../schema/pipeline-fields.ts";
@@ -76,7 +77,7 @@ function limitsOf({ budget, limits }: NonNullable<PlanDocument["bounds"]>): Json
     warningThreshold: limits.warnAt,
     onLimit: limits.onLimit,
     downgradeTo: limits.downgrade,
-    rates: limits.rates?.map(({ windowMs, ...rate }) => ({ ...rate, window: duration(windowMs) })),
+    rates: limits.rates?.map(({ windowMs, ...rate }) => ({ ...rate, window: formatDuration(windowMs) })),
   });
 }
 
@@ -98,7 +99,7 @@ function nodeOf(node: NodeDocument, pathOf: (module: string) => string): Json {
         : Object.fromEntries(Object.entries(node.input).map(([name, value]) => [name, expressionsOf(value)])),
     ...configOf(node, pathOf),
     retry: node.retry === undefined ? undefined : retryOf(node.retry),
-    timeout: node.timeoutMs === undefined ? undefined : duration(node.timeoutMs),
+    timeout: node.timeoutMs === undefined ? undefined : formatDuration(node.timeoutMs),
     on_error: node.onError === undefined || node.onError === "skip" ? node.onError : outcomeOf(node.onError, pathOf),
     input_schema: node.inputSchema,
     output_schema: node.outputSchema,
@@ -170,16 +171,10 @@ const retryOf = ({ attempts, delayMs, factor, maxDelayMs }: RetrySpec): unknown 
     ? attempts
     : present({
         attempts,
-        delay: delayMs === undefined ? undefined : duration(delayMs),
+        delay: delayMs === undefined ? undefined : formatDuration(delayMs),
         factor,
-        max_delay: maxDelayMs === undefined ? undefined : duration(maxDelayMs),
+        max_delay: maxDelayMs === undefined ? undefined : formatDuration(maxDelayMs),
       });
-
-function duration(ms: number): string {
-  if (ms % 3_600_000 === 0) return `${ms / 3_600_000}h`;
-  if (ms % 60_000 === 0) return `${ms / 60_000}m`;
-  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
-}
 
 /** Values of a field whose texts are expressions: what is computed as its text, texts as literals. */
 function expressionsOf(value: ValueSpec): unknown {

@@ -16,6 +16,8 @@ export interface ProcessSummary {
   readonly role: Role;
   readonly tier: Tier;
   readonly state: string;
+  /** How it stands, in the words that listings are asked by. */
+  readonly status: Status;
   /** What a waiting process waits for. */
   readonly channel?: string;
   readonly created: number;
@@ -59,6 +61,11 @@ export function summarise(process: Process, ppid: Pid | undefined = process.iden
     role: roleOf(identity),
     tier: tierOf(identity),
     state: state.name,
+    status: statusOf({
+      state: state.name,
+      ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
+      ...(error === undefined ? {} : { error }),
+    }),
     ...(state.name === "waiting" ? { channel: state.channel } : {}),
     created: identity.created,
     ...(process.ended === undefined ? {} : { ended: process.ended }),

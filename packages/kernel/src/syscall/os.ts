@@ -40,9 +40,9 @@ export interface Files {
   writeMany(
     items: readonly { readonly path: string; readonly content: Bytes; readonly options?: WriteOptions }[],
   ): Promise<readonly ItemOutcome<WriteResult>[]>;
-  /** Content as UTF-8 text. */
   /** Reads into memory of the caller as much as there is and fits, without any of its own; how much it was. */
   readInto(path: string, into: Uint8Array, offset?: number): Promise<number>;
+  /** Content as UTF-8 text. */
   readText(path: string): Promise<string>;
   write(path: string, content: Bytes, options?: WriteOptions): Promise<WriteResult>;
   /** Writes a file whether or not it exists, and the directories above it. */

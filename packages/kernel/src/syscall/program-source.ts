@@ -64,7 +64,7 @@ async function findProgram(host: Host, source: ProgramSource, input: unknown): P
   if (source.module === undefined || host.loader === undefined) {
     throw new KernelError(
       "ENOEXEC",
-      `no program ${JSON.stringify(source.name ?? source.module ?? "")} is known to this host; see /etc/pipelines`,
+      `no program ${JSON.stringify(source.name ?? source.module ?? "")} is known to this host; give it to connect() in \`programs\`, or name its module. /etc/pipelines lists those that are known`,
       { syscall: "spawn" },
     );
   }

@@ -17,7 +17,7 @@ import type { Program } from "../proc/program.ts";
 import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
-import { type ProcessSummary, STATUSES, type Status, statusOf, summarise } from "../proc/summary.ts";
+import { type ProcessSummary, STATUSES, type Status, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
@@ -468,7 +468,7 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
   for await (const process of newestFirst(host, all, listing.before)) {
     const { identity } = process;
     const isWanted =
-      (status === undefined || status.includes(statusOf(summarise(process)))) &&
+      (status === undefined || status.includes(summarise(process).status)) &&
       (ref === undefined || identity.ref === ref) &&
       (correlation === undefined || correlationOf(identity) === correlation) &&
       (name === undefined || identity.name === name) &&

@@ -53,7 +53,8 @@ export const TREE_ROWS = {
     handle: async (host, caller, _a, target, draft) => {
       const [from, to] = [locatedOf(target), second(target)];
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
-      return host.fs.trees.clone(from, to, writerOf(caller, draft));
+      const writer = writerOf(caller, draft);
+      return host.fs.trees.clone(from, await host.fs.settled(to, writer), writer);
     },
   }),
   compareTrees: row<FromTo, Promise<readonly TreeChange[]>>({

@@ -372,8 +372,27 @@ export class FileSystem {
     }
   }
 
-  async rename(from: Located, to: Located, options: RenameOptions, writer: Writer): Promise<void> {
+  /** What goes into a directory that is there without having been made finds it. */
+  async settled(to: Located, writer: Writer): Promise<Located> {
+    if (to.kind !== "missing" || (to.within?.names.length ?? 0) < 2) return to;
+    const parent = parentOf(to.path);
+    if (!this.namespace.isPromised(parent)) return to;
+    const at = await this.namespace.resolve(parent, writer.pid, false);
+    if (at.kind === "virtual" && to.within !== undefined)
+      await this.create(
+        { ...to, path: parent, within: { ...to.within, names: to.within.names.slice(0, -1) } },
+        { type: "directory" },
+        writer,
+      ).catch((error: unknown) => {
+        // Somebody else has made it meanwhile.
+        if (!isKernelError(error) || error.code !== "EEXIST") throw error;
+      });
+    return this.namespace.resolve(to.path, writer.pid, false);
+  }
+
+  async rename(from: Located, target: Located, options: RenameOptions, writer: Writer): Promise<void> {
     if (from.kind === "missing") throw missing(from.path);
+    const to = from.kind === "inode" ? await this.settled(target, writer) : target;
     if (from.path !== to.path && isWithin(to.path, from.path))
       throw new KernelError("EINVAL", `a directory cannot move into itself (${to.path})`, { path: from.path });
     for (const one of [from, to]) this.#assertNoMount(one);

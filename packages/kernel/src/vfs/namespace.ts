@@ -95,6 +95,11 @@ export class Namespace {
     this.forget();
   }
 
+  /** Whether a directory is there although nobody may have made it. */
+  isPromised(at: VfsPath): boolean {
+    return this.#promised.has(at);
+  }
+
   /** Names of mounts directly below a directory, whether or not somebody made the directories. */
   mountNamesIn(directory: VfsPath): readonly string[] {
     const names = new Set<string>();

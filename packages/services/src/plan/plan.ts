@@ -113,7 +113,9 @@ type ItemOf<T> = T extends readonly (infer Item)[] ? Item : never;
 type Named<Name extends string, Value> = { readonly [Key in Name]: Value };
 
 /** A plan under construction. Each call returns the plan with one more node, typed. */
-export class PipelineBuilder<Input, Nodes> {
+export class PipelineBuilder<Input, Nodes, Output = unknown> {
+  /** Only for types: what goes in, and what comes out where that was chosen. */
+  declare readonly types?: { readonly input: Input; readonly output: Output };
   readonly #name: string;
   readonly #nodes: readonly PlanNode[];
   readonly #output: string | undefined;
@@ -131,18 +133,37 @@ export class PipelineBuilder<Input, Nodes> {
     name: Name,
     run: (input: Input, ctx: RunContext<Input>) => Output,
   ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
+  /** The same, with options. */
+  node<Name extends string, Output>(
+    name: Name,
+    options: NodeOptions<undefined, (input: Input) => boolean> & { readonly needs?: undefined },
+    run: (input: Input, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
+  /** Adds a node that reads the outputs of others, also where some of them were skipped. */
+  node<Name extends string, Needs extends readonly (keyof Nodes & string)[], Output>(
+    name: Name,
+    options: NodeOptions<Needs, (input: Partial<Pick<Nodes, Needs[number]>>) => boolean> & {
+      readonly needs: Needs;
+      readonly allowSkipped: true;
+    },
+    run: (input: Partial<Pick<Nodes, Needs[number]>>, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
   /** Adds a node that reads the outputs of others. */
   node<Name extends string, Needs extends readonly (keyof Nodes & string)[], Output>(
     name: Name,
-    options: NodeOptions<Needs, (input: Pick<Nodes, Needs[number]>) => boolean>,
+    options: NodeOptions<Needs, (input: Pick<Nodes, Needs[number]>) => boolean> & {
+      readonly needs: Needs;
+      readonly allowSkipped?: false;
+    },
     run: (input: Pick<Nodes, Needs[number]>, ctx: RunContext<Input>) => Output,
   ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
   node(
     name: string,
-    optionsOrRun: NodeOptions<readonly string[], (input: never) => boolean> | AnyFunction,
+    optionsOrRun: NodeOptions<readonly string[] | undefined, (input: never) => boolean> | AnyFunction,
     maybeRun?: AnyFunction,
   ): PipelineBuilder<Input, never> {
     const options = typeof optionsOrRun === "function" ? {} : optionsOrRun;
+    this.#assertOptions(name, options, NODE_OPTIONS);
     const run = typeof optionsOrRun === "function" ? optionsOrRun : maybeRun;
     return this.#with({
       name,
@@ -175,6 +196,7 @@ export class PipelineBuilder<Input, Nodes> {
   >;
   map(name: string, options: MapOptions<string, readonly never[]>, run: AnyFunction): PipelineBuilder<Input, never> {
     const { over, concurrency = 16, key, onError = "fail" } = options;
+    this.#assertOptions(name, options, MAP_OPTIONS);
     if (!Number.isSafeInteger(concurrency) || concurrency < 1)
       throw invalid(this.#name, `map ${name} needs a concurrency of at least 1, found ${concurrency}`);
     const work = asFunction(run, name);
@@ -202,7 +224,7 @@ export class PipelineBuilder<Input, Nodes> {
   }
 
   /** Chooses the node whose output is the result of the run. */
-  output(name: keyof Nodes & string): PipelineBuilder<Input, Nodes> {
+  output<Name extends keyof Nodes & string>(name: Name): PipelineBuilder<Input, Nodes, Nodes[Name]> {
     if (!this.#nodes.some((node) => node.name === name))
       throw invalid(this.#name, `no node ${JSON.stringify(name)} can be the output`);
     return new PipelineBuilder(this.#name, this.#nodes, name, this.#concurrency);
@@ -222,6 +244,13 @@ export class PipelineBuilder<Input, Nodes> {
       revision: hash("sha256", JSON.stringify([this.#name, this.#output, definitions]), "hex"),
       definitions,
     };
+  }
+
+  /** @throws {EINVAL} nobody knows an option: it would be ignored without a word */
+  #assertOptions(name: string, options: object, known: readonly string[]): void {
+    const unknown = Object.keys(options).find((one) => !known.includes(one));
+    if (unknown !== undefined)
+      throw invalid(this.#name, `${name} has no option ${JSON.stringify(unknown)}; there are ${known.join(", ")}`);
   }
 
   #with(node: PlanNode): PipelineBuilder<Input, never> {
@@ -275,8 +304,11 @@ export function createPlan(name: string, nodes: readonly PlanNode[], options: Pl
   return { ...plan, revision, ...(options.result === undefined ? {} : { result: options.result }) };
 }
 
+const NODE_OPTIONS = ["needs", "after", "when", "allowSkipped", "retry", "timeoutMs"];
+const MAP_OPTIONS = ["over", "concurrency", "key", "onError", "after", "allowSkipped", "retry", "timeoutMs"];
+
 const common = (
-  options: Omit<NodeOptions<readonly string[], never>, "when">,
+  options: Omit<NodeOptions<readonly string[] | undefined, never>, "when">,
 ): Pick<PlanNode, "needs" | "after" | "allowSkipped" | "retry" | "timeoutMs"> => ({
   needs: options.needs ?? [],
   after: options.after ?? [],

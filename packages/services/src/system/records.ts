@@ -7,6 +7,13 @@ interface Statement {
   readonly params?: readonly RecordValue[];
 }
 
+/** The methods of the service, as `os.service<RecordService>("records")` has them. */
+export interface RecordService {
+  query(statement: Statement & { readonly from?: "primary" | "replica" }): Promise<readonly RecordRow[]>;
+  execute(statement: Statement): Promise<{ readonly changes: number }>;
+  transaction(work: { readonly statements: readonly Statement[] }): Promise<readonly (readonly RecordRow[])[]>;
+}
+
 const params: Schema = { type: "array", items: { type: ["string", "number", "null"] }, maxItems: 1000 };
 const statement: Schema = {
   type: "object",
@@ -49,16 +56,18 @@ export function recordService(open: () => Promise<RecordStore> | RecordStore, na
     },
     create: async () => {
       const store = await open();
-      return {
-        query: ({ sql, params: values, from }: Statement & { readonly from?: "primary" | "replica" }) =>
-          store.query(sql, values, from === undefined ? {} : { from }),
-        execute: ({ sql, params: values }: Statement) => store.execute(sql, values),
-        transaction: ({ statements }: { readonly statements: readonly Statement[] }) =>
+      const methods = {
+        query: ({ sql, params: values, from }) => store.query(sql, values, from === undefined ? {} : { from }),
+        execute: ({ sql, params: values }) => store.execute(sql, values),
+        transaction: ({ statements }) =>
           store.transaction(async (session) => {
             const all: (readonly RecordRow[])[] = [];
             for (const { sql, params: values } of statements) all.push(await session.query(sql, values));
             return all;
           }),
+      } satisfies RecordService;
+      return {
+        ...methods,
         check: async () => {
           await store.query("SELECT 1");
           return { note: store.features.dialect };
