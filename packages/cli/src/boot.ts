@@ -378,10 +378,11 @@ class Guests {
       );
     assertHas(this.#profile, `runtime-${source.runtime}`, file);
     const named = { ...source, name: source.name ?? labelOf(file, source.export) };
-    if (source.runtime === "process")
-      return (await (this.#processes ??= this.#open())).toProgram(named, contentOf(file));
+    // Of a module with several programs each has definitions of its own.
+    const revision = source.export === undefined ? contentOf(file) : `${contentOf(file)}#${source.export}`;
+    if (source.runtime === "process") return (await (this.#processes ??= this.#open())).toProgram(named, revision);
     const { createWorkerRuntime } = await import("@ergos/drivers/runtime-worker");
-    return createWorkerRuntime({ ...GUESTS, bootstrap: BOOTSTRAP })(named, contentOf(file));
+    return createWorkerRuntime({ ...GUESTS, bootstrap: BOOTSTRAP })(named, revision);
   }
 
   async #open(): Promise<ProcessRuntime> {

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
@@ -41,6 +41,31 @@ test("resume goes on with a run and with what that has started", async () => {
   const { status, stdout } = runErgos(["resume", "--json"], { cwd });
   expect(status).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ pid: 2, result: "parent of kid" });
+});
+
+test.each(["inline", "worker", "process"])("of a changed plan what has changed is done again, in %s", (runtime) => {
+  const plan = (a: string, b: string): void =>
+    writeFileSync(
+      join(cwd, "plan.ts"),
+      `import { pipeline } from "ergos";
+import { appendFileSync } from "node:fs";
+export const nightly = pipeline("nightly")
+  .node("kept", () => { appendFileSync(${JSON.stringify(join(cwd, "done"))}, "kept "); return 1; })
+  .node("a", { needs: ["kept"] }, () => ${a})
+  .node("b", { needs: ["a"] }, ({ a }: { a: number }) => { ${b} })
+  .output("b");
+`,
+    );
+  plan("1", "throw new Error('not yet')");
+  mkdirSync(join(cwd, "node_modules"));
+  symlinkSync(join(import.meta.dirname, ".."), join(cwd, "node_modules/ergos"));
+  const failed = runErgos(["run", "plan.ts", "--pipeline", "nightly", "--runtime", runtime], { cwd });
+  expect(failed.status).toBe(1);
+  plan("100", "return a + 1");
+  const { status, stdout, stderr } = runErgos(["resume", "2", "--json"], { cwd });
+  expect([status, stderr]).toEqual([0, ""]);
+  expect(JSON.parse(stdout)).toMatchObject({ result: 101 });
+  expect(readFileSync(join(cwd, "done"), "utf8")).toBe("kept ");
 });
 
 test("run --resume goes on with the run and not with a part of it", async () => {

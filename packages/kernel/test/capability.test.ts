@@ -104,6 +104,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   asks: {},
   answer: { id: 1, verdict: "allow" },
   context: {},
+  revise: { definitions: {} },
   beat: {},
   exit: {},
   signals: {},

@@ -216,8 +216,10 @@ export class WireClient {
       case "error": {
         this.#pending.delete(message.id);
         const error = fromErrorRecord(knownError(message.error));
-        if (pending.stream === undefined) return pending.reject(error);
-        return pending.stream.fail(error);
+        if (pending.stream !== undefined) return pending.stream.fail(error);
+        // The signal that has ended the call may have come just before it, and is heard first.
+        if (error.code === "ECANCELED") return void setImmediate(() => pending.reject(error));
+        return pending.reject(error);
       }
       case "stream":
         pending.stream = new RemoteStream(

@@ -12,6 +12,7 @@ import {
   KernelError,
   type Os,
   type ProcessContext,
+  type Program,
   type SyscallArgs,
   cancelled,
   toErrorRecord,
@@ -58,16 +59,33 @@ export async function runChild(): Promise<never> {
 /** Runs the program to its end. */
 async function outcomeOf(os: Os, stop: AbortController): Promise<SyscallArgs<"exit">> {
   try {
-    const { program, ...own } = await os.call("context", {});
+    const { program, ...facts } = await os.call("context", {});
     const { name, source } = program;
     if (source?.module === undefined)
       throw new KernelError("ENOEXEC", `the program ${name} names no module: a process of its own cannot find it`);
     const module = (await import(pathToFileURL(source.module).href)) as Readonly<Record<string, unknown>>;
-    const result = await toProgram(module[source.export ?? "default"], name, source).run(contextOf(own, os, stop));
+    // Folders are mounted by the host, for modules that it loads itself.
+    if ("mounts" in module)
+      throw new KernelError(
+        "ENOTSUP",
+        `${source.module} asks for mounts, which only modules that run inline get; run it inline, or give them to connect()`,
+      );
+    const own = toProgram(module[source.export ?? "default"], name, source);
+    if (facts.durable) await revise(os, own);
+    const result = await own.run(contextOf(facts, os, stop));
     return result === undefined ? {} : { result };
   } catch (error) {
     return { error: toErrorRecord(error) };
   }
+}
+
+/** Tells the host what the steps of the program are, and which outcomes of an earlier life they leave. */
+async function revise(os: Os, program: Program): Promise<void> {
+  const { definitions = {} } = program;
+  const { previous, places = [] } = await os.call("revise", { definitions });
+  if (previous === undefined) return;
+  const isOutdated = program.outdated?.(previous) ?? ((): boolean => false);
+  await os.call("revise", { definitions, outdated: places.filter(isOutdated) });
 }
 
 function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController): ProcessContext {

@@ -85,6 +85,15 @@ describe.each(RUNTIMES.filter((one) => one !== "inline"))("a program that runs i
     expect(log).not.toContain("\ufffd");
   });
 
+  test("that asks for mounts is told that it gets none", async () => {
+    const module = join(here, "children/mounts.ts");
+    const program =
+      runtime === "worker"
+        ? createWorkerRuntime({ bootstrap })({ module, name: "mounts" }, "1")
+        : new ProcessRuntime({ bootstrap: [bootstrap], owner: "test" }).toProgram({ module, name: "mounts" }, "1");
+    expect((await kernel.os.wait(await kernel.os.spawn(program))).error).toMatchObject({ code: "ENOTSUP" });
+  });
+
   test("that may not even know what it is says so", async () => {
     const { error } = await run("rests", runtime, { grants: ["fs.read:/srv/**"] });
     expect(error).toMatchObject({ code: "EACCES", message: expect.stringContaining("proc.step") as string });

@@ -94,6 +94,7 @@ export class ProcessRuntime {
       name: source.name ?? source.module ?? "child",
       revision,
       kind: "function",
+      tellsDefinitions: true,
       source: { ...source, runtime: "process" },
       graceMs: options.graceMs ?? 5000,
       run: (context) => {

@@ -32,6 +32,7 @@ export function createWorkerRuntime(
     name: source.name ?? source.module ?? "worker",
     revision,
     kind: "function",
+    tellsDefinitions: true,
     source: { ...source, runtime: "worker" },
     graceMs: options.graceMs ?? 5000,
     run: (context) => new Guest(context, launch(context, options), options).run(),

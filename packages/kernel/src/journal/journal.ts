@@ -101,6 +101,9 @@ export class Journal {
     this.#objects = objects;
   }
 
+  /** The revision whose outcomes were loaded. */
+  revision: string | undefined;
+
   /** Reads the outcomes of earlier lives. */
   async load(): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
@@ -139,8 +142,10 @@ export class Journal {
         }
       } else if (record.t === "outdated") {
         for (const place of record.places) recorded.delete(place);
+        revision = record.revision ?? revision;
       }
     }
+    this.revision = revision;
     this.#recorded = recorded;
     this.#intents = intents;
     return { steps: recorded.size, usage, deaths, restarts, revision, ranMs };
@@ -203,9 +208,14 @@ export class Journal {
     );
   }
 
+  /** Places with an outcome of an earlier life. */
+  get recordedPlaces(): readonly string[] {
+    return [...(this.#recorded?.keys() ?? [])];
+  }
+
   /** Drops loaded outcomes that no longer count and returns their places, which the caller records. */
   outdate(isOutdated: (place: string) => boolean): readonly string[] {
-    const places = [...(this.#recorded?.keys() ?? [])].filter(isOutdated);
+    const places = this.recordedPlaces.filter(isOutdated);
     for (const place of places) this.#recorded?.delete(place);
     return places;
   }

@@ -63,7 +63,13 @@ export type JournalRecord =
   | { readonly t: "lost"; readonly at: number; readonly p: string; readonly error: ErrorRecord }
   | { readonly t: "skip"; readonly at: number; readonly p: string; readonly why: string }
   /** Outcomes at these places no longer count: the program was changed there. */
-  | { readonly t: "outdated"; readonly at: number; readonly places: readonly string[] }
+  | {
+      readonly t: "outdated";
+      readonly at: number;
+      readonly places: readonly string[];
+      /** What it is from here on, where that is known only now. */
+      readonly revision?: string;
+    }
   /**
    * Its program has ended and is run again: what failed before counts no more, or with `fresh` nothing does. With
    * `for` another process was the reason, whose restart this one is part of.

@@ -98,7 +98,7 @@ export class ProcessTable {
   /** Adds to budgets, and closes those that nobody uses. */
   readonly allocations: Allocations;
   readonly groups: GroupTable;
-  readonly #revisions: Revisions;
+  readonly revisions: Revisions;
   readonly #supervisor: Supervisor;
   readonly #signals: Signals;
   readonly #exits: Exits;
@@ -126,7 +126,7 @@ export class ProcessTable {
       live: (pid) => this.family.get(pid),
       layersOf: (pid) => this.#archive.layersOf(pid),
     });
-    this.#revisions = new Revisions(parts.store);
+    this.revisions = new Revisions(parts.store);
     this.allocations = new Allocations(parts.accounts, parts.committer, (pid) => this.family.get(pid));
     this.groups = new GroupTable({
       store: parts.store,
@@ -143,7 +143,7 @@ export class ProcessTable {
       platform: parts.platform,
       committer: parts.committer,
       accounts: parts.accounts,
-      revisions: this.#revisions,
+      revisions: this.revisions,
       recall: (pid) => this.recall(pid),
       live: (pid) => this.family.get(pid),
       close: (departure) => this.allocations.close(departure),
@@ -169,7 +169,7 @@ export class ProcessTable {
       accounts: parts.accounts,
       layers: parts.layers,
       spawn: (parent, program, options) => this.spawn(parent, program, options),
-      revisions: this.#revisions,
+      revisions: this.revisions,
       narrow: (process, layers, rider) => this.narrow(process, layers, rider),
       narrowing: (process, layers) => this.#narrowing(process, layers),
       exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
@@ -427,7 +427,7 @@ export class ProcessTable {
               { key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) },
               { key: liveKey(pid), value: "" },
               { key: PID_KEY, value: String(reserved) },
-              ...this.#revisions.putsOf(program),
+              ...this.revisions.putsOf(program),
               ...this.#layers.putsOf(process.capability),
               ...(account?.puts ?? []),
             ],
@@ -454,7 +454,7 @@ export class ProcessTable {
       )
       .then(() => {
         this.#reservedPid = Math.max(this.#reservedPid, reserved);
-        this.#revisions.markStored(program);
+        this.revisions.markStored(program);
         this.#layers.markStored(process.capability);
       });
   }

@@ -39,6 +39,8 @@ export interface Program {
   readonly definitions?: Readonly<Record<string, string>>;
   /** Which recorded places no longer count, given the definitions of the revision that recorded them. */
   outdated?(previous: Readonly<Record<string, string>>): (place: string) => boolean;
+  /** Where it runs tells its definitions, by `revise`: the host does not know them. */
+  readonly tellsDefinitions?: true;
   /** What its processes are narrowed to, whoever starts them. */
   readonly grants?: readonly Grant[];
   /** What its processes may spend at most, whoever starts them. */

@@ -79,7 +79,16 @@ export class Resumption {
     process.ranMs = replay.ranMs;
     process.restarts = replay.restarts;
     this.#assertClaimed(process);
-    await this.#commitResume(process, program, { again, account, outdated, log: journal.log, added, rider });
+    await this.#commitResume(process, program, {
+      again,
+      account,
+      outdated,
+      // Until it has told its definitions it is what it was.
+      revision: program.tellsDefinitions === true && replay.revision !== "" ? replay.revision : program.revision,
+      log: journal.log,
+      added,
+      rider,
+    });
     this.#assertClaimed(process);
     process.isResumed = true;
     // Who has come to wait for something has not killed its host either; that is worth a record after a death alone.
@@ -105,6 +114,7 @@ export class Resumption {
       /** The account that it spends from, unless it gets one of its own; one that is tried again joins it. */
       readonly account: Pid | undefined;
       readonly outdated: readonly string[];
+      readonly revision: string;
       readonly log: string;
       readonly added: Amounts;
       readonly rider: Rider | undefined;
@@ -115,7 +125,7 @@ export class Resumption {
     const records = [
       ...(how.again ? [encodeRecord({ t: "retry", at })] : []),
       ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
-      encodeRecord({ t: "resume", at, revision: program.revision }),
+      encodeRecord({ t: "resume", at, revision: how.revision }),
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
     const above = how.account;

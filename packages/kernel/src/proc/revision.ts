@@ -1,9 +1,20 @@
 // Revisions of programs: what a machine's steps were defined as when they were recorded, so that a new
-// revision can tell which outcomes still count.
+// revision can tell which outcomes still count. A program that runs outside of the host tells them itself.
 
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { Journal, Replay } from "../journal/journal.ts";
+import { encodeRecord } from "../journal/record.ts";
+import type { Committer } from "../ipc/committer.ts";
+import type { Process } from "./process.ts";
 import type { Program } from "./program.ts";
+
+type Definitions = Readonly<Record<string, string>>;
+
+/** What a program is to look at, to say which of its recorded places count no more. */
+export interface Revised {
+  readonly previous?: Definitions;
+  readonly places?: readonly string[];
+}
 
 const revisionKey = (revision: string): string => `rev/${revision}`;
 
@@ -24,7 +35,7 @@ export class Revisions {
 
   /** Called when the commit with the definitions has succeeded. */
   markStored(program: Program): void {
-    this.#stored.add(program.revision);
+    if (program.definitions !== undefined) this.#stored.add(program.revision);
   }
 
   /** Loads a journal's outcomes. Under a new revision the places that it has outdated are named, to be recorded. */
@@ -34,9 +45,39 @@ export class Revisions {
   ): Promise<{ readonly replay: Replay; readonly outdated: readonly string[] }> {
     const replay = await journal.load();
     if (replay.revision === program.revision || program.outdated === undefined) return { replay, outdated: [] };
-    const entry = await this.#store.get(revisionKey(replay.revision));
-    // Written by `putsOf` only.
-    const previous = entry === undefined ? {} : (JSON.parse(String(entry.value)) as Readonly<Record<string, string>>);
+    const previous = (await this.#definitionsOf(replay.revision)) ?? {};
     return { replay, outdated: journal.outdate(program.outdated(previous)) };
+  }
+
+  /**
+   * Takes the definitions of a program where it runs, and then the places that count no more under them; what those are
+   * is for the program to say, of what this gives. It goes on from its earlier outcomes only once that is recorded.
+   */
+  async revise(
+    { journal, program }: Process,
+    { definitions, outdated }: { readonly definitions: Definitions; readonly outdated?: readonly string[] },
+    committer: Committer,
+  ): Promise<Revised> {
+    if (journal === undefined || program?.tellsDefinitions !== true) return {};
+    const { revision } = program;
+    const isNew = journal.revision !== undefined && journal.revision !== revision;
+    const previous = isNew && outdated === undefined ? await this.#definitionsOf(journal.revision ?? "") : undefined;
+    if (previous !== undefined) return { previous, places: journal.recordedPlaces };
+    const gone = new Set(outdated);
+    const record = { t: "outdated", at: committer.now(), places: [...gone], revision } as const;
+    const puts = this.#stored.has(revision) ? [] : [{ key: revisionKey(revision), value: JSON.stringify(definitions) }];
+    if (isNew || puts.length > 0)
+      await committer.commit({ puts, appends: isNew ? [{ log: journal.log, value: encodeRecord(record) }] : [] });
+    this.#stored.add(revision);
+    if (!isNew) return {};
+    journal.outdate((place) => gone.has(place));
+    journal.revision = revision;
+    return {};
+  }
+
+  async #definitionsOf(revision: string): Promise<Definitions | undefined> {
+    const entry = await this.#store.get(revisionKey(revision));
+    // Written here only.
+    return entry === undefined ? undefined : (JSON.parse(String(entry.value)) as Definitions);
   }
 }

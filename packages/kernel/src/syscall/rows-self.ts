@@ -5,6 +5,7 @@ import { CAUSES_MAX, type ErrorRecord, KernelError, knownError } from "../base/e
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Process, ProcessIdentity, Signal } from "../proc/process.ts";
+import type { Revised } from "../proc/revision.ts";
 import type { Host } from "./host.ts";
 import { anything, args, integer, row, text } from "./row.ts";
 
@@ -46,6 +47,22 @@ export const SELF_ROWS = {
         isResumed: caller.isResumed,
       };
     },
+  }),
+  revise: row<
+    { readonly definitions: Readonly<Record<string, string>>; readonly outdated?: readonly string[] },
+    Promise<Revised>
+  >({
+    right: "proc.step",
+    kind: "mutation",
+    audit: "none",
+    summary:
+      "tells what the steps of the caller's program are, where the host does not know; with `outdated` which recorded ones count no more",
+    schema: args(
+      { definitions: { type: "object", additionalProperties: text }, outdated: { type: "array", items: text } },
+      ["definitions"],
+    ),
+    target: (_host, caller) => caller.self,
+    handle: (host, caller, told) => host.processes.revisions.revise(caller, told, host.committer),
   }),
   beat: row<Record<string, never>, void>({
     right: "proc.step",

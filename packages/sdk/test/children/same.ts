@@ -18,8 +18,13 @@ export const queues = async (count: number, ctx: RunContext): Promise<number> =>
 
 export const hears = async (_input: unknown, ctx: RunContext): Promise<readonly Signal[]> => {
   const heard: Signal[] = [];
+  const signals = ctx.signals();
+  const first = signals.next();
+  // Who is told so is told after it listens.
   await ctx.log("listens");
-  for await (const signal of ctx.signals()) heard.push(signal);
+  const { value } = await first;
+  if (value !== undefined) heard.push(value);
+  for await (const signal of signals) heard.push(signal);
   return heard;
 };
 
