@@ -1,7 +1,7 @@
 // A command: what it is called, what it takes, what it does.
 
 import type { ParseArgsOptionsConfig } from "node:util";
-import { KernelError } from "@ergos/kernel";
+import { KernelError, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import type { ErgOs } from "./connect.ts";
 import type { Output } from "./terminal.ts";
 
@@ -86,6 +86,19 @@ export function textOption(invocation: Invocation, name: string): string | undef
 export function listOption(invocation: Invocation, name: string): readonly string[] {
   const value = invocation.values[name];
   return Array.isArray(value) ? value.map(String) : [];
+}
+
+/** Grants of an option that may stand several times, each of which is one. */
+export function grantsOption(invocation: Invocation, name: string): readonly string[] {
+  const texts = listOption(invocation, name);
+  for (const text of texts) {
+    try {
+      parseGrants([text]);
+    } catch (error) {
+      throw isKernelError(error) ? new UsageError(`--${name}: ${plainMessage(error.message)}`) : error;
+    }
+  }
+  return texts;
 }
 
 /** A call that was typed wrongly: the usage is shown beside the message. */

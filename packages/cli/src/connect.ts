@@ -70,7 +70,7 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
     program: (input: Input, ctx: RunContext<Input>) => Output,
     ...options: InputOptions<Input>
   ): Promise<Awaited<Output>>;
-  run(program: SpawnArgs["program"] | Plan, options?: RunOptions): Promise<unknown>;
+  run(program: SpawnArgs["program"] | Plan, options?: RunOptions & WithSignal): Promise<unknown>;
   /**
    * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
    * @throws {EAGAIN} it could not be had in time
@@ -91,8 +91,13 @@ interface Typed<Input, Output> {
 
 /** The options of a run, with an input where one is needed. */
 type InputOptions<Input> = object extends Input
-  ? [options?: Omit<RunOptions, "input"> & { readonly input?: Input }]
-  : [options: Omit<RunOptions, "input"> & { readonly input: Input }];
+  ? [options?: Omit<RunOptions, "input"> & WithSignal & { readonly input?: Input }]
+  : [options: Omit<RunOptions, "input"> & WithSignal & { readonly input: Input }];
+
+interface WithSignal {
+  /** Ends the process when it aborts; the run then fails with its reason. */
+  readonly signal?: AbortSignal;
+}
 
 /** Opens ErgOS: `await using os = await connect({ dir: ".ergos" })`. */
 export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
@@ -326,10 +331,17 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
 
 function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login" | "hook">): ErgOs {
   const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
-  const run = async (program: Runnable, options?: RunOptions): Promise<unknown> => {
+  const run = async (program: Runnable, options: RunOptions & WithSignal = {}): Promise<unknown> => {
+    const { signal, ...rest } = options;
+    signal?.throwIfAborted();
     if (program === undefined || program === null)
       throw new KernelError("EINVAL", `os.run() takes a program, found ${String(program)}; is it exported?`);
-    const exit = await os.wait(await spawn(program, options));
+    const pid = await spawn(program, rest);
+    const end = (): void => void os.kill(pid, "TERM").catch(() => undefined);
+    signal?.addEventListener("abort", end, { once: true });
+    if (signal?.aborted === true) end();
+    const exit = await os.wait(pid).finally(() => signal?.removeEventListener("abort", end));
+    if (exit.signal !== undefined) signal?.throwIfAborted();
     if (exit.error !== undefined) throw fromErrorRecord(exit.error);
     if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
     return exit.result;
@@ -341,7 +353,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     spawn,
     // What comes out is what its types have promised.
     run,
-    wait: (pid) => os.wait(pid),
+    wait: (pid, options) => os.wait(pid, options),
     kill: (pid, signal) => os.kill(pid, signal),
     resume: (pid, options) => os.resume(pid, options),
     ps: (options) => os.ps(options),

@@ -87,6 +87,27 @@ test("a program starts code of any kind as its child, and asks a person as often
   expect(await os.call("asks", {})).toEqual([]);
 });
 
+test("a run ends with its signal, and fails with the reason", async () => {
+  await using os = await connect();
+  const stop = new AbortController();
+  const hangs = async (_input: unknown, ctx: RunContext): Promise<string> => {
+    await ctx.sleep(60_000);
+    return "over";
+  };
+  const running = os.run(hangs, { signal: stop.signal, name: "hangs" });
+  const failed = expect(running).rejects.toThrow("enough");
+  await expect
+    .poll(async () => (await os.ps()).some(({ name, state }) => name === "hangs" && state === "waiting"))
+    .toBe(true);
+  stop.abort(new Error("enough"));
+  await failed;
+  expect((await os.ps({ all: true })).find(({ name }) => name === "hangs")).toMatchObject({ status: "cancelled" });
+  await expect(os.run(hangs, { signal: stop.signal })).rejects.toThrow("enough");
+  const pid = await os.spawn(hangs);
+  await expect(os.wait(pid, { signal: AbortSignal.timeout(20) })).rejects.toMatchObject({ name: "TimeoutError" });
+  expect((await os.ps({ pids: [pid] }))[0]?.state).toBe("waiting");
+});
+
 test("what makes a host what it is cannot be given to one of another process", async () => {
   const dir = directory.path;
   await using first = await connect({ dir });

@@ -1,7 +1,7 @@
 // `ergos pass`: capabilities outside of the host.
 
 import { join, resolve } from "node:path";
-import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
+import { type Command, EXIT_OK, UsageError, grantsOption, openDirectory, required, textOption } from "../command.ts";
 import type { Invocation } from "../command.ts";
 
 export const passCommand: Command = {
@@ -29,7 +29,7 @@ export const passCommand: Command = {
     switch (what) {
       case "issue": {
         const name = textOption(invocation, "virtual");
-        const grants = name === undefined ? caps(invocation) : listOption(invocation, "cap");
+        const grants = name === undefined ? caps(invocation) : grantsOption(invocation, "cap");
         const ttlMs = ttl(invocation);
         const user = textOption(invocation, "user");
         await using os = await openDirectory(invocation);
@@ -94,7 +94,7 @@ export const passCommand: Command = {
 };
 
 function caps(invocation: Invocation): readonly string[] {
-  const grants = listOption(invocation, "cap");
+  const grants = grantsOption(invocation, "cap");
   if (grants.length === 0) throw new UsageError("--cap says what the pass allows");
   return grants;
 }

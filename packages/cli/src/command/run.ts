@@ -22,6 +22,7 @@ import {
   type Invocation,
   UsageError,
   isSet,
+  grantsOption,
   listOption,
   readPairs,
   required,
@@ -238,7 +239,7 @@ async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, i
   const view = textOption(invocation, "view");
   if (restart !== undefined && !isRestartPolicy(restart))
     throw new UsageError(`--restart takes ${RESTART_POLICIES.join(", ")}; found ${restart}`);
-  const caps = listOption(invocation, "cap");
+  const caps = grantsOption(invocation, "cap");
   const group = textOption(invocation, "group");
   return os.spawn(source, {
     input,

@@ -148,7 +148,8 @@ export interface Os {
     args: SyscallArgs<Name>,
   ): SyscallResult<Name> | Promise<Awaited<SyscallResult<Name>>>;
   spawn(program: SpawnArgs["program"], options?: Omit<SpawnArgs, "program">): Promise<Pid>;
-  wait(pid: Pid): Promise<Exit>;
+  /** Settles with the end of a process; `signal` gives up the waiting, and not the process. */
+  wait(pid: Pid, options?: { readonly signal?: AbortSignal }): Promise<Exit>;
   kill(pid: Pid, signal?: Signal): Promise<void>;
   resume(pid: Pid, options?: Omit<SyscallArgs<"resume">, "pid">): Promise<void>;
   /** Processes: those alive, the newest with `all`, or those of `pids`. */
@@ -212,8 +213,8 @@ class OsFace implements Os {
     return this.call("spawn", { program, ...options });
   }
 
-  async wait(pid: Pid): Promise<Exit> {
-    return this.call("wait", { pid });
+  async wait(pid: Pid, options: { readonly signal?: AbortSignal } = {}): Promise<Exit> {
+    return this.call("wait", { pid, ...options });
   }
 
   async kill(pid: Pid, signal?: Signal): Promise<void> {
