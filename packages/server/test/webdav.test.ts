@@ -312,6 +312,13 @@ test("long names are replaced and uploaded like short ones, and nothing is left 
   await kernel.os.fs.mkdir(`${name.slice(0, -1)}d`);
   expect(await statusOf("MOVE", "/srv/a.txt", { headers: { destination: `${BASE}${name.slice(0, -1)}d` } })).toBe(204);
   expect((await kernel.os.fs.readdir("/srv/d")).length).toBe(2);
+  // What a host has left that was killed goes with a later upload; what may still come stays.
+  await kernel.os.fs.writeFile("/srv/d/.upload-7", "x");
+  await kernel.os.fs.setattr("/srv/d/.upload-7", { modified: 1 });
+  await kernel.os.fs.writeFile("/srv/d/.upload-8", "x");
+  expect(await statusOf("PUT", name, { body: large })).toBe(204);
+  expect((await kernel.os.fs.readdir("/srv/d")).map((entry) => entry.name.slice(0, 9))).toContain(".upload-8");
+  expect(await kernel.os.fs.exists("/srv/d/.upload-7")).toBe(false);
 });
 
 test("properties that others have put there do not break an answer", async () => {

@@ -1,7 +1,7 @@
 // WebDAV (RFC 4918, classes 1 and 2) over the files of a process: any desktop mounts the namespace, with the rights of who
 // logs in. Its locks are locks of the kernel, so that agents and people see each other's.
 
-import { type DirEntry, type FileStat, type Login, type Os, isKernelError } from "@ergos/kernel";
+import { type DirEntry, type FileStat, LIMITS, type Login, type Os, isKernelError } from "@ergos/kernel";
 import { type ConditionList, parseIf } from "./if-header.ts";
 import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
 import { isCollection, join, parentOf } from "./path.ts";
@@ -34,7 +34,11 @@ const METHODS = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, P
 const DOCUMENT_MAX = 1024 * 1024;
 /** Bytes that are written, and read, at a time. */
 const CHUNK = 8 * 1024 * 1024;
-const PAGE = 1000;
+const PAGE = LIMITS.pageMax;
+/** What a file is called while its content comes, and after how long nobody writes to it any more. */
+const UPLOAD = "upload";
+const LEFT_MS = 3_600_000;
+const SWEPT_MAX = 16;
 /** Looks at a file that is written all the time. */
 const TRIES = 8;
 /** Entries of one answer. */
@@ -298,7 +302,8 @@ class DavRequest {
   /** An empty file beside the one that will be replaced, with its properties. */
   async #upload(before: FileStat | undefined): Promise<string> {
     const { fs } = this.#os;
-    const path = await nameBeside(fs, this.#path, "upload", this.#number);
+    await this.#sweep();
+    const path = await nameBeside(fs, this.#path, UPLOAD, this.#number);
     await fs.write(path, new Uint8Array(), { create: "must" });
     if (before?.inode === undefined) return path;
     await this.#copyProperties(this.#path, path);
@@ -306,6 +311,18 @@ class DavRequest {
     if (mode !== undefined || mime !== undefined)
       await fs.setattr(path, { ...(mode === undefined ? {} : { mode }), ...(mime === undefined ? {} : { mime }) });
     return path;
+  }
+
+  /** Removes what uploads have left beside this one whose host was killed. */
+  async #sweep(): Promise<void> {
+    const { fs } = this.#os;
+    const folder = parentOf(this.#path);
+    const some = await fs.readdir(folder, { after: `.${UPLOAD}-`, limit: SWEPT_MAX });
+    for (const { name } of some.filter((entry) => entry.name.startsWith(`.${UPLOAD}-`))) {
+      const left = await this.#lookUp(join(folder, name));
+      if (left !== undefined && (left.modified ?? Infinity) < Date.now() - LEFT_MS)
+        await fs.unlink(left.path).catch(() => undefined);
+    }
   }
 
   async #copyProperties(from: string, to: string): Promise<void> {

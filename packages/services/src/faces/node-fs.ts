@@ -8,7 +8,7 @@ import { randomInt } from "node:crypto";
 import { constants } from "node:fs";
 import { posix } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type FileStat, type Files, KernelError, isKernelError } from "@ergos/kernel";
+import { type FileStat, type Files, KernelError, LIMITS, isKernelError } from "@ergos/kernel";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
 import { asNode, asNodeError, assertGoesOn, nodeError } from "./node-error.ts";
 import { NodeHandle, type Opened, openByPath, openDirectory, parseFlags, toMode, toMs } from "./node-handle.ts";
@@ -687,7 +687,8 @@ const isDirectory = (found: FileStat | undefined): boolean => found?.type === "d
 const isSame = (one: FileStat, other: FileStat | undefined): boolean =>
   other !== undefined && (one.inode === undefined ? one.path === other.path : one.inode === other.inode);
 
-const PAGE = 1000;
+/** As much of a directory as comes at once: a folder of the machine is listed whole for each page. */
+const PAGE = LIMITS.pageMax;
 
 /** Six letters and digits, as `mkdtemp` puts behind its prefix. */
 const randomName = (): string =>
