@@ -1,6 +1,7 @@
 // The command line: finds the command, reads its options, turns errors into one clear message.
 
 import { Console } from "node:console";
+import { writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
@@ -153,9 +154,10 @@ function endOnStray(error: unknown): void {
   if (isKernelError(error) && error.code === "ESRCH") return;
   const where =
     error instanceof Error ? (/\n\s+at [^\n]*?((?:file:\/\/|\/)[^\n)]+)/.exec(error.stack ?? "")?.[1] ?? "") : "";
-  process.stderr.write(
-    `[EFAILED] a promise or timer that nobody waits for failed${where === "" ? "" : ` at ${where}`}: ${describe(error)}\nThis host ends; its runs sleep. Go on with: ergos resume\n`,
-  );
+  const message = `[EFAILED] a promise or timer that nobody waits for failed${where === "" ? "" : ` at ${where}`}: ${describe(error)}`;
+  // At once: nothing waits for a stream any more.
+  if (process.argv.includes("--json")) writeSync(1, `${JSON.stringify({ error: { code: "EFAILED", message } })}\n`);
+  else process.stderr.write(`${message}\nThis host ends; its runs sleep. Go on with: ergos resume\n`);
   process.removeAllListeners("exit");
   process.exit(EXIT_FAILED);
 }

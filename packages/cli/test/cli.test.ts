@@ -226,6 +226,9 @@ describe("a program that ends its own host", () => {
     expect(run.stderr).toMatch(/nobody waits for failed at .*program\.mjs.*: stray/);
     expect(run.stderr).not.toMatch(/\n\s+at /);
     expect(json(["ps"])).toMatchObject([{ state: "sleeping" }]);
+    const again = ergos(["resume", "--json"]);
+    expect(again).toMatchObject({ status: 1, stderr: "" });
+    expect(JSON.parse(again.stdout)).toMatchObject({ error: { code: "EFAILED" } });
   });
 });
 
