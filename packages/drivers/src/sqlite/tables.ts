@@ -29,6 +29,7 @@ interface EntryRow {
   readonly version: number;
   readonly value: Value;
 }
+type EntryColumns = [key: EntryRow["key"], version: EntryRow["version"], value: EntryRow["value"]];
 interface BlobRow {
   readonly seq: number;
   readonly head: string;
@@ -72,6 +73,7 @@ export class Tables {
       this.#down = db.prepare(
         "SELECT key, version, value FROM entries WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?",
       );
+      for (const statement of [this.#up, this.#down]) statement.setReturnArrays(true);
       this.#put = db.prepare("INSERT OR REPLACE INTO entries(key, version, value) VALUES (?, ?, ?)");
       this.#delete = db.prepare("DELETE FROM entries WHERE key = ?");
       this.#insertGroup = db.prepare("INSERT INTO groups(seq, head, body) VALUES (?, ?, ?)");
@@ -119,8 +121,9 @@ export class Tables {
   }
 
   scan(range: Range, limit: number, reverse: boolean): Entry[] {
-    const rows = (reverse ? this.#down : this.#up).all(range.from, range.to, limit) as unknown as EntryRow[];
-    return rows.map(toEntry);
+    // The columns are those of the statements. Arrays of them cost less than half of what objects do.
+    const rows = (reverse ? this.#down : this.#up).all(range.from, range.to, limit) as unknown as EntryColumns[];
+    return rows.map(([key, version, value]) => ({ key, value, version: toSeq(version) }));
   }
 
   put(entry: Entry): void {

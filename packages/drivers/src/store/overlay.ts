@@ -55,20 +55,53 @@ export function mergeScan(
   limit: number,
   reverse: boolean,
 ): readonly Entry[] {
-  const fresh = new Map<string, Entry | undefined>();
+  let fresh: Fresh = NOTHING_FRESH;
   for (const overlay of overlays) {
+    const next: { keys: string[]; values: (Entry | undefined)[] } = { keys: [], values: [] };
     overlay?.entries.forRange(range.from, range.to, false, (key, entry) => {
-      if (!fresh.has(key)) fresh.set(key, entry);
+      next.keys.push(key);
+      next.values.push(entry);
     });
+    if (next.keys.length === 0) continue;
+    if (reverse) for (const list of [next.keys, next.values]) list.reverse();
+    fresh = fresh.keys.length === 0 ? next : joined(fresh, next, reverse);
   }
   // Every deleted or replaced row of the page may cost one more from the tables.
-  const rows = scan(limit + fresh.size);
-  if (fresh.size === 0) return rows.slice(0, limit);
-  const merged = new Map(rows.map((entry): [string, Entry | undefined] => [entry.key, entry]));
-  for (const [key, entry] of fresh) merged.set(key, entry);
-  const entries = [...merged.values()].filter((entry) => entry !== undefined);
-  const sign = reverse ? -1 : 1;
-  return entries.sort((a, b) => (a.key < b.key ? -sign : sign)).slice(0, limit);
+  const rows = scan(limit + fresh.keys.length);
+  if (fresh.keys.length === 0) return rows.slice(0, limit);
+  const page: Entry[] = [];
+  const { keys, values } = fresh;
+  for (let [at, row] = [0, 0]; page.length < limit && (at < keys.length || row < rows.length);) {
+    const [key, other] = [keys[at], rows[row]];
+    const isFresh = other === undefined || (key !== undefined && !isAfter(key, other.key, reverse));
+    if (isFresh && key === other?.key) row++;
+    const entry = isFresh ? values[at++] : rows[row++];
+    if (entry !== undefined) page.push(entry);
+  }
+  return page;
+}
+
+/** What overlays have in a range, in its order; `undefined` where they have deleted. */
+interface Fresh {
+  readonly keys: readonly string[];
+  readonly values: readonly (Entry | undefined)[];
+}
+const NOTHING_FRESH: Fresh = { keys: [], values: [] };
+
+const isAfter = (key: string, other: string, reverse: boolean): boolean => (reverse ? key < other : key > other);
+
+/** Both in their order; what the newer one has counts. */
+function joined(newer: Fresh, older: Fresh, reverse: boolean): Fresh {
+  const keys: string[] = [];
+  const values: (Entry | undefined)[] = [];
+  for (let [one, two] = [0, 0]; one < newer.keys.length || two < older.keys.length;) {
+    const [key, other] = [newer.keys[one], older.keys[two]];
+    const isNewer = other === undefined || (key !== undefined && !isAfter(key, other, reverse));
+    if (isNewer && key === other) two++;
+    keys.push((isNewer ? key : other) ?? "");
+    values.push(isNewer ? newer.values[one++] : older.values[two++]);
+  }
+  return { keys, values };
 }
 
 /** Adds entries until the page has about `limit`: at least a commit, and never a part of one. */

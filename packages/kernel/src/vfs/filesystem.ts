@@ -23,6 +23,7 @@ import {
   encodeName,
   entriesKey,
   inodeKey,
+  nameKey,
   nameRange,
 } from "./inode.ts";
 import { type Located, Namespace } from "./namespace.ts";
@@ -122,7 +123,8 @@ export class FileSystem {
     if (located.kind === "inode") {
       if (located.inode.attributes.type !== "directory") throw notDirectory(located.path);
       const page = await this.#store.scan(nameRange(located.inode.ino, options.after), { limit });
-      const found = page.map(({ key, value }) => ({ name: decodeName(key), type: direntType(value) }));
+      const start = nameKey(located.inode.ino, "").length;
+      const found = page.map(({ key, value }) => ({ name: decodeName(key, start), type: direntType(value) }));
       // They come in the order of their keys.
       if (this.namespace.mountNamesIn(located.path).length === 0) return found;
       for (const entry of found) entries.set(entry.name, entry);

@@ -86,9 +86,9 @@ export function encodeName(name: string): string {
   return /[%\ud800-\udfff]/.test(name) ? name.replace(/%|[\u{10000}-\u{10ffff}]/gu, encodeURIComponent) : name;
 }
 
-/** The name of a directory's key. */
-export function decodeName(key: string): string {
-  const name = key.slice(key.indexOf("/", 2) + 1);
+/** The name of a directory's key. @param start where it begins, which is the same for all of one directory */
+export function decodeName(key: string, start: number = key.indexOf("/", 2) + 1): string {
+  const name = key.slice(start);
   return name.includes("%") ? decodeURIComponent(name.replace(/[^%A-Za-z0-9]/gu, encodeURIComponent)) : name;
 }
 
@@ -102,8 +102,9 @@ export const decodeDirent = (value: unknown): { ino: Ino; type: EntryType } => (
 
 /** The type alone: a listing asks for nothing else. */
 export function direntType(value: unknown): EntryType {
+  const at = typeof value === "string" ? value.indexOf(" ") : -1;
   // Written by `encodeDirent` only.
-  if (typeof value === "string" && value.includes(" ", 1)) return value.slice(value.indexOf(" ") + 1) as EntryType;
+  if (at > 0) return (value as string).slice(at + 1) as EntryType;
   throw new KernelError("ECORRUPT", "a directory entry is damaged; run `ergos doctor`");
 }
 
