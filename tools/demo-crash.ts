@@ -55,7 +55,7 @@ async function life(killAfterMs: number | undefined, known = 0): Promise<string>
   if (killAfterMs !== undefined) {
     // Whoever asks before there is a host becomes one.
     const socket = join(data, "control.sock");
-    while (child.exitCode === null) {
+    while (child.exitCode === null && child.signalCode === null) {
       const found = existsSync(socket) ? run() : undefined;
       if (found !== undefined && stepsOf(found.runId).size > known) break;
       await delay(50);

@@ -46,7 +46,7 @@ import {
 } from "@ergos/drivers/platform-node";
 import { SqliteMetastore, isOwned, networkFilesystemOf, readOwner, takeDirectory } from "@ergos/drivers/sqlite";
 import { type OpenZone, openZoneMount } from "@ergos/drivers/zone";
-import { type Code, SYSTEM_LIBRARIES, toProgram } from "@ergos/services";
+import { type Code, SYSTEM_LIBRARIES, toPrograms } from "@ergos/services";
 import { type ControlSocket, serveControlSocket } from "@ergos/server";
 import { contentOf } from "./import-fresh.ts";
 import { HOST_TOOLS } from "./host-tools.ts";
@@ -133,6 +133,8 @@ export async function bootHost(
   options: HostOptions,
   openZone?: (dir: string) => Promise<OpenZone>,
 ): Promise<BootedHost> {
+  // What is wrong with them is said before anything is opened.
+  const programs = toPrograms(options.programs ?? []);
   const dir = options.dir === undefined ? undefined : resolve(options.dir);
   const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
   const isWatched = options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined;
@@ -166,7 +168,7 @@ export async function bootHost(
         return kernel.host.vault.get(name);
       }),
       tools: [...(profile.tools ? HOST_TOOLS : []), ...(options.tools ?? [])],
-      programs: (options.programs ?? []).map((code) => toProgram(code)),
+      programs,
       services: [
         ...SYSTEM_LIBRARIES.filter(({ name }) => profile.services.includes(name)),
         ...(options.services ?? []),

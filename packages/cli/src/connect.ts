@@ -71,6 +71,11 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
     ...options: InputOptions<Input>
   ): Promise<Awaited<Output>>;
   run(program: SpawnArgs["program"] | Plan, options?: RunOptions & WithSignal): Promise<unknown>;
+  /** Whatever it is: its types are not known. */
+  run<Any extends Runnable>(
+    program: Runnable extends Any ? Any : never,
+    options?: RunOptions & WithSignal,
+  ): Promise<unknown>;
   /**
    * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
    * @throws {EAGAIN} it could not be had in time
@@ -226,16 +231,6 @@ async function connectRemote(
   busy: KernelError,
   isLast: boolean,
 ): Promise<ErgOs | undefined> {
-  const idle = HOST_PARTS.filter((name) => {
-    const { [name]: given } = options;
-    return Array.isArray(given) ? given.length > 0 : given !== undefined;
-  });
-  if (idle.length > 0)
-    throw new KernelError(
-      "EBUSY",
-      `${plainMessage(busy.message)}; ${idle.join(", ")} can be given only to a host that begins: end the other one, or connect without them`,
-      { path: dir },
-    );
   const path = controlSocketPath(resolve(dir));
   let socket: Socket | undefined;
   let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
@@ -258,6 +253,18 @@ async function connectRemote(
     });
   }
   const { client, welcome } = greeted;
+  const idle = HOST_PARTS.filter((name) => {
+    const { [name]: given } = options;
+    return Array.isArray(given) ? given.length > 0 : given !== undefined;
+  });
+  if (idle.length > 0) {
+    client.close();
+    throw new KernelError(
+      "EBUSY",
+      `${plainMessage(busy.message)}; ${idle.join(", ")} can be given only to a host that begins: end the other one, or connect without them`,
+      { path: dir },
+    );
+  }
   return toErgOs(client.toOs(welcome.pid), {
     isRemote: true,
     resumed: [],

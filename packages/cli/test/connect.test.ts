@@ -1,6 +1,8 @@
 // The library: code that is given to a host is found again by the next one.
 
-import { type RunContext, connect, pipeline } from "ergos";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type Runnable, type RunContext, connect, pipeline, program } from "ergos";
 import { expect, test } from "vitest";
 import { useDirectory } from "./ergos-cli.ts";
 
@@ -49,7 +51,8 @@ test("types go in and come out, along the edges too", async () => {
     input: { n: 4 },
   });
   const without: string = await os.run((input: { x?: string }) => input.x ?? "none");
-  expect([said, doubled, without]).toEqual(["even", 8, "none"]);
+  const any: Runnable = places;
+  expect([said, doubled, without, await os.run(any, { input: { city: "Rome" } })]).toEqual(["even", 8, "none", "even"]);
   const wrong = async (): Promise<void> => {
     // @ts-expect-error an input is needed
     await os.run(places);
@@ -118,6 +121,15 @@ test("what makes a host what it is cannot be given to one of another process", a
   expect(third.isRemote).toBe(true);
 });
 
+test("a host with programs takes over from one that closes", async () => {
+  const dir = directory.path;
+  const named = (): string => "named";
+  const first = await connect({ dir, programs: [named] });
+  const [, second] = await Promise.all([first.close(), connect({ dir, programs: [named] })]);
+  expect(second.isRemote).toBe(false);
+  await second.close();
+});
+
 test("what is there without having been made takes what is moved or copied into it", async () => {
   await using os = await connect();
   await os.fs.writeFile("/data/a/f", "text");
@@ -129,5 +141,13 @@ test("what is there without having been made takes what is moved or copied into 
 
 test("what is no program is told before anything is opened", async () => {
   const wrong = { programs: ["./module.ts"] } as unknown as Parameters<typeof connect>[0];
-  await expect(connect(wrong)).rejects.toMatchObject({ code: "ENOEXEC" });
+  const dir = join(directory.path, "data");
+  await expect(connect({ ...wrong, dir })).rejects.toMatchObject({
+    code: "ENOEXEC",
+    message: expect.stringContaining("programs[0]") as string,
+  });
+  const twice = connect({ dir, programs: [pipeline("a").node("n", () => 1), program("a", () => 2)] });
+  await expect(twice).rejects.toThrow(/programs\[1\] is called a, as one before it/);
+  await expect(connect({ dir, programs: [() => 1] })).rejects.toThrow(/programs\[0\] is a function without a name/);
+  expect(existsSync(dir)).toBe(false);
 });

@@ -359,6 +359,11 @@ function refusalOf(name: SyscallName, args: Readonly<Record<string, unknown>>, b
     // On the wire no bytes are empty ones.
     if (takesBytes(name) && bytes === undefined) assertValid(SYSCALLS[name].schema, args, `the arguments of ${name}`);
     for (const [key, value] of Object.entries(args)) {
+      if (key === "program" && typeof value === "object" && value !== null && "run" in value)
+        throw new KernelError(
+          "ENOTSUP",
+          `code cannot be sent to the host that would run it; export it from the module, and ${name} it as { export: "its name" }`,
+        );
       const limit = VALUES.has(key) ? LIMITS.outcomeBytesMax : FRAME_BYTES_MAX;
       if (isSimple(value, limit)) continue;
       const of = typeof args["place"] === "string" ? args["place"] : name === "exit" ? "the process" : name;

@@ -2,7 +2,8 @@
 //
 // W1  Arguments are validated against the row's schema before anything else; an unknown row is ENOSYS.
 // W2  A client with CALLS_MAX calls under way is not read from until one is answered and has gone: it blocks itself.
-//     Calls that only wait are counted by themselves, and refused beyond WAITING_MAX: what ends them must get through.
+//     Calls that only wait, and bring little, are counted by themselves, and refused beyond WAITING_MAX: what ends them
+//     must get through.
 // W3  A stream sends no more items than it has credit for.
 // W4  A mutation repeated with the same request id is answered with the first outcome, not done again.
 // W5  Nothing is answered before what it depends on is flushed (the output rule).
@@ -40,6 +41,12 @@ import {
 const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead", "channelRead"]);
 
 const isWaiting = (name: string): boolean => isSyscallName(name) && "waits" in SYSCALLS[name];
+
+/** Bytes of a call that only waits, for which it is held beside those under way: of larger ones there are no more. */
+const LIGHT_BYTES = 4096;
+
+const isLight = (args: Readonly<Record<string, unknown>>, bytes: Uint8Array | undefined): boolean =>
+  (bytes?.length ?? 0) <= LIGHT_BYTES && JSON.stringify(args).length <= LIGHT_BYTES;
 
 /** Answers that may be large: each is made when the last has gone. */
 const LARGE: ReadonlySet<SyscallName> = new Set(["read", "readHandle", "readContent", "readArtifact"]);
@@ -266,7 +273,7 @@ export class Session {
   }
 
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
-    const weight = isWaiting(message.name) ? 0 : 1;
+    const weight = isWaiting(message.name) && isLight(message.args, bytes) ? 0 : 1;
     this.#underWay += weight;
     if (this.#underWay >= CALLS_MAX && !this.#isPaused) {
       this.#isPaused = true;

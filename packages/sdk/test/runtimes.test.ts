@@ -85,6 +85,13 @@ describe.each(RUNTIMES.filter((one) => one !== "inline"))("a program that runs i
     expect(log).not.toContain("\ufffd");
   });
 
+  test("that spawns code is told that its host has none of it", async () => {
+    expect((await run("spawns", runtime)).error).toMatchObject({
+      code: "ENOTSUP",
+      message: expect.stringContaining("export") as string,
+    });
+  });
+
   test("that asks for mounts is told that it gets none", async () => {
     const module = join(here, "children/mounts.ts");
     const program =

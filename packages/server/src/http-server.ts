@@ -67,6 +67,7 @@ async function answer(handler: Handler, incoming: IncomingMessage, outgoing: Ser
       return;
     }
     const response = await handler(request);
+    leave(incoming, pieces);
     outgoing.writeHead(response.status, Object.fromEntries(response.headers));
     if (response.body === null) outgoing.end();
     else await pipeline(Readable.fromWeb(response.body), outgoing);
@@ -75,14 +76,17 @@ async function answer(handler: Handler, incoming: IncomingMessage, outgoing: Ser
     if (!outgoing.headersSent) outgoing.writeHead(500);
     outgoing.end();
   } finally {
-    // What was not read of a request is not kept for the next one on this connection.
-    void pieces.return?.().catch(() => undefined);
-    drain(incoming);
+    leave(incoming, pieces);
   }
 }
 
-/** Reads on to the end of a request, if that is near. */
-function drain(incoming: IncomingMessage): void {
+/**
+ * What was not read of a request is not kept for the next one on this connection: it is read on to its end, if that is
+ * near. Before the answer ends: behind it Node would read on for ever.
+ */
+function leave(incoming: IncomingMessage, pieces: AsyncIterator<Buffer>): void {
+  if (incoming.complete || incoming.listenerCount("data") > 0) return;
+  void pieces.return?.().catch(() => undefined);
   let left = DRAINED_BYTES_MAX;
   incoming.on("data", ({ length }: Buffer) => {
     if ((left -= length) < 0) incoming.destroy();

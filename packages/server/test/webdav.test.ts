@@ -1,7 +1,11 @@
 // WebDAV over the namespace: who may see what, what is locked by whom, and requests that mean no good.
 
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { type Kernel, type Login, isKernelError } from "@ergos/kernel";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openFolder } from "@ergos/drivers/folder";
+import { type Kernel, KernelError, type Login, type MountDriver, type VfsPath, isKernelError } from "@ergos/kernel";
 import { createDav, serveHttp } from "@ergos/server/webdav";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
@@ -13,6 +17,7 @@ beforeEach(async () => {
   await kernel.os.fs.writeFile("/srv/a.txt", "hello");
   await kernel.os.fs.mkdir("/srv/d");
   const logins = new Map<string, Pick<Login, "os">>([["owner", { os: kernel.os }]]);
+  logins.set("reader", { os: await processWith(kernel, ["fs.*:/srv/d/**", "fs.stat:/srv/d"]) });
   logins.set("poor", { os: await processWith(kernel, ["fs.*:/srv/d/**", "fs.stat:/srv", "lock.*"]) });
   dav = createDav({
     login: (pass) => {
@@ -301,6 +306,43 @@ test("one that may not be seen hides none of the others, and a reader needs no r
   const found = await (await ask("PROPFIND", "/srv/d", { as: "poor", headers: { depth: "1" } })).text();
   expect(found).toContain("/dav/srv/d/in");
   expect(found).not.toContain("/dav/srv/d/out");
+  expect(await statusOf("PROPFIND", "/srv/d", { as: "reader", headers: { depth: "1" } })).toBe(207);
+  expect(await statusOf("PUT", "/srv/d/mine", { as: "reader", body: "x" })).toBe(201);
+});
+
+test("what moves between trees moves whole, or stays where it was", async () => {
+  const out = mkdtempSync(join(tmpdir(), "ergos-dav-"));
+  try {
+    for (const name of ["d", "d/sub"]) mkdirSync(join(out, name));
+    for (const name of ["a", "b", "sub/z"]) writeFileSync(join(out, "d", name), name);
+    symlinkSync("a", join(out, "d/link"));
+    const folder = await openFolder({ path: out, writable: true });
+    const stubborn = new Proxy(folder, {
+      get: (driver, name: keyof MountDriver): unknown => {
+        if (name === "unlink")
+          return (path: VfsPath) =>
+            path.endsWith("/z") ? Promise.reject(new KernelError("EACCES", "it stays", { path })) : driver.unlink(path);
+        const { [name]: own } = driver;
+        return typeof own === "function" ? (own as () => unknown).bind(driver) : own;
+      },
+    });
+    await kernel.mount("/m", stubborn);
+    const moved = await statusOf("MOVE", "/m/d", { headers: { destination: `${BASE}/srv/out` } });
+    expect(moved).toBe(403);
+    // What is gone there is here.
+    for (const name of ["a", "b", "sub/z"]) expect(await kernel.os.fs.readText(`/srv/out/${name}`)).toBe(name);
+    expect(await kernel.os.fs.stat("/srv/out/link", { noFollow: true })).toMatchObject({ type: "link", linkText: "a" });
+    // Where a link cannot be made nothing is moved, and nothing is left behind.
+    await kernel.os.fs.mkdir("/srv/t");
+    await kernel.os.fs.link("/srv/t/l", "a");
+    expect(await statusOf("MOVE", "/srv/t", { headers: { destination: `${BASE}/m/t` } })).toBe(501);
+    expect(await kernel.os.fs.exists("/m/t")).toBe(false);
+    expect(await statusOf("COPY", "/srv/t", { headers: { destination: `${BASE}/m/t` } })).toBe(201);
+    await kernel.os.call("setxattr", { path: "/srv/d", values: { "dav:{u}x": "1" } });
+    expect(await statusOf("COPY", "/srv/d", { headers: { destination: `${BASE}/m/c`, depth: "0" } })).toBe(201);
+  } finally {
+    rmSync(out, { recursive: true, force: true });
+  }
 });
 
 test("long names are replaced and uploaded like short ones, and nothing is left beside them", async () => {

@@ -17,7 +17,7 @@ export {
   type Retry,
 } from "./plan/plan.ts";
 export { planProgram } from "./plan/runner.ts";
-export { type Code, isReference, toPlan, toProgram, toRunnable } from "./program-of.ts";
+export { type Code, isReference, toPlan, toProgram, toPrograms, toRunnable } from "./program-of.ts";
 export { SYSTEM_LIBRARIES } from "./system/libraries.ts";
 export { maintenance, type MaintenanceOptions } from "./system/maintenance.ts";
 export { type RecordService, recordService } from "./system/records.ts";

@@ -14,6 +14,24 @@ export const toRunnable = (program: unknown): SpawnArgs["program"] =>
   // A name or a source, as just looked at.
   isReference(program) ? (program as SpawnArgs["program"]) : toProgram(program);
 
+/**
+ * Code that is to be found by name.
+ * @throws {EINVAL} one of it is none, has no name, or has that of another
+ */
+export function toPrograms(all: readonly Code[]): readonly Program[] {
+  const names = new Set<string>();
+  return all.map((code, at) => {
+    const isNameless = typeof code === "function" && code.name === "";
+    const found = isNameless ? undefined : toProgram(code, typeof code === "function" ? code.name : `programs[${at}]`);
+    if (found === undefined)
+      throw new KernelError("EINVAL", `programs[${at}] is a function without a name, by which nobody finds it again`);
+    if (names.has(found.name))
+      throw new KernelError("EINVAL", `programs[${at}] is called ${found.name}, as one before it; rename one of them`);
+    names.add(found.name);
+    return found;
+  });
+}
+
 /** Whether something names a program, or says where it is found. */
 export const isReference = (program: unknown): boolean =>
   typeof program === "string" ||
@@ -35,7 +53,7 @@ export function toProgram(value: unknown, name: string = nameOf(value), source?:
     return program(name, value as Parameters<typeof program>[1], source === undefined ? {} : { source });
   throw new KernelError(
     "ENOEXEC",
-    `${name} is ${value === undefined ? "not exported" : `a ${typeof value}`}; export a pipeline, a program or a function (input, ctx)`,
+    `${name} is ${value === undefined ? "not there" : `a ${typeof value}`}; export a pipeline, a program or a function (input, ctx)`,
   );
 }
 

@@ -252,7 +252,7 @@ export class RunContext<Input = unknown> {
   /**
    * Asks a person and waits, for days and over restarts; the answer is recorded, and asked for once. One of `choices`,
    * where those are given; `ergos asks` lists what waits, `ergos answer` answers.
-   * @throws {EACCES} it was refused · {ETIMEDOUT} nobody has answered in time
+   * @throws {EACCES} it was refused
    */
   ask(name: string, question: string, options: { readonly choices?: readonly string[] } = {}): Promise<unknown> {
     const place = this.#placeOf(name);
@@ -458,7 +458,7 @@ export class RunContext<Input = unknown> {
   /**
    * Starts a child process; once, over restarts too. The program is one of this host's by its name, code (a pipeline, a
    * plan, a program, a function), or `{ module, export, runtime }`; `{ export }` alone is one of this module. Code is found
-   * again after a restart where the host has it by its name.
+   * again after a restart where the host has it by its name; a thread or a child has none that its host could run.
    * @throws {EACCES} {EPERM} this process may not · {EDQUOT} its budget does not hold the child's
    */
   spawn(

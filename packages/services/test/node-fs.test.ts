@@ -115,7 +115,22 @@ const CASES: Readonly<Record<string, Case>> = {
         return (error as NodeJS.ErrnoException).code;
       }
     };
-    return [text, thrown(() => handle.createReadStream()), thrown(() => handle.createWriteStream())];
+    const unread = await fs.open(join(dir, "f"));
+    const stream = unread.createReadStream();
+    stream.destroy();
+    await new Promise<void>((go) => stream.once("close", () => go()));
+    for (let tries = 0; tries < 100 && (await codeOf(unread.stat())) !== "EBADF"; tries++)
+      await new Promise((go) => setTimeout(go, 2));
+    const unwanted = await fs.open(join(dir, "f"));
+    await unwanted.readableWebStream({ autoClose: true }).cancel();
+    return [
+      text,
+      thrown(() => handle.createReadStream()),
+      thrown(() => handle.createWriteStream()),
+      thrown(() => handle.readableWebStream()),
+      await codeOf(unread.stat()),
+      await codeOf(unwanted.stat()),
+    ];
   },
   "globs find what Node finds": async (fs, dir) => {
     for (const name of ["a/b/c", "a/.hidden", "x"]) await fs.mkdir(join(dir, name), { recursive: true });
@@ -137,6 +152,11 @@ const CASES: Readonly<Record<string, Case>> = {
       await all("**/*.ts", { exclude: ["a/b/**"] }),
       await all("*/**", { exclude: (path: string) => path.startsWith("a") }),
       ((await all(`${dir}/x/*.ts`)) as string[]).map((path) => path.slice(dir.length)),
+      await all("*/"),
+      await all("a/"),
+      await all("a/b/{one.ts,c}", { exclude: ["a/b"] }),
+      await all("**/*", { exclude: ["**/b/**"] }),
+      await all(`${dir}/x/*.ts`, { exclude: ["x/**"] }),
     ];
   },
   "a temporary directory goes with what it was made for": async (fs, dir) => {

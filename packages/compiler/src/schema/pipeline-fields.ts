@@ -17,8 +17,8 @@ const amount: FieldType = { type: "integer", minimum: 0 };
 const names: FieldType = { type: "list", items: text, single: true };
 const schema: FieldType = { type: "schema" };
 
-/** Node names are names of expressions too. */
 export const PIPELINE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
+/** Node names are names of expressions too. */
 export const NODE_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 /** Names that expressions have anyway. */
 export const RESERVED_NAMES = [

@@ -10,6 +10,9 @@ import { join } from "node:path";
 import { type ContentId, type KernelError, parseContentId } from "@ergos/kernel";
 import { diskError } from "./error.ts";
 
+/** Ids that are remembered; beyond them content is looked at once more. */
+const PROVEN_MAX = 100_000;
+
 export class LooseBlobs {
   readonly #dir: string;
   readonly #madeDirs = new Set<string>();
@@ -50,7 +53,7 @@ export class LooseBlobs {
       }
       await rename(temporary, path);
       await syncDirectory(parent);
-      this.#proven.add(id);
+      this.#remember(id);
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
       throw diskError(error, path);
@@ -82,8 +85,17 @@ export class LooseBlobs {
   }
 
   async #prove(id: ContentId): Promise<boolean> {
-    if (!this.#proven.has(id) && isContentOf(id, await this.get(id))) this.#proven.add(id);
-    return this.#proven.has(id);
+    if (this.#proven.has(id)) return true;
+    // What cannot be read is written anew.
+    const bytes = await this.get(id).catch(() => undefined);
+    if (bytes === undefined || !isContentOf(id, bytes)) return false;
+    this.#remember(id);
+    return true;
+  }
+
+  #remember(id: ContentId): void {
+    if (this.#proven.size >= PROVEN_MAX) this.#proven.clear();
+    this.#proven.add(id);
   }
 
   async *list(): AsyncGenerator<ContentId, void, undefined> {

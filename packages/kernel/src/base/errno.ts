@@ -197,12 +197,14 @@ function frameOf(error: unknown): string | undefined {
 }
 
 /** A record from elsewhere: what this table does not know is an error of input and output, and nothing in it is endless. */
-export const knownError = (record: ErrorRecord): ErrorRecord => ({
-  ...record,
-  code: isErrno(record.code) ? record.code : "EIO",
-  message: clip(record.message),
-  ...(record.causes === undefined ? {} : { causes: record.causes.map(clip) }),
-});
+export function knownError({ code, causes, ...texts }: ErrorRecord): ErrorRecord {
+  const clipped = Object.entries(texts).map(([name, value]) => [name, typeof value === "string" ? clip(value) : value]);
+  return {
+    ...(Object.fromEntries(clipped) as typeof texts),
+    code: isErrno(code) ? code : "EIO",
+    ...(causes === undefined ? {} : { causes: causes.map(clip) }),
+  };
+}
 
 /** A message without the code that it begins with, for a sentence that goes on with it. */
 export const plainMessage = (message: string): string => message.replace(/^\[[A-Z0-9]+\] /, "");

@@ -57,3 +57,5 @@ export const rests = async (_input: unknown, ctx: RunContext): Promise<string> =
   await new Promise((go) => setTimeout(go, 300));
   return "rested";
 };
+
+export const spawns = async (_input: unknown, ctx: RunContext): Promise<unknown> => ctx.spawn("kid", () => "kid");

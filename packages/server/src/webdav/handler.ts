@@ -326,7 +326,14 @@ class DavRequest {
   }
 
   async #copyProperties(from: string, to: string): Promise<void> {
-    await this.#os.call("setxattr", { path: to, values: await this.#os.call("getxattr", { path: from }) });
+    const values = await this.#os.call("getxattr", { path: from });
+    if (Object.keys(values).length === 0) return;
+    try {
+      await this.#os.call("setxattr", { path: to, values });
+    } catch (error) {
+      // What is mounted has none.
+      if (!isKernelError(error) || error.code !== "ENOTSUP") throw error;
+    }
   }
 
   async #delete(): Promise<Response> {

@@ -21,14 +21,7 @@ export interface Transfer {
 /** @param number no other request of this host has it */
 export async function transfer(fs: Files, what: Transfer, number: number): Promise<void> {
   const { to, there } = what;
-  if (there === undefined) {
-    return put(fs, what).catch(async (error: unknown) => {
-      // A part of it is nobody's wish; what somebody else has put there meanwhile stays.
-      if (!isKernelError(error) || error.code !== "EEXIST")
-        await fs.unlink(to, { recursive: true }).catch(() => undefined);
-      throw error;
-    });
-  }
+  if (there === undefined) return put(fs, what);
   if (await replaced(fs, what)) return;
   // What is there is put aside until the other is in its place.
   const aside = await putAside(fs, to, number);
@@ -45,7 +38,7 @@ export async function transfer(fs: Files, what: Transfer, number: number): Promi
 async function put(fs: Files, { stat, from, to, isMove, isDeep, overwrites }: Transfer): Promise<void> {
   if (isMove) return move(fs, stat, from, to, overwrites);
   if (isCollection(stat) && !isDeep) return fs.mkdir(to);
-  return copy(fs, stat, from, to);
+  return copy(fs, stat, from, to, false);
 }
 
 /** Puts it in the place of something of its kind at once; whether that could be done. */
@@ -78,7 +71,7 @@ async function putAside(fs: Files, path: string, number: number): Promise<string
 
 async function move(fs: Files, stat: FileStat, from: string, to: string, replace: boolean): Promise<void> {
   if (await done(fs.rename(from, to, { replace }), "EXDEV")) return;
-  await copy(fs, stat, from, to);
+  await copy(fs, stat, from, to, true);
   try {
     await fs.unlink(from, { recursive: true });
   } catch (error) {
@@ -88,16 +81,27 @@ async function move(fs: Files, stat: FileStat, from: string, to: string, replace
   }
 }
 
-/** Copies within the zone share their content; others are read and written. */
-async function copy(fs: Files, stat: FileStat, from: string, to: string): Promise<void> {
+/**
+ * Copies within the zone share their content; others are read and written. A part of a tree is nobody's wish: it goes
+ * again where the whole cannot be copied.
+ * @param isWhole nothing may be left out, as of what is removed afterwards
+ */
+async function copy(fs: Files, stat: FileStat, from: string, to: string, isWhole: boolean): Promise<void> {
   if (await done(fs.clone(from, to), "ENOTSUP", "ENOENT")) return;
+  if (stat.type === "link") {
+    await done(fs.link(to, stat.linkText ?? ""), ...(isWhole ? [] : ["ENOTSUP"]));
+    return;
+  }
   if (!isCollection(stat)) return void (await fs.copy(from, to));
   await fs.mkdir(to);
-  for (const { name } of await fs.readdir(from)) {
-    const [one, other] = [join(from, name), join(to, name)];
-    const stat = await fs.stat(one, { noFollow: true });
-    // A link says something where it is.
-    if (stat.type !== "link") await copy(fs, stat, one, other);
+  try {
+    for (const { name } of await fs.readdir(from)) {
+      const one = join(from, name);
+      await copy(fs, await fs.stat(one, { noFollow: true }), one, join(to, name), isWhole);
+    }
+  } catch (error) {
+    await fs.unlink(to, { recursive: true }).catch(() => undefined);
+    throw error;
   }
 }
 

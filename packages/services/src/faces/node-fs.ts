@@ -230,7 +230,12 @@ class NodeFsFace {
     options: GlobOptions = {},
   ): AsyncGenerator<string | NodeDirent, void, undefined> {
     const list = async function* (this: NodeFsFace, directory: string): AsyncGenerator<Found, void, undefined> {
-      if (isDirectory(await this.#lookUp(directory, false))) yield* this.#entries(directory, false);
+      try {
+        if (isDirectory(await this.#lookUp(directory, false))) yield* this.#entries(directory, false);
+      } catch (error) {
+        // What may not be seen is not found.
+        if (!isKernelError(error)) throw error;
+      }
     };
     yield* globbed(patterns, this.#at(options.cwd ?? this.#cwd), options, list.bind(this));
   }

@@ -21,12 +21,16 @@ export async function* globbed(
   list: (directory: string) => AsyncIterable<Found>,
 ): AsyncGenerator<string | NodeDirent, void, undefined> {
   const seen = new Set<string>();
+  const isOutByName = (path: string): boolean => {
+    const name = path.startsWith("/") ? posix.relative(cwd, path) : path;
+    return typeof exclude !== "function" && exclude.some((one) => posix.matchesGlob(name, one));
+  };
   const isOut = (path: string, entry: NodeDirent): boolean =>
-    typeof exclude === "function"
-      ? exclude(withFileTypes ? entry : path)
-      : exclude.some((one) => posix.matchesGlob(path, one));
+    typeof exclude === "function" ? exclude(withFileTypes ? entry : path) : isOutByName(path);
   for (const written of typeof patterns === "string" ? [patterns] : patterns) {
-    const pattern = posix.normalize(written);
+    // A slash behind it says that it is a directory.
+    const isFolder = written.endsWith("/");
+    const pattern = posix.normalize(written).replace(/(?<=.)\/$/, "");
     const parts = pattern.split("/");
     const deepest = parts.some((part) => part.includes("**")) ? Infinity : parts.length;
     // All that is below a directory is that directory too.
@@ -36,7 +40,8 @@ export async function* globbed(
     const start = parts.slice(0, plain >= 0 ? plain : top === undefined ? -1 : -2).join("/");
     const base = start === "" && pattern.startsWith("/") ? "/" : start;
     const isWanted = (path: string, isDirectory: boolean): boolean =>
-      posix.matchesGlob(path, pattern) || (isDirectory && top !== undefined && posix.matchesGlob(path, top));
+      (posix.matchesGlob(path, pattern) && (isDirectory || !isFolder)) ||
+      (isDirectory && top !== undefined && posix.matchesGlob(path, top));
     const within = async function* (below: string): AsyncGenerator<string | NodeDirent, void, undefined> {
       for await (const { entry, parent } of list(posix.resolve(cwd, below))) {
         const path = posix.join(below, entry.name);
@@ -49,6 +54,8 @@ export async function* globbed(
         if (entry.type === "directory" && path.split("/").length < deepest) yield* within(path);
       }
     };
-    yield* within(base);
+    // What is left out, is with what is below it.
+    const isIn = base.split("/").every((_part, at, all) => !isOutByName(all.slice(0, at + 1).join("/")));
+    if (isIn) yield* within(base);
   }
 }

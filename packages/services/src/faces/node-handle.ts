@@ -271,6 +271,8 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     this.#assertOpen();
     const { highWaterMark = CHUNK } = options;
     const stream = Readable.from(this.#chunks({ ...options, highWaterMark }), { objectMode: false, highWaterMark });
+    // Also where nothing was read of it.
+    if (options.autoClose !== false) stream.on("close", () => void this.close().catch(() => undefined));
     return options.encoding === undefined ? stream : stream.setEncoding(options.encoding);
   }
 
@@ -297,9 +299,24 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
 
   /** What is left from the position on, as a stream of bytes. */
   readableWebStream(options: { readonly autoClose?: boolean } = {}): ReadableStream {
-    this.#assertOpen();
+    if (this.#closing !== undefined)
+      throw Object.assign(new Error(`${this.#path} was closed`), { code: "ERR_INVALID_STATE" });
     const { autoClose = false } = options;
-    return ReadableStream.from(this.#chunks({ highWaterMark: CHUNK, autoClose }));
+    const pieces = this.#chunks({ highWaterMark: CHUNK, autoClose: false });
+    const over = async (): Promise<void> => {
+      if (autoClose) await this.close();
+    };
+    return new ReadableStream({
+      type: "bytes",
+      pull: async (controller) => {
+        const { done, value } = await pieces.next();
+        if (done !== true) return controller.enqueue(value);
+        controller.close();
+        controller.byobRequest?.respond(0);
+        await over();
+      },
+      cancel: over,
+    });
   }
 
   close(): Promise<void> {

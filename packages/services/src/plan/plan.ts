@@ -139,15 +139,6 @@ export class PipelineBuilder<Input, Nodes, Output = unknown> {
     options: NodeOptions<undefined, (input: Input) => boolean> & { readonly needs?: undefined },
     run: (input: Input, ctx: RunContext<Input>) => Output,
   ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
-  /** Adds a node that reads the outputs of others, also where some of them were skipped. */
-  node<Name extends string, Needs extends readonly (keyof Nodes & string)[], Output>(
-    name: Name,
-    options: NodeOptions<Needs, (input: Partial<Pick<Nodes, Needs[number]>>) => boolean> & {
-      readonly needs: Needs;
-      readonly allowSkipped: true;
-    },
-    run: (input: Partial<Pick<Nodes, Needs[number]>>, ctx: RunContext<Input>) => Output,
-  ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
   /** Adds a node that reads the outputs of others. */
   node<Name extends string, Needs extends readonly (keyof Nodes & string)[], Output>(
     name: Name,
@@ -156,6 +147,15 @@ export class PipelineBuilder<Input, Nodes, Output = unknown> {
       readonly allowSkipped?: false;
     },
     run: (input: Pick<Nodes, Needs[number]>, ctx: RunContext<Input>) => Output,
+  ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
+  /** Adds a node that reads the outputs of others, also where some of them were skipped. */
+  node<Name extends string, Needs extends readonly (keyof Nodes & string)[], Output>(
+    name: Name,
+    options: NodeOptions<Needs, (input: Partial<Pick<Nodes, Needs[number]>>) => boolean> & {
+      readonly needs: Needs;
+      readonly allowSkipped: boolean;
+    },
+    run: (input: Partial<Pick<Nodes, Needs[number]>>, ctx: RunContext<Input>) => Output,
   ): PipelineBuilder<Input, Nodes & Named<Name, Awaited<Output>>>;
   node(
     name: string,
