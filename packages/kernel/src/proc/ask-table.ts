@@ -170,11 +170,11 @@ export class AskTable {
     // The answer may have come while the question was recorded.
     const { answer } = this.#asks.get(ask.id) ?? ask;
     if (answer !== undefined) return answer;
-    const goOn = process.waitFor(`ask ${ask.id}`, true);
+    const wait = process.waitFor(`ask ${ask.id}`, true);
     try {
       return await orAborted(waiting.answered.promise, signal);
     } finally {
-      goOn();
+      process.stopWaiting(wait);
     }
   }
 

@@ -538,7 +538,7 @@ export class PostOffice {
     });
     const timer =
       waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, () => arrived.resolve("late"));
-    const goOn = process.waitFor("message");
+    const wait = process.waitFor("message");
     try {
       const outcome = await orAborted(arrived.promise, signal);
       return taken ?? outcome;
@@ -550,7 +550,7 @@ export class PostOffice {
       stop();
       forget?.();
       timer?.cancel();
-      goOn();
+      process.stopWaiting(wait);
     }
   }
 

@@ -37,15 +37,23 @@ export type ProcessState =
   | { readonly name: "new" }
   | { readonly name: "ready" }
   | { readonly name: "running" }
-  /** With `needsSomebody` it goes on when somebody answers, or gives it more. */
-  | { readonly name: "waiting"; readonly channel: string; readonly needsSomebody?: true }
+  | Wait
   | { readonly name: "stopped" }
   | { readonly name: "frozen" }
   | { readonly name: "sleeping" }
   | { readonly name: "quarantined"; readonly error: ErrorRecord }
   | { readonly name: "zombie"; readonly exit: Exit };
 
-type Waiting = Extract<ProcessState, { readonly name: "waiting" }>;
+/** What a call waits for, as the state of its process and as one of several. */
+export interface Wait {
+  readonly name: "waiting";
+  readonly channel: string;
+  /** It goes on when somebody answers, or gives it more. */
+  readonly needsSomebody: boolean;
+  /** What the process was waiting for when this began. */
+  before: Wait | undefined;
+}
+const RUNNING: ProcessState = { name: "running" };
 
 export interface Usage {
   tokensIn: number;
@@ -188,8 +196,8 @@ export class Process {
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
   #state: ProcessState = { name: "new" };
-  /** What its calls wait for (P4). */
-  #waits: Waiting[] | undefined;
+  /** The latest of what its calls wait for (P4). */
+  #wait: Wait | undefined;
   #wasStopped = false;
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
@@ -274,27 +282,33 @@ export class Process {
     this.#goOn();
   }
 
-  /** Says what a call waits for, until what this gives is called. */
-  waitFor(channel: string, needsSomebody = false): () => void {
-    const wait: Waiting = { name: "waiting", channel, ...(needsSomebody ? { needsSomebody } : {}) };
-    const waits = (this.#waits ??= []);
-    waits.push(wait);
+  /** Says what a call waits for, until it goes on. */
+  waitFor(channel: string, needsSomebody = false): Wait {
+    const wait: Wait = { name: "waiting", channel, needsSomebody, before: this.#wait };
+    this.#wait = wait;
     this.#showWait();
-    return () => {
-      const at = waits.indexOf(wait);
-      if (at < 0) return;
-      waits.splice(at, 1);
-      this.#showWait();
-    };
+    return wait;
   }
 
-  get #shownWait(): Waiting | undefined {
-    return this.#waits?.find(({ needsSomebody }) => needsSomebody) ?? this.#waits?.at(-1);
+  stopWaiting(wait: Wait): void {
+    if (this.#wait === wait) this.#wait = wait.before;
+    else
+      for (let at = this.#wait; at !== undefined; at = at.before)
+        if (at.before === wait) {
+          at.before = wait.before;
+          break;
+        }
+    this.#showWait();
+  }
+
+  get #shownWait(): Wait | undefined {
+    for (let at = this.#wait; at !== undefined; at = at.before) if (at.needsSomebody) return at;
+    return this.#wait;
   }
 
   #showWait(): void {
     const { name } = this.#state;
-    if (name === "running" || name === "waiting") this.become(this.#shownWait ?? { name: "running" });
+    if (name === "running" || name === "waiting") this.become(this.#shownWait ?? RUNNING);
   }
 
   #goOn(): void {

@@ -335,7 +335,7 @@ export class QueueTable {
     const waiters = this.#waiters.get(queue) ?? new Set();
     this.#waiters.set(queue, waiters.add(waiter));
     const timer = waitMs === undefined ? undefined : this.#parts.platform.setTimer(waitMs, wake.resolve);
-    const goOn = process.waitFor(`queue ${queue}`);
+    const wait = process.waitFor(`queue ${queue}`);
     try {
       await orAborted(wake.promise, signal);
     } catch (error) {
@@ -348,7 +348,7 @@ export class QueueTable {
       timer?.cancel();
       waiters.delete(waiter);
       if (waiters.size === 0 && this.#waiters.get(queue) === waiters) this.#waiters.delete(queue);
-      goOn();
+      process.stopWaiting(wait);
     }
   }
 
@@ -439,13 +439,13 @@ export class QueueTable {
       if (isOver(task)) return task;
       const over = Promise.withResolvers<void>();
       this.#watchers.add(id, over.resolve);
-      const goOn = process.waitFor(`task ${id}`);
+      const wait = process.waitFor(`task ${id}`);
       try {
         // It may have ended before anybody watched.
         if (this.#live.has(id)) await orAborted(over.promise, signal);
       } finally {
         this.#watchers.delete(id, over.resolve);
-        goOn();
+        process.stopWaiting(wait);
       }
     }
   }

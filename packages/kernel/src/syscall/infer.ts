@@ -153,7 +153,7 @@ async function askModel(
     await mayGoOn(host, caller, "infer", need, { args: request, signal });
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (model.effect !== "pure" && journal === undefined) await host.store.flush();
-    const goOn = caller.waitFor(device);
+    const wait = caller.waitFor(device);
     const started = host.platform.clock.monotonic();
     try {
       // What was reserved is what the model may use: an answer is cut there, never charged beyond.
@@ -177,7 +177,7 @@ async function askModel(
       return response;
     } finally {
       ask?.end();
-      goOn();
+      caller.stopWaiting(wait);
     }
   } catch (error) {
     // A time that the caller has set is its own affair.

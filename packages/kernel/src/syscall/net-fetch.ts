@@ -10,7 +10,7 @@ import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelErr
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
 import type { Rider } from "../ipc/committer.ts";
-import type { Process } from "../proc/process.ts";
+import type { Process, Wait } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo, refused } from "./policy.ts";
 import { charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
@@ -122,7 +122,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     },
   });
   const started = host.platform.clock.monotonic();
-  let goOn: (() => void) | undefined;
+  let wait: Wait | undefined;
   const trip: Trip = { bytes: 0, hasAnswered: false };
   let billed: Required<Pick<Batch, "adds" | "appends">> | undefined;
   let isRecorded = false;
@@ -131,7 +131,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     if (journal === undefined) await host.store.flush();
     const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
     await mayGoOn(host, caller, "fetch", need, { args: call, signal });
-    goOn = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
+    wait = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
       follow(host, caller, { first, from: call.url, maxBytes, signal: limited }, trip),
     );
@@ -163,7 +163,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     host.accounts.freed(reservation);
     throw error;
   } finally {
-    goOn?.();
+    if (wait !== undefined) caller.stopWaiting(wait);
     end();
   }
 }

@@ -372,7 +372,7 @@ export const PROCESS_ROWS = {
       const process = await processOf(host, a.pid, "wait");
       if (process.state.name === "quarantined") return { code: 1, error: process.state.error };
       if (process.hasEnded) return process.done;
-      const over = caller.pid === PID_OWNER ? undefined : caller.waitFor(`exit of ${a.pid}`);
+      const wait = caller.pid === PID_OWNER ? undefined : caller.waitFor(`exit of ${a.pid}`);
       const kept = Promise.withResolvers<Exit>();
       const stop = host.processes.resumption.onQuarantine(a.pid, (error) => kept.resolve({ code: 1, error }));
       // The process lives on; whoever waits for it here would wait for ever.
@@ -385,7 +385,7 @@ export const PROCESS_ROWS = {
       } finally {
         stop();
         goOn();
-        over?.();
+        if (wait !== undefined) caller.stopWaiting(wait);
       }
     },
   }),

@@ -252,8 +252,8 @@ export const WORK_ROWS = {
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       recorded(caller, a.place, draft, async () => {
-        const goOn = caller.waitFor(`timer ${new Date(a.until).toISOString()}`);
-        await sleepUntil(host, caller.signalWith(a.signal), a.until).finally(goOn);
+        const wait = caller.waitFor(`timer ${new Date(a.until).toISOString()}`);
+        await sleepUntil(host, caller.signalWith(a.signal), a.until).finally(() => caller.stopWaiting(wait));
       }),
   }),
   log: row<{ readonly text: string; readonly level?: string }, Promise<void>>({

@@ -79,14 +79,14 @@ async function freed(
 ): Promise<void> {
   const wake = Promise.withResolvers<void>();
   const stop = host.accounts.onFreed(account, wake.resolve, what);
-  const goOn = caller.waitFor(`${what} of ${resource}`, what === "budget");
+  const wait = caller.waitFor(`${what} of ${resource}`, what === "budget");
   try {
     // It may have come back before anybody listened.
     const isShort = (await host.accounts.shortage(caller.account, amounts)) !== undefined;
     if (isShort && (what === "budget" || host.accounts.mayFree(account))) await orAborted(wake.promise, signal);
   } finally {
     stop();
-    goOn();
+    caller.stopWaiting(wait);
   }
 }
 
@@ -261,14 +261,14 @@ export async function passRates(
         { pid: caller.pid, retryAfterMs: waitMs },
       );
     }
-    const goOn = caller.waitFor(`rate of ${rate.resource} per ${rate.per}`);
+    const wait = caller.waitFor(`rate of ${rate.resource} per ${rate.per}`);
     const wake = Promise.withResolvers<void>();
     const timer = host.platform.setTimer(waitMs, wake.resolve);
     try {
       await orAborted(wake.promise, call.signal);
     } finally {
       timer.cancel();
-      goOn();
+      caller.stopWaiting(wait);
     }
   }
 }

@@ -120,7 +120,7 @@ async function act(
   // A signal of its own: what a tool hangs on it goes with the call.
   const own = new AbortController();
   const unlink = linkSignal(signal, own);
-  const goOn = caller.waitFor(`tool ${tool.name}`);
+  const wait = caller.waitFor(`tool ${tool.name}`);
   const usage = (): NonNullable<Batch["appends"]> => [
     usageAppend(host, caller, { place, tool: tool.name, used: { toolCalls: 1 } }),
   ];
@@ -165,6 +165,6 @@ async function act(
     throw toKernelError(error, "EFAILED", { syscall: "call", path: `/lib/tools/${tool.name}`, pid: caller.pid });
   } finally {
     unlink();
-    goOn();
+    caller.stopWaiting(wait);
   }
 }
