@@ -134,14 +134,9 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     const offset = options.offset ?? 0;
     const length = options.length ?? buffer.byteLength - offset;
     assertFits(buffer, offset, length);
-    return this.#inTurn("read", async () => {
-      this.#assertMay("read");
-      const at = positionOf(options.position);
-      const bytes = length === 0 ? new Uint8Array() : await this.#opened.read({ offset: at ?? this.#position, length });
-      new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).set(bytes, offset);
-      if (at === undefined) this.#position += bytes.length;
-      return { bytesRead: bytes.length, buffer };
-    });
+    const bytes = await this.#take(length, positionOf(options.position));
+    new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).set(bytes, offset);
+    return { bytesRead: bytes.length, buffer };
   }
 
   async readv(
@@ -344,15 +339,24 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     try {
       for (;;) {
         const wanted = Math.max(0, Math.min(highWaterMark, end - (at ?? this.#position) + 1));
-        const chunk = Buffer.alloc(wanted);
-        const { bytesRead } = await this.read(chunk, 0, wanted, at ?? null);
-        if (bytesRead === 0) return;
-        if (at !== undefined) at += bytesRead;
-        yield chunk.subarray(0, bytesRead);
+        const { buffer, byteOffset, length } = await this.#take(wanted, at);
+        if (length === 0) return;
+        if (at !== undefined) at += length;
+        yield Buffer.from(buffer, byteOffset, length);
       }
     } finally {
       if (autoClose) await this.close();
     }
+  }
+
+  /** Bytes from a place, or from the position, which they move. */
+  #take(length: number, at: number | undefined): Promise<Uint8Array> {
+    return this.#inTurn("read", async () => {
+      this.#assertMay("read");
+      const bytes = length === 0 ? new Uint8Array() : await this.#opened.read({ offset: at ?? this.#position, length });
+      if (at === undefined) this.#position += bytes.length;
+      return bytes;
+    });
   }
 
   /** Mounted trees keep their own. */
