@@ -22,7 +22,7 @@ import {
 import { type Diagnostics, SourceFile } from "../diagnostic.ts";
 import { MANIFEST_LIMITS } from "../limits.ts";
 import { substitute } from "./environment.ts";
-import { type SourceEntry, type SourceMap, type SourceValue, kindName } from "./value.ts";
+import { type Located, type SourceEntry, type SourceMap, type SourceValue, kindName } from "./value.ts";
 
 /** What the reader needs of its surroundings. */
 export interface ReaderHost {
@@ -51,6 +51,8 @@ export function readSource(file: SourceFile, host: ReaderHost, diagnostics: Diag
 }
 
 const SYNTAX_MAX = 5;
+/** Tags that the reader knows: the first does something, the others are refused with what to do. */
+const TAGS = ["!include", "!py", "!js", "!ts"];
 
 class Reader {
   readonly #host: ReaderHost;
@@ -102,7 +104,7 @@ class Reader {
         uniqueKeys: false,
         merge: true,
         logLevel: "silent",
-        customTags: ["!include", "!py", "!js", "!ts"].map((tag) => ({ tag, resolve: (text: string) => text })),
+        customTags: TAGS.map((tag) => ({ tag, resolve: (text: string) => text })),
       });
       if (!Array.isArray(documents) || documents.length === 0) return [];
       if (documents.length > MANIFEST_LIMITS.documentsMax) {
@@ -144,6 +146,8 @@ class Reader {
     }
     const place = { file, start: error.pos[0], end: error.pos[1], path: "" };
     const message = error.message.split("\n", 1)[0] ?? "";
+    // Over a map or a list: said where the value is read.
+    if (TAGS.some((tag) => message === `Unresolved tag: ${tag}`)) return;
     if (error.code === "TAG_RESOLVE_FAILED")
       this.#diagnostics.report("E207", place, message, "known tags are !include");
     else this.#diagnostics.report("E101", place, message, () => syntaxHint(file, error));
@@ -173,7 +177,7 @@ class Reader {
         `${tag} is refused: code lives in modules, not in YAML`,
         "write a module beside the manifest and use kind: function with module: ./name.ts",
       );
-      return undefined;
+      return brokenAt(place);
     }
     if (isMap(node)) return this.#map(frame, node, depth);
     if (isSeq(node)) {
@@ -212,7 +216,7 @@ class Reader {
         `set it, put it into .env, or give a default: \${${name}:value}`,
       );
     });
-    if (isBroken) return { kind: "scalar", file, ...range, value: null, isBroken };
+    if (isBroken) return brokenAt({ file, ...range });
     // Only a text that stands in the file as it is has offsets of its own.
     const quote = node.type === "QUOTE_DOUBLE" || node.type === "QUOTE_SINGLE" ? 1 : 0;
     const isVerbatim = value === raw && file.text.startsWith(raw, range.start + quote);
@@ -286,8 +290,10 @@ class Reader {
     const place = { file: frame.file, ...rangeOf(node), path: "" };
     const path = isScalar(node) && typeof node.value === "string" ? node.value.trim() : "";
     const [filePart = "", anchor] = path.split("#", 2);
-    const refuse = (message: string, hint?: string): undefined =>
-      this.#diagnostics.report("E104", place, message, hint) as undefined;
+    const refuse = (message: string, hint?: string): SourceValue => {
+      this.#diagnostics.report("E104", place, message, hint);
+      return brokenAt(place);
+    };
     if (filePart === "") return refuse("!include takes the path of a file", "write !include ./parts/node.yaml");
     if (this.#host.include === undefined) return refuse("includes are not allowed here");
     if (frame.chain.length > MANIFEST_LIMITS.includeDepthMax)
@@ -297,7 +303,7 @@ class Reader {
     const found = this.#host.include(frame.file.name, filePart);
     if ("refused" in found) {
       this.#diagnostics.report(found.isMissing ? "E103" : "E104", place, found.refused);
-      return undefined;
+      return brokenAt(place);
     }
     if (frame.chain.includes(found.name)) return refuse(`${filePart} includes itself, over ${frame.chain.join(" > ")}`);
     const file = new SourceFile(found.name, found.text);
@@ -306,7 +312,7 @@ class Reader {
     if (parsed.length > 1) return refuse(`${filePart} has more than one document`);
     if (document === undefined || document.contents === null || document.errors.length > 0) {
       if (document === undefined || document.errors.length === 0) return refuse(`${filePart} is empty`);
-      return undefined;
+      return brokenAt(place);
     }
     const inner = { file, anchors: new Map<string, Node>(), chain: [...frame.chain, found.name] };
     const value = this.#value(inner, document.contents, depth + 1);
@@ -320,6 +326,16 @@ class Reader {
     return part ?? refuse(`${filePart} has no ${anchor}`);
   }
 }
+
+/** Stands for a value that was refused, so that nothing else is said of it. */
+const brokenAt = ({ file, start, end }: Located): SourceValue => ({
+  kind: "scalar",
+  file,
+  start,
+  end,
+  value: null,
+  isBroken: true,
+});
 
 /** What a newcomer to YAML most likely did. */
 function syntaxHint(

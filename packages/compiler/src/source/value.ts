@@ -2,7 +2,7 @@
 
 import type { Place, SourceFile } from "../diagnostic.ts";
 
-interface Located {
+export interface Located {
   readonly file: SourceFile;
   readonly start: number;
   readonly end: number;
