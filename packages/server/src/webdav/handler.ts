@@ -2,6 +2,7 @@
 // logs in. Its locks are locks of the kernel, so that agents and people see each other's.
 
 import { type DirEntry, type FileStat, LIMITS, type Login, type Os, isKernelError } from "@ergos/kernel";
+import { CHUNK, chunksOf, isLater, matchesEtag, rangeOf, typeOf } from "./http-content.ts";
 import { type ConditionList, parseIf } from "./if-header.ts";
 import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
 import { isCollection, join, parentOf } from "./path.ts";
@@ -32,8 +33,6 @@ export interface DavOptions {
 const METHODS = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK";
 /** Bytes of a request that describes something. */
 const DOCUMENT_MAX = 1024 * 1024;
-/** Bytes that are written, and read, at a time. */
-const CHUNK = 8 * 1024 * 1024;
 const PAGE = LIMITS.pageMax;
 /** What a file is called while its content comes, and after how long nobody writes to it any more. */
 const UPLOAD = "upload";
@@ -727,50 +726,3 @@ const multistatus = (answers: string): Response =>
     status: 207,
     headers: { "content-type": "application/xml; charset=utf-8" },
   });
-
-const matchesEtag = (header: string, etag: string): boolean =>
-  header.trim() === "*" || header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
-
-/** Whether something was changed after a date of a header, to the second; nothing where that says none. */
-function isLater(stat: FileStat | undefined, date: string | null): boolean | undefined {
-  const at = Date.parse(date ?? "");
-  return stat?.modified === undefined || Number.isNaN(at) ? undefined : Math.floor(stat.modified / 1000) * 1000 > at;
-}
-
-/** Its media type, if that is one that a header can say. */
-const typeOf = ({ mime }: FileStat): string =>
-  mime !== undefined && /^[\x21-\x7e]+\/[\x20-\x7e]+$/.test(mime) ? mime : "application/octet-stream";
-
-/** The part that is asked for; nothing for all of it, `none` for what is not there. */
-function rangeOf(
-  header: string | null,
-  size: number,
-): { readonly offset: number; readonly length: number } | "none" | undefined {
-  const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? "");
-  if (match === null || (match[1] === "" && match[2] === "")) return undefined;
-  const [, first = "", last = ""] = match;
-  const offset = first === "" ? Math.max(0, size - Number(last)) : Number(first);
-  // One that ends before it begins is none.
-  if (first !== "" && last !== "" && Number(last) < Number(first)) return undefined;
-  const end = first === "" || last === "" ? size : Math.min(size, Number(last) + 1);
-  return offset >= size || end <= offset ? "none" : { offset, length: end - offset };
-}
-
-/** A body in pieces of one size; the last is shorter. */
-async function* chunksOf(body: ReadableStream<Uint8Array> | null): AsyncGenerator<Uint8Array, void, undefined> {
-  if (body === null) return;
-  let parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const part of body) {
-    parts.push(part);
-    size += part.length;
-    while (size >= CHUNK) {
-      const all = Buffer.concat(parts);
-      yield all.subarray(0, CHUNK);
-      const rest = all.subarray(CHUNK);
-      parts = [rest];
-      size = rest.length;
-    }
-  }
-  if (size > 0) yield Buffer.concat(parts);
-}
