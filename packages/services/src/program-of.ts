@@ -51,9 +51,10 @@ export function toProgram(value: unknown, name: string = nameOf(value), source?:
   // A function export is called as `(input, ctx)`; what it takes is its author's promise.
   if (typeof value === "function")
     return program(name, value as Parameters<typeof program>[1], source === undefined ? {} : { source });
+  const missing = source === undefined ? "not there" : "not exported";
   throw new KernelError(
     "ENOEXEC",
-    `${name} is ${value === undefined ? "not there" : `a ${typeof value}`}; export a pipeline, a program or a function (input, ctx)`,
+    `${name} is ${value === undefined ? missing : `a ${typeof value}`}; ${source === undefined ? "give" : "export"} a pipeline, a program or a function (input, ctx)`,
   );
 }
 

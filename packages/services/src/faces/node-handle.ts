@@ -305,7 +305,8 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
       type: "bytes",
       pull: async (controller) => {
         const { done, value } = await pieces.next();
-        if (done !== true) return controller.enqueue(value);
+        // Takes the memory over, which has to be its own.
+        if (done !== true) return controller.enqueue(new Uint8Array(value));
         controller.close();
         controller.byobRequest?.respond(0);
         await over();
