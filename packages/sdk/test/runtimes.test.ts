@@ -19,14 +19,16 @@ beforeEach(async () => {
 });
 afterEach(() => kernel.close());
 
-function programOf(name: Name, runtime: Runtime, beatMs = 1000): Program {
+const beatMs = 1000;
+
+function programOf(name: Name, runtime: Runtime): Program {
   if (runtime === "inline") return toProgram(Object.entries(programs).find(([one]) => one === name)?.[1], name);
   const source = { module: join(here, "children/same.ts"), export: name, name };
   if (runtime === "worker") return createWorkerRuntime({ bootstrap, beatMs })(source, "1");
   return new ProcessRuntime({ bootstrap: [bootstrap], owner: "test", beatMs }).toProgram(source, "1");
 }
-const start = (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"> = {}, beatMs = 1000): Promise<Pid> =>
-  kernel.os.spawn(programOf(name, runtime, beatMs), args);
+const start = (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"> = {}): Promise<Pid> =>
+  kernel.os.spawn(programOf(name, runtime), args);
 const run = async (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"> = {}): Promise<Exit> =>
   kernel.os.wait(await start(name, runtime, args));
 const logOf = (pid: Pid): Promise<string> => kernel.os.fs.readText(`/proc/${pid}/log`);
@@ -59,10 +61,9 @@ describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
   });
 
   test("is stopped for as long as it shall be", async () => {
-    const pid = await start("rests", runtime, {}, 5);
+    const pid = await start("rests", runtime);
     await hasSaid(pid, "rests");
     await kernel.os.kill(pid, "STOP");
-    // More beats than a client may have calls under way.
     await new Promise((go) => setTimeout(go, 2000));
     await kernel.os.kill(pid, "CONT");
     expect(await kernel.os.wait(pid)).toEqual({ code: 0, result: "rested" });

@@ -51,8 +51,11 @@ const CASES: Readonly<Record<string, Case>> = {
     await fs.symlink("nothing", at("nowhere"));
     await fs.symlink("one", at("way"));
     await fs.mkdir(at("m/n"), { recursive: true, mode: 0o700 });
+    // Who makes the second one is a matter of luck.
+    const first = made.filter((path) => path !== undefined).map((path) => path.slice(dir.length));
     return [
-      made.filter((path) => path !== undefined).map((path) => path.slice(dir.length)),
+      first.filter((path) => path === "/one"),
+      first.length === new Set(first).size,
       await codeOf(fs.mkdir(at("f/x"), { recursive: true })),
       await codeOf(fs.mkdir(at("nowhere/x"), { recursive: true })),
       await codeOf(fs.mkdir(at("nowhere"))),

@@ -54,7 +54,10 @@ export const prints = (): string => {
 
 export const rests = async (_input: unknown, ctx: RunContext): Promise<string> => {
   await ctx.log("rests");
-  await new Promise((go) => setTimeout(go, 300));
+  await new Promise((go) => setTimeout(go, 500));
+  // More than a client may have calls under way.
+  const beat = async (): Promise<void> => ctx.os.call("beat", {});
+  for (let sent = 0; sent < 300; sent++) beat().catch(() => undefined);
   return "rested";
 };
 
