@@ -52,6 +52,26 @@ describe("what happens when a budget does not hold", () => {
     await kernel.close();
   });
 
+  test("of what it waits for the latest is shown, in whatever order the others end", async () => {
+    const kernel = await bootKernel();
+    const rests = program("rests", async (_input: unknown, ctx: RunContext) => ctx.sleep(600_000));
+    const kids = await Promise.all(Array.from({ length: 6 }, () => kernel.os.spawn(rests)));
+    const waits = program("waits", async (_input: unknown, ctx: RunContext) => {
+      await Promise.all(kids.map((kid) => ctx.os.wait(kid)));
+      return "over";
+    });
+    const pid = await kernel.os.spawn(waits);
+    const left = [...kids];
+    // The latest, the first, and some between them.
+    for (const at of [5, 0, 2, 2, 0, 0]) {
+      await waitsFor(kernel, pid, `exit of ${left.at(-1)}`);
+      const [kid] = left.splice(at, 1);
+      if (kid !== undefined) await kernel.os.kill(kid, "KILL");
+    }
+    expect(await kernel.os.wait(pid)).toMatchObject({ result: "over" });
+    await kernel.close();
+  });
+
   test("of several calls at once those that need somebody are what the process waits for", async () => {
     const kernel = await bootKernel({ models: [paid()] });
     const gate = Promise.withResolvers<void>();

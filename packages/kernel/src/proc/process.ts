@@ -50,8 +50,9 @@ export interface Wait {
   readonly channel: string;
   /** It goes on when somebody answers, or gives it more. */
   readonly needsSomebody: boolean;
-  /** What the process was waiting for when this began. */
+  /** Its neighbours among the waits of the process: thousands may begin and end. */
   before: Wait | undefined;
+  after: Wait | undefined;
 }
 const RUNNING: ProcessState = { name: "running" };
 
@@ -196,8 +197,9 @@ export class Process {
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
   #state: ProcessState = { name: "new" };
-  /** The latest of what its calls wait for (P4). */
+  /** The latest of what its calls wait for (P4), and of what somebody has to answer. */
   #wait: Wait | undefined;
+  #urgentWait: Wait | undefined;
   #wasStopped = false;
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
@@ -284,26 +286,29 @@ export class Process {
 
   /** Says what a call waits for, until it goes on. */
   waitFor(channel: string, needsSomebody = false): Wait {
-    const wait: Wait = { name: "waiting", channel, needsSomebody, before: this.#wait };
-    this.#wait = wait;
+    const before = needsSomebody ? this.#urgentWait : this.#wait;
+    const wait: Wait = { name: "waiting", channel, needsSomebody, before, after: undefined };
+    if (before !== undefined) before.after = wait;
+    this.#setLatest(wait, needsSomebody);
     this.#showWait();
     return wait;
   }
 
-  stopWaiting(wait: Wait): void {
-    if (this.#wait === wait) this.#wait = wait.before;
-    else
-      for (let at = this.#wait; at !== undefined; at = at.before)
-        if (at.before === wait) {
-          at.before = wait.before;
-          break;
-        }
+  /** Ends what `waitFor` has begun, once. */
+  stopWaiting({ before, after, needsSomebody }: Wait): void {
+    if (before !== undefined) before.after = after;
+    if (after === undefined) this.#setLatest(before, needsSomebody);
+    else after.before = before;
     this.#showWait();
   }
 
+  #setLatest(wait: Wait | undefined, needsSomebody: boolean): void {
+    if (needsSomebody) this.#urgentWait = wait;
+    else this.#wait = wait;
+  }
+
   get #shownWait(): Wait | undefined {
-    for (let at = this.#wait; at !== undefined; at = at.before) if (at.needsSomebody) return at;
-    return this.#wait;
+    return this.#urgentWait ?? this.#wait;
   }
 
   #showWait(): void {
