@@ -65,11 +65,12 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
    * Spawns a program, waits for it, and returns its result.
    * @throws the error with which it failed
    */
-  run<Input, Output>(program: Code & Typed<Input, Output>, ...options: InputOptions<Input>): Promise<Output>;
   run<Input, Output>(
-    program: (input: Input, ctx: RunContext<Input>) => Output,
+    // First: a function could have `types` too.
+    program: (input: Input, ctx: RunContext<NoInfer<Input>>) => Output,
     ...options: InputOptions<Input>
   ): Promise<Awaited<Output>>;
+  run<Input, Output>(program: Code & Typed<Input, Output>, ...options: InputOptions<Input>): Promise<Output>;
   run(program: SpawnArgs["program"] | Plan, options?: RunOptions & WithSignal): Promise<unknown>;
   /** Whatever it is: its types are not known. */
   run<Any extends Runnable>(

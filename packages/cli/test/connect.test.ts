@@ -51,6 +51,10 @@ test("types go in and come out, along the edges too", async () => {
     input: { n: 4 },
   });
   const without: string = await os.run((input: { x?: string }) => input.x ?? "none");
+  const withContext = async (input: { readonly n: number }, ctx: RunContext): Promise<{ readonly runId: string }> =>
+    Promise.resolve({ runId: `${ctx.runId} ${input.n}` });
+  const { runId } = await os.run(withContext, { input: { n: 1 }, name: "mine" });
+  expect(runId).toMatch(/^mine-\d+ 1$/);
   const any: Runnable = places;
   expect([said, doubled, without, await os.run(any, { input: { city: "Rome" } })]).toEqual(["even", 8, "none", "even"]);
   const wrong = async (): Promise<void> => {

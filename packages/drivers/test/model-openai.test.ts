@@ -392,6 +392,100 @@ describe("providers", () => {
   });
 });
 
+describe("tools", () => {
+  const tools = [
+    { name: "lib.search", description: "finds", inputSchema: { type: "object" as const } },
+    { name: "lib_search", description: "finds too", inputSchema: { type: "object" as const } },
+  ];
+  const piece = (index: number, call: object): string => chunk({ tool_calls: [{ index, ...call }] });
+
+  test("names, calls and their results are told as the wire has them, and calls come back whole under their own names", async () => {
+    let seen: Record<string, unknown> = {};
+    const url = await serve((_request, response, body) => {
+      seen = body;
+      stream(response, [
+        chunk({ role: "assistant", content: "I look" }),
+        piece(0, { id: "c1", type: "function", function: { name: "lib_search", arguments: "" } }),
+        piece(0, { function: { arguments: '{"q":' } }),
+        piece(1, { id: "c2", type: "function", function: { name: "lib_search_2", arguments: "{}" } }),
+        piece(0, { function: { arguments: '"x"}' } }),
+        piece(2, { id: "c3", type: "function", function: { name: "made_up", arguments: "{" } }),
+        finish("tool_calls"),
+        usage(30, 12),
+      ]);
+    });
+    const before = { id: "c0", name: "lib.search", arguments: '{ "q": "before" }' };
+
+    const answer = await modelAt(url).infer(
+      {
+        messages: [
+          { role: "user", content: "find it" },
+          { role: "assistant", content: "", toolCalls: [before] },
+          { role: "tool", callId: "c0", content: "nothing" },
+        ],
+        tools,
+        toolChoice: { tool: "lib_search" },
+      },
+      options(),
+    );
+
+    expect(answer).toEqual({
+      text: "I look",
+      toolCalls: [
+        { id: "c1", name: "lib.search", arguments: '{"q":"x"}' },
+        { id: "c2", name: "lib_search", arguments: "{}" },
+        { id: "c3", name: "made_up", arguments: "{" },
+      ],
+      finishReason: "tools",
+      usage: { inputTokens: 30, outputTokens: 12 },
+    });
+    expect(seen).toMatchObject({
+      tools: [
+        { type: "function", function: { name: "lib_search", description: "finds", parameters: { type: "object" } } },
+        { type: "function", function: { name: "lib_search_2", description: "finds too" } },
+      ],
+      tool_choice: { type: "function", function: { name: "lib_search_2" } },
+      messages: [
+        { role: "user" },
+        {
+          role: "assistant",
+          tool_calls: [
+            { id: "c0", type: "function", function: { name: "lib_search", arguments: '{ "q": "before" }' } },
+          ],
+        },
+        { role: "tool", tool_call_id: "c0", content: "nothing" },
+      ],
+    });
+  });
+
+  test.each([
+    ["", "{}"],
+    ['{"a":1}', '{"a":1}'],
+  ])("a call whose arguments are %j, of a server that says `stop`", async (sent, given) => {
+    const url = await serve((_request, response) =>
+      stream(response, [
+        piece(0, { id: "c1", type: "function", function: { name: "lib_search_2", arguments: sent } }),
+        finish("stop"),
+      ]),
+    );
+
+    const answer = await modelAt(url).infer({ ...ask, tools, toolChoice: "auto" }, options());
+
+    expect(answer).toMatchObject({ text: "", finishReason: "tools", toolCalls: [{ arguments: given }] });
+    expect(answer.usage.outputTokens).toBeGreaterThan(sent === "" ? -1 : 0);
+  });
+
+  test("an answer that breaks off in the middle of a call is none", async () => {
+    const url = await serve((_request, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write(piece(0, { id: "c1", type: "function", function: { name: "lib_search", arguments: '{"q' } }));
+      setTimeout(() => response.destroy(), 20);
+    });
+
+    expect(await failure(modelAt(url).infer({ ...ask, tools }, options()))).toMatchObject({ code: "ECONNRESET" });
+  });
+});
+
 describe("the contract of a model", () => {
   test.each(MODEL_CASES)("$name", async ({ run }) => {
     const url = await serve((_request, response) => stream(response, hello));

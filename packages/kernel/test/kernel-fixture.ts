@@ -108,3 +108,18 @@ export class LastingStore {
     };
   }
 }
+
+/** Runs a program in a host that dies after so many commits, unless it ends before; and boots the next one over its stores. */
+export async function bootAfterDeath(
+  commits: number,
+  parts: Partial<KernelParts>,
+  ...spawn: Parameters<Os["spawn"]>
+): Promise<{ readonly kernel: Kernel; readonly isDead: boolean }> {
+  const store = new LastingStore();
+  const objects = new MemoryObjectStore();
+  const first = store.life(commits);
+  const dying = await Promise.race([bootKernel({ store: first, objects, ...parts }), first.died]);
+  const pid = await Promise.race([dying?.os.spawn(...spawn), first.died]);
+  const exit = await Promise.race([pid === undefined ? undefined : dying?.os.wait(pid), first.died]);
+  return { kernel: await bootKernel({ store: store.life(), objects, ...parts }), isDead: exit === undefined };
+}

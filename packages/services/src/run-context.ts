@@ -11,6 +11,7 @@ import {
   type ErrorRecord,
   type FetchAnswer,
   type FetchCall,
+  type InferRequest,
   KernelError,
   assertValid,
   encodeJson,
@@ -20,8 +21,9 @@ import {
   MODEL_REQUEST_SCHEMA,
   type Message,
   type MessageKind,
-  type ModelRequest,
+  type ModelMessage,
   type ModelResponse,
+  type ModelToolCall,
   type Os,
   type Outcome,
   type Pid,
@@ -46,6 +48,7 @@ import { withoutPath } from "./failure.ts";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
 import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
+import { argumentsOf, isNews, toolMessage } from "./tool-answer.ts";
 
 /**
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
@@ -240,9 +243,9 @@ export class RunContext<Input = unknown> {
   }
 
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
-  infer(name: string, request: ModelRequest | string, options: InferOptions = {}): Promise<ModelResponse> {
+  infer(name: string, request: InferRequest | string, options: InferOptions = {}): Promise<ModelResponse> {
     const place = this.#placeOf(name);
-    const full: ModelRequest =
+    const full: InferRequest =
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     // Callers without types hear what is wrong; a request that looks right pays nothing.
     if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
@@ -289,6 +292,25 @@ export class RunContext<Input = unknown> {
     return this.#once(place, () =>
       this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options }),
     );
+  }
+
+  /**
+   * Makes a call that a model has asked for, and gives the message that tells the model what came of it: the result, or
+   * why there is none, so that it may try in another way.
+   * @throws {ECANCELED, EDQUOT, EUNKNOWN} the process cannot go on from it
+   */
+  async answerToolCall(name: string, call: ModelToolCall, options: CallOptions = {}): Promise<ModelMessage> {
+    // A failure that the model was told of is an outcome: asked again, the tool might say something else.
+    const told = `${name}/failure`;
+    let failure = "";
+    if (!this.hasOutcome(told))
+      try {
+        return toolMessage(call, await this.call(name, call.name, argumentsOf(call), options));
+      } catch (error) {
+        if (!isNews(error, this.signal)) throw error;
+        failure = `error: ${describe(error)}`;
+      }
+    return toolMessage(call, await this.step(told, () => failure));
   }
 
   /**

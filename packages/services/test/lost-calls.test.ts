@@ -1,11 +1,10 @@
 // Calls whose end nobody sees: of hosts that die between any two commits, and of processes that are killed meanwhile.
 
-import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { type Kernel, type KernelParts, type Pid, isKernelError } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { describe, expect, test } from "vitest";
-import { LastingStore, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
+import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
 
 const BUDGET = { tokens: 100_000, modelCalls: 50, toolCalls: 50, costMicros: 100_000_000 };
 const price = { input: 1_000_000, output: 2_000_000 };
@@ -52,14 +51,9 @@ describe("what the budget was charged stands in the ledger", () => {
     async (next) => {
       let commits = 1;
       for (let isDead = true; isDead; commits++) {
-        const store = new LastingStore();
-        const objects = new MemoryObjectStore();
-        const first = store.life(commits);
-        const dying = await Promise.race([bootKernel({ store: first, objects, ...parts }), first.died]);
-        const pid = await Promise.race([dying?.os.spawn(callsOfAllKinds, { budget: BUDGET }), first.died]);
-        isDead = (await Promise.race([pid === undefined ? undefined : dying?.os.wait(pid), first.died])) === undefined;
-
-        const kernel = await bootKernel({ store: store.life(), objects, ...parts });
+        const life = await bootAfterDeath(commits, parts, callsOfAllKinds, { budget: BUDGET });
+        const { kernel } = life;
+        ({ isDead } = life);
         const left = (await kernel.os.call("ps", {})).find(({ name }) => name === "all kinds");
         if (left !== undefined) {
           const resumed = next === "killed" ? undefined : kernel.os.call("resume", { pid: left.pid });

@@ -1,17 +1,33 @@
 // `@ergos/drivers/model-offline`: a model without a model. No network, no key, the same answer every time.
 //
-// It does two tasks well enough to be useful (an extractive summary, a classification by key words), and it
-// answers whatever else with a script or with a sentence that says what it is. Its usage is counted like
-// that of a real model, at about four characters a token, and costs nothing.
+// It does two tasks well enough to be useful (an extractive summary, a classification by key words), asks for a tool
+// that it must use or whose name was mentioned, and answers whatever else with a script or with a sentence that says
+// what it is. Its usage is counted like that of a real model, at about four characters a token, and costs nothing.
 
-import { KernelError, type Model, type ModelRequest, type ModelResponse, type Schema } from "@ergos/kernel";
+import {
+  KernelError,
+  type Model,
+  type ModelRequest,
+  type ModelResponse,
+  type ModelTool,
+  type Schema,
+} from "@ergos/kernel";
 import { fill } from "./fill.ts";
 import { countWords, sentencesOf, stem, wordsOf } from "./text.ts";
+
+/** What a scripted model says: a text, or calls of tools with a text beside them. */
+export type OfflineReply = string | { readonly text?: string; readonly toolCalls: readonly OfflineToolCall[] };
+
+export interface OfflineToolCall {
+  readonly name: string;
+  /** A text stands for itself, as JSON that is none. */
+  readonly arguments: Readonly<Record<string, unknown>> | string;
+}
 
 export interface OfflineModelOptions {
   readonly name?: string;
   /** Replies by order of calls, or by what the last message says; for tests. */
-  readonly script?: readonly string[] | ((request: ModelRequest, call: number) => string | undefined);
+  readonly script?: readonly OfflineReply[] | ((request: ModelRequest, call: number) => OfflineReply | undefined);
   /** Milliseconds that each answer takes. */
   readonly delayMs?: number;
   /** As the model is to be treated: `pure` is the truth, the others let tests see what a paid model causes. */
@@ -20,6 +36,8 @@ export interface OfflineModelOptions {
 }
 
 const CHARACTERS_PER_TOKEN = 4;
+/** Characters of what a tool has told that an answer repeats. */
+const TOLD_MAX = 1000;
 const FREE: Model["price"] = { input: 0, output: 0 };
 
 export function createOfflineModel(options: OfflineModelOptions = {}): Model {
@@ -46,20 +64,33 @@ export function createOfflineModel(options: OfflineModelOptions = {}): Model {
   };
 }
 
-function respond(request: ModelRequest, full: string): ModelResponse {
+function respond(request: ModelRequest, reply: OfflineReply): ModelResponse {
   const charactersMax = (request.maxOutputTokens ?? Number.POSITIVE_INFINITY) * CHARACTERS_PER_TOKEN;
+  const full = typeof reply === "string" ? reply : (reply.text ?? "");
   const text = full.length > charactersMax ? full.slice(0, charactersMax) : full;
+  const isCut = text.length < full.length;
   const input = request.messages.reduce((sum, message) => sum + message.content.length, 0);
+  // Numbered over the conversation: an identifier means one call in it.
+  const toolCalls =
+    typeof reply === "string" || isCut
+      ? []
+      : reply.toolCalls.map(({ name, arguments: args }, at) => ({
+          id: `call-${request.messages.length}-${at + 1}`,
+          name,
+          arguments: typeof args === "string" ? args : JSON.stringify(args),
+        }));
+  const written = toolCalls.reduce((sum, call) => sum + call.name.length + call.arguments.length, text.length);
   return {
     text,
-    finishReason: text.length < full.length ? "length" : "stop",
-    usage: { inputTokens: tokens(input), outputTokens: tokens(text.length) },
+    ...(toolCalls.length === 0 ? {} : { toolCalls }),
+    finishReason: isCut ? "length" : toolCalls.length > 0 ? "tools" : "stop",
+    usage: { inputTokens: tokens(input), outputTokens: tokens(written) },
   };
 }
 
 const tokens = (characters: number): number => Math.ceil(characters / CHARACTERS_PER_TOKEN);
 
-function answer(request: ModelRequest, call: number, script: OfflineModelOptions["script"]): string {
+function answer(request: ModelRequest, call: number, script: OfflineModelOptions["script"]): OfflineReply {
   const scripted = typeof script === "function" ? script(request, call) : script?.[call];
   if (scripted !== undefined) return scripted;
   if (Array.isArray(script))
@@ -67,6 +98,9 @@ function answer(request: ModelRequest, call: number, script: OfflineModelOptions
       "EIO",
       `the script of the offline model has ${script.length} replies, and this is call ${call + 1}`,
     );
+  const tool = toolFor(request);
+  if (tool !== undefined)
+    return { toolCalls: [{ name: tool.name, arguments: form(tool.inputSchema, request) as Record<string, unknown> }] };
   const { task, responseSchema } = request;
   if (responseSchema !== undefined) return JSON.stringify(form(responseSchema, request));
   switch (task?.kind) {
@@ -75,12 +109,25 @@ function answer(request: ModelRequest, call: number, script: OfflineModelOptions
     case "classify":
       return classify(task.text, task.labels);
     case undefined: {
-      const last = request.messages.at(-1)?.content ?? "";
-      return `[offline model, no language model is connected] ${summarise(last, 1)}`.trim();
+      const last = request.messages.at(-1);
+      // What a tool has told is no prose.
+      const said = last?.role === "tool" ? last.content.slice(0, TOLD_MAX) : summarise(last?.content ?? "", 1);
+      return `[offline model, no language model is connected] ${said}`.trim();
     }
     default:
       return task satisfies never;
   }
+}
+
+/** The tool that it must ask for, or the one whose name the last message of the user mentions. */
+function toolFor({ tools = [], toolChoice = "auto", messages }: ModelRequest): ModelTool | undefined {
+  const last = messages.at(-1);
+  // What it has asked for has been told: it goes on to an answer.
+  if (last?.role !== "user" || toolChoice === "none") return undefined;
+  const mentioned = tools.find(({ name }) => last.content.includes(name));
+  if (toolChoice === "auto") return mentioned;
+  if (toolChoice === "required") return mentioned ?? tools[0];
+  return tools.find(({ name }) => name === toolChoice.tool);
 }
 
 /** A form is filled in from the text of the task, or from what was asked last. */

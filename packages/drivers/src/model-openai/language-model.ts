@@ -8,10 +8,20 @@ import {
   type Model,
   type ModelRequest,
   type ModelResponse,
+  type ModelToolCall,
   isKernelError,
 } from "@ergos/kernel";
+import {
+  type PromptMessage,
+  type ToolCallPart,
+  type ToolChoice,
+  ToolNames,
+  toPromptMessage,
+  toToolCall,
+  toToolChoice,
+} from "./prompt.ts";
 
-/** Part of an answer as it comes. Of its kinds these matter: `text-delta`, `error`, `finish`. */
+/** Part of an answer as it comes. Of its kinds these matter: `text-delta`, `tool-call`, `error`, `finish`. */
 interface StreamPart {
   readonly type: string;
 }
@@ -25,10 +35,7 @@ export interface StreamingModel {
 }
 
 interface CallOptions {
-  prompt: (
-    | { role: "system"; content: string }
-    | { role: "user" | "assistant"; content: { type: "text"; text: string }[] }
-  )[];
+  prompt: PromptMessage[];
   abortSignal: AbortSignal;
   maxOutputTokens?: number;
   temperature?: number;
@@ -36,6 +43,8 @@ interface CallOptions {
   stopSequences?: string[];
   seed?: number;
   responseFormat?: { type: "json"; name: string; schema: object };
+  tools?: { type: "function"; name: string; description: string; inputSchema: object }[];
+  toolChoice?: ToolChoice;
   providerOptions?: ProviderOptions;
 }
 
@@ -85,9 +94,11 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
       const model = await opening();
       let contentType: string | undefined;
       try {
-        const { stream, response } = await model.doStream(toCallOptions(request, signal, options.providerOptions));
+        const names = new ToolNames(request);
+        const asked = toCallOptions(request, names, signal, options.providerOptions);
+        const { stream, response } = await model.doStream(asked);
         contentType = response?.headers?.["content-type"];
-        return await collect(stream, request, onText);
+        return await collect(stream, request, names, onText);
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         throw kernelErrorIn(error) ?? toModelError(error, options.name, contentType);
@@ -98,16 +109,13 @@ export function toModel(open: () => Promise<StreamingModel>, options: LanguageMo
 
 function toCallOptions(
   request: ModelRequest,
+  names: ToolNames,
   signal: AbortSignal,
   providerOptions: LanguageModelOptions["providerOptions"],
 ): CallOptions {
-  const { maxOutputTokens, temperature, topP, stop, seed, responseSchema } = request;
+  const { maxOutputTokens, temperature, topP, stop, seed, responseSchema, tools, toolChoice } = request;
   return {
-    prompt: request.messages.map(({ role, content }) => {
-      if (role === "system") return { role, content };
-      const text = [{ type: "text" as const, text: content }];
-      return role === "user" ? { role, content: text } : { role, content: text };
-    }),
+    prompt: request.messages.map((message) => toPromptMessage(message, names)),
     abortSignal: signal,
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
     ...(temperature === undefined ? {} : { temperature }),
@@ -118,6 +126,17 @@ function toCallOptions(
     ...(responseSchema === undefined
       ? {}
       : { responseFormat: { type: "json", name: "answer", schema: responseSchema as object } as const }),
+    ...(tools === undefined
+      ? {}
+      : {
+          tools: tools.map(({ name, description, inputSchema }) => ({
+            type: "function" as const,
+            name: names.sent(name),
+            description,
+            inputSchema: inputSchema as object,
+          })),
+        }),
+    ...(toolChoice === undefined ? {} : { toolChoice: toToolChoice(toolChoice, names) }),
     ...(providerOptions === undefined ? {} : { providerOptions }),
   };
 }
@@ -125,25 +144,29 @@ function toCallOptions(
 async function collect(
   stream: AsyncIterable<StreamPart>,
   request: ModelRequest,
+  names: ToolNames,
   onText: ((piece: string) => void) | undefined,
 ): Promise<ModelResponse> {
   let text = "";
+  let size = 0;
+  const grow = (by: number): void => {
+    size += by;
+    if (size <= LIMITS.outcomeBytesMax) return;
+    const why = `the answer has more than ${LIMITS.outcomeBytesMax} characters; it was cut off`;
+    throw new KernelError("E2BIG", why, { mayHaveActed: true });
+  };
+  const toolCalls: ModelToolCall[] = [];
   let end: Finish | undefined;
   for await (const part of stream) {
     // The kinds of parts are those of the interface.
     if (part.type === "text-delta") {
       const { delta } = part as StreamPart & { readonly delta: string };
+      grow(delta.length);
       text += delta;
-      if (text.length > LIMITS.outcomeBytesMax)
-        throw new KernelError(
-          "E2BIG",
-          `the answer has more than ${LIMITS.outcomeBytesMax} characters; it was cut off`,
-          {
-            mayHaveActed: true,
-          },
-        );
       onText?.(delta);
-    } else if (part.type === "error") throw refusalOf((part as StreamPart & { readonly error: unknown }).error, text);
+    } else if (part.type === "tool-input-delta") grow((part as StreamPart & { readonly delta: string }).delta.length);
+    else if (part.type === "tool-call") toolCalls.push(toToolCall(part as StreamPart & ToolCallPart, names));
+    else if (part.type === "error") throw refusalOf((part as StreamPart & { readonly error: unknown }).error, text);
     else if (part.type === "finish") end = part as Finish;
   }
   // A stream that just stops was cut off: what came before is no answer.
@@ -153,10 +176,12 @@ async function collect(
   const { unified } = end.finishReason;
   return {
     text,
-    finishReason: FINISH_REASONS[unified] ?? "other",
+    ...(toolCalls.length === 0 ? {} : { toolCalls }),
+    // Some servers say `stop` of an answer that waits for tools.
+    finishReason: toolCalls.length > 0 && unified === "stop" ? "tools" : (FINISH_REASONS[unified] ?? "other"),
     usage: {
       inputTokens: told(inputTokens.total, asked) ?? estimate(asked),
-      outputTokens: told(outputTokens.total, text.length) ?? estimate(text.length),
+      outputTokens: told(outputTokens.total, size) ?? estimate(size),
     },
   };
 }
@@ -255,6 +280,7 @@ const FINISH_REASONS: Readonly<Record<string, ModelResponse["finishReason"]>> = 
   stop: "stop",
   length: "length",
   "content-filter": "filter",
+  "tool-calls": "tools",
 };
 
 /** What a server says of a failure, in the middle of its answer too. */

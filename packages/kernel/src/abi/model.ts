@@ -3,9 +3,26 @@
 import { LIMITS } from "../base/limits.ts";
 import type { Schema } from "../base/schema.ts";
 
-export interface ModelMessage {
-  readonly role: "system" | "user" | "assistant";
-  readonly content: string;
+/** A turn of a conversation. One of role `tool` tells the model what came of a call that it had asked for. */
+export type ModelMessage =
+  | { readonly role: "system" | "user"; readonly content: string }
+  | { readonly role: "assistant"; readonly content: string; readonly toolCalls?: readonly ModelToolCall[] }
+  | { readonly role: "tool"; readonly content: string; readonly callId: string };
+
+/** A call of a tool that a model asks for. Whoever has asked the model makes it, or does not. */
+export interface ModelToolCall {
+  readonly id: string;
+  /** As it was offered; models also make names up. */
+  readonly name: string;
+  /** JSON as the model wrote it; nobody has checked it. */
+  readonly arguments: string;
+}
+
+/** A tool as a model is told of it. */
+export interface ModelTool {
+  readonly name: string;
+  readonly description: string;
+  readonly inputSchema: Schema;
 }
 
 /** What the request is for. A model that understands the prompt may ignore it. */
@@ -25,22 +42,56 @@ export interface ModelRequest {
   readonly seed?: number;
   /** The answer must be JSON of this schema; who reads it still validates it. */
   readonly responseSchema?: Schema;
+  /** Tools that the model may ask for. */
+  readonly tools?: readonly ModelTool[];
+  /** Whether it may ask for one (`auto`, the default), must not, must, or must ask for this one. */
+  readonly toolChoice?: "auto" | "none" | "required" | { readonly tool: string };
 }
+
+/** A request as a process makes it: tools of the process and of its host are offered by their names. */
+export interface InferRequest extends Omit<ModelRequest, "tools"> {
+  /** Offering a tool gives no right to it: who makes the call is asked for it. */
+  readonly tools?: readonly (string | ModelTool)[];
+}
+
+const MESSAGE_SCHEMA: Schema = {
+  type: "object",
+  properties: {
+    role: { type: "string", enum: ["system", "user", "assistant", "tool"] },
+    content: { type: "string" },
+    toolCalls: {
+      type: "array",
+      items: {
+        type: "object",
+        properties: { id: { type: "string" }, name: { type: "string" }, arguments: { type: "string" } },
+        required: ["id", "name", "arguments"],
+        additionalProperties: false,
+      },
+      maxItems: LIMITS.modelToolsMax,
+    },
+    callId: { type: "string" },
+  },
+  required: ["role", "content"],
+  additionalProperties: false,
+};
+
+const TOOL_SCHEMA: Schema = {
+  type: "object",
+  properties: {
+    name: { type: "string", minLength: 1 },
+    description: { type: "string" },
+    inputSchema: { type: "object" },
+  },
+  required: ["name", "description", "inputSchema"],
+  additionalProperties: false,
+};
 
 /** What a boundary lets through as a request. */
 export const MODEL_REQUEST_SCHEMA: Schema = {
   type: "object",
   properties: {
     model: { type: "string", minLength: 1 },
-    messages: {
-      type: "array",
-      items: {
-        type: "object",
-        properties: { role: { type: "string", enum: ["system", "user", "assistant"] }, content: { type: "string" } },
-        required: ["role", "content"],
-        additionalProperties: false,
-      },
-    },
+    messages: { type: "array", items: MESSAGE_SCHEMA },
     task: { type: "object", required: ["kind", "text"] },
     maxOutputTokens: { type: "integer", minimum: 1, maximum: LIMITS.tokensMax },
     temperature: { type: "number", minimum: 0 },
@@ -48,6 +99,22 @@ export const MODEL_REQUEST_SCHEMA: Schema = {
     stop: { type: "array", items: { type: "string", minLength: 1 }, maxItems: 16 },
     seed: { type: "integer" },
     responseSchema: { type: "object" },
+    tools: {
+      type: "array",
+      items: { anyOf: [{ type: "string", minLength: 1 }, TOOL_SCHEMA] },
+      maxItems: LIMITS.modelToolsMax,
+    },
+    toolChoice: {
+      anyOf: [
+        { type: "string", enum: ["auto", "none", "required"] },
+        {
+          type: "object",
+          properties: { tool: { type: "string", minLength: 1 } },
+          required: ["tool"],
+          additionalProperties: false,
+        },
+      ],
+    },
   },
   required: ["messages"],
   additionalProperties: false,
@@ -63,8 +130,10 @@ export interface ModelUsage {
 
 export interface ModelResponse {
   readonly text: string;
-  /** Why it ended: it was complete, as long as it might be, or held back by whoever runs the model. */
-  readonly finishReason: "stop" | "length" | "filter" | "other";
+  /** Calls of tools that the model waits for, in its order; absent when it asks for none. */
+  readonly toolCalls?: readonly ModelToolCall[];
+  /** Why it ended: it was complete, wants tools, was as long as it might be, or held back by whoever runs the model. */
+  readonly finishReason: "stop" | "tools" | "length" | "filter" | "other";
   readonly usage: ModelUsage;
 }
 

@@ -105,6 +105,8 @@ export const LIMITS = {
   casRetriesMax: 16,
   /** Model output reserved when a request names no bound, in tokens. */
   defaultOutputTokensMax: 4096,
+  /** Tools that a model may be offered, and calls of them in one answer. */
+  modelToolsMax: 256,
   /** Code that ignores its signal is abandoned after this many milliseconds. */
   cancelGraceMs: 80,
   /** Lines of log kept per process in memory; all of them are in its journal. */

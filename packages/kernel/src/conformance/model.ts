@@ -40,6 +40,31 @@ export const MODEL_CASES: readonly ConformanceCase<Model>[] = [
     },
   },
   {
+    name: "a conversation with tools goes on: what came of a call leads to an answer, and none is asked for that may not be",
+    run: async (model) => {
+      const call1 = { id: "call-1", name: "lib.weather", arguments: '{"city":"Bern"}' };
+      const { text, toolCalls } = await model.infer(
+        {
+          messages: [
+            { role: "user", content: "How is the weather in Bern? Use lib.weather." },
+            { role: "assistant", content: "", toolCalls: [call1] },
+            { role: "tool", callId: "call-1", content: "It rains in Bern." },
+          ],
+          tools: [
+            {
+              name: "lib.weather",
+              description: "the weather of a city",
+              inputSchema: { type: "object", properties: { city: { type: "string" } } },
+            },
+          ],
+          toolChoice: "none",
+        },
+        call(),
+      );
+      same([text.length > 0, toolCalls], [true, undefined], "a text, and calls of tools");
+    },
+  },
+  {
     name: "one that is told to stop rejects with the reason, before and while it works",
     run: async (model) => {
       for (const isEarly of [true, false]) {

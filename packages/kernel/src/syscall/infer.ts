@@ -1,7 +1,7 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
 import type { Receipt } from "../abi/metastore.ts";
-import type { Model, ModelCall, ModelRequest, ModelResponse } from "../abi/model.ts";
+import type { InferRequest, Model, ModelCall, ModelMessage, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -15,6 +15,7 @@ import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
+import { toolOf } from "./tool-call.ts";
 import {
   type Held,
   charged,
@@ -30,7 +31,7 @@ import {
 
 export interface InferCall {
   readonly place: string;
-  readonly request: ModelRequest;
+  readonly request: InferRequest;
   readonly signal?: AbortSignal;
   /** What to do when the host died during the call: `fail` (default) is EUNKNOWN, `repeat` may pay twice. */
   readonly onUnknown?: "fail" | "repeat";
@@ -70,6 +71,40 @@ export async function infer(
     : askOneOf(host, caller, call, [name, ...downgrade], rider);
   if (journal !== undefined) answer.catch(() => journal.retract(place));
   return answer;
+}
+
+/**
+ * Describes the tools that a request offers by their names.
+ * @throws {ENOENT} there is no such tool · {EINVAL} a message tells of a call that was never asked for
+ */
+function toModelRequest(host: Host, caller: Process, request: InferRequest): ModelRequest {
+  assertAsked(request.messages, caller);
+  if (isDescribed(request)) return request;
+  const tools = request.tools?.map((tool) => {
+    if (typeof tool !== "string") return tool;
+    const { name, description, inputSchema } = toolOf(host, caller, "infer", tool);
+    return { name, description, inputSchema };
+  });
+  return { ...request, tools: tools ?? [] };
+}
+
+const isDescribed = (request: InferRequest): request is ModelRequest =>
+  request.tools?.every((tool) => typeof tool !== "string") !== false;
+
+function assertAsked(messages: readonly ModelMessage[], caller: Process): void {
+  let asked: Set<string> | undefined;
+  for (const [at, message] of messages.entries()) {
+    if (message.role === "assistant" && message.toolCalls !== undefined) {
+      asked ??= new Set();
+      for (const { id } of message.toolCalls) asked.add(id);
+    }
+    if (message.role === "tool" && asked?.has(message.callId) !== true)
+      throw new KernelError(
+        "EINVAL",
+        `messages[${at}] tells what came of the call ${JSON.stringify(message.callId)}, which no message before it has asked for; keep the answer of the model with its toolCalls before it`,
+        { syscall: "infer", pid: caller.pid },
+      );
+  }
 }
 
 /** Asks the first model that the budget holds. */
@@ -115,7 +150,8 @@ async function askModel(
   model: Model,
   rider: Rider | undefined,
 ): Promise<ModelResponse> {
-  const { place, request, onText } = call;
+  const { place, onText } = call;
+  const request = toModelRequest(host, caller, call.request);
   const { name } = model;
   const { journal } = caller;
   const signal = caller.signalWith(call.signal);
@@ -300,9 +336,8 @@ const boundOf = (request: ModelRequest): number => request.maxOutputTokens ?? LI
  */
 function upperBound(host: Host, caller: Process, model: Model, request: ModelRequest): Amounts {
   let units = 0;
-  for (const message of request.messages) units += message.content.length + 8;
-  // A schema is sent along, and counts.
-  if (request.responseSchema !== undefined) units += JSON.stringify(request.responseSchema).length + 64;
+  for (const message of request.messages) units += wordsOf(message).length + 8;
+  if (hasForm(request)) units += formOf(request).length + 64;
   // Three bytes hold any UTF-16 unit.
   const tokensIn = units * 3;
   const tokensOut = boundOf(request);
@@ -326,8 +361,8 @@ function upperBound(host: Host, caller: Process, model: Model, request: ModelReq
 /** Tokens of a request as they are estimated: about four bytes each. */
 function assertContext(request: ModelRequest, max: number, caller: Process): void {
   let bytes = 0;
-  for (const message of request.messages) bytes += utf8Length(message.content);
-  if (request.responseSchema !== undefined) bytes += utf8Length(JSON.stringify(request.responseSchema));
+  for (const message of request.messages) bytes += utf8Length(wordsOf(message));
+  if (hasForm(request)) bytes += utf8Length(formOf(request));
   const tokens = Math.ceil(bytes / 4);
   if (tokens <= max) return;
   throw new KernelError(
@@ -336,6 +371,20 @@ function assertContext(request: ModelRequest, max: number, caller: Process): voi
     { syscall: "infer", pid: caller.pid },
   );
 }
+
+/** All that a message says. */
+function wordsOf(message: ModelMessage): string {
+  const { role, content } = message;
+  if (role === "tool") return content + message.callId;
+  return role === "assistant" && message.toolCalls !== undefined
+    ? content + JSON.stringify(message.toolCalls)
+    : content;
+}
+
+/** A schema, and what tools there are, is sent along and counts. */
+const hasForm = ({ responseSchema, tools }: ModelRequest): boolean =>
+  responseSchema !== undefined || tools !== undefined;
+const formOf = ({ responseSchema, tools }: ModelRequest): string => JSON.stringify([responseSchema, tools]);
 
 function utf8Length(text: string): number {
   let bytes = text.length;

@@ -3,7 +3,7 @@
 import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
 import type { DirEntry, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
 import type { KernelEvent } from "../abi/event.ts";
-import type { ModelRequest, ModelResponse } from "../abi/model.ts";
+import type { InferRequest, ModelResponse } from "../abi/model.ts";
 import type { ContentId, Fd, Pid, Seq } from "../base/id.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -155,7 +155,7 @@ export interface Os {
   /** Processes: those alive, the newest with `all`, or those of `pids`. */
   ps(options?: SyscallArgs<"ps">): Promise<readonly ProcessSummary[]>;
   events(filter?: EventFilter): AsyncGenerator<KernelEvent, void, undefined>;
-  infer(place: string, request: ModelRequest): Promise<ModelResponse>;
+  infer(place: string, request: InferRequest): Promise<ModelResponse>;
   /** A service, whose methods take their arguments as one value: `os.service<Store>("store").put({ key, value })`. */
   service<Api extends object>(name: string): ServiceFace<Api>;
   /** Settles when everything committed so far survives a loss of power. */
@@ -233,7 +233,7 @@ class OsFace implements Os {
     return stream(this.call("subscribe", filter));
   }
 
-  async infer(place: string, request: ModelRequest): Promise<ModelResponse> {
+  async infer(place: string, request: InferRequest): Promise<ModelResponse> {
     return this.call("infer", { place, request });
   }
 

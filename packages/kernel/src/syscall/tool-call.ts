@@ -26,15 +26,7 @@ export interface ToolCall {
 export async function callTool(host: Host, caller: Process, call: ToolCall, rider?: Rider): Promise<unknown> {
   const { place } = call;
   const args = call.arguments ?? {};
-  const tool = caller.program?.tools?.find(({ name }) => name === call.tool) ?? host.tools.get(call.tool);
-  if (tool === undefined) {
-    const known = [...(caller.program?.tools ?? []).map(({ name }) => name), ...host.tools.keys()];
-    throw new KernelError("ENOENT", `no tool ${JSON.stringify(call.tool)}; known are ${known.join(", ") || "none"}`, {
-      syscall: "call",
-      path: `/lib/tools/${call.tool}`,
-      pid: caller.pid,
-    });
-  }
+  const tool = toolOf(host, caller, "call", call.tool);
   assertValid(tool.inputSchema, args, `the call of tool ${tool.name}`);
   const { journal } = caller;
   const before = await journal?.begin(place);
@@ -73,6 +65,22 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     leave();
     caller.over();
   }
+}
+
+/**
+ * A tool of the process's program, or of its host.
+ * @throws {ENOENT} there is none of that name
+ */
+export function toolOf(host: Host, caller: Process, syscall: string, wanted: string): Tool<Os> {
+  const own = caller.program?.tools ?? [];
+  const tool = own.find(({ name }) => name === wanted) ?? host.tools.get(wanted);
+  if (tool !== undefined) return tool;
+  const known = [...own.map(({ name }) => name), ...host.tools.keys()];
+  throw new KernelError("ENOENT", `no tool ${JSON.stringify(wanted)}; known are ${known.join(", ") || "none"}`, {
+    syscall,
+    path: `/lib/tools/${wanted}`,
+    pid: caller.pid,
+  });
 }
 
 interface MadeCall {
