@@ -67,7 +67,7 @@ export { KERNEL_VERSION, Kernel, type KernelParts, type Login } from "./kernel.t
 export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "./proc/process.ts";
 export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type Runtime } from "./proc/program.ts";
 export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";
-export { ROLES, type Role, TIERS, type Tier } from "./proc/role.ts";
+export { ROLES, type Role } from "./proc/role.ts";
 export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/summary.ts";
 export type { BreakerOptions, BreakerSummary } from "./syscall/breaker.ts";
 export type { HookSummary } from "./syscall/hook-table.ts";

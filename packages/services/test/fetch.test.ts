@@ -68,6 +68,9 @@ test("a redirect to another host needs the right for that, and takes no credenti
     url: `http://${other}/`,
   });
   expect((await run("/loop", ["net.connect"])).error).toMatchObject({ code: "ELOOP" });
+  // Conditions look at the request that would be made there.
+  const denied = await run("/", ["net.connect", `deny net.connect:*; arg.url=http://${other}/`]);
+  expect(denied.error).toMatchObject({ code: "EACCES" });
   expect(seen).toEqual([undefined]);
   await kernel.close();
 });

@@ -29,11 +29,7 @@ export const capsCommand: Command = {
     invocation.out.answer(layers, () => {
       if (layers.length === 0) return `${runId} may do everything: neither it nor a process above it was narrowed`;
       const rows = layers.flatMap(({ layer, grants }) => [
-        [
-          layer.endsWith(".0")
-            ? `what the program of ${layer.slice(0, -2)} declares`
-            : `what process ${layer} was given`,
-        ],
+        [layerName(layer)],
         ...grants.map(({ id, grant, by }) => [`  ${id}`, by === undefined ? grant : `${grant}   (from process ${by})`]),
         ...(grants.length === 0 ? [["  nothing"]] : []),
       ]);
@@ -42,6 +38,14 @@ export const capsCommand: Command = {
     return EXIT_OK;
   },
 };
+
+/** Whose a layer is. */
+function layerName(layer: string): string {
+  if (layer.startsWith("pass-")) return `what the pass ${layer.split(".")[0]?.slice("pass-".length) ?? ""} gives`;
+  if (layer.endsWith(".0")) return `what the program of ${layer.slice(0, -2)} declares`;
+  if (layer.endsWith(".1")) return `what the role of ${layer.slice(0, -2)} leaves`;
+  return `what process ${layer} was given`;
+}
 
 export const whyCommand: Command = {
   name: "why",

@@ -5,7 +5,17 @@
 // key file that is made for the owner alone.
 
 import { createCipheriv, createDecipheriv, randomBytes, scryptSync } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { KernelError, type SecretStore, describe } from "@ergos/kernel";
 
@@ -64,13 +74,30 @@ export interface FileSecretOptions {
  */
 export function fileSecrets({ file, passphrase, keyFile }: FileSecretOptions): FileSecrets {
   const first = readSecrets(file);
-  const key = keyOf(first.salt, passphrase, keyFile);
+  const keys = new Map<string, Buffer>();
+  const keyFor = ({ salt }: SecretFile): Buffer => {
+    const key = keys.get(salt) ?? keyOf(salt, passphrase, keyFile);
+    keys.set(salt, key);
+    return key;
+  };
+  keyFor(first);
   // Looked at each time: another process may have changed it.
   const read = (): SecretFile => (existsSync(file) ? readSecrets(file) : first);
-  const write = (secrets: SecretFile["secrets"]): void => {
+  /** Several processes may change it at the same time: one after the other, each what the last one left. */
+  const change = (work: (content: SecretFile) => SecretFile["secrets"] | undefined): boolean => {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(`${file}.next`, JSON.stringify({ ...first, secrets }), { mode: 0o600 });
-    renameSync(`${file}.next`, file);
+    const free = holdLock(`${file}.lock`);
+    try {
+      const content = read();
+      const secrets = work(content);
+      if (secrets === undefined) return false;
+      const next = `${file}.${process.pid}.next`;
+      writeFileSync(next, JSON.stringify({ ...content, secrets }), { mode: 0o600 });
+      renameSync(next, file);
+      return true;
+    } finally {
+      free();
+    }
   };
   return {
     name: "file",
@@ -78,25 +105,56 @@ export function fileSecrets({ file, passphrase, keyFile }: FileSecretOptions): F
     get: (name) => {
       const content = read();
       const sealed = Object.hasOwn(content.secrets, name) ? content.secrets[name] : undefined;
-      return sealed === undefined ? undefined : open(sealed, name, key, file);
+      return sealed === undefined ? undefined : open(sealed, name, keyFor(content), file);
     },
     set: (name, value) => {
       if (!NAME.test(name))
         throw new KernelError("EINVAL", `${JSON.stringify(name)} is no name of a secret; letters, digits, _ . and -`);
-      const { secrets } = read();
-      // One file has one key: what another could not open would be lost to either.
-      const [one] = Object.entries(secrets);
-      if (one !== undefined) open(one[1], one[0], key, file);
-      write({ ...secrets, [name]: seal(value, name, key) });
+      change((content) => {
+        const { secrets } = content;
+        const key = keyFor(content);
+        // One file has one key: what another could not open would be lost to either.
+        const [one] = Object.entries(secrets);
+        if (one !== undefined) open(one[1], one[0], key, file);
+        return { ...secrets, [name]: seal(value, name, key) };
+      });
     },
-    remove: (name) => {
-      const { secrets } = read();
-      if (!Object.hasOwn(secrets, name)) return false;
-      const { [name]: _gone, ...rest } = secrets;
-      write(rest);
-      return true;
-    },
+    remove: (name) =>
+      change(({ secrets }) => {
+        if (!Object.hasOwn(secrets, name)) return undefined;
+        const { [name]: _gone, ...rest } = secrets;
+        return rest;
+      }),
   };
+}
+
+/** How long another process is waited for. */
+const LOCK_WAIT_MS = 5000;
+/** A lock as old as that was left by a process that has died. */
+const LOCK_STALE_MS = 10_000;
+
+/**
+ * Takes a file as a lock, and gives what frees it.
+ * @throws {EAGAIN} another process does not free it
+ */
+function holdLock(lock: string): () => void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let waited = 0; ; waited += 10) {
+    try {
+      closeSync(openSync(lock, "wx", 0o600));
+      return () => rmSync(lock, { force: true });
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
+      const { mtimeMs = Date.now() } = statSync(lock, { throwIfNoEntry: false }) ?? {};
+      if (Date.now() - mtimeMs > LOCK_STALE_MS) rmSync(lock, { force: true });
+      if (waited >= LOCK_WAIT_MS)
+        throw new KernelError("EAGAIN", `another process changes the secrets; remove ${lock} if none does`, {
+          path: lock,
+          cause,
+        });
+      Atomics.wait(pause, 0, 0, 10);
+    }
+  }
 }
 
 function readSecrets(file: string): SecretFile {

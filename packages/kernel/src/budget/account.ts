@@ -97,7 +97,8 @@ const recordOf = (pid: Pid, parent: Pid | undefined, allocation: Amounts): NonNu
 });
 const NO_CHANGE: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
 const pidOf = ({ key }: { readonly key: string }): Pid => toPid(Number(key.slice(2)));
-const leftKey = (pid: Pid): string => `al/${pid}`;
+export const LEFT_PREFIX = "al/";
+export const leftKey = (pid: Pid): string => `${LEFT_PREFIX}${pid}`;
 const accountKey = (pid: Pid): string => `A/${pid}`;
 const usedKey = (pid: number, resource: Resource): string => `a/${pid}/${resource}`;
 

@@ -4,6 +4,7 @@
 //     every layer allows it: a child cannot hold what its parent lacks, whatever it asks for.
 // C2  In a layer `deny` wins over `ask`, and `ask` over `allow`. A rule whose limits do not hold is not there.
 // C3  A grant of one process to another gives nothing that the granter may not do itself, now and later.
+//     Who has granted something is looked at once for a call, however many of its grants lead there.
 // C4  Layers are shared, not copied: what is revoked in one is gone for everybody who holds it.
 
 import { KernelError } from "../base/errno.ts";
@@ -46,6 +47,16 @@ interface Call {
   readonly now: number;
   /** It has taken its uses already. */
   readonly isUnderWay: boolean;
+  readonly granters: Granters;
+}
+
+/** What those who have granted something may do themselves: looked at once for each call. */
+interface Granters {
+  readonly decided: Map<Capability, Decision>;
+  /** How often somebody was asked that is being decided already. */
+  circles: number;
+  /** How many more may be looked at. */
+  left: number;
 }
 
 const ALLOWED: Decision = { effect: "allow", counted: [] };
@@ -53,6 +64,8 @@ const ASKED: Decision = { effect: "ask", counted: [] };
 const DENIED: Decision = { effect: "deny", counted: [] };
 
 const DECISIONS_MAX = 8192;
+/** Granters that one call may lead to, one behind the other: what hangs on more is denied. */
+const GRANTERS_MAX = 10_000;
 
 /** Without a host nobody knows the time: what expires has expired. */
 const timeless = (): CapabilityClock => ({ version: 0, now: () => Number.POSITIVE_INFINITY });
@@ -134,7 +147,23 @@ export class Capability {
     if (this.layers.length === 0) return ALLOWED;
     const verdict = this.#verdictOf(right, resource);
     if (typeof verdict !== "string") return this.#evaluate(verdict, this.#callOf(right, resource, args, isUnderWay));
-    return verdict === "allow" ? ALLOWED : verdict === "ask" ? ASKED : DENIED;
+    return decisionOf(verdict);
+  }
+
+  /** What a granter may do of a call of somebody else. */
+  decideFor(call: Call): Decision {
+    if (this.layers.length === 0) return ALLOWED;
+    const verdict = this.#verdictOf(call.right, call.resource);
+    if (typeof verdict === "string") return decisionOf(verdict);
+    const { granters } = call;
+    const known = granters.decided.get(this);
+    if (known !== undefined) return known;
+    if (granters.left-- <= 0) return DENIED;
+    const { circles } = granters;
+    const decision = this.#evaluate(verdict, call);
+    // On another way to it, what stood in the way of itself may not.
+    if (granters.circles === circles) granters.decided.set(this, decision);
+    return decision;
   }
 
   /** What each layer says, for people. */
@@ -179,7 +208,10 @@ export class Capability {
 
   #evaluate(rules: readonly (readonly Rule[])[], call: Call): Decision {
     // A grant that would allow itself over a circle of granters allows nothing.
-    if (this.#isDeciding) return DENIED;
+    if (this.#isDeciding) {
+      call.granters.circles++;
+      return DENIED;
+    }
     this.#isDeciding = true;
     try {
       let effect: Effect = "allow";
@@ -197,9 +229,12 @@ export class Capability {
   }
 
   #callOf(right: string, resource: string, args: unknown, isUnderWay = false): Call {
-    return { right, resource, args, now: this.#clock.now(), isUnderWay };
+    const granters = { decided: new Map<Capability, Decision>(), circles: 0, left: GRANTERS_MAX };
+    return { right, resource, args, now: this.#clock.now(), isUnderWay, granters };
   }
 }
+
+const decisionOf = (effect: Effect): Decision => (effect === "allow" ? ALLOWED : effect === "ask" ? ASKED : DENIED);
 
 function reasonOf(layer: Layer, call: Call): LayerReason {
   const rules = layer.matching(call.right, call.resource);
@@ -245,7 +280,7 @@ function decideLayer(rules: readonly Rule[], call: Call): Decision {
   for (const rule of rules) {
     if (!isLive(rule, call)) continue;
     if (rule.grant.effect === "deny") return DENIED;
-    const given = rule.granter?.capability.decide(call.right, call.resource, call.args, call.isUnderWay) ?? ALLOWED;
+    const given = rule.granter?.capability.decideFor(call) ?? ALLOWED;
     if (given.effect === "deny") continue;
     const counted = rule.grant.uses === undefined ? given.counted : [...given.counted, rule];
     if (rule.grant.effect === "ask" || given.effect === "ask") asked ??= { effect: "ask", counted };
@@ -267,7 +302,7 @@ function obstacleOf(rule: Rule, call: Call): string | undefined {
   if (isSpent) return `${text} is used up`;
   if (grant.expires !== undefined && grant.expires <= call.now) return `${text} has expired`;
   if (!isLive(rule, call)) return `${text} does not hold for these arguments`;
-  if (granter?.capability.decide(call.right, call.resource, call.args).effect === "deny")
+  if (granter?.capability.decideFor(call).effect === "deny")
     return `${text} came from process ${granter.pid}, which may not do it itself`;
   return undefined;
 }

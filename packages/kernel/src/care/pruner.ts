@@ -5,6 +5,7 @@
 // P2  What is quarantined stays, and whoever gave a grant that somebody still has.
 // P3  Interrupted anywhere, it leaves processes that are whole, or can be deleted by the next one.
 
+import { LEFT_PREFIX, leftKey } from "../budget/account.ts";
 import { entriesOf } from "../abi/entries.ts";
 import { PID_OWNER, type Pid, type RunId, type Seq, toPid } from "../base/id.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
@@ -102,6 +103,7 @@ export async function prune(parts: PrunerParts, request: PruneRequest): Promise<
     const kept = new Set(processes.values());
     for (const process of trees.flat()) kept.delete(process);
     await remove(parts, trees.flat(), new Set([...kept].flatMap(({ layers }) => layers)));
+    await removeLeft(parts);
     const { newest: _newest, ...data } = found;
     await committer.commit({}, [{ name: "store.pruned", pid: PID_OWNER, data }]);
     return found;
@@ -166,7 +168,7 @@ async function remove(
     const through = committer.store.seq;
     await committer.commit({
       checks: some.map(({ pid, version }) => ({ key: processKey(pid), version })),
-      deletes: some.map(({ pid }) => processKey(pid)),
+      deletes: some.flatMap(({ pid }) => [processKey(pid), leftKey(pid)]),
       trims: some.map(({ pid }) => ({ log: journalLog(pid), through })),
     });
     for (const { pid } of some) {
@@ -174,6 +176,17 @@ async function remove(
       if (process !== undefined) family.remove(process);
     }
   }
+}
+
+/** What volatile processes had left of their budgets, of which nothing else is there. */
+async function removeLeft({ committer, family }: PrunerParts): Promise<void> {
+  const gone: string[] = [];
+  for await (const { key } of entriesOf(committer.store, LEFT_PREFIX)) {
+    const pid = toPid(Number(key.slice(LEFT_PREFIX.length)));
+    if (family.get(pid) === undefined && (await committer.store.get(processKey(pid))) === undefined) gone.push(key);
+  }
+  for (let at = 0; at < gone.length; at += DELETES_PER_COMMIT)
+    await committer.commit({ deletes: gone.slice(at, at + DELETES_PER_COMMIT) });
 }
 
 /** What may go, as trees with their tops first, the newest tree first (P1). */

@@ -37,24 +37,26 @@ export class Allocations {
     for (let tries = 1; ; tries++) {
       const { applied, checks, adds, puts } = await this.#accounts.allocate(pid, amounts);
       const process = this.#live(pid);
-      const identity =
-        process === undefined
-          ? undefined
-          : { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, amounts) };
+      const before = process?.identity.budget ?? {};
+      // Told at once: whatever else changes the process meanwhile writes it too.
+      const tell = (budget: Amounts): void => {
+        if (process !== undefined) process.identity = { ...process.identity, budget };
+      };
+      tell(addAmounts(before, amounts));
       const isRecorded = process?.journal !== undefined && !process.isEnding && !process.hasEnded;
       const record = isRecorded
-        ? [{ key: processKey(pid), value: encodeProcess(process, { identity }, this.#committer.masker) }]
+        ? [{ key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) }]
         : [];
       const event = { name: "budget.allocated", pid, data: { account: pid, amounts } } as const;
       try {
         await this.#committer.commit({ checks, adds, puts: [...puts, ...record] }, [event], rider);
       } catch (error) {
+        tell(before);
         // The account was closed meanwhile, which the next look at it finds.
         if (isKernelError(error) && error.code === "EAGAIN" && tries < LIMITS.casRetriesMax) continue;
         throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
       }
       applied();
-      if (process !== undefined && identity !== undefined) process.identity = identity;
       return;
     }
   }

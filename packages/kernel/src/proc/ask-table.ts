@@ -30,7 +30,15 @@ export interface Answer {
   readonly by: string;
   readonly why?: string;
   readonly at: number;
+  /** Of an edit by somebody who may not do everything: the needs of the call that it allows, by name. */
+  readonly needs?: readonly string[];
 }
+
+/** What a call needs with the arguments that an edit gives it. */
+type NeedsWith = (value: unknown) => Promise<{
+  readonly needs: readonly { readonly right: string; readonly resource: string }[];
+  readonly conditions: unknown;
+}>;
 
 /** What a process asks. */
 export interface Question {
@@ -61,6 +69,7 @@ export interface Ask extends Question {
 interface Waiting {
   readonly ask: Ask;
   readonly answered: PromiseWithResolvers<Answer>;
+  readonly needsWith: NeedsWith | undefined;
 }
 
 export class AskTable {
@@ -100,7 +109,12 @@ export class AskTable {
    * Asks, and waits for the answer.
    * @throws {EAGAIN} the process has as many open questions as it may
    */
-  async raise(process: Process, question: Question, given?: AbortSignal): Promise<Answer & { readonly id: number }> {
+  async raise(
+    process: Process,
+    question: Question,
+    given?: AbortSignal,
+    needsWith?: NeedsWith,
+  ): Promise<Answer & { readonly id: number }> {
     const signal = process.signalWith(given);
     signal.throwIfAborted();
     const key = keyOf(process.pid, question.key);
@@ -108,7 +122,7 @@ export class AskTable {
     this.#orphans.delete(key);
     const ask = (known === undefined ? undefined : this.#asks.get(known)) ?? (await this.#record(process, question));
     try {
-      const answer = ask.answer ?? (await this.#wait(process, ask, signal));
+      const answer = ask.answer ?? (await this.#wait(process, ask, signal, needsWith));
       if (!question.isLasting) await this.consume(ask.id);
       return { ...answer, id: ask.id };
     } catch (error) {
@@ -119,6 +133,11 @@ export class AskTable {
       }
       throw error;
     }
+  }
+
+  /** What an edited call would need; nothing while nobody waits for the answer in this host. */
+  needsWith(id: number, value: unknown): ReturnType<NeedsWith> | undefined {
+    return this.#waiting.get(id)?.needsWith?.(value);
   }
 
   /** Forgets an answer that has been acted on. */
@@ -163,10 +182,10 @@ export class AskTable {
     return ask;
   }
 
-  async #wait(process: Process, ask: Ask, signal: AbortSignal): Promise<Answer> {
+  async #wait(process: Process, ask: Ask, signal: AbortSignal, needsWith: NeedsWith | undefined): Promise<Answer> {
     let waiting = this.#waiting.get(ask.id);
     if (waiting === undefined)
-      this.#waiting.set(ask.id, (waiting = { ask, answered: Promise.withResolvers<Answer>() }));
+      this.#waiting.set(ask.id, (waiting = { ask, answered: Promise.withResolvers<Answer>(), needsWith }));
     // The answer may have come while the question was recorded.
     const { answer } = this.#asks.get(ask.id) ?? ask;
     if (answer !== undefined) return answer;

@@ -261,13 +261,27 @@ export class LifeCycle {
       throw new KernelError("EPERM", `process ${pid} is ${tierOf(process.identity)}, and ${to.tier} is above that`, {
         pid,
       });
-    const { tier, ref } = process.identity;
-    process.identity = { ...process.identity, ...present({ tier: to.tier, ref: to.ref }) };
+    const { ref } = process.identity;
+    if (to.ref !== undefined) process.identity = { ...process.identity, ref: to.ref };
+    // What is below it thinks with nothing better either.
+    const lowered =
+      to.tier === undefined
+        ? []
+        : this.#parts.family
+            .branchOf(process)
+            .filter(({ identity }) => TIERS.indexOf(tierOf(identity)) < TIERS.indexOf(to.tier ?? "strategic"))
+            .map((one) => ({ one, tier: one.identity.tier }));
+    for (const { one } of lowered) one.identity = { ...one.identity, ...present({ tier: to.tier }) };
     try {
-      await this.#parts.narrow(process, to.grants === undefined ? [] : [this.#layerOf(process, to.grants)], rider);
+      const added = to.grants === undefined ? [] : [this.#layerOf(process, to.grants)];
+      await this.#parts.narrow(process, added, rider);
     } catch (error) {
-      const { tier: _tier, ref: _ref, ...rest } = process.identity;
-      process.identity = { ...rest, ...present({ tier, ref }) };
+      const { ref: _ref, ...rest } = process.identity;
+      process.identity = { ...rest, ...present({ ref }) };
+      for (const { one, tier } of lowered) {
+        const { tier: _tier, ...same } = one.identity;
+        one.identity = { ...same, ...present({ tier }) };
+      }
       throw error;
     }
   }
@@ -301,7 +315,11 @@ export class LifeCycle {
     const program = process.program ?? (await load());
     const left = identity.budget === undefined ? {} : await this.#leftOf(process, identity.budget);
     const share = Object.fromEntries(
-      resourcesOf(left).map((resource) => [resource, Math.floor((left[resource] ?? 0) / parts.length)]),
+      resourcesOf(left).map((resource) => {
+        // Each part is itself a start.
+        const some = (left[resource] ?? 0) - (resource === "spawns" ? parts.length : 0);
+        return [resource, Math.max(0, Math.floor(some / parts.length))];
+      }),
     );
     const wants = ({ mail }: Part, { kind, from }: Message): boolean =>
       mail !== undefined && (mail.kind ?? kind) === kind && (mail.from ?? from) === from;

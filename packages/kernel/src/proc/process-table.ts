@@ -146,6 +146,7 @@ export class ProcessTable {
       revisions: this.revisions,
       recall: (pid) => this.recall(pid),
       live: (pid) => this.family.get(pid),
+      groupOf: (path) => (this.groups.find(path) === undefined ? undefined : { account: this.groups.accountOf(path) }),
       close: (departure) => this.allocations.close(departure),
       start: (process, program) => this.#start(process, program),
     });
@@ -388,23 +389,25 @@ export class ProcessTable {
     if (!parent.isAlive || parent.isEnding || parent.isDoomed || this.#isClosing) {
       throw new KernelError("ESRCH", `the parent ${parent.pid} has ended`, { syscall: "spawn", pid: parent.pid });
     }
-    const bound = parent.limits?.children;
-    const living = bound === undefined ? 0 : this.family.livingChildrenOf(parent.pid).length;
+    this.#assertRoom(parent, "spawn");
+  }
+
+  /** @throws {EAGAIN} the parent, or the host, has as many processes as it may have */
+  #assertRoom(parent: Process | undefined, syscall: string): void {
+    const bound = parent?.limits?.children;
+    const living = parent === undefined || bound === undefined ? 0 : this.family.livingChildrenOf(parent.pid).length;
     if (bound !== undefined && living >= bound) {
       throw new KernelError(
         "EAGAIN",
-        `process ${parent.pid} has ${living} living children, which is its limit; wait for one to end`,
-        {
-          syscall: "spawn",
-          pid: parent.pid,
-        },
+        `process ${parent?.pid} has ${living} living children, which is its limit; wait for one to end`,
+        { syscall, ...(parent === undefined ? {} : { pid: parent.pid }) },
       );
     }
     if (this.family.size - this.#zombies.length >= LIMITS.processesMax) {
       throw new KernelError(
         "EAGAIN",
         `this host runs ${LIMITS.processesMax} processes, which is its limit; wait for some to end`,
-        { syscall: "spawn" },
+        { syscall },
       );
     }
   }
@@ -469,8 +472,8 @@ export class ProcessTable {
   /** Narrows in memory, at once: what belongs into the commit of that, what follows it, and what undoes it. */
   #narrowing(process: Process, added: readonly Layer[]): Narrowing {
     const depth = process.capability.layers.length;
-    const branch = added.length === 0 ? [process] : this.family.branchOf(process);
-    for (const one of branch) {
+    const branch = this.family.branchOf(process);
+    for (const one of added.length === 0 ? [] : branch) {
       const { layers } = one.capability;
       one.capability = Capability.withLayers([...layers.slice(0, depth), ...added, ...layers.slice(depth)]);
     }
@@ -551,6 +554,8 @@ export class ProcessTable {
     if (again && group !== undefined && this.groups.find(group) !== undefined)
       this.groups.assertRoom(group, this.#ownerProcess);
     if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
+      const parent = process.identity.ppid === undefined ? undefined : this.family.get(process.identity.ppid);
+      this.#assertRoom(parent?.isAlive === true ? parent : undefined, "resume");
       const fresh = process.next(this.#archive.createJournal(pid));
       fresh.become({ name: "ready" });
       const at = this.#zombies.indexOf(pid);

@@ -31,6 +31,8 @@ export interface ResumptionParts {
   readonly revisions: Revisions;
   readonly recall: (pid: Pid) => Promise<Process | undefined>;
   readonly live: (pid: Pid) => Process | undefined;
+  /** A group that is there, and the account that its processes spend from. */
+  readonly groupOf: (path: string) => { readonly account: Pid | undefined } | undefined;
   readonly close: (departure: Departure) => Promise<void>;
   readonly start: (process: Process, program: Program) => void;
 }
@@ -42,6 +44,7 @@ export class Resumption {
   readonly #revisions: Revisions;
   readonly #recall: ResumptionParts["recall"];
   readonly #live: ResumptionParts["live"];
+  readonly #groupOf: ResumptionParts["groupOf"];
   readonly #close: ResumptionParts["close"];
   readonly #start: ResumptionParts["start"];
   /** Who waits for processes, and hears when they are quarantined. */
@@ -54,6 +57,7 @@ export class Resumption {
     this.#revisions = parts.revisions;
     this.#recall = parts.recall;
     this.#live = parts.live;
+    this.#groupOf = parts.groupOf;
     this.#close = parts.close;
     this.#start = parts.start;
   }
@@ -171,19 +175,15 @@ export class Resumption {
       );
   }
 
-  /** Its own layers behind those that its ancestors have now: what they lost meanwhile it has lost too. */
+  /** All layers that it had, behind those that its ancestors have now: what they lost meanwhile it has lost too. */
   async #rightsOf(process: Process): Promise<Capability> {
-    const { pid, ppid, twinOf = [] } = process.identity;
+    const { ppid } = process.identity;
     if (ppid === undefined) return process.capability;
     const parent = this.#live(ppid) ?? (await this.#recall(ppid));
     if (parent === undefined) return process.capability;
     const isLive = parent.isAlive && this.#live(ppid) === parent;
     const above = isLive ? parent.capability : await this.#rightsOf(parent);
-    const names = [pid, ...twinOf].map(String);
-    const own = process.capability.layers.filter(
-      (layer) =>
-        !above.layers.includes(layer) && names.some((name) => layer.id === name || layer.id.startsWith(`${name}.`)),
-    );
+    const own = process.capability.layers.filter((layer) => !above.layers.includes(layer));
     return Capability.withLayers([...above.layers, ...own]);
   }
 
@@ -203,14 +203,16 @@ export class Resumption {
   }
 
   /**
-   * The account that a process which is tried again spends from: the nearest open one of its ancestors. Where
-   * it had one and none is left, there is nothing to spend.
+   * The account that a process which is tried again spends from: the nearest open one of its ancestors in its group,
+   * then the group's. Where it had one and none is left, there is nothing to spend.
    */
   async #findAccount(process: Process): Promise<Pid | undefined> {
-    const { account, budget, pid } = process.identity;
+    const { account, budget, pid, group } = process.identity;
+    const around = group === undefined ? undefined : this.#groupOf(group);
     let had = account !== undefined && budget === undefined;
     for (let at = process.identity.ppid; at !== undefined;) {
       const ancestor = await this.#recall(at);
+      if (around !== undefined && ancestor?.identity.group !== group) return around.account;
       const candidate = ancestor?.account;
       had ||= candidate !== undefined;
       if (candidate !== undefined && this.#accounts.isOpen(candidate)) return candidate;

@@ -3,6 +3,7 @@
 // O1  Nothing starts what stands above it: a child's rank and tier are never before its parent's.
 // O2  A task starts nothing, and is never strategic.
 
+import { TIERS, type Tier } from "../abi/model.ts";
 import { KernelError } from "../base/errno.ts";
 import { present } from "../base/present.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
@@ -10,9 +11,7 @@ import { PID_OWNER, type Pid } from "../base/id.ts";
 /** Roles with their rank: 0 stands above all. */
 export const ROLES = { kernel: 0, daemon: 1, agent: 2, architect: 3, lead: 3, worker: 4, task: 5 } as const;
 export type Role = keyof typeof ROLES;
-
-export const TIERS = ["strategic", "tactical", "operational"] as const;
-export type Tier = (typeof TIERS)[number];
+export { TIERS, type Tier };
 
 /** What stands of both in the identity of a process; absent ones follow from where it is in the tree. */
 export interface Standing {

@@ -4,6 +4,7 @@
 // A2  What a person has allowed or changed is looked at again: a right that was revoked meanwhile stays revoked.
 // A3  A call whose outcome is recorded already acts no more: nobody is asked, and no use is taken.
 // A4  What is acted on is what was looked at: while somebody is asked, the arguments are ours alone.
+// A5  Who edits a call and may not do everything allows what it may do itself, and no more: for the rest is asked again.
 
 import type { Decision, Explanation } from "../cap/capability.ts";
 import { KernelError } from "../base/errno.ts";
@@ -30,7 +31,18 @@ export interface Admission {
   readonly place?: string;
   /** Of the arguments that the call has. */
   readonly schema: Schema;
+  /** What the call would need with other arguments. */
+  readonly needsWith: (args: unknown) => Promise<Needs>;
 }
+
+/** What a call with other arguments needs, and what conditions of grants look at. */
+interface Needs {
+  readonly needs: readonly Need[];
+  readonly conditions: unknown;
+}
+
+/** What a person has allowed of an edited call: everything, or needs by their names. */
+export type Allowed = "all" | ReadonlySet<string>;
 
 /** What must still happen before an admitted call: questions to ask, uses to take. */
 export interface Open {
@@ -75,24 +87,24 @@ export function admit(admission: Admission, deny: Deny): Open | undefined {
 
 /**
  * Hears the policy, asks for what must be asked, and takes the uses.
- * @param isAllowed whether a person has allowed the call already: nobody is asked again
+ * @param allowed what a person has allowed of the call already: for that nobody is asked again
  * @param answers of people, to forget once the call has its outcome: filled as they come
- * @returns arguments that a person put in the place of the call's, if one did
+ * @returns arguments that a person put in the place of the call's, if one did, and what is allowed with them
  */
 export async function settle(
   host: Host,
   admission: Admission,
   deny: Deny,
-  isAllowed: boolean,
+  allowed: Allowed | undefined,
   answers: number[],
-): Promise<unknown> {
-  const answered = new Set<string>();
+): Promise<{ readonly args: unknown; readonly allowed: Allowed } | undefined> {
+  const answered = new Set(allowed === "all" ? [] : allowed);
   for (;;) {
     const reasons = await policyAsks(host, admission);
     // Last, so that nothing comes between this look and the act.
     const open = admit(admission, deny);
     const need =
-      isAllowed || admission.isDone
+      allowed === "all" || admission.isDone
         ? undefined
         : admission.needs.find(
             (one) => (open?.asked.includes(one) === true || reasons.has(one)) && !answered.has(nameOf(one)),
@@ -102,14 +114,14 @@ export async function settle(
       if (admission.isDone || counted.length === 0 || (await host.layers.take(counted))) return undefined;
       continue;
     }
-    const { edited, answer } = await askFor(host, admission, need, reasons.get(need));
+    const { edit, answer } = await askFor(host, admission, need, reasons.get(need));
     answers.push(answer);
-    if (edited !== undefined) return edited;
+    if (edit !== undefined) return edit;
     answered.add(nameOf(need));
   }
 }
 
-const nameOf = ({ right, resource }: Need): string => `${right} ${resource}`;
+export const nameOf = ({ right, resource }: Need): string => `${right} ${resource}`;
 
 /**
  * The needs that the policy wants a person to be asked for, with its reasons.
@@ -128,13 +140,17 @@ async function policyAsks(host: Host, { caller, name, governed, conditions }: Ad
 /** Asks a person for one need of a call. */
 async function askFor(
   host: Host,
-  { caller, name, args, place, schema }: Admission,
+  admission: Admission,
   need: Need,
   reason: string | undefined,
-): Promise<{ readonly edited?: unknown; readonly answer: number }> {
+): Promise<{ readonly edit?: { readonly args: unknown; readonly allowed: Allowed }; readonly answer: number }> {
+  const { needsWith } = admission;
+  const { caller, name, args, place, schema } = admission;
   const { place: _place, signal, ...shown } = args as { place?: unknown; signal?: unknown };
   const fields = Object.keys(schema.properties ?? {});
   const digest = digestOf(host, [name, need.right, need.resource, shown]);
+  const edited = (value: unknown): unknown =>
+    withEdit(args as object, value as object, name === "call" ? fields : undefined);
   const answer = await host.asks.raise(
     caller,
     {
@@ -151,13 +167,13 @@ async function askFor(
       isLasting: place !== undefined && caller.journal !== undefined,
     },
     caller.signalWith(signal instanceof AbortSignal ? signal : undefined),
+    (value) => needsWith(edited(value)),
   );
   if (answer.verdict === "allow") return { answer: answer.id };
-  if (answer.verdict === "edit")
-    return {
-      edited: withEdit(args as object, answer.value as object, name === "call" ? fields : undefined),
-      answer: answer.id,
-    };
+  if (answer.verdict === "edit") {
+    const allowed = answer.needs === undefined ? "all" : new Set(answer.needs);
+    return { edit: { args: edited(answer.value), allowed }, answer: answer.id };
+  }
   await host.asks.consume(answer.id);
   const { user } = caller.identity;
   host.audit.denied({ pid: caller.pid, user, call: name, payload: need }, "EACCES");

@@ -12,6 +12,7 @@
 import type { HookCall } from "../abi/hook.ts";
 import { KernelError, isKernelError, toKernelError } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
 import { toPath } from "../base/path.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Process } from "../proc/process.ts";
@@ -20,7 +21,7 @@ import type { RowCall, VirtualNode } from "../vfs/provider.ts";
 import { type Amounts, resourcesOf } from "../budget/resource.ts";
 import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
-import { type Admission, admit, denialOf, needsOf, ownCopy, settle } from "./admission.ts";
+import { type Admission, type Allowed, admit, denialOf, needsOf, ownCopy, settle } from "./admission.ts";
 import type { Host } from "./host.ts";
 import { type Need, assertMay, assertStill, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
@@ -76,7 +77,7 @@ export class Dispatcher {
     }
   }
 
-  #call(caller: Process, name: SyscallName, args: unknown, isEdited = false): unknown {
+  #call(caller: Process, name: SyscallName, args: unknown, allowed?: Allowed): unknown {
     const row = SYSCALLS[name] as unknown as AnyRow | undefined;
     // Nor is what every object has, such as `toString`.
     if (typeof row?.handle !== "function")
@@ -87,27 +88,34 @@ export class Dispatcher {
     if (!caller.isAlive) throw hasEnded(caller, name);
     assertArguments(row, args, name);
     if (caller.isHeld && row.whileHeld !== true)
-      return caller.continued().then(() => this.#call(caller, name, args, isEdited));
+      return caller.continued().then(() => this.#call(caller, name, args, allowed));
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
       return target.then(
         (found) => {
           // It may have ended while its path was looked up.
           if (!caller.isAlive) throw hasEnded(caller, name);
-          return this.#checked(caller, name, row, args, found, isEdited);
+          return this.#checked(caller, name, row, args, found, allowed);
         },
         (error: unknown) => this.#unresolved(caller, name, row, args, error),
       );
     }
-    return this.#checked(caller, name, row, args, target, isEdited);
+    return this.#checked(caller, name, row, args, target, allowed);
   }
 
-  #checked(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target, isEdited: boolean): unknown {
+  #checked(
+    caller: Process,
+    name: SyscallName,
+    row: AnyRow,
+    args: unknown,
+    target: Target,
+    allowed: Allowed | undefined,
+  ): unknown {
     const { located } = target;
     const stands = located?.kind === "virtual" ? rowOf(name, located.node, args) : undefined;
     if (stands !== undefined && isSyscallName(stands.row)) {
       assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
-      return this.#call(caller, stands.row, stands.args, isEdited);
+      return this.#call(caller, stands.row, stands.args, allowed);
     }
     const isHeard = isGoverned(this.#host, caller) && (target !== caller.self || row.alsoNeeds !== undefined);
     if (caller.capability.isAll && !isHeard) return this.#act(caller, name, row, args, target);
@@ -116,7 +124,7 @@ export class Dispatcher {
     if (admission.governed.length === 0 && (open === undefined || admission.isDone))
       return this.#act(caller, name, row, args, target);
     const own = ownCopy(args);
-    return this.#settled({ ...admission, args: own }, row, target, isEdited);
+    return this.#settled({ ...admission, args: own }, row, target, allowed);
   }
 
   #admissionOf(
@@ -138,26 +146,33 @@ export class Dispatcher {
       conditions: row.conditions?.(args) ?? args,
       isDone: isReplayed(caller, row, args),
       schema: row.schema,
+      needsWith: async (edited) => {
+        const at = row.target === undefined ? caller.self : await row.target(this.#host, caller, edited);
+        const also = row.alsoNeeds?.(edited, caller, at) ?? [];
+        return { needs: needsOf(row.right, also, at), conditions: row.conditions?.(edited) ?? edited };
+      },
       ...(place === undefined ? {} : { place }),
     };
   }
 
-  async #settled(admission: Admission, row: AnyRow, target: Target, isEdited: boolean): Promise<unknown> {
+  async #settled(admission: Admission, row: AnyRow, target: Target, allowed: Allowed | undefined): Promise<unknown> {
     const { caller, args } = admission;
     // Made of a name of the table.
     const name = admission.name as SyscallName;
     const answers: number[] = [];
     try {
-      const edited = await settle(this.#host, admission, this.#deny(admission), isEdited, answers);
-      if (edited !== undefined) {
+      const edit = await settle(this.#host, admission, this.#deny(admission), allowed, answers);
+      if (edit !== undefined) {
         assertValid(
           row.schema,
-          withoutSignal(row, edited as object, name),
+          withoutSignal(row, edit.args as object, name),
           `what a person made of the arguments of ${name}`,
         );
-        return await this.#call(caller, name, edited, true);
+        return await this.#call(caller, name, edit.args, edit.allowed);
       }
       const now = await this.#again({ caller, name, row, args, target });
+      // What was recorded when it began was given back meanwhile: it would act, and nobody was asked for that.
+      if (admission.isDone && !isReplayed(caller, row, args)) return await this.#call(caller, name, args, allowed);
       return await this.#act(caller, name, row, args, now);
     } finally {
       // The call has its outcome; of one that the host's end has cut off, the answer is kept.
@@ -226,6 +241,7 @@ export class Dispatcher {
     target: Target,
     amounts: Amounts,
     draft: AuditDraft | undefined,
+    tries = 1,
   ): Promise<unknown> {
     const { accounts, committer } = this.#host;
     const { reservation, end } = await reserve(this.#host, caller, {
@@ -238,13 +254,20 @@ export class Dispatcher {
     end();
     try {
       const now = await this.#again({ caller, name, row, args, target });
-      return await this.#perform(caller, name, row, args, now, draft);
+      // It acts on what was reserved, whatever it has become.
+      const paid = target.size === undefined ? now : { ...now, size: target.size };
+      return await this.#perform(caller, name, row, args, paid, draft);
     } catch (error) {
       if (caller.isAlive && !caller.isEnding) {
         await committer.commit({ adds: accounts.release(reservation) });
         accounts.freed(reservation);
       }
-      throw error;
+      // It has become more than was reserved, while the call was on its way.
+      if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+      const now = await this.#again({ caller, name, row, args, target });
+      const wanted = row.spends?.(args, now, caller) ?? {};
+      if (!resourcesOf(wanted).some((resource) => (wanted[resource] ?? 0) > (amounts[resource] ?? 0))) throw error;
+      return this.#spending(caller, name, row, args, now, wanted, draft, tries + 1);
     }
   }
 
@@ -542,7 +565,8 @@ function placeOf(row: AnyRow, args: unknown): string | undefined {
 /** Whether an earlier life has left all that the call comes to: it is taken from the journal, and nothing is done. */
 function isReplayed({ journal }: Process, { recordedAt }: AnyRow, args: unknown): boolean {
   const { place } = args as { readonly place?: unknown };
-  return recordedAt !== undefined && typeof place === "string" && journal?.isRecorded(recordedAt(place)) === true;
+  if (recordedAt === undefined || typeof place !== "string" || journal === undefined) return false;
+  return recordedAt(place).every((at) => journal.isRecorded(at));
 }
 
 /** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */

@@ -1,7 +1,15 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
 import type { Receipt } from "../abi/metastore.ts";
-import type { InferRequest, Model, ModelCall, ModelMessage, ModelRequest, ModelResponse } from "../abi/model.ts";
+import {
+  type InferRequest,
+  type Model,
+  type ModelCall,
+  type ModelMessage,
+  type ModelRequest,
+  type ModelResponse,
+  TIERS,
+} from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -12,6 +20,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { Intent } from "../journal/journal.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
+import { tierOf } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
@@ -119,6 +128,8 @@ async function askOneOf(
     // A model that the process may not use is no way down.
     const need = { right: "model.infer", resource: candidate };
     if (at > 0 && (await obstacleTo(host, caller, "infer", need, call.request)) !== undefined) continue;
+    const found = host.models.get(candidate);
+    if (at > 0 && found !== undefined && !isWithinTier(host, caller, found)) continue;
     try {
       return await askModel(host, caller, call, modelOf(host, caller, candidate), rider);
     } catch (error) {
@@ -131,10 +142,20 @@ async function askOneOf(
   });
 }
 
-/** @throws {ENODEV} this host has no such model */
+const isWithinTier = (host: Host, caller: Process, model: Model): boolean =>
+  TIERS.indexOf(host.prices.tierOf(model) ?? "operational") >= TIERS.indexOf(tierOf(caller.identity));
+
+/** @throws {ENODEV} this host has no such model · {EACCES} it is not for this process */
 function modelOf(host: Host, caller: Process, name: string): Model {
   const model = host.models.get(name);
-  if (model !== undefined) return model;
+  if (model !== undefined) {
+    if (isWithinTier(host, caller, model)) return model;
+    throw new KernelError(
+      "EACCES",
+      `process ${caller.pid} (${caller.identity.name}) is ${tierOf(caller.identity)} and may not ask ${name}, which is ${host.prices.tierOf(model) ?? ""}; name a model of its tier, or start it with a higher one`,
+      { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid },
+    );
+  }
   const known = host.models.names.join(", ") || "none";
   throw new KernelError(
     "ENODEV",

@@ -133,7 +133,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     await mayGoOn(host, caller, "fetch", need, { args: call, signal });
     wait = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
-      follow(host, caller, { first, from: call.url, maxBytes, signal: limited }, trip),
+      follow(host, caller, { first, call, maxBytes, signal: limited }, trip),
     );
     const ms = Math.round(host.platform.clock.monotonic() - started);
     if (journal === undefined) await host.committer.commit(bill(), undefined, rider);
@@ -206,12 +206,12 @@ async function follow(
   caller: Process,
   {
     first,
-    from,
+    call,
     maxBytes,
     signal,
   }: {
     readonly first: NetRequest;
-    readonly from: string;
+    readonly call: FetchCall;
     readonly maxBytes: number;
     readonly signal: AbortSignal;
   },
@@ -224,7 +224,10 @@ async function follow(
   for (let hops = 0; ; hops++) {
     const sent = next.body?.length ?? 0;
     if (trip.bytes + sent > most)
-      throw new KernelError("EFBIG", `${from} redirects a body of ${sent} bytes beyond the ${most} that were allowed`);
+      throw new KernelError(
+        "EFBIG",
+        `${call.url} redirects a body of ${sent} bytes beyond the ${most} that were allowed`,
+      );
     trip.bytes += sent;
     const device = `host ${at.host}`;
     host.breakers.assertClosed(device, caller.pid);
@@ -238,14 +241,17 @@ async function follow(
     const { location } = response.headers;
     if (!REDIRECTS.has(response.status) || location === undefined) return answerOf(response, next.url);
     if (hops >= REDIRECTS_MAX)
-      throw new KernelError("ELOOP", `${from} redirects more than ${REDIRECTS_MAX} times`, { syscall: "fetch" });
+      throw new KernelError("ELOOP", `${call.url} redirects more than ${REDIRECTS_MAX} times`, { syscall: "fetch" });
     const to = net.locate(location, next.url);
+    next = redirected(next, response.status, to.url, to.origin === at.origin);
     if (to.host !== at.host) {
       const need = { right: "net.connect", resource: to.host };
-      const why = await obstacleTo(host, caller, "fetch", need);
-      if (why !== undefined) throw refused(host, caller, "fetch", need, `${from} redirects there; ${why}`);
+      // Conditions of grants and the policy look at the request as it would be made there.
+      const { url, method, headers } = next;
+      const args = { ...call, url, method, headers, body: next.body === undefined ? undefined : call.body };
+      const why = await obstacleTo(host, caller, "fetch", need, args);
+      if (why !== undefined) throw refused(host, caller, "fetch", need, `${call.url} redirects there; ${why}`);
     }
-    next = redirected(next, response.status, to.url, to.origin === at.origin);
     at = to;
   }
 }

@@ -57,12 +57,12 @@ export interface Row<Args, Result> {
   /** What of the arguments the record holds; short scalars unless given. */
   readonly audited?: (args: Args) => Readonly<Record<string, unknown>>;
   /** Where all that it comes to is recorded, given its place: once that is, the call only takes it from there. */
-  readonly recordedAt?: (place: string) => string;
+  readonly recordedAt?: (place: string) => readonly string[];
   readonly handle: (host: Host, caller: Process, args: Args, target: Target, draft?: AuditDraft) => Result;
 }
 
 /** Of most: at the place itself. */
-export const atPlace = (at: string): string => at;
+export const atPlace = (at: string): readonly string[] => [at];
 
 /** A program as the wire has it: by its name, or by where it is found. */
 export const namedProgram = <Args extends { readonly program?: unknown }>(args: Args): unknown => {

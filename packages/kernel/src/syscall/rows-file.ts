@@ -69,6 +69,10 @@ const sized =
     return caller.account === undefined ? target : { ...target, size: await sizeAt(host, locatedOf(target)) };
   };
 
+/** What a budget was asked for, where one was: what it comes to when the call acts is no more. */
+const paidFor = (bytes: number, { size }: Target): number | undefined =>
+  size === undefined ? undefined : Math.max(0, bytes);
+
 /** Of content the audit holds how much it was. */
 const sizeOf = ({
   bytes: content,
@@ -219,7 +223,13 @@ export const FILE_ROWS = {
     target: sized(pathTarget()),
     // What it grows by; cutting off writes nothing.
     spends: ({ size }, { size: before = 0 }) => ({ bytesWritten: Math.max(0, size - before) }),
-    handle: (host, caller, a, target, draft) => host.fs.truncate(locatedOf(target), a.size, writerOf(caller, draft)),
+    handle: (host, caller, a, target, draft) =>
+      host.fs.truncate(
+        locatedOf(target),
+        a.size,
+        writerOf(caller, draft),
+        paidFor(a.size - (target.size ?? 0), target),
+      ),
   }),
   setattr: row<At & Changeable & { readonly type?: EntryType; readonly target?: string }, Promise<void>>({
     right: "fs.write",
@@ -311,7 +321,7 @@ export const FILE_ROWS = {
     target: sized(twoPaths("fs.write", true)),
     spends: (_a, { size = 0 }) => ({ bytesWritten: size }),
     handle: (host, caller, _a, target, draft) =>
-      host.fs.copy(locatedOf(target), second(target), writerOf(caller, draft)),
+      host.fs.copy(locatedOf(target), second(target), writerOf(caller, draft), target.size),
   }),
   unlink: row<At & Omit<UnlinkOptions, "assertMay">, Promise<void>>({
     right: "fs.write",

@@ -74,7 +74,7 @@ export const MESSAGE_ROWS = {
     target: toProcess,
     alsoNeeds: (_a, caller) => [{ right: "msg.receive", resource: caller.self.resource }],
     audited: ({ body: _body, ...rest }) => rest,
-    recordedAt: (at) => `${at}/reply`,
+    recordedAt: (at) => [`${at}/ask`, `${at}/reply`],
     handle: async (host, caller, { place: at, timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...letter }, _target, draft) => {
       const [asking, answering] = at === undefined ? [] : [`${at}/ask`, `${at}/reply`];
       const { id } = await host.post.send(caller, { ttlMs: timeoutMs, ...letter }, asking, draft);

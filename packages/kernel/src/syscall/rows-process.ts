@@ -266,8 +266,8 @@ export const PROCESS_ROWS = {
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
       const claim = host.processes.claim(process, again);
       try {
-        if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
+        if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
         await host.processes.resumption.resume(claim.process, program, again, a.budget, draft);
       } catch (error) {
         claim.undo();

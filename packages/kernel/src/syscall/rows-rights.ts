@@ -10,6 +10,7 @@ import { assertAmounts } from "../budget/resource.ts";
 import { RIGHTS, parseGrants } from "../cap/rights.ts";
 import { type Answer, type Ask, VERDICTS } from "../proc/ask-table.ts";
 import type { Process } from "../proc/process.ts";
+import { nameOf } from "./admission.ts";
 import type { Host } from "./host.ts";
 import { type Need, isFree, isGoverned, verdictOf } from "./policy.ts";
 import { anything, args, atPlace, integer, managedBy, onProcess, pid, place, processOf, row, text } from "./row.ts";
@@ -42,16 +43,27 @@ export const RIGHT_ROWS = {
     },
   }),
   why: row<
-    { readonly pid: Pid; readonly right: string; readonly resource: string; readonly arguments?: unknown },
+    {
+      readonly pid: Pid;
+      readonly right: string;
+      readonly resource: string;
+      readonly arguments?: unknown;
+      /** The call that it is for: a policy may look at it. */
+      readonly call?: string;
+    },
     Promise<Explanation & { readonly policy?: string }>
   >({
     right: "cap.read",
     kind: "query",
     summary: "whether a process may do something, and what each layer of its rights, and the policy, says to it",
-    schema: args({ pid, right: text, resource: text, arguments: { type: "object" } }, ["pid", "right", "resource"]),
+    schema: args({ pid, right: text, resource: text, arguments: { type: "object" }, call: text }, [
+      "pid",
+      "right",
+      "resource",
+    ]),
     target: onProcess,
     handle: async (host, _caller, a) => {
-      const { right, arguments: given = {} } = a;
+      const { right, arguments: given = {}, call = "why" } = a;
       // As a call would judge it: by the canonical path.
       const resource = right.startsWith("fs.") && !a.resource.includes("*") ? toPath(a.resource) : a.resource;
       if (!Object.hasOwn(RIGHTS, right))
@@ -65,7 +77,7 @@ export const RIGHT_ROWS = {
       const process = await processOf(host, a.pid, "why");
       const explanation = process.capability.explain(right, resource, given);
       if (!isGoverned(host, process)) return explanation;
-      const verdict = await verdictOf(host, process, "why", { right, resource }, given);
+      const verdict = await verdictOf(host, process, call, { right, resource }, given);
       return { ...explanation, effect: strictest(explanation.effect, verdict.effect), policy: verdict.reason };
     },
   }),
@@ -101,7 +113,7 @@ export const RIGHT_ROWS = {
       if (added.some(({ effect }) => effect === "allow")) {
         throw new KernelError(
           "EINVAL",
-          `process ${a.pid} was not narrowed: it may do all that its parent may, and a grant adds nothing; deny or ask narrow it`,
+          `process ${a.pid} was given no grants of its own: it may do all that its parent, its role and its pass leave it, and a grant adds nothing to that; deny or ask narrow it`,
           { syscall: "grant", pid: a.pid },
         );
       }
@@ -214,6 +226,8 @@ export const RIGHT_ROWS = {
       const choices = asked?.kind === "question" ? choicesOf(asked) : [];
       if (a.verdict === "reply" && choices.length > 0 && !choices.some((choice) => choice === a.value))
         throw new KernelError("EINVAL", `question ${a.id} takes one of ${choices.join(", ")}`, { syscall: "answer" });
+      const isOthers = a.verdict === "edit" && asked?.kind === "right" && !isFree(host, caller);
+      const needs = isOthers ? await needsOfEdit(host, caller, asked, a.value) : undefined;
       await host.asks.answer(
         a.id,
         {
@@ -222,6 +236,7 @@ export const RIGHT_ROWS = {
           at: host.committer.now(),
           ...(a.value === undefined ? {} : { value: a.value }),
           ...(a.why === undefined ? {} : { why: a.why }),
+          ...(needs === undefined ? {} : { needs }),
         },
         draft,
       );
@@ -251,7 +266,9 @@ async function assertMayAnswer(host: Host, caller: Process, asked: Ask): Promise
   const { right, resource } = asked;
   const isOwn = host.processes.family.isWithin(caller.pid, asked.pid);
   const mayItself =
-    right === undefined || resource === undefined || (await mayWithout(host, caller, { right, resource }, asked.args));
+    right === undefined ||
+    resource === undefined ||
+    (await mayWithout(host, caller, asked.call ?? "answer", { right, resource }, asked.args));
   const spends = asked.kind === "budget" && !host.processes.family.isWithin(asked.pid, caller.pid);
   if (!isOwn && mayItself && !spends) return;
   throw new KernelError(
@@ -261,10 +278,32 @@ async function assertMayAnswer(host: Host, caller: Process, asked: Ask): Promise
   );
 }
 
+/**
+ * What a call needs as it was edited, by name: all of it is what the answerer may do itself.
+ * @throws {EPERM} it may not · {EAGAIN} nobody waits for the answer now
+ */
+async function needsOfEdit(host: Host, caller: Process, asked: Ask, value: unknown): Promise<readonly string[]> {
+  const found = await host.asks.needsWith(asked.id, value);
+  if (found === undefined)
+    throw new KernelError(
+      "EAGAIN",
+      `process ${asked.pid}, which has asked question ${asked.id}, does not run now: only the owner edits its call; allow or deny it, or try again`,
+      { syscall: "answer", pid: caller.pid },
+    );
+  for (const need of found.needs)
+    if (!(await mayWithout(host, caller, asked.call ?? "answer", need, found.conditions)))
+      throw new KernelError(
+        "EPERM",
+        `process ${caller.pid} cannot edit question ${asked.id} so that it needs ${need.right}:${need.resource}: it may not do that itself`,
+        { syscall: "answer", pid: caller.pid },
+      );
+  return found.needs.map(nameOf);
+}
+
 /** Whether rights allow it without asking; a policy that wants somebody asked has asked whoever answers. */
-const mayWithout = async (host: Host, caller: Process, need: Need, args: unknown): Promise<boolean> =>
+const mayWithout = async (host: Host, caller: Process, call: string, need: Need, args: unknown): Promise<boolean> =>
   caller.capability.decide(need.right, need.resource, args).effect === "allow" &&
-  (await verdictOf(host, caller, "answer", need, args)).effect !== "deny";
+  (await verdictOf(host, caller, call, need, args)).effect !== "deny";
 
 const strictest = (one: Effect, two: Effect): Effect =>
   one === "deny" || two === "deny" ? "deny" : one === "ask" || two === "ask" ? "ask" : "allow";

@@ -185,8 +185,9 @@ export async function requestBudget(
   refusal?: KernelError,
 ): Promise<void> {
   const { account } = caller;
-  const { ppid } = caller.identity;
-  const parent = ppid === undefined ? undefined : host.processes.get(ppid);
+  // Who stands above it now: of one that has ended nobody gets anything.
+  const above = host.processes.family.parentOf(caller.pid);
+  const parent = above === undefined ? undefined : host.processes.get(above);
   const why = refusal ?? new KernelError("EDQUOT", `process ${caller.pid} has no more budget`, { pid: caller.pid });
   if (account !== caller.pid)
     throw new KernelError(
@@ -201,14 +202,14 @@ export async function requestBudget(
     case "grant":
       return host.processes.allocations.add(account, amounts);
     case "ask": {
-      const [[resource, lack] = ["costMicros", 0]] = Object.entries(amounts);
+      // Resources, as the amounts were checked.
+      const wanted = resourcesOf(amounts).map((resource) => formatAmount(resource, amounts[resource] ?? 0));
       const answer = await host.asks.raise(
         caller,
         {
           key: `request ${spending.keyOf()}`,
           kind: "budget",
-          // A resource, as the amounts were checked.
-          text: `${caller.identity.runId} asks its parent for ${formatAmount(resource as Resource, lack)} more`,
+          text: `${caller.identity.runId} asks its parent for ${wanted.join(" and ")} more`,
           call: spending.syscall,
           resource: `/proc/${account}/budget`,
           args: amounts,

@@ -254,20 +254,22 @@ export class FileSystem {
     });
   }
 
-  truncate(located: Located, size: number, writer: Writer): Promise<WriteResult> {
+  /** Grows by no more than was paid for, else the race is lost. */
+  truncate(located: Located, size: number, writer: Writer, paid?: number): Promise<WriteResult> {
     if (located.kind === "foreign") return this.#foreign.truncate(located, size, writer);
     return this.#retry(located, writer.pid, async (now) => {
       if (isSink(now)) return NOTHING_WRITTEN;
       if (now.kind !== "inode") throw now.kind === "missing" ? missing(now.path) : unsupported("truncate", now.path);
-      return this.#truncateInode(now.inode, size, writer, now.path);
+      return this.#truncateInode(now.inode, size, writer, now.path, paid);
     });
   }
 
-  #truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath): Promise<WriteResult> {
+  #truncateInode(inode: Inode, size: number, writer: Writer, path: VfsPath, paid?: number): Promise<WriteResult> {
     return this.#turns.of(inode, async () => {
       assertWritable(inode, path);
       const extents = await this.#inodes.extentsOf(inode, path);
       const old = inode.attributes.size;
+      if (paid !== undefined && size - old > paid) throw lostRace(path);
       assertHole(size - old, path);
       // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
       const cutAt = extents.findLast((extent) => extent.offset <= size)?.offset ?? 0;
@@ -425,11 +427,12 @@ export class FileSystem {
   }
 
   /** Content is shared where both are files of the zone; of another tree it passes by in pieces. One commit makes it seen. */
-  copy(from: Located, to: Located, writer: Writer): Promise<WriteResult> {
+  copy(from: Located, to: Located, writer: Writer, paid?: number): Promise<WriteResult> {
     if (to.kind === "foreign" || to.kind === "virtual") return this.#copyOut(from, to, writer);
     return this.#retry(to, writer.pid, async (now) => {
       if (now.kind !== "inode" && now.kind !== "missing") throw unsupported("copy", now.path);
       const { extents, size, mime, guard } = await this.#contentOf(from, writer);
+      if (paid !== undefined && size > paid) throw lostRace(from.path);
       if (extents.length > LIMITS.commitOpsMax / 2)
         throw new KernelError(
           "EFBIG",

@@ -4,6 +4,7 @@
 import { type DirEntry, type FileStat, LIMITS, type Login, type Os, isKernelError } from "@ergos/kernel";
 import { CHUNK, chunksOf, isLater, matchesEtag, rangeOf, typeOf } from "./http-content.ts";
 import { type ConditionList, parseIf } from "./if-header.ts";
+import { Logins } from "./logins.ts";
 import { DavLocks, type DavLock, activeLock, timeoutOf } from "./locks.ts";
 import { isCollection, join, parentOf } from "./path.ts";
 import { nameBeside, transfer } from "./transfer.ts";
@@ -78,22 +79,11 @@ class Answer extends Error {
 /** Makes a handler of requests, for any server that has `(Request) => Response`. */
 export function createDav({ prefix = "/dav", login }: DavOptions): (request: Request) => Promise<Response> {
   let requests = 0;
-  const logins = new Map<string, Promise<Login>>();
-  const enter = async (pass: string): Promise<Login> => {
-    const known = logins.get(pass);
-    if (known !== undefined) return known;
-    const entering = login(pass);
-    logins.set(pass, entering);
-    const forget = (): void => void logins.delete(pass);
-    entering.then(({ ended }) => ended.then(forget), forget);
-    return entering;
-  };
+  const logins = new Logins((pass) => login(pass).catch(refuse));
   return async (request) => {
     try {
-      const pass = passOf(request.headers.get("authorization"));
-      const { os } = pass === undefined ? refuse() : await enter(pass).catch(refuse);
-      const response = await new DavRequest(request, os, prefix, ++requests).run();
-      return response;
+      const pass = passOf(request.headers.get("authorization")) ?? refuse();
+      return await logins.use(pass, ({ os }) => new DavRequest(request, os, prefix, ++requests).run());
     } catch (error) {
       if (error instanceof Answer)
         return new Response(error.message === "" ? null : `${error.message}\n`, {
@@ -120,7 +110,8 @@ function passOf(header: string | null): string | undefined {
   if (/^bearer$/i.test(scheme)) return value;
   if (!/^basic$/i.test(scheme)) return undefined;
   const text = Buffer.from(value, "base64").toString();
-  return text.slice(text.indexOf(":") + 1);
+  // Blanks around a pass are none of it: with them it would be another one each time.
+  return text.slice(text.indexOf(":") + 1).trim();
 }
 
 class DavRequest {

@@ -27,7 +27,7 @@ const SCHEME = "urn:ergos:lock:";
 /** Locks below a path that are looked at: as many as there can be. */
 const BELOW_MAX = 100_000;
 const TTL_MS = 600_000;
-const TTL_MAX_MS = 3_600_000;
+export const TTL_MAX_MS = 3_600_000;
 /** Characters of the kernel's owner. */
 const OWNER_MAX = 120;
 /** What the owner begins with: whether the client asked for what is below, too. */
