@@ -27,6 +27,26 @@ export function linkSignal(parent: AbortSignal, controller: AbortController): ()
   return () => parent.removeEventListener("abort", onAbort);
 }
 
+/**
+ * Hears what a promise comes to, as long as it wants to: a promise that lives long keeps whoever waits for it until it
+ * settles. It must not reject.
+ * @returns what tells `hear` when it settles, and gives what takes that back
+ */
+export function hearing<T>(promise: Promise<T>): (hear: (value: T) => void) => () => void {
+  const hearers = new Set<(value: T) => void>();
+  let settled: { readonly value: T } | undefined;
+  void promise.then((value) => {
+    settled = { value };
+    for (const hear of hearers) hear(value);
+    hearers.clear();
+  });
+  return (hear) => {
+    if (settled === undefined) hearers.add(hear);
+    else hear(settled.value);
+    return () => void hearers.delete(hear);
+  };
+}
+
 /** The reason with which the kernel cancels. */
 export function cancelled(what: string): KernelError {
   return new KernelError("ECANCELED", what);

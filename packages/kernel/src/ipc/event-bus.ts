@@ -13,6 +13,7 @@ import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, type Seq, toPid, toSeq } from "../base/id.ts";
 import { compileGlob, compileGlobBelow } from "../base/glob.ts";
 import { LIMITS } from "../base/limits.ts";
+import { MultiMap } from "../base/multimap.ts";
 import { bodyOf, compileTopics, holds, topicOf } from "./topic.ts";
 
 export const EVENT_LOG = "events";
@@ -73,13 +74,19 @@ export function releasing<T>(
 interface Inbox {
   readonly buffer: KernelEvent[];
   failure: KernelError | undefined;
+  /** Nobody takes anything any more. */
+  isOver: boolean;
   wake: (() => void) | undefined;
 }
 
 export class EventBus {
   readonly #store: Metastore;
   readonly #clock: Clock;
+  /** Who may want any topic. */
   readonly #subscribers = new Set<Subscriber>();
+  /** The others, by the first part of the topics that they may want. */
+  readonly #byFirst = new MultiMap<string, Subscriber>();
+  #listening = 0;
   readonly #drained = new Set<Inbox>();
   #isClosed = false;
   #masker: Masker | undefined;
@@ -93,11 +100,11 @@ export class EventBus {
 
   /** Whether an event would reach anybody: ask before building one. */
   get hasSubscribers(): boolean {
-    return this.#subscribers.size > 0;
+    return this.#listening > 0;
   }
 
   get counters(): { readonly published: number; readonly dropped: number; readonly subscribers: number } {
-    return { published: this.#published, dropped: this.#dropped, subscribers: this.#subscribers.size };
+    return { published: this.#published, dropped: this.#dropped, subscribers: this.#listening };
   }
 
   /** The host ends: so do all who listen, once they have heard what was told. */
@@ -113,10 +120,14 @@ export class EventBus {
 
   publish(event: PendingEvent, seq: Seq = this.#store.seq): void {
     this.#published++;
-    if (this.#subscribers.size === 0) return;
+    if (this.#listening === 0) return;
     const data = this.#masker?.maskData(event.data) ?? event.data;
     const full: KernelEvent = { name: event.name, seq, at: this.#clock.now(), pid: event.pid, data };
     for (const subscriber of this.#subscribers) if (subscriber.accepts(full)) subscriber.deliver(full);
+    // Many listen to few topics each: those that want another are not looked at.
+    if (this.#listening === this.#subscribers.size) return;
+    for (const subscriber of this.#byFirst.get(firstOf(topicOf(full))))
+      if (subscriber.accepts(full)) subscriber.deliver(full);
   }
 
   /** Calls `deliver` for each live event; returns what ends it. A throwing observer is dropped, not heard. */
@@ -131,17 +142,28 @@ export class EventBus {
         }
       },
     };
-    this.#subscribers.add(subscriber);
-    return () => void this.#subscribers.delete(subscriber);
+    const firsts = firstsOf(filter);
+    if (firsts === undefined) this.#subscribers.add(subscriber);
+    else for (const first of firsts) this.#byFirst.add(first, subscriber);
+    this.#listening++;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      this.#listening--;
+      if (firsts === undefined) this.#subscribers.delete(subscriber);
+      else for (const first of firsts) this.#byFirst.delete(first, subscriber);
+    };
   }
 
-  /** Events as an async iterable, collected from this call on; ends when its signal aborts or its consumer stops. */
-  subscribe(filter: EventFilter): AsyncGenerator<KernelEvent, void, undefined> {
-    const inbox: Inbox = { buffer: [], failure: undefined, wake: undefined };
+  /**
+   * Events as an async iterable, collected from this call on; ends when its signal aborts or its consumer stops.
+   * @param ended is called once when it ends
+   */
+  subscribe(filter: EventFilter, ended?: () => void): AsyncGenerator<KernelEvent, void, undefined> {
+    const inbox: Inbox = { buffer: [], failure: undefined, isOver: false, wake: undefined };
     const room = Math.min(filter.buffer ?? LIMITS.subscriberBufferMax, LIMITS.subscriberBufferMax);
-    const stop = this.observe(filter, (event) => {
-      // After a gap nothing more is taken: the subscriber is told where to begin again.
-      if (inbox.failure !== undefined) return;
+    const unobserve = this.observe(filter, (event) => {
       const overflow = inbox.buffer.length < room ? undefined : (filter.overflow ?? EVENTS[event.name].overflow);
       if (overflow === "error") {
         // A position is that of a commit: of the one that is told in part nothing is told.
@@ -151,11 +173,23 @@ export class EventBus {
           "EAGAIN",
           `a subscriber fell ${room} events behind; subscribe again after ${last}`,
         );
+        // After a gap nothing more is taken: the subscriber is told where to begin again.
+        unobserve();
       } else if (overflow !== undefined) this.#dropped++;
       if (overflow === "drop-oldest") inbox.buffer.shift();
       if (overflow === undefined || overflow === "drop-oldest") inbox.buffer.push(event);
       inbox.wake?.();
     });
+    const stop = (): void => {
+      unobserve();
+      filter.signal?.removeEventListener("abort", stop);
+      inbox.isOver = true;
+      inbox.wake?.();
+      ended?.();
+    };
+    // Also of one that nobody has begun to read.
+    if (filter.signal?.aborted === true) stop();
+    else filter.signal?.addEventListener("abort", stop, { once: true });
     const events = this.#drain(filter, inbox, stop, this.#store.seq);
     return releasing(events, stop);
   }
@@ -193,8 +227,6 @@ export class EventBus {
     stop: () => void,
     liveFrom: Seq,
   ): AsyncGenerator<KernelEvent, void, undefined> {
-    const onAbort = (): void => inbox.wake?.();
-    filter.signal?.addEventListener("abort", onAbort);
     this.#drained.add(inbox);
     try {
       if (filter.after !== undefined) yield* this.#replay(filter, liveFrom);
@@ -202,17 +234,16 @@ export class EventBus {
         for (let event = inbox.buffer.shift(); event !== undefined; event = inbox.buffer.shift()) {
           const isReplayed = filter.after !== undefined && event.seq <= liveFrom && EVENTS[event.name].source === "log";
           if (!isReplayed) yield event;
-          if (filter.signal?.aborted === true) return;
+          if (inbox.isOver) return;
         }
         if (inbox.failure !== undefined) throw inbox.failure;
-        if (filter.signal?.aborted === true || this.#isClosed) return;
+        if (inbox.isOver || this.#isClosed) return;
         await new Promise<void>((resolve) => (inbox.wake = resolve));
         inbox.wake = undefined;
       }
     } finally {
       stop();
       this.#drained.delete(inbox);
-      filter.signal?.removeEventListener("abort", onAbort);
     }
   }
 
@@ -243,6 +274,18 @@ function decodeEvent(seq: Seq, text: string): KernelEvent | undefined {
   return isEventName(record.n)
     ? { name: record.n, seq, at: record.t, pid: toPid(record.p), data: record.d }
     : undefined;
+}
+
+const firstOf = (topic: string): string => topic.slice(0, topic.indexOf(".") >>> 0);
+
+/** First parts of the topics that a filter may accept, unless it may be any. */
+function firstsOf({ names, topics }: EventFilter): ReadonlySet<string> | undefined {
+  if (topics !== undefined) {
+    const firsts = topics.map(firstOf);
+    return firsts.some((first) => first.startsWith("*")) ? undefined : new Set(firsts);
+  }
+  // What a process publishes has a topic of its own.
+  return names === undefined || names.includes("topic.published") ? undefined : new Set(names.map(firstOf));
 }
 
 function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {

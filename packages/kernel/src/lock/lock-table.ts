@@ -385,6 +385,11 @@ export class LockTable {
     // The owner's process is many users at once.
     if (wanted.pid === PID_OWNER) return undefined;
     const own = agentOf(wanted);
+    // Nobody waits for who holds nothing and is in no queue: most of those that come.
+    const isInTheWay =
+      this.#waiters.get(own).size > 0 ||
+      Array.from(this.#byProcess.get(wanted.pid)).some((hold) => agentOf(hold) === own);
+    if (!isInTheWay) return undefined;
     const seen = new Set<string>();
     const told: Told = { holders: new Set(), waiters: new Map() };
     const visit = (waiter: Waiter, way: readonly string[]): readonly string[] | undefined => {

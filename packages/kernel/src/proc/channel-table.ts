@@ -1,7 +1,7 @@
 // Channels: a pair of pipes between a process and its parent, one for each direction. They live with their host.
 //
 // C1  A channel is of a child. Its ends belong to the child and to whoever is its parent when the call is made.
-// C2  When the child ends both pipes are closed: what is in them is still taken.
+// C2  When the child ends both pipes are closed: what is in them is still taken, of the latest that have ended.
 
 import type { Platform } from "../abi/platform.ts";
 import { KernelError } from "../base/errno.ts";
@@ -22,10 +22,15 @@ interface Ends {
   readonly in: Pipe;
 }
 
+/** Children that have ended of whose last words are kept; older ones nobody has read. */
+const OVER_MAX = 256;
+
 export class ChannelTable {
   readonly #platform: Platform;
   readonly #family: Family;
   readonly #channels = new Map<Pid, Channel>();
+  /** Of children that have ended, of whose last words something is left. */
+  readonly #over = new Set<Pid>();
 
   constructor(platform: Platform, family: Family) {
     this.#platform = platform;
@@ -55,8 +60,18 @@ export class ChannelTable {
     const channel = this.#channels.get(pid);
     channel?.toChild.close();
     channel?.toParent.close();
+    if (channel?.toParent.size === 0) this.#channels.delete(pid);
+    else if (channel !== undefined) this.#over.add(pid);
+    for (const oldest of this.#over) {
+      if (this.#over.size <= OVER_MAX) break;
+      this.#over.delete(oldest);
+      this.#channels.delete(oldest);
+    }
     for (const child of this.#family.childrenOf(pid))
-      if (this.#family.get(child)?.hasEnded === true) this.#channels.delete(child);
+      if (this.#family.get(child)?.hasEnded === true) {
+        this.#channels.delete(child);
+        this.#over.delete(child);
+      }
   }
 
   #endsOf(caller: Process, other: Pid | undefined): Ends {

@@ -112,8 +112,26 @@ export class Family {
 
   /** A process and everything below it; what has ended may be tried again. */
   branchOf(process: Process): readonly Process[] {
-    const below = this.childrenOf(process.pid).flatMap((pid) => this.#processes.get(pid) ?? []);
-    return [process, ...below.flatMap((child) => this.branchOf(child))];
+    return this.#walk(process, (pid) => this.childrenOf(pid).toReversed());
+  }
+
+  /** The same, each behind all that is below it. */
+  bottomUp(process: Process): readonly Process[] {
+    return this.#walk(process, (pid) => this.childrenOf(pid)).toReversed();
+  }
+
+  /** Each before all that is below it, last children first. A branch may be deeper than a stack. */
+  #walk(process: Process, childrenOf: (pid: Pid) => readonly Pid[]): Process[] {
+    const branch: Process[] = [];
+    const left = [process];
+    for (let at = left.pop(); at !== undefined; at = left.pop()) {
+      branch.push(at);
+      for (const pid of childrenOf(at.pid)) {
+        const child = this.#processes.get(pid);
+        if (child !== undefined) left.push(child);
+      }
+    }
+    return branch;
   }
 
   #childrenOf(pid: Pid): Set<Pid> {

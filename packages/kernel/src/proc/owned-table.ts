@@ -29,13 +29,15 @@ export interface OwnedTableParts {
 }
 
 const FORMAT = 1;
+const nameKey = (pid: Pid, name: string | undefined): string | undefined =>
+  name === undefined ? undefined : `${pid} ${name}`;
 type Put = NonNullable<Along["puts"]>[number];
 
 export class OwnedTable<Row extends Owned> {
   readonly #parts: OwnedTableParts;
   readonly #rows = new Map<number, Row>();
   readonly #byProcess = new MultiMap<Pid, number>();
-  /** Names that are being recorded. */
+  /** Names of the rows that are kept, and of those that are being recorded, with their processes. */
   readonly #taken = new Set<string>();
   #next = 1;
 
@@ -81,20 +83,21 @@ export class OwnedTable<Row extends Owned> {
     store: (puts: readonly Put[], row: Row) => Promise<unknown>,
   ): Promise<Row> {
     const { what, max } = this.#parts;
-    const taken = `${pid} ${name ?? ""}`;
-    if (name !== undefined && (this.#taken.has(taken) || this.ofProcess(pid).some((row) => row.name === name)))
+    const taken = nameKey(pid, name);
+    if (taken !== undefined && this.#taken.has(taken))
       throw new KernelError("EEXIST", `process ${pid} has a ${what} ${JSON.stringify(name)} already`);
     if (this.#rows.size >= max)
       throw new KernelError("EAGAIN", `this host has ${max} ${what}s, which is its limit; end some`);
     const id = this.#next++;
     const row = rowOf(id);
-    if (name !== undefined) this.#taken.add(taken);
+    if (taken !== undefined) this.#taken.add(taken);
     try {
       await store([...this.changeOf(id, row).puts, { key: this.#nextKey, value: String(this.#next) }], row);
-      this.keep(id, row);
-    } finally {
-      if (name !== undefined) this.#taken.delete(taken);
+    } catch (error) {
+      if (taken !== undefined) this.#taken.delete(taken);
+      throw error;
     }
+    this.keep(id, row);
     return row;
   }
 
@@ -119,9 +122,15 @@ export class OwnedTable<Row extends Owned> {
   /** Follows a commit. */
   keep(id: number, row: Row | undefined): void {
     const before = this.#rows.get(id);
-    if (before !== undefined) this.#byProcess.delete(before.pid, id);
+    if (before !== undefined) {
+      this.#byProcess.delete(before.pid, id);
+      const taken = nameKey(before.pid, before.name);
+      if (taken !== undefined) this.#taken.delete(taken);
+    }
     if (row === undefined) this.#rows.delete(id);
     else {
+      const taken = nameKey(row.pid, row.name);
+      if (taken !== undefined) this.#taken.add(taken);
       this.#rows.set(id, row);
       this.#byProcess.add(row.pid, id);
     }

@@ -6,7 +6,7 @@
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
 // P4  It is waiting as long as one of its calls is; of several it tells what needs somebody, or else the latest.
 
-import { orAborted } from "../base/abort.ts";
+import { hearing, orAborted } from "../base/abort.ts";
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
 import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
@@ -203,6 +203,7 @@ export class Process {
   #wasStopped = false;
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
+  #hearing: ((hear: (exit: Exit) => void) => () => void) | undefined;
   #left: PromiseWithResolvers<void> | undefined;
   /** Who listens for its signals. */
   listeners: Set<(signal: Signal) => void> | undefined;
@@ -259,6 +260,11 @@ export class Process {
     this.#done ??= Promise.withResolvers<Exit>();
     if (this.#state.name === "zombie" && !this.#isSucceeded) this.#done.resolve(this.#state.exit);
     return this.#done.promise;
+  }
+
+  /** Tells of its end as `done` does, until what this gives is called. */
+  onDone(hear: (exit: Exit) => void): () => void {
+    return (this.#hearing ??= hearing(this.done))(hear);
   }
 
   /** Settles when nothing runs for it any more: it has ended, or its host lets go of it. */
@@ -363,6 +369,7 @@ export class Process {
     Object.assign(next.usage, this.usage);
     next.isStopped = this.#state.name === "stopped" || (this.#state.name === "frozen" && this.#wasStopped);
     next.#done = this.#done ??= Promise.withResolvers<Exit>();
+    next.#hearing = this.#hearing;
     next.#state = { name: "sleeping" };
     this.#isSucceeded = true;
     this.become({ name: "zombie", exit });

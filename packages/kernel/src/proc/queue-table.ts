@@ -424,8 +424,17 @@ export class QueueTable {
     const { error: _error, ended: _ended, claimant: _claimant, leaseMs: _lease, expires: _expires, ...rest } = task;
     const fresh: Task = { ...rest, state: "pending", attempts: 0, at: this.#parts.committer.now() };
     const event: PendingEvent = { name: "task.submitted", pid: task.by, data: { id, queue: task.queue } };
-    await overtaken(id, "resubmit", this.#commit({ checks, puts: [putOf(fresh)] }, event, rider));
-    this.#ended.delete(id);
+    // From here on it is none of those that make room for others.
+    if (!this.#ended.delete(id))
+      throw new KernelError("ENOENT", `task ${id} has just made room for others that have ended`, {
+        syscall: "resubmit",
+      });
+    try {
+      await overtaken(id, "resubmit", this.#commit({ checks, puts: [putOf(fresh)] }, event, rider));
+    } catch (error) {
+      this.#ended.add(id);
+      throw error;
+    }
     const { body: _body, ...live } = fresh;
     this.#keep(live);
     this.#wait(live);
@@ -524,15 +533,21 @@ export class QueueTable {
     const oldest = this.#ended.size >= LIMITS.endedTasksMax ? this.#ended.values().next().value : undefined;
     const name = state === "completed" ? "task.completed" : state === "failed" ? "task.failed" : "task.cancelled";
     const data = { id, queue, ...(outcome.error === undefined ? {} : { error: outcome.error }) };
-    const deletes = oldest === undefined ? [] : await this.#traces(oldest);
-    await this.#parts.committer.commit(
-      merge({ checks, puts: [putOf(over)], deletes }, along),
-      [{ name, pid: claimant ?? by, data }],
-      rider,
-    );
+    // Nobody submits it again from here on.
+    if (oldest !== undefined) this.#ended.delete(oldest);
+    try {
+      const deletes = oldest === undefined ? [] : await this.#traces(oldest);
+      await this.#parts.committer.commit(
+        merge({ checks, puts: [putOf(over)], deletes }, along),
+        [{ name, pid: claimant ?? by, data }],
+        rider,
+      );
+    } catch (error) {
+      if (oldest !== undefined) this.#ended.add(oldest);
+      throw error;
+    }
     this.#unlease(id);
     this.#keep({ ...rest, state });
-    if (oldest !== undefined) this.#ended.delete(oldest);
     this.#ended.add(id);
     for (const tell of this.#watchers.take(id)) tell();
   }

@@ -42,7 +42,7 @@ export async function reparent(parts: ReparentParts, process: Process, to: Proce
 
 function assertMayMove({ family, accounts }: ReparentParts, process: Process, to: Process): void {
   const { pid, identity } = process;
-  const refuse = (code: "ELOOP" | "EPERM" | "EBUSY" | "ESRCH", why: string): never => {
+  const refuse = (code: "ELOOP" | "EPERM" | "EBUSY" | "EAGAIN" | "ESRCH", why: string): never => {
     throw new KernelError(code, `process ${pid} cannot become a child of ${to.pid}: ${why}`, {
       syscall: "reparent",
       pid,
@@ -52,6 +52,9 @@ function assertMayMove({ family, accounts }: ReparentParts, process: Process, to
     if (!one.isAlive || one.isEnding || one.isDoomed) refuse("ESRCH", `process ${one.pid} has ended`);
   if (pid === PID_OWNER) refuse("EPERM", "the owner's process has no parent");
   if (family.isWithin(to.pid, pid)) refuse("ELOOP", "it would be below itself");
+  const bound = to.limits?.children;
+  if (bound !== undefined && family.livingChildrenOf(to.pid).length >= bound)
+    refuse("EAGAIN", `it has ${bound} living children, which is its limit`);
   standingOf(to.identity, { ...identity, role: roleOf(identity), tier: tierOf(identity) });
   const { layers } = process.capability;
   if (!to.capability.layers.every((layer, at) => layers[at] === layer))

@@ -40,9 +40,6 @@ export interface Seat {
   leave(): Promise<void>;
 }
 
-/** The owner's process ends with its host. */
-const NEVER = new Promise<void>(() => undefined);
-
 export class SeatTable {
   readonly #parts: SeatParts;
   readonly #revoked = new Set<string>();
@@ -76,7 +73,13 @@ export class SeatTable {
     if (issuer === undefined || !issuer.isAlive)
       throw new KernelError("EACCES", `the pass was issued by process ${claims.pid}, which has ended`);
     if (claims.pid === PID_OWNER && claims.ids.length === 1 && this.#ownerPasses.has(claims.ids[0] ?? ""))
-      return { process: issuer, identity: "owner", ended: NEVER, leave: () => Promise.resolve() };
+      // The owner's process ends with its host. One for each: whoever waits for it goes with its connection.
+      return {
+        process: issuer,
+        identity: "owner",
+        ended: new Promise(() => undefined),
+        leave: () => Promise.resolve(),
+      };
     if (issuer.program === VIRTUAL && isWhole(claims)) return this.#itself(issuer, claims);
     const capability = await this.#capabilityOf(claims, issuer.capability);
     const process = await processes.seat(issuer, claims.subject, capability);
@@ -91,12 +94,13 @@ export class SeatTable {
     const expiry = setAlarm(platform, claims.expires, () => void this.#end(process).catch(() => undefined), {
       idle: true,
     });
+    // Seats end with whoever they have their rights from.
+    const unhear = issuer.onDone(() => void this.#end(process).catch(() => undefined));
     const ended = process.done.then(() => {
+      unhear();
       expiry.cancel();
       this.#seats.delete(process);
     });
-    // Seats end with whoever they have their rights from.
-    void issuer.done.then(() => this.#end(process));
     return { process, identity: claims.names.join(" "), ended, leave: () => this.#end(process) };
   }
 
@@ -106,13 +110,14 @@ export class SeatTable {
     const alarm = setAlarm(this.#parts.platform, expires, over.resolve, { idle: true });
     const holder = { ids, end: over.resolve };
     this.#holders.add(holder);
+    const unhear = process.onDone(() => over.resolve());
     const leave = (): Promise<void> => {
+      unhear();
       alarm.cancel();
       this.#holders.delete(holder);
       return Promise.resolve();
     };
-    const ended = Promise.race([over.promise, process.done.then(() => undefined)]);
-    return { process, identity: names.join(" "), ended, leave };
+    return { process, identity: names.join(" "), ended: over.promise, leave };
   }
 
   /** A pass of the owner's own, that stands for the owner and not for a seat. */

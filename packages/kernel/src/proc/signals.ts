@@ -3,7 +3,7 @@
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
-import { PID_OWNER } from "../base/id.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
@@ -33,8 +33,7 @@ export class Signals {
    * @throws {EPERM} it is the owner's · {ESRCH} it has ended
    */
   async send(process: Process, signal: Signal, rider?: Rider): Promise<void> {
-    const { pid, name, program } = process.identity;
-    const { bus, family } = this.#parts;
+    const { pid } = process;
     if (pid === PID_OWNER)
       throw new KernelError("EPERM", "the owner's process cannot be signalled; stop the host instead", {
         syscall: "kill",
@@ -42,8 +41,7 @@ export class Signals {
       });
     if (process.state.name === "zombie")
       throw new KernelError("ESRCH", `process ${pid} has already ended`, { syscall: "kill", pid });
-    if (bus.hasSubscribers)
-      bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
+    this.#published(process, signal);
     if (signal === "HUP" || signal === "USR1" || signal === "USR2" || signal === "CHLD")
       return this.tell(process, signal);
     for (const hear of process.listeners ?? []) hear(signal);
@@ -55,14 +53,41 @@ export class Signals {
         return this.#wake(process);
       case "TERM":
       case "INT":
-      case "KILL": {
-        process.isDoomed = true;
-        await Promise.all(family.livingChildrenOf(pid).map((child) => this.send(child, signal)));
-        return this.#end(process, signal, rider);
-      }
+      case "KILL":
+        return this.#endBranch(process, signal, rider);
       default:
         signal satisfies never;
     }
+  }
+
+  #published({ pid, identity }: Process, signal: Signal): void {
+    const { bus } = this.#parts;
+    const { name, program } = identity;
+    if (bus.hasSubscribers)
+      bus.publish({ name: "process.signalled", pid, data: { name, program: program.name, signal } });
+  }
+
+  /** All of a branch is told, from its top down, and ends from its leaves up. A branch may be deeper than a stack. */
+  async #endBranch(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
+    const { family } = this.#parts;
+    const isConcerned = (one: Process): boolean => one === process || !one.hasEnded;
+    for (const one of family.branchOf(process).filter(isConcerned)) {
+      if (one !== process) {
+        this.#published(one, signal);
+        for (const hear of one.listeners ?? []) hear(signal);
+      }
+      one.isDoomed = true;
+    }
+    const ends = new Map<Pid, Promise<void>[]>();
+    let last: Promise<void> = Promise.resolve();
+    for (const one of family.bottomUp(process).filter(isConcerned)) {
+      const below = ends.get(one.pid) ?? [];
+      const end = (): Promise<void> => this.#end(one, signal, one === process ? rider : undefined);
+      last = below.length === 0 ? end() : Promise.all(below).then(end);
+      const { above } = one;
+      if (above !== undefined) ends.set(above, [...(ends.get(above) ?? []), last]);
+    }
+    return last;
   }
 
   /** A signal that asks for nothing but to be heard; who sleeps hears it when it is awake. */

@@ -57,16 +57,16 @@ async function invoke(
   if (input !== undefined) assertValid(input, args, `the arguments of ${name}.${method}`);
   // It keeps its contract: that was checked when it was made.
   const members = life.instance as unknown as Readonly<Record<string, (args: unknown, call: ServiceCall) => unknown>>;
-  const over = life.ended.then(() => {
+  const over = Promise.withResolvers<never>();
+  const unhear = life.onEnded(() => {
     const details = { syscall: "callService", mayHaveActed: true };
-    throw new KernelError("ECONNRESET", `service ${name} has ended before it answered ${method}`, details);
+    over.reject(new KernelError("ECONNRESET", `service ${name} has ended before it answered ${method}`, details));
   });
-  over.catch(() => undefined);
   const answer = (async () => members[method]?.(args, { pid: caller.pid, os, signal }))().catch((error: unknown) => {
     // Whatever its code throws has a code, and names neither the kernel's disk nor its rights.
     throw isKernelError(error) ? error : new KernelError("EFAILED", describe(error), { cause: error });
   });
-  return Promise.race([answer, over]);
+  return Promise.race([answer, over.promise]).finally(unhear);
 }
 
 interface Entered {

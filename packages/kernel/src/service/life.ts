@@ -2,7 +2,7 @@
 
 import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
-import { orAborted } from "../base/abort.ts";
+import { hearing, orAborted } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Grant } from "../cap/grant.ts";
@@ -45,6 +45,8 @@ export class Life {
   readonly #ready = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<never>();
   readonly #ended = Promise.withResolvers<Exit>();
+  /** Tells of its end as `ended` does, until what this gives is called. */
+  readonly onEnded = hearing(this.#ended.promise);
   #idle: PromiseWithResolvers<void> | undefined;
   #calls = 0;
   process: Process | undefined;

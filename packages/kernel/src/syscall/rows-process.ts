@@ -379,10 +379,11 @@ export const PROCESS_ROWS = {
       const goOn = host.processes.onClosing(() =>
         kept.reject(cancelled(`the host closes before process ${a.pid} ends`)),
       );
-      const end = Promise.race([process.done, kept.promise]);
+      const unhear = process.onDone(kept.resolve);
       try {
-        return await orAborted(end, caller.signalWith(a.signal));
+        return await orAborted(kept.promise, caller.signalWith(a.signal));
       } finally {
+        unhear();
         stop();
         goOn();
         if (wait !== undefined) caller.stopWaiting(wait);
@@ -440,7 +441,13 @@ export const PROCESS_ROWS = {
       after: integer,
     }),
     target: () => ({ resource: "/sys/events" }),
-    handle: (host, caller, filter) => host.bus.subscribe({ ...filter, signal: caller.signalWith(filter.signal) }),
+    handle: (host, caller, filter) => {
+      // It ends with its process, whether anybody reads it or not.
+      const over = new AbortController();
+      const unhear = caller.pid === PID_OWNER ? undefined : caller.onDone(() => over.abort());
+      const signal = AbortSignal.any([caller.signalWith(filter.signal), over.signal]);
+      return host.bus.subscribe({ ...filter, signal }, unhear);
+    },
   }),
 } as const;
 
