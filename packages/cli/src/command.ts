@@ -1,5 +1,6 @@
 // A command: what it is called, what it takes, what it does.
 
+import { setTimeout as delay } from "node:timers/promises";
 import type { ParseArgsOptionsConfig } from "node:util";
 import { KernelError, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import type { ErgOs } from "./connect.ts";
@@ -30,14 +31,52 @@ export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
-/** Opens the directory for a question or an order, not to run programs. With `serve`, others reach it meanwhile. */
+/**
+ * Opens the directory for a question or an order, not to run programs. With `serve`, others reach it meanwhile, and it
+ * stays open until what they have started here has ended.
+ */
 export async function openDirectory(invocation: Invocation, serve = false): Promise<ErgOs> {
   // Loaded when it is needed: commands about manifests start without a store.
   const { connect } = await import("./connect.ts");
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
   // Who has a pass may have to ask first, and others can answer only what is served.
-  return connect({ dir: invocation.dir, resume: false, serve: serve || "pass" in seat, ...seat });
+  const os = await connect({ dir: invocation.dir, resume: false, serve: serve || "pass" in seat, ...seat });
+  if (!serve || os.isRemote) return os;
+  const close = async (): Promise<void> => {
+    await waitForOthers(os, invocation.out);
+    await os.close();
+  };
+  return { ...os, close, [Symbol.asyncDispose]: close };
+}
+
+/** Time for other commands to collect the results of their runs. */
+const COLLECT_MS = 300;
+
+/** Runs that other commands have started here need this host until they end. Ctrl-C puts them to sleep. */
+export async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
+  if (os.isRemote) return;
+  const interrupted = Promise.withResolvers<"interrupted">();
+  const stop = (): void => interrupted.resolve("interrupted");
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
+  try {
+    for (;;) {
+      // Whoever came with a narrow pass may not see them.
+      const all = await os.ps().catch(() => []);
+      const others = all.filter(
+        // Whoever came with a pass has a process of its own.
+        ({ pid, ppid, state }) => ppid !== undefined && pid !== os.pid && (state === "running" || state === "waiting"),
+      );
+      const [next] = others;
+      if (next === undefined) return;
+      out.line(`still the host of ${others.map(({ runId }) => runId).join(", ")}; Ctrl-C puts them to sleep`);
+      if ((await Promise.race([os.wait(next.pid), interrupted.promise])) === "interrupted") return;
+      // Whoever waited for it asks once more how it went.
+      await delay(COLLECT_MS);
+    }
+  } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, stop);
+  }
 }
 
 /** The positional argument at a place. */
@@ -56,21 +95,24 @@ export function readPairs(
   pairs: readonly string[],
   texts: ReadonlySet<string> = new Set(),
 ): Record<string, unknown> {
-  const out: Record<string, unknown> = {};
+  // Whatever a name says, it is a field.
+  const out: Record<string, unknown> = Object.create(null);
   for (const pair of pairs) {
     const at = pair.indexOf("=");
     if (at <= 0) throw new UsageError(`--${option} takes key=value, found ${JSON.stringify(pair)}`);
     const [name, text] = [pair.slice(0, at), pair.slice(at + 1)];
     out[name] = texts.has(name) ? text : asValue(text);
   }
-  return out;
+  return Object.defineProperties({}, Object.getOwnPropertyDescriptors(out));
 }
 
 /** Numbers, booleans, null, objects and arrays as JSON; everything else is text. */
 function asValue(text: string): unknown {
   if (!/^(-?\d|true$|false$|null$|[[{"])/.test(text)) return text;
   try {
-    return JSON.parse(text) as unknown;
+    const value = JSON.parse(text) as unknown;
+    // What a number cannot hold, as a long identifier, was none.
+    return typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(text) ? text : value;
   } catch {
     return text;
   }
@@ -81,6 +123,14 @@ export const isSet = (invocation: Invocation, name: string): boolean => invocati
 export function textOption(invocation: Invocation, name: string): string | undefined {
   const value = invocation.values[name];
   return typeof value === "string" ? value : undefined;
+}
+
+/** A whole number of an option. An empty text, as of a variable that is not set, is none. */
+export function wholeOption(invocation: Invocation, name: string, fallback: number, least = 1): number {
+  const text = textOption(invocation, name);
+  const value = text === undefined ? fallback : /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && (Number.isSafeInteger(value) || text === undefined)) return value;
+  throw new UsageError(`--${name} takes a whole number of at least ${least}, found ${JSON.stringify(text)}`);
 }
 
 export function listOption(invocation: Invocation, name: string): readonly string[] {

@@ -34,6 +34,7 @@ import {
   toRunnable,
 } from "@ergos/services";
 import { type BootedHost, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
+import { allProcesses } from "./find-process.ts";
 import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
@@ -121,7 +122,8 @@ export async function connectHost(
   assertOptions(options);
   if (options.profile === "remote") return { os: await connectRunning(options), host: undefined };
   let host: BootedHost | undefined;
-  for (const until = performance.now() + HANDOVER_MS; host === undefined;) {
+  const last = performance.now() + HANDOVERS_MS;
+  for (let until = performance.now() + HANDOVER_MS; host === undefined;) {
     try {
       host = await bootHost(options, openZone);
     } catch (error) {
@@ -130,7 +132,8 @@ export async function connectHost(
       if (dir === undefined || !isKernelError(error) || error.code !== "EBUSY" || error.path !== resolve(dir))
         throw error;
       const os = await connectRemote(options, dir, error, performance.now() > until);
-      if (os !== undefined) return { os, host: undefined };
+      if (os === "closing") until = Math.min(performance.now() + HANDOVER_MS, last);
+      else if (os !== undefined) return { os, host: undefined };
       await delay(HANDOVER_POLL_MS);
     }
   }
@@ -161,6 +164,8 @@ function inZone(dir: string | undefined, zone: string): string {
 /** A host that starts or closes holds the directory a moment before and after it answers. */
 const HANDOVER_MS = 2000;
 const HANDOVER_POLL_MS = 50;
+/** Many commands at once may each be the host for a moment. */
+const HANDOVERS_MS = 30_000;
 /** How long a host may take to answer a client that has reached its socket. */
 const GREETING_MS = 30_000;
 
@@ -218,20 +223,23 @@ async function connectRunning(options: HostOptions): Promise<ErgOs> {
   if (dir === undefined) throw new KernelError("EINVAL", "a host is found by its data directory; name that with `dir`");
   const none = new KernelError("ENOENT", `no host runs over ${dir}; start one with: ergos up`, { path: dir });
   const os = isOwned(dir) ? await connectRemote(options, dir, none, true) : undefined;
-  if (os === undefined) throw none;
+  if (os === undefined || os === "closing") throw none;
   return os;
 }
 
 /** Options that make a host what it is: of one that another process has they would be ignored. */
-const HOST_PARTS = ["models", "tools", "programs", "services", "mounts", "prices"] as const;
+const HOST_PARTS = ["models", "tools", "programs", "services", "mounts", "prices", "user", "store"] as const;
 
-/** The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. */
+/**
+ * The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. One that breaks
+ * off is closing: another comes.
+ */
 async function connectRemote(
   options: HostOptions,
   dir: string,
   busy: KernelError,
   isLast: boolean,
-): Promise<ErgOs | undefined> {
+): Promise<ErgOs | "closing" | undefined> {
   const path = controlSocketPath(resolve(dir));
   let socket: Socket | undefined;
   let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
@@ -246,6 +254,7 @@ async function connectRemote(
     socket?.destroy();
     // A host that answers and will not talk to us says why; one that breaks off is closing.
     if (isKernelError(cause) && cause.code !== "ECONNRESET") throw cause;
+    if (socket !== undefined && !isLast) return "closing";
     if (!isLast) return undefined;
     // The owner holds the lock but does not answer: starting, closing, or a program that embeds us silently.
     throw new KernelError("EBUSY", `${plainMessage(busy.message)}; its control socket does not answer`, {
@@ -324,7 +333,7 @@ function toTransport(socket: Socket): Transport {
 /** Resumes what sleeps. What cannot go on now (its module is gone, its mount is taken) stays asleep. */
 async function resumeAll(os: Os): Promise<readonly Pid[]> {
   const resumed: Pid[] = [];
-  for (const process of await os.ps()) {
+  for (const process of await allProcesses(os)) {
     // What was put to sleep is woken in its time.
     if (process.state !== "sleeping" || process.sleep !== undefined) continue;
     try {

@@ -9,8 +9,11 @@ export function loadEnvironment(directory: string, environment: NodeJS.ProcessEn
   let text: string;
   try {
     text = readFileSync(join(directory, ".env"), "utf8");
-  } catch {
+  } catch (error) {
+    // One that is there and cannot be read may hold what somebody counts on.
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== "ENOENT" && code !== "ENOTDIR") process.stderr.write(`.env is not read: ${message}\n`);
     return;
   }
-  for (const [name, value] of Object.entries(parseEnv(text))) environment[name] ??= value;
+  for (const [name, value] of Object.entries(parseEnv(text.replace(/^\uFEFF/, "")))) environment[name] ??= value;
 }

@@ -1,6 +1,6 @@
 // The process that a person names: by pid, or by run id.
 
-import { KernelError, type Os, type ProcessSummary, parsePid } from "@ergos/kernel";
+import { KernelError, LIMITS, type Os, type Pid, type ProcessSummary, parsePid, toPid } from "@ergos/kernel";
 
 /** @throws {EINVAL} it is neither · {ESRCH} there is no such process, or its run id is another */
 export async function findProcess(os: Os, name: string): Promise<ProcessSummary> {
@@ -10,4 +10,19 @@ export async function findProcess(os: Os, name: string): Promise<ProcessSummary>
     throw new KernelError("ESRCH", `there is no process ${name}; \`ergos ps --all\` lists them`, { pid });
   }
   return found;
+}
+
+/**
+ * All that live here, page by page, by their pids.
+ * @param ended how many of those that have ended come along, the newest
+ */
+export async function allProcesses(os: Os, ended = 0): Promise<readonly ProcessSummary[]> {
+  const found = new Map<Pid, ProcessSummary>();
+  if (ended > 0) for (const process of await os.ps({ all: true, limit: ended })) found.set(process.pid, process);
+  for (let before: Pid | undefined; ;) {
+    const page = await os.ps({ limit: LIMITS.pageMax, ...(before === undefined ? {} : { before }) });
+    for (const process of page) found.set(process.pid, process);
+    if (page.length < LIMITS.pageMax) return [...found.values()].toSorted((a, b) => a.pid - b.pid);
+    before = toPid(Math.min(...page.map(({ pid }) => pid)));
+  }
 }

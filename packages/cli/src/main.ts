@@ -19,7 +19,8 @@ async function main(argv: readonly string[]): Promise<number> {
     out.answer({ version: KERNEL_VERSION }, ({ version }) => version);
     return EXIT_OK;
   }
-  if (name === "help" && rest[0] !== undefined && !rest[0].startsWith("-")) return main([rest[0], "--help"]);
+  if (name === "help" && rest[0] !== undefined && !rest[0].startsWith("-"))
+    return main([rest[0], "--help", ...rest.slice(1)]);
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
     if (out.isJson) out.answer(summaries(), String);
     else out.line(overview());
@@ -138,12 +139,16 @@ function didYouMean(name: string): string {
   return match === undefined ? "" : `; did you mean ${match}?`;
 }
 
+/** What still goes on when nobody reads it any more ends after so long. */
+const UNREAD_MS = 300;
+
 // A pipe that is closed early (`ergos ls | head`) is no error; who holds a host closes it first.
 process.stdout.on("error", () => undefined);
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") {
     if (process.emit("SIGTERM", "SIGTERM")) return;
-    process.exit(EXIT_OK);
+    // What has come to its end says so by its number, whoever reads what it prints.
+    setTimeout(() => process.exit(EXIT_OK), UNREAD_MS);
   }
   process.stderr.write(`[EIO] the answer cannot be written: ${error.message}\n`);
   process.exit(EXIT_FAILED);

@@ -13,6 +13,7 @@ import {
   SYSCALLS,
   fromErrorRecord,
   makeOs,
+  plainMessage,
   toPid,
 } from "@ergos/kernel";
 import { FRAME_BYTES_MAX, FrameReader, encodeFrame, protocolError } from "./frame.ts";
@@ -40,6 +41,8 @@ export interface Transport {
 interface Pending {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
+  /** It changes something: when its answer is lost, nobody knows whether it has. */
+  readonly acts: boolean;
   stream?: RemoteStream;
 }
 
@@ -131,7 +134,7 @@ export class WireClient {
       const lengths = list === undefined ? {} : { lengths: list.map(({ length }) => length) };
       const raw = list === undefined ? bytes : concat(list);
       const frame = encodeFrame({ t: "call", id, name, args: plain, ...rid, ...cancel, ...lengths }, raw);
-      this.#pending.set(id, { resolve, reject });
+      this.#pending.set(id, { resolve, reject, acts: kind === "mutation" });
       this.#transport.write(frame);
     });
     if (isStream !== true) return signal === undefined ? answer : this.#orCancelled(id, answer, signal);
@@ -245,8 +248,9 @@ export class WireClient {
     if (this.#failure !== undefined) return;
     this.#failure = error;
     this.#welcome.reject(error);
+    const lost = new KernelError(error.code, plainMessage(error.message), { cause: error, mayHaveActed: true });
     for (const pending of this.#pending.values()) {
-      if (pending.stream === undefined) pending.reject(error);
+      if (pending.stream === undefined) pending.reject(pending.acts ? lost : error);
       else pending.stream.fail(error);
     }
     this.#pending.clear();

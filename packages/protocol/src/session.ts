@@ -119,6 +119,8 @@ interface Stream {
   readonly abort: AbortController;
 }
 
+const closing = (): KernelError => new KernelError("ECONNRESET", "the host is closing; connect again");
+
 /** Whom a pass stands for. */
 export type Authenticate = (pass: string | undefined) => Promise<Login>;
 
@@ -139,6 +141,11 @@ export class Session {
   #underWay = 0;
   #waits = 0;
   readonly #answers = new Set<Promise<void>>();
+  /** Of those, the calls that do not only wait. */
+  readonly #acting = new Set<Promise<void>>();
+  readonly #called = Promise.withResolvers<void>();
+  #hasCalled = false;
+  #isDraining = false;
   /** The answer to its exit. */
   #lastWords: Promise<void> | undefined;
   #isPaused = false;
@@ -179,9 +186,17 @@ export class Session {
     return this.#seat.os;
   }
 
-  /** Settles when every call so far is answered. */
+  /** Settles when every call so far is answered; of who has not called yet, when it has. */
   async idle(): Promise<void> {
+    if (!this.#hasCalled) await this.#called.promise;
     await Promise.allSettled(this.#answers);
+  }
+
+  /** Takes no more calls, and settles when those that act are answered. */
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    this.#called.resolve();
+    await Promise.allSettled(this.#acting);
   }
 
   close(): void {
@@ -234,6 +249,7 @@ export class Session {
       );
     }
     if (this.#seat !== undefined) throw protocolError("a second hello");
+    if (this.#isDraining) throw closing();
     this.#early = [];
     this.#login(pass).then(
       (seat) => {
@@ -273,6 +289,8 @@ export class Session {
   }
 
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
+    this.#hasCalled = true;
+    this.#called.resolve();
     const weight = isWaiting(message.name) && isLight(message.args, bytes) ? 0 : 1;
     this.#underWay += weight;
     if (this.#underWay >= CALLS_MAX && !this.#isPaused) {
@@ -289,17 +307,20 @@ export class Session {
       })
       .finally(() => {
         this.#answers.delete(answer);
+        this.#acting.delete(answer);
         this.#underWay -= weight;
         if (!this.#isPaused || this.#isClosed || this.#underWay >= CALLS_MAX) return;
         this.#isPaused = false;
         this.#peer.resume();
       });
     this.#answers.add(answer);
+    if (!isWaiting(message.name)) this.#acting.add(answer);
     if (message.name === "exit") this.#lastWords = answer;
   }
 
   async #answer(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): Promise<void> {
     const { id, name, args, rid } = message;
+    if (this.#isDraining) throw closing();
     if (this.#streams.has(id) || this.#cancellable.has(id))
       throw protocolError(`the number ${id} of a call that is under way`);
     if (!isSyscallName(name))

@@ -46,6 +46,8 @@ export function assertOwnFolder(socketPath: string): void {
 const LINGER_MS = 50;
 /** Time for answers under way when the host closes. */
 const CLOSE_GRACE_MS = 200;
+/** How long answers to calls that act are waited for. */
+const ANSWERS_MS = 5000;
 
 /** Bytes that may wait for a slow client. */
 const WAITING_BYTES_MAX = 4 * 1024 * 1024;
@@ -95,6 +97,8 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
   await listen(server, path);
   chmodSync(path, 0o600);
   const close = async (): Promise<void> => {
+    // Whoever comes now finds the next host.
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     // Who is in the middle of something (a command of several calls) ends it, and an answer on its way gets
     // out; who waits for something does not hold the host up.
     const ended = [...open].map(([socket, session]) =>
@@ -104,11 +108,14 @@ export async function serveControlSocket(kernel: Kernel, dir: string): Promise<C
       ]),
     );
     await Promise.race([Promise.all(ended), delay(CLOSE_GRACE_MS, undefined, { ref: false })]);
+    // What has been done is told to who has asked for it.
+    const drained = Promise.all([...open.values()].map((session) => session.drain()));
+    await Promise.race([drained, delay(ANSWERS_MS, undefined, { ref: false })]);
     for (const [socket, session] of open) {
       session.close();
       socket.destroySoon();
     }
-    await new Promise<void>((resolve) => server.close(() => resolve()));
+    await closed;
     rmSync(path, { force: true });
     rmSync(ownerPassPath(dir), { force: true });
   };

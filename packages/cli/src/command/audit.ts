@@ -5,11 +5,12 @@ import {
   type Command,
   EXIT_FAILED,
   EXIT_OK,
-  UsageError,
   listOption,
   openDirectory,
   required,
   textOption,
+  UsageError,
+  wholeOption,
 } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 
@@ -39,9 +40,7 @@ export const auditCommand: Command = {
     await using os = await openDirectory(invocation);
     switch (what) {
       case "log": {
-        const limit = Number(textOption(invocation, "limit") ?? 50);
-        if (!Number.isSafeInteger(limit) || limit < 1)
-          throw new UsageError("--limit takes a whole number of at least 1");
+        const limit = wholeOption(invocation, "limit", 50);
         const records = await os.call("auditLog", { limit });
         out.answer(records, (list) =>
           list.length === 0 ? "nothing was changed yet" : table(list.map((record) => rowOf(record, out))),

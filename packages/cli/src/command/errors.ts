@@ -1,7 +1,7 @@
 // `ergos errors`: what has failed lately, grouped. `ergos alerts`: what acts when that becomes too much.
 
 import { type ErrorGroup, KernelError, plainMessage } from "@ergos/kernel";
-import { type Command, EXIT_OK, UsageError, openDirectory, textOption } from "../command.ts";
+import { type Command, EXIT_OK, openDirectory, textOption, wholeOption } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 import { duration } from "./schedule.ts";
 import { triggerTable } from "./trigger.ts";
@@ -17,8 +17,7 @@ export const errorsCommand: Command = {
     const { out } = invocation;
     const sinceMs = duration(invocation, "since");
     const program = textOption(invocation, "program");
-    const limit = Number(textOption(invocation, "limit") ?? 100);
-    if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
+    const limit = wholeOption(invocation, "limit", 100);
     await using os = await openDirectory(invocation);
     const [id] = invocation.positionals;
     const groups = await os.call("errors", {

@@ -145,6 +145,8 @@ export const writeCommand: Command = {
     const generation = numberOption(textOption(invocation, "if-generation"), "--if-generation");
     await using os = await openDirectory(invocation, true);
     const isAppended = isSet(invocation, "append");
+    if (isAppended && generation !== undefined)
+      throw new UsageError("--if-generation is for what replaces a file; --append adds to whatever it has become");
     let result: WriteResult;
     if (isAppended) result = await os.fs.append(path, content, { create: "maybe", ...FLUSHED });
     else if (content.length < PIECE) {
@@ -255,6 +257,8 @@ function statValue(name: string, value: unknown): string {
 function execInput(invocation: Invocation): unknown {
   const json = invocation.positionals[1];
   const pairs = listOption(invocation, "input");
+  if (pairs.length > 0 && json !== undefined)
+    throw new UsageError("give the input as JSON or as --input key=value, not both");
   if (pairs.length > 0) return readPairs("input", pairs);
   if (json === undefined) return undefined;
   try {

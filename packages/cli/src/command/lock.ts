@@ -1,5 +1,6 @@
 // `ergos lock`: who holds what, and a command that runs while a lock is held.
 
+import { constants } from "node:os";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { KernelError, type LockInfo } from "@ergos/kernel";
@@ -8,11 +9,12 @@ import {
   EXIT_FAILED,
   EXIT_OK,
   type Invocation,
-  UsageError,
   isSet,
   openDirectory,
   required,
   textOption,
+  UsageError,
+  wholeOption,
 } from "../command.ts";
 import { type Output, formatMs, table } from "../terminal.ts";
 import { duration } from "./schedule.ts";
@@ -78,14 +80,8 @@ const PASSED_ON = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   const path = required(invocation, 1, "the path or name of the lock");
   const command = required(invocation, 2, "the command");
-  const [ttlMs, waitMs, max] = [
-    duration(invocation, "ttl"),
-    duration(invocation, "wait", 0),
-    textOption(invocation, "max"),
-  ];
-  const maxHolders = max === undefined ? undefined : Number(max);
-  if (maxHolders !== undefined && !(Number.isSafeInteger(maxHolders) && maxHolders > 0))
-    throw new UsageError(`--max takes a number of holders, found ${max ?? ""}`);
+  const [ttlMs, waitMs] = [duration(invocation, "ttl"), duration(invocation, "wait", 0)];
+  const maxHolders = textOption(invocation, "max") === undefined ? undefined : wholeOption(invocation, "max", 1);
   await using os = await openDirectory(invocation, true);
   await using lease = await os.lock(path, {
     ...(ttlMs === undefined ? {} : { ttlMs }),
@@ -108,7 +104,7 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
     const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
     if (lease.signal.aborted) throw lease.signal.reason;
     out.answer({ path, fence: lease.fence, code, signal }, () => "");
-    return code ?? EXIT_FAILED;
+    return code ?? (signal === null ? EXIT_FAILED : 128 + constants.signals[signal]);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT")
       throw new KernelError("ENOENT", `there is no command ${command}`, { cause: error });

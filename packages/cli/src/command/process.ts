@@ -17,15 +17,16 @@ import {
   EXIT_FAILED,
   EXIT_OK,
   type Invocation,
-  UsageError,
   isSet,
   listOption,
   openDirectory,
   required,
   textOption,
+  UsageError,
+  wholeOption,
 } from "../command.ts";
 import type { ErgOs } from "../connect.ts";
-import { findProcess } from "../find-process.ts";
+import { allProcesses, findProcess } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 const SORTS = ["pid", "name", "ended", "cost", "tokens", "steps"] as const;
@@ -48,8 +49,7 @@ export const psCommand: Command = {
     limit: { type: "string" },
   },
   run: async (invocation) => {
-    const limit = Number(textOption(invocation, "limit") ?? 200);
-    if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
+    const limit = wholeOption(invocation, "limit", 200);
     const status = listOption(invocation, "status").map((one) => choice("status", one, STATUSES));
     const sort = textOption(invocation, "sort");
     const before = textOption(invocation, "before");
@@ -58,17 +58,21 @@ export const psCommand: Command = {
       return value === undefined ? [] : [[name, value] as const];
     });
     await using os = await openDirectory(invocation);
+    // One more: the host itself is left out.
     const list = (
       await os.ps({
         // What somebody looks for may be over.
         all: isSet(invocation, "all") || (wanted.length > 0 && status.length === 0),
-        limit,
+        limit: limit + 1,
         ...Object.fromEntries(wanted),
         ...(status.length === 0 ? {} : { status }),
         ...(sort === undefined ? {} : { sort: choice("sort", sort, SORTS) }),
         ...(before === undefined ? {} : { before: parsePid(before) }),
       })
-    ).filter((process) => process.ppid !== undefined);
+    )
+      .filter((process) => process.ppid !== undefined)
+      // Of pids the newest, in their order; of another order the first.
+      .slice(...(sort === undefined || sort === "pid" ? [-limit] : [0, limit]));
     invocation.out.answer(list, (processes) => psText(processes, invocation.out));
     return EXIT_OK;
   },
@@ -80,6 +84,9 @@ function choice<const Choice extends string>(option: string, text: string, choic
   return found;
 }
 
+/** Processes that have ended, which a tree shows at most: the newest. */
+const TREE_HISTORY_MAX = 1000;
+
 export const treeCommand: Command = {
   name: "tree",
   arguments: 0,
@@ -89,7 +96,7 @@ export const treeCommand: Command = {
   options: { all: { type: "boolean", short: "a" } },
   run: async (invocation) => {
     await using os = await openDirectory(invocation);
-    const list = await os.ps({ all: isSet(invocation, "all"), limit: 1000 });
+    const list = await allProcesses(os, isSet(invocation, "all") ? TREE_HISTORY_MAX : undefined);
     invocation.out.answer(list, (processes) => treeText(processes, invocation.out));
     return EXIT_OK;
   },
@@ -262,18 +269,29 @@ function psText(processes: readonly ProcessSummary[], out: Output): string {
 }
 
 function treeText(processes: readonly ProcessSummary[], out: Output): string {
-  const children = Map.groupBy(processes, (process) =>
-    process.ppid !== undefined && processes.some(({ pid }) => pid === process.ppid) ? process.ppid : 0,
-  );
+  const known = new Set(processes.map(({ pid }) => pid));
+  const children = Map.groupBy(processes, ({ ppid }) => (ppid !== undefined && known.has(ppid) ? ppid : 0));
   const lines: string[] = [];
-  const visit = (process: ProcessSummary, indent: string, isLast: boolean, isRoot: boolean): void => {
-    lines.push(
-      `${isRoot ? "" : `${indent}${isLast ? "└─ " : "├─ "}`}${process.pid} ${out.style("bold", process.name)} ${stateText(process, out)}`,
-    );
-    const below = children.get(process.pid) ?? [];
-    for (const [at, child] of below.entries())
-      visit(child, isRoot ? "" : `${indent}${isLast ? "   " : "│  "}`, at === below.length - 1, false);
-  };
-  for (const root of children.get(0) ?? []) visit(root, "", true, true);
+  interface Line {
+    readonly process: ProcessSummary;
+    /** What stands before it, and before what is below it. */
+    readonly lead: string;
+    readonly below: string;
+  }
+  const left: Line[] = (children.get(0) ?? []).map((process) => ({ process, lead: "", below: "" })).toReversed();
+  // Not by itself: a branch may be deeper than a stack.
+  for (let at = left.pop(); at !== undefined; at = left.pop()) {
+    const { process, lead, below } = at;
+    lines.push(`${lead}${process.pid} ${out.style("bold", process.name)} ${stateText(process, out)}`);
+    const some = children.get(process.pid) ?? [];
+    for (const [number, child] of [...some.entries()].toReversed()) {
+      const isLast = number === some.length - 1;
+      left.push({
+        process: child,
+        lead: `${below}${isLast ? "└─ " : "├─ "}`,
+        below: `${below}${isLast ? "   " : "│  "}`,
+      });
+    }
+  }
   return lines.join("\n");
 }

@@ -1,7 +1,16 @@
 // `ergos queue`: work queues and their tasks.
 
 import { TASK_STATES, type Task, type TaskState } from "@ergos/kernel";
-import { type Command, EXIT_OK, type Invocation, UsageError, openDirectory, required, textOption } from "../command.ts";
+import {
+  type Command,
+  EXIT_OK,
+  type Invocation,
+  openDirectory,
+  required,
+  textOption,
+  UsageError,
+  wholeOption,
+} from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 import { asJson } from "./trigger.ts";
 
@@ -66,8 +75,7 @@ async function list(invocation: Invocation): Promise<number> {
   const state = textOption(invocation, "state");
   if (state !== undefined && !isState(state))
     throw new UsageError(`--state takes ${TASK_STATES.join(", ")}; found ${state}`);
-  const limit = Number(textOption(invocation, "limit") ?? 200);
-  if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
+  const limit = wholeOption(invocation, "limit", 200);
   await using os = await openDirectory(invocation);
   const tasks = await os.call("tasks", {
     ...(queue === undefined ? {} : { queue }),

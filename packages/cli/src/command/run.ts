@@ -1,6 +1,5 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
-import { setTimeout as delay } from "node:timers/promises";
 import { nearest } from "@ergos/compiler/names";
 import {
   ON_LIMIT,
@@ -27,12 +26,13 @@ import {
   readPairs,
   required,
   textOption,
+  waitForOthers,
 } from "../command.ts";
 import { type ErgOs, connectHost } from "../connect.ts";
 import { readAmounts } from "./budget.ts";
 import { askText } from "./rights.ts";
 
-import { findProcess } from "../find-process.ts";
+import { allProcesses, findProcess } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
 import { withStdio } from "../stdio.ts";
 import { type Output, createOutput, formatCount, formatMs } from "../terminal.ts";
@@ -121,8 +121,8 @@ export const resumeCommand: Command = {
     await using os = await openHost(invocation);
     const chosen =
       invocation.positionals.length === 0
-        ? (await os.ps()).filter((process) => process.state === "sleeping" && process.sleep === undefined)
-        : await Promise.all(invocation.positionals.map((name) => findProcess(os, name)));
+        ? (await allProcesses(os)).filter((process) => process.state === "sleeping" && process.sleep === undefined)
+        : await Promise.all([...new Set(invocation.positionals)].map((name) => findProcess(os, name)));
     if (chosen.length === 0) {
       invocation.out.answer([], () => "nothing to resume: no process sleeps here");
       return EXIT_OK;
@@ -130,11 +130,12 @@ export const resumeCommand: Command = {
     const owner = chosen.find(({ ppid }) => ppid === undefined);
     if (owner !== undefined) throw new UsageError(`process ${owner.pid} is this host itself; nothing of it sleeps`);
     let status = EXIT_OK;
-    // Of a branch the topmost is first, and takes what is below it along.
+    // The same process may have been named in two ways; of a branch the topmost takes what is below it along.
     const pids = new Set(chosen.map(({ pid }) => pid));
     const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
     const isNamed = invocation.positionals.length > 0;
-    for (const process of isNamed ? chosen : tops) {
+    const children = Map.groupBy(await allProcesses(os), ({ ppid }) => ppid);
+    for (const process of isNamed ? new Map(chosen.map((one) => [one.pid, one])).values() : tops) {
       if (process.state === "running" || process.state === "waiting")
         invocation.out.line(`${process.runId} is running already`);
       else if (process.state === "zombie" && process.code === 0)
@@ -145,54 +146,38 @@ export const resumeCommand: Command = {
           force: isSet(invocation, "force"),
           ...(added === undefined ? {} : { budget: added }),
         });
-        await resumeBelow(os, process.pid, invocation.out);
+        await resumeBelow(os, process.pid, children, invocation.out);
       }
     }
     // The topmost tells how it went.
     if (tops.length > 1) invocation.out.gather();
     for (const process of tops) status = Math.max(status, await follow(os, process.pid, invocation.out));
+    await waitForOthers(os, invocation.out);
     return status;
   },
 };
 
 /** A process may wait for what it has started: what sleeps of that goes on with it. */
-async function resumeBelow(os: ErgOs, pid: Pid, out: Output): Promise<void> {
-  const all = await os.ps();
-  const branch = new Set([pid]);
-  // A child is younger than its parent.
-  for (const process of all) {
-    if (process.ppid === undefined || !branch.has(process.ppid)) continue;
-    branch.add(process.pid);
-    if (process.state !== "sleeping" || process.sleep !== undefined) continue;
-    await os.resume(process.pid).catch((error: unknown) => out.error(describe(error)));
-  }
-}
-
-/** Time for other commands to collect the results of their runs. */
-const COLLECT_MS = 300;
-
-/** Runs that other commands have started here need this host until they end. */
-async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
-  if (os.isRemote) return;
-  for (;;) {
-    const others = (await os.ps()).filter(
-      // Whoever came with a pass has a process of its own.
-      ({ pid, ppid, state }) => ppid !== undefined && pid !== os.pid && (state === "running" || state === "waiting"),
-    );
-    const [next] = others;
-    if (next === undefined) return;
-    out.line(`still the host of ${others.map(({ runId }) => runId).join(", ")}; Ctrl-C puts them to sleep`);
-    await os.wait(next.pid);
-    // Whoever waited for it asks once more how it went.
-    await delay(COLLECT_MS);
+async function resumeBelow(
+  os: ErgOs,
+  pid: Pid,
+  children: ReadonlyMap<Pid | undefined, readonly ProcessSummary[]>,
+  out: Output,
+): Promise<void> {
+  const left = [...(children.get(pid) ?? [])];
+  for (let at = left.pop(); at !== undefined; at = left.pop()) {
+    left.push(...(children.get(at.pid) ?? []));
+    if (at.state !== "sleeping" || at.sleep !== undefined) continue;
+    await os.resume(at.pid).catch((error: unknown) => out.error(describe(error)));
   }
 }
 
 /** Opens a host that acts, or the one that runs here; with `resume` what its last host left behind goes on. */
 export async function openHost(invocation: Invocation, resume = false): Promise<ErgOs> {
-  const configured = Number(process.env["ERGOS_WATCHDOG_MS"] ?? WATCHDOG_MS);
+  const text = process.env["ERGOS_WATCHDOG_MS"] ?? "";
+  const configured = text === "" ? WATCHDOG_MS : Number(text);
   if (!Number.isFinite(configured) || configured < 0)
-    throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${process.env["ERGOS_WATCHDOG_MS"] ?? ""}`);
+    throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${text}`);
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
   const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured, ...seat }, resume);
@@ -263,7 +248,12 @@ const isOnLimit = (text: string): text is OnLimit => ON_LIMIT.some((policy) => p
 async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pid> {
   if (process.state === "sleeping") {
     await os.resume(process.pid);
-    await resumeBelow(os, process.pid, out);
+    await resumeBelow(
+      os,
+      process.pid,
+      Map.groupBy(await allProcesses(os), ({ ppid }) => ppid),
+      out,
+    );
     out.line(`going on with ${process.runId}, which its last host left behind`);
   }
   return process.pid;
@@ -298,7 +288,9 @@ async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, 
     display?.();
     out.clearProgress();
     const summary = (await os.ps({ pids: [pid] }))[0];
-    const ms = performance.now() - started;
+    // Of a run that was started here, as long as it took; its code may have begun before anybody heard of it.
+    const took = summary?.ended === undefined ? undefined : summary.ended - summary.created;
+    const ms = source === undefined ? performance.now() - started : (took ?? performance.now() - started);
     const epilogue =
       source === undefined || exit.code !== 0 ? undefined : await epilogueOf(source, exit.result, input, out);
     out.answer({ pid, runId: summary?.runId, ...exit, usage: summary?.usage, ms: Math.round(ms) }, () =>
@@ -454,13 +446,10 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
 }
 
 function readInput(invocation: Invocation, schema: Schema | undefined): Readonly<Record<string, unknown>> {
-  // What the schema calls a text is one, whatever it looks like.
-  const fields = Object.entries(schema?.properties ?? {});
-  const texts = new Set(fields.flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
   const json = textOption(invocation, "input-json");
   return {
     ...(json === undefined ? {} : asObject(json)),
-    ...readPairs("input", listOption(invocation, "input"), texts),
+    ...readPairs("input", listOption(invocation, "input"), textsOf(schema)),
   };
 }
 
@@ -475,7 +464,11 @@ function asObject(json: string): Record<string, unknown> {
 }
 
 /** What a manifest says of its input; undefined for a program that says nothing. */
-async function inputSchemaOf(source: ProgramSource): Promise<Schema | undefined> {
+/** What the schema calls a text is one, whatever it looks like. */
+export const textsOf = (schema: Schema | undefined): ReadonlySet<string> =>
+  new Set(Object.entries(schema?.properties ?? {}).flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
+
+export async function inputSchemaOf(source: ProgramSource): Promise<Schema | undefined> {
   if (!isManifestFile(source.module ?? "")) return undefined;
   const { pipelineOf } = await import("../manifest-file.ts");
   return pipelineOf(source).inputSchema;

@@ -17,7 +17,7 @@ import {
 import type { ErgOs } from "../connect.ts";
 import { findModule, labelOf } from "../module-program.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
-import { openHost } from "./run.ts";
+import { inputSchemaOf, openHost, textsOf } from "./run.ts";
 
 export const scheduleCommand: Command = {
   name: "schedule",
@@ -48,7 +48,7 @@ export const scheduleCommand: Command = {
   run: async (invocation) => {
     const what = invocation.positionals[0] ?? "list";
     if (what === "list") return list(invocation);
-    const request = what === "add" ? requestOf(invocation) : undefined;
+    const request = what === "add" ? await requestOf(invocation) : undefined;
     if (request === undefined && !["pause", "resume", "remove"].includes(what))
       throw new UsageError(`schedule takes list, add, pause, resume or remove; found ${what}`);
     await using os = await openDirectory(invocation);
@@ -107,7 +107,7 @@ async function find(os: ErgOs, name: string): Promise<Schedule> {
 }
 
 /** What an action starts: the program at a place of the arguments, with `--name`, `--pipeline` and `--input`. */
-export function startingOf(invocation: Invocation, place: number) {
+export async function startingOf(invocation: Invocation, place: number) {
   const file = findModule(required(invocation, place, "the manifest or module"), process.cwd());
   const pipeline = textOption(invocation, "pipeline");
   const program: ProgramSource = {
@@ -119,7 +119,7 @@ export function startingOf(invocation: Invocation, place: number) {
   return {
     program,
     name: textOption(invocation, "name") ?? pipeline ?? labelOf(file),
-    ...(pairs.length === 0 ? {} : { input: readPairs("input", pairs) }),
+    ...(pairs.length === 0 ? {} : { input: readPairs("input", pairs, textsOf(await inputSchemaOf(program))) }),
   };
 }
 
@@ -130,8 +130,8 @@ export function timesOf(invocation: Invocation): { readonly times?: number } {
   throw new UsageError(`--times takes a whole number of at least 1, found ${times}`);
 }
 
-function requestOf(invocation: Invocation) {
-  const spawn = startingOf(invocation, 1);
+async function requestOf(invocation: Invocation) {
+  const spawn = await startingOf(invocation, 1);
   const at = textOption(invocation, "at");
   const instant = at === undefined ? undefined : Date.parse(at);
   if (Number.isNaN(instant)) throw new UsageError(`--at takes an instant as 2026-12-24T18:00:00Z, found ${at ?? ""}`);

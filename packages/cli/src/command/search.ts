@@ -7,11 +7,11 @@ import {
   EXIT_FAILED,
   EXIT_OK,
   type Invocation,
-  UsageError,
   isSet,
   openDirectory,
   required,
-  textOption,
+  UsageError,
+  wholeOption,
 } from "../command.ts";
 
 const MATCHES_MAX = 10_000;
@@ -66,7 +66,5 @@ export const grepCommand: Command = {
 };
 
 function limitOf(invocation: Invocation): number {
-  const limit = Number(textOption(invocation, "limit") ?? MATCHES_MAX);
-  if (!Number.isSafeInteger(limit) || limit < 1) throw new UsageError("--limit takes a whole number of at least 1");
-  return limit;
+  return wholeOption(invocation, "limit", MATCHES_MAX);
 }

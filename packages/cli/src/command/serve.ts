@@ -4,7 +4,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { KernelError } from "@ergos/kernel";
 import { ownerPassPath } from "@ergos/server";
-import { type Command, EXIT_OK, UsageError, isSet, textOption } from "../command.ts";
+import { type Command, EXIT_OK, isSet, textOption, UsageError, wholeOption } from "../command.ts";
 import type { ErgOs } from "../connect.ts";
 import { openHost } from "./run.ts";
 
@@ -22,9 +22,8 @@ export const serveCommand: Command = {
   options: { webdav: { type: "boolean" }, port: { type: "string" }, host: { type: "string" } },
   run: async (invocation) => {
     if (!isSet(invocation, "webdav")) throw new UsageError("what is served? --webdav serves the files");
-    const port = Number(textOption(invocation, "port") ?? DEFAULT_PORT);
-    if (!Number.isSafeInteger(port) || port < 0 || port > 65_535)
-      throw new UsageError("--port takes 0 to 65535; 0 is a free one");
+    const port = wholeOption(invocation, "port", DEFAULT_PORT, 0);
+    if (port > 65_535) throw new UsageError("--port takes 0 to 65535; 0 is a free one");
     const { createDav, serveHttp } = await import("@ergos/server/webdav");
     await using os = await openHost(invocation, true);
     if (os.login === undefined)

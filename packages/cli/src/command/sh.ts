@@ -2,17 +2,21 @@
 
 import { createInterface } from "node:readline/promises";
 import type { Shell } from "@ergos/services/faces";
-import { type Command, EXIT_OK, type Invocation, openDirectory, textOption } from "../command.ts";
+import { type Command, EXIT_OK, type Invocation, isSet, openDirectory, textOption } from "../command.ts";
 
 const EXIT_INTERRUPTED = 130;
 
 export const shCommand: Command = {
   name: "sh",
   summary: "a shell over the namespace: its files and processes, nothing of the machine",
-  usage: "[-c <script>] [--cwd DIRECTORY]",
+  usage: "[-c <script> [-n]] [--cwd DIRECTORY]",
   examples: ["ergos sh", "ergos sh -c 'grep -rl error /proc/runs | sort'", "ergos sh --cwd /srv < script.sh"],
   arguments: 0,
-  options: { script: { type: "string", short: "c" }, cwd: { type: "string" } },
+  options: {
+    script: { type: "string", short: "c" },
+    "no-input": { type: "boolean", short: "n" },
+    cwd: { type: "string" },
+  },
   run: async (invocation) => {
     const { openShell } = await import("@ergos/services/faces");
     await using os = await openDirectory(invocation, true);
@@ -23,12 +27,17 @@ export const shCommand: Command = {
   },
 };
 
-async function runOnce(shell: Shell, { out }: Invocation, script: string | undefined): Promise<number> {
+async function runOnce(shell: Shell, invocation: Invocation, script: string | undefined): Promise<number> {
+  const { out } = invocation;
   const given: Buffer[] = [];
-  // With a script of its own, what comes in belongs to that.
-  if (!process.stdin.isTTY) for await (const piece of process.stdin) given.push(piece as Buffer);
-  const text = Buffer.concat(given).toString();
-  const { stdout, stderr, exitCode } = await shell.exec(script ?? text, script === undefined ? {} : { stdin: text });
+  // With a script of its own, what comes in belongs to that, all of it; in a loop over lines none of it should.
+  const isRead = !process.stdin.isTTY && !isSet(invocation, "no-input");
+  if (isRead) for await (const piece of process.stdin) given.push(piece as Buffer);
+  const input = Buffer.concat(given);
+  const { stdout, stderr, exitCode } = await shell.exec(
+    script ?? input.toString(),
+    script === undefined ? {} : { stdin: input },
+  );
   if (out.isJson) out.answer({ stdout, stderr, exitCode }, String);
   else {
     process.stdout.write(stdout);

@@ -1,6 +1,6 @@
 // `ergos clean` and `ergos fsck`: what the store holds, less of it, and whether it is whole.
 
-import { type Command, EXIT_FAILED, EXIT_OK, UsageError, isSet, openDirectory, textOption } from "../command.ts";
+import { type Command, EXIT_FAILED, EXIT_OK, isSet, openDirectory, wholeOption } from "../command.ts";
 import { formatCount, table } from "../terminal.ts";
 import { duration } from "./schedule.ts";
 
@@ -20,9 +20,7 @@ export const cleanCommand: Command = {
   },
   run: async (invocation) => {
     const dryRun = isSet(invocation, "dry-run");
-    const keep = Number(textOption(invocation, "keep") ?? 0);
-    if (!Number.isSafeInteger(keep) || keep < 0)
-      throw new UsageError(`--keep takes a number of runs, found ${textOption(invocation, "keep") ?? ""}`);
+    const keep = wholeOption(invocation, "keep", 0, 0);
     const endedBefore = Date.now() - (duration(invocation, "older-than") ?? MONTH_MS);
     await using os = await openDirectory(invocation);
     const pruned = await os.call("prune", {

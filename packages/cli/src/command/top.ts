@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProcessSummary } from "@ergos/kernel";
-import { type Command, EXIT_OK, UsageError, openDirectory, textOption } from "../command.ts";
+import { type Command, EXIT_OK, openDirectory, textOption, UsageError, wholeOption } from "../command.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 export const topCommand: Command = {
@@ -17,8 +17,7 @@ export const topCommand: Command = {
     const interval = Number(textOption(invocation, "interval") ?? 1);
     if (!(interval >= 0.1 && interval <= 3600)) throw new UsageError("--interval takes 0.1 to 3600 seconds");
     // Without a terminal nobody could end it.
-    const count = Number(textOption(invocation, "count") ?? (out.isTerminal ? Number.POSITIVE_INFINITY : 1));
-    if (!(count >= 1)) throw new UsageError("--count takes a whole number of at least 1");
+    const count = wholeOption(invocation, "count", out.isTerminal ? Number.POSITIVE_INFINITY : 1);
     await using os = await openDirectory(invocation, true);
     let before = new Map<number, number>();
     for (let round = 1; ; round++) {

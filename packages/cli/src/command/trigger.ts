@@ -68,7 +68,7 @@ async function add(invocation: Invocation): Promise<number> {
   const name = textOption(invocation, "name");
   const request = {
     topic,
-    action: { spawn: startingOf(invocation, 2) },
+    action: { spawn: await startingOf(invocation, 2) },
     ...(name === undefined ? {} : { name }),
     ...(Object.keys(where).length === 0 ? {} : { where }),
     ...timesOf(invocation),

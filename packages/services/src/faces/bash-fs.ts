@@ -190,7 +190,10 @@ export interface ShellAnswer {
 /** A shell that remembers its directory and its variables from one line to the next. */
 export interface Shell {
   readonly cwd: string;
-  exec(line: string, options?: { readonly stdin?: string; readonly signal?: AbortSignal }): Promise<ShellAnswer>;
+  exec(
+    line: string,
+    options?: { readonly stdin?: string | Uint8Array; readonly signal?: AbortSignal },
+  ): Promise<ShellAnswer>;
 }
 
 /**
@@ -213,10 +216,17 @@ export async function openShell(files: Files, { cwd = "/", env = {} }: ShellOpti
     get cwd() {
       return last?.["PWD"] ?? cwd;
     },
-    exec: async (line, options = {}) => {
+    exec: async (line, { stdin, ...options } = {}) => {
+      // Bytes as this shell has them: a character each.
+      const input =
+        stdin === undefined
+          ? {}
+          : typeof stdin === "string"
+            ? { stdin }
+            : { stdin: Buffer.from(stdin).toString("latin1"), stdinKind: "bytes" as const };
       const state = last === undefined ? {} : { env: last, replaceEnv: true, cwd: last["PWD"] ?? cwd };
       try {
-        const { stdout, stderr, exitCode, env: left } = await bash.exec(line, { ...state, ...options });
+        const { stdout, stderr, exitCode, env: left } = await bash.exec(line, { ...state, ...options, ...input });
         last = left;
         return { stdout, stderr, exitCode };
       } catch (error) {
