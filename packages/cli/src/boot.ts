@@ -346,7 +346,7 @@ async function openStores(dir: string | undefined, wanted: HostOptions["store"])
 }
 
 /** What a child finds of the environment: where programs and its user's folders are, and no secret. */
-const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
+const CHILD_ENVIRONMENT = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "ERGOS_LOAD_MS"];
 
 /** What is enforced on child processes on this machine. */
 export const childConfinement = async (): Promise<{

@@ -146,7 +146,7 @@ export class Kernel implements AsyncDisposable {
     const accounts = new AccountTree(store);
     const layers = new LayerTable(store, committer);
     const hooks = new HookTable(platform, bus);
-    const asks = new AskTable(store, committer);
+    const asks = new AskTable(store, committer, platform);
     const audit = new AuditTrail({ store, committer, platform, signer: parts.signer, anchor: parts.anchor });
     const zone = parts.zone ?? "default";
     const fs = new FileSystem(zone, store, objects, platform, committer);

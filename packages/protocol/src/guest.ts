@@ -32,6 +32,8 @@ export interface Vessel {
   };
   readonly stdout: Readable | null;
   readonly stderr: Readable | null;
+  /** It has greeted its host. */
+  greeted?(): void;
   /** How it has ended, where it has not said so itself; `tail` is the end of what it wrote to stderr. */
   gone(tail: () => string): Promise<KernelError>;
   /** Asks it to end by the means of the machine, if there are any. */
@@ -133,6 +135,7 @@ export class Guest {
     const session = new Session(
       () => {
         this.#hasGreeted = true;
+        this.#vessel.greeted?.();
         return Promise.resolve({
           os: seat,
           identity: `process ${this.#context.pid}`,

@@ -63,7 +63,7 @@ async function outcomeOf(os: Os, stop: AbortController): Promise<SyscallArgs<"ex
     const { name, source } = program;
     if (source?.module === undefined)
       throw new KernelError("ENOEXEC", `the program ${name} names no module: a process of its own cannot find it`);
-    const module = (await import(pathToFileURL(source.module).href)) as Readonly<Record<string, unknown>>;
+    const module = await load(source.module);
     // Folders are mounted by the host, for modules that it loads itself.
     if ("mounts" in module)
       throw new KernelError(
@@ -71,31 +71,56 @@ async function outcomeOf(os: Os, stop: AbortController): Promise<SyscallArgs<"ex
         `${source.module} asks for mounts, which only modules that run inline get; run it inline, or give them to connect()`,
       );
     const own = toProgram(module[source.export ?? "default"], name, source);
-    if (facts.durable) await revise(os, own);
-    const result = await own.run(contextOf(facts, os, stop));
+    const recorded = facts.durable ? await revise(os, own) : [];
+    const result = await own.run(contextOf(facts, os, stop, new Set(recorded)));
     return result === undefined ? {} : { result };
   } catch (error) {
     return { error: toErrorRecord(error) };
   }
 }
 
-/** Tells the host what the steps of the program are, and which outcomes of an earlier life they leave. */
-async function revise(os: Os, program: Program): Promise<void> {
-  const { definitions = {} } = program;
-  const { previous, places = [] } = await os.call("revise", { definitions });
-  if (previous === undefined) return;
-  const isOutdated = program.outdated?.(previous) ?? ((): boolean => false);
-  await os.call("revise", { definitions, outdated: places.filter(isOutdated) });
+/** How long the top level of a module may take. */
+const LOAD_MS = 60_000;
+
+/** @throws {ETIMEDOUT} something that it awaits at its top level does not settle */
+async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
+  const loadMs = Number(process.env["ERGOS_LOAD_MS"] ?? "") || LOAD_MS;
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    const why = `${file} has not finished loading within ${loadMs / 1000} s: something that it awaits at its top level does not settle; await it in its program, or give it more time by ERGOS_LOAD_MS`;
+    late.reject(new KernelError("ETIMEDOUT", why, { path: file }));
+  }, loadMs);
+  try {
+    return (await Promise.race([import(pathToFileURL(file).href), late.promise])) as Readonly<Record<string, unknown>>;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
-function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController): ProcessContext {
+/**
+ * Tells the host what the steps of the program are, and which outcomes of an earlier life they leave: the places of
+ * those that count.
+ */
+async function revise(os: Os, program: Program): Promise<readonly string[]> {
+  const { definitions = {} } = program;
+  const { previous, places = [] } = await os.call("revise", { definitions });
+  if (previous === undefined) return places;
+  const isOutdated = program.outdated?.(previous) ?? ((): boolean => false);
+  return (await os.call("revise", { definitions, outdated: places.filter(isOutdated) })).places ?? [];
+}
+
+function contextOf(
+  own: Omit<Facts, "program">,
+  os: Os,
+  stop: AbortController,
+  recorded: ReadonlySet<string>,
+): ProcessContext {
   const { ppid, user: _user, ...same } = own;
   return {
     ...same,
     parentPid: ppid,
     input: own.input,
-    // Only the host knows; what is recorded is taken from there.
-    isRecorded: () => false,
+    isRecorded: (place) => recorded.has(place),
     limits: own.limits,
     signal: stop.signal,
     get isAborted() {

@@ -60,6 +60,13 @@ describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
     expect((await run("hides", runtime)).error).toMatchObject({ code: "EFAILED", message: "[EFAILED] hidden" });
   });
 
+  test("knows in another life what it has done", async () => {
+    const pid = await start("remembers", runtime);
+    expect((await kernel.os.wait(pid)).code).toBe(1);
+    await kernel.os.call("resume", { pid, again: true, program: programOf("remembers", runtime) });
+    expect(await kernel.os.wait(pid)).toEqual({ code: 0, result: true });
+  });
+
   test("is stopped for as long as it shall be", async () => {
     const pid = await start("rests", runtime);
     await hasSaid(pid, "rests");
@@ -107,3 +114,18 @@ describe.each(RUNTIMES.filter((one) => one !== "inline"))("a program that runs i
     expect(error).toMatchObject({ code: "EACCES", message: expect.stringContaining("proc.step") as string });
   });
 });
+
+test.each(["worker", "process"] as const)(
+  "a module that never finishes loading fails in its time (%s)",
+  async (runtime) => {
+    const source = { module: join(here, "children/never.mjs"), name: "never" };
+    const options = { beatMs, environment: { PATH: process.env["PATH"] ?? "", ERGOS_LOAD_MS: "300" } };
+    const never =
+      runtime === "worker"
+        ? createWorkerRuntime({ bootstrap, ...options })(source, "1")
+        : new ProcessRuntime({ bootstrap: [bootstrap], owner: "never", ...options }).toProgram(source, "1");
+
+    const { error } = await kernel.os.wait(await kernel.os.spawn(never));
+    expect(error).toMatchObject({ code: "ETIMEDOUT", message: expect.stringMatching(/has not finished loading/) });
+  },
+);

@@ -3,6 +3,7 @@
 import {
   type ErrorRecord,
   KernelError,
+  LIMITS,
   type Os,
   type Platform,
   type Task,
@@ -76,7 +77,7 @@ async function attempt(
   try {
     await os.call("renew", { id });
     const result = (await work()) ?? null;
-    encodeJson(result, "the result of the task");
+    encodeJson(result, "the result of the task", LIMITS.taskBytesMax);
     return { result };
   } catch (error) {
     // Who is told to end keeps it: its next life goes on.

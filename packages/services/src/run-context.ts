@@ -254,10 +254,15 @@ export class RunContext<Input = unknown> {
 
   /**
    * Asks a person and waits, for days and over restarts; the answer is recorded, and asked for once. One of `choices`,
-   * where those are given; `ergos asks` lists what waits, `ergos answer` answers.
-   * @throws {EACCES} it was refused
+   * where those are given; `ergos asks` lists what waits, `ergos answer` answers. After `timeoutMs`, counted over
+   * restarts, the answer is `otherwise`.
+   * @throws {ECANCELED} it was refused · {ETIMEDOUT} nobody has answered in time, and there is no other answer
    */
-  ask(name: string, question: string, options: { readonly choices?: readonly string[] } = {}): Promise<unknown> {
+  ask(
+    name: string,
+    question: string,
+    options: { readonly choices?: readonly string[]; readonly timeoutMs?: number; readonly otherwise?: unknown } = {},
+  ): Promise<unknown> {
     const place = this.#placeOf(name);
     const { signal } = this;
     return this.#once(place, () => this.os.call("ask", { place, question, signal, ...options }));

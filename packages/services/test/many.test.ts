@@ -1,8 +1,9 @@
 // What many processes, and long lives, must not make slow, deep or large.
 
 import { expect, test } from "vitest";
-import { type Os, type Program, toPid } from "@ergos/kernel";
-import { bootKernel, codeOf, openChild, openProgram } from "../../kernel/test/kernel-fixture.ts";
+import { type Os, type Program, isKernelError, toPid } from "@ergos/kernel";
+import { type RunContext, program } from "@ergos/services";
+import { LastingStore, bootKernel, codeOf, openChild, openProgram, pause } from "../../kernel/test/kernel-fixture.ts";
 
 test("a branch that is deeper than a stack is killed bottom-up", async () => {
   await using kernel = await bootKernel();
@@ -78,4 +79,71 @@ test("a parent takes no more children by being given them than by starting them"
   await openChild(parent);
 
   expect(await codeOf(() => kernel.os.call("reparent", { pid: child.pid, to: parent.pid }))).toBe("EAGAIN");
+});
+
+test("what was told to stop stands still in the next host too, until it is told to go on", async () => {
+  const store = new LastingStore();
+  let steps = 0;
+  const walking: Program = {
+    name: "walking",
+    revision: "1",
+    kind: "function",
+    run: async ({ os, signal }) => {
+      for (let at = 0; !signal.aborted; at++) {
+        if ((await os.call("stepBegin", { place: `step ${at}` })) === undefined) {
+          steps++;
+          await os.call("stepEnd", { place: `step ${at}`, value: at });
+        }
+        await pause(1);
+      }
+    },
+  };
+  const first = await bootKernel({ store: store.life(), programs: [walking] });
+  const pid = await first.os.spawn(walking);
+  await expect.poll(() => steps).toBeGreaterThan(2);
+  await first.os.kill(pid, "STOP");
+  await first.close();
+  const before = steps;
+
+  await using next = await bootKernel({ store: store.life(), programs: [walking] });
+  await next.os.resume(pid);
+  await pause(30);
+  expect(steps).toBe(before);
+  expect((await next.os.ps({ pids: [pid] }))[0]?.state).toBe("stopped");
+  await next.os.kill(pid, "CONT");
+  await expect.poll(() => steps).toBeGreaterThan(before);
+});
+
+test("a question that nobody answers in time has the answer that was named for that, or fails; its time goes on over hosts", async () => {
+  const store = new LastingStore();
+  const asking = program("asking", async (_input: unknown, ctx: RunContext) => {
+    const first = await ctx.ask("first", "Shall it?", { choices: ["yes", "no"], timeoutMs: 20, otherwise: "no" });
+    const second = await ctx.ask("second", "And then?", { timeoutMs: 300 }).catch((error: unknown) => error);
+    return [first, isKernelError(second) && second.code];
+  });
+  const kernel = await bootKernel({ store: store.life(), programs: [asking] });
+  const pid = await kernel.os.spawn(asking);
+  await expect.poll(async () => (await kernel.os.call("asks", {})).map(({ text }) => text)).toEqual(["And then?"]);
+  await kernel.close();
+  await pause(350);
+
+  await using next = await bootKernel({ store: store.life(), programs: [asking] });
+  const began = performance.now();
+  await next.os.resume(pid);
+  expect((await next.os.wait(pid)).result).toEqual(["no", "ETIMEDOUT"]);
+  expect(performance.now() - began).toBeLessThan(290);
+});
+
+test("sizes are told in bytes, and those of what was asked for", async () => {
+  await using kernel = await bootKernel();
+  const { pid } = await openChild(kernel.os);
+  const send = (body: string): Promise<unknown> =>
+    kernel.os.call("send", { to: pid, body }).then(
+      () => "ok",
+      (error: unknown) => (error as Error).message,
+    );
+
+  expect(await send("x".repeat(1_000_000))).toBe("ok");
+  expect(await send("€".repeat(400_000))).toMatch(/larger than 1048576 bytes/);
+  expect(await send("x".repeat(100_000_000))).toMatch(/larger than 1048576 bytes/);
 });

@@ -8,22 +8,26 @@
 // C3  What it prints becomes lines of the process's log, up to a bound; a flood blocks the child, not the host.
 // C5  A confined child runs in namespaces of its own, with no network but the proxy of its process; where the machine
 //     cannot do that it does not run.
-// C4  A child that does not greet in time, or is not heard of for three beats, is ended.
+// C4  A child that does not greet in time, or is not heard of for three beats, is ended. Its time begins when it begins:
+//     a few at a time do.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { accessSync, constants, readFileSync, readdirSync } from "node:fs";
+import { accessSync, constants } from "node:fs";
 import type { Socket } from "node:net";
-import { constants as osConstants } from "node:os";
+import { availableParallelism, constants as osConstants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { KernelError, type ProcessContext, type Program, type ProgramSource } from "@ergos/kernel";
+import { Gate } from "./gate.ts";
 import { PROXY_PORT, PROXY_SOCKET, findBubblewrap, sandboxArguments } from "./sandbox.ts";
-import { openProxy } from "./proxy.ts";
+import { openProxy, sweepProxies } from "./proxy.ts";
 import { Reaper } from "./reaper.ts";
 import { Spares, type Started } from "./spares.ts";
+import { MARK, Strays } from "./strays.ts";
 import { Guest, type GuestOptions, type Vessel, drainOf, failed, lastWords } from "@ergos/protocol";
 
 export { findBubblewrap } from "./sandbox.ts";
+export { findStrays, killStrays } from "./strays.ts";
 
 export interface ProcessRuntimeOptions extends GuestOptions {
   /** Node's arguments and the module that greets the host and runs the program (`@ergos/sdk/child`). */
@@ -40,6 +44,8 @@ export interface ProcessRuntimeOptions extends GuestOptions {
 
 /** Descriptor of the socket in the child. */
 const CHANNEL = 3;
+/** Children that begin at a time, for each core: more take each other's time to greet. */
+const STARTING_PER_CORE = 4;
 /** From the end of a child to that of its output, at the longest. */
 const CLOSE_MS = 200;
 
@@ -54,8 +60,6 @@ const toolNamed = (name: string): string | undefined =>
   });
 const SETPRIV = toolNamed("setpriv");
 const PRLIMIT = toolNamed("prlimit");
-/** In the environment of a child and of all that it starts. */
-const MARK = "ERGOS_CHILD";
 /** Files and sockets that a confined child may have open. */
 const CONFINED_FILES_MAX = 1024;
 const SIGXCPU_CODE = 128 + osConstants.signals.SIGXCPU;
@@ -80,11 +84,15 @@ export class ProcessRuntime {
   readonly #life = randomUUID();
   readonly #reaper = new Reaper(MARK, this.#life);
   readonly #spares: Spares;
+  readonly #strays = new Strays();
+  /** What earlier hosts have left is gone. */
+  #hasSwept = false;
+  readonly #gate = new Gate(STARTING_PER_CORE * availableParallelism());
 
   constructor(options: ProcessRuntimeOptions) {
     this.#options = options;
     const start = (): Started => this.#start("spare", UNBOUNDED);
-    this.#spares = new Spares(options.spares ?? 0, start, ({ child, mark }) => endChild(child, mark));
+    this.#spares = new Spares(options.spares ?? 0, start, ({ child, mark }) => endChild(child, mark, this.#strays));
   }
 
   /** The program of a module. */
@@ -97,26 +105,44 @@ export class ProcessRuntime {
       tellsDefinitions: true,
       source: { ...source, runtime: "process" },
       graceMs: options.graceMs ?? 5000,
-      run: (context) => {
+      run: async (context) => {
         if (source.confined === true) return this.#runConfined(context, source.module ?? "");
         const { memoryMb, cpuMs } = context.limits ?? {};
         // What bounds it is given to a child when it is started.
         const spare = memoryMb === undefined && cpuMs === undefined ? this.#spares.take() : undefined;
-        const started = spare ?? this.#start(String(context.pid), boundsOf(context));
-        return new Guest(context, vesselOf(context, started), options).run();
+        if (spare !== undefined) return this.#guest(context, spare);
+        const leave = await this.#gate.enter(context.signal);
+        try {
+          return await this.#guest(context, this.#start(String(context.pid), boundsOf(context)), leave);
+        } finally {
+          leave();
+        }
       },
     };
   }
 
   async #runConfined(context: ProcessContext, module: string): Promise<never> {
     const options = this.#options;
-    const { wrap, close } = await confine(context, options, module);
+    const leave = await this.#gate.enter(context.signal);
+    if (!this.#hasSwept) sweepProxies();
+    this.#hasSwept = true;
     try {
-      const started = this.#start(String(context.pid), boundsOf(context, true), wrap);
-      return await new Guest(context, vesselOf(context, started), options).run();
+      const { wrap, close } = await confine(context, options, module);
+      try {
+        const started = this.#start(String(context.pid), boundsOf(context, true), wrap);
+        return await this.#guest(context, started, leave);
+      } finally {
+        close();
+      }
     } finally {
-      close();
+      leave();
     }
+  }
+
+  /** @param greeted is called when it has greeted the host */
+  #guest(context: ProcessContext, started: Started, greeted?: () => void): Promise<never> {
+    const vessel = vesselOf(context, started, this.#strays);
+    return new Guest(context, greeted === undefined ? vessel : { ...vessel, greeted }, this.#options).run();
   }
 
   #start(whose: string, bounds: Bounds, wrap?: Wrap): Started {
@@ -216,10 +242,18 @@ function startChild(options: ProcessRuntimeOptions, mark: string, bounds: Bounds
     detached: true,
     env: environment,
   });
+  // Whoever waits for it hears of it, too.
+  child.on("error", () => undefined);
+  // Where the machine has no descriptors left Node makes no pipes, whatever the types say.
+  if ((child as { readonly stdio?: unknown }).stdio === undefined)
+    throw new KernelError(
+      "EAGAIN",
+      "the machine starts no more processes: this host, or all of them, have too many open files; end some children, or allow more (ulimit -n)",
+    );
   return { child, mark };
 }
 
-function vesselOf(context: ProcessContext, { child, mark }: Started): Vessel {
+function vesselOf(context: ProcessContext, { child, mark }: Started, strays: Strays): Vessel {
   return {
     what: "child",
     channel: channelOf(child),
@@ -231,21 +265,21 @@ function vesselOf(context: ProcessContext, { child, mark }: Started): Vessel {
         child.once("exit", (code, signal) => {
           // What it has started may hold its output open; that ends with it.
           killGroup(child, "SIGKILL");
-          killStrays(mark);
           const closed = new Promise((over) => child.once("close", over));
-          void Promise.race([closed, delay(CLOSE_MS)]).then(() => resolve(endOf(context, code, signal, tail())));
+          const over = [strays.kill(mark), Promise.race([closed, delay(CLOSE_MS)])];
+          void Promise.all(over).then(() => resolve(endOf(context, code, signal, tail())));
         });
       }),
     terminate: () => killGroup(child, "SIGTERM"),
-    kill: () => endChild(child, mark),
+    kill: () => endChild(child, mark, strays),
   };
 }
 
 /** Ends a child with all that it has started. */
-function endChild(child: ChildProcess, mark: string): void {
+function endChild(child: ChildProcess, mark: string, strays: Strays): void {
   killGroup(child, "SIGKILL");
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) killStrays(mark);
-  else child.once("exit", () => killStrays(mark));
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) void strays.kill(mark);
+  else child.once("exit", () => void strays.kill(mark));
 }
 
 const setenv = (environment: Readonly<Record<string, string>>): readonly string[] =>
@@ -294,41 +328,4 @@ function endOf(
     });
   const how = signal === null ? `ended with code ${code ?? "?"}` : `was ended by ${signal}`;
   return failed("child", `${how} without telling a result${lastWords(tail)}`);
-}
-
-/** Pids of what carries a mark, or with a trailing slash all marks of one owner; none where the machine does not tell. */
-export function findStrays(mark: string): readonly number[] {
-  const wanted = mark.endsWith("/") ? `${MARK}=${mark}` : `${MARK}=${mark}\0`;
-  return readFolder("/proc")
-    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((name) => `\0${readEnvironment(name)}`.includes(`\0${wanted}`))
-    .map(Number);
-}
-
-/** Kills what carries a mark, as {@link findStrays} finds it: processes that have left their group. */
-export function killStrays(mark: string): void {
-  for (const pid of findStrays(mark)) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-}
-
-function readEnvironment(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1");
-  } catch {
-    // It has ended meanwhile, or is not ours to read.
-    return "";
-  }
-}
-
-function readFolder(path: string): readonly string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
-  }
 }

@@ -7,7 +7,7 @@
 // P3  One connection carries one request, or one tunnel. Their number, the time until they say what they want, and the
 //     time for which nothing passes are bounded; both sides end together, and all of them with the child.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { type Socket, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,9 +37,35 @@ const HOP_BY_HOP = new Set([
   "upgrade",
 ]);
 
+/** Folders of proxies are named by the host that they are of. */
+const FOLDER = "ergos-proxy-";
+
+/** Removes what hosts have left that were killed. */
+export function sweepProxies(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const [, pid] = /^ergos-proxy-(\d+)-/.exec(name) ?? [];
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    // Somebody else's is not ours to remove.
+    try {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    } catch {
+      continue;
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
+
 /** Opens the proxy of one child, which acts with the rights and the budget of its process. */
 export async function openProxy(os: Os): Promise<Proxy> {
-  const folder = mkdtempSync(join(tmpdir(), "ergos-proxy-"));
+  const folder = mkdtempSync(join(tmpdir(), `${FOLDER}${process.pid}-`));
   const open = new Set<Socket>();
   const keep = (socket: Socket): Socket => {
     open.add(socket);

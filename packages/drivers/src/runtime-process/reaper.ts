@@ -35,6 +35,8 @@ export class Reaper {
     });
     // A machine without a shell has nobody who does this; the next host ends what is left.
     shell.on("error", () => undefined);
+    // Without descriptors there are no pipes, whatever the types say: the next child tries again.
+    if ((shell as { readonly stdio?: unknown }).stdio === undefined) return;
     shell.stdin.on("error", () => undefined);
     shell.unref();
     // Its end of the pipe must not keep the host either.

@@ -49,7 +49,11 @@ export class Spares {
     this.#idle = setTimeout(() => this.#endAll(), IDLE_MS).unref();
     this.#refill ??= setTimeout(() => {
       this.#refill = undefined;
-      while (this.#ready.length < this.#most) this.#add(this.#start());
+      try {
+        while (this.#ready.length < this.#most) this.#add(this.#start());
+      } catch {
+        // The machine has no room for one that nobody has asked for.
+      }
     }, REFILL_MS).unref();
   }
 

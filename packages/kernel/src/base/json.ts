@@ -10,7 +10,7 @@ export type JsonValue = null | boolean | number | string | readonly JsonValue[] 
  * Encodes a value as JSON text; `undefined` (no value) stays `undefined`.
  *
  * @throws {EINVAL} a function, symbol, bigint, cycle, non-finite number or class instance, with its place
- * @throws {E2BIG} more than `limitBytes` characters
+ * @throws {E2BIG} more than `limitBytes` bytes of UTF-8
  */
 export function encodeJson(
   value: unknown,
@@ -18,11 +18,27 @@ export function encodeJson(
   limitBytes: number = LIMITS.outcomeBytesMax,
 ): string | undefined {
   if (value === undefined) return undefined;
-  const budget = { left: limitBytes };
+  const budget = { left: limitBytes, limit: limitBytes };
   check(value, what, "", 0, budget);
   const text = JSON.stringify(value);
-  if (text.length > limitBytes) throw tooLarge(what, limitBytes);
+  // A character is at most three bytes: most texts need no count.
+  if (text.length * 3 > limitBytes && utf8Length(text) > limitBytes) throw tooLarge(what, limitBytes);
   return text;
+}
+
+/** Bytes of a text in UTF-8. */
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit >= 0x80) bytes += unit >= 0x800 && (unit < 0xd800 || unit > 0xdfff) ? 2 : 1;
+  }
+  return bytes;
+}
+
+interface Budget {
+  left: number;
+  readonly limit: number;
 }
 
 function tooLarge(what: string, limitBytes: number): KernelError {
@@ -32,7 +48,7 @@ function tooLarge(what: string, limitBytes: number): KernelError {
   );
 }
 
-function check(value: unknown, what: string, place: string, depth: number, budget: { left: number }): void {
+function check(value: unknown, what: string, place: string, depth: number, budget: Budget): void {
   switch (typeof value) {
     case "string":
       budget.left -= value.length + 2;
@@ -55,10 +71,10 @@ function check(value: unknown, what: string, place: string, depth: number, budge
     case "bigint":
       return refuse(what, place, `a ${typeof value}`, "return a string");
   }
-  if (budget.left < 0) throw tooLarge(what, LIMITS.outcomeBytesMax);
+  if (budget.left < 0) throw tooLarge(what, budget.limit);
 }
 
-function checkObject(value: object, what: string, place: string, depth: number, budget: { left: number }): void {
+function checkObject(value: object, what: string, place: string, depth: number, budget: Budget): void {
   if (depth >= LIMITS.jsonDepthMax)
     refuse(what, place, `a cycle, or more than ${LIMITS.jsonDepthMax} levels`, "flatten it");
   budget.left -= 2;

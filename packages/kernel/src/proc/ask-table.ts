@@ -4,6 +4,7 @@
 //     the host. A process that is resumed and asks the same again gets the same question, or its answer.
 // Q2  An answer counts for one call: who asks the same at the same time asks again. That to a call with a place
 //     is kept until the call has its outcome, any other until it is taken.
+// Q4  A question with a time limit is answered by that when it is over, whichever host it is asked in.
 // Q3  The questions of a process end with it.
 
 import { entriesOf } from "../abi/entries.ts";
@@ -13,6 +14,8 @@ import { KernelError } from "../base/errno.ts";
 import { type Pid, type RunId, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { MultiMap } from "../base/multimap.ts";
+import type { Platform, Timer } from "../abi/platform.ts";
+import { setAlarm } from "./alarm.ts";
 import type { Process } from "./process.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 
@@ -30,6 +33,8 @@ export interface Answer {
   readonly by: string;
   readonly why?: string;
   readonly at: number;
+  /** Nobody answered in time: this is what was to be taken then. */
+  readonly isLate?: true;
   /** Of an edit by somebody who may not do everything: the needs of the call that it allows, by name. */
   readonly needs?: readonly string[];
 }
@@ -54,6 +59,9 @@ export interface Question {
   readonly args?: unknown;
   /** Names of the arguments that an edit may give; absent, any. */
   readonly fields?: readonly string[];
+  /** Milliseconds after which nobody is waited for; what is taken then, unless the question is refused. */
+  readonly timeoutMs?: number;
+  readonly otherwise?: unknown;
   /** The answer is kept until `consume`: its key names a place, at which a resumed process asks again. */
   readonly isLasting: boolean;
 }
@@ -75,6 +83,7 @@ interface Waiting {
 export class AskTable {
   readonly #store: Metastore;
   readonly #committer: Committer;
+  readonly #platform: Platform;
   readonly #asks = new Map<number, Ask>();
   readonly #byProcess = new MultiMap<Pid, number>();
   /** Questions of earlier lives and attempts that nobody waits for now, by process and key. */
@@ -82,9 +91,10 @@ export class AskTable {
   readonly #waiting = new Map<number, Waiting>();
   #next = 1;
 
-  constructor(store: Metastore, committer: Committer) {
+  constructor(store: Metastore, committer: Committer, platform: Platform) {
     this.#store = store;
     this.#committer = committer;
+    this.#platform = platform;
   }
 
   async boot(): Promise<void> {
@@ -190,11 +200,27 @@ export class AskTable {
     const { answer } = this.#asks.get(ask.id) ?? ask;
     if (answer !== undefined) return answer;
     const wait = process.waitFor(`ask ${ask.id}`, true);
+    const late = this.#lateAt(ask);
     try {
       return await orAborted(waiting.answered.promise, signal);
     } finally {
+      late?.cancel();
       process.stopWaiting(wait);
     }
+  }
+
+  /** Answers a question when its time is over, which goes on over restarts. */
+  #lateAt({ id, at, timeoutMs, otherwise }: Ask): Timer | undefined {
+    if (timeoutMs === undefined) return undefined;
+    const given =
+      otherwise === undefined ? { verdict: "deny" as const } : { verdict: "reply" as const, value: otherwise };
+    const why = `nobody answered within ${timeoutMs} ms`;
+    const late = (): void =>
+      void this.answer(id, { ...given, by: "the time limit", why, at: this.#committer.now(), isLate: true }).catch(
+        // Somebody has answered in the same moment.
+        () => undefined,
+      );
+    return setAlarm(this.#platform, at + timeoutMs, late);
   }
 
   /**

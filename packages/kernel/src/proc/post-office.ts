@@ -213,13 +213,7 @@ export class PostOffice {
   ): Promise<{ readonly id: string }> {
     const seen = known === undefined ? undefined : this.#seenOf(letter.to);
     const message = this.#write(from, letter, route);
-    const text = encodeJson(message, "a message") ?? "";
-    if (text.length > LIMITS.messageBytesMax)
-      throw new KernelError(
-        "E2BIG",
-        `a message holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${text.length}; write it to a file and send its path`,
-        { syscall: "send", pid: from.pid },
-      );
+    const text = encodeJson(message, "a message", LIMITS.messageBytesMax) ?? "";
     const { box, undo } = await this.#reserve(receiver, message, text.length);
     const copy = this.#copyOf(message, text.length, route);
     const stored = [message, ...(copy === undefined ? [] : [copy.message])].filter(({ to }) => this.#isStored(to));

@@ -73,6 +73,7 @@ export class ProcessArchive {
     const process = new Process(record.identity, capability, this.createJournal(pid), input);
     process.inputRef = record.inputRef;
     process.ended = record.ended;
+    process.isStopped = record.stopped === true;
     if (record.usage !== undefined) Object.assign(process.usage, record.usage);
     if (record.exit !== undefined) {
       const result = record.resultRef === undefined ? record.exit.result : await this.#readJson(record.resultRef);

@@ -22,6 +22,8 @@ export interface ProcessRecord {
   readonly exit?: Exit;
   readonly resultRef?: ContentId;
   readonly quarantined?: ErrorRecord;
+  /** It was told to stop: its next life begins so. */
+  readonly stopped?: true;
   readonly usage?: Usage;
 }
 
@@ -57,6 +59,7 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?
     ...(extra.exit === undefined ? {} : { exit: hide(extra.exit) }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
     ...quarantineOf(process, extra),
+    ...(process.staysStopped ? { stopped: true } : {}),
   };
   return JSON.stringify(record);
 }

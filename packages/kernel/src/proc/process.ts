@@ -358,6 +358,12 @@ export class Process {
     return next;
   }
 
+  /** Whether it was told to stop, and not to go on: so does its next life. */
+  get staysStopped(): boolean {
+    const { name } = this.#state;
+    return this.isStopped || name === "stopped" || (name === "frozen" && this.#wasStopped);
+  }
+
   /** Its next life, which sleeps. Code that still runs of this one acts no more. */
   succeed(journal: Journal, exit: Exit, restarts: readonly number[]): Process {
     const next = this.next(journal);
@@ -367,7 +373,7 @@ export class Process {
     next.unheard = this.unheard;
     next.ranMs = this.ranMs;
     Object.assign(next.usage, this.usage);
-    next.isStopped = this.#state.name === "stopped" || (this.#state.name === "frozen" && this.#wasStopped);
+    next.isStopped = this.staysStopped;
     next.#done = this.#done ??= Promise.withResolvers<Exit>();
     next.#hearing = this.#hearing;
     next.#state = { name: "sleeping" };

@@ -69,10 +69,11 @@ export class Revisions {
     if (isNew || puts.length > 0)
       await committer.commit({ puts, appends: isNew ? [{ log: journal.log, value: encodeRecord(record) }] : [] });
     this.#stored.add(revision);
-    if (!isNew) return {};
-    journal.outdate((place) => gone.has(place));
-    journal.revision = revision;
-    return {};
+    if (isNew) {
+      journal.outdate((place) => gone.has(place));
+      journal.revision = revision;
+    }
+    return { places: journal.recordedPlaces };
   }
 
   async #definitionsOf(revision: string): Promise<Definitions | undefined> {

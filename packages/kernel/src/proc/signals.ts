@@ -5,15 +5,17 @@ import { cancelled } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Rider } from "../ipc/committer.ts";
+import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
 import type { Family } from "./family.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "./process.ts";
+import { encodeProcess, processKey } from "./process-record.ts";
 import type { Sleeper } from "./sleeper.ts";
 
 export interface SignalParts {
   readonly platform: Platform;
   readonly bus: EventBus;
+  readonly committer: Committer;
   readonly family: Family;
   readonly sleeper: Sleeper;
   readonly exit: (process: Process, exit: Exit, rider?: Rider) => Promise<void>;
@@ -47,10 +49,15 @@ export class Signals {
     for (const hear of process.listeners ?? []) hear(signal);
     switch (signal) {
       case "STOP":
-        return stop(process);
-      case "CONT":
+        stop(process);
+        return this.#record(process, rider);
+      case "CONT": {
+        const wasStopped = process.staysStopped;
+        process.isStopped = false;
         if (process.state.name === "stopped") process.become({ name: "running" }, true);
+        if (wasStopped) await this.#record(process, rider);
         return this.#wake(process);
+      }
       case "TERM":
       case "INT":
       case "KILL":
@@ -58,6 +65,14 @@ export class Signals {
       default:
         signal satisfies never;
     }
+  }
+
+  /** That it stands still outlives its host. */
+  async #record(process: Process, rider: Rider | undefined): Promise<void> {
+    if (process.journal === undefined || process.isEnding || process.hasEnded) return;
+    const { committer } = this.#parts;
+    const record = { key: processKey(process.pid), value: encodeProcess(process, {}, committer.masker) };
+    await committer.commit({ puts: [record] }, undefined, rider);
   }
 
   #published({ pid, identity }: Process, signal: Signal): void {

@@ -12,6 +12,7 @@ import {
 } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { utf8Length } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
@@ -406,15 +407,6 @@ function wordsOf(message: ModelMessage): string {
 const hasForm = ({ responseSchema, tools }: ModelRequest): boolean =>
   responseSchema !== undefined || tools !== undefined;
 const formOf = ({ responseSchema, tools }: ModelRequest): string => JSON.stringify([responseSchema, tools]);
-
-function utf8Length(text: string): number {
-  let bytes = text.length;
-  for (let at = 0; at < text.length; at++) {
-    const unit = text.charCodeAt(at);
-    if (unit >= 0x80) bytes += unit >= 0x800 && (unit < 0xd800 || unit > 0xdfff) ? 2 : 1;
-  }
-  return bytes;
-}
 
 /** As the ledger names it. */
 const calledOf = (host: Host, model: Model): Called => ({

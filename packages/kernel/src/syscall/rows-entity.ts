@@ -5,9 +5,11 @@ import { ACTION_SCHEMA } from "../proc/action.ts";
 import type { Entity, EntityChange, EntityOutcome, EntityType, Transit } from "../proc/entity-table.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, atPlace, integer, place, row, text } from "./row.ts";
+import { type AtPlace, type Target, args, atPlace, integer, place, row } from "./row.ts";
 
 const name = { type: "string", minLength: 1, maxLength: 128 } as const;
+/** Why something was done, for its history. */
+const reason = { type: "string", maxLength: 4096 } as const;
 const fields = { type: "object", properties: {}, additionalProperties: true } as const;
 const onType = (_host: Host, _caller: unknown, a: { readonly type: string }): Target => ({ resource: a.type });
 const LISTED = 200;
@@ -65,7 +67,7 @@ export const ENTITY_ROWS = {
     right: "entity.transition",
     kind: "mutation",
     summary: "moves an entity to another state, as its type allows, and sets fields of its data",
-    schema: args({ place, type: name, id: name, to: name, why: text, data: fields, version: integer }, [
+    schema: args({ place, type: name, id: name, to: name, why: reason, data: fields, version: integer }, [
       "type",
       "id",
       "to",

@@ -162,6 +162,8 @@ export const RIGHT_ROWS = {
       readonly place: string;
       readonly question: string;
       readonly choices?: readonly string[];
+      readonly timeoutMs?: number;
+      readonly otherwise?: unknown;
       readonly signal?: AbortSignal;
     },
     Promise<unknown>
@@ -175,6 +177,8 @@ export const RIGHT_ROWS = {
         place,
         question: { type: "string", minLength: 1, maxLength: 4096 },
         choices: { type: "array", items: text, maxItems: 100 },
+        timeoutMs: { type: "integer", minimum: 1 },
+        otherwise: anything,
       },
       ["place", "question"],
     ),
@@ -320,6 +324,8 @@ async function ask(
     readonly place: string;
     readonly question: string;
     readonly choices?: readonly string[];
+    readonly timeoutMs?: number;
+    readonly otherwise?: unknown;
     readonly signal?: AbortSignal;
   },
 ): Promise<unknown> {
@@ -338,13 +344,15 @@ async function ask(
         kind: "question",
         text: a.question,
         ...(a.choices === undefined ? {} : { args: { choices: a.choices } }),
+        ...(a.timeoutMs === undefined ? {} : { timeoutMs: a.timeoutMs }),
+        ...(a.otherwise === undefined ? {} : { otherwise: a.otherwise }),
         isLasting: true,
       },
       a.signal,
     );
     if (answer.verdict === "deny")
       throw new KernelError(
-        "ECANCELED",
+        answer.isLate === true ? "ETIMEDOUT" : "ECANCELED",
         `${answer.by} did not answer ${JSON.stringify(a.question)}${answer.why === undefined ? "" : `: ${answer.why}`}`,
         {
           syscall: "ask",

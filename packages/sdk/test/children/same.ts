@@ -62,3 +62,11 @@ export const rests = async (_input: unknown, ctx: RunContext): Promise<string> =
 };
 
 export const spawns = async (_input: unknown, ctx: RunContext): Promise<unknown> => ctx.spawn("kid", () => "kid");
+
+/** Fails in its first life; in the second it knows what that has done. */
+export async function remembers(_input: unknown, ctx: RunContext): Promise<boolean> {
+  const knew = ctx.hasOutcome("a");
+  await ctx.step("a", () => 1);
+  if (!knew) throw new Error("the first life");
+  return knew;
+}

@@ -1,0 +1,3 @@
+// Never finishes loading.
+await new Promise(() => undefined);
+export default () => undefined;
