@@ -1,7 +1,7 @@
 // What many processes, and long lives, must not make slow, deep or large.
 
 import { expect, test } from "vitest";
-import { type Os, type Program, isKernelError, toPid } from "@ergos/kernel";
+import { type Os, type Program, type Tool, isKernelError, toPid } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { LastingStore, bootKernel, codeOf, openChild, openProgram, pause } from "../../kernel/test/kernel-fixture.ts";
 
@@ -146,4 +146,54 @@ test("sizes are told in bytes, and those of what was asked for", async () => {
   expect(await send("x".repeat(1_000_000))).toBe("ok");
   expect(await send("€".repeat(400_000))).toMatch(/larger than 1048576 bytes/);
   expect(await send("x".repeat(100_000_000))).toMatch(/larger than 1048576 bytes/);
+});
+
+test("a schedule and a trigger execute what a path names, once for each time", async () => {
+  let calls = 0;
+  const count: Tool<Os> = { name: "count", description: "", inputSchema: {}, effect: "pure", call: () => ++calls };
+  await using kernel = await bootKernel({ tools: [count] });
+  kernel.activate();
+  await kernel.os.call("schedule", { inMs: 1, action: { exec: { path: "/lib/tools/count", input: {} } } });
+  await expect.poll(() => calls).toBe(1);
+  await kernel.os.call("trigger", { topic: "orders.*", action: { exec: { path: "/lib/tools/count" } } });
+  for (let at = 0; at < 3; at++) await kernel.os.call("publish", { topic: "orders.made", body: at });
+  await expect.poll(() => calls).toBe(4);
+
+  expect(
+    await codeOf(() => kernel.os.call("schedule", { inMs: 1, action: { exec: { path: "/x" }, wake: toPid(1) } })),
+  ).toBe("EINVAL");
+});
+
+test("who is quarantined keeps its schedules, and is told of as that", async () => {
+  await using kernel = await bootKernel();
+  kernel.activate();
+  const { pid } = await openChild(kernel.os);
+  const process = kernel.host.processes.get(pid);
+  if (process === undefined) throw new TypeError("it is not there");
+  await kernel.host.osOf(process).call("schedule", { inMs: 5, action: { message: { to: pid, body: "tick" } } });
+  await kernel.host.processes.resumption.quarantine(process, "the test says so");
+  await pause(30);
+
+  expect(await kernel.os.call("schedules", {})).toHaveLength(1);
+  expect(await codeOf(() => kernel.os.call("send", { to: pid, body: "?" }))).toBe("EQUARANTINE");
+});
+
+test("a run that is tried again, and a twin, listen again to what they had subscribed to", async () => {
+  let life = 0;
+  const listening = program("listening", async (_input: unknown, ctx: RunContext) => {
+    await ctx.subscribe("orders", "orders.*");
+    if (++life === 1) throw new TypeError("fails once");
+    return (await ctx.receive("order"))?.body;
+  });
+  await using kernel = await bootKernel({ programs: [listening] });
+  kernel.activate();
+  const pid = await kernel.os.spawn(listening);
+  expect((await kernel.os.wait(pid)).code).toBe(1);
+  await kernel.os.call("resume", { pid, again: true });
+  await expect.poll(async () => (await kernel.os.call("triggers", {})).map((one) => one.pid)).toEqual([pid]);
+  const twin = await kernel.os.call("clone", { pid });
+  await expect.poll(async () => (await kernel.os.call("triggers", {})).map((one) => one.pid)).toEqual([pid, twin]);
+  await kernel.os.call("publish", { topic: "orders.made", body: 7 });
+
+  for (const one of [pid, twin]) expect((await kernel.os.wait(one)).result).toMatchObject({ topic: "orders.made" });
 });

@@ -31,6 +31,7 @@ import {
 
 type Recorded = {
   readonly kept?: boolean;
+  readonly ends?: boolean;
   readonly value?: unknown;
   readonly error?: ErrorRecord;
   readonly ref?: ContentId;
@@ -130,7 +131,7 @@ export class Journal {
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
       } else if (record.t === "retry") {
-        deleteFailures(recorded);
+        forgetForRetry(recorded);
       } else if (record.t === "restart") {
         // The host lived through it.
         deaths = 0;
@@ -200,12 +201,15 @@ export class Journal {
     return this.#recorded?.has(place) === true;
   }
 
-  /** Records of the loaded outcomes, for a journal that goes on from them; what they have cost is not its own. */
+  /**
+   * Records of the loaded outcomes, for a journal that goes on from them; what they have cost is not its own, nor what
+   * ends with this process.
+   */
   past(): readonly string[] {
     const at = this.#committer.now();
-    return Array.from(this.#recorded ?? [], ([p, { value, error, ref, kept }]) =>
-      JSON.stringify({ t: "step", at, p, value, error, ref, kept }),
-    );
+    return Array.from(this.#recorded ?? [])
+      .filter(([, { ends }]) => ends !== true)
+      .map(([p, { value, error, ref, kept }]) => JSON.stringify({ t: "step", at, p, value, error, ref, kept }));
   }
 
   /** Places with an outcome of an earlier life. */
@@ -221,11 +225,11 @@ export class Journal {
   }
 
   /**
-   * Drops loaded failures, so that their steps are done again; the caller records it. What an unanswered call
+   * Drops loaded failures and what went with the process, so that their steps are done again; the caller records it. What an unanswered call
    * had reserved stays spent with the account that it was reserved on.
    */
   forgetFailures(): void {
-    if (this.#recorded !== undefined) deleteFailures(this.#recorded);
+    if (this.#recorded !== undefined) forgetForRetry(this.#recorded);
     this.#intents = undefined;
   }
 
@@ -281,11 +285,16 @@ export class Journal {
 
   /**
    * The record of a small outcome, for a commit that somebody else makes.
+   * @param more of what `ends` with the process
    * @throws {ESRCH} the process has ended
    */
-  recordOf(place: string, value: JsonValue): NonNullable<Batch["appends"]>[number] {
+  recordOf(
+    place: string,
+    value: JsonValue,
+    more: { readonly ends?: true } = {},
+  ): NonNullable<Batch["appends"]>[number] {
     if (this.#closed) throw this.#gone();
-    return { log: this.log, value: encodeStep(this.#committer.now(), place, { json: JSON.stringify(value) }, {}) };
+    return { log: this.log, value: encodeStep(this.#committer.now(), place, { json: JSON.stringify(value) }, more) };
   }
 
   /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */
@@ -389,6 +398,12 @@ function addUse(usage: Used, use: CallUsage | undefined): void {
   usage.costMicros += use.costMicros;
   if (use.tool === undefined) usage.modelCalls++;
   else usage.toolCalls++;
+}
+
+/** A process that has ended is tried again: what failed is, and what ended with it. */
+function forgetForRetry(recorded: Map<string, Recorded>): void {
+  deleteFailures(recorded);
+  for (const [place, { ends }] of recorded) if (ends === true) recorded.delete(place);
 }
 
 function deleteFailures(recorded: Map<string, Recorded>): void {

@@ -53,6 +53,8 @@ export type JournalRecord =
       readonly error?: ErrorRecord;
       /** The program has accepted the failure and gone on: a retry of the run does not try it again. */
       readonly kept?: true;
+      /** What it has made ends with the process: a retry of the run makes it again. */
+      readonly ends?: true;
       /** The value is JSON in the object store. */
       readonly ref?: ContentId;
       readonly use?: CallUsage;
@@ -99,12 +101,13 @@ export function encodeStep(
   at: number,
   place: string,
   outcome: { readonly json?: string | undefined; readonly error?: ErrorRecord; readonly ref?: ContentId },
-  more: { readonly ms?: number; readonly use?: CallUsage; readonly kept?: boolean },
+  more: { readonly ms?: number; readonly use?: CallUsage; readonly kept?: boolean; readonly ends?: true },
 ): string {
   let text = `{"t":"step","at":${at},"p":${JSON.stringify(place)}`;
   if (more.ms !== undefined) text += `,"ms":${more.ms}`;
   if (more.use !== undefined) text += `,"use":${JSON.stringify(more.use)}`;
   if (more.kept === true) text += `,"kept":true`;
+  if (more.ends === true) text += `,"ends":true`;
   if (outcome.error !== undefined) text += `,"error":${JSON.stringify(outcome.error)}`;
   else if (outcome.ref !== undefined) text += `,"ref":"${outcome.ref}"`;
   else if (outcome.json !== undefined) text += `,"value":${outcome.json}`;

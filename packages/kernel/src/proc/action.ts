@@ -40,11 +40,15 @@ export function merge(batch: Batch, { checks, puts, deletes, appends }: Along = 
   };
 }
 
-/** One of: start a program as `spawn` does, send a message as `send` does, wake a sleeping process. */
+/**
+ * One of: start a program as `spawn` does, send a message as `send` does, wake a sleeping process, execute what a path
+ * names as `exec` does, at most once.
+ */
 export interface Action {
   readonly spawn?: Readonly<Record<string, unknown>>;
   readonly message?: Readonly<Record<string, unknown>>;
   readonly wake?: Pid;
+  readonly exec?: { readonly path: string; readonly input?: unknown };
 }
 
 export const ACTION_SCHEMA: Schema = {
@@ -53,17 +57,18 @@ export const ACTION_SCHEMA: Schema = {
     spawn: { type: "object", required: ["program"], properties: {}, additionalProperties: true },
     message: { type: "object", required: ["to"], properties: {}, additionalProperties: true },
     wake: { type: "integer", minimum: 1 },
+    exec: { type: "object", required: ["path"], properties: { path: { type: "string" }, input: {} } },
   },
   additionalProperties: false,
 };
 
 /** @throws {EINVAL} it names none, or several, or holds a program that cannot be kept */
 export function assertAction(action: Action): void {
-  const named = (["spawn", "message", "wake"] as const).filter((name) => action[name] !== undefined);
+  const named = (["spawn", "message", "wake", "exec"] as const).filter((name) => action[name] !== undefined);
   if (named.length !== 1)
     throw new KernelError(
       "EINVAL",
-      `an action is one of spawn, message and wake; found ${named.join(" and ") || "none"}`,
+      `an action is one of spawn, message, wake and exec; found ${named.join(" and ") || "none"}`,
     );
   if (action.spawn?.["place"] !== undefined || action.message?.["place"] !== undefined)
     throw new KernelError("EINVAL", "an action is no step of a program: it has no place");
@@ -74,5 +79,5 @@ export function assertAction(action: Action): void {
     throw new KernelError("EINVAL", "an action is kept: it names its program, or the module that it is in");
 }
 
-export const nameOfAction = ({ spawn, message }: Action): string =>
-  spawn === undefined ? (message === undefined ? "wake" : "message") : "spawn";
+export const nameOfAction = (action: Action): string =>
+  (["spawn", "message", "exec"] as const).find((name) => action[name] !== undefined) ?? "wake";

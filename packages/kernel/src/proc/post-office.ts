@@ -330,6 +330,11 @@ export class PostOffice {
   #receiver(pid: Pid, from: Process): Process {
     const receiver = this.#parts.family.get(pid);
     if (receiver !== undefined && receiver.isAlive && !receiver.isEnding) return receiver;
+    if (receiver?.state.name === "quarantined")
+      throw new KernelError("EQUARANTINE", `process ${pid} is quarantined: nobody reads what is sent to it`, {
+        syscall: "send",
+        pid: from.pid,
+      });
     throw new KernelError("ESRCH", `process ${pid} has ended, or never was: nobody reads what is sent to it`, {
       syscall: "send",
       pid: from.pid,

@@ -635,14 +635,19 @@ export class QueueTable {
   /** The first of what waits that a process may do (K4). */
   #take(process: Process, queue: string): Live | undefined {
     let best: Heap<Live> | undefined;
-    for (const bucket of this.#pending.get(queue)?.values() ?? []) {
+    const buckets = this.#pending.get(queue);
+    for (const bucket of buckets?.values() ?? []) {
       // What was cancelled while it waited is passed over.
       while (bucket.first !== undefined && this.#live.get(bucket.first.id) !== bucket.first) bucket.take();
       const { first } = bucket;
       if (first === undefined || !fits(first, process)) continue;
       if (best?.first === undefined || isBefore(first, best.first)) best = bucket;
     }
-    return best?.take();
+    const taken = best?.take();
+    // A queue, as one for replies, may be used once.
+    for (const [kind, { first }] of buckets ?? []) if (first === undefined) buckets?.delete(kind);
+    if (buckets?.size === 0) this.#pending.delete(queue);
+    return taken;
   }
 }
 

@@ -259,6 +259,8 @@ export class ScheduleTable {
     const { platform, family } = this.#parts;
     const { id, pid, next: due, missed = "once", overlap = "skip", last, action } = schedule;
     const process = family.get(pid);
+    // Whoever looks at it may let it go on.
+    if (process?.state.name === "quarantined") return this.#hold(schedule, process.state.error);
     if (process === undefined || !process.isAlive || process.isEnding) return void (await this.drop(pid));
     const now = platform.clock.now();
     // What waits for room is no occurrence that nobody was there for.

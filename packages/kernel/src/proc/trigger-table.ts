@@ -321,6 +321,8 @@ export class TriggerTable {
     const { family, committer } = this.#parts;
     const { id, pid, name, action } = trigger;
     const process = family.get(pid);
+    // Whoever looks at it may let it go on.
+    if (process?.state.name === "quarantined") return { full: process.state.error };
     if (process === undefined || !process.isAlive || process.isEnding) return "over";
     const counted = count(trigger, event.at);
     if (counted !== undefined && (!counted.isRaised || trigger.isRaised === true)) {

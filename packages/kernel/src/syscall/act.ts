@@ -21,7 +21,7 @@ import { SYSCALLS } from "./table.ts";
 export async function act(
   host: Host,
   process: Process,
-  { spawn, message, wake }: Action,
+  { spawn, message, wake, exec }: Action,
   along: (pid?: Pid) => Along,
   { cause, depth, correlation }: Order,
 ): Promise<Pid | undefined> {
@@ -41,6 +41,13 @@ export async function act(
   if (message !== undefined) {
     assertValid(SYSCALLS.send.schema, { body: null, ...message }, "the message");
     await os.call("send", { body: null, ...(message as unknown as Omit<Letter, "body">), [ORDER]: order });
+    return undefined;
+  }
+  if (exec !== undefined) {
+    // What it does may be anything: it is done once, or not at all.
+    const before = along();
+    await host.committer.commit(merge({}, before), before.events);
+    await os.call("exec", exec);
     return undefined;
   }
   // Waking what is awake changes nothing: it may happen twice, and never not at all.

@@ -15,11 +15,13 @@ export function takeOutcome(outcome: Outcome): unknown {
 /**
  * Does something once, over restarts too; without a place, or a journal, each time.
  * @param act does it, and commits along what `record` makes of its outcome
+ * @param more of what `ends` with the process
  */
 export async function placed<T>(
   caller: Process,
   place: string | undefined,
   act: (record: (outcome: T & JsonValue) => Along) => Promise<T>,
+  more: { readonly ends?: true } = {},
 ): Promise<T> {
   const journal = place === undefined ? undefined : caller.journal;
   if (place === undefined || journal === undefined) return act(() => ({}));
@@ -30,7 +32,7 @@ export async function placed<T>(
     return takeOutcome(before) as T;
   }
   try {
-    const outcome = await act((value) => ({ appends: [journal.recordOf(place, value)] }));
+    const outcome = await act((value) => ({ appends: [journal.recordOf(place, value, more)] }));
     caller.usage.steps++;
     return outcome;
   } catch (error) {

@@ -40,8 +40,12 @@ export const SCHEDULE_ROWS = {
     audited: ({ action: _action, ...rest }) => rest,
     recordedAt: atPlace,
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
-      placed<Schedule>(caller, at, (record) =>
-        host.schedules.add(caller, request, (made) => record(made as Schedule & JsonValue), draft),
+      placed<Schedule>(
+        caller,
+        at,
+        (record) => host.schedules.add(caller, request, (made) => record(made as Schedule & JsonValue), draft),
+        // One that acts once may have acted: it is not made again.
+        request.cron === undefined && request.everyMs === undefined ? {} : { ends: true },
       ),
   }),
   schedules: row<Record<string, never>, readonly Schedule[]>({

@@ -94,8 +94,12 @@ export const TOPIC_ROWS = {
     audited: ({ action: _action, ...rest }) => rest,
     recordedAt: atPlace,
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
-      placed<Trigger>(caller, at, (record) =>
-        host.triggers.add(caller, request, (made) => record(made as Trigger & JsonValue), draft),
+      placed<Trigger>(
+        caller,
+        at,
+        (record) => host.triggers.add(caller, request, (made) => record(made as Trigger & JsonValue), draft),
+        // One that acts a few times may have acted: it is not made again.
+        request.times === undefined ? { ends: true } : {},
       ),
   }),
   triggers: row<Record<string, never>, readonly Trigger[]>({
