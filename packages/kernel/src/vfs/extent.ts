@@ -20,6 +20,8 @@ export interface Extent {
 const BLOB_EXTENT_BYTES = 1024 * 1024;
 /** Content of larger files is cut by what it says: another version of it shares what is the same. */
 const CHUNKED_ABOVE = 16 * 1024 * 1024;
+/** Extents that are stored at a time. */
+const TOGETHER = 4;
 /** Inline extents at the end of a file before they become one blob. */
 const SMALL_RUN_MAX = 64;
 
@@ -148,13 +150,19 @@ export async function writeExtents(
 export async function storeExtents(start: number, bytes: Uint8Array, objects: ObjectStore): Promise<readonly Extent[]> {
   if (bytes.length === 0) return [];
   if (bytes.length <= LIMITS.inlineBytesMax) return [{ offset: start, length: bytes.length, content: bytes }];
-  const out: Extent[] = [];
+  const out: Promise<Extent>[] = [];
   let at = 0;
   for (const length of start + bytes.length > CHUNKED_ABOVE ? chunkLengths(bytes) : evenLengths(bytes.length)) {
-    out.push({ offset: start + at, length, content: await objects.put(bytes.subarray(at, at + length)) });
+    const offset = start + at;
+    const piece = bytes.subarray(at, at + length);
+    // Some at a time, which share a sync; each is hashed first, and others have their turn in between.
+    if (out.length >= TOGETHER) await out[out.length - TOGETHER];
+    out.push(objects.put(piece).then((content) => ({ offset, length, content })));
+    // A failure of one is told by the last of them.
+    out.at(-1)?.catch(() => undefined);
     at += length;
   }
-  return out;
+  return Promise.all(out);
 }
 
 const evenLengths = (size: number): readonly number[] =>

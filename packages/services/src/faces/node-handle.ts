@@ -276,15 +276,34 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   ): Writable {
     this.#assertOpen();
     let at = options.start;
-    const sink = new WritableStream<Uint8Array>({
-      write: async (chunk) => {
-        await this.write(chunk, { position: at ?? null });
-        if (at !== undefined) at += chunk.length;
-      },
-      close: () => (options.autoClose === false ? undefined : this.close()),
-      abort: () => (options.autoClose === false ? undefined : this.close()),
+    const put = async (pieces: readonly Uint8Array[]): Promise<void> => {
+      const [first] = pieces;
+      const bytes = pieces.length === 1 && first !== undefined ? first : Buffer.concat(pieces);
+      await this.write(bytes, { position: at ?? null });
+      if (at !== undefined) at += bytes.length;
+    };
+    const end = async (): Promise<void> => {
+      if (options.autoClose !== false) await this.close();
+    };
+    const tell = (work: Promise<void>, done: (error?: Error | null) => void): void =>
+      void work.then(() => done(), done);
+    const stream = new Writable({
+      // What comes while a piece is written is written together: one commit and one sync for all of it.
+      highWaterMark: WRITTEN_AHEAD,
+      write: (piece: Uint8Array, _encoding, done) => tell(put([piece]), done),
+      writev: (pieces, done) =>
+        tell(
+          // Texts have become bytes.
+          put(pieces.map(({ chunk }) => chunk as Uint8Array)),
+          done,
+        ),
+      final: (done) => tell(end(), done),
+      destroy: (error, done) =>
+        void end().then(
+          () => done(error),
+          () => done(error),
+        ),
     });
-    const stream = Writable.fromWeb(sink);
     return options.encoding === undefined ? stream : stream.setDefaultEncoding(options.encoding);
   }
 
@@ -335,14 +354,21 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
     readonly highWaterMark: number;
     readonly autoClose?: boolean;
   }): AsyncGenerator<Buffer, void, undefined> {
-    let at = options.start;
     const { end = Number.MAX_SAFE_INTEGER, highWaterMark, autoClose = true } = options;
+    let at = options.start;
+    const take = (): Promise<Uint8Array> => {
+      const taken = this.#take(Math.max(0, Math.min(highWaterMark, end - (at ?? this.#position) + 1)), at);
+      // Whoever stops reading does not hear of what was read ahead.
+      taken.catch(() => undefined);
+      return taken;
+    };
     try {
-      for (;;) {
-        const wanted = Math.max(0, Math.min(highWaterMark, end - (at ?? this.#position) + 1));
-        const { buffer, byteOffset, length } = await this.#take(wanted, at);
+      for (let next = take(); ;) {
+        const { buffer, byteOffset, length } = await next;
         if (length === 0) return;
         if (at !== undefined) at += length;
+        // The next piece is on its way while this one is used.
+        next = take();
         yield Buffer.from(buffer, byteOffset, length);
       }
     } finally {
@@ -423,6 +449,9 @@ function assertFits({ byteLength }: NodeJS.ArrayBufferView, offset: number, leng
 
 const positionOf = (position: number | bigint | null | undefined): number | undefined =>
   position === null || position === undefined || Number(position) < 0 ? undefined : Number(position);
+
+/** Bytes that a stream takes before they are written. */
+const WRITTEN_AHEAD = 4 * 1024 * 1024;
 
 /** A time as `utimes` takes it: seconds, a text of them, or a date. */
 export function toMs(time: number | string | Date): number {
