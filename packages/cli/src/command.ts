@@ -69,7 +69,8 @@ export async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
       );
       const [next] = others;
       if (next === undefined) return;
-      out.line(`still the host of ${others.map(({ runId }) => runId).join(", ")}; Ctrl-C puts them to sleep`);
+      // Beside what the command has to say.
+      out.error(`still the host of ${others.map(({ runId }) => runId).join(", ")}; Ctrl-C puts them to sleep`);
       if ((await Promise.race([os.wait(next.pid), interrupted.promise])) === "interrupted") return;
       // Whoever waited for it asks once more how it went.
       await delay(COLLECT_MS);
@@ -96,14 +97,14 @@ export function readPairs(
   texts: ReadonlySet<string> = new Set(),
 ): Record<string, unknown> {
   // Whatever a name says, it is a field.
-  const out: Record<string, unknown> = Object.create(null);
-  for (const pair of pairs) {
-    const at = pair.indexOf("=");
-    if (at <= 0) throw new UsageError(`--${option} takes key=value, found ${JSON.stringify(pair)}`);
-    const [name, text] = [pair.slice(0, at), pair.slice(at + 1)];
-    out[name] = texts.has(name) ? text : asValue(text);
-  }
-  return Object.defineProperties({}, Object.getOwnPropertyDescriptors(out));
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf("=");
+      if (at <= 0) throw new UsageError(`--${option} takes key=value, found ${JSON.stringify(pair)}`);
+      const [name, text] = [pair.slice(0, at), pair.slice(at + 1)];
+      return [name, texts.has(name) ? text : asValue(text)];
+    }),
+  );
 }
 
 /** Numbers, booleans, null, objects and arrays as JSON; everything else is text. */

@@ -149,6 +149,7 @@ process.stdout.once("error", (error: NodeJS.ErrnoException) => {
     if (process.emit("SIGTERM", "SIGTERM")) return;
     // What has come to its end says so by its number, whoever reads what it prints.
     setTimeout(() => process.exit(EXIT_OK), UNREAD_MS);
+    return;
   }
   process.stderr.write(`[EIO] the answer cannot be written: ${error.message}\n`);
   process.exit(EXIT_FAILED);

@@ -48,6 +48,9 @@ const LIGHT_BYTES = 4096;
 const isLight = (args: Readonly<Record<string, unknown>>, bytes: Uint8Array | undefined): boolean =>
   (bytes?.length ?? 0) <= LIGHT_BYTES && JSON.stringify(args).length <= LIGHT_BYTES;
 
+/** Calls that may take as long as they like: who closes does not wait for them. */
+const LONG: ReadonlySet<string> = new Set(["infer", "call", "fetch", "exec", "executeOn", "callService"]);
+
 /** Answers that may be large: each is made when the last has gone. */
 const LARGE: ReadonlySet<SyscallName> = new Set(["read", "readHandle", "readContent", "readArtifact"]);
 
@@ -314,7 +317,7 @@ export class Session {
         this.#peer.resume();
       });
     this.#answers.add(answer);
-    if (!isWaiting(message.name)) this.#acting.add(answer);
+    if (!isWaiting(message.name) && !LONG.has(message.name)) this.#acting.add(answer);
     if (message.name === "exit") this.#lastWords = answer;
   }
 

@@ -49,7 +49,7 @@ test("a redirect to another host needs the right for that, and takes no credenti
     response.end("there");
   });
   const first = await serve((request, response) => {
-    const to = request.url === "/loop" ? "/loop" : `http://${other}/`;
+    const to = request.url?.startsWith("/loop") === true ? "/loop" : `http://${other}/`;
     response.writeHead(302, { location: to }).end();
   });
   const reader = program("reader", ({ path }: { path: string }, ctx: RunContext) =>
@@ -68,7 +68,9 @@ test("a redirect to another host needs the right for that, and takes no credenti
     url: `http://${other}/`,
   });
   expect((await run("/loop", ["net.connect"])).error).toMatchObject({ code: "ELOOP" });
-  // Conditions look at the request that would be made there.
+  // Conditions look at the request that would be made there, on the same host too.
+  const within = await run("/loop2", [`net.connect:${first}; arg.url=http://${first}/loop2`]);
+  expect(within.error).toMatchObject({ code: "EACCES" });
   const denied = await run("/", ["net.connect", `deny net.connect:*; arg.url=http://${other}/`]);
   expect(denied.error).toMatchObject({ code: "EACCES" });
   expect(seen).toEqual([undefined]);

@@ -293,3 +293,50 @@ test("a process is split whatever its parts use up of its starts", async () => {
 
   expect(await kernel.os.call("split", { pid, parts: [{}, {}] })).toHaveLength(2);
 });
+
+test("a lower tier asks nobody anew for what was answered before, and outlives a retry", async () => {
+  const big: Model = {
+    name: "big",
+    description: "",
+    effect: "pure",
+    tier: "strategic",
+    health: () => Promise.resolve({ ok: true, detail: "" }),
+    infer: () => Promise.resolve({ text: "big", finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }),
+  };
+  const store = new LastingStore();
+  const asked = Promise.withResolvers<void>();
+  const asking = lives("asking", async ({ os }, life) => {
+    const { text } = await os.infer("q", { messages: [{ role: "user", content: "?" }] });
+    asked.resolve();
+    if (life === 1) return new Promise(() => undefined);
+    if (life === 2) throw new TypeError("fails");
+    return text;
+  });
+  const first = await bootKernel({ store: store.life(), models: [big], programs: [asking] });
+  const pid = await first.os.spawn(asking);
+  await asked.promise;
+  await first.os.call("specialize", { pid, tier: "operational" });
+  await first.close();
+
+  await using next = await bootKernel({ store: store.life(), models: [big], programs: [asking] });
+  await next.os.resume(pid);
+  expect((await next.os.wait(pid)).error?.code).toBe("EFAILED");
+  await next.os.call("resume", { pid, again: true });
+  expect((await next.os.wait(pid)).result).toBe("big");
+  expect((await next.os.ps({ pids: [pid] }))[0]?.tier).toBe("operational");
+});
+
+test("a hook that waits lets nothing through that was not paid for", async () => {
+  await using kernel = await bootKernel();
+  const os = await openChild(kernel.os, { budget: { bytesWritten: 10 } });
+  await kernel.os.fs.writeFile("/srv/a", "1");
+  const unhook = kernel.hook({
+    name: "slow",
+    calls: ["copy"],
+    pre: async () => void (await kernel.os.fs.writeFile("/srv/a", "x".repeat(5000))),
+  });
+
+  expect(await codeOf(() => os.fs.copy("/srv/a", "/srv/b"))).not.toBe("ok");
+  unhook();
+  expect(await kernel.os.fs.exists("/srv/b")).toBe(false);
+});

@@ -2,6 +2,7 @@
 
 import { nearest } from "@ergos/compiler/names";
 import {
+  LIMITS,
   KernelError,
   type Pid,
   type ProcessSummary,
@@ -63,7 +64,7 @@ export const psCommand: Command = {
       await os.ps({
         // What somebody looks for may be over.
         all: isSet(invocation, "all") || (wanted.length > 0 && status.length === 0),
-        limit: limit + 1,
+        limit: Math.min(limit + 1, LIMITS.pageMax),
         ...Object.fromEntries(wanted),
         ...(status.length === 0 ? {} : { status }),
         ...(sort === undefined ? {} : { sort: choice("sort", sort, SORTS) }),

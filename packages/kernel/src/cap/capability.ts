@@ -55,8 +55,9 @@ interface Granters {
   readonly decided: Map<Capability, Decision>;
   /** How often somebody was asked that is being decided already. */
   circles: number;
-  /** How many more may be looked at. */
+  /** How many more may be looked at, and how far behind each other. */
   left: number;
+  depth: number;
 }
 
 const ALLOWED: Decision = { effect: "allow", counted: [] };
@@ -64,8 +65,9 @@ const ASKED: Decision = { effect: "ask", counted: [] };
 const DENIED: Decision = { effect: "deny", counted: [] };
 
 const DECISIONS_MAX = 8192;
-/** Granters that one call may lead to, one behind the other: what hangs on more is denied. */
+/** Granters that one call may lead to, and as many behind each other: what hangs on more is denied. */
 const GRANTERS_MAX = 10_000;
+const GRANTERS_DEPTH_MAX = 500;
 
 /** Without a host nobody knows the time: what expires has expired. */
 const timeless = (): CapabilityClock => ({ version: 0, now: () => Number.POSITIVE_INFINITY });
@@ -158,9 +160,11 @@ export class Capability {
     const { granters } = call;
     const known = granters.decided.get(this);
     if (known !== undefined) return known;
-    if (granters.left-- <= 0) return DENIED;
+    if (granters.left-- <= 0 || granters.depth >= GRANTERS_DEPTH_MAX) return DENIED;
     const { circles } = granters;
+    granters.depth++;
     const decision = this.#evaluate(verdict, call);
+    granters.depth--;
     // On another way to it, what stood in the way of itself may not.
     if (granters.circles === circles) granters.decided.set(this, decision);
     return decision;
@@ -229,7 +233,7 @@ export class Capability {
   }
 
   #callOf(right: string, resource: string, args: unknown, isUnderWay = false): Call {
-    const granters = { decided: new Map<Capability, Decision>(), circles: 0, left: GRANTERS_MAX };
+    const granters = { decided: new Map<Capability, Decision>(), circles: 0, left: GRANTERS_MAX, depth: 0 };
     return { right, resource, args, now: this.#clock.now(), isUnderWay, granters };
   }
 }

@@ -99,11 +99,11 @@ export async function prune(parts: PrunerParts, request: PruneRequest): Promise<
       processes: trees.reduce((sum, tree) => sum + tree.length, 0),
       artifacts: trees.flat().reduce((sum, { pid }) => sum + (owners.get(pid) ?? 0), 0),
     };
+    if (!dryRun) await removeLeft(parts);
     if (dryRun || trees.length === 0) return found;
     const kept = new Set(processes.values());
     for (const process of trees.flat()) kept.delete(process);
     await remove(parts, trees.flat(), new Set([...kept].flatMap(({ layers }) => layers)));
-    await removeLeft(parts);
     const { newest: _newest, ...data } = found;
     await committer.commit({}, [{ name: "store.pruned", pid: PID_OWNER, data }]);
     return found;

@@ -22,8 +22,8 @@ interface Ends {
   readonly in: Pipe;
 }
 
-/** Children that have ended of whose last words are kept; older ones nobody has read. */
-const OVER_MAX = 256;
+/** Bytes of last words of children that are kept, the latest; what is older than so much nobody has read. */
+const OVER_BYTES = 64 * 1024 * 1024;
 
 export class ChannelTable {
   readonly #platform: Platform;
@@ -62,16 +62,24 @@ export class ChannelTable {
     channel?.toParent.close();
     if (channel?.toParent.size === 0) this.#channels.delete(pid);
     else if (channel !== undefined) this.#over.add(pid);
-    for (const oldest of this.#over) {
-      if (this.#over.size <= OVER_MAX) break;
-      this.#over.delete(oldest);
-      this.#channels.delete(oldest);
-    }
+    this.#makeRoom();
     for (const child of this.#family.childrenOf(pid))
       if (this.#family.get(child)?.hasEnded === true) {
         this.#channels.delete(child);
         this.#over.delete(child);
       }
+  }
+
+  /** Lets the oldest last words go that nobody has read. */
+  #makeRoom(): void {
+    let bytes = 0;
+    for (const pid of [...this.#over].toReversed()) {
+      const left = this.#channels.get(pid)?.toParent.size ?? 0;
+      bytes += left;
+      if (left > 0 && bytes <= OVER_BYTES) continue;
+      this.#over.delete(pid);
+      this.#channels.delete(pid);
+    }
   }
 
   #endsOf(caller: Process, other: Pid | undefined): Ends {

@@ -29,7 +29,7 @@ import { encodeProcess, processKey } from "./process-record.ts";
 import { type Exit, type Process, type ProcessIdentity, SIGNALS } from "./process.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
-import { TIERS, type Tier, tierOf } from "./role.ts";
+import { type Tier, rankOf, tierOf } from "./role.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
 
 /** How long the calls of a process may take to end before another program takes over. */
@@ -256,20 +256,20 @@ export class LifeCycle {
   ): Promise<void> {
     const { pid } = process;
     assertLives(process, "specialize");
-    const now = TIERS.indexOf(tierOf(process.identity));
-    if (to.tier !== undefined && TIERS.indexOf(to.tier) < now)
+    if (to.tier !== undefined && rankOf(to.tier) < rankOf(tierOf(process.identity)))
       throw new KernelError("EPERM", `process ${pid} is ${tierOf(process.identity)}, and ${to.tier} is above that`, {
         pid,
       });
     const { ref } = process.identity;
     if (to.ref !== undefined) process.identity = { ...process.identity, ref: to.ref };
     // What is below it thinks with nothing better either.
+    const { tier: least } = to;
     const lowered =
-      to.tier === undefined
+      least === undefined
         ? []
         : this.#parts.family
             .branchOf(process)
-            .filter(({ identity }) => TIERS.indexOf(tierOf(identity)) < TIERS.indexOf(to.tier ?? "strategic"))
+            .filter(({ identity }) => rankOf(tierOf(identity)) < rankOf(least))
             .map((one) => ({ one, tier: one.identity.tier }));
     for (const { one } of lowered) one.identity = { ...one.identity, ...present({ tier: to.tier }) };
     try {

@@ -19,6 +19,7 @@ import { encodeProcess, liveKey, processKey } from "./process-record.ts";
 import type { Process } from "./process.ts";
 import type { Program } from "./program.ts";
 import type { Revisions } from "./revision.ts";
+import { rankOf, tierOf } from "./role.ts";
 
 /** A resumed process is no longer suspected of killing its host after this long. */
 const PROBATION_MS = 3000;
@@ -72,6 +73,7 @@ export class Resumption {
     if (again) {
       journal.forgetFailures();
       process.capability = await this.#rightsOf(process);
+      await this.#lowerTier(process);
       // Children that live on have kept its account open.
       const isOpen = process.identity.budget !== undefined && this.#accounts.isOpen(process.pid);
       account = isOpen ? process.pid : await this.#findAccount(process);
@@ -185,6 +187,14 @@ export class Resumption {
     const above = isLive ? parent.capability : await this.#rightsOf(parent);
     const own = process.capability.layers.filter((layer) => !above.layers.includes(layer));
     return Capability.withLayers([...above.layers, ...own]);
+  }
+
+  /** It thinks with nothing better than whoever is above it now. */
+  async #lowerTier(process: Process): Promise<void> {
+    const { ppid } = process.identity;
+    const parent = ppid === undefined ? undefined : (this.#live(ppid) ?? (await this.#recall(ppid)));
+    if (parent === undefined || rankOf(tierOf(process.identity)) >= rankOf(tierOf(parent.identity))) return;
+    process.identity = { ...process.identity, tier: tierOf(parent.identity) };
   }
 
   /** What a process that is tried again has of its budget, with what is added now. */

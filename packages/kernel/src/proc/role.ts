@@ -21,6 +21,8 @@ export interface Standing {
 }
 
 export const roleOf = ({ pid, role }: Standing): Role => role ?? (pid === PID_OWNER ? "kernel" : "agent");
+/** 0 stands above all. */
+export const rankOf = (tier: Tier): number => TIERS.indexOf(tier);
 export const tierOf = ({ tier }: Standing): Tier => tier ?? "strategic";
 
 /**

@@ -100,7 +100,10 @@ export class Signals {
       const end = (): Promise<void> => this.#end(one, signal, one === process ? rider : undefined);
       last = below.length === 0 ? end() : Promise.all(below).then(end);
       const { above } = one;
-      if (above !== undefined) ends.set(above, [...(ends.get(above) ?? []), last]);
+      if (above === undefined) continue;
+      const beside = ends.get(above);
+      if (beside === undefined) ends.set(above, [last]);
+      else beside.push(last);
     }
     return last;
   }

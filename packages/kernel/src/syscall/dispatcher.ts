@@ -253,17 +253,15 @@ export class Dispatcher {
     });
     end();
     try {
-      const now = await this.#again({ caller, name, row, args, target });
-      // It acts on what was reserved, whatever it has become.
-      const paid = target.size === undefined ? now : { ...now, size: target.size };
-      return await this.#perform(caller, name, row, args, paid, draft);
+      const now = await this.#again({ caller, name, row, args, target }, true);
+      return await this.#perform(caller, name, row, args, now, draft);
     } catch (error) {
       if (caller.isAlive && !caller.isEnding) {
         await committer.commit({ adds: accounts.release(reservation) });
         accounts.freed(reservation);
       }
       // It has become more than was reserved, while the call was on its way.
-      if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+      if (!isKernelError(error) || error.code !== "EBUSY" || tries >= LIMITS.casRetriesMax) throw error;
       const now = await this.#again({ caller, name, row, args, target });
       const wanted = row.spends?.(args, now, caller) ?? {};
       if (!resourcesOf(wanted).some((resource) => (wanted[resource] ?? 0) > (amounts[resource] ?? 0))) throw error;
@@ -298,10 +296,10 @@ export class Dispatcher {
   }
 
   /**
-   * What a call that has waited is about now (D7).
+   * What a call that has waited is about now (D7); what was paid for it already stays what it acts on.
    * @throws {EAGAIN} its path leads elsewhere · {EACCES} its caller may not any more · {ESRCH} that has ended
    */
-  async #again(call: Omit<Act, "draft">): Promise<Target> {
+  async #again(call: Omit<Act, "draft">, isPaid = false): Promise<Target> {
     const { caller, name, row, args, target } = call;
     let now = target;
     if (caller.isHeld) await caller.goesOn(caller.signal);
@@ -316,7 +314,7 @@ export class Dispatcher {
     }
     if (!caller.isAlive) throw hasEnded(caller, name);
     this.#assertStillMay(call, now);
-    return now;
+    return isPaid && target.size !== undefined ? { ...now, size: target.size } : now;
   }
 
   #assertStillMay({ caller, name, row, args }: Omit<Act, "draft">, target: Target): void {
@@ -409,7 +407,7 @@ export class Dispatcher {
     if (!caller.isAlive) throw hasEnded(caller, name);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     if (row.external === true) await this.#host.store.flush();
-    const now = await this.#again({ caller, name, row, args: given.args, target });
+    const now = await this.#again({ caller, name, row, args: given.args, target }, true);
     const result = await row.handle(this.#host, caller, given.args, now, draft);
     return row.isStream === true ? this.#looked(result, { ...act, args: given.args, target: now }) : result;
   }

@@ -1,15 +1,7 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
 import type { Receipt } from "../abi/metastore.ts";
-import {
-  type InferRequest,
-  type Model,
-  type ModelCall,
-  type ModelMessage,
-  type ModelRequest,
-  type ModelResponse,
-  TIERS,
-} from "../abi/model.ts";
+import type { InferRequest, Model, ModelCall, ModelMessage, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
 import { KernelError, describe, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { utf8Length } from "../base/json.ts";
@@ -21,7 +13,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { Intent } from "../journal/journal.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
-import { tierOf } from "../proc/role.ts";
+import { rankOf, tierOf } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo } from "./policy.ts";
 import { isNested } from "./row.ts";
@@ -144,19 +136,12 @@ async function askOneOf(
 }
 
 const isWithinTier = (host: Host, caller: Process, model: Model): boolean =>
-  TIERS.indexOf(host.prices.tierOf(model) ?? "operational") >= TIERS.indexOf(tierOf(caller.identity));
+  rankOf(host.prices.tierOf(model) ?? "operational") >= rankOf(tierOf(caller.identity));
 
-/** @throws {ENODEV} this host has no such model · {EACCES} it is not for this process */
+/** @throws {ENODEV} this host has no such model */
 function modelOf(host: Host, caller: Process, name: string): Model {
   const model = host.models.get(name);
-  if (model !== undefined) {
-    if (isWithinTier(host, caller, model)) return model;
-    throw new KernelError(
-      "EACCES",
-      `process ${caller.pid} (${caller.identity.name}) is ${tierOf(caller.identity)} and may not ask ${name}, which is ${host.prices.tierOf(model) ?? ""}; name a model of its tier, or start it with a higher one`,
-      { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid },
-    );
-  }
+  if (model !== undefined) return model;
   const known = host.models.names.join(", ") || "none";
   throw new KernelError(
     "ENODEV",
@@ -176,6 +161,12 @@ async function askModel(
   const request = toModelRequest(host, caller, call.request);
   const { name } = model;
   const { journal } = caller;
+  if (!isWithinTier(host, caller, model))
+    throw new KernelError(
+      "EACCES",
+      `process ${caller.pid} (${caller.identity.name}) is ${tierOf(caller.identity)} and may not ask ${name}, which is ${host.prices.tierOf(model) ?? ""}; name a model of its tier, or start it with a higher one`,
+      { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid },
+    );
   const signal = caller.signalWith(call.signal);
   // The request is part of the key: after a change of the program the same place is another call. Made when
   // it is needed: a call that stays in this host and leaves no record has no use for one.

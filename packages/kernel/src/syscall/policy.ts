@@ -63,6 +63,20 @@ export async function obstacleTo(
   return verdict.effect === "allow" ? undefined : verdict.reason;
 }
 
+/** As {@link obstacleTo}, of what the call has its right for: what was asked and counted for that is not again. */
+export async function obstacleWithin(
+  host: Host,
+  caller: Process,
+  call: string,
+  need: Need,
+  args: unknown = {},
+): Promise<string | undefined> {
+  if (caller.capability.decide(need.right, need.resource, args, true).effect === "deny")
+    return `its right does not hold for that`;
+  const verdict = await verdictOf(host, caller, call, need, args);
+  return verdict.effect === "deny" ? verdict.reason : undefined;
+}
+
 /** @throws {EACCES} the process may not do one more thing within a call */
 export async function assertMay(host: Host, caller: Process, call: string, need: Need, args?: unknown): Promise<void> {
   const why = isFree(host, caller) ? undefined : await obstacleTo(host, caller, call, need, args);

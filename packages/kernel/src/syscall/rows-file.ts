@@ -66,7 +66,8 @@ const sized =
   <Args>(of: (host: Host, caller: Process, args: Args) => Target | Promise<Target>) =>
   async (host: Host, caller: Process, a: Args): Promise<Target> => {
     const target = await of(host, caller, a);
-    return caller.account === undefined ? target : { ...target, size: await sizeAt(host, locatedOf(target)) };
+    const isPaid = host.accounts.carrierOf(caller.account, "bytesWritten") !== undefined;
+    return isPaid ? { ...target, size: await sizeAt(host, locatedOf(target)) } : target;
   };
 
 /** What a budget was asked for, where one was: what it comes to when the call acts is no more. */

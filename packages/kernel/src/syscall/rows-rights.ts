@@ -350,6 +350,8 @@ async function ask(
       },
       a.signal,
     );
+    // Asked again it has its time again.
+    if (answer.isLate === true && answer.verdict === "deny") await host.asks.consume(answer.id);
     if (answer.verdict === "deny")
       throw new KernelError(
         answer.isLate === true ? "ETIMEDOUT" : "ECANCELED",

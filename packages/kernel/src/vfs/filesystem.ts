@@ -34,6 +34,7 @@ import {
   exists,
   isDirectory,
   lostRace,
+  outgrown,
   missing,
   notDirectory,
   unsupported,
@@ -137,12 +138,7 @@ export class FileSystem {
       if (located.kind !== "inode" || options.after === undefined || name > options.after)
         entries.set(name, { name, type: "directory" });
     }
-    // The order of the keys, so that pages neither overlap nor leave gaps.
-    const keyed = [...entries.values()].map((entry) => ({ entry, key: encodeName(entry.name) }));
-    const sorted = keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ entry }) => entry);
-    const after = options.after === undefined ? undefined : encodeName(options.after);
-    const from = after === undefined ? 0 : sorted.findIndex((entry) => encodeName(entry.name) > after);
-    return from < 0 ? [] : sorted.slice(from, from + limit);
+    return pageOf(entries.values(), options.after, limit);
   }
 
   async read(
@@ -254,7 +250,7 @@ export class FileSystem {
     });
   }
 
-  /** Grows by no more than was paid for, else the race is lost. */
+  /** Grows by no more than was paid for. @throws {EBUSY} it would be more */
   truncate(located: Located, size: number, writer: Writer, paid?: number): Promise<WriteResult> {
     if (located.kind === "foreign") return this.#foreign.truncate(located, size, writer);
     return this.#retry(located, writer.pid, async (now) => {
@@ -269,7 +265,7 @@ export class FileSystem {
       assertWritable(inode, path);
       const extents = await this.#inodes.extentsOf(inode, path);
       const old = inode.attributes.size;
-      if (paid !== undefined && size - old > paid) throw lostRace(path);
+      if (paid !== undefined && size - old > paid) throw outgrown(path);
       assertHole(size - old, path);
       // Growing writes zeros behind the end; shrinking rewrites the extent that is cut.
       const cutAt = extents.findLast((extent) => extent.offset <= size)?.offset ?? 0;
@@ -432,7 +428,7 @@ export class FileSystem {
     return this.#retry(to, writer.pid, async (now) => {
       if (now.kind !== "inode" && now.kind !== "missing") throw unsupported("copy", now.path);
       const { extents, size, mime, guard } = await this.#contentOf(from, writer);
-      if (paid !== undefined && size > paid) throw lostRace(from.path);
+      if (paid !== undefined && size > paid) throw outgrown(from.path);
       if (extents.length > LIMITS.commitOpsMax / 2)
         throw new KernelError(
           "EFBIG",
@@ -734,3 +730,22 @@ export function toNewEntry(type: EntryType, target: string | undefined, at: VfsP
 const isSink = (located: Located): boolean => located.kind === "virtual" && located.node.isSink === true;
 
 const NOTHING_WRITTEN: WriteResult = { generation: SEQ_ZERO, size: 0 };
+
+/** The first entries behind a name in the order of the keys, so that pages neither overlap nor leave gaps. */
+function pageOf(entries: Iterable<DirEntry>, afterName: string | undefined, limit: number): readonly DirEntry[] {
+  const after = afterName === undefined ? undefined : encodeName(afterName);
+  const page: { readonly entry: DirEntry; readonly key: string }[] = [];
+  let last: string | undefined;
+  const cut = (): void => {
+    page.sort((a, b) => (a.key < b.key ? -1 : 1)).splice(limit);
+    if (page.length === limit) last = page.at(-1)?.key;
+  };
+  // All are looked at for each page; only those that may be on it are sorted.
+  for (const entry of entries) {
+    const key = encodeName(entry.name);
+    if ((after !== undefined && key <= after) || (last !== undefined && key >= last)) continue;
+    if (page.push({ entry, key }) >= 2 * limit) cut();
+  }
+  cut();
+  return page.map(({ entry }) => entry);
+}

@@ -40,6 +40,10 @@ export const isDirectory = (path: string): KernelError =>
   new KernelError("EISDIR", `${path} is a directory; list it instead`, { path });
 export const notDirectory = (path: string): KernelError =>
   new KernelError("ENOTDIR", `${path} is not a directory`, { path });
+/** It would write more than was paid for. */
+export const outgrown = (path: string): KernelError =>
+  new KernelError("EBUSY", "it grows while it is worked on; try again when it does not", { path });
+
 export const lostRace = (path: string): KernelError =>
   new KernelError("EAGAIN", `${path} was changed by somebody else at the same time; try again`, { path });
 export const unsupported = (what: string, path: string): KernelError =>

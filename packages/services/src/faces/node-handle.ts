@@ -4,6 +4,7 @@ import { EventEmitter } from "node:events";
 import { constants } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
+import { callbackify } from "node:util";
 import { type FileStat, type Files, type Handle, KernelError, isKernelError } from "@ergos/kernel";
 import { asNode, nodeError } from "./node-error.ts";
 import { NodeStats, bigStats } from "./node-stat.ts";
@@ -276,33 +277,27 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   ): Writable {
     this.#assertOpen();
     let at = options.start;
-    const put = async (pieces: readonly Uint8Array[]): Promise<void> => {
+    const put = callbackify(async (pieces: readonly Uint8Array[]): Promise<void> => {
       const [first] = pieces;
       const bytes = pieces.length === 1 && first !== undefined ? first : Buffer.concat(pieces);
       await this.write(bytes, { position: at ?? null });
       if (at !== undefined) at += bytes.length;
-    };
-    const end = async (): Promise<void> => {
+    });
+    const end = callbackify(async (): Promise<void> => {
       if (options.autoClose !== false) await this.close();
-    };
-    const tell = (work: Promise<void>, done: (error?: Error | null) => void): void =>
-      void work.then(() => done(), done);
+    });
     const stream = new Writable({
       // What comes while a piece is written is written together: one commit and one sync for all of it.
       highWaterMark: WRITTEN_AHEAD,
-      write: (piece: Uint8Array, _encoding, done) => tell(put([piece]), done),
+      write: (piece: Uint8Array, _encoding, done) => put([piece], done),
+      // Texts have become bytes.
       writev: (pieces, done) =>
-        tell(
-          // Texts have become bytes.
-          put(pieces.map(({ chunk }) => chunk as Uint8Array)),
+        put(
+          pieces.map(({ chunk }) => chunk as Uint8Array),
           done,
         ),
-      final: (done) => tell(end(), done),
-      destroy: (error, done) =>
-        void end().then(
-          () => done(error),
-          () => done(error),
-        ),
+      final: (done) => end(done),
+      destroy: (error, done) => end(() => done(error)),
     });
     return options.encoding === undefined ? stream : stream.setDefaultEncoding(options.encoding);
   }
