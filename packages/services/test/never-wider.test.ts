@@ -24,6 +24,14 @@ import {
 } from "../../kernel/test/kernel-fixture.ts";
 
 const keys = openKeys();
+const big: Model = {
+  name: "big",
+  description: "",
+  effect: "pure",
+  tier: "strategic",
+  health: () => Promise.resolve({ ok: true, detail: "" }),
+  infer: () => Promise.resolve({ text: "big", finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }),
+};
 
 /** A program in its first life and in all that follow. */
 const lives = (name: string, run: (context: ProcessContext, life: number) => unknown): Program => {
@@ -228,14 +236,6 @@ test("a budget that is added to undoes nothing that happens to its process at th
 });
 
 test("a process thinks with models of its tier, and what is below it too", async () => {
-  const big: Model = {
-    name: "big",
-    description: "",
-    effect: "pure",
-    tier: "strategic",
-    health: () => Promise.resolve({ ok: true, detail: "" }),
-    infer: () => Promise.resolve({ text: "big", finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }),
-  };
   await using kernel = await bootKernel({ models: [big] });
   const ask = (os: Os): Promise<string> =>
     codeOf(() => os.infer(`q${Math.random()}`, { messages: [{ role: "user", content: "?" }] }));
@@ -295,14 +295,6 @@ test("a process is split whatever its parts use up of its starts", async () => {
 });
 
 test("a lower tier asks nobody anew for what was answered before, and outlives a retry", async () => {
-  const big: Model = {
-    name: "big",
-    description: "",
-    effect: "pure",
-    tier: "strategic",
-    health: () => Promise.resolve({ ok: true, detail: "" }),
-    infer: () => Promise.resolve({ text: "big", finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }),
-  };
   const store = new LastingStore();
   const asked = Promise.withResolvers<void>();
   const asking = lives("asking", async ({ os }, life) => {

@@ -12,7 +12,7 @@ import type { Called } from "../budget/ledger.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process, Wait } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { mayGoOn, obstacleTo, obstacleWithin, refused } from "./policy.ts";
+import { mayGoOn, obstacleTo, refused } from "./policy.ts";
 import { charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface FetchCall {
@@ -248,7 +248,7 @@ async function follow(
     // Conditions of grants and the policy look at the request as it would be made there.
     const { url, method, headers } = next;
     const args = { ...call, url, method, headers, body: next.body === undefined ? undefined : call.body };
-    const why = await (to.host === at.host ? obstacleWithin : obstacleTo)(host, caller, "fetch", need, args);
+    const why = await obstacleTo(host, caller, "fetch", need, args, to.host === at.host);
     if (why !== undefined) throw refused(host, caller, "fetch", need, `${call.url} redirects there; ${why}`);
     at = to;
   }

@@ -49,32 +49,23 @@ export async function verdictOf(
   }
 }
 
-/** Why a process may not do one more thing within a call, or nothing when it may. */
+/**
+ * Why a process may not do one more thing within a call, or nothing when it may.
+ * @param isSame it is what the call has its right for: what was asked for and counted then is not again
+ */
 export async function obstacleTo(
   host: Host,
   caller: Process,
   call: string,
   need: Need,
   args: unknown = {},
+  isSame = false,
 ): Promise<string | undefined> {
-  const { effect, counted } = caller.capability.decide(need.right, need.resource, args);
-  if (effect !== "allow" || counted.length > 0) return `it needs the grant ${need.right}:${need.resource}`;
+  const { effect, counted } = caller.capability.decide(need.right, need.resource, args, isSame);
+  const isPlain = effect === "allow" && counted.length === 0;
+  if (isSame ? effect === "deny" : !isPlain) return `it needs the grant ${need.right}:${need.resource}`;
   const verdict = await verdictOf(host, caller, call, need, args);
-  return verdict.effect === "allow" ? undefined : verdict.reason;
-}
-
-/** As {@link obstacleTo}, of what the call has its right for: what was asked and counted for that is not again. */
-export async function obstacleWithin(
-  host: Host,
-  caller: Process,
-  call: string,
-  need: Need,
-  args: unknown = {},
-): Promise<string | undefined> {
-  if (caller.capability.decide(need.right, need.resource, args, true).effect === "deny")
-    return `its right does not hold for that`;
-  const verdict = await verdictOf(host, caller, call, need, args);
-  return verdict.effect === "deny" ? verdict.reason : undefined;
+  return verdict.effect === "allow" || (isSame && verdict.effect === "ask") ? undefined : verdict.reason;
 }
 
 /** @throws {EACCES} the process may not do one more thing within a call */
