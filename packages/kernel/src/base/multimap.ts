@@ -9,6 +9,11 @@ export class MultiMap<Key, Value> {
     return this.#values.get(key) ?? this.#none;
   }
 
+  /** Number of keys that have values. */
+  get size(): number {
+    return this.#values.size;
+  }
+
   keys(): IterableIterator<Key> {
     return this.#values.keys();
   }

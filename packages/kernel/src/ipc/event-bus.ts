@@ -82,10 +82,10 @@ interface Inbox {
 export class EventBus {
   readonly #store: Metastore;
   readonly #clock: Clock;
-  /** Who may want any topic. */
+  /** Who may want anything; who wants events by their names; who wants topics, by their first parts. */
   readonly #subscribers = new Set<Subscriber>();
-  /** The others, by the first part of the topics that they may want. */
-  readonly #byFirst = new MultiMap<string, Subscriber>();
+  readonly #byName = new MultiMap<string, Subscriber>();
+  readonly #byTopic = new MultiMap<string, Subscriber>();
   #listening = 0;
   readonly #drained = new Set<Inbox>();
   #isClosed = false;
@@ -123,11 +123,10 @@ export class EventBus {
     if (this.#listening === 0) return;
     const data = this.#masker?.maskData(event.data) ?? event.data;
     const full: KernelEvent = { name: event.name, seq, at: this.#clock.now(), pid: event.pid, data };
-    for (const subscriber of this.#subscribers) if (subscriber.accepts(full)) subscriber.deliver(full);
-    // Many listen to few topics each: those that want another are not looked at.
-    if (this.#listening === this.#subscribers.size) return;
-    for (const subscriber of this.#byFirst.get(firstOf(topicOf(full))))
-      if (subscriber.accepts(full)) subscriber.deliver(full);
+    // Many listen to little each: those that want something else are not looked at.
+    deliver(full, this.#byName.get(full.name));
+    if (this.#subscribers.size > 0) deliver(full, this.#subscribers);
+    if (this.#byTopic.size > 0) deliver(full, this.#byTopic.get(firstOf(topicOf(full))));
   }
 
   /** Calls `deliver` for each live event; returns what ends it. A throwing observer is dropped, not heard. */
@@ -142,17 +141,28 @@ export class EventBus {
         }
       },
     };
-    const firsts = firstsOf(filter);
-    if (firsts === undefined) this.#subscribers.add(subscriber);
-    else for (const first of firsts) this.#byFirst.add(first, subscriber);
+    const undo = this.#index(filter, subscriber);
     this.#listening++;
     let isOver = false;
     return () => {
       if (isOver) return;
       isOver = true;
       this.#listening--;
-      if (firsts === undefined) this.#subscribers.delete(subscriber);
-      else for (const first of firsts) this.#byFirst.delete(first, subscriber);
+      undo();
+    };
+  }
+
+  #index({ names, topics }: EventFilter, subscriber: Subscriber): () => void {
+    const firsts = topics?.map(firstOf);
+    const [index, keys] =
+      firsts === undefined ? [this.#byName, new Set<string>(names)] : [this.#byTopic, new Set(firsts)];
+    if (keys.size === 0 || firsts?.some((first) => first.startsWith("*")) === true) {
+      this.#subscribers.add(subscriber);
+      return () => void this.#subscribers.delete(subscriber);
+    }
+    for (const key of keys) index.add(key, subscriber);
+    return () => {
+      for (const key of keys) index.delete(key, subscriber);
     };
   }
 
@@ -278,14 +288,8 @@ function decodeEvent(seq: Seq, text: string): KernelEvent | undefined {
 
 const firstOf = (topic: string): string => topic.slice(0, topic.indexOf(".") >>> 0);
 
-/** First parts of the topics that a filter may accept, unless it may be any. */
-function firstsOf({ names, topics }: EventFilter): ReadonlySet<string> | undefined {
-  if (topics !== undefined) {
-    const firsts = topics.map(firstOf);
-    return firsts.some((first) => first.startsWith("*")) ? undefined : new Set(firsts);
-  }
-  // What a process publishes has a topic of its own.
-  return names === undefined || names.includes("topic.published") ? undefined : new Set(names.map(firstOf));
+function deliver(event: KernelEvent, subscribers: ReadonlySet<Subscriber>): void {
+  for (const subscriber of subscribers) if (subscriber.accepts(event)) subscriber.deliver(event);
 }
 
 function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {

@@ -61,8 +61,10 @@ export class ChannelTable {
     channel?.toChild.close();
     channel?.toParent.close();
     if (channel?.toParent.size === 0) this.#channels.delete(pid);
-    else if (channel !== undefined) this.#over.add(pid);
-    this.#makeRoom();
+    else if (channel !== undefined) {
+      this.#over.add(pid);
+      this.#makeRoom();
+    }
     for (const child of this.#family.childrenOf(pid))
       if (this.#family.get(child)?.hasEnded === true) {
         this.#channels.delete(child);
