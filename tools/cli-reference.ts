@@ -19,7 +19,7 @@ Every command takes \`--json\` (one stable JSON document), \`--dir DIRECTORY\` (
 | 69 | the Node that runs it is too old |
 | 128 + n | the run was ended by signal n; 142: its code blocked the loop, and the watchdog ended the host |
 
-Environment: \`ERGOS_DIR\`, \`ERGOS_ZONE\`, \`ERGOS_STORE\` (\`sqlite\` or \`lmdb\`, for a new data directory), \`ERGOS_MODEL\` (the default model, \`provider/model\`), \`OPENAI_API_KEY\`, \`OPENAI_BASE_URL\`, \`OPENAI_MODEL\` and [the keys of other servers](../guide/models.md), \`ERGOS_WATCHDOG_MS\`, \`NO_COLOR\`.
+Environment: \`ERGOS_DIR\`, \`ERGOS_ZONE\`, \`ERGOS_STORE\` (\`sqlite\` or \`lmdb\`, for a new data directory), \`ERGOS_MODEL\` (the default model, \`provider/model\`), \`OPENAI_API_KEY\`, \`OPENAI_BASE_URL\`, \`OPENAI_MODEL\` and [the keys of other servers](../guide/models.md), \`ERGOS_PASS\` (act with that pass), \`ERGOS_SECRETS_PASSPHRASE\` (of the file of secrets), \`ERGOS_WATCHDOG_MS\`, \`ERGOS_LOAD_MS\` (how long a module may load), \`NO_COLOR\`.
 `;
 
 interface Shown {
