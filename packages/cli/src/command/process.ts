@@ -59,21 +59,21 @@ export const psCommand: Command = {
       return value === undefined ? [] : [[name, value] as const];
     });
     await using os = await openDirectory(invocation);
-    // One more: the host itself is left out.
-    const list = (
+    // Two more: the host itself is left out, and another says that there are others.
+    const found = (
       await os.ps({
         // What somebody looks for may be over.
         all: isSet(invocation, "all") || (wanted.length > 0 && status.length === 0),
-        limit: Math.min(limit + 1, LIMITS.pageMax),
+        limit: Math.min(limit + 2, LIMITS.pageMax),
         ...Object.fromEntries(wanted),
         ...(status.length === 0 ? {} : { status }),
         ...(sort === undefined ? {} : { sort: choice("sort", sort, SORTS) }),
         ...(before === undefined ? {} : { before: parsePid(before) }),
       })
-    )
-      .filter((process) => process.ppid !== undefined)
-      // Of pids the newest, in their order; of another order the first.
-      .slice(...(sort === undefined || sort === "pid" ? [-limit] : [0, limit]));
+    ).filter((process) => process.ppid !== undefined);
+    // Of pids the newest, in their order; of another order the first.
+    const list = found.slice(...(sort === undefined || sort === "pid" ? [-limit] : [0, limit]));
+    if (found.length > limit) invocation.out.error(`there are more than these ${limit}; --limit N shows more of them`);
     invocation.out.answer(list, (processes) => psText(processes, invocation.out));
     return EXIT_OK;
   },
