@@ -1,9 +1,9 @@
 // Commands that are the host for a moment, and what others do there meanwhile.
 
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
 
 const directory = useDirectory();
@@ -14,14 +14,21 @@ interface Ended {
   readonly stderr: string;
 }
 
+const running = new Set<ChildProcess>();
+afterEach(() => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 /** A command that runs beside others, and what becomes of it. */
-function start(args: readonly string[]): { readonly ended: Promise<Ended>; readonly end: () => void } {
+function start(args: readonly string[]): { readonly ended: Promise<Ended> } {
   const child = spawn(process.execPath, [BIN, ...args], { cwd: directory.path, env: environment() });
   const said = { stdout: "", stderr: "" };
   child.stdout.on("data", (piece: Buffer) => (said.stdout += piece.toString()));
   child.stderr.on("data", (piece: Buffer) => (said.stderr += piece.toString()));
+  running.add(child);
+  child.on("close", () => running.delete(child));
   const ended = new Promise<Ended>((done) => child.on("close", (status) => done({ status, ...said })));
-  return { ended, end: () => void child.kill("SIGINT") };
+  return { ended };
 }
 
 const ergos = (...args: string[]): Ended => runErgos(args, { cwd: directory.path });
@@ -41,11 +48,11 @@ test("a command that others have started runs in stays until those have ended", 
   );
   const watching = start(["watch", "/home/**", "--count", "1"]);
   await expect.poll(() => ergos("ls", "/").status, { timeout: 10_000 }).toBe(0);
-  const running = start(["run", "slow.ts", "--json"]);
+  const started = start(["run", "slow.ts", "--json"]);
   await expect.poll(() => ergos("ps", "--json").stdout, { timeout: 10_000 }).toContain("slow");
   ergos("write", "/home/x", "hi");
 
-  expect(await running.ended).toMatchObject({ status: 0 });
+  expect(await started.ended).toMatchObject({ status: 0 });
   expect(await watching.ended).toMatchObject({ status: 0 });
 });
 
