@@ -71,7 +71,9 @@ export async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
       if (next === undefined) return;
       // Beside what the command has to say.
       out.error(`still the host of ${others.map(({ runId }) => runId).join(", ")}; Ctrl-C puts them to sleep`);
-      if ((await Promise.race([os.wait(next.pid), interrupted.promise])) === "interrupted") return;
+      // Who may not wait for it does not.
+      const over = os.wait(next.pid).catch(() => "interrupted" as const);
+      if ((await Promise.race([over, interrupted.promise])) === "interrupted") return;
       // Whoever waited for it asks once more how it went.
       await delay(COLLECT_MS);
     }

@@ -64,7 +64,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return await command.run({ positionals, values, dir: zoneDirectory(dir, zone), out });
   } catch (error) {
     // Nobody reads it any more, which is no failure of what was asked for.
-    if (error instanceof Error && "code" in error && error.code === "EPIPE") return EXIT_OK;
+    if (error instanceof Error && !isKernelError(error) && "code" in error && error.code === "EPIPE") return EXIT_OK;
     return explain(error, command, out, rest);
   } finally {
     out.end();

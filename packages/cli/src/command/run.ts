@@ -101,7 +101,7 @@ export const runCommand: Command = {
       const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
       const pid =
         unfinished === undefined ? await spawn(joined, invocation, source, input) : await goOn(joined, unfinished, out);
-      const status = await follow(joined, pid, out, source, input);
+      const status = await follow(joined, pid, out, { source, input, isFresh: unfinished === undefined });
       await waitForOthers(joined, out);
       return status;
     });
@@ -276,7 +276,16 @@ async function findUnfinished(os: ErgOs, wanted: ProgramSource): Promise<Process
 }
 
 /** Shows a process until it ends; its exit is the command's. */
-async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, input?: unknown): Promise<number> {
+async function follow(
+  os: ErgOs,
+  pid: Pid,
+  out: Output,
+  {
+    source,
+    input,
+    isFresh = false,
+  }: { readonly source?: ProgramSource; readonly input?: unknown; readonly isFresh?: boolean } = {},
+): Promise<number> {
   const started = performance.now();
   const interrupt = onInterrupt(os, pid, out);
   const display = out.isTerminal ? showProgress(os, pid, out, started) : undefined;
@@ -288,9 +297,9 @@ async function follow(os: ErgOs, pid: Pid, out: Output, source?: ProgramSource, 
     display?.();
     out.clearProgress();
     const summary = (await os.ps({ pids: [pid] }))[0];
-    // Of a run that was started here, as long as it took; its code may have begun before anybody heard of it.
-    const took = summary?.ended === undefined ? undefined : summary.ended - summary.created;
-    const ms = source === undefined ? performance.now() - started : (took ?? performance.now() - started);
+    // Of a run that begins here, as long as it took: its code may have begun before anybody heard of it.
+    const isTold = isFresh && summary?.ended !== undefined;
+    const ms = isTold ? summary.ended - summary.created : performance.now() - started;
     const epilogue =
       source === undefined || exit.code !== 0 ? undefined : await epilogueOf(source, exit.result, input, out);
     out.answer({ pid, runId: summary?.runId, ...exit, usage: summary?.usage, ms: Math.round(ms) }, () =>
