@@ -123,9 +123,9 @@ export class ProcessRuntime {
 
   async #runConfined(context: ProcessContext, module: string): Promise<never> {
     const options = this.#options;
-    const leave = await this.#gate.enter(context.signal);
     if (!this.#hasSwept) sweepProxies();
     this.#hasSwept = true;
+    const leave = await this.#gate.enter(context.signal);
     try {
       const { wrap, close } = await confine(context, options, module);
       try {

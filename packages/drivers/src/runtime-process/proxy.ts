@@ -42,15 +42,13 @@ const FOLDER = "ergos-proxy-";
 
 /** Removes what hosts have left that were killed. */
 export function sweepProxies(): void {
-  for (const name of readdirSync(tmpdir())) {
-    const [, pid] = /^ergos-proxy-(\d+)-/.exec(name) ?? [];
-    if (pid === undefined || isAlive(Number(pid))) continue;
-    // Somebody else's is not ours to remove.
-    try {
-      rmSync(join(tmpdir(), name), { recursive: true, force: true });
-    } catch {
-      continue;
+  try {
+    for (const name of readdirSync(tmpdir())) {
+      const pid = name.startsWith(FOLDER) ? Number.parseInt(name.slice(FOLDER.length), 10) : Number.NaN;
+      if (pid > 0 && !isAlive(pid)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
     }
+  } catch {
+    // What is somebody else's is not ours to remove, and keeps nobody from running.
   }
 }
 

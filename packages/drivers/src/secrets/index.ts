@@ -5,17 +5,7 @@
 // key file that is made for the owner alone.
 
 import { createCipheriv, createDecipheriv, randomBytes, scryptSync } from "node:crypto";
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { KernelError, type SecretStore, describe } from "@ergos/kernel";
 
@@ -139,10 +129,14 @@ const LOCK_STALE_MS = 10_000;
  */
 function holdLock(lock: string): () => void {
   const pause = new Int32Array(new SharedArrayBuffer(4));
+  const token = randomBytes(16).toString("hex");
   for (let waited = 0; ; waited += 10) {
     try {
-      closeSync(openSync(lock, "wx", 0o600));
-      return () => rmSync(lock, { force: true });
+      writeFileSync(lock, token, { flag: "wx", mode: 0o600 });
+      // One that was held for too long may have been taken by another meanwhile.
+      return () => {
+        if (existsSync(lock) && readFileSync(lock, "utf8") === token) rmSync(lock, { force: true });
+      };
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
       const { mtimeMs = Date.now() } = statSync(lock, { throwIfNoEntry: false }) ?? {};
