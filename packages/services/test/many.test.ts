@@ -197,3 +197,29 @@ test("a run that is tried again, and a twin, listen again to what they had subsc
 
   for (const one of [pid, twin]) expect((await kernel.os.wait(one)).result).toMatchObject({ topic: "orders.made" });
 });
+
+test("a result that a task cannot hold fails the task, and who works goes on to the next", async () => {
+  const working = program("working", (_input: unknown, ctx: RunContext) =>
+    ctx.work("q", (body) => "x".repeat(Number(body)), { idleMs: 0 }),
+  );
+  await using kernel = await bootKernel();
+  for (const body of [20_000_000, 10_000_000, 1]) await kernel.os.call("submit", { queue: "q", body, attemptsMax: 1 });
+
+  expect((await kernel.os.wait(await kernel.os.spawn(working))).result).toBe(2);
+  const tasks = await kernel.os.call("tasks", { queue: "q" });
+  expect(tasks.map(({ state, error }) => [state, error?.code])).toEqual([
+    ["failed", "E2BIG"],
+    ["completed", undefined],
+    ["completed", undefined],
+  ]);
+});
+
+test("an addition to a budget that is refused leaves what was changed meanwhile", async () => {
+  await using kernel = await bootKernel();
+  const above = await openChild(kernel.os, { budget: { modelCalls: 2 } });
+  const { pid } = await openChild(above, { budget: { modelCalls: 1 } });
+
+  expect(await codeOf(() => above.call("allocate", { pid, budget: { modelCalls: 5 } }))).toBe("EDQUOT");
+  expect(await codeOf(() => above.call("allocate", { pid, budget: { modelCalls: 1 } }))).toBe("ok");
+  expect(kernel.host.processes.get(pid)?.identity.budget).toEqual({ modelCalls: 2 });
+});

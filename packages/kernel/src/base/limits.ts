@@ -71,8 +71,8 @@ export const LIMITS = {
   mailboxMax: 1000,
   mailboxBytesMax: 16 * MIB,
   messageBytesMax: MIB,
-  /** Bytes of JSON that the result of a task may hold. */
-  taskBytesMax: 4 * MIB,
+  /** Bytes of JSON that the result of a task may hold: it is part of one commit. */
+  taskBytesMax: 12 * MIB,
   /** Tasks of all queues that are not over, and those that are and are kept. */
   tasksMax: 100_000,
   endedTasksMax: 10_000,

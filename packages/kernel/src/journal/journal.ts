@@ -225,8 +225,8 @@ export class Journal {
   }
 
   /**
-   * Drops loaded failures and what went with the process, so that their steps are done again; the caller records it. What an unanswered call
-   * had reserved stays spent with the account that it was reserved on.
+   * Drops loaded failures and what went with the process, so that their steps are done again; the caller records it.
+   * What an unanswered call had reserved stays spent with the account that it was reserved on.
    */
   forgetFailures(): void {
     if (this.#recorded !== undefined) forgetForRetry(this.#recorded);

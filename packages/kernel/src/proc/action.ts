@@ -57,7 +57,12 @@ export const ACTION_SCHEMA: Schema = {
     spawn: { type: "object", required: ["program"], properties: {}, additionalProperties: true },
     message: { type: "object", required: ["to"], properties: {}, additionalProperties: true },
     wake: { type: "integer", minimum: 1 },
-    exec: { type: "object", required: ["path"], properties: { path: { type: "string" }, input: {} } },
+    exec: {
+      type: "object",
+      required: ["path"],
+      properties: { path: { type: "string", format: "path" }, input: {} },
+      additionalProperties: false,
+    },
   },
   additionalProperties: false,
 };

@@ -37,12 +37,12 @@ export class Allocations {
     for (let tries = 1; ; tries++) {
       const { applied, checks, adds, puts } = await this.#accounts.allocate(pid, amounts);
       const process = this.#live(pid);
-      const before = process?.identity.budget ?? {};
       // Told at once: whatever else changes the process meanwhile writes it too.
-      const tell = (budget: Amounts): void => {
-        if (process !== undefined) process.identity = { ...process.identity, budget };
+      const tell = (more: Amounts): void => {
+        if (process === undefined) return;
+        process.identity = { ...process.identity, budget: addAmounts(process.identity.budget ?? {}, more) };
       };
-      tell(addAmounts(before, amounts));
+      tell(amounts);
       const isRecorded = process?.journal !== undefined && !process.isEnding && !process.hasEnded;
       const record = isRecorded
         ? [{ key: processKey(pid), value: encodeProcess(process, {}, this.#committer.masker) }]
@@ -51,7 +51,7 @@ export class Allocations {
       try {
         await this.#committer.commit({ checks, adds, puts: [...puts, ...record] }, [event], rider);
       } catch (error) {
-        tell(before);
+        tell(Object.fromEntries(resourcesOf(amounts).map((resource) => [resource, -(amounts[resource] ?? 0)])));
         // The account was closed meanwhile, which the next look at it finds.
         if (isKernelError(error) && error.code === "EAGAIN" && tries < LIMITS.casRetriesMax) continue;
         throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);

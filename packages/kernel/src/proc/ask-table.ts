@@ -4,8 +4,8 @@
 //     the host. A process that is resumed and asks the same again gets the same question, or its answer.
 // Q2  An answer counts for one call: who asks the same at the same time asks again. That to a call with a place
 //     is kept until the call has its outcome, any other until it is taken.
-// Q4  A question with a time limit is answered by that when it is over, whichever host it is asked in.
 // Q3  The questions of a process end with it.
+// Q4  A question with a time limit is answered by that when it is over, whichever host it is asked in.
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";

@@ -363,7 +363,7 @@ export class QueueTable {
   /** @throws {ESTALE} it is not the caller's any more */
   async complete(process: Process, id: number, result: unknown, record: () => Along, rider?: Rider): Promise<void> {
     this.#held(process, id);
-    const json = encodeJson(result, `the result of task ${id}`);
+    const json = encodeJson(result, `the result of task ${id}`, LIMITS.taskBytesMax);
     const masked = json === undefined ? undefined : (this.#parts.committer.masker?.maskData(result) ?? result);
     await this.#asHolder(process, id, (stored) =>
       this.#end(stored, "completed", masked === undefined ? {} : { result: masked }, record(), rider),
@@ -426,7 +426,7 @@ export class QueueTable {
     const event: PendingEvent = { name: "task.submitted", pid: task.by, data: { id, queue: task.queue } };
     // From here on it is none of those that make room for others.
     if (!this.#ended.delete(id))
-      throw new KernelError("ENOENT", `task ${id} has just made room for others that have ended`, {
+      throw new KernelError("EBUSY", `task ${id} is submitted again by another, or has just made room for others`, {
         syscall: "resubmit",
       });
     try {
