@@ -4,7 +4,7 @@
 //   ergos run examples/agent --input question="Use list_directory with path: /lib/tools"
 //   ergos run examples/agent --cap llm --cap tool.call:read_file --cap "fs.read:/home/**"
 
-import { type ModelMessage, type RunContext } from "ergos";
+import { type RunContext, converse } from "ergos";
 
 export interface AgentInput {
   readonly question?: string;
@@ -18,19 +18,11 @@ export default async function agent(
   { question = QUESTION, turnsMax = 10 }: AgentInput,
   ctx: RunContext,
 ): Promise<{ readonly answer: string; readonly calls: number }> {
-  const messages: ModelMessage[] = [
+  const messages = [
     { role: "system", content: INSTRUCTIONS },
     { role: "user", content: question },
-  ];
-  let calls = 0;
-  for (let turn = 1; turn <= turnsMax; turn++) {
-    const tools = ["read_file", "list_directory", "glob", "grep"];
-    const { text, toolCalls } = await ctx.infer(`turn ${turn}`, { messages, tools });
-    if (toolCalls === undefined) return { answer: text, calls };
-    messages.push({ role: "assistant", content: text, toolCalls });
-    const answers = toolCalls.map((call, at) => ctx.answerToolCall(`turn ${turn} call ${at + 1}`, call));
-    messages.push(...(await Promise.all(answers)));
-    calls += toolCalls.length;
-  }
-  throw new Error(`no answer after ${turnsMax} turns; allow more by turnsMax, or ask for less`);
+  ] as const;
+  const tools = ["read_file", "list_directory", "glob", "grep"];
+  const { answer, calls } = await converse(ctx, "talk", { messages, tools }, { turnsMax });
+  return { answer: answer.text, calls };
 }

@@ -36,6 +36,9 @@ export {
 } from "@ergos/kernel";
 export {
   type Code,
+  type Conversation,
+  converse,
+  type ConverseOptions,
   type Lease,
   type LeaseOptions,
   createPlan,

@@ -283,6 +283,47 @@ export const second = (n: number): number => {
 });
 
 describe("models and tools", () => {
+  test("a model calls tools of its node, with the rights of the process, until it answers", async () => {
+    file("tool.ts", "export default ({ a, b }: { a: number; b: number }) => a + b;");
+    const asked: ModelRequest[] = [];
+    const model = createOfflineModel({
+      script: (request) => {
+        asked.push(request);
+        const last = request.messages.at(-1);
+        if (last?.role === "user" && asked.length === 1)
+          return {
+            toolCalls: [
+              { name: "add", arguments: { a: 1, b: 2 } },
+              { name: "read_file", arguments: { path: "/sys/version" } },
+            ],
+          };
+        return last?.role === "tool" ? `it is ${request.messages.at(-2)?.content}` : "3";
+      },
+    });
+    const spec = (fields: string): string => `  tools: { add: { module: ./tool.ts, effect: pure } }
+  caps: [llm, tool:add, tool:read_file, fs.list:/]
+  nodes: [{ name: ask, kind: llm, prompt: how much, tools: [add, read_file], output_schema: { type: integer }, ${fields} }]
+`;
+
+    // The first answer is no number: it is told so, with all that was said before.
+    expect(await run(spec("repair: 1"), undefined, { models: [model] })).toBe(3);
+    expect(asked[0]?.tools?.map(({ name }) => name)).toEqual(["add", "read_file"]);
+    const turns = asked[2]?.messages.map(({ role, content }) => `${role} ${content}`);
+    expect(turns).toEqual([
+      "user how much",
+      "assistant ",
+      "tool 3",
+      expect.stringMatching(/^tool error: \[EACCES\].*fs\.read:\/sys\/version/),
+      "assistant it is 3",
+      expect.stringMatching(/^user Your answer cannot be used: it is no JSON/),
+    ]);
+
+    const endless = createOfflineModel({ script: () => ({ toolCalls: [{ name: "add", arguments: { a: 1, b: 1 } }] }) });
+    await expect(run(spec("max_turns: 2"), undefined, { models: [endless] })).rejects.toThrow(
+      /EFAILED.*called tools in each of 2 turns/,
+    );
+  });
+
   test("a text need not be quoted, and may look like JSON", async () => {
     const answers = ["42", '"quoted"', "plain ", '```json\n"fenced"\n```', "{not json", '{"a": 1}'];
     const seen: unknown[] = [];

@@ -22,7 +22,7 @@ export type {
   ToolSpec,
   ValueSpec,
 } from "./pipeline/document.ts";
-export { PLAN_FORMAT } from "./pipeline/document.ts";
+export { PLAN_FORMAT, nodesWithin } from "./pipeline/document.ts";
 export { revealSecrets, secretValues } from "./source/environment.ts";
 export { toMermaid, toSvg } from "./print/graph.ts";
 export { toManifest } from "./print/manifest.ts";

@@ -1,5 +1,6 @@
 // `@ergos/services`: what runs above the kernel.
 
+export { type Conversation, converse, type ConverseOptions } from "./converse.ts";
 export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
 export { compileGraph, type Graph } from "./plan/graph.ts";
 export { editFile, type Edit } from "./files/edit.ts";

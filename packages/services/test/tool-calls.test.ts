@@ -2,7 +2,7 @@
 
 import { type OfflineReply, createOfflineModel } from "@ergos/drivers/model-offline";
 import { type Kernel, type Model, type ModelMessage, type ModelRequest, type Tool, type Os } from "@ergos/kernel";
-import { type RunContext, program } from "@ergos/services";
+import { type RunContext, converse, program } from "@ergos/services";
 import { expect, test } from "vitest";
 import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
 
@@ -17,23 +17,18 @@ const tool = (name: string, call: Tool<Os>["call"], inputSchema = {}): Tool<Os> 
   call,
 });
 
-/** Asks until the model has an answer; the conversation is the result. */
-const converse = program("converse", async (input: unknown, ctx: RunContext) => {
-  const messages: ModelMessage[] = [{ role: "user", content: "begin" }];
-  for (let turn = 1; ; turn++) {
-    const tools = (input as { readonly tools: string[] }).tools;
-    const { text, toolCalls } = await ctx.infer(`turn ${turn}`, { messages, tools });
-    messages.push({ role: "assistant", content: text, ...(toolCalls === undefined ? {} : { toolCalls }) });
-    if (toolCalls === undefined) return messages;
-    for (const [at, call] of toolCalls.entries())
-      messages.push(await ctx.answerToolCall(`turn ${turn} call ${at}`, call));
-  }
+/** Asks until the model has an answer; what was said is the result. */
+const talk = program("talk", async (input: unknown, ctx: RunContext) => {
+  const { tools, turnsMax } = input as { readonly tools: string[]; readonly turnsMax?: number };
+  const request = { messages: [{ role: "user" as const, content: "begin" }], tools };
+  const { messages } = await converse(ctx, "talk", request, turnsMax === undefined ? {} : { turnsMax });
+  return messages;
 });
 
 const turnOf = ({ messages }: ModelRequest): number => messages.filter(({ role }) => role === "assistant").length + 1;
 
 async function conversation(kernel: Kernel, tools: readonly string[]): Promise<readonly ModelMessage[]> {
-  const exit = await kernel.os.wait(await kernel.os.spawn(converse, { input: { tools } }));
+  const exit = await kernel.os.wait(await kernel.os.spawn(talk, { input: { tools } }));
   expect(exit.error).toBeUndefined();
   return exit.result as readonly ModelMessage[];
 }
@@ -101,14 +96,14 @@ test("a conversation that its host does not survive goes on with what was said a
       // Asked again it would say something else.
       { ...tool("fail", () => Promise.reject(new TypeError(`failed ${++acted}`))), effect: "pure" as const },
     ],
-    programs: [converse],
+    programs: [talk],
   };
   let commits = 1;
   for (let isDead = true; isDead; commits++) {
-    const life = await bootAfterDeath(commits, parts, converse, { input: { tools: ["count", "fail"] } });
+    const life = await bootAfterDeath(commits, parts, talk, { input: { tools: ["count", "fail"] } });
     const { kernel } = life;
     ({ isDead } = life);
-    const left = (await kernel.os.call("ps", { all: true })).find(({ name }) => name === "converse");
+    const left = (await kernel.os.call("ps", { all: true })).find(({ name }) => name === "talk");
     if (left !== undefined) {
       if (left.state !== "zombie") await kernel.os.call("resume", { pid: left.pid }).catch(() => undefined);
       const { result, error } = await kernel.os.wait(left.pid);
@@ -137,7 +132,7 @@ test("tools and what was called are part of what a call may cost; a spent budget
     tools: [tool("big", () => "x".repeat(40_000))],
   });
   const run = (tools: readonly string[], budget: Record<string, number>) =>
-    kernel.os.spawn(converse, { input: { tools }, budget }).then((pid) => kernel.os.wait(pid));
+    kernel.os.spawn(talk, { input: { tools }, budget }).then((pid) => kernel.os.wait(pid));
 
   // The answer is reserved at 4,096 tokens; a description of the tool, or its result, does not fit beside it.
   expect((await run(["big"], { tokens: 4_300 })).error?.code).toBe("EDQUOT");
@@ -158,4 +153,14 @@ test("a request with tools that are none, or answers that nobody asked for, is r
     code: "EINVAL",
     message: expect.stringMatching(/messages\[0\] tells what came of the call "c1"/),
   });
+});
+
+test("a model that only calls tools is asked as often as was said, and no number of turns is a mistake", async () => {
+  const model = modelOf(() => ({ toolCalls: [{ name: "say", arguments: {} }] }));
+  await using kernel = await bootKernel({ models: [model], tools: [tool("say", () => "again")] });
+  const failure = async (turnsMax: number): Promise<string | undefined> =>
+    (await kernel.os.wait(await kernel.os.spawn(talk, { input: { tools: ["say"], turnsMax } }))).error?.message;
+
+  expect(await failure(3)).toMatch(/called tools in each of 3 turns/);
+  expect(await failure(0)).toMatch(/EINVAL.*turnsMax.*found 0/);
 });

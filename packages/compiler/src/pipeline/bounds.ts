@@ -127,29 +127,30 @@ export function checkCaps(plan: PlanDocument, at: SourceValue, diagnostics: Diag
       layer.matching(right, resource).some(({ grant }) => grant.effect === "deny" && grant.where === undefined),
     );
   for (const node of nodesWithin(plan.nodes)) {
-    const need = needOf(node);
-    if (need === undefined) continue;
-    const { right, resource } = need;
-    const isNone = resource === undefined ? !plan.caps.some(mayGrant(right)) : isDenied(right, resource);
-    if (!isNone) continue;
-    const missing = resource === undefined ? right : `${right}:${resource}`;
-    diagnostics.report(
-      "E603",
-      placeOf(at, "spec.caps"),
-      `node ${node.name} needs ${missing}, which spec.caps does not allow`,
-      `add ${missing}`,
-    );
+    for (const { right, resource } of needsOf(node)) {
+      const isNone = resource === undefined ? !plan.caps.some(mayGrant(right)) : isDenied(right, resource);
+      if (!isNone) continue;
+      const missing = resource === undefined ? right : `${right}:${resource}`;
+      diagnostics.report(
+        "E603",
+        placeOf(at, "spec.caps"),
+        `node ${node.name} needs ${missing}, which spec.caps does not allow`,
+        `add ${missing}`,
+      );
+    }
   }
 }
 
 /** What a node is known to need before it runs; the name of a model may be a template, or the host's default. */
-function needOf(node: NodeDocument): { readonly right: string; readonly resource?: string } | undefined {
-  if (node.kind === "tool") return { right: "tool.call", resource: node.config.tool };
-  if (node.kind !== "llm") return undefined;
-  const { model } = node.config;
-  return model === undefined || isTemplate(model)
-    ? { right: "model.infer" }
-    : { right: "model.infer", resource: model };
+function needsOf(node: NodeDocument): readonly { readonly right: string; readonly resource?: string }[] {
+  if (node.kind === "tool") return [{ right: "tool.call", resource: node.config.tool }];
+  if (node.kind !== "llm") return [];
+  const { model, tools = [] } = node.config;
+  const right = "model.infer";
+  return [
+    model === undefined || isTemplate(model) ? { right } : { right, resource: model },
+    ...tools.map((resource) => ({ right: "tool.call", resource })),
+  ];
 }
 
 /** Whether a grant is about a right at all, whatever its resource. */

@@ -49,6 +49,9 @@ export interface LlmConfig {
   readonly maxOutputTokens?: number;
   readonly stop?: readonly string[];
   readonly seed?: number;
+  /** Names of the tools that the model is offered. */
+  readonly tools?: readonly string[];
+  readonly maxTurns?: number;
   readonly repair: number;
   readonly onUnknown?: "repeat";
 }

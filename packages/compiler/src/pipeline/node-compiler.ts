@@ -345,6 +345,8 @@ export class NodeCompiler {
       maxOutputTokens: number("max_output_tokens"),
       stop: textsOf(get(source, "stop")),
       seed: number("seed"),
+      tools: this.#offered(get(source, "tools"), `${path}.tools`),
+      maxTurns: number("max_turns"),
       repair: number("repair") ?? 1,
       onUnknown: this.#repeats(source) ? ("repeat" as const) : undefined,
     });
@@ -377,14 +379,7 @@ export class NodeCompiler {
   #tool(source: SourceMap, scope: NameScope, path: string): NodeConfigs["tool"] | undefined {
     const tool = textOf(get(source, "tool"));
     if (tool === undefined) return undefined;
-    const { tools } = this.#parts;
-    if (tools?.includes(tool) === false)
-      this.#diagnostics.report(
-        "W205",
-        placeOf(get(source, "tool") ?? source, `${path}.tool`),
-        `no host has a tool ${JSON.stringify(tool)} of its own, and the manifest declares none`,
-        suggest(tool, tools) ?? "declare it under spec.tools, unless whoever runs this adds it to the host",
-      );
+    this.#expectTool(tool, get(source, "tool") ?? source, `${path}.tool`);
     const given = get(source, "arguments");
     const args =
       given?.kind === "map"
@@ -396,6 +391,30 @@ export class NodeCompiler {
           )
         : {};
     return { tool, arguments: args, ...(this.#repeats(source) ? { onUnknown: "repeat" as const } : {}) };
+  }
+
+  /** The tools that a model is offered. */
+  #offered(source: SourceValue | undefined, path: string): readonly string[] | undefined {
+    if (source === undefined) return undefined;
+    const items = source.kind === "list" ? source.items : [source];
+    const names = items.flatMap((item, at) => {
+      const tool = textOf(item);
+      if (tool === undefined) return [];
+      this.#expectTool(tool, item, source.kind === "list" ? `${path}[${at}]` : path);
+      return [tool];
+    });
+    return names.length === 0 ? undefined : [...new Set(names)];
+  }
+
+  #expectTool(tool: string, at: SourceValue, path: string): void {
+    const { tools } = this.#parts;
+    if (tools?.includes(tool) !== false) return;
+    this.#diagnostics.report(
+      "W205",
+      placeOf(at, path),
+      `no host has a tool ${JSON.stringify(tool)} of its own, and the manifest declares none`,
+      suggest(tool, tools) ?? "declare it under spec.tools, unless whoever runs this adds it to the host",
+    );
   }
 
   #map(source: SourceMap, scope: NameScope, path: string): NodeConfigs["map"] | undefined {

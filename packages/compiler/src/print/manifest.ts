@@ -122,11 +122,12 @@ function configOf(node: NodeDocument, pathOf: (module: string) => string): Json 
         ? { value: expressionsOf(node.config.value) }
         : { expressions: node.config.expressions };
     case "llm": {
-      const { topP, maxOutputTokens, onUnknown, repair, ...rest } = node.config;
+      const { topP, maxOutputTokens, maxTurns, onUnknown, repair, ...rest } = node.config;
       return {
         ...rest,
         top_p: topP,
         max_output_tokens: maxOutputTokens,
+        max_turns: maxTurns,
         on_unknown: onUnknown,
         repair: repair === 1 ? undefined : repair,
       };

@@ -156,7 +156,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
     choices: [{ fields: ["value", "expressions"], required: true }],
   },
   llm: {
-    doc: "Asks a language model. The output is its text, or the value of its JSON with `output_schema`.",
+    doc: "Asks a language model, which may call tools. The output is its text, or the value of its JSON with `output_schema`.",
     fields: {
       ...MODEL_FIELDS,
       system: { type: template, doc: "Instructions that stand above the conversation." },
@@ -168,6 +168,17 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
       task: {
         type: { type: "object", name: "task" },
         doc: "What the prompt is for, for models that are not language models (the offline one); others ignore it.",
+      },
+      tools: {
+        type: names,
+        doc: "Tools that the model may call: of this manifest (`spec.tools`) or under /lib/tools. It is told what comes of each call, and asked again until it answers. A call needs its right (`tool.call:NAME`) as any other.",
+        otherwise: "none",
+        example: "[read_file, grep]",
+      },
+      max_turns: {
+        type: { type: "integer", minimum: 1, maximum: 1000 },
+        doc: "How often a model with tools is asked, at most, until it must have answered.",
+        otherwise: "10",
       },
       on_unknown: onUnknown,
       repair: {

@@ -1,24 +1,7 @@
 // What decides what a node makes: that is what a resumed run compares, and what a host must load.
 
 import { hash } from "node:crypto";
-import type { NodeDocument, OutcomeSpec, PlanDocument } from "@ergos/compiler";
-
-/** All nodes of a document, those of bodies included. */
-function* nodesWithin(nodes: readonly NodeDocument[]): Generator<NodeDocument, void, undefined> {
-  for (const node of nodes) {
-    yield node;
-    for (const body of bodiesOf(node)) yield* nodesWithin(body);
-  }
-}
-
-function bodiesOf(node: NodeDocument): readonly (readonly NodeDocument[])[] {
-  const outcomes: OutcomeSpec[] = [];
-  if (node.onError !== undefined && node.onError !== "skip") outcomes.push(node.onError);
-  if (node.kind === "branch")
-    outcomes.push(...node.config.cases, ...(node.config.else === undefined ? [] : [node.config.else]));
-  const bodies = outcomes.flatMap((outcome) => ("body" in outcome ? [outcome.body] : []));
-  return node.kind === "map" ? [...bodies, node.config.body] : bodies;
-}
+import { type NodeDocument, type OutcomeSpec, type PlanDocument, nodesWithin } from "@ergos/compiler";
 
 /** Modules that nodes call. */
 export function modulesOf(nodes: readonly NodeDocument[]): readonly string[] {
@@ -28,14 +11,19 @@ export function modulesOf(nodes: readonly NodeDocument[]): readonly string[] {
 /** The hash of everything that decides what a node makes: its document, and the modules and tools that it calls. */
 export function definitionOf(node: NodeDocument, document: PlanDocument, contentOf: (file: string) => string): string {
   const inside = [...nodesWithin([node])];
-  const tools = inside.flatMap((one) => (one.kind === "tool" ? (document.tools[one.config.tool] ?? []) : []));
+  const tools = inside.flatMap(toolsOf).flatMap((name) => document.tools[name] ?? []);
   const modules = [...modulesOf([node]), ...tools.map(({ module }) => module)];
   return hash("sha256", JSON.stringify([bareNode(node), tools, modules.map(contentOf)]), "hex");
 }
 
+function toolsOf(node: NodeDocument): readonly string[] {
+  if (node.kind === "tool") return [node.config.tool];
+  return node.kind === "llm" ? (node.config.tools ?? []) : [];
+}
+
 /** Fields that decide how, when and where a node runs, but not what it makes. */
 const CIRCUMSTANCES = new Set(["at", "description", "retry", "timeoutMs"]);
-const CONFIG_CIRCUMSTANCES = new Set(["concurrency", "repair", "onUnknown"]);
+const CONFIG_CIRCUMSTANCES = new Set(["concurrency", "repair", "maxTurns", "onUnknown"]);
 
 /** A node without its circumstances, those of its bodies included. What a user named so stays. */
 function bareNode(node: NodeDocument): unknown {

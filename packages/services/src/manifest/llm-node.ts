@@ -1,9 +1,10 @@
-// An `llm` node: builds the request, asks, and where a schema is given takes the JSON out of the answer,
+// An `llm` node: builds the request, asks, makes the calls of tools that the model wants, and where a schema is given takes the JSON out of the answer,
 // telling a model that answered with something else what was wrong.
 
 import type { LlmConfig } from "@ergos/compiler";
 import type { Scope } from "@ergos/compiler/expression";
-import { KernelError, type ModelRequest, type ModelTask, type Schema, validate } from "@ergos/kernel";
+import { type InferRequest, KernelError, type ModelTask, type Schema, validate } from "@ergos/kernel";
+import { converse } from "../converse.ts";
 import type { RunContext } from "../run-context.ts";
 import type { Computed, Evaluation } from "./evaluation.ts";
 
@@ -42,19 +43,21 @@ export const callOptions = ({ onUnknown }: { readonly onUnknown?: "repeat" }): {
 async function askForOutput(
   ctx: RunContext<never>,
   place: string,
-  request: ModelRequest,
+  request: InferRequest,
   schema: Schema | undefined,
   config: LlmConfig,
 ): Promise<unknown> {
   let { messages } = request;
+  const { maxTurns } = config;
+  const turns = { ...callOptions(config), ...(maxTurns === undefined ? {} : { turnsMax: maxTurns }) };
   for (let again = 0; ; again++) {
     const name = `${place}${again === 0 ? "answer" : `repair${again}`}`;
-    const { text: answer, finishReason } = await ctx.infer(name, { ...request, messages }, callOptions(config));
+    const said = await converse(ctx, name, { ...request, messages }, turns);
+    const { text: answer, finishReason } = said.answer;
     if (finishReason === "filter")
       throw new UselessAnswer("the answer was held back by whoever runs the model; ask in another way");
     if (schema === undefined) {
-      if (answer === "" && finishReason === "other")
-        throw new UselessAnswer("the model has answered with no text; it may have wanted to call a tool, and has none");
+      if (answer === "" && finishReason === "other") throw new UselessAnswer("the model has answered with no text");
       return answer;
     }
     const read = readAnswer(answer, schema);
@@ -71,8 +74,7 @@ async function askForOutput(
       );
     }
     messages = [
-      ...request.messages,
-      { role: "assistant", content: answer },
+      ...said.messages,
       {
         role: "user",
         content: `Your answer cannot be used: ${read.problem}. Answer again with JSON that fits this schema, and nothing else: ${JSON.stringify(schema)}`,
@@ -107,7 +109,7 @@ function bindRequest(
   config: LlmConfig,
   schema: Schema | undefined,
   evaluation: Evaluation,
-): (scope: Scope) => ModelRequest {
+): (scope: Scope) => InferRequest {
   const optional = (text: string | undefined, field: string): Computed<string> | undefined =>
     text === undefined ? undefined : evaluation.template(text, field);
   const [model, system, prompt] = [
@@ -120,8 +122,9 @@ function bindRequest(
     content: evaluation.template(content, `messages[${at}]`),
   }));
   const makeTask = config.task === undefined ? undefined : bindTask(config.task, evaluation);
-  const { temperature, topP, maxOutputTokens, stop, seed } = config;
+  const { tools, temperature, topP, maxOutputTokens, stop, seed } = config;
   const fixed = {
+    ...(tools === undefined ? {} : { tools }),
     ...(temperature === undefined ? {} : { temperature }),
     ...(topP === undefined ? {} : { topP }),
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
