@@ -283,6 +283,35 @@ describe("a supervisor", () => {
     expect((await summaryOf(pids["b"] ?? (0 as Pid)))?.restarts).toBe(1);
   });
 
+  test("one-for-all begins a sleeping member anew that starts from zero, and leaves one asleep that goes on", async () => {
+    const parent = openProgram("parent");
+    await kernel.os.spawn(parent.program, { strategy: "one-for-all" });
+    const { os } = await parent.context;
+    const lives: string[] = [];
+    const sleeper = (name: string) =>
+      program(name, async (_input: unknown, ctx: RunContext) => {
+        lives.push(name);
+        await ctx.hibernate("nap");
+      });
+    const failing = program("failing", async (_input: unknown, ctx: RunContext) => {
+      lives.push("failing");
+      if ((await ctx.receive("order"))?.body === "fail") throw new Error("as told");
+    });
+    const fresh = await os.spawn(sleeper("fresh"), { restart: { ...soon, from: "start" } });
+    const lasting = await os.spawn(sleeper("lasting"), { restart: soon });
+    const pid = await os.spawn(failing, { restart: { ...soon, from: "start" } });
+    const stateOf = async (one: Pid) => (await summaryOf(one))?.state;
+    const naps = async () => (await Promise.all([fresh, lasting].map(stateOf))).every((state) => state === "sleeping");
+    for (let turn = 0; turn < 200 && !(await naps()); turn++) await new Promise((go) => setTimeout(go, 5));
+    lives.length = 0;
+
+    await kernel.os.call("send", { to: pid, body: "fail" });
+    await until(() => lives.length === 2);
+
+    expect(lives).toEqual(["fresh", "failing"]);
+    expect(await stateOf(lasting)).toBe("sleeping");
+  });
+
   test("is restarted itself with its branch when a child is given up, then fails and tells those above", async () => {
     const top = openProgram("top");
     await kernel.os.spawn(top.program);

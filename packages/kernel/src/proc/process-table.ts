@@ -191,6 +191,7 @@ export class ProcessTable {
     this.#supervisor = new Supervisor({
       ...lives,
       exit,
+      sleeper: this.sleeper,
       livesAgain: (...life) => parts.runner.livesAgain(...life),
       quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
       trapInGroup: (group, trap) => this.groups.trap(group, trap),

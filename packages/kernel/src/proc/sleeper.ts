@@ -118,10 +118,15 @@ export class Sleeper {
     const process = this.#parts.family.get(pid);
     if (!this.#isActive || process?.sleep === undefined || process.isEnding || process.isDoomed) return;
     if (process.state.name !== "sleeping") return;
-    const program = this.#programs.get(pid) ?? (await this.#parts.load(process));
+    const program = await this.programOf(process);
     if (process.state.name !== "sleeping" || process.isEnding || process.isDoomed) return;
     await this.#parts.resume(process, program);
     this.forget(pid);
+  }
+
+  /** What a sleeping process runs. */
+  async programOf(process: Process): Promise<Program> {
+    return this.#programs.get(process.pid) ?? (await this.#parts.load(process));
   }
 
   /** Whether a process sleeps, or is about to. */

@@ -16,16 +16,19 @@ import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
 import type { Family } from "./family.ts";
+import { liveKey } from "./process-record.ts";
 import { lostCall } from "./lost-call.ts";
 import type { Exit, Process } from "./process.ts";
 import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
 import { type Restart, delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
+import type { Sleeper } from "./sleeper.ts";
 
 export interface SupervisorParts {
   readonly platform: Platform;
   readonly committer: Committer;
   readonly family: Family;
+  readonly sleeper: Sleeper;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation") => Promise<void>;
   readonly livesAgain: (pid: Pid, isFromStart: boolean) => Promise<void>;
   /** Keeps a sleeping process for inspection. */
@@ -44,7 +47,8 @@ export interface SupervisorParts {
 /** A process that is being restarted, and what it will run. */
 interface Life {
   readonly process: Process;
-  readonly program: Program;
+  /** Of one that slept it is found when it runs again. */
+  readonly program: Program | undefined;
 }
 
 export class Supervisor {
@@ -144,7 +148,7 @@ export class Supervisor {
     );
     const below = heir === process ? [] : this.#parts.family.branchOf(heir);
     const others = [...new Set([...chosen, ...below])].filter(
-      (one) => one !== heir && one !== process && one.program !== undefined && isRestartable(one),
+      (one) => one !== heir && one !== process && isRestartable(one) && (one.program !== undefined || losesState(one)),
     );
     return [...new Set([heir, process]), ...others].sort((one, two) => one.pid - two.pid);
   }
@@ -155,9 +159,7 @@ export class Supervisor {
     const at = committer.now();
     const earlier = recentOf(heir.restarts, restart, at);
     const delayMs = delayOf(restart, earlier.length, (platform.random(1)[0] ?? 0) / 255);
-    const olds = this.#restartedWith(process, heir).flatMap((old) =>
-      old.program === undefined ? [] : [{ process: old, program: old.program }],
-    );
+    const olds = this.#restartedWith(process, heir).map((old) => ({ process: old, program: old.program }));
     const lives = await this.#succeeded(process, heir, olds, exit, {
       at,
       delayMs,
@@ -215,6 +217,10 @@ export class Supervisor {
     try {
       await committer.commit(
         {
+          // Who slept does so no more, whoever runs it on.
+          puts: olds.flatMap(({ process: { pid, sleep } }) =>
+            sleep === undefined ? [] : [{ key: liveKey(pid), value: "" }],
+          ),
           appends: lost.concat(
             olds.map(({ process: { pid, identity } }) => {
               const record = {
@@ -254,7 +260,8 @@ export class Supervisor {
   }
 
   /** Code of a life that is over has its grace to end, so that two lives do not act at once. */
-  async #codeOver({ code }: Process, { graceMs = LIMITS.cancelGraceMs }: Program): Promise<void> {
+  async #codeOver({ code }: Process, program: Program | undefined): Promise<void> {
+    const graceMs = program?.graceMs ?? LIMITS.cancelGraceMs;
     const grace = Promise.withResolvers<void>();
     const timer = this.#parts.platform.setTimer(graceMs, grace.resolve);
     await Promise.race([code, grace.promise]);
@@ -278,7 +285,7 @@ export class Supervisor {
       if (this.#isClosed || process.state.name !== "sleeping" || process.isEnding) continue;
       try {
         await this.#liveAgain(process);
-        await this.#parts.resume(process, program);
+        await this.#parts.resume(process, program ?? (await this.#parts.sleeper.programOf(process)));
       } catch (error) {
         const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
         if (isOver) continue;
@@ -353,6 +360,9 @@ function restartOf(process: Process, hasFailed: boolean): Restart | undefined {
 }
 
 const isGone = (process: Process): boolean => !process.isAlive || process.isEnding || process.isDoomed;
+
+/** Whether a restart is more for a sleeping process than for it to be woken: all that it knows stands in its journal. */
+const losesState = ({ sleep, identity }: Process): boolean => sleep !== undefined && identity.restart?.from === "start";
 
 const isRestartable = (process: Process): boolean =>
   isSupervised(process.identity) && process.journal !== undefined && !isGone(process);
