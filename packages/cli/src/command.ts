@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { ParseArgsOptionsConfig } from "node:util";
+import { parseDuration } from "@ergos/compiler/duration";
 import { KernelError, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import type { ErgOs } from "./connect.ts";
 import type { Output } from "./terminal.ts";
@@ -134,6 +135,31 @@ export function wholeOption(invocation: Invocation, name: string, fallback: numb
   const value = text === undefined ? fallback : /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (value >= least && (Number.isSafeInteger(value) || text === undefined)) return value;
   throw new UsageError(`--${name} takes a whole number of at least ${least}, found ${JSON.stringify(text)}`);
+}
+
+/** Milliseconds of an option that is a duration, at least so many. */
+export function durationOption(invocation: Invocation, name: string, least = 1): number | undefined {
+  const text = textOption(invocation, name);
+  if (text === undefined) return undefined;
+  const ms = parseDuration(text);
+  // Whoever writes 7 means days, or minutes, and hardly milliseconds.
+  const hasUnit = ms === 0 || /[a-z]\s*$/.test(text);
+  if (ms === undefined || ms < least || !hasUnit)
+    throw new UsageError(`--${name} takes a duration with its unit, as 500ms, 30s, 15m, 2h or 7d; found ${text}`);
+  return Math.round(ms);
+}
+
+/** One of several words. */
+export function choiceOption<const Choice extends string>(
+  invocation: Invocation,
+  name: string,
+  choices: readonly Choice[],
+): Choice | undefined {
+  const text = textOption(invocation, name);
+  const found = choices.find((choice) => choice === text);
+  if (text !== undefined && found === undefined)
+    throw new UsageError(`--${name} takes ${choices.join(", ")}; found ${text}`);
+  return found;
 }
 
 export function listOption(invocation: Invocation, name: string): readonly string[] {

@@ -197,3 +197,22 @@ test.each(["inline", "worker", "process"])("an answer of a model is heard in any
   const { stdout } = runErgos(["run", "hears.mjs", "--runtime", runtime, "--json"], { cwd });
   expect(JSON.parse(stdout)).toMatchObject({ code: 0, result: true });
 });
+
+test("a run is held to the heap, the processor time and the time that it is given", () => {
+  writeFileSync(
+    join(cwd, "hungry.mjs"),
+    "export default () => { const all = []; for (;;) all.push({ text: `${all.length} words` }); };\n",
+  );
+  writeFileSync(join(cwd, "busy.mjs"), "export default () => { for (;;); };\n");
+  writeFileSync(join(cwd, "slow.mjs"), "export default (input, ctx) => ctx.sleep(60_000);\n");
+  const run = (...args: string[]) => runErgos(["run", ...args], { cwd });
+
+  expect(run("hungry.mjs", "--runtime", "worker", "--memory", "32").stderr).toMatch(/heap of 32 MiB/);
+  expect(run("busy.mjs", "--runtime", "process", "--cpu-time", "1s").stderr).toMatch(/processor time of 1000 ms/);
+  expect(run("slow.mjs", "--time", "50ms").stderr).toMatch(/ETIMEDOUT.*50 ms that its limits give it/);
+  expect(run("slow.mjs", "--memory", "32")).toMatchObject({
+    status: 2,
+    stderr: expect.stringMatching(/--runtime/) as string,
+  });
+  expect(run("slow.mjs", "--runtime", "worker", "--memory", "7").status).toBe(2);
+});

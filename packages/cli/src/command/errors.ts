@@ -1,9 +1,8 @@
 // `ergos errors`: what has failed lately, grouped. `ergos alerts`: what acts when that becomes too much.
 
 import { type ErrorGroup, KernelError, plainMessage } from "@ergos/kernel";
-import { type Command, EXIT_OK, openDirectory, textOption, wholeOption } from "../command.ts";
+import { type Command, EXIT_OK, durationOption, openDirectory, textOption, wholeOption } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
-import { duration } from "./schedule.ts";
 import { triggerTable } from "./trigger.ts";
 
 export const errorsCommand: Command = {
@@ -15,7 +14,7 @@ export const errorsCommand: Command = {
   options: { since: { type: "string" }, program: { type: "string" }, limit: { type: "string" } },
   run: async (invocation) => {
     const { out } = invocation;
-    const sinceMs = duration(invocation, "since");
+    const sinceMs = durationOption(invocation, "since");
     const program = textOption(invocation, "program");
     const limit = wholeOption(invocation, "limit", 100);
     await using os = await openDirectory(invocation);

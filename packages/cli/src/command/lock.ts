@@ -12,12 +12,12 @@ import {
   isSet,
   openDirectory,
   required,
+  durationOption,
   textOption,
   UsageError,
   wholeOption,
 } from "../command.ts";
 import { type Output, formatMs, table } from "../terminal.ts";
-import { duration } from "./schedule.ts";
 
 const COMMAND_WORDS_MAX = 1000;
 
@@ -80,7 +80,7 @@ const PASSED_ON = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   const path = required(invocation, 1, "the path or name of the lock");
   const command = required(invocation, 2, "the command");
-  const [ttlMs, waitMs] = [duration(invocation, "ttl"), duration(invocation, "wait", 0)];
+  const [ttlMs, waitMs] = [durationOption(invocation, "ttl"), durationOption(invocation, "wait", 0)];
   const maxHolders = textOption(invocation, "max") === undefined ? undefined : wholeOption(invocation, "max", 1);
   await using os = await openDirectory(invocation, true);
   await using lease = await os.lock(path, {

@@ -1,19 +1,7 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
 import { nearest } from "@ergos/compiler/names";
-import {
-  ON_LIMIT,
-  type OnLimit,
-  type Pid,
-  type ProcessSummary,
-  type ProgramSource,
-  RESTART_POLICIES,
-  type RestartPolicy,
-  RUNTIMES,
-  type Runtime,
-  type Schema,
-  describe,
-} from "@ergos/kernel";
+import { type Pid, type ProcessSummary, type ProgramSource, type Schema, describe } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -21,7 +9,6 @@ import {
   type Invocation,
   UsageError,
   isSet,
-  grantsOption,
   listOption,
   readPairs,
   required,
@@ -31,6 +18,7 @@ import {
 import { type ErgOs, connectHost } from "../connect.ts";
 import { readAmounts } from "./budget.ts";
 import { askText } from "./rights.ts";
+import { SPAWN_OPTIONS, SPAWN_USAGE, runtimeOption, spawnOptions } from "./run-options.ts";
 
 import { allProcesses, findProcess } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
@@ -44,14 +32,14 @@ export const runCommand: Command = {
   name: "run",
   arguments: 1,
   summary: "run a program to its end, durably",
-  usage:
-    "<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--name NAME] [--resume] [--limit resource=amount]... [--on-limit POLICY] [--downgrade-to MODEL]... [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY] [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.",
+  usage: `<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--resume] ${SPAWN_USAGE} [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.`,
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
     "ergos run ./agent.ts --resume",
     "ergos run ./agent.ts --limit cost=0.50 --limit calls=20 --on-limit ask",
     "ergos run ./agent.ts --limit cost=2 --on-limit downgrade --downgrade-to openai/gpt-4.1-nano",
+    "ergos run ./agent.ts --runtime process --memory 512 --cpu-time 2m --time 10m",
     "ergos run ./agent.ts --view /srv/project && ergos diff 2 && ergos apply 2",
     "ergos run ./agent.ts --cap llm --cap fs.read:/srv/** --cap 'ask tool.call:send_mail'",
     "cat urls.txt | ergos run ./crawl.ts --stdin /srv/in --stdout /srv/out | sort",
@@ -60,55 +48,39 @@ export const runCommand: Command = {
     pipeline: { type: "string" },
     input: { type: "string", multiple: true, short: "i" },
     "input-json": { type: "string" },
-    name: { type: "string" },
     resume: { type: "boolean" },
-    limit: { type: "string", multiple: true },
-    budget: { type: "string", multiple: true },
-    "on-limit": { type: "string" },
-    "downgrade-to": { type: "string", multiple: true },
-    cap: { type: "string", multiple: true },
-    group: { type: "string" },
-    runtime: { type: "string" },
-    confined: { type: "boolean" },
-    restart: { type: "string" },
-    ref: { type: "string" },
-    correlation: { type: "string" },
-    view: { type: "string" },
+    ...SPAWN_OPTIONS,
     stdin: { type: "string" },
     stdout: { type: "string" },
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
     const pipeline = textOption(invocation, "pipeline");
-    const isConfined = isSet(invocation, "confined");
-    const runtime = textOption(invocation, "runtime") ?? (isConfined ? "process" : "inline");
-    if (!isRuntime(runtime)) throw new UsageError(`--runtime is one of ${RUNTIMES.join(", ")}, found ${runtime}`);
+    const runtime = runtimeOption(invocation);
     const source: ProgramSource = {
       module: file,
       ...(runtime === "inline" ? {} : { runtime }),
-      ...(isConfined ? { confined: true } : {}),
+      ...(isSet(invocation, "confined") ? { confined: true } : {}),
       cwd: process.cwd(),
       ...(pipeline === undefined ? {} : { export: pipeline }),
     };
     const schema = await inputSchemaOf(source);
     const input = readInput(invocation, schema);
     warnOfUnknown(input, schema, invocation.out);
+    const options = spawnOptions(invocation, input);
     await using os = await openHost(invocation);
     const pipes = { input: textOption(invocation, "stdin"), output: textOption(invocation, "stdout") };
     // What the run writes has standard output to itself.
     const out = pipes.output === undefined ? invocation.out : createOutput(invocation.out.isJson, process.stderr);
     return await withStdio(os, pipes, out, async (joined) => {
       const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
-      const pid =
-        unfinished === undefined ? await spawn(joined, invocation, source, input) : await goOn(joined, unfinished, out);
+      const pid = unfinished === undefined ? await joined.spawn(source, options) : await goOn(joined, unfinished, out);
       const status = await follow(joined, pid, out, { source, input, isFresh: unfinished === undefined });
       await waitForOthers(joined, out);
       return status;
     });
   },
 };
-
-const isRuntime = (text: string): text is Runtime => RUNTIMES.some((known) => known === text);
 
 export const resumeCommand: Command = {
   name: "resume",
@@ -206,44 +178,6 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
   };
   return { ...os, close, [Symbol.asyncDispose]: close };
 }
-
-async function spawn(os: ErgOs, invocation: Invocation, source: ProgramSource, input: unknown): Promise<Pid> {
-  const name = textOption(invocation, "name");
-  const budget = readAmounts([...listOption(invocation, "limit"), ...listOption(invocation, "budget")]);
-  const onLimit = textOption(invocation, "on-limit");
-  if (onLimit !== undefined && !isOnLimit(onLimit))
-    throw new UsageError(`--on-limit takes ${ON_LIMIT.join(", ")}; found ${onLimit}`);
-  const downgrade = listOption(invocation, "downgrade-to");
-  if ((onLimit === "downgrade") !== downgrade.length > 0)
-    throw new UsageError(
-      "--on-limit downgrade and --downgrade-to MODEL, which names the models to go down to, go together",
-    );
-  const restart = textOption(invocation, "restart");
-  const ref = textOption(invocation, "ref");
-  const correlation = textOption(invocation, "correlation");
-  const view = textOption(invocation, "view");
-  if (restart !== undefined && !isRestartPolicy(restart))
-    throw new UsageError(`--restart takes ${RESTART_POLICIES.join(", ")}; found ${restart}`);
-  const caps = grantsOption(invocation, "cap");
-  const group = textOption(invocation, "group");
-  return os.spawn(source, {
-    input,
-    ...(name === undefined ? {} : { name }),
-    ...(budget === undefined ? {} : { budget }),
-    ...(onLimit === undefined ? {} : { limits: { onLimit, ...(downgrade.length === 0 ? {} : { downgrade }) } }),
-    ...(group === undefined ? {} : { group }),
-    ...(restart === undefined ? {} : { restart }),
-    ...(ref === undefined ? {} : { ref }),
-    ...(correlation === undefined ? {} : { correlation }),
-    ...(view === undefined ? {} : { view }),
-    // A run may always record its own steps.
-    ...(caps.length === 0 ? {} : { grants: [...new Set(["self", ...caps])] }),
-  });
-}
-
-const isRestartPolicy = (text: string): text is RestartPolicy => RESTART_POLICIES.some((policy) => policy === text);
-
-const isOnLimit = (text: string): text is OnLimit => ON_LIMIT.some((policy) => policy === text);
 
 async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pid> {
   if (process.state === "sleeping") {

@@ -1,6 +1,6 @@
 // `ergos schedule`: what is started at an instant, every so often, or by cron. `ergos up`: a host that stays for it.
 
-import { formatDuration, parseDuration } from "@ergos/compiler/duration";
+import { formatDuration } from "@ergos/compiler/duration";
 import { MISSED, OVERLAPS, type KernelEvent, KernelError, type ProgramSource, type Schedule } from "@ergos/kernel";
 import { maintenance } from "@ergos/services";
 import {
@@ -8,6 +8,8 @@ import {
   EXIT_OK,
   type Invocation,
   UsageError,
+  choiceOption,
+  durationOption,
   listOption,
   openDirectory,
   readPairs,
@@ -138,12 +140,12 @@ async function requestOf(invocation: Invocation) {
   const cron = textOption(invocation, "cron");
   const zone = textOption(invocation, "timezone");
   const name = textOption(invocation, "name");
-  const everyMs = duration(invocation, "every");
+  const everyMs = durationOption(invocation, "every");
   if (["cron", "every", "in", "at"].every((option) => textOption(invocation, option) === undefined))
     throw new UsageError("when? Give one of --cron, --every, --in and --at");
-  const inMs = duration(invocation, "in");
-  const missed = oneOf(invocation, "missed", MISSED);
-  const overlap = oneOf(invocation, "overlap", OVERLAPS);
+  const inMs = durationOption(invocation, "in");
+  const missed = choiceOption(invocation, "missed", MISSED);
+  const overlap = choiceOption(invocation, "overlap", OVERLAPS);
   return {
     action: { spawn },
     ...(name === undefined ? {} : { name }),
@@ -159,30 +161,6 @@ async function requestOf(invocation: Invocation) {
     ...(overlap === undefined ? {} : { overlap }),
     ...timesOf(invocation),
   };
-}
-
-/** Milliseconds of an option that is a duration, at least so many. */
-export function duration(invocation: Invocation, name: string, least = 1): number | undefined {
-  const text = textOption(invocation, name);
-  if (text === undefined) return undefined;
-  const ms = parseDuration(text);
-  // Whoever writes 7 means days, or minutes, and hardly milliseconds.
-  const hasUnit = ms === 0 || /[a-z]\s*$/.test(text);
-  if (ms === undefined || ms < least || !hasUnit)
-    throw new UsageError(`--${name} takes a duration with its unit, as 500ms, 30s, 15m, 2h or 7d; found ${text}`);
-  return Math.round(ms);
-}
-
-function oneOf<const Choice extends string>(
-  invocation: Invocation,
-  name: string,
-  choices: readonly Choice[],
-): Choice | undefined {
-  const text = textOption(invocation, name);
-  const found = choices.find((choice) => choice === text);
-  if (text !== undefined && found === undefined)
-    throw new UsageError(`--${name} takes ${choices.join(", ")}; found ${text}`);
-  return found;
 }
 
 /** Events that whoever watches a host wants to see. */
@@ -214,7 +192,7 @@ export const upCommand: Command = {
   options: { keep: { type: "string" } },
   run: async (invocation) => {
     const { out } = invocation;
-    const keepMs = duration(invocation, "keep");
+    const keepMs = durationOption(invocation, "keep");
     await using os = await openHost(invocation, true);
     if (os.isRemote)
       throw new KernelError("EBUSY", `a host is running over ${invocation.dir} already; other commands reach it`);

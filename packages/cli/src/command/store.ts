@@ -1,8 +1,7 @@
 // `ergos clean` and `ergos fsck`: what the store holds, less of it, and whether it is whole.
 
-import { type Command, EXIT_FAILED, EXIT_OK, isSet, openDirectory, wholeOption } from "../command.ts";
+import { type Command, EXIT_FAILED, EXIT_OK, durationOption, isSet, openDirectory, wholeOption } from "../command.ts";
 import { formatCount, table } from "../terminal.ts";
-import { duration } from "./schedule.ts";
 
 const MONTH_MS = 30 * 86_400_000;
 
@@ -21,7 +20,7 @@ export const cleanCommand: Command = {
   run: async (invocation) => {
     const dryRun = isSet(invocation, "dry-run");
     const keep = wholeOption(invocation, "keep", 0, 0);
-    const endedBefore = Date.now() - (duration(invocation, "older-than") ?? MONTH_MS);
+    const endedBefore = Date.now() - (durationOption(invocation, "older-than") ?? MONTH_MS);
     await using os = await openDirectory(invocation);
     const pruned = await os.call("prune", {
       endedBefore: Math.max(0, endedBefore),

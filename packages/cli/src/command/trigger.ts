@@ -6,6 +6,7 @@ import {
   EXIT_OK,
   type Invocation,
   UsageError,
+  durationOption,
   listOption,
   openDirectory,
   readPairs,
@@ -13,7 +14,7 @@ import {
   textOption,
 } from "../command.ts";
 import { formatCount, formatMs, table } from "../terminal.ts";
-import { duration, startingOf, timesOf } from "./schedule.ts";
+import { startingOf, timesOf } from "./schedule.ts";
 
 export const triggerCommand: Command = {
   name: "trigger",
@@ -85,7 +86,7 @@ async function add(invocation: Invocation): Promise<number> {
 
 function thresholdOf(invocation: Invocation): Pick<Trigger, "threshold"> {
   const count = textOption(invocation, "count");
-  const withinMs = duration(invocation, "within");
+  const withinMs = durationOption(invocation, "within");
   if (count === undefined && withinMs === undefined) return {};
   if (count === undefined || withinMs === undefined || !/^[1-9]\d{0,3}$/.test(count))
     throw new UsageError("an alert has both: --count N (1 to 9999) and --within DURATION");

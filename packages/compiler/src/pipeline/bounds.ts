@@ -85,6 +85,8 @@ export function compileLimits(source: SourceValue | undefined, diagnostics: Diag
       onLimit: onLimit as OnLimit | undefined,
       warnAt: field("warningThreshold"),
       wallMs: duration("maxDurationMs"),
+      memoryMb: field("maxMemoryMb"),
+      cpuMs: duration("maxCpuMs"),
       callMs: duration("maxCallMs"),
       children: field("maxChildren"),
       contextTokens: field("maxContextTokens"),

@@ -70,6 +70,8 @@ function limitsOf({ budget, limits }: NonNullable<PlanDocument["bounds"]>): Json
     maxSpawns: budget.spawns,
     maxBytesWritten: budget.bytesWritten,
     maxDurationMs: limits.wallMs,
+    maxMemoryMb: limits.memoryMb,
+    maxCpuMs: limits.cpuMs,
     maxCallMs: limits.callMs,
     maxChildren: limits.children,
     maxContextTokens: limits.contextTokens,

@@ -383,6 +383,15 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
         doc: "Time for which it runs, counted while a host runs it; it fails then with ETIMEDOUT.",
         example: "10m",
       },
+      maxMemoryMb: {
+        type: { type: "integer", minimum: 8, maximum: 1_048_576 },
+        doc: "MiB of heap of each thread or process of the machine that it runs in, or starts; an inline run has that of its host.",
+      },
+      maxCpuMs: {
+        type: duration,
+        doc: "Processor time of each thread or process of the machine that it runs in, or starts.",
+        example: "30s",
+      },
       maxCallMs: { type: duration, doc: "Time of one model or tool call." },
       maxChildren: { type: amount, doc: "Living child processes at the same time." },
       maxContextTokens: { type: amount, doc: "Tokens of one request, estimated at four bytes each." },
