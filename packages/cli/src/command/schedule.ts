@@ -180,6 +180,7 @@ const SHOWN = [
   "trigger.fired",
   "trigger.missed",
   "trigger.failed",
+  "entity.failed",
   "ask.raised",
 ] as const;
 

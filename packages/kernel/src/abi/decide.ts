@@ -20,6 +20,7 @@ export function decide(batch: Batch, lookup: (key: string) => Entry | undefined)
       throw new KernelError(
         "EAGAIN",
         `version ${version} of ${key} was expected, found ${found}; read it and try again`,
+        { isLostRace: true },
       );
   }
   const counters = batch.adds === undefined || batch.adds.length === 0 ? NOTHING : resolveAdds(batch.adds, lookup);

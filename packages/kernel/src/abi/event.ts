@@ -164,6 +164,11 @@ export const EVENTS = {
   "task.cancelled": task("a task of a queue shall not be done", "log"),
   "entity.created": entity("an entity was made"),
   "entity.transitioned": entity("an entity has another state", { from: text, why: text }),
+  "entity.failed": entity("the path that a transition, which stands, has executed has failed", {
+    from: text,
+    error,
+    program: text,
+  }),
   "artifact.stored": {
     class: "process",
     source: "log",

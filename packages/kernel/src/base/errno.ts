@@ -85,6 +85,8 @@ export interface ErrorDetails {
   readonly cause?: unknown;
   /** How long whoever refused asks to wait before another try. */
   readonly retryAfterMs?: number;
+  /** Somebody else has changed what a commit was built on: built anew it may go through. */
+  readonly isLostRace?: boolean;
   /** What was asked for may have been done, and may have to be paid for: only its answer is missing. */
   readonly mayHaveActed?: boolean;
   /** Ties together the records of one request across processes. */
@@ -117,6 +119,7 @@ export class KernelError extends Error {
   readonly pid: number | undefined;
   readonly correlationId: string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly isLostRace: boolean;
   readonly mayHaveActed: boolean;
   /** Where its innermost cause was thrown, of one that was recorded. */
   readonly at: string | undefined;
@@ -131,10 +134,14 @@ export class KernelError extends Error {
     this.pid = details.pid;
     this.correlationId = details.correlationId;
     this.retryAfterMs = details.retryAfterMs;
+    this.isLostRace = details.isLostRace === true;
     this.mayHaveActed = details.mayHaveActed === true;
     this.at = details.at;
   }
 }
+
+/** Whether a commit, or what it was built on, was overtaken; other refusals that are EAGAIN were not. */
+export const isLostRace = (error: unknown): boolean => isKernelError(error) && error.isLostRace;
 
 /** Recognises a kernel error also when it comes from another copy of this package. */
 export function isKernelError(value: unknown): value is KernelError {

@@ -15,6 +15,7 @@ const ERROR_EVENTS = [
   "task.failed",
   "schedule.failed",
   "trigger.failed",
+  "entity.failed",
 ] as const;
 
 export interface ErrorGroup {

@@ -1,7 +1,7 @@
 // What the kernel does for a process when the time has come, or something has happened: plain data, kept in the store.
 
 import type { Batch } from "../abi/metastore.ts";
-import { KernelError } from "../base/errno.ts";
+import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Schema } from "../base/schema.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
@@ -21,13 +21,16 @@ export interface Order {
   readonly correlation?: string | undefined;
 }
 
-/** Does something as a process, with what belongs into the same commit; gives the pid of what it has started. */
-export type Act = (
-  process: Process,
-  action: Action,
-  along: (pid?: Pid) => Along,
-  order: Order,
-) => Promise<Pid | undefined>;
+/** What came of an action whose commit has gone through. */
+export interface Acted {
+  /** What it has started. */
+  readonly pid?: Pid;
+  /** Why what it did behind its commit has failed: it counts as done, and is not done again. */
+  readonly failed?: ErrorRecord;
+}
+
+/** Does something as a process, with what belongs into the same commit. What it throws has not happened. */
+export type Act = (process: Process, action: Action, along: (pid?: Pid) => Along, order: Order) => Promise<Acted>;
 
 /** A commit with what goes along. */
 export function merge(batch: Batch, { checks, puts, deletes, appends }: Along = {}): Batch {

@@ -1,6 +1,6 @@
 // Budgets of running processes: what is added to them, and what is closed when nobody uses it any more.
 
-import { isKernelError } from "../base/errno.ts";
+import { isKernelError, isLostRace } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { AccountChange, AccountTree, Departure } from "../budget/account.ts";
@@ -53,7 +53,7 @@ export class Allocations {
       } catch (error) {
         tell(Object.fromEntries(resourcesOf(amounts).map((resource) => [resource, -(amounts[resource] ?? 0)])));
         // The account was closed meanwhile, which the next look at it finds.
-        if (isKernelError(error) && error.code === "EAGAIN" && tries < LIMITS.casRetriesMax) continue;
+        if (isLostRace(error) && tries < LIMITS.casRetriesMax) continue;
         throw await this.#accounts.refusal(error, this.#accounts.parentOf(pid), amounts, "allocate", pid);
       }
       applied();
@@ -69,15 +69,15 @@ export class Allocations {
         await this.#committer.commit(await this.#accounts.closing(departure));
         return this.#accounts.finish(departure);
       } catch (error) {
-        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
+        if (!hasAccountMoved(error) || tries >= LIMITS.casRetriesMax) throw error;
       }
     }
   }
 }
 
 /** EDQUOT: the account that gets the rest back was closed by another exit; the next one above gets it. */
-export const isLostRace = (error: unknown): boolean =>
-  isKernelError(error) && (error.code === "EAGAIN" || error.code === "EDQUOT");
+export const hasAccountMoved = (error: unknown): boolean =>
+  isLostRace(error) || (isKernelError(error) && error.code === "EDQUOT");
 
 export const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
 

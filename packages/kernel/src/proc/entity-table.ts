@@ -6,14 +6,13 @@
 
 import { entriesOf, logOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
-import { KernelError } from "../base/errno.ts";
+import { KernelError, isLostRace } from "../base/errno.ts";
 import { type Pid, SEQ_ZERO } from "../base/id.ts";
 import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { holds } from "../ipc/topic.ts";
 import { type Act, type Action, type Along, assertAction, merge } from "./action.ts";
-import { isLostRace } from "./allocation.ts";
 import type { Process } from "./process.ts";
 
 export interface EntityTransition {
@@ -225,10 +224,15 @@ export class EntityTable {
     if (action === undefined) await committer.commit(changes, [event], rider);
     else {
       const told = { type, id, from, to, data: merged };
-      await this.#parts.act(process, withTransition(action, told), () => ({ ...changes, events: [event] }), {
-        cause: `entity ${type}/${id}`,
-        depth: (process.identity.depth ?? 0) + 1,
-      });
+      const cause = `entity ${type}/${id}`;
+      const order = { cause, depth: (process.identity.depth ?? 0) + 1 };
+      const along = (): Along => ({ ...changes, events: [event] });
+      const { failed } = await this.#parts.act(process, withTransition(action, told), along, order);
+      // It has become what it has become, and whoever asks again hears so too.
+      if (failed !== undefined) {
+        const data = { type, id, from, to, error: failed, program: cause };
+        await committer.commit({}, [{ name: "entity.failed", pid: process.pid, data }]);
+      }
     }
     return next;
   }

@@ -13,7 +13,7 @@ import type { AccountChange, AccountTree } from "../budget/account.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus, PendingEvent } from "../ipc/event-bus.ts";
 import { encodeRecord, journalLog } from "../journal/record.ts";
-import { isLostRace } from "./allocation.ts";
+import { hasAccountMoved } from "./allocation.ts";
 import type { Estate } from "./life-cycle.ts";
 import { lostCall } from "./lost-call.ts";
 import type { Notice } from "./post-office.ts";
@@ -122,7 +122,7 @@ export class Exits {
         return { exit: ended, ...(refused === undefined ? {} : { refused: refused.error }) };
       } catch (error) {
         left?.undo();
-        if (isLostRace(error) && tries < LIMITS.casRetriesMax) {
+        if (hasAccountMoved(error) && tries < LIMITS.casRetriesMax) {
           await new Promise<void>((resolve) => platform.defer(resolve));
           continue;
         }

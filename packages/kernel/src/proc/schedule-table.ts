@@ -15,7 +15,7 @@ import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
-import { type Act, type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
+import { type Act, type Acted, type Action, type Along, assertAction, merge, nameOfAction } from "./action.ts";
 import { setAlarm } from "./alarm.ts";
 import type { Family } from "./family.ts";
 import { OwnedTable } from "./owned-table.ts";
@@ -285,9 +285,11 @@ export class ScheduleTable {
     const done: Schedule = { ...schedule, runs: schedule.runs + 1, caughtUp };
     const after = (started?: Pid): Schedule | undefined =>
       this.#following({ ...done, last: { at: now, ...(started === undefined ? {} : { pid: started }) } }, due, from);
-    let started: Pid | undefined;
+    const fail = (error: ErrorRecord): Promise<void> =>
+      this.#move({ ...done, last: { at: now, error } }, due, from, "schedule.failed", { error });
+    let acted: Acted;
     try {
-      started = await this.#parts.act(
+      acted = await this.#parts.act(
         process,
         action,
         (child) => {
@@ -300,9 +302,10 @@ export class ScheduleTable {
       // A host that ends does nothing any more: the next one does what is due.
       if (this.#table.get(id) === undefined || !this.#isActive) return;
       if (isKernelError(error) && error.code === "EAGAIN") return await this.#hold(schedule, toErrorRecord(error));
-      const failed = { ...done, last: { at: now, error: toErrorRecord(error) } };
-      return this.#move(failed, due, from, "schedule.failed", { error: toErrorRecord(error) });
+      return fail(toErrorRecord(error));
     }
+    const { pid: started, failed } = acted;
+    if (failed !== undefined) return fail(failed);
     this.#held.delete(id);
     this.#keep(id, after(started));
     const child = started === undefined ? {} : { child: started };

@@ -343,25 +343,29 @@ export class TriggerTable {
       return this.#table.changeOf(id, isOver ? undefined : one);
     };
     const data = { id, topic: topicOf(event), action: nameOfAction(action), ...(name === undefined ? {} : { name }) };
+    const fail = async (error: ErrorRecord): Promise<Trigger> => {
+      const failed = { ...moved, last: { at: now, error } };
+      const failure = { ...data, error, program: programOf(trigger) };
+      await committer.commit(along(failed), [{ name: "trigger.failed", pid, data: failure }]);
+      return failed;
+    };
     let next: Trigger;
     try {
-      const started = await this.#parts.act(process, withEvent(action, event), (child) => along(after(child)), {
+      const acted = await this.#parts.act(process, withEvent(action, event), (child) => along(after(child)), {
         cause: causeOf(id),
         ...(await this.#originOf(event)),
       });
-      next = after(started);
-      committer.publish({
-        name: "trigger.fired",
-        pid,
-        data: { ...data, ...(started === undefined ? {} : { child: started }) },
-      });
+      if (acted.failed !== undefined) next = await fail(acted.failed);
+      else {
+        next = after(acted.pid);
+        const child = acted.pid === undefined ? {} : { child: acted.pid };
+        committer.publish({ name: "trigger.fired", pid, data: { ...data, ...child } });
+      }
     } catch (error) {
       // A host that ends does nothing any more: the next one acts on it.
       if (this.#table.get(id) === undefined || !this.#isActive) return "over";
       if (isKernelError(error) && error.code === "EAGAIN") return { full: toErrorRecord(error) };
-      next = { ...moved, last: { at: now, error: toErrorRecord(error) } };
-      const failure = { ...data, error: toErrorRecord(error), program: programOf(trigger) };
-      await committer.commit(along(next), [{ name: "trigger.failed", pid, data: failure }]);
+      next = await fail(toErrorRecord(error));
     }
     if (this.#table.get(id) === undefined) return "over";
     this.#table.keep(id, isOver ? undefined : next);

@@ -1,11 +1,11 @@
 // Doing what a schedule or a trigger says, as the process that made it: by the same calls, so that rights, policy, budget and
 // audit are those of any call.
 
-import { KernelError } from "../base/errno.ts";
+import { KernelError, toErrorRecord } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { assertValid } from "../base/schema.ts";
-import { type Action, type Along, type Order, merge } from "../proc/action.ts";
+import { type Acted, type Action, type Along, type Order, merge } from "../proc/action.ts";
 import type { Letter } from "../proc/post-office.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -15,7 +15,6 @@ import { SYSCALLS } from "./table.ts";
 
 /**
  * Does something as a process. The changes that go along are in the commit of what it does.
- * @returns the pid of what it has started
  * @throws {ELOOP} orders have caused each other too often
  */
 export async function act(
@@ -24,7 +23,7 @@ export async function act(
   { spawn, message, wake, exec }: Action,
   along: (pid?: Pid) => Along,
   { cause, depth, correlation }: Order,
-): Promise<Pid | undefined> {
+): Promise<Acted> {
   if (depth > LIMITS.orderDepthMax)
     throw new KernelError(
       "ELOOP",
@@ -36,23 +35,27 @@ export async function act(
   if (spawn !== undefined) {
     assertValid(SYSCALLS.spawn.schema, spawn, "what is started");
     // As just checked.
-    return os.call("spawn", { ...(spawn as unknown as SpawnArgs), [ORDER]: order });
+    return { pid: await os.call("spawn", { ...(spawn as unknown as SpawnArgs), [ORDER]: order }) };
   }
   if (message !== undefined) {
     assertValid(SYSCALLS.send.schema, { body: null, ...message }, "the message");
     await os.call("send", { body: null, ...(message as unknown as Omit<Letter, "body">), [ORDER]: order });
-    return undefined;
+    return {};
   }
   if (exec !== undefined) {
     // What it does may be anything: it is done once, or not at all.
     const before = along();
     await host.committer.commit(merge({}, before), before.events);
-    await os.call("exec", exec);
-    return undefined;
+    try {
+      await os.call("exec", exec);
+      return {};
+    } catch (error) {
+      return { failed: toErrorRecord(error) };
+    }
   }
   // Waking what is awake changes nothing: it may happen twice, and never not at all.
   if (wake !== undefined) await os.call("wake", { pid: wake });
   const alone = along();
   await host.committer.commit(merge({}, alone), alone.events);
-  return undefined;
+  return {};
 }

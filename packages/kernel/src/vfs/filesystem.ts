@@ -7,7 +7,7 @@
 import type { Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import type { DirEntry, EntryType, FileStat, WriteOptions, WriteResult } from "../abi/file.ts";
-import { KernelError, isKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, isLostRace } from "../base/errno.ts";
 import { INO_ROOT, PID_OWNER, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ROOT, type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
@@ -677,7 +677,7 @@ export class FileSystem {
       try {
         return await attempt(now);
       } catch (error) {
-        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
         // Whoever won has decided, but perhaps not committed yet: look again in another turn of the loop.
         await new Promise<void>((resolve) => this.#platform.defer(resolve));
         if (now.kind === "inode" && !now.inode.isBusy) this.namespace.drop(now.inode);

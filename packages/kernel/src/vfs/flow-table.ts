@@ -8,7 +8,7 @@ import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { logOf } from "../abi/entries.ts";
 import { orAborted } from "../base/abort.ts";
-import { KernelError, isKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, isLostRace } from "../base/errno.ts";
 import { type Ino, PID_OWNER, type Pid, type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -225,7 +225,7 @@ export class FlowTable {
         return receipt;
       } catch (error) {
         // Its attributes were changed: it is the same stream.
-        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
         if (!inode.linked) throw gonePath(path);
         await new Promise<void>((resolve) => this.#platform.defer(resolve));
       }

@@ -42,9 +42,12 @@ export const notDirectory = (path: string): KernelError =>
   new KernelError("ENOTDIR", `${path} is not a directory`, { path });
 /** It would write more than was paid for. */
 export const outgrown = (path: string): KernelError =>
-  new KernelError("EBUSY", "it grows while it is worked on; try again when it does not", { path });
+  new KernelError("EBUSY", "the file grew during the operation; try again when it does not", { path });
 
 export const lostRace = (path: string): KernelError =>
-  new KernelError("EAGAIN", `${path} was changed by somebody else at the same time; try again`, { path });
+  new KernelError("EAGAIN", `${path} was changed by somebody else at the same time; try again`, {
+    path,
+    isLostRace: true,
+  });
 export const unsupported = (what: string, path: string): KernelError =>
   new KernelError("ENOTSUP", `${what} is not supported here`, { path });

@@ -1,7 +1,7 @@
 // Copies of trees, what is different between two, and bringing changes of one into another.
 
 import type { Receipt } from "../abi/metastore.ts";
-import { KernelError, isKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, isLostRace } from "../base/errno.ts";
 import { type Ino, PID_OWNER, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, nameOf, parentOf } from "../base/path.ts";
@@ -312,7 +312,7 @@ export class TreeStore {
       try {
         return await work(first as Located & { readonly kind: "inode" }, second);
       } catch (error) {
-        if (!isKernelError(error) || error.code !== "EAGAIN" || tries >= LIMITS.casRetriesMax) throw error;
+        if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
         await new Promise<void>((resolve) => this.#parts.platform.defer(resolve));
       }
     }
