@@ -2,7 +2,7 @@
 
 import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createPassAuthority, openKeys } from "@ergos/drivers/keys";
-import { type Kernel, type KernelParts, type Login, type Pid } from "@ergos/kernel";
+import { type Kernel, type KernelParts, type Login, type Pid, type Program } from "@ergos/kernel";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { LastingStore, bootKernel } from "../../kernel/test/kernel-fixture.ts";
 
@@ -101,4 +101,33 @@ test("is nobody else's to give: only who stands above a virtual process has its 
   });
   await expect(passOf(plain)).rejects.toMatchObject({ code: "EINVAL" });
   await expect((async () => kernel.os.call("issuePass", {}))()).rejects.toMatchObject({ code: "EINVAL" });
+});
+
+test("a tenant's place: its user, its group and its budget hold for all that it does and starts", async () => {
+  const { os: owner } = kernel;
+  await owner.call("setGroup", { group: "bob", budget: { modelCalls: 3 } });
+  const grants = ["self", "proc.spawn", "model.infer", "kernel.module", "pass.issue"];
+  const { os, pid } = await agent({ user: "bob", group: "bob", budget: { modelCalls: 2 }, grants });
+  const asks: Program = {
+    name: "asks",
+    revision: "1",
+    kind: "function",
+    run: async (ctx) => {
+      await ctx.os.infer("ask", { messages: [{ role: "user", content: "hello" }] });
+    },
+  };
+
+  const child = await os.spawn(asks);
+  expect(await owner.wait(child)).toMatchObject({ code: 0 });
+  await os.infer("one", { messages: [{ role: "user", content: "hello" }] });
+  await expect(os.infer("two", { messages: [{ role: "user", content: "hello" }] })).rejects.toMatchObject({
+    code: "EDQUOT",
+  });
+
+  expect((await owner.ps({ pids: [child] }))[0]).toMatchObject({ user: "bob" });
+  expect(await owner.call("ledger", { by: ["user", "group"] })).toMatchObject([
+    { key: { user: "bob", group: "bob" }, entries: 2 },
+  ]);
+  await expect(async () => owner.call("issuePass", { as: pid, user: "jane" })).rejects.toMatchObject({ code: "EINVAL" });
+  await expect(os.spawn(asks, { user: "jane" })).rejects.toMatchObject({ code: "EPERM" });
 });

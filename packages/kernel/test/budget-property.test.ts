@@ -79,7 +79,7 @@ class World {
     const model: Model = {
       ...offline,
       effect: "once",
-      price: { input: 0, output: PRICE * 1_000_000 },
+      price: { input: 0, output: PRICE },
       // A call may have waited for others: it is under way from here on.
       infer: (request, { idempotencyKey }) => {
         const answer = Promise.withResolvers<ModelResponse>();

@@ -26,7 +26,7 @@ const tool = (name: string, call: Tool<Os>["call"]): Tool<Os> => ({
 /** A model of which a call uses two tokens, at a dollar a token. */
 const paid = (more: Partial<Model> = {}): Model => ({
   ...createOfflineModel({ name: "paid", effect: "idempotent", script: () => "12345678" }),
-  price: { input: 0, output: 1_000_000_000_000 },
+  price: { input: 0, output: 1_000_000 },
   ...more,
 });
 const response = (text: string, outputTokens = 1): ModelResponse => ({

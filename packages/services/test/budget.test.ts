@@ -12,7 +12,7 @@ describe("budgets", () => {
     createOfflineModel({
       name: "paid",
       effect: "idempotent",
-      price: { input: 1_000_000, output: 1_000_000 },
+      price: { input: 1, output: 1 },
       script: () => "12345678",
     });
   const used = async (at: Kernel, pid: Pid): Promise<unknown> =>

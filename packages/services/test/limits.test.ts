@@ -17,7 +17,7 @@ const until = async <T>(look: () => Promise<T | undefined> | T | undefined): Pro
 /** A model of which a call uses two tokens, at a dollar a token. */
 const paid = (more: Partial<Model> = {}): Model => ({
   ...createOfflineModel({ name: "paid", effect: "idempotent", script: () => "12345678" }),
-  price: { input: 0, output: 1_000_000_000_000 },
+  price: { input: 0, output: 1_000_000 },
   ...more,
 });
 const DOLLAR = 1_000_000;

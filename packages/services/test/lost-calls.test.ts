@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
 
 const BUDGET = { tokens: 100_000, modelCalls: 50, toolCalls: 50, costMicros: 100_000_000 };
-const price = { input: 1_000_000, output: 2_000_000 };
+const price = { input: 1, output: 2 };
 
 const callsOfAllKinds = program("all kinds", async (_input: unknown, ctx: RunContext) => {
   const request = { messages: [], maxOutputTokens: 10 };

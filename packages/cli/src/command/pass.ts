@@ -1,19 +1,30 @@
 // `ergos pass`: capabilities outside of the host.
 
 import { join, resolve } from "node:path";
-import { type Command, EXIT_OK, UsageError, grantsOption, openDirectory, required, textOption } from "../command.ts";
+import {
+  type Command,
+  EXIT_OK,
+  UsageError,
+  grantsOption,
+  listOption,
+  openDirectory,
+  required,
+  textOption,
+} from "../command.ts";
 import type { Invocation } from "../command.ts";
+import { readAmounts } from "./budget.ts";
 
 export const passCommand: Command = {
   name: "pass",
   arguments: 2,
   summary: "issue, narrow, seal, show or revoke passes, or rotate the keys that sign them",
   usage:
-    "issue --cap GRANT... [--ttl 1h] [--user NAME] | issue --virtual NAME [--cap GRANT]... [--ttl 1h] | narrow --cap GRANT... [--ttl 1h] | seal | show | revoke <id> | rotate\n  A pass to narrow, seal or show is taken from ERGOS_PASS or from stdin.",
+    "issue --cap GRANT... [--ttl 1h] [--user NAME] | issue --virtual NAME [--cap GRANT]... [--ttl 1h] [--user NAME] [--group GROUP] [--limit resource=amount]... | narrow --cap GRANT... [--ttl 1h] | seal | show | revoke <id> | rotate\n  A pass to narrow, seal or show is taken from ERGOS_PASS or from stdin.",
   examples: [
     "ergos pass issue --cap read --cap 'fs.write:/srv/**' --ttl 8h",
     "ERGOS_PASS=$PASS ergos pass narrow --cap 'fs.read:/srv/public/**' --ttl 10m",
     "ergos pass issue --virtual coder --cap self --cap 'fs.*:/srv/code/**' --ttl 8h",
+    "ergos pass issue --virtual bob --user bob --group tenants/bob --limit cost=5 --cap self --cap llm --cap 'fs.*:/srv/bob/**'",
     "ERGOS_PASS=$PASS ergos cat /srv/public/report.md",
     "ergos pass revoke p-613PSgcapp6",
   ],
@@ -22,6 +33,8 @@ export const passCommand: Command = {
     ttl: { type: "string" },
     user: { type: "string" },
     virtual: { type: "string" },
+    group: { type: "string" },
+    limit: { type: "string", multiple: true },
   },
   run: async (invocation) => {
     const what = required(invocation, 0, "what to do: issue, narrow, seal, show, revoke or rotate");
@@ -32,13 +45,19 @@ export const passCommand: Command = {
         const grants = name === undefined ? caps(invocation) : grantsOption(invocation, "cap");
         const ttlMs = ttl(invocation);
         const user = textOption(invocation, "user");
+        const group = textOption(invocation, "group");
+        const budget = readAmounts(listOption(invocation, "limit"));
+        if (name === undefined && (group ?? budget) !== undefined)
+          throw new UsageError("--group and --limit hold for a place of its own: add --virtual NAME");
         await using os = await openDirectory(invocation);
         const narrowed = grants.length === 0 ? {} : { grants };
-        const as = name === undefined ? undefined : await os.spawn("virtual", { name, ...narrowed });
+        const bounds = { ...(group === undefined ? {} : { group }), ...(budget === undefined ? {} : { budget }) };
+        const whose = user === undefined ? {} : { user };
+        const as =
+          name === undefined ? undefined : await os.spawn("virtual", { name, ...narrowed, ...bounds, ...whose });
         const issued = await os.call("issuePass", {
-          ...(as === undefined ? { grants } : { as }),
+          ...(as === undefined ? { grants, ...whose } : { as }),
           ...(ttlMs === undefined ? {} : { ttlMs }),
-          ...(user === undefined ? {} : { user }),
         });
         out.answer(issued, ({ pass }) => pass);
         if (!out.isJson && out.isTerminal)

@@ -21,7 +21,7 @@ export interface OpenAiOptions {
   readonly apiKey?: ApiKey;
   /** Models that are listed; any other name may be asked for too. */
   readonly known?: readonly string[];
-  /** Micro-dollars per million tokens, by model. */
+  /** Dollars per million tokens, by model. */
   readonly prices?: Readonly<Record<string, Model["price"]>>;
   readonly effect?: Model["effect"];
 }

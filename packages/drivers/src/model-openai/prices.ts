@@ -8,7 +8,7 @@ const PACKAGE = "@pydantic/genai-prices";
 const FREE: Model["price"] = { input: 0, output: 0 };
 const MILLION = 1_000_000;
 
-/** Micro-dollars per million tokens; where a long context costs more, that. Undefined when nobody knows. */
+/** Dollars per million tokens, to the millionth; where a long context costs more, that. Undefined when nobody knows. */
 export function knownPrice(provider: string, model: string): Model["price"] {
   // It runs on this machine.
   if (provider === "ollama") return FREE;
@@ -17,7 +17,8 @@ export function knownPrice(provider: string, model: string): Model["price"] {
   const rates = [1000, MILLION].flatMap((tokens) => {
     const found = calculate({ input_tokens: tokens, output_tokens: tokens }, model, { providerId: provider });
     if (found === null) return [];
-    const perMillion = (dollars: number): number => Math.ceil(((dollars * MILLION) / tokens) * MILLION - 1e-3);
+    const perMillion = (dollars: number): number =>
+      Math.ceil(((dollars * MILLION) / tokens) * MILLION - 1e-3) / MILLION;
     return [{ input: perMillion(found.input_price), output: perMillion(found.output_price) }];
   });
   if (rates.length === 0) return undefined;

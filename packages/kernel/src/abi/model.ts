@@ -154,7 +154,7 @@ export interface Model {
    * leaves the host, and the same key has no second effect. `once`: it must not be repeated unknowingly.
    */
   readonly effect: "pure" | "idempotent" | "once";
-  /** Micro-dollars per million tokens; absent where nobody knows, and then no budget of money can hold it. */
+  /** Dollars per million tokens; absent where nobody knows, and then no budget of money can hold it. */
   readonly price?: { readonly input: number; readonly output: number } | undefined;
   /** What it is good enough for: budgets may differ by it. Operational unless given. */
   readonly tier?: Tier | undefined;

@@ -55,8 +55,8 @@ export class PriceTable {
   costOf(model: Model, tokensIn: number, tokensOut: number): number | undefined {
     const own = this.#find(model.name);
     // A dollar per million tokens is a micro-dollar per token.
-    const input = own?.input ?? (model.price === undefined ? undefined : model.price.input / 1_000_000);
-    const output = own?.output ?? (model.price === undefined ? undefined : model.price.output / 1_000_000);
+    const input = own?.input ?? model.price?.input;
+    const output = own?.output ?? model.price?.output;
     if (input === undefined || output === undefined) return undefined;
     const cost = Math.ceil(tokensIn * input + tokensOut * output);
     if (!Number.isSafeInteger(cost)) throw new KernelError("EINVAL", `the price of ${model.name} is no number`);

@@ -157,7 +157,7 @@ export class GroupTable {
    * Refuses a process that a group has no room for.
    * @throws {EAGAIN} {EBUSY} {EPERM}
    */
-  assertRoom(path: string, parent: Process): void {
+  assertRoom(path: string, parent: Process, isNamed: boolean): void {
     const { accounts } = this.#parts;
     this.get(path);
     if (this.#leaving.has(path))
@@ -165,8 +165,9 @@ export class GroupTable {
         path: `/sys/groups/${path}`,
         pid: parent.pid,
       });
-    const account = this.accountOf(path);
-    if (parent.account !== undefined && !accounts.isBelow(account, parent.account)) {
+    // One that is inherited is not what its process spends from.
+    const account = isNamed ? this.accountOf(path) : undefined;
+    if (isNamed && parent.account !== undefined && !accounts.isBelow(account, parent.account)) {
       throw new KernelError(
         "EPERM",
         `process ${parent.pid} spends from a budget that group ${path} is not below; it starts processes in groups below its own`,

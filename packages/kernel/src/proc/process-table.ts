@@ -305,7 +305,7 @@ export class ProcessTable {
     const { of: original } = options.twin ?? {};
     if (original !== undefined) this.#assertMaySpawn(original);
     const group = options.group ?? parent.identity.group;
-    if (group !== undefined) this.groups.assertRoom(group, parent);
+    if (group !== undefined) this.groups.assertRoom(group, parent, options.group !== undefined);
     const pid = toPid(this.#nextPid++);
     const hasAccount = resourcesOf(allocation).length > 0;
     // A group that is named is where its budget comes from; one that is inherited has it in its parent's already.
@@ -318,7 +318,7 @@ export class ProcessTable {
       ppid: parent.pid,
       runId: makeRunId(name, pid),
       name,
-      user: parent.identity.user,
+      user: options.user ?? (original ?? parent).identity.user,
       created: this.#committer.now(),
       program: present({ name: program.name, revision: program.revision, source: program.source }),
       account,
@@ -518,7 +518,7 @@ export class ProcessTable {
   /** A process without a program: whoever acts through it is outside. It leaves no record and ends with its host. */
   async seat(parent: Process, user: string, capability: Capability): Promise<Process> {
     this.#assertMaySpawn(parent);
-    if (parent.identity.group !== undefined) this.groups.assertRoom(parent.identity.group, parent);
+    if (parent.identity.group !== undefined) this.groups.assertRoom(parent.identity.group, parent, false);
     const pid = toPid(this.#nextPid++);
     const identity: ProcessIdentity = {
       pid,
@@ -553,7 +553,7 @@ export class ProcessTable {
       throw new KernelError("ESRCH", `process ${pid} is being deleted`, { syscall: "resume", pid });
     const { group } = process.identity;
     if (again && group !== undefined && this.groups.find(group) !== undefined)
-      this.groups.assertRoom(group, this.#ownerProcess);
+      this.groups.assertRoom(group, this.#ownerProcess, true);
     if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
       const parent = process.identity.ppid === undefined ? undefined : this.family.get(process.identity.ppid);
       this.#assertRoom(parent?.isAlive === true ? parent : undefined, "resume");

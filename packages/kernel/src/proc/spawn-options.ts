@@ -25,6 +25,8 @@ export interface SpawnOptions {
   readonly durable?: boolean | undefined;
   /** Path of the group that it is started in; its parent's unless given. */
   readonly group?: string | undefined;
+  /** Whose it is; that of its original or its parent unless given. */
+  readonly user?: string | undefined;
   /** What it is for: rights beyond the role are not given. */
   readonly role?: Role | undefined;
   readonly tier?: Tier | undefined;

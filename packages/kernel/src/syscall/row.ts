@@ -123,6 +123,18 @@ export const hasEnded = (caller: Process, syscall: string): KernelError =>
   new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall, pid: caller.pid });
 
 /**
+ * Somebody else's name is given by who may do everything.
+ * @throws {EPERM} the caller acts in the name of its own user alone
+ */
+export function assertMayName({ pid, identity, capability }: Process, user: string | undefined, syscall: string): void {
+  if (user === undefined || user === identity.user || capability.isAll) return;
+  throw new KernelError("EPERM", `process ${pid} acts in the name of ${identity.user} alone, not of ${user}`, {
+    syscall,
+    pid,
+  });
+}
+
+/**
  * A process that the caller may change. What its role is bounds it to itself and what is below it, but for daemons;
  * without one it may what its grants say, as far as that is not somebody else's.
  * @throws {ESRCH} there is and was no such process · {EPERM} it is not the caller's to change

@@ -7,7 +7,7 @@ import { parseGrants } from "../cap/rights.ts";
 import type { Host } from "./host.ts";
 import type { Process } from "../proc/process.ts";
 import { VIRTUAL } from "../proc/virtual.ts";
-import { args, integer, pid, row, text } from "./row.ts";
+import { args, assertMayName, integer, pid, row, text } from "./row.ts";
 
 /** A pass without an end of its own is valid for an hour. */
 const DEFAULT_TTL_MS = 3_600_000;
@@ -47,16 +47,13 @@ export const PASS_ROWS = {
           syscall: "issuePass",
         });
       parseGrants(grants);
-      // Somebody else's name is the owner's to give.
-      if (user !== undefined && user !== caller.identity.user && !caller.capability.isAll)
+      if (user !== undefined && as !== undefined && user !== issuer.identity.user)
         throw new KernelError(
-          "EPERM",
-          `process ${caller.pid} issues passes in the name of ${caller.identity.user} alone`,
-          {
-            syscall: "issuePass",
-            pid: caller.pid,
-          },
+          "EINVAL",
+          `the pass of a virtual process is in the name of its user, ${issuer.identity.user}; start it with spawn("virtual", { user })`,
+          { syscall: "issuePass", pid: as },
         );
+      assertMayName(caller, user, "issuePass");
       const issued = host.committer.now();
       // The schema is for callers from outside; a program of this host is held to the same bound.
       if (!Number.isSafeInteger(ttlMs) || ttlMs < 1000 || ttlMs > TTL_MAX_MS)

@@ -37,6 +37,7 @@ import {
   type Ordered,
   anything,
   args,
+  assertMayName,
   atPlace,
   flag,
   integer,
@@ -63,6 +64,8 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly limits?: ProcessLimits;
   /** Path of the group that it is started in. */
   readonly group?: string;
+  /** Whose it is; the caller's user unless given, which is the owner's to do. */
+  readonly user?: string;
   readonly durable?: boolean;
   /** What it is for: it gets no right beyond those of the role. */
   readonly role?: Role;
@@ -90,6 +93,7 @@ async function spawn(
   draft: AuditDraft | undefined,
 ): Promise<Pid> {
   const grants: readonly Grant[] | undefined = a.grants === undefined ? undefined : parseGrants(a.grants);
+  assertMayName(caller, a.user, "spawn");
   const program = await programOf(host, caller, a.program, a.input);
   const input = program.accept === undefined ? a.input : program.accept(a.input);
   const { [ORDER]: order } = a;
@@ -102,6 +106,7 @@ async function spawn(
     budget: a.budget,
     limits: a.limits,
     group: a.group,
+    user: a.user,
     durable: a.durable,
     role: a.role,
     tier: a.tier,
@@ -196,6 +201,7 @@ export const PROCESS_ROWS = {
         budget: amounts,
         limits: LIMITS_SCHEMA,
         group: text,
+        user: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
         durable: flag,
         role: { type: "string", enum: Object.keys(ROLES) },
         tier: { type: "string", enum: TIERS },
