@@ -128,6 +128,8 @@ test("a tenant's place: its user, its group and its budget hold for all that it 
   expect(await owner.call("ledger", { by: ["user", "group"] })).toMatchObject([
     { key: { user: "bob", group: "bob" }, entries: 2 },
   ]);
-  await expect(async () => owner.call("issuePass", { as: pid, user: "jane" })).rejects.toMatchObject({ code: "EINVAL" });
+  await expect(async () => owner.call("issuePass", { as: pid, user: "jane" })).rejects.toMatchObject({
+    code: "EINVAL",
+  });
   await expect(os.spawn(asks, { user: "jane" })).rejects.toMatchObject({ code: "EPERM" });
 });

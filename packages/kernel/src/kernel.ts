@@ -51,6 +51,7 @@ import type { Host, ProgramLoader, ZoneEntry } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
 import { MountTable } from "./syscall/mount-table.ts";
+import { isSyscallName } from "./syscall/table.ts";
 import type { MountLimits } from "./vfs/guarded-mount.ts";
 import { type BreakerOptions, BreakerTable } from "./syscall/breaker.ts";
 import { HookTable } from "./syscall/hook-table.ts";
@@ -145,7 +146,7 @@ export class Kernel implements AsyncDisposable {
     committer.setMasker(vault);
     const accounts = new AccountTree(store);
     const layers = new LayerTable(store, committer);
-    const hooks = new HookTable(platform, bus);
+    const hooks = new HookTable(platform, bus, isSyscallName);
     const asks = new AskTable(store, committer, platform);
     const audit = new AuditTrail({ store, committer, platform, signer: parts.signer, anchor: parts.anchor });
     const zone = parts.zone ?? "default";

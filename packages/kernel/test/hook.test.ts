@@ -227,7 +227,7 @@ describe("hooks", () => {
   test("are refused that are none, and beyond their number", () => {
     expect(() => kernel.hook({ name: "empty" })).toThrow(/EINVAL.*empty has none of resolve, pre, post, observe/);
     expect(() => {
-      for (let at = 0; at < 1001; at++) kernel.hook({ calls: ["never"], pre: () => undefined });
+      for (let at = 0; at < 1001; at++) kernel.hook({ calls: ["flush"], pre: () => undefined });
     }).toThrow(/EAGAIN.*1000 hooks/);
   });
 });
@@ -316,11 +316,49 @@ describe("mounts", () => {
     late.catch(() => undefined);
     await turn();
     const leaving = kernel.unmount("/m");
-    await kernel.mount("/m", driver({ source: "second" }));
+    const second = kernel.mount("/m", driver({ source: "second" }));
     fail();
+    await second;
     await expect(late).rejects.toMatchObject({ code: "EIO" });
     await leaving;
     expect(kernel.mountAt("/m")?.source).toBe("second");
+  });
+
+  test("while a mount leaves nothing is written below it", async () => {
+    let go: () => void = () => undefined;
+    const slow = driver({
+      readdir: async () => {
+        await new Promise<void>((resolve) => (go = resolve));
+        return [];
+      },
+    });
+    await kernel.mount("/m", slow);
+    const listing = os.fs.readdir("/m");
+    await turn();
+    const leaving = kernel.unmount("/m");
+    const write = os.fs.writeFile("/m/x", "hidden");
+    write.catch(() => undefined);
+    go();
+    await Promise.all([listing, leaving]);
+    await expect(write).rejects.toMatchObject({ code: "ENODEV", path: "/m/x" });
+    expect(await os.fs.exists("/m/x")).toBe(false);
+  });
+
+  test("answers that can be awaited without being promises have their time too", async () => {
+    const never = { then: () => undefined };
+    await kernel.mount("/m", driver({ stat: (() => never) as never }), { timeoutMs: 20 });
+    await expect(os.fs.stat("/m/x")).rejects.toMatchObject({ code: "ETIMEDOUT" });
+    const out = kernel.hook({ calls: ["write"], timeoutMs: 20, pre: () => never as never });
+    await expect(os.fs.writeFile("/srv/x", "")).rejects.toMatchObject({ code: "ETIMEDOUT" });
+    out();
+  });
+
+  test("a driver's stat is held against what can be", async () => {
+    for (const wrong of [42, "text", null, { type: "file", size: Number.NaN, generation: 0 }, { generation: 0 }]) {
+      await kernel.mount("/m", driver({ stat: (() => Promise.resolve(wrong)) as never }));
+      await expect(os.fs.stat("/m/x")).rejects.toMatchObject({ code: "EIO", path: "/m/x" });
+      await kernel.unmount("/m");
+    }
   });
 
   test("a driver that cannot come in leaves nothing behind", async () => {

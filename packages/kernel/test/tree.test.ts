@@ -1,5 +1,6 @@
 // Trees of files as wholes: copies that share content, differences, and bringing changes in. Views of processes.
 
+import { openFolder } from "@ergos/drivers/folder";
 import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { type Kernel, type KernelError, type Os, type Pid, type Program, type TreeChange } from "@ergos/kernel";
 import * as fc from "fast-check";
@@ -429,6 +430,47 @@ describe("what a view keeps in", () => {
     expect(await kernel.os.fs.readText("/srv/t/d/own")).toBe("own");
   });
 
+  test("nothing moves over its edge, and its top stays", async () => {
+    await plant("/srv/t");
+    await kernel.os.fs.writeFile("/srv/o/in", "outside");
+    const os = await start(kernel.os, { view: "/srv/t" });
+
+    await expect(os.fs.rename("/srv/o/in", "/srv/t/in")).rejects.toMatchObject({ code: "EXDEV", path: "/srv/t/in" });
+    await expect(os.fs.rename("/srv/t/a", "/srv/o/a")).rejects.toMatchObject({ code: "EXDEV", path: "/srv/o/a" });
+    await expect(os.fs.rename("/srv/t", "/srv/u")).rejects.toMatchObject({ code: "EBUSY", path: "/srv/t" });
+    await expect(os.fs.unlink("/srv/t", { recursive: true })).rejects.toMatchObject({ code: "EBUSY" });
+    await os.fs.rename("/srv/t/a", "/srv/t/moved");
+
+    await end(os);
+    await kernel.os.call("discardView", { pid: os.pid });
+    expect(await kernel.os.fs.readText("/srv/o/in")).toBe("outside");
+    expect(await kernel.os.fs.readText("/srv/t/a")).toBe("small a");
+  });
+
+  test("a tree that something is mounted in, or that something passes through, has no view and no copy", async () => {
+    await plant("/srv/t");
+    const os = await start(kernel.os, { view: "/srv/t" });
+    await os.fs.writeFile("/srv/t/a", "edited");
+    await kernel.os.fs.mkdir("/srv/t/docs");
+    await kernel.mount("/srv/t/docs", await openFolder({ path: import.meta.dirname }));
+    const mounted = { code: "ENOTSUP", path: "/srv/t/docs" };
+
+    await expect(kernel.os.spawn(openProgram().program, { view: "/srv/t" })).rejects.toMatchObject(mounted);
+    await expect(kernel.os.fs.clone("/srv/t", "/srv/copy")).rejects.toMatchObject(mounted);
+    await expect(kernel.os.fs.compare("/srv/t", "/srv/o")).rejects.toBeDefined();
+    await end(os);
+    await expect(kernel.os.call("applyView", { pid: os.pid })).rejects.toMatchObject(mounted);
+    await kernel.unmount("/srv/t/docs");
+    await kernel.os.call("applyView", { pid: os.pid });
+    expect(await kernel.os.fs.readText("/srv/t/a")).toBe("edited");
+
+    await kernel.os.fs.makePipe("/srv/t/pipe");
+    await expect(kernel.os.fs.clone("/srv/t", "/srv/copy")).rejects.toMatchObject({
+      code: "ENOTSUP",
+      path: "/srv/t/pipe",
+    });
+  });
+
   test("a view of a part of it is ended before it", async () => {
     await plant("/srv/t");
     const parent = await start(kernel.os, { view: "/srv/t" });
@@ -464,8 +506,8 @@ describe("what a view keeps in", () => {
     await plant("/srv/t");
     await plant("/secret");
     const os = await start(kernel.os, { view: "/srv/t", grants: ["fs.*:/srv/t/**", "fs.*:/srv/t"] });
-    await os.fs.unlink("/srv/t", { recursive: true });
-    await os.fs.link("/srv/t", "/secret");
+    await kernel.os.fs.unlink("/var/views/1/work", { recursive: true });
+    await kernel.os.fs.link("/var/views/1/work", "/secret");
     await end(os);
     await expect((async () => kernel.os.call("applyView", { pid: os.pid }))()).rejects.toMatchObject({
       code: "ESTALE",

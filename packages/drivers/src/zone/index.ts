@@ -60,6 +60,13 @@ function ownOptions({ offset, create, ifGeneration, durability, consistency, mim
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
+const join = (directory: string, name: string): string => `${directory === "/" ? "" : directory}/${name}`;
+
+function nothingThere(error: unknown): undefined {
+  if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR")) return undefined;
+  throw error;
+}
+
 class ZoneMount implements MountDriver {
   readonly name = "zone";
   readonly source: string;
@@ -73,10 +80,10 @@ class ZoneMount implements MountDriver {
     this.readOnly = options.writable !== true;
   }
 
-  async stat(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
+  async stat(path: VfsPath, options?: { readonly noFollow?: boolean }): Promise<Omit<FileStat, "path"> | undefined> {
     return this.#ask(async (fs) => {
-      const found = await this.#find(fs, path);
-      if (found === undefined || !isPlain(found)) return undefined;
+      const found = options?.noFollow === true ? await this.#findName(fs, path) : await this.#find(fs, path);
+      if (found === undefined || (!isPlain(found) && found.type !== "link")) return undefined;
       const { path: _path, owner: _owner, inode: _inode, lastWriter: _writer, ...stat } = found;
       return stat;
     });
@@ -139,9 +146,16 @@ class ZoneMount implements MountDriver {
       const found = await fs.stat(this.#path(path));
       return this.#isWithin(found.path) ? found : undefined;
     } catch (error) {
-      if (isKernelError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR")) return undefined;
-      throw error;
+      return nothingThere(error);
     }
+  }
+
+  /** What a name is, a link of itself; nothing where its directory leads out of the tree. */
+  async #findName(fs: Files, path: VfsPath): Promise<FileStat | undefined> {
+    const slash = path.lastIndexOf("/");
+    const directory = await this.#find(fs, (slash <= 0 ? "/" : path.slice(0, slash)) as VfsPath);
+    if (directory === undefined || path === "/") return directory;
+    return fs.stat(join(directory.path, path.slice(slash + 1)), { noFollow: true }).catch(nothingThere);
   }
 
   /** The canonical path of what is there (Z1, Z2). */
@@ -164,11 +178,8 @@ class ZoneMount implements MountDriver {
     // A part of a normalised path is one.
     const directory = await this.#inside(fs, (slash <= 0 ? "/" : path.slice(0, slash)) as VfsPath);
     const name = path.slice(slash + 1);
-    const at = `${directory === "/" ? "" : directory}/${name}`;
-    const there = await fs.stat(at, { noFollow: true }).catch((error: unknown) => {
-      if (isKernelError(error) && error.code === "ENOENT") return undefined;
-      throw error;
-    });
+    const at = join(directory, name);
+    const there = await fs.stat(at, { noFollow: true }).catch(nothingThere);
     if (there !== undefined && !isPlain(there) && !(mayBeLink && there.type === "link"))
       throw new KernelError("ENOENT", `zone ${this.#options.zone} has no file or directory here`, { path });
     return at;

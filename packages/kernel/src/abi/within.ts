@@ -11,15 +11,23 @@ export async function within<T>(
   platform: Pick<Platform, "setTimer">,
   ms: number,
   late: () => KernelError,
-  work: T | Promise<T>,
+  work: T | PromiseLike<T>,
 ): Promise<T> {
-  if (!(work instanceof Promise)) return work;
+  if (!isThenable(work)) return work;
+  const answer = Promise.resolve(work);
   const isLate = Promise.withResolvers<never>();
   const timer = platform.setTimer(ms, () => isLate.reject(late()));
   try {
-    return await Promise.race([work, isLate.promise]);
+    return await Promise.race([answer, isLate.promise]);
   } finally {
     timer.cancel();
-    work.catch(() => undefined);
+    answer.catch(() => undefined);
   }
 }
+
+/** Promises of other libraries and realms are awaited too. */
+const isThenable = <T>(work: T | PromiseLike<T>): work is PromiseLike<T> =>
+  work !== null &&
+  (typeof work === "object" || typeof work === "function") &&
+  "then" in work &&
+  typeof work.then === "function";

@@ -65,14 +65,39 @@ export function realPath({ identity: { views = [] } }: Process, path: string): s
   return view === undefined ? normal : moved(normal, view.at, view.dir);
 }
 
-/** What a process calls a path. */
-export function seenPath({ identity: { views } }: Process, path: VfsPath): VfsPath {
-  if (views === undefined) return path;
-  const view = innermost(
+/** The view of a process that the copy at a path belongs to. */
+function viewOf({ identity: { views = [] } }: Process, path: VfsPath): View | undefined {
+  return innermost(
     views.filter(({ dir }) => isIn(path, dir)),
     ({ dir }) => dir,
   );
+}
+
+/** What a process calls a path. */
+export function seenPath(process: Process, path: VfsPath): VfsPath {
+  if (process.identity.views === undefined) return path;
+  const view = viewOf(process, path);
   return view === undefined ? path : moved(path, view.dir, view.at);
+}
+
+/**
+ * What a process has changed in a view is looked at before it is brought in: nothing leaves it or comes to it at once.
+ * @throws {EXDEV} the paths are of different views, or one is of none
+ */
+export function assertOneView(process: Process, from: VfsPath, to: VfsPath): void {
+  if (viewOf(process, from) === viewOf(process, to)) return;
+  throw new KernelError("EXDEV", `${seenPath(process, to)} is on the other side of a view; copy it`, {
+    path: seenPath(process, to),
+  });
+}
+
+/** @throws {EBUSY} a path is the top of a view, which neither goes nor moves */
+export function assertNotTop(process: Process, path: VfsPath): void {
+  if (viewOf(process, path)?.dir !== path) return;
+  const seen = seenPath(process, path);
+  throw new KernelError("EBUSY", `${seen} is the top of a view of process ${process.pid}; remove what is in it`, {
+    path: seen,
+  });
 }
 
 /** An error as a process with views reads it: about the paths that it knows. */

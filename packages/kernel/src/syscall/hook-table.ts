@@ -171,14 +171,16 @@ export class HookLine {
 export class HookTable {
   readonly platform: Platform;
   readonly #bus: EventBus;
+  readonly #isCall: (name: string) => boolean;
   /** By priority, then by number. */
   #hung: readonly Hung[] = [];
   /** Those of each call that was made since the last change. */
   readonly #byCall = new Map<string, readonly Hung[]>();
   #next = 1;
 
-  constructor(platform: Platform, bus: EventBus) {
+  constructor(platform: Platform, bus: EventBus, isCall: (name: string) => boolean) {
     this.platform = platform;
+    this.#isCall = isCall;
     this.#bus = bus;
   }
 
@@ -206,6 +208,14 @@ export class HookTable {
     const name = hook.name ?? `${by}-${number}`;
     if (KINDS.every((kind) => hook[kind] === undefined))
       throw new KernelError("EINVAL", `hook ${name} has none of ${KINDS.join(", ")}`);
+    // A guard that never looks guards nothing.
+    const unknown = hook.calls?.find((call) => !this.#isCall(call));
+    if (unknown !== undefined)
+      throw new KernelError("EINVAL", `hook ${name} looks at ${JSON.stringify(unknown)}, which is no system call`);
+    if (hook.paths !== undefined && typeof hook.paths !== "string")
+      throw new KernelError("EINVAL", `the paths of hook ${name} are one glob, found ${typeof hook.paths}`);
+    if (hook.timeoutMs !== undefined && !(hook.timeoutMs > 0 && Number.isFinite(hook.timeoutMs)))
+      throw new KernelError("EINVAL", `hook ${name} has ${hook.timeoutMs} ms to answer; give more than 0`);
     if (this.#hung.length >= LIMITS.hooksMax)
       throw new KernelError("EAGAIN", `this host has ${LIMITS.hooksMax} hooks, which is its limit; take some out`);
     const isAbout = hook.paths === undefined ? () => true : compileGlob(hook.paths);

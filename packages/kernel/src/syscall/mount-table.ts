@@ -28,6 +28,8 @@ interface Mounted {
 export class MountTable {
   readonly #parts: MountTableParts;
   readonly #mounted = new Map<VfsPath, Mounted>();
+  /** Mounts that wait for what is under way. */
+  readonly #leaving = new Map<VfsPath, Promise<void>>();
 
   constructor(parts: MountTableParts) {
     this.#parts = parts;
@@ -41,6 +43,7 @@ export class MountTable {
   async mount(at: VfsPath, driver: MountDriver, limits: MountLimits): Promise<void> {
     const { namespace, bus, platform, hooks } = this.#parts;
     const guard = new GuardedMount(driver, at, platform, limits);
+    await this.#leaving.get(at);
     namespace.addMount({ at, kind: "driver", driver: guard });
     const undo: (() => void)[] = [];
     this.#mounted.set(at, { guard, undo });
@@ -67,8 +70,13 @@ export class MountTable {
     if (mounted === undefined)
       throw new KernelError("EINVAL", "nothing is mounted here; see /sys/mounts", { path: at });
     this.#mounted.delete(at);
-    namespace.removeMount(at);
     for (const out of mounted.undo) out();
+    // Until nothing of it is under way its path is nobody else's: what is written there would lie below it, unseen.
+    const drained = mounted.guard.drain();
+    this.#leaving.set(at, drained);
+    await drained;
+    this.#leaving.delete(at);
+    namespace.removeMount(at);
     bus.publish({ name: "mount.removed", pid: PID_OWNER, data: { path: at } });
     await mounted.guard.close();
   }

@@ -9,7 +9,7 @@ import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type VfsPath, childOf, parentOf, toPath } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
-import { isHidden, isShadowed, seenPath } from "../proc/view.ts";
+import { assertNotTop, assertOneView, isHidden, isShadowed, seenPath } from "../proc/view.ts";
 import { compilePaths, releasing } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
@@ -310,6 +310,8 @@ export const FILE_ROWS = {
     target: twoPaths("fs.write", false),
     handle: async (host, caller, a, target, draft) => {
       const [from, to] = [locatedOf(target), second(target)];
+      for (const { path: at } of [from, to]) assertNotTop(caller, at);
+      assertOneView(caller, from.path, to.path);
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
       return host.fs.rename(from, to, a, writerOf(caller, draft));
     },
@@ -334,6 +336,7 @@ export const FILE_ROWS = {
       const mayRemove = (at: VfsPath): Promise<void> =>
         assertMay(host, caller, "unlink", { right: "fs.write", resource: seenPath(caller, at) });
       const options = { ...a, ...(isFree(host, caller) ? {} : { assertMay: mayRemove }) };
+      assertNotTop(caller, locatedOf(target).path);
       return host.fs.unlink(locatedOf(target), options, writerOf(caller, draft));
     },
   }),

@@ -50,7 +50,7 @@ export class ForeignTrees {
   async stat({ driver, inner, path }: Foreign, noFollow = false): Promise<FileStat> {
     const stat = await driver.stat(inner, { noFollow });
     if (stat === undefined) throw missing(path);
-    return { path, ...stat };
+    return { ...stat, path };
   }
 
   readdir({ driver, inner, path }: Foreign): Promise<readonly DirEntry[]> {

@@ -6,7 +6,14 @@
 // M3  Behind `drain` nothing new begins; it settles when nothing is under way.
 // M4  What it may hold beside what it held when it was mounted is counted before it is written.
 
-import type { DirEntry, FileStat, MountDriver, WriteOptions, WriteResult } from "../abi/file.ts";
+import {
+  type DirEntry,
+  ENTRY_TYPES,
+  type FileStat,
+  type MountDriver,
+  type WriteOptions,
+  type WriteResult,
+} from "../abi/file.ts";
 import type { Hook } from "../abi/hook.ts";
 import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
@@ -35,6 +42,9 @@ interface Held {
 }
 
 const LINK: Omit<FileStat, "path"> = { type: "link", generation: SEQ_ZERO, version: 0 };
+
+const TYPES: ReadonlySet<unknown> = new Set(ENTRY_TYPES);
+const isWhole = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 0;
 
 /** Content alone is counted: what a driver calls the size of a directory is none. */
 const sizeOf = (stat: Omit<FileStat, "path"> | undefined): number =>
@@ -97,7 +107,7 @@ export class GuardedMount implements MountDriver {
   }
 
   /** Lets nothing new begin, and waits for what is under way; so long at most. */
-  async drain(waitMs: number): Promise<void> {
+  async drain(waitMs: number = this.#timeoutMs): Promise<void> {
     this.#isLeaving = true;
     if (this.#underWay === 0) return;
     this.#idle ??= Promise.withResolvers<void>();
@@ -118,7 +128,7 @@ export class GuardedMount implements MountDriver {
   }
 
   stat(path: VfsPath, options?: { readonly noFollow?: boolean }): Promise<Omit<FileStat, "path"> | undefined> {
-    return this.#ask("stat", path, () => this.#driver.stat(path, options));
+    return this.#ask("stat", path, () => this.#statOf(path, options));
   }
 
   readdir(path: VfsPath): Promise<readonly DirEntry[]> {
@@ -208,6 +218,15 @@ export class GuardedMount implements MountDriver {
         ),
       to,
     );
+  }
+
+  /** What the driver says of a path, held against what can be. */
+  async #statOf(path: VfsPath, options?: { readonly noFollow?: boolean }): Promise<Omit<FileStat, "path"> | undefined> {
+    const stat = await this.#driver.stat(path, options);
+    if (stat === undefined) return undefined;
+    const { type, size = 0, generation } = (stat ?? {}) as Partial<FileStat>;
+    if (TYPES.has(type) && isWhole(size) && isWhole(generation)) return stat;
+    throw this.#lie(path, "a stat without a type, or with a size or generation that is no whole number");
   }
 
   get #timeoutMs(): number {
@@ -306,8 +325,10 @@ export class GuardedMount implements MountDriver {
       if (this.#isClosed) throw new KernelError("ENODEV", `${this.#at} is unmounted`, { path: this.#outer(path) });
       hasBegun = true;
       const result = await act();
-      held.bytes = Math.max(0, held.bytes + growth.bytes);
-      held.entries = Math.max(0, held.entries + growth.entries);
+      held.bytes += growth.bytes;
+      held.entries += growth.entries;
+      // Somebody else has changed it from outside: what there is is counted anew.
+      if (held.bytes < 0 || held.entries < 0) this.#held = undefined;
       return result;
     });
     this.#turn = Promise.allSettled([before, turn]).then(() => {
@@ -325,7 +346,7 @@ export class GuardedMount implements MountDriver {
   /** What is there before a change; of a link that is not followed, that it is one. */
   async #before(path: VfsPath): Promise<Omit<FileStat, "path"> | undefined> {
     try {
-      return await this.#driver.stat(path);
+      return await this.#statOf(path);
     } catch (error) {
       if (isKernelError(error) && error.code === "ELOOP") return LINK;
       throw error;

@@ -110,6 +110,20 @@ export class Namespace {
     return [...names];
   }
 
+  /**
+   * A tree that is taken as a whole is of one kind: what is mounted in it would be left out, and hides what is below.
+   * @throws {ENOTSUP} something is mounted in it
+   */
+  assertPlain(tree: VfsPath): void {
+    for (const { kind, at } of this.#mounts.values())
+      if (kind === "driver" && isWithin(at, tree))
+        throw new KernelError(
+          "ENOTSUP",
+          `something is mounted at ${at}, and trees with mounts are not copied as a whole; unmount it, or take a directory without it`,
+          { path: at },
+        );
+  }
+
   /** The cached route of a path, without any work. */
   known(path: string): Located | undefined {
     const found = this.#routes.get(path);

@@ -71,8 +71,9 @@ export class TreeStore {
       if (target.within === undefined || target.within.names.length !== 1) throw missing(parentOf(target.path));
       if (isWithin(target.path, source.path))
         throw new KernelError("EINVAL", "a tree cannot be copied into itself", { path: target.path });
+      this.#namespace.assertPlain(source.path);
       const tree = await loadTree(this.#parts.store, inoOf(source));
-      assertNoStreams(tree, source.path);
+      assertNoFlows(tree, source.path);
       const batch = this.#batch();
       batch.check(checksOf(tree));
       const { directory } = target.within;
@@ -103,6 +104,7 @@ export class TreeStore {
   /** What must be done to one tree to make it like another. */
   async diff(from: Located, to: Located): Promise<readonly TreeChange[]> {
     const { store } = this.#parts;
+    for (const { path } of [from, to]) this.#namespace.assertPlain(path);
     return diffTrees(this.#parts, await loadTree(store, inoOf(from)), await loadTree(store, inoOf(to)));
   }
 
@@ -123,13 +125,14 @@ export class TreeStore {
     let answer: TreeMerge = { changes: [], conflicts: [] };
     await this.#again(target, changed, async (into, source) => {
       const { store } = this.#parts;
+      for (const { path } of [into, source]) this.#namespace.assertPlain(path);
       const now = await loadTree(store, inoOf(into));
       const isRestore = inoOf(base) === inoOf(into);
       const before = isRestore ? now : await loadTree(store, inoOf(base));
       const wanted = await loadTree(store, inoOf(source));
       if (now.get("")?.attributes.type !== wanted.get("")?.attributes.type)
         throw new KernelError("EINVAL", "a directory and a file cannot become like each other", { path: into.path });
-      assertNoStreams(wanted, source.path);
+      assertNoFlows(wanted, source.path);
       const ours = await diffTrees(this.#parts, before, wanted);
       const theirs = isRestore ? [] : await diffTrees(this.#parts, before, now);
       const { changes, conflicts } = await this.#compare(ours, theirs, now, wanted);
@@ -345,17 +348,15 @@ function wayTo(tree: Tree, path: string): readonly { readonly key: string; reado
   return way;
 }
 
-/** @throws {ENOTSUP} entries of a stream are no content that two trees could share */
-function assertNoStreams(tree: Tree, top: VfsPath): void {
-  for (const { path, attributes } of tree.values())
-    if (attributes.type === "stream")
-      throw new KernelError(
-        "ENOTSUP",
-        `${below(top, path)} is a stream, which is not copied; move it out of the tree`,
-        {
-          path: below(top, path),
-        },
-      );
+/** @throws {ENOTSUP} what passes through a stream or a pipe is no content that two trees could share */
+function assertNoFlows(tree: Tree, top: VfsPath): void {
+  for (const { path, attributes } of tree.values()) {
+    const { type } = attributes;
+    if (type !== "stream" && type !== "pipe") continue;
+    throw new KernelError("ENOTSUP", `${below(top, path)} is a ${type}, which is not copied; move it out of the tree`, {
+      path: below(top, path),
+    });
+  }
 }
 
 /** Directories of a tree that hold something which is not removed. */
