@@ -1,6 +1,9 @@
 import { spawn, spawnSync } from "node:child_process";
 import {
+  chmodSync,
+  chownSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -8,6 +11,7 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -287,6 +291,29 @@ describe("writing a folder", () => {
     expect(statSync(join(dir, "in/other/empty")).size).toBe(0);
     await Promise.all(Array.from({ length: 5 }, (_, at) => fs.writeFile(`/mnt/at/once/${at}`, "x")));
     expect(await fs.readdir("/mnt/at/once")).toHaveLength(5);
+  });
+
+  test("a file stays whose it is, and has its other names still", async () => {
+    await mount({ writable: true });
+    const [file, other] = [join(dir, "in/file"), join(dir, "in/other")];
+    chownSync(file, 1234, 2345);
+    chmodSync(file, 0o640);
+    await kernel.os.fs.writeFile("/mnt/file", "replaced");
+    expect(statSync(file)).toMatchObject({ uid: 1234, gid: 2345, mode: 0o100640 });
+
+    linkSync(file, other);
+    await kernel.os.fs.writeFile("/mnt/file", "both");
+    expect(readFileSync(other, "utf8")).toBe("both");
+    expect(statSync(other).nlink).toBe(2);
+  });
+
+  test("what killed hosts have left is gone with the first write, and what is being written is not", async () => {
+    const name = (digit: string): string => join(dir, `in/.ergos-${digit.repeat(8)}-0000-4000-8000-000000000000`);
+    for (const digit of ["a", "b"]) writeFileSync(name(digit), "left");
+    utimesSync(name("a"), 1, 1);
+    await mount({ writable: true });
+    await kernel.os.fs.writeFile("/mnt/new", "x");
+    expect([existsSync(name("a")), existsSync(name("b"))]).toEqual([false, true]);
   });
 
   test("what a killed host was writing is not seen, and keeps no directory", async () => {

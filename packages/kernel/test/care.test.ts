@@ -26,6 +26,32 @@ const pids = async (kernel: Kernel): Promise<readonly number[]> =>
 const keys = async (kernel: Kernel, from: string): Promise<readonly string[]> =>
   (await kernel.host.store.scan({ from, to: `${from}\uD7FF` }, { limit: 10_000 })).map(({ key }) => key);
 
+test("who reads while a file is overwritten, and its old content collected, has the new content", async () => {
+  /** Does something before content is given the next time. */
+  class Watched extends MemoryObjectStore {
+    before: (() => Promise<void>) | undefined;
+    override async get(...asked: Parameters<MemoryObjectStore["get"]>): Promise<Uint8Array> {
+      const { before } = this;
+      this.before = undefined;
+      await before?.();
+      return super.get(...asked);
+    }
+  }
+  const objects = new Watched();
+  await using kernel = await bootKernel({ objects });
+  const { fs } = kernel.os;
+  await fs.write("/srv/f", big("a"), { create: "maybe" });
+  const old = await Array.fromAsync(objects.list());
+  objects.before = async () => {
+    await fs.write("/srv/f", big("b"), {});
+    for (const id of old) await objects.delete(id);
+  };
+  expect(await fs.readText("/srv/f")).toBe("b".repeat(40_000));
+  const [id] = (await Array.fromAsync(objects.list())).filter((one) => !old.includes(one));
+  if (id !== undefined) await objects.delete(id);
+  await expect(fs.readText("/srv/f")).rejects.toMatchObject({ code: "ECORRUPT" });
+});
+
 describe("prune", () => {
   test("deletes ended runs whole, and says what it would delete before", async () => {
     await using kernel = await bootKernel();

@@ -37,8 +37,16 @@ import {
   takesBytes,
 } from "./message.ts";
 
-/** Calls that take something when it comes: for nobody they take nothing. */
-const WAITING: ReadonlySet<SyscallName> = new Set(["receive", "claim", "lock", "pipeRead", "channelRead"]);
+/** Calls that have done nothing while they wait for something, or for room: for nobody they do nothing. */
+const WAITING: ReadonlySet<SyscallName> = new Set([
+  "receive",
+  "claim",
+  "lock",
+  "pipeRead",
+  "pipeWrite",
+  "channelRead",
+  "channelWrite",
+]);
 
 const isWaiting = (name: string): boolean => isSyscallName(name) && "waits" in SYSCALLS[name];
 
@@ -49,7 +57,7 @@ const isLight = (args: Readonly<Record<string, unknown>>, bytes: Uint8Array | un
   (bytes?.length ?? 0) <= LIGHT_BYTES && JSON.stringify(args).length <= LIGHT_BYTES;
 
 /** Calls that may take as long as they like: who closes does not wait for them. */
-const LONG: ReadonlySet<string> = new Set(["infer", "call", "fetch", "exec", "executeOn", "callService"]);
+const LONG: ReadonlySet<string> = new Set<SyscallName>(["infer", "call", "fetch", "exec", "callService"]);
 
 /** Answers that may be large: each is made when the last has gone. */
 const LARGE: ReadonlySet<SyscallName> = new Set(["read", "readHandle", "readContent", "readArtifact"]);

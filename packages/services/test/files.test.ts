@@ -34,6 +34,9 @@ describe("finding", () => {
     expect(await paths("srv/?.txt")).toEqual(["/srv/b.txt"]);
     expect(await paths("/srv/**", { limit: 2 })).toHaveLength(2);
     expect(await paths("/nowhere/**")).toEqual([]);
+    expect(await paths("/srv/**/*.{md,txt}")).toEqual(["/srv/a.md", "/srv/b.txt", "/srv/d/c.md", "/srv/d/e/f.md"]);
+    expect(await paths("/srv/{d/{c,x}.md,b.*}")).toEqual(["/srv/b.txt", "/srv/d/c.md"]);
+    await expect(paths(`/srv/${"{a,b}".repeat(10)}`)).rejects.toMatchObject({ code: "EINVAL" });
     const controller = new AbortController();
     controller.abort(new TypeError("enough"));
     await expect(paths("/**", { signal: controller.signal })).rejects.toThrow("enough");

@@ -5,7 +5,7 @@
 
 import { hash, randomUUID } from "node:crypto";
 import { type BigIntStats, constants } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, readlink, rename, rmdir, unlink } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, open, readdir, readlink, rename, rmdir, unlink } from "node:fs/promises";
 import {
   type DirEntry,
   type FileStat,
@@ -54,6 +54,8 @@ class Folder implements MountDriver {
   readonly source: string;
   readonly readOnly: boolean;
   readonly #root: Root;
+  /** Directories in which nothing is left of killed hosts. */
+  readonly #tidied = new Set<string>();
 
   constructor(root: FileHandle, options: FolderOptions) {
     this.#root = { handle: root, followsLinks: options.followLinks === true };
@@ -124,12 +126,11 @@ class Folder implements MountDriver {
     this.#assertWritable(path);
     return withSpot(this.#root, path, true, async (spot) => {
       const before = await fileAt(spot, path);
-      const mode = before === undefined ? undefined : Number(before.mode);
       if (options.ifGeneration !== undefined) assertGeneration(before, options.ifGeneration, path);
-      if (mode === undefined && (options.create ?? "never") === "never") {
+      if (before === undefined && (options.create ?? "never") === "never") {
         throw new KernelError("ENOENT", `${path} does not exist; pass create`, { path });
       }
-      if (mode !== undefined && options.create === "must")
+      if (before !== undefined && options.create === "must")
         throw new KernelError("EEXIST", `${path} exists already`, { path });
       if (options.offset !== undefined) {
         await using handle = await openSpot(spot, constants.O_RDWR | constants.O_CREAT, 0o644);
@@ -137,6 +138,9 @@ class Folder implements MountDriver {
         if (options.durability === "flushed") await handle.datasync();
         return resultOf(handle);
       }
+      // Its other names are to have what is written too.
+      if (before !== undefined && before.nlink > 1n) return this.#overwrite(spot, bytes, options);
+      await this.#tidy(path, spot);
       // A reader sees the old content or the new, never a part of it.
       const temporary = { directory: spot.directory, name: `${TEMPORARY_PREFIX}${randomUUID()}` };
       try {
@@ -146,7 +150,7 @@ class Folder implements MountDriver {
           0o644,
         );
         await handle.writeFile(bytes);
-        if (mode !== undefined) await handle.chmod(mode & 0o7777);
+        if (before !== undefined) await takeOver(handle, before);
         if (options.durability === "flushed") await handle.datasync();
         await rename(pathOf(temporary), pathOf(spot));
         return await resultOf(handle);
@@ -155,6 +159,22 @@ class Folder implements MountDriver {
         throw error;
       }
     });
+  }
+
+  async #overwrite(spot: Spot, bytes: Uint8Array, { durability }: WriteOptions): Promise<WriteResult> {
+    await using handle = await openSpot(spot, constants.O_WRONLY | constants.O_TRUNC);
+    await writeAll(handle, bytes, 0);
+    if (durability === "flushed") await handle.datasync();
+    return resultOf(handle);
+  }
+
+  /** Before the first write to a directory what killed hosts have left there is removed; what others write now is young. */
+  async #tidy(path: VfsPath, { directory }: Spot): Promise<void> {
+    const name = path.slice(0, path.lastIndexOf("/"));
+    if (this.#tidied.has(name)) return;
+    if (this.#tidied.size >= TIDIED_MAX) this.#tidied.clear();
+    this.#tidied.add(name);
+    await removeTemporaries(`/proc/self/fd/${directory.fd}`, Date.now() - LEFT_AFTER_MS).catch(() => 0);
   }
 
   async append(path: VfsPath, bytes: Uint8Array, options: WriteOptions): Promise<WriteResult> {
@@ -226,11 +246,29 @@ class Folder implements MountDriver {
 const TEMPORARY_PREFIX = ".ergos-";
 const TEMPORARY = /^\.ergos-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** Removes what writes of killed hosts have left in a directory; how many. */
-async function removeTemporaries(directory: string): Promise<number> {
-  const names = (await readdir(directory)).filter((name) => TEMPORARY.test(name));
-  for (const name of names) await unlink(`${directory}/${name}`);
-  return names.length;
+/** A write that has not ended after this long has died with its host. */
+const LEFT_AFTER_MS = 3_600_000;
+/** Directories that are remembered to have been looked through. */
+const TIDIED_MAX = 10_000;
+
+/** Removes what writes of killed hosts have left in a directory, as far as it is old enough; how many. */
+async function removeTemporaries(directory: string, before = Number.POSITIVE_INFINITY): Promise<number> {
+  let count = 0;
+  for (const name of await readdir(directory)) {
+    if (!TEMPORARY.test(name)) continue;
+    const at = `${directory}/${name}`;
+    if ((await lstat(at)).mtimeMs >= before) continue;
+    await unlink(at);
+    count++;
+  }
+  return count;
+}
+
+/** What takes the place of a file is whose that was, as far as this process may say so, and has its mode. */
+async function takeOver(handle: FileHandle, { uid, gid, mode }: BigIntStats): Promise<void> {
+  const own = await handle.stat({ bigint: true });
+  if (own.uid !== uid || own.gid !== gid) await handle.chown(Number(uid), Number(gid)).catch(() => undefined);
+  await handle.chmod(Number(mode) & 0o7777);
 }
 
 /** Another number after each change: which file it is, how large, and when it was changed by the machine's clock. */

@@ -191,17 +191,26 @@ export class FileSystem {
       return whole;
     }
     assertRange(range, path);
-    const extents = inode.extents ?? (await this.#turns.of(inode, () => this.#inodes.extentsOf(inode, path)));
-    const { size } = inode.attributes;
-    const offset = range.offset ?? 0;
-    const length = Math.max(0, Math.min(range.length ?? size, size - offset));
-    if (length > LIMITS.ioBytesMax) {
-      throw new KernelError("EFBIG", `one read carries at most ${LIMITS.ioBytesMax} bytes; read the file in parts`, {
-        path,
-      });
+    for (let tries = 1; ; tries++) {
+      const extents = inode.extents ?? (await this.#turns.of(inode, () => this.#inodes.extentsOf(inode, path)));
+      const { size } = inode.attributes;
+      const offset = range.offset ?? 0;
+      const length = Math.max(0, Math.min(range.length ?? size, size - offset));
+      if (length > LIMITS.ioBytesMax) {
+        throw new KernelError("EFBIG", `one read carries at most ${LIMITS.ioBytesMax} bytes; read the file in parts`, {
+          path,
+        });
+      }
+      const out = into === undefined || into.length === length ? into : into.subarray(0, length);
+      try {
+        return await readExtents(extents, { offset, length }, this.#objects, this.#platform, out);
+      } catch (error) {
+        // It was overwritten meanwhile, and what it held before was collected: what it holds now is read.
+        const isOld = isKernelError(error) && error.code === "ECORRUPT" && inode.extents !== extents;
+        if (!isOld || tries >= LIMITS.casRetriesMax) throw error;
+        if (!inode.linked) throw missing(path);
+      }
     }
-    const out = into === undefined || into.length === length ? into : into.subarray(0, length);
-    return readExtents(extents, { offset, length }, this.#objects, this.#platform, out);
   }
 
   /** Writes content; see `WriteOptions` for what may be created and what must still hold. */

@@ -46,7 +46,7 @@ const TURN_MS = 8;
 /** Bytes at the beginning of a file that tell whether it is text. */
 const LOOKED_AT = 4096;
 
-/** Entries whose paths match a glob (`*`, `**`, `?`), in the order of their names; walks only where a match can be. */
+/** Entries whose paths match a glob (`*`, `**`, `?`, `{a,b}`), in the order of their names; walks only where a match can be. */
 export async function* globFiles(
   files: Pick<Files, "readdir">,
   pattern: string,
@@ -54,11 +54,11 @@ export async function* globFiles(
 ): AsyncGenerator<Found, void, undefined> {
   const most = atMost(limit);
   const absolute = pattern.startsWith("/") ? pattern : `/${pattern}`;
-  const matches = compileGlob(absolute);
-  const segments = absolute.split("/").slice(1);
-  const fixed = segments.findIndex((segment) => /[*?]/.test(segment));
-  const root = fixed < 0 ? segments.slice(0, -1) : segments.slice(0, fixed);
-  const depth = segments.includes("**") ? Number.POSITIVE_INFINITY : segments.length;
+  const globs = alternativesOf(absolute);
+  const matchers = globs.map(compileGlob);
+  const matches = (path: string): boolean => matchers.some((one) => one(path));
+  const root = commonRoot(globs);
+  const depth = Math.max(...globs.map(depthOf));
   let left = ENTRIES_MAX;
   const walk = async function* (directory: string, level: number): AsyncGenerator<Found, void, undefined> {
     for await (const { name, type } of entriesOf(files, directory)) {
@@ -77,6 +77,45 @@ export async function* globFiles(
     if (++found >= most) return;
   }
 }
+
+const ALTERNATIVES_MAX = 256;
+
+/** Globs without braces that together match what one with them does: `{ts,js}` is one or the other, `{x}` is itself. */
+function alternativesOf(glob: string): readonly string[] {
+  const done: string[] = [];
+  const left = [glob];
+  for (let at = left.pop(); at !== undefined; at = left.pop()) {
+    // The innermost first: of those in each other each is taken in its turn.
+    const found = /\{([^{}]*,[^{}]*)\}/.exec(at);
+    const [whole = "", list = ""] = found ?? [];
+    if (found === null) done.push(at);
+    else {
+      const { index } = found;
+      const [before, behind] = [at.slice(0, index), at.slice(index + whole.length)];
+      left.push(...list.split(",").map((one) => `${before}${one}${behind}`));
+    }
+    if (left.length + done.length > ALTERNATIVES_MAX)
+      throw new KernelError("EINVAL", `the braces of ${glob} stand for more than ${ALTERNATIVES_MAX} globs`);
+  }
+  return done;
+}
+
+/** The names that all that can be found lies below. */
+function commonRoot(globs: readonly string[]): readonly string[] {
+  const roots = globs.map((glob) => {
+    const segments = glob.split("/").slice(1);
+    const fixed = segments.findIndex((segment) => /[*?]/.test(segment));
+    return fixed < 0 ? segments.slice(0, -1) : segments.slice(0, fixed);
+  });
+  const [first = [], ...others] = roots;
+  const end = first.findIndex((name, at) => others.some((root) => root[at] !== name));
+  return end < 0 ? first : first.slice(0, end);
+}
+
+const depthOf = (glob: string): number => {
+  const segments = glob.split("/").slice(1);
+  return segments.includes("**") ? Number.POSITIVE_INFINITY : segments.length;
+};
 
 function atMost(limit = Number.POSITIVE_INFINITY): number {
   if (limit >= 1) return limit;
