@@ -183,6 +183,42 @@ export const second = (n: number): number => {
     expect([...lines("calls")].toSorted()).toEqual(["1", "1", "2", "2", "3", "3", "4", "4"]);
   });
 
+  test("in the body of a map the attempt is that of the item, and so is the input of what maps nothing", async () => {
+    steps(
+      'export const second = (item: unknown, ctx: any) => { if (ctx.attempt < 2) throw new Error("not yet"); return [item, ctx.attempt]; };\nexport const show = (input: unknown) => input;',
+    );
+    const spec = `  nodes:
+    - name: each
+      kind: map
+      items: input.xs
+      retry: { attempts: 3, delay: 0 }
+      body: { kind: function, module: ./steps.ts, export: second }
+    - name: within
+      kind: map
+      items: input.xs
+      body:
+        kind: branch
+        cases: [{ when: item > 1, body: { kind: function, module: ./steps.ts, export: show } }]
+        else: { body: [{ name: a, kind: function, module: ./steps.ts, export: show }, { name: b, kind: expression, value: a }] }
+  output: { each: each, within: within }
+`;
+    expect(await run(spec, { xs: [1, 2] })).toEqual({
+      each: [
+        [1, 2],
+        [2, 2],
+      ],
+      within: [1, 2],
+    });
+  });
+
+  test("a node may do without the timeout of the others", async () => {
+    steps("export const slow = (_input: unknown, ctx: any) => ctx.sleep(80).then(() => 1);");
+    const spec = (own: string): string =>
+      `  defaults: { timeout: 30ms }\n  nodes: [{ name: a, kind: function, module: ./steps.ts, export: slow${own} }]\n`;
+    expect(await run(spec(", timeout: none"))).toBe(1);
+    await expect(run(spec(""))).rejects.toThrow(/ETIMEDOUT/);
+  });
+
   test("what takes the place of a failure takes that of a result that cannot be recorded, in bodies too", async () => {
     steps("export const odd = () => 10n;");
     const result = await run(`  nodes:

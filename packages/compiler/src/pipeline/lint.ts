@@ -47,7 +47,9 @@ export function lint(
       if (
         (inner.kind === "llm" || inner.kind === "tool") &&
         inner.timeoutMs === undefined &&
-        node.timeoutMs === undefined
+        node.timeoutMs === undefined &&
+        !(inner === node && textOf(get(source, "timeout")) === "none") &&
+        plan.bounds?.limits.callMs === undefined
       )
         diagnostics.report(
           "W201",
@@ -74,15 +76,16 @@ export function lint(
     );
 }
 
-/** Nodes of a pipeline with an `output` that neither it nor another node reads. Functions and tools may act otherwise. */
+/** Nodes of a pipeline with an `output` that neither it nor another node reads. What holds functions or tools may act otherwise. */
 function unusedNodes(plan: PlanDocument): ReadonlySet<string> {
   if (plan.output === undefined) return new Set();
   const used = new Set(plan.nodes.flatMap(({ needs, after }) => [...needs, ...after]));
   const words = new Set(JSON.stringify([plan.output, plan.epilogue]).match(/\w+/g));
   const isNamed = (node: NodeDocument): boolean => words.has(node.name);
   return new Set(
-    plan.nodes
-      .filter((node) => node.kind !== "function" && node.kind !== "tool" && !used.has(node.name) && !isNamed(node))
-      .map(({ name }) => name),
+    plan.nodes.filter((node) => !acts(node) && !used.has(node.name) && !isNamed(node)).map(({ name }) => name),
   );
 }
+
+const acts = (node: NodeDocument): boolean =>
+  nodesWithin([node]).some(({ kind, config }) => kind === "function" || kind === "tool" || "tools" in config);

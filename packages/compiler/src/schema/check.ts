@@ -89,13 +89,15 @@ export class Checker {
         return (value.kind === "scalar" && typeof value.value === "boolean") || this.#wrong(value, type, path);
       case "duration":
         if (value.kind === "scalar" && (parseDuration(value.value) ?? 0) > 0) return true;
+        if (type.none === true && textOf(value) === "none") return true;
+        if (type.zero === true && value.kind === "scalar" && parseDuration(value.value) === 0) return true;
         if (value.kind === "scalar" && parseDuration(value.value) === 0)
           return this.#say(
             "E205",
             value,
             path,
             "a duration of 0 is no time at all",
-            "leave the field out for no limit",
+            type.none === true ? "write none for no limit" : "leave the field out for no limit",
           );
         return this.#wrong(value, type, path);
       case "enum": {

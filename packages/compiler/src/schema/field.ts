@@ -1,11 +1,11 @@
 // How fields are described: once, for validation, JSON Schema, `ergos explain` and the reference.
 
 export type FieldType =
-  | { readonly type: "text"; readonly pattern?: RegExp; readonly what?: string; readonly multiline?: boolean }
+  | { readonly type: "text"; readonly pattern?: RegExp; readonly what?: string }
   | { readonly type: "integer" | "number"; readonly minimum?: number; readonly maximum?: number }
   | { readonly type: "boolean" }
   /** Milliseconds, or a number with a unit: `30s`, `5m`, `1h`, `2d`. */
-  | { readonly type: "duration"; readonly minimumMs?: number }
+  | { readonly type: "duration"; readonly zero?: true; readonly none?: true }
   | { readonly type: "enum"; readonly values: readonly string[] }
   /** A bare expression; numbers and booleans stand for themselves. */
   | { readonly type: "expression" }
@@ -69,7 +69,7 @@ export function typeLabel(type: FieldType): string {
     case "either":
       return type.options.map(typeLabel).join(" or ");
     case "duration":
-      return "duration (30s, 5m, or milliseconds)";
+      return `duration (30s, 5m, or milliseconds${type.none === true ? ", or none" : ""})`;
     case "expressions":
       return "values whose texts are expressions";
     case "templates":

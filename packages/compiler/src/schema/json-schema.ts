@@ -102,8 +102,8 @@ function typeSchema(type: FieldType): Json {
     case "duration":
       return orVariable({
         type: ["string", "number"],
-        pattern: "^\\s*\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?\\s*$",
-        exclusiveMinimum: 0,
+        pattern: `^\\s*\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?\\s*$${type.none === true ? "|^none$" : ""}`,
+        ...(type.zero === true ? { minimum: 0 } : { exclusiveMinimum: 0 }),
       });
     case "enum":
       return orVariable({ enum: type.values });

@@ -88,7 +88,12 @@ export const COMMON_NODE_FIELDS: Fields = {
     doc: "How often it is tried, or a policy.",
     otherwise: "one attempt; three for a model call that fails for reasons that may pass; of a map, of each item",
   },
-  timeout: { type: duration, doc: "Time of one attempt; of a map, of one attempt of an item.", example: "30s" },
+  timeout: {
+    type: { type: "duration", none: true },
+    doc: "Time of one attempt; of a map, of one attempt of an item. A node that waits for people, or sleeps, has `none`: its waiting is time of the attempt.",
+    otherwise: "that of spec.defaults, or none",
+    example: "30s",
+  },
   on_error: {
     type: {
       type: "either",
@@ -229,7 +234,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
       body: {
         type: { type: "body" },
         required: true,
-        doc: "What is done with each item. Of several nodes the last one's output is the result.",
+        doc: "What is done with each item, which is the input of nodes that map and read nothing. Of several nodes the last one's output is the result; an item whose result was skipped has none, also in the list.",
       },
     },
   },
@@ -252,10 +257,10 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
     doc: "How a node is tried again.",
     fields: {
       attempts: { type: count, required: true, doc: "Attempts in all." },
-      delay: { type: duration, doc: "Wait before the second attempt.", otherwise: "100ms" },
+      delay: { type: { type: "duration", zero: true }, doc: "Wait before the second attempt.", otherwise: "100ms" },
       factor: { type: { type: "number", minimum: 1 }, doc: "What each wait is multiplied with.", otherwise: "2" },
       max_delay: {
-        type: duration,
+        type: { type: "duration", zero: true },
         doc: "No wait is longer, not even one that is asked for (`Retry-After`).",
         otherwise: "60s, or as long as is asked for",
       },

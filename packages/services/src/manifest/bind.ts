@@ -120,7 +120,7 @@ function toPlanNode(
     definition: definitionOf(document, plan, options.contentOf),
     // Where user code gets something, it is copied for that.
     isReader: true,
-    run: (needs, ctx) => work.run(scopeOf(needs, ctx.input, ctx), ctx, needs),
+    run: (needs, ctx) => work.run(scopeOf(needs, ctx.input, ctx), ctx, needs, ctx),
     ...(when === undefined
       ? {}
       : { when: (needs, runInput, process) => when(scopeOf(needs, runInput, factsOf(process, document.name))) }),

@@ -22,8 +22,14 @@ import { type Computed, type Environment, Evaluation, masked } from "./evaluatio
 import { bindLlm, callOptions } from "./llm-node.ts";
 
 type Ctx = RunContext<never>;
+/** What a node gets that maps nothing and reads nothing: the input of the run, or in the body of a map its item. */
+interface Given {
+  readonly input: unknown;
+}
 /** Does the work of a node; `scope` holds the names that its expressions use. */
-type NodeRun = (scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>) => unknown;
+type NodeRun = (scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>, given: Given) => unknown;
+/** Does what a body, or a value in its place, says. */
+type BodyRun = (scope: Scope, ctx: Ctx, given?: Given) => unknown;
 
 export interface NodeWork {
   readonly document: NodeDocument;
@@ -32,7 +38,7 @@ export interface NodeWork {
   readonly run: NodeRun;
   readonly recover:
     | "skip"
-    | ((error: KernelError, scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>) => unknown)
+    | ((error: KernelError, scope: Scope, ctx: Ctx, needs: Readonly<Record<string, unknown>>, given?: Given) => unknown)
     | undefined;
   /** Of a map: the items, the keys, and what is done with each. */
   readonly map: MapBinding | undefined;
@@ -70,19 +76,20 @@ export function bindNode(document: NodeDocument, parts: BindParts): NodeWork {
     document,
     when: when === undefined ? undefined : evaluation.condition(when, "when"),
     retry: retry ?? (document.kind === "llm" ? MODEL_RETRY : undefined),
-    run: (scope, ctx, needs) => {
-      const input = inputOf(scope, needs, ctx.input);
-      return masking(parts.environment, () => checkOutput(inner(input.scope, ctx, input.value), document));
+    run: (scope, ctx, needs, given) => {
+      const input = inputOf(scope, needs, given.input);
+      return masking(parts.environment, () => checkOutput(inner(input.scope, ctx, input.value, given), document));
     },
     recover:
       onError === "skip"
         ? "skip"
         : handler === undefined
           ? undefined
-          : (error, scope, ctx, needs) =>
+          : (error, scope, ctx, needs, given = ctx) =>
               handler(
-                errorScope(error, () => inputOf(scope, needs, ctx.input).scope, scope),
+                errorScope(error, () => inputOf(scope, needs, given.input).scope, scope),
                 ctx,
+                given,
               ),
     map:
       map === undefined
@@ -156,7 +163,7 @@ function bindKind(
   document: NodeDocument,
   evaluation: Evaluation,
   parts: BindParts,
-): (scope: Scope, ctx: Ctx, input: unknown) => unknown {
+): (scope: Scope, ctx: Ctx, input: unknown, given: Given) => unknown {
   switch (document.kind) {
     case "function": {
       const { module, export: name } = document.config;
@@ -204,8 +211,10 @@ function bindKind(
           },
         });
     }
-    case "branch":
-      return bindBranch(document, evaluation, parts);
+    case "branch": {
+      const branch = bindBranch(document, evaluation, parts);
+      return (scope, ctx, _input, given) => branch(scope, ctx, given);
+    }
     default:
       return document satisfies never;
   }
@@ -244,12 +253,7 @@ function bindExpressions(
   };
 }
 
-function bindOutcome(
-  outcome: OutcomeSpec,
-  evaluation: Evaluation,
-  parts: BindParts,
-  field: string,
-): (scope: Scope, ctx: Ctx) => unknown {
+function bindOutcome(outcome: OutcomeSpec, evaluation: Evaluation, parts: BindParts, field: string): BodyRun {
   if ("value" in outcome) return evaluation.value(outcome.value, `${field}.value`);
   return bindBody(outcome.body, parts);
 }
@@ -258,18 +262,18 @@ function bindBranch(
   document: Extract<NodeDocument, { kind: "branch" }>,
   evaluation: Evaluation,
   parts: BindParts,
-): (scope: Scope, ctx: Ctx) => unknown {
+): BodyRun {
   const cases = document.config.cases.map((one, at) => ({
     when: evaluation.condition(one.when, `cases[${at}].when`),
     run: bindOutcome(one, evaluation, parts, `cases[${at}]`),
   }));
   const otherwise =
     document.config.else === undefined ? undefined : bindOutcome(document.config.else, evaluation, parts, "else");
-  return (scope, ctx) => {
+  return (scope, ctx, given) => {
     const taken = cases.find(({ when }) => when(scope));
-    if (taken !== undefined) return taken.run(scope, ctx);
+    if (taken !== undefined) return taken.run(scope, ctx, given);
     if (otherwise === undefined) throw new Skipped("no case is true");
-    return otherwise(scope, ctx);
+    return otherwise(scope, ctx, given);
   };
 }
 
@@ -283,17 +287,18 @@ function bindMap(document: Extract<NodeDocument, { kind: "map" }>, evaluation: E
   return {
     items: (scope) => itemsOf(scope),
     key: keyOf === undefined ? undefined : (scope, item, index) => String(keyOf(scopeOf(scope, item, index))),
-    each: (scope, item, index, ctx) => body(withContext(scopeOf(scope, item, index), ctx), ctx),
+    each: (scope, item, index, ctx) =>
+      body(withContext(scopeOf(scope, item, index), ctx), ctx, { input: item ?? null }),
   };
 }
 
 /** Nodes inside of a node: each starts when those that it reads are over; the last one's output counts. */
-function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope: Scope, ctx: Ctx) => unknown {
+function bindBody(documents: readonly NodeDocument[], parts: BindParts): BodyRun {
   const works = documents.map((document) => bindNode(document, parts));
   const [only] = works;
-  if (works.length === 1 && only !== undefined) return (scope, ctx) => runAlone(only, scope, ctx);
+  if (works.length === 1 && only !== undefined) return (scope, ctx, given = ctx) => runAlone(only, scope, ctx, given);
   const last = documents.at(-1)?.name ?? "";
-  return async (scope, ctx) => {
+  return async (scope, ctx, given = ctx) => {
     // The first failure ends the body: nothing new starts, and what runs is told and awaited.
     const controller = new AbortController();
     const unlink = linkSignal(ctx.signal, controller);
@@ -309,7 +314,7 @@ function bindBody(documents: readonly NodeDocument[], parts: BindParts): (scope:
         .then(() => Promise.all([...needed, ...followed].map(start)))
         .then((above) => {
           controller.signal.throwIfAborted();
-          return innerOutcome(work, needed, above, scope, ctx.under(controller.signal));
+          return innerOutcome(work, needed, above, { scope, ctx: ctx.under(controller.signal), given });
         })
         .catch((error: unknown) => {
           controller.abort(error);
@@ -351,8 +356,7 @@ async function innerOutcome(
   work: NodeWork,
   upstream: readonly NodeWork[],
   above: readonly Inner[],
-  outer: Scope,
-  ctx: Ctx,
+  { scope: outer, ctx, given }: { readonly scope: Scope; readonly ctx: Ctx; readonly given: Given },
 ): Promise<Inner> {
   const { document } = work;
   const values: Record<string, unknown> = {};
@@ -369,7 +373,7 @@ async function innerOutcome(
   const around = objectScope(values, without(skipped, outer));
   const { isWanted, failure } = lookAt(work, around);
   if (!isWanted) return { skipped: "its condition is false" };
-  const run = (): Promise<Inner> => innerWork(work, { scope: around, failure }, ctx, values);
+  const run = (): Promise<Inner> => innerWork(work, { scope: around, failure, given }, ctx, values);
   // Calls of models and tools record themselves; what took the place of a failure must be the same again.
   const isStep = document.kind === "function" || document.onError !== undefined;
   return isStep ? ctx.step(document.name, run) : run();
@@ -390,10 +394,10 @@ function lookAt(work: NodeWork, scope: Scope): Looked {
 }
 
 /** A node that is a body by itself: its owner records what it came to. */
-async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx): Promise<unknown> {
+async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx, given: Given): Promise<unknown> {
   const { isWanted, failure } = lookAt(work, scope);
   if (!isWanted) throw new Skipped("its condition is false");
-  const outcome = await innerWork(work, { scope, failure }, ctx, {});
+  const outcome = await innerWork(work, { scope, failure, given }, ctx, {});
   if ("skipped" in outcome) throw new Skipped(outcome.skipped, outcome.failure);
   return outcome.value;
 }
@@ -401,7 +405,7 @@ async function runAlone(work: NodeWork, scope: Scope, ctx: Ctx): Promise<unknown
 /** The attempts of a node of a body, and what takes the place of a failure. */
 async function innerWork(
   work: NodeWork,
-  { scope, failure }: { readonly scope: Scope; readonly failure: Looked["failure"] },
+  { scope, failure, given }: { readonly scope: Scope; readonly failure: Looked["failure"]; readonly given: Given },
   ctx: Ctx,
   needs: Readonly<Record<string, unknown>>,
 ): Promise<Inner> {
@@ -410,7 +414,8 @@ async function innerWork(
     if (failure !== undefined) throw failure.error;
     const value = await runWork({
       scope: ctx.within(document.name),
-      run: (inner) => work.run(withContext(scope, inner), inner, needs),
+      run: (inner) => work.run(withContext(scope, inner), inner, needs, given),
+      attempt: ctx.attempt,
       // Those of a map are those of its items.
       retry: document.kind === "map" ? undefined : retry,
       timeoutMs: document.kind === "map" ? undefined : document.timeoutMs,
@@ -425,7 +430,7 @@ async function innerWork(
     const record = recordOf(error, `node ${document.name}`);
     if (recover === "skip") return { skipped: failedText(record), failure: record };
     const inner = new RunContext<never>(ctx.within(`${document.name}/on_error`), 1, ctx.signal);
-    return { value: await recover(fromErrorRecord(record), scope, inner, needs) };
+    return { value: await recover(fromErrorRecord(record), scope, inner, needs, given) };
   }
 }
 

@@ -9,6 +9,8 @@ export interface Work {
   readonly run: (ctx: RunContext<never>) => unknown;
   readonly retry: Retry | undefined;
   readonly timeoutMs: number | undefined;
+  /** The attempt of the part around it, for work that is tried once. */
+  readonly attempt?: number;
   /** Signal of the part around it; that of the process unless given. */
   readonly signal?: AbortSignal;
 }
@@ -23,7 +25,7 @@ export function runWork(work: Work): unknown {
   if (work.scope.process.limits?.onLimit === "skip") return skipping(work);
   // The plain case costs no promise of ours.
   if (work.retry === undefined && work.timeoutMs === undefined)
-    return work.run(new RunContext(work.scope, 1, work.signal));
+    return work.run(new RunContext(work.scope, work.attempt ?? 1, work.signal));
   return runAttempts(work);
 }
 
@@ -52,7 +54,7 @@ async function runAttempts(plain: Work): Promise<unknown> {
       if (process.isObserved && attempt > 1) {
         tell(process, { name: "node.started", data: { place: scope.place, attempt } });
       }
-      return await runOnce(work, attempt);
+      return await runOnce(work, retry === undefined ? (work.attempt ?? 1) : attempt);
     } catch (error) {
       if (attempt >= attempts || signal.aborted || !isWorthRetrying(error, retry)) throw error;
       const delayMs = delayBefore(attempt, retry, isKernelError(error) ? error.retryAfterMs : undefined);
