@@ -211,6 +211,22 @@ export const second = (n: number): number => {
     });
   });
 
+  test("keys are what items are known by: two alike, or of no such kind, fail the map", async () => {
+    const keyed = (key: string): string =>
+      `  nodes: [{ name: m, kind: map, items: input, key: "${key}", on_item_error: continue, body: { kind: expression, value: item } }]\n`;
+    expect(await run(keyed("item ~ index"), ["a", "a", "b"])).toEqual(["a", "a", "b"]);
+    await expect(run(keyed("item"), ["a", "a", "b"])).rejects.toThrow(/EEXIST.*key "a"/);
+    await expect(run(keyed("[item]"), ["a"])).rejects.toThrow(/EINVAL.*key of item 0 .* is a list/);
+  });
+
+  test("defaults fill in items of lists, and defaults themselves", async () => {
+    const schema =
+      "{ type: object, properties: { rows: { type: array, default: [{}], items: { type: object, properties: { q: { type: integer, default: 1 } } } } } }";
+    const spec = `  input_schema: ${schema}\n  nodes: [{ name: a, kind: expression, value: input.rows }]\n`;
+    expect(await run(spec, {})).toEqual([{ q: 1 }]);
+    expect(await run(spec, { rows: [{}, { q: 4 }] })).toEqual([{ q: 1 }, { q: 4 }]);
+  });
+
   test("a node may do without the timeout of the others", async () => {
     steps("export const slow = (_input: unknown, ctx: any) => ctx.sleep(80).then(() => 1);");
     const spec = (own: string): string =>

@@ -78,6 +78,9 @@ function readText(file: string): string {
 function exportsOf(source: string): readonly string[] | undefined {
   if (/\bexport\s*\*|\bmodule\.exports\b|\bexports\.\w+\s*=|\bexport\s+(?:const|let|var)\s*[[{]/.test(source))
     return undefined;
+  // A declaration over several lines, and names that are no plain ones.
+  if (/\bexport\s+(?:const|let|var)\s[^;\n]*,[ \t]*(?:\/\/.*)?\n/.test(source)) return undefined;
+  if (/\bexport\s+[\w\s*]*[^\p{ASCII}]/u.test(source)) return undefined;
   const names = new Set<string>();
   for (const match of source.matchAll(/\bexport\s+(?:async\s+)?(?:function\s*\*?|class)\s+([\w$]+)/g))
     names.add(match[1] ?? "");
@@ -89,7 +92,9 @@ function exportsOf(source: string): readonly string[] | undefined {
   }
   if (/\bexport\s+default\b/.test(source)) names.add("default");
   for (const match of source.matchAll(/\bexport\s*\{([^}]*)\}/g)) {
-    for (const part of (match[1] ?? "").split(",")) {
+    const list = (match[1] ?? "").replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, "");
+    if (/[^\w$\s,]/.test(list)) return undefined;
+    for (const part of list.split(",")) {
       const name =
         part
           .trim()

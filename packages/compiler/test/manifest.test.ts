@@ -98,6 +98,15 @@ describe("YAML", () => {
     expect(revealSecrets("${API_KEY} ${NAME} ${OTHER:x} ${OTHER_TOKEN:none}", environment)).toBe(
       "s3cret ${NAME} ${OTHER:x} none",
     );
+    expect(revealSecrets("$${API_KEY}", environment)).toBe("${API_KEY}");
+  });
+
+  test("a variable is filled in as a shell would, and what has two $ stays, also when it is printed", () => {
+    const text = `${head}  nodes:\n    - { name: a, kind: llm, model: "\${MODEL:-openai/gpt}", prompt: "echo $\${HOME}" }\n`;
+    const { plans } = compileManifest(text, { file: "in.yaml", host: { environment: {} } });
+    expect(plans[0]?.nodes[0]?.config).toMatchObject({ model: "openai/gpt", prompt: "echo ${HOME}" });
+    const printed = plans[0] === undefined ? "" : toManifest(plans[0], String);
+    expect(printed).toContain("echo $${HOME}");
   });
 });
 

@@ -303,7 +303,7 @@ describe("a policy", () => {
 
   test("that cannot be read, or evaluated, denies and says where", async () => {
     const broken =
-      "apiVersion: ergos/v1\nkind: Policy\nmetadata: { name: x }\nspec:\n  rules: [{ effect: alow, grant: fs.wirte, when: 'a +' }, { effect: deny, grant: 'deny fs.read' }, { effect: ask, grant: 'fs.read; uses=3' }]\n  users: { jane: [absent] }\n";
+      "apiVersion: ergos/v1\nkind: Policy\nmetadata: { name: x }\nspec:\n  rules: [{ effect: alow, grant: fs.wirte, when: 'user +' }, { effect: deny, grant: fs.read, when: usr == 1 and hour | foo }, { effect: deny, grant: 'deny fs.read' }, { effect: ask, grant: 'fs.read; uses=3' }]\n  users: { jane: [absent] }\n";
     const { policy: none, diagnostics } = compilePolicy(broken, {
       file: "policy.yaml",
       host: fileHost("policy.yaml", {}),
@@ -312,7 +312,9 @@ describe("a policy", () => {
     expect(diagnostics.map(({ code, line }) => `${code}:${line}`).sort()).toEqual([
       "E205:5",
       "E205:6",
+      "E307:5",
       "E401:5",
+      "E402:5",
       "E602:5",
       "E602:5",
       "E602:5",
@@ -322,7 +324,7 @@ describe("a policy", () => {
     await expect((await as(kernel, "jane")).fs.read("/srv/a")).rejects.toThrow(/policy\.yaml:5:20/);
     await kernel.close();
     const failing = await boot(
-      policy("  default: allow\n  rules: [{ effect: deny, grant: fs.read, when: missing.name }]\n"),
+      policy("  default: allow\n  rules: [{ effect: deny, grant: fs.read, when: args.missing.name }]\n"),
     );
     await failing.os.fs.writeFile("/srv/a", "x");
     await expect((await as(failing, "jane")).fs.read("/srv/a")).rejects.toThrow(/cannot be evaluated/);

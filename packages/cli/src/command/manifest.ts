@@ -101,7 +101,7 @@ function checkText(
     return count === 0 ? [] : [`${count} ${severity}${count === 1 || severity === "info" ? "" : "s"}`];
   });
   const verdict = ok
-    ? `${out.style("green", "✓")} ${file}: ${pipelines.join(", ")}${counts.length === 0 ? "" : `, ${counts.join(", ")}`}`
+    ? `${out.style("green", "✓")} ${[`${file}: ${pipelines.join(", ") || "a policy"}`, ...counts].join(", ")}`
     : `${out.style("red", "✗")} ${file}: ${counts.join(", ")}`;
   return [...shown, verdict].join("\n");
 }

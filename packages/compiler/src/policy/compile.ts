@@ -2,9 +2,8 @@
 
 import { type Grant, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import { type Diagnostic, Diagnostics, SourceFile } from "../diagnostic.ts";
-import { ExpressionError } from "../expression/error.ts";
-import { parseExpression } from "../expression/parser.ts";
 import type { CompilerHost } from "../host.ts";
+import { ExpressionCompiler, type NameScope } from "../pipeline/expressions.ts";
 import { Checker } from "../schema/check.ts";
 import { readSource } from "../source/reader.ts";
 import { type SourceMap, type SourceValue, get, kindName, placeOf, textOf } from "../source/value.ts";
@@ -169,18 +168,19 @@ function checkedGrant(
   }
 }
 
-function checkedExpression(value: SourceValue | undefined, path: string, diagnostics: Diagnostics): string | undefined {
-  if (value?.kind !== "scalar") return undefined;
-  const text = String(value.value);
-  try {
-    parseExpression(text);
-    return text;
-  } catch (error) {
-    if (!(error instanceof ExpressionError)) throw error;
-    diagnostics.report("E401", placeOf(value, path), error.message, error.hint);
-    return undefined;
-  }
-}
+/** What the conditions and objects of a policy may name. */
+const REQUEST = ["user", "call", "right", "resource", "args", "process", "group", "hour"] as const;
+const requestScope = (): NameScope => ({
+  locals: new Map(REQUEST.map((name) => [name, {}])),
+  nodes: new Map(),
+  needs: new Set(),
+});
+
+const checkedExpression = (
+  value: SourceValue | undefined,
+  path: string,
+  diagnostics: Diagnostics,
+): string | undefined => new ExpressionCompiler(diagnostics).expression(value, requestScope(), path);
 
 const maps = (value: SourceValue | undefined): readonly SourceMap[] =>
   value?.kind === "list" ? value.items.flatMap((item) => (item.kind === "map" ? [item] : [])) : [];

@@ -5,6 +5,7 @@ import { stringify } from "yaml";
 import { formatDuration } from "../duration.ts";
 import type { NodeDocument, OutcomeSpec, PlanDocument, RetrySpec, ValueSpec } from "../pipeline/document.ts";
 import { isTemplate } from "../expression/template.ts";
+import { quoteVariables } from "../source/environment.ts";
 import { API_VERSION, PIPELINE_NAME, isNodeName } from "../schema/pipeline-fields.ts";
 
 type Json = Record<string, unknown>;
@@ -54,7 +55,15 @@ export function toManifest(plan: PlanDocument, pathOf: (module: string) => strin
       epilogue: plan.epilogue,
     }),
   };
-  return stringify(document, { lineWidth: 0, aliasDuplicateObjects: false });
+  return stringify(quoted(document), { lineWidth: 0, aliasDuplicateObjects: false });
+}
+
+/** What a manifest would fill in is written so that it stays. */
+function quoted(value: unknown): unknown {
+  if (typeof value === "string") return quoteVariables(value);
+  if (Array.isArray(value)) return value.map(quoted);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, quoted(inner)]));
 }
 
 const isNoName = (name: string): boolean => !isNodeName(name);
@@ -109,13 +118,6 @@ function nodeOf(node: NodeDocument, pathOf: (module: string) => string): Json {
 }
 
 function configOf(node: NodeDocument, pathOf: (module: string) => string): Json {
-  const bodyOf = (body: readonly NodeDocument[]): unknown => {
-    const [only] = body;
-    if (body.length !== 1 || only?.name !== "body") return body.map((inner) => nodeOf(inner, pathOf));
-    // One alone has no name, which might be that of a node outside.
-    const { name: _name, ...rest } = nodeOf(only, pathOf);
-    return rest;
-  };
   switch (node.kind) {
     case "function":
       return { module: pathOf(node.config.module), export: exportOf(node.config.export) };
@@ -150,7 +152,7 @@ function configOf(node: NodeDocument, pathOf: (module: string) => string): Json 
         key,
         concurrency,
         on_item_error: onItemError === "fail" ? undefined : onItemError,
-        body: bodyOf(body),
+        body: bodyOf(body, pathOf),
       };
     }
     case "branch":
@@ -163,10 +165,16 @@ function configOf(node: NodeDocument, pathOf: (module: string) => string): Json 
   }
 }
 
+function bodyOf(body: readonly NodeDocument[], pathOf: (module: string) => string): unknown {
+  const [only] = body;
+  if (body.length !== 1 || only?.name !== "body") return body.map((inner) => nodeOf(inner, pathOf));
+  // One alone has no name, which might be that of a node outside.
+  const { name: _name, ...rest } = nodeOf(only, pathOf);
+  return rest;
+}
+
 function outcomeOf(outcome: OutcomeSpec, pathOf: (module: string) => string): Json {
-  return "value" in outcome
-    ? { value: expressionsOf(outcome.value) }
-    : { body: outcome.body.map((inner) => nodeOf(inner, pathOf)) };
+  return "value" in outcome ? { value: expressionsOf(outcome.value) } : { body: bodyOf(outcome.body, pathOf) };
 }
 
 const retryOf = ({ attempts, delayMs, factor, maxDelayMs }: RetrySpec): unknown =>

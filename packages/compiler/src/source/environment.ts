@@ -1,6 +1,7 @@
 // `${NAME}` and `${NAME:default}` in the texts of a manifest.
 
-const VARIABLE = /\$\{([A-Z_][A-Z0-9_]*)(?::([^}]*))?\}/g;
+/** `$${NAME}` is the text `${NAME}` itself; `:-` before a default is written in shells. */
+const VARIABLE = /\$?\$\{([A-Z_][A-Z0-9_]*)(?::-?([^}]*))?\}/g;
 const SECRET = /(^|_)(KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(_?\d+)?$|^SECRET_/;
 
 /** Names whose values are secrets: they stay out of plans and are filled in when a node runs. */
@@ -18,6 +19,7 @@ export function substitute(
 ): string | number | boolean | null {
   if (!text.includes("${")) return text;
   const value = text.replaceAll(VARIABLE, (all, name: string, otherwise: string | undefined) => {
+    if (all.startsWith("$$")) return isSecretName(name) ? all : all.slice(1);
     const found = environment[name] ?? otherwise;
     if (found === undefined) onMissing(name);
     return isSecretName(name) ? all : (found ?? "");
@@ -26,12 +28,16 @@ export function substitute(
   return isPlain && isWhole ? typed(value) : value;
 }
 
+/** A text as it is written in a manifest: what looks like a variable stays what it is, but secrets, which are filled in. */
+export const quoteVariables = (text: string): string =>
+  text.replaceAll(VARIABLE, (all, name: string) => (isSecretName(name) || all.startsWith("$$") ? all : `$${all}`));
+
 /** Fills in what `substitute` left: the secrets. */
 export function revealSecrets(text: string, environment: Readonly<Record<string, string | undefined>>): string {
   if (!text.includes("${")) return text;
   return text.replaceAll(VARIABLE, (all, name: string, otherwise: string | undefined) =>
     // What else looks like one is what the value of a variable says, and stays.
-    isSecretName(name) ? (environment[name] ?? otherwise ?? "") : all,
+    !isSecretName(name) ? all : all.startsWith("$$") ? all.slice(1) : (environment[name] ?? otherwise ?? ""),
   );
 }
 

@@ -223,10 +223,12 @@ function acceptInput(schema: Schema | undefined, input: unknown, name: string): 
   return full;
 }
 
+/** What is given with the defaults of its schema, those of items and of defaults too. */
 function withDefaults(schema: Schema, value: unknown): unknown {
-  if (value === undefined) return schema.default;
-  if (schema.properties === undefined || typeof value !== "object" || value === null || Array.isArray(value))
-    return value;
+  if (value === undefined) return schema.default === undefined ? undefined : withDefaults(schema, schema.default);
+  const { items } = schema;
+  if (Array.isArray(value)) return items === undefined ? value : value.map((item) => withDefaults(items, item));
+  if (schema.properties === undefined || typeof value !== "object" || value === null) return value;
   const filled = Object.entries(schema.properties).flatMap(([name, inner]) => {
     // A plain object, as just checked.
     const own = Object.hasOwn(value, name) ? (value as Readonly<Record<string, unknown>>)[name] : undefined;

@@ -286,10 +286,23 @@ function bindMap(document: Extract<NodeDocument, { kind: "map" }>, evaluation: E
   const itemsOf = evaluation.expression(items, "items");
   return {
     items: (scope) => itemsOf(scope),
-    key: keyOf === undefined ? undefined : (scope, item, index) => String(keyOf(scopeOf(scope, item, index))),
+    key:
+      keyOf === undefined
+        ? undefined
+        : (scope, item, index) => assertKey(keyOf(scopeOf(scope, item, index)), document, index),
     each: (scope, item, index, ctx) =>
       body(withContext(scopeOf(scope, item, index), ctx), ctx, { input: item ?? null }),
   };
+}
+
+/** @throws {EINVAL} nothing is known by it */
+function assertKey(key: unknown, { name, at }: NodeDocument, index: number): string {
+  if (typeof key === "string" || typeof key === "number") return String(key);
+  const found = key === null ? "none" : Array.isArray(key) ? "a list" : typeof key;
+  throw new KernelError(
+    "EINVAL",
+    `the key of item ${index} of map ${name} (${at}) is ${found}; it is a text or a number`,
+  );
 }
 
 /** Nodes inside of a node: each starts when those that it reads are over; the last one's output counts. */

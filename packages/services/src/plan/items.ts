@@ -34,8 +34,8 @@ export interface ItemWork {
 export async function runItems(work: ItemWork): Promise<readonly unknown[]> {
   const { name, signal, onError } = work;
   const items = asItems(work);
+  const keys = await keysOf(work, items);
   const results = new Array<ItemResult>(items.length);
-  const taken = new Set<string>();
   let next = 0;
   let done = 0;
   let failure: { readonly error: unknown } | undefined;
@@ -47,8 +47,7 @@ export async function runItems(work: ItemWork): Promise<readonly unknown[]> {
       const at = next++;
       if (at % TURN_ITEMS === TURN_ITEMS - 1) await work.turn();
       try {
-        const key = keyOf(work, items[at], at, taken);
-        results[at] = { value: await work.each(items[at], at, key, controller.signal) };
+        results[at] = { value: await work.each(items[at], at, keys?.[at] ?? String(at), controller.signal) };
       } catch (error) {
         if (error instanceof Skipped) results[at] = { skipped: error.message };
         else if (onError === "fail" || signal.aborted) {
@@ -82,14 +81,19 @@ function asItems({ items, name, source }: ItemWork): readonly unknown[] {
   return items;
 }
 
-function keyOf(work: ItemWork, item: unknown, at: number, taken: Set<string>): string {
-  if (work.key === undefined) return String(at);
-  const key = work.key(item, at);
-  if (taken.has(key))
-    throw new KernelError(
-      "EEXIST",
-      `map ${work.name} has two items with the key ${JSON.stringify(key)}; keys must be unique`,
-    );
-  taken.add(key);
-  return key;
+/** Keys are what items are known by: none of them begins before all have one. */
+async function keysOf(work: ItemWork, items: readonly unknown[]): Promise<readonly string[] | undefined> {
+  if (work.key === undefined) return undefined;
+  const keys = new Set<string>();
+  for (const [at, item] of items.entries()) {
+    if (at % TURN_ITEMS === TURN_ITEMS - 1) await work.turn();
+    const key = work.key(item, at);
+    if (keys.has(key))
+      throw new KernelError(
+        "EEXIST",
+        `map ${work.name} has two items with the key ${JSON.stringify(key)}; keys must be unique`,
+      );
+    keys.add(key);
+  }
+  return [...keys];
 }

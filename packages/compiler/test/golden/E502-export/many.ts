@@ -1,0 +1,3 @@
+export const first = (x: unknown): unknown => x,
+  second = first;
+export const größe = first;
