@@ -52,8 +52,16 @@ export interface ConnectOptions extends HostOptions {
 export type Runnable = SpawnArgs["program"] | Code;
 
 export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
-  /** Starts a program as a child of the owner's process. */
-  spawn(program: Runnable, options?: RunOptions): Promise<Pid>;
+  /** Starts a program as a child of the owner's process; its pid. */
+  spawn<Input>(
+    // First: a function could have `types` too.
+    program: (input: Input, ctx: RunContext<NoInfer<Input>>) => unknown,
+    ...options: InputOptions<Input>
+  ): Promise<Pid>;
+  spawn<Input>(program: Code & Typed<Input, unknown>, ...options: InputOptions<Input>): Promise<Pid>;
+  spawn(program: Untyped, options?: RunOptions): Promise<Pid>;
+  /** Whatever it is: its types are not known. */
+  spawn<Any extends Runnable>(program: Runnable extends Any ? Any : never, options?: RunOptions): Promise<Pid>;
   /** Whether another process owns the directory and this one talks to it. */
   readonly isRemote: boolean;
   /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
@@ -69,10 +77,10 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   run<Input, Output>(
     // First: a function could have `types` too.
     program: (input: Input, ctx: RunContext<NoInfer<Input>>) => Output,
-    ...options: InputOptions<Input>
+    ...options: RunInput<Input>
   ): Promise<Awaited<Output>>;
-  run<Input, Output>(program: Code & Typed<Input, Output>, ...options: InputOptions<Input>): Promise<Output>;
-  run(program: SpawnArgs["program"] | Plan, options?: RunOptions & WithSignal): Promise<unknown>;
+  run<Input, Output>(program: Code & Typed<Input, Output>, ...options: RunInput<Input>): Promise<Output>;
+  run(program: Untyped, options?: RunOptions & WithSignal): Promise<unknown>;
   /** Whatever it is: its types are not known. */
   run<Any extends Runnable>(
     program: Runnable extends Any ? Any : never,
@@ -94,12 +102,26 @@ export type RunOptions = Omit<SpawnArgs, "program">;
 /** Code that says what goes in and what comes out. */
 interface Typed<Input, Output> {
   readonly types?: { readonly input: Input; readonly output: Output };
+  /** Not a function, which says so itself. */
+  readonly apply?: undefined;
 }
 
-/** The options of a run, with an input where one is needed. */
-type InputOptions<Input> = object extends Input
-  ? [options?: Omit<RunOptions, "input"> & WithSignal & { readonly input?: Input }]
-  : [options: Omit<RunOptions, "input"> & WithSignal & { readonly input: Input }];
+/** What says nothing of its types: a name, a module, or a program without them. */
+type Untyped = string | (Exclude<SpawnArgs["program"], string> & NoTypes) | (Plan & NoTypes);
+/** Not a function either: those have a name, as modules do. */
+interface NoTypes {
+  readonly types?: undefined;
+  readonly apply?: undefined;
+}
+
+/** The options of a start, with an input where one is needed. */
+type InputOptions<Input, More = unknown> =
+  object extends OrNothing<Input>
+    ? [options?: Omit<RunOptions, "input"> & More & { readonly input?: Input }]
+    : [options: Omit<RunOptions, "input"> & More & { readonly input: Input }];
+/** A program that takes nothing has an input of no fields. */
+type OrNothing<Input> = string extends keyof Input ? object : Input;
+type RunInput<Input> = InputOptions<Input, WithSignal>;
 
 interface WithSignal {
   /** Ends the process when it aborts; the run then fails with its reason. */
@@ -347,7 +369,8 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
 }
 
 function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login" | "hook">): ErgOs {
-  const spawn: ErgOs["spawn"] = async (program, options) => os.spawn(asProgram(program, parts.isRemote), options);
+  const spawn = async (program: Runnable, options?: RunOptions): Promise<Pid> =>
+    os.spawn(asProgram(program, parts.isRemote), options);
   const run = async (program: Runnable, options: RunOptions & WithSignal = {}): Promise<unknown> => {
     const { signal, ...rest } = options;
     signal?.throwIfAborted();

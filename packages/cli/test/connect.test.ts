@@ -62,6 +62,18 @@ test("types go in and come out, along the edges too", async () => {
     await os.run(places);
     // @ts-expect-error of another form
     await os.run(places, { input: { town: "Rome" } });
+    const half = program("half", async ({ n }: { n: number }) => Promise.resolve(n / 2));
+    // @ts-expect-error of a program too
+    await os.run(half, { input: { n: "one" } });
+    // @ts-expect-error an input is needed
+    await os.run(half);
+    // @ts-expect-error of what is started too
+    await os.spawn(half, { input: { n: "one" } });
+    // @ts-expect-error
+    await os.spawn((input: { n: number }) => input.n, {});
+    await os.spawn("named", { input: 1 });
+    await os.spawn({ module: "./x.ts" });
+    await os.spawn(any);
     const one = pipeline("p").node("a", () => 1);
     // @ts-expect-error what was skipped may be missing
     one.node("b", { needs: ["a"], allowSkipped: true }, ({ a }) => a + 1);
@@ -81,7 +93,7 @@ test("a program starts code of any kind as its child, and asks a person as often
     return [await ctx.wait("one", made), await ctx.wait("two", other)];
   };
   const asking = pipeline("asking").node("decide", { retry: { attempts: 2, delayMs: 1 } }, async (_input, ctx) => {
-    const answer = await ctx.ask("go", "Shall it go on?", { choices: ["yes", "no"] });
+    const answer: "yes" | "no" = await ctx.ask("go", "Shall it go on?", { choices: ["yes", "no"] });
     if (ctx.attempt === 1) throw new Error("once more");
     return [answer, ctx.attempt];
   });

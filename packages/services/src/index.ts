@@ -24,4 +24,4 @@ export { maintenance, type MaintenanceOptions } from "./system/maintenance.ts";
 export { type RecordService, recordService } from "./system/records.ts";
 export { PROCESS_TOOLS } from "./tools/process-tools.ts";
 export { FILE_TOOLS } from "./tools/file-tools.ts";
-export { RunContext } from "./run-context.ts";
+export { type CallOptions, type InferOptions, type LetterOptions, RunContext, Skipped } from "./run-context.ts";

@@ -258,14 +258,21 @@ export class RunContext<Input = unknown> {
    * restarts, the answer is `otherwise`.
    * @throws {ECANCELED} it was refused · {ETIMEDOUT} nobody has answered in time, and there is no other answer
    */
-  ask(
+  ask<const Choice = unknown, const Otherwise = never>(
     name: string,
     question: string,
-    options: { readonly choices?: readonly string[]; readonly timeoutMs?: number; readonly otherwise?: unknown } = {},
-  ): Promise<unknown> {
+    options: {
+      readonly choices?: readonly (Choice & string)[];
+      readonly timeoutMs?: number;
+      readonly otherwise?: Otherwise;
+    } = {},
+  ): Promise<Choice | Otherwise> {
     const place = this.#placeOf(name);
     const { signal } = this;
-    return this.#once(place, () => this.os.call("ask", { place, question, signal, ...options }));
+    // With choices the kernel takes none but those; without, whoever asks knows what comes.
+    return this.#once(place, () => this.os.call("ask", { place, question, signal, ...options })) as Promise<
+      Choice | Otherwise
+    >;
   }
 
   /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */
@@ -432,8 +439,8 @@ export class RunContext<Input = unknown> {
    * without one. A program that serves twice gives each time a name of its own (default `task`).
    * @returns how many were done
    */
-  async serve(
-    handler: (task: unknown, ctx: RunContext<Input>) => unknown,
+  async serve<Work = unknown>(
+    handler: (task: Work, ctx: RunContext<Input>) => unknown,
     options: { readonly idleMs?: number; readonly name?: string } = {},
   ): Promise<number> {
     const { idleMs, name: prefix = "task" } = options;
@@ -444,7 +451,8 @@ export class RunContext<Input = unknown> {
       const inner = new RunContext<Input>({ ...this.within(name), task: message }, 1, this.#signal);
       const answer = await this.step(`${name}/done`, async () => {
         try {
-          const value = await handler(message.body, inner);
+          // What is sent is the sender's promise.
+          const value = await handler(message.body as Work, inner);
           // What cannot be recorded is a failure of the task, not of who does it.
           encodeJson(value, `the result of ${name}`);
           return { value };
@@ -574,9 +582,9 @@ export class RunContext<Input = unknown> {
    * works on one queue twice gives each time a name of its own.
    * @returns how many were done
    */
-  work(
+  work<Body = unknown>(
     queue: string,
-    handler: (body: unknown, ctx: RunContext<Input>, task: Task) => unknown,
+    handler: (body: Body, ctx: RunContext<Input>, task: Task) => unknown,
     options: { readonly idleMs?: number; readonly leaseMs?: number; readonly name?: string } = {},
   ): Promise<number> {
     const { os, signal } = this;
@@ -587,7 +595,8 @@ export class RunContext<Input = unknown> {
       { placeOf: (name) => this.#placeOf(name), once: (place, act) => this.#once(place, act), inTask },
       {
         queue,
-        handler,
+        // What is submitted is the submitter's promise.
+        handler: (body, ctx, task) => handler(body as Body, ctx, task),
         ...options,
       },
     );

@@ -165,7 +165,7 @@ export interface Os {
 /** The methods of a service as its callers see them. */
 export type ServiceFace<Api> = {
   readonly [Method in keyof Api]: Api[Method] extends (args: infer Args, ...more: never[]) => infer Result
-    ? (args?: Args) => Promise<Awaited<Result>>
+    ? (...args: undefined extends Args ? [args?: Args] : [args: Args]) => Promise<Awaited<Result>>
     : never;
 };
 

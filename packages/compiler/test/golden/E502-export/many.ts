@@ -1,3 +1,3 @@
 export const first = (x: unknown): unknown => x,
-  second = first;
-export const größe = first;
+  second = (x: unknown): unknown => [x];
+export const größe = (x: unknown): unknown => ({ x });
