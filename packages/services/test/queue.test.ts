@@ -39,6 +39,30 @@ describe("claims", () => {
     expect(got).toEqual(["a", "b", "c", "d", "e"]);
   });
 
+  test("get a task when it may be begun, and one that has failed after its wait, over hosts that end too", async () => {
+    const store = new LastingStore();
+    const objects = new MemoryObjectStore();
+    const first = await bootKernel({ store: store.life(), objects });
+    const later = await submit("later", { delayMs: 60, retry: { delayMs: 40, maxDelayMs: 50 } }, first.os);
+    const late = await submit("late", { delayMs: 3_600_000, deadlineMs: 30 }, first.os);
+    expect(await claim(await child({}, first))).toBeNull();
+    await using kernel = await bootKernel({ store: store.life(), objects });
+    const os = await child({}, kernel);
+    const starts: number[] = [];
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      const task = await claim(os, { waitMs: 5000 });
+      expect(task).toMatchObject({ id: later, attempts: attempt });
+      starts.push(kernel.host.committer.now());
+      await os.call("fail", { id: later, error: { code: "EFAILED", message: "not yet" } });
+      const { state, notBefore = 0 } = (await kernel.host.queues.get(later)) ?? {};
+      if (attempt === 3) expect(state).toBe("failed");
+      else expect(notBefore - (starts.at(-1) ?? 0)).toBeGreaterThanOrEqual(attempt === 1 ? 40 : 50);
+    }
+    expect((starts[1] ?? 0) - (starts[0] ?? 0)).toBeGreaterThanOrEqual(40);
+    await until(async () => (await kernel.host.queues.get(late))?.state === "failed");
+    expect((await kernel.host.queues.get(late))?.error?.code).toBe("ETIMEDOUT");
+  });
+
   test("go to the roles and tiers that a task asks for", async () => {
     await submit("for leads", { role: "lead" });
     await submit("for the best", { tier: "strategic" });

@@ -1,10 +1,12 @@
 // `ergos queue`: work queues and their tasks.
 
-import { TASK_STATES, type Task, type TaskState } from "@ergos/kernel";
+import { PRIORITIES, type Priority, TASK_STATES, type Task, type TaskRequest, present } from "@ergos/kernel";
 import {
   type Command,
   EXIT_OK,
   type Invocation,
+  choiceOption,
+  durationOption,
   openDirectory,
   required,
   textOption,
@@ -14,15 +16,19 @@ import {
 import { type Output, formatCount, table } from "../terminal.ts";
 import { asJson } from "./trigger.ts";
 
+// The names of a constant table.
+const PRIORITY_NAMES = Object.keys(PRIORITIES) as readonly Priority[];
+
 export const queueCommand: Command = {
   name: "queue",
   arguments: 3,
   summary: "list tasks of work queues, or submit, cancel or resubmit one",
-  usage: `list [queue] [--state ${TASK_STATES.join("|")}] [--limit N] | submit <queue> <json> [--priority critical|high|normal|low] [--key KEY] | cancel <id> | resubmit <id>`,
+  usage: `list [queue] [--state ${TASK_STATES.join("|")}] [--limit N] | submit <queue> <json> [--priority ${PRIORITY_NAMES.join("|")}] [--key KEY] [--delay DURATION] [--deadline DURATION] [--attempts N] [--retry-delay DURATION] | cancel <id> | resubmit <id>`,
   examples: [
     "ergos queue list",
     "ergos queue list invoices --state failed",
     "ergos queue submit invoices '{ \"number\": 7 }' --priority high",
+    'ergos queue submit mails \'{ "to": "jane" }\' --delay 10m --attempts 5 --retry-delay 30s',
     "ergos queue resubmit 12",
   ],
   options: {
@@ -30,6 +36,10 @@ export const queueCommand: Command = {
     limit: { type: "string" },
     priority: { type: "string" },
     key: { type: "string" },
+    delay: { type: "string" },
+    deadline: { type: "string" },
+    attempts: { type: "string" },
+    "retry-delay": { type: "string" },
   },
   run: async (invocation) => {
     const what = invocation.positionals[0] ?? "list";
@@ -40,17 +50,9 @@ export const queueCommand: Command = {
       case "submit": {
         const queue = required(invocation, 1, "the queue");
         const body = asJson(required(invocation, 2, "the task, as JSON"));
-        const priority = textOption(invocation, "priority");
-        if (priority !== undefined && !isPriority(priority))
-          throw new UsageError(`--priority takes ${PRIORITY_NAMES.join(", ")}; found ${priority}`);
-        const key = textOption(invocation, "key");
+        const how = taskOptions(invocation);
         await using os = await openDirectory(invocation);
-        const id = await os.call("submit", {
-          queue,
-          body,
-          ...(priority === undefined ? {} : { priority }),
-          ...(key === undefined ? {} : { key }),
-        });
+        const id = await os.call("submit", { queue, body, ...how });
         out.answer({ id, queue }, () => `task ${id} waits in ${queue}`);
         return EXIT_OK;
       }
@@ -70,11 +72,22 @@ export const queueCommand: Command = {
   },
 };
 
+function taskOptions(invocation: Invocation): Omit<TaskRequest, "queue" | "body"> {
+  const attempts = textOption(invocation, "attempts");
+  const delayMs = durationOption(invocation, "retry-delay");
+  return present({
+    priority: choiceOption(invocation, "priority", PRIORITY_NAMES),
+    key: textOption(invocation, "key"),
+    delayMs: durationOption(invocation, "delay"),
+    deadlineMs: durationOption(invocation, "deadline"),
+    attemptsMax: attempts === undefined ? undefined : wholeOption(invocation, "attempts", 1),
+    retry: delayMs === undefined ? undefined : { delayMs },
+  });
+}
+
 async function list(invocation: Invocation): Promise<number> {
   const queue = invocation.positionals[1];
-  const state = textOption(invocation, "state");
-  if (state !== undefined && !isState(state))
-    throw new UsageError(`--state takes ${TASK_STATES.join(", ")}; found ${state}`);
+  const state = choiceOption(invocation, "state", TASK_STATES);
   const limit = wholeOption(invocation, "limit", 200);
   await using os = await openDirectory(invocation);
   const tasks = await os.call("tasks", {
@@ -87,11 +100,6 @@ async function list(invocation: Invocation): Promise<number> {
   );
   return EXIT_OK;
 }
-
-const PRIORITY_NAMES = ["critical", "high", "normal", "low"] as const;
-const isPriority = (text: string): text is (typeof PRIORITY_NAMES)[number] =>
-  PRIORITY_NAMES.some((known) => known === text);
-const isState = (text: string): text is TaskState => TASK_STATES.some((known) => known === text);
 
 const COLOURS = { pending: "yellow", claimed: "cyan", completed: "green", failed: "red", cancelled: "yellow" } as const;
 const BODY_SHOWN = 60;

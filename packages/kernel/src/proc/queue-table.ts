@@ -42,13 +42,26 @@ export interface TaskRequest {
   readonly tier?: Tier;
   /** Milliseconds in which somebody must have begun; then it has failed. */
   readonly deadlineMs?: number;
+  /** Milliseconds before anybody may begin. */
+  readonly delayMs?: number;
   /** Claims after which it has failed (default 3). */
   readonly attemptsMax?: number;
+  /** The wait after an attempt that has failed (default: none). */
+  readonly retry?: TaskRetry;
   /** A second task of a queue under the same key is the first one. */
   readonly key?: string;
 }
 
-export interface Task extends Omit<TaskRequest, "deadlineMs"> {
+export interface TaskRetry {
+  /** Milliseconds behind the first attempt. */
+  readonly delayMs: number;
+  /** What each wait is multiplied with (default 2). */
+  readonly factor?: number;
+  /** No wait is longer (default an hour). */
+  readonly maxDelayMs?: number;
+}
+
+export interface Task extends Omit<TaskRequest, "deadlineMs" | "delayMs"> {
   readonly id: number;
   readonly state: TaskState;
   /** The process that has submitted it. */
@@ -56,6 +69,8 @@ export interface Task extends Omit<TaskRequest, "deadlineMs"> {
   /** Wall-clock milliseconds. */
   readonly at: number;
   readonly expires?: number;
+  /** Nobody begins it before. */
+  readonly notBefore?: number;
   readonly attempts: number;
   readonly claimant?: Pid;
   readonly leaseMs?: number;
@@ -125,7 +140,8 @@ export class QueueTable {
   /** Tasks that wait: for each queue by what they ask of whoever claims them. */
   readonly #pending = new Map<string, Map<string, Heap<Live>>>();
   readonly #keys = new Map<string, number>();
-  readonly #leases = new Map<number, Timer>();
+  /** Of each task what comes next by itself: the end of its lease, its deadline, or that it may begin. */
+  readonly #timers = new Map<number, Timer>();
   readonly #waiters = new Map<string, Set<Waiter>>();
   /** Who waits for the end of a task. */
   readonly #watchers = new MultiMap<number, () => void>();
@@ -198,7 +214,7 @@ export class QueueTable {
    */
   async submit(process: Process, request: TaskRequest, record: (id: number) => Along, rider?: Rider): Promise<number> {
     const { committer } = this.#parts;
-    const { queue, key, deadlineMs, body, ...rest } = request;
+    const { queue, key, deadlineMs, delayMs, body, ...rest } = request;
     assertQueue(queue);
     const name = key === undefined ? undefined : nameKey(queue, key);
     const known = name === undefined ? undefined : this.#keys.get(name);
@@ -226,6 +242,7 @@ export class QueueTable {
       at,
       attempts: 0,
       ...(deadlineMs === undefined ? {} : { expires: at + deadlineMs }),
+      ...(delayMs === undefined ? {} : { notBefore: at + delayMs }),
     };
     const masked = committer.masker?.maskData(body ?? null) ?? body ?? null;
     const text = encodeJson(masked, "a task") ?? "";
@@ -384,7 +401,7 @@ export class QueueTable {
     const error = this.#parts.committer.masker?.maskData(thrown) ?? thrown;
     await this.#asHolder(process, id, (stored) =>
       again && !isSpent(stored.task)
-        ? this.#return(stored, error, record(), rider)
+        ? this.#return(stored, error, record(), rider, waitAfter(stored.task))
         : this.#end(stored, "failed", { error }, record(), rider),
     );
   }
@@ -420,7 +437,8 @@ export class QueueTable {
         `task ${id} is ${task.state}; only one that failed or was cancelled is resubmitted`,
         { syscall: "resubmit" },
       );
-    const { error: _error, ended: _ended, claimant: _claimant, leaseMs: _lease, expires: _expires, ...rest } = task;
+    const { error: _error, ended: _ended, claimant: _claimant, leaseMs: _lease, ...known } = task;
+    const { expires: _expires, notBefore: _before, ...rest } = known;
     const fresh: Task = { ...rest, state: "pending", attempts: 0, at: this.#parts.committer.now() };
     const event: PendingEvent = { name: "task.submitted", pid: task.by, data: { id, queue: task.queue } };
     // From here on it is none of those that make room for others.
@@ -469,7 +487,7 @@ export class QueueTable {
   }
 
   close(): void {
-    for (const timer of this.#leases.values()) timer.cancel();
+    for (const timer of this.#timers.values()) timer.cancel();
   }
 
   /** Follows what was committed about a task. */
@@ -506,11 +524,18 @@ export class QueueTable {
     }
   }
 
-  async #return({ task, checks }: Stored, error: ErrorRecord, along: Along = {}, rider?: Rider): Promise<void> {
+  async #return(
+    { task, checks }: Stored,
+    error: ErrorRecord,
+    along: Along = {},
+    rider?: Rider,
+    waitMs = 0,
+  ): Promise<void> {
     // It was begun in time.
-    const { claimant, leaseMs: _lease, expires: _expires, ...rest } = task;
+    const { claimant, leaseMs: _lease, expires: _expires, notBefore: _before, ...rest } = task;
     const { id, queue } = task;
-    const back: Task = { ...rest, state: "pending", error };
+    const later = waitMs === 0 ? {} : { notBefore: this.#parts.committer.now() + waitMs };
+    const back: Task = { ...rest, state: "pending", error, ...later };
     const event: PendingEvent = { name: "task.returned", pid: claimant ?? task.by, data: { id, queue, error } };
     await this.#commit(merge({ checks, puts: [putOf(back)] }, along), event, rider);
     this.#unlease(id);
@@ -569,22 +594,24 @@ export class QueueTable {
     const { id, leaseMs = LEASE_MS } = task;
     this.#unlease(id);
     const over = (): void => {
-      this.#leases.delete(id);
+      this.#timers.delete(id);
       void this.#giveBack(id, task.claimant, `the lease of process ${task.claimant ?? 0} on it was over`).catch(
         () => undefined,
       );
     };
-    this.#leases.set(id, this.#parts.platform.setTimer(leaseMs, over, { idle: true }));
+    this.#timers.set(id, this.#parts.platform.setTimer(leaseMs, over, { idle: true }));
   }
 
   #unlease(id: number): void {
-    this.#leases.get(id)?.cancel();
-    this.#leases.delete(id);
+    this.#timers.get(id)?.cancel();
+    this.#timers.delete(id);
   }
 
-  /** Puts a task where it waits, and wakes whoever may be waiting for it. */
+  /** Puts a task where it waits, and wakes whoever may be waiting for it; one that comes later, then. */
   #wait(task: Live): void {
-    const { queue, role = "", tier = "" } = task;
+    const { id, queue, role = "", tier = "", notBefore = 0, expires = Number.POSITIVE_INFINITY } = task;
+    if (notBefore > this.#parts.committer.now())
+      return notBefore < expires ? this.#setTimer(id, notBefore, () => this.#wait(task)) : this.#expireAt(id, expires);
     const buckets = this.#pending.get(queue) ?? new Map<string, Heap<Live>>();
     this.#pending.set(queue, buckets);
     const bucket = buckets.get(`${role} ${tier}`) ?? new Heap<Live>(isBefore);
@@ -613,16 +640,21 @@ export class QueueTable {
 
   /** Fails a task at its deadline, if nobody has begun it. */
   #expireAt(id: number, at: number): void {
-    this.#unlease(id);
     const late = async (): Promise<void> => {
-      this.#leases.delete(id);
       const stored = await this.#read(id);
       if (stored?.task.state === "pending") await this.#fail(stored);
     };
-    this.#leases.set(
-      id,
-      setAlarm(this.#parts.platform, at, () => void late().catch(() => undefined), { idle: true }),
-    );
+    this.#setTimer(id, at, () => void late().catch(() => undefined));
+  }
+
+  /** Does something at an instant, unless something else becomes of the task before. */
+  #setTimer(id: number, at: number, due: () => void): void {
+    this.#unlease(id);
+    const task = (): void => {
+      this.#timers.delete(id);
+      due();
+    };
+    this.#timers.set(id, setAlarm(this.#parts.platform, at, task, { idle: true }));
   }
 
   async #fail(stored: Stored): Promise<void> {
@@ -649,6 +681,12 @@ export class QueueTable {
     return taken;
   }
 }
+
+const HOUR_MS = 3_600_000;
+const waitAfter = ({ retry, attempts }: Task): number =>
+  retry === undefined
+    ? 0
+    : Math.round(Math.min(retry.delayMs * (retry.factor ?? 2) ** (attempts - 1), retry.maxDelayMs ?? HOUR_MS));
 
 const isSpent = ({ attempts, attemptsMax = ATTEMPTS_MAX }: Task): boolean => attempts >= attemptsMax;
 

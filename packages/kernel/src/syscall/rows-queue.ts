@@ -38,7 +38,18 @@ export const QUEUE_ROWS = {
         role: { type: "string", enum: Object.keys(ROLES) },
         tier: { type: "string", enum: TIERS },
         deadlineMs: milliseconds,
+        delayMs: milliseconds,
         attemptsMax: { type: "integer", minimum: 1, maximum: 1000 },
+        retry: {
+          type: "object",
+          properties: {
+            delayMs: milliseconds,
+            factor: { type: "number", minimum: 1, maximum: 100 },
+            maxDelayMs: milliseconds,
+          },
+          required: ["delayMs"],
+          additionalProperties: false,
+        },
         key: { type: "string", minLength: 1, maxLength: 128 },
       },
       ["queue", "body"],
