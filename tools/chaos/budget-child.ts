@@ -12,7 +12,7 @@ const model = createOpenAiModel("chaos", {
   baseUrl: plan.url,
   effect: "once",
   // Ten micro-dollars a token of answers, one a token of requests.
-  prices: { chaos: { input: 1_000_000, output: 10_000_000 } },
+  prices: { chaos: { input: 1, output: 10 } },
 });
 
 const worker = program("worker", async ({ number }: { readonly number: number }, ctx: RunContext) => {

@@ -19,7 +19,7 @@ export function paidModel(world: World): Model {
   const inner = createOfflineModel({
     name: "paid",
     effect: "idempotent",
-    price: { input: 1_000_000, output: 2_000_000 },
+    price: { input: 1, output: 2 },
     script: (request) => `answer to ${request.messages.at(-1)?.content ?? ""}`,
   });
   return {

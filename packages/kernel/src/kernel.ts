@@ -1,6 +1,7 @@
 // The kernel: one metastore, one process table, one namespace, one way in (the dispatcher).
 // It boots and works with no service loaded.
 
+import { assertSchema } from "./base/schema.ts";
 import type { Calendar } from "./abi/calendar.ts";
 import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
@@ -221,6 +222,7 @@ export class Kernel implements AsyncDisposable {
       act: (...what) => act(kernel.host, ...what),
     });
     const entities = new EntityTable({ store, committer, act: (...what) => act(kernel.host, ...what) });
+    for (const { name, inputSchema } of parts.tools ?? []) assertSchema(inputSchema, `the inputSchema of tool ${name}`);
     const tools = new Map((parts.tools ?? []).map((tool) => [tool.name, tool]));
     const services = new ServiceTable({
       store,

@@ -14,7 +14,6 @@ import {
   type InferRequest,
   KernelError,
   assertValid,
-  encodeJson,
   describe,
   fromErrorRecord,
   LIMITS,
@@ -41,13 +40,11 @@ import {
   type Visibility,
   takeOutcome,
   toPid,
-  toErrorRecord,
-  orAborted,
 } from "@ergos/kernel";
-import { withoutPath } from "./failure.ts";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
 import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
+import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
 import { argumentsOf, isNews, toolMessage } from "./tool-answer.ts";
 
 /**
@@ -379,41 +376,14 @@ export class RunContext<Input = unknown> {
    * reports on the way comes to `onProgress`, once, and after a crash again as far as it was recorded.
    * @throws what the task threw · {ETIMEDOUT} it took longer than `timeoutMs` (default a minute)
    */
-  async executeOn(
-    name: string,
-    pid: number,
-    task: unknown,
-    options: Pick<LetterOptions, "priority"> & {
-      readonly timeoutMs?: number;
-      readonly onProgress?: (progress: unknown) => void;
-    } = {},
-  ): Promise<unknown> {
-    const { timeoutMs = TASK_TIMEOUT_MS, onProgress, ...letter } = options;
-    const { clock } = this.#scope.process.platform;
-    const until = clock.monotonic() + timeoutMs;
-    const { id } = await this.send(`${name}/ask`, pid, task, { ...letter, kind: "task", ttlMs: timeoutMs });
-    for (let number = 1; ; number++) {
-      const place = this.#placeOf(number === 1 ? `${name}/reply` : `${name}/reply ${number}`);
-      const waitMs = Math.max(0, Math.ceil(until - clock.monotonic()));
-      const { signal } = this;
-      const reply = await this.#once(place, () =>
-        this.os.call("receive", { place, asked: toPid(pid), replyTo: id, waitMs, signal }),
-      );
-      if (reply === null)
-        throw new KernelError("ETIMEDOUT", `process ${pid} has not done ${name} within ${timeoutMs} ms`, { pid });
-      // Made by `serve` and `report` below.
-      const answer = reply.body as {
-        readonly value?: unknown;
-        readonly error?: ErrorRecord;
-        readonly progress?: unknown;
-      };
-      if (answer.progress !== undefined) {
-        onProgress?.(answer.progress);
-        continue;
-      }
-      if (answer.error !== undefined) throw fromErrorRecord(answer.error);
-      return answer.value;
-    }
+  executeOn(name: string, pid: number, task: unknown, options: HandOver = {}): Promise<unknown> {
+    const { signal } = this;
+    const take = (at: string, replyTo: string, waitMs: number): Promise<Message | null> => {
+      const place = this.#placeOf(at);
+      const wanted = { asked: toPid(pid), replyTo, waitMs, signal };
+      return this.#once(place, () => this.os.call("receive", { place, ...wanted }));
+    };
+    return handOver(this.#taskSide, take, { name, pid, task }, options);
   }
 
   /**
@@ -421,17 +391,8 @@ export class RunContext<Input = unknown> {
    * hear any more is dropped.
    * @throws {EINVAL} no task is being done here, or there is nothing to tell
    */
-  async report(progress: unknown): Promise<void> {
-    const { task } = this.#scope;
-    if (task === undefined || progress === undefined)
-      throw new KernelError("EINVAL", "ctx.report tells something of a task: call it on the context of its handler");
-    const letter = { to: task.from, kind: "reply", replyTo: task.id, ttlMs: TASK_TIMEOUT_MS } as const;
-    try {
-      await this.os.call("send", { ...letter, body: { progress } });
-    } catch (error) {
-      const isUnheard = error instanceof KernelError && (error.code === "ESRCH" || error.code === "EAGAIN");
-      if (!isUnheard) throw error;
-    }
+  report(progress: unknown): Promise<void> {
+    return reportProgress(this.os, this.#scope.task, progress);
   }
 
   /**
@@ -439,55 +400,18 @@ export class RunContext<Input = unknown> {
    * without one. A program that serves twice gives each time a name of its own (default `task`).
    * @returns how many were done
    */
-  async serve<Work = unknown>(
+  serve<Work = unknown>(
     handler: (task: Work, ctx: RunContext<Input>) => unknown,
     options: { readonly idleMs?: number; readonly name?: string } = {},
   ): Promise<number> {
-    const { idleMs, name: prefix = "task" } = options;
-    for (let number = 1; ; number++) {
-      const name = `${prefix} ${number}`;
-      const message = await this.receive(name, { kind: "task", ...(idleMs === undefined ? {} : { waitMs: idleMs }) });
-      if (message === null) return number - 1;
-      const inner = new RunContext<Input>({ ...this.within(name), task: message }, 1, this.#signal);
-      const answer = await this.step(`${name}/done`, async () => {
-        try {
-          // What is sent is the sender's promise.
-          const value = await handler(message.body as Work, inner);
-          // What cannot be recorded is a failure of the task, not of who does it.
-          encodeJson(value, `the result of ${name}`);
-          return { value };
-        } catch (error) {
-          // Who is told to end has not failed at the task.
-          this.signal.throwIfAborted();
-          return { error: withoutPath(toErrorRecord(error)) };
-        }
-      });
-      await this.#answer(`${name}/reply`, message, answer);
-    }
+    const work = (name: string, message: Message): unknown =>
+      // What is sent is the sender's promise.
+      handler(message.body as Work, new RunContext<Input>({ ...this.within(name), task: message }, 1, this.#signal));
+    return doTasks(this.#taskSide, work, options);
   }
 
-  /** Replies to whoever is there still, when it has room; an answer that is too large is a failure of the task. */
-  async #answer(name: string, message: Message, answer: unknown): Promise<void> {
-    const { clock } = this.#scope.process.platform;
-    const until = message.expires ?? clock.now() + TASK_TIMEOUT_MS;
-    for (let body = answer; ;) {
-      try {
-        await this.reply(name, message, body);
-        return;
-      } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        if (error.code === "ESRCH" || (error.code === "EAGAIN" && clock.now() >= until)) return;
-        if (error.code === "E2BIG" && body === answer) body = { error: toErrorRecord(error) };
-        else if (error.code !== "EAGAIN") throw error;
-        else await this.#rest(FULL_RETRY_MS);
-      }
-    }
-  }
-
-  #rest(ms: number): Promise<void> {
-    const over = Promise.withResolvers<void>();
-    const timer = this.#scope.process.platform.setTimer(ms, over.resolve);
-    return orAborted(over.promise, this.signal).finally(() => timer.cancel());
+  get #taskSide(): TaskSide {
+    return { ctx: this, platform: this.#scope.process.platform };
   }
 
   /**
@@ -736,12 +660,6 @@ function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly med
   const text = isText ? content : (JSON.stringify(content) ?? "null");
   return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
 }
-
-/** A mailbox without room is tried again after so long. */
-const FULL_RETRY_MS = 100;
-
-/** How long whoever has handed a task over waits for it, unless it says so. */
-const TASK_TIMEOUT_MS = 60_000;
 
 /** Whether a value has the outer form of a request. */
 function isRequest(value: unknown): boolean {

@@ -69,11 +69,13 @@ describe("finding", () => {
 
     await kernel.os.fs.writeFile("/srv/huge", "x\n".repeat(4_000_000));
     let turns = 0;
-    const ticking = setInterval(() => turns++, 1);
-    const searching = grep({ pattern: "(a|b)+none$", glob: "/srv/huge", signal: AbortSignal.timeout(100) });
-    await expect(searching).rejects.toThrow(/timeout/);
+    const enough = new AbortController();
+    // Who is never let in ends nothing, and the search finds its end.
+    const ticking = setInterval(() => {
+      if (++turns === 4) enough.abort(new TypeError("enough"));
+    }, 1);
+    await expect(grep({ pattern: "(a|b)+none$", glob: "/srv/huge", signal: enough.signal })).rejects.toThrow("enough");
     clearInterval(ticking);
-    expect(turns).toBeGreaterThan(3);
   });
 
   test("a pattern that was made to take for ever takes the time of any other, over lines of any length", async () => {

@@ -11,6 +11,7 @@ const KEYWORDS = {
   description: "text",
   default: "any",
   examples: "any",
+  const: "any",
   enum: "list",
   properties: "schemas",
   required: "names",
@@ -22,9 +23,38 @@ const KEYWORDS = {
   maxLength: "count",
   minimum: "number",
   maximum: "number",
+  exclusiveMinimum: "number",
+  exclusiveMaximum: "number",
+  pattern: "pattern",
   anyOf: "list of schemas",
+  oneOf: "list of schemas",
+  allOf: "list of schemas",
+  format: "text",
+  $schema: "text",
+  $id: "text",
+  $comment: "text",
+  deprecated: "any",
 } as const;
 const TYPES = ["string", "integer", "number", "boolean", "array", "object", "null"];
+
+/** What to write in the place of keywords that are not checked. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  $ref: "write what it refers to in its place, or use an anchor of YAML",
+  nullable: 'write type: [string, "null"]',
+  uniqueItems: "check it in an expression, or in a function",
+  prefixItems: "check it in a function",
+  not: "check it in an expression, or in a function",
+  multipleOf: "check it in an expression, or in a function",
+  patternProperties: "use additionalProperties",
+};
+
+function isPattern(text: unknown): boolean {
+  try {
+    return typeof text === "string" && new RegExp(text, "u") instanceof RegExp;
+  } catch {
+    return false;
+  }
+}
 
 const isKeyword = (name: string): name is keyof typeof KEYWORDS => Object.hasOwn(KEYWORDS, name);
 
@@ -53,7 +83,8 @@ class SchemaChecker {
         "E601",
         placeOf(keyAt, at),
         `${JSON.stringify(key)} is no keyword of a schema`,
-        value.entries.has("type") ? hint : "fields stand under properties: { type: object, properties: { … } }",
+        INSTEAD[key] ??
+          (value.entries.has("type") ? hint : "fields stand under properties: { type: object, properties: { … } }"),
       );
       return false;
     }).every(Boolean);
@@ -84,6 +115,8 @@ class SchemaChecker {
       }
       case "text":
         return typeof plain === "string" || this.#say(value, path, `expected a text, found ${kindName(value)}`);
+      case "pattern":
+        return isPattern(plain) || this.#say(value, path, "expected a regular expression");
       case "number":
         return typeof plain === "number" || this.#say(value, path, `expected a number, found ${kindName(value)}`);
       case "count":

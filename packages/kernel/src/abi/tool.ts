@@ -6,7 +6,8 @@ export interface Tool<Face = unknown> {
   readonly name: string;
   readonly description: string;
   /** Arguments are checked against it before the call. */
-  readonly inputSchema: Schema;
+  /** A JSON Schema of the keywords that are checked here, as zod's `toJSONSchema` gives it; others are refused. */
+  readonly inputSchema: Schema | Readonly<Record<string, unknown>>;
   /** What a call does to the world, as for a model: a repetition after a crash depends on it. */
   readonly effect: "pure" | "idempotent" | "once";
   /** Does it, or rejects with the signal's reason soon after it aborts. */

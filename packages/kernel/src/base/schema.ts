@@ -1,5 +1,5 @@
 // Schemas as plain data: the subset of JSON Schema that boundaries (wire, manifests, tools) validate with.
-// In-process callers pay nothing for them. `toStandardSchema` gives the Standard Schema face.
+// In-process callers pay nothing for them.
 
 import { KernelError } from "./errno.ts";
 
@@ -11,6 +11,7 @@ export interface Schema {
   readonly description?: string;
   /** What an absent property stands for; filled in by whoever takes the value, not by `validate`. */
   readonly default?: unknown;
+  readonly const?: string | number | boolean | null;
   readonly enum?: readonly (string | number | boolean | null)[];
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
@@ -21,11 +22,18 @@ export interface Schema {
   readonly maxItems?: number;
   readonly minLength?: number;
   readonly maxLength?: number;
+  /** A regular expression that some of the text fits. */
+  readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly exclusiveMaximum?: number;
   readonly anyOf?: readonly Schema[];
-  /** Bytes: a Uint8Array in a host, raw bytes beside the JSON on the wire. */
-  readonly format?: "bytes" | "path" | "glob";
+  /** Exactly one of them. */
+  readonly oneOf?: readonly Schema[];
+  readonly allOf?: readonly Schema[];
+  /** `bytes`: a Uint8Array in a host, raw bytes beside the JSON on the wire. All others say what is meant, for people. */
+  readonly format?: string;
 }
 
 export interface SchemaIssue {
@@ -48,25 +56,77 @@ export function assertValid(schema: Schema, value: unknown, what: string): void 
   throw new KernelError("EINVAL", `in ${what}: ${list}`);
 }
 
-/** The Standard Schema face of a schema (https://standardschema.dev, version 1). */
-export function toStandardSchema<T>(schema: Schema): {
-  readonly "~standard": {
-    readonly version: 1;
-    readonly vendor: "ergos";
-    readonly validate: (value: unknown) => { readonly value: T } | { readonly issues: readonly SchemaIssue[] };
-  };
-} {
-  return {
-    "~standard": {
-      version: 1,
-      vendor: "ergos",
-      validate: (value) => {
-        const issues = validate(schema, value);
-        // The schema has just vouched for the type that its author declared.
-        return issues.length === 0 ? { value: value as T } : { issues };
-      },
-    },
-  };
+/** Keywords that say something about a value which nobody checks, as those of other tools. */
+const ANNOTATIONS: ReadonlySet<string> = new Set([
+  "$schema",
+  "$id",
+  "$comment",
+  "title",
+  "description",
+  "default",
+  "examples",
+  "deprecated",
+  "readOnly",
+  "writeOnly",
+  "format",
+  "contentEncoding",
+  "contentMediaType",
+]);
+const CHECKED: ReadonlySet<string> = new Set<keyof Schema>([
+  "type",
+  "const",
+  "enum",
+  "properties",
+  "required",
+  "additionalProperties",
+  "items",
+  "minItems",
+  "maxItems",
+  "minLength",
+  "maxLength",
+  "pattern",
+  "minimum",
+  "maximum",
+  "exclusiveMinimum",
+  "exclusiveMaximum",
+  "anyOf",
+  "oneOf",
+  "allOf",
+]);
+
+/**
+ * Whoever gives a schema relies on all of it: what would not be checked is refused.
+ * @throws {EINVAL} it has keywords beyond the subset, anywhere in it
+ */
+export function assertSchema(schema: unknown, what: string, at = ""): asserts schema is Schema {
+  if (typeof schema !== "object" || schema === null || Array.isArray(schema))
+    throw new KernelError("EINVAL", `${what}${at} is a schema: an object, found ${typeOf(schema)}`);
+  for (const [name, value] of Object.entries(schema)) {
+    const place = `${at}.${name}`;
+    if (!CHECKED.has(name) && !ANNOTATIONS.has(name))
+      throw new KernelError(
+        "EINVAL",
+        `${what}${place} is a keyword that is not checked here; known are ${[...CHECKED].join(", ")}`,
+      );
+    if (name === "properties")
+      for (const [key, inner] of Object.entries(value as object)) assertSchema(inner, what, `${place}.${key}`);
+    else if (name === "items") assertSchema(value, what, place);
+    else if (name === "additionalProperties") {
+      if (typeof value !== "boolean") assertSchema(value, what, place);
+    } else if (name === "anyOf" || name === "oneOf" || name === "allOf")
+      for (const [index, inner] of (value as readonly unknown[]).entries())
+        assertSchema(inner, what, `${place}[${index}]`);
+    else if (name === "pattern") assertPattern(value, `${what}${place}`);
+  }
+}
+
+function assertPattern(pattern: unknown, what: string): void {
+  try {
+    if (typeof pattern === "string" && new RegExp(pattern, "u") instanceof RegExp) return;
+  } catch {
+    // Said below.
+  }
+  throw new KernelError("EINVAL", `${what} is no regular expression`);
 }
 
 /** Where a visit is; it grows and shrinks with it. */
@@ -75,10 +135,13 @@ type Place = (string | number)[];
 function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[]): void {
   if (issues.length >= 20) return;
   const say = (message: string): void => void issues.push({ message, path: [...path] });
-  if (schema.anyOf !== undefined) {
-    if (!schema.anyOf.some((option) => validate(option, value).length === 0)) say("fits none of the allowed forms");
-    return;
+  if (schema.anyOf !== undefined && !schema.anyOf.some((option) => validate(option, value).length === 0))
+    return say("fits none of the allowed forms");
+  if (schema.oneOf !== undefined) {
+    const count = schema.oneOf.filter((option) => validate(option, value).length === 0).length;
+    if (count !== 1) return say(`fits ${count === 0 ? "none" : count} of the forms of which it must be one`);
   }
+  for (const part of schema.allOf ?? []) visit(part, value, path, issues);
   if (schema.format === "bytes") {
     if (!(value instanceof Uint8Array)) say(`must be bytes, found ${typeOf(value)}`);
     return;
@@ -91,6 +154,7 @@ function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[
   if (schema.enum !== undefined && !schema.enum.some((option) => option === value)) {
     return say(`must be one of ${schema.enum.map(String).join(", ")}`);
   }
+  if (schema.const !== undefined && schema.const !== value) return say(`must be ${JSON.stringify(schema.const)}`);
   if (typeof value === "string") visitString(schema, value, say);
   else if (typeof value === "number") visitNumber(schema, value, say);
   else if (Array.isArray(value)) visitArray(schema, value, path, issues, say);
@@ -104,11 +168,16 @@ function visitString(schema: Schema, value: string, say: Say): void {
     say(`must have at most ${schema.maxLength} characters`);
   if (schema.minLength !== undefined && value.length < schema.minLength)
     say(`must have at least ${schema.minLength} characters`);
+  if (schema.pattern !== undefined && !new RegExp(schema.pattern, "u").test(value)) say(`must match ${schema.pattern}`);
 }
 
 function visitNumber(schema: Schema, value: number, say: Say): void {
   if (schema.minimum !== undefined && value < schema.minimum) say(`must be at least ${schema.minimum}`);
   if (schema.maximum !== undefined && value > schema.maximum) say(`must be at most ${schema.maximum}`);
+  if (schema.exclusiveMinimum !== undefined && value <= schema.exclusiveMinimum)
+    say(`must be more than ${schema.exclusiveMinimum}`);
+  if (schema.exclusiveMaximum !== undefined && value >= schema.exclusiveMaximum)
+    say(`must be less than ${schema.exclusiveMaximum}`);
 }
 
 function visitArray(schema: Schema, value: readonly unknown[], path: Place, issues: SchemaIssue[], say: Say): void {

@@ -52,7 +52,7 @@ export interface TaskRequest {
   readonly key?: string;
 }
 
-export interface TaskRetry {
+interface TaskRetry {
   /** Milliseconds behind the first attempt. */
   readonly delayMs: number;
   /** What each wait is multiplied with (default 2). */

@@ -20,7 +20,6 @@ import {
   direntType,
   decodeName,
   encodeInode,
-  encodeName,
   entriesKey,
   inodeKey,
   nameKey,
@@ -45,7 +44,9 @@ import { type Foreign, ForeignTrees, type RenameOptions, type UnlinkOptions } fr
 import type { Blobs } from "./blobs.ts";
 import { type Held, isPath, noHandle, pin } from "./held.ts";
 import { TreeStore } from "./tree-store.ts";
+import { statOfInode, statOfNode } from "./file-stat.ts";
 import { FlowTable } from "./flow-table.ts";
+import { pageOf } from "./page.ts";
 import { Turns } from "./turns.ts";
 
 type AttributeChange = Pick<Attributes, "mime" | "mode" | "extended"> & Partial<Pick<Attributes, "owner" | "modified">>;
@@ -103,7 +104,7 @@ export class FileSystem {
       case "inode":
         return this.#statInode(located.inode, located.path);
       case "virtual":
-        return this.#statVirtual(located);
+        return statOfNode(located.node, located.path);
       case "foreign":
         return this.#foreign.stat(located, noFollow);
       case "missing":
@@ -604,43 +605,9 @@ export class FileSystem {
   }
 
   #statInode(inode: Inode, path: VfsPath): FileStat {
-    const { attributes } = inode;
-    return {
-      path,
-      type: attributes.type,
-      ...(attributes.type === "pipe" || attributes.type === "stream" ? {} : { size: attributes.size }),
-      generation: inode.generation,
-      version: attributes.version,
-      owner: attributes.owner,
-      zone: this.#zone,
-      created: attributes.created,
-      modified: attributes.type === "stream" ? this.#streamChanged(inode) : inode.modified,
-      ...(attributes.mime === undefined ? {} : { mime: attributes.mime }),
-      ...(attributes.target === undefined
-        ? {}
-        : { target: toPath(attributes.target, parentOf(path)), linkText: attributes.target }),
-      ...(attributes.mode === undefined ? {} : { mode: attributes.mode }),
-      inode: inode.ino,
-      ...(attributes.lastWriter === undefined ? {} : { lastWriter: attributes.lastWriter }),
-    };
-  }
-
-  #streamChanged({ ino, attributes: { modified } }: Inode): number {
-    return Math.max(modified, this.flows.changedAt(ino) ?? 0);
-  }
-
-  #statVirtual({ node, path }: Located & { readonly kind: "virtual" }): FileStat {
-    return {
-      path,
-      type: node.type,
-      generation: SEQ_ZERO,
-      version: 0,
-      ...(node.entityType === undefined ? {} : { entityType: node.entityType }),
-      ...(node.description === undefined ? {} : { description: node.description }),
-      ...(node.status === undefined ? {} : { status: node.status }),
-      ...(node.target === undefined ? {} : { target: node.target }),
-      ...(node.exec === undefined ? {} : { exec: { inputSchema: node.exec.inputSchema } }),
-    };
+    const { type, modified } = inode.attributes;
+    const changed = type === "stream" ? Math.max(modified, this.flows.changedAt(inode.ino) ?? 0) : inode.modified;
+    return statOfInode(inode, path, { zone: this.#zone, modified: changed });
   }
 
   /** @throws {EBUSY} a name under which something is mounted neither goes nor moves */
@@ -739,22 +706,3 @@ export function toNewEntry(type: EntryType, target: string | undefined, at: VfsP
 const isSink = (located: Located): boolean => located.kind === "virtual" && located.node.isSink === true;
 
 const NOTHING_WRITTEN: WriteResult = { generation: SEQ_ZERO, size: 0 };
-
-/** The first entries behind a name in the order of the keys, so that pages neither overlap nor leave gaps. */
-function pageOf(entries: Iterable<DirEntry>, afterName: string | undefined, limit: number): readonly DirEntry[] {
-  const after = afterName === undefined ? undefined : encodeName(afterName);
-  const page: { readonly entry: DirEntry; readonly key: string }[] = [];
-  let last: string | undefined;
-  const cut = (): void => {
-    page.sort((a, b) => (a.key < b.key ? -1 : 1)).splice(limit);
-    if (page.length === limit) last = page.at(-1)?.key;
-  };
-  // All are looked at for each page; only those that may be on it are sorted.
-  for (const entry of entries) {
-    const key = encodeName(entry.name);
-    if ((after !== undefined && key <= after) || (last !== undefined && key >= last)) continue;
-    if (page.push({ entry, key }) >= 2 * limit) cut();
-  }
-  cut();
-  return page.map(({ entry }) => entry);
-}

@@ -1,0 +1,34 @@
+// Schemas: what is checked, and that nothing of one is passed over.
+
+import { type Schema, validate } from "@ergos/kernel";
+import { expect, test } from "vitest";
+import { bootKernel } from "./kernel-fixture.ts";
+
+const says = (schema: Schema, value: unknown): readonly string[] =>
+  validate(schema, value).map(({ message }) => message);
+
+test.each<[Schema, readonly unknown[], readonly unknown[]]>([
+  [{ const: "a" }, ["a"], ["b", 1, null]],
+  [{ type: "string", pattern: "^[^@]+@[^@]+$" }, ["a@b"], ["a", 5]],
+  [{ type: "number", exclusiveMinimum: 0, exclusiveMaximum: 10 }, [0.1, 9.9], [0, 10, -5]],
+  [{ oneOf: [{ type: "integer" }, { type: "number" }] }, [1.5], [1, "x"]],
+  [{ allOf: [{ minimum: 1 }, { maximum: 3 }] }, [1, 3], [0, 4]],
+  [{ type: "object", anyOf: [{ required: ["a"] }, { required: ["b"] }] }, [{ a: 1 }, { b: 1 }], [{}, "text"]],
+])("%j takes %j and refuses %j", (schema, right, wrong) => {
+  for (const value of right) expect(says(schema, value)).toEqual([]);
+  for (const value of wrong) expect(says(schema, value)).not.toEqual([]);
+});
+
+test("a tool whose schema would be checked in part is refused, with the place", async () => {
+  const giving = (inputSchema: Schema | Readonly<Record<string, unknown>>): Promise<unknown> =>
+    bootKernel({ tools: [{ name: "t", description: "", inputSchema, effect: "pure", call: () => 1 }] }).then((kernel) =>
+      kernel.close(),
+    );
+  const at = (inner: object): object => ({ type: "object", properties: { a: { type: "array", items: inner } } });
+
+  await giving({ $schema: "https://json-schema.org/draft/2020-12/schema", ...at({ format: "email", pattern: "@" }) });
+  await expect(giving({ ...at({ uniqueItems: true }) })).rejects.toThrow(/tool t\.properties\.a\.items\.uniqueItems/);
+  await expect(giving({ ...at({ pattern: "(" }) })).rejects.toThrow(/pattern is no regular expression/);
+  await expect(giving({ ...at({ anyOf: [{ not: {} }] }) })).rejects.toThrow(/anyOf\[0\]\.not/);
+  await expect(giving([] as never)).rejects.toThrow(/EINVAL.*a schema/);
+});
