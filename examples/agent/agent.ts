@@ -1,5 +1,6 @@
 // An agent: a model that is offered tools, and asked again with what they say until it has an answer. Its turns and its
-// calls are steps: killed in the middle, it goes on with what it knew. A tool is called with the rights of the process.
+// calls are steps: killed in the middle, it goes on with what it knew, and asks again what was under way. A tool is
+// called with the rights of the process.
 //
 //   ergos run examples/agent --input question="Use list_directory with path: /lib/tools"
 //   ergos run examples/agent --cap llm --cap tool.call:read_file --cap "fs.read:/home/**"
@@ -23,6 +24,6 @@ export default async function agent(
     { role: "user", content: question },
   ] as const;
   const tools = ["read_file", "list_directory", "glob", "grep"];
-  const { answer, calls } = await converse(ctx, "talk", { messages, tools }, { turnsMax });
+  const { answer, calls } = await converse(ctx, "talk", { messages, tools }, { turnsMax, onUnknown: "repeat" });
   return { answer: answer.text, calls };
 }

@@ -6,10 +6,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { PlanDocument } from "@ergos/compiler";
 import {
   KernelError,
+  type Os,
   type Program,
   type ProgramSource,
   type ServiceLoader,
   type ServiceModule,
+  type Tool,
+  assertSchema,
   describe,
   isKernelError,
 } from "@ergos/kernel";
@@ -24,6 +27,8 @@ interface ProgramModule {
   readonly mounts?:
     | readonly MountSpec[]
     | ((input: unknown, where: { readonly cwd: string; readonly moduleDir: string }) => readonly MountSpec[]);
+  /** Tools that the program, and a model that it asks, may call beside those of the host. */
+  readonly tools?: readonly Tool<Os>[];
   /** Lines to print when a run of it has ended. */
   readonly epilogue?: (result: unknown) => string;
 }
@@ -77,7 +82,12 @@ async function importModule(file: string): Promise<ProgramModule> {
     const stack = error instanceof SyntaxError ? (error.stack ?? "") : "";
     const [, at] = /^(?:file:\/\/)?(\/[^\n?]+(?:\?[^\n:]*)?:\d+)\n/.exec(stack) ?? [];
     const where = at === undefined ? "" : ` (${at.replace(/\?v=\w+/, "")})`;
-    throw new KernelError("ENOEXEC", `${file} cannot be loaded: ${describe(error)}${where}`, {
+    // What npm makes says that modules are of the older kind.
+    const isOther = /\b(?:import|export)\b/.test(describe(error)) && error instanceof SyntaxError;
+    const advice = isOther
+      ? '; if it uses import or export, write "type": "module" into the package.json beside it, or name it .mts or .mjs'
+      : "";
+    throw new KernelError("ENOEXEC", `${file} cannot be loaded: ${describe(error)}${where}${advice}`, {
       path: file,
       cause: error,
     });
@@ -187,15 +197,29 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   const loaded = await importModule(file);
   const name = source.export ?? "default";
   const value = (loaded as Readonly<Record<string, unknown>>)[name];
+  const program = toProgram(value, labelOf(file, name), {
+    module: file,
+    ...(source.export === undefined ? {} : { export: source.export }),
+    ...(source.cwd === undefined ? {} : { cwd: source.cwd }),
+  });
+  const tools = toolsOf(loaded, file);
   return {
-    program: toProgram(value, labelOf(file, name), {
-      module: file,
-      ...(source.export === undefined ? {} : { export: source.export }),
-      ...(source.cwd === undefined ? {} : { cwd: source.cwd }),
-    }),
+    program: tools.length === 0 ? program : { ...program, tools: [...(program.tools ?? []), ...tools] },
     mounts: (input) => mountsOf(loaded, input, file, source.cwd ?? process.cwd()),
     epilogue: (result) => loaded.epilogue?.(result),
   };
+}
+
+/** @throws {ENOEXEC} what the module exports as its tools is something else · {EINVAL} a schema of theirs cannot be checked */
+function toolsOf({ tools = [] }: ProgramModule, file: string): readonly Tool<Os>[] {
+  const isTool = (one: unknown): boolean =>
+    typeof one === "object" && one !== null && "name" in one && "call" in one && typeof one.call === "function";
+  if (!Array.isArray(tools) || !tools.every(isTool))
+    throw new KernelError("ENOEXEC", `the export tools of ${file} is no list of { name, inputSchema, effect, call }`, {
+      path: file,
+    });
+  for (const { name, inputSchema } of tools) assertSchema(inputSchema, `the inputSchema of tool ${name} of ${file}`);
+  return tools;
 }
 
 const isMounts = (value: unknown): value is readonly MountSpec[] =>

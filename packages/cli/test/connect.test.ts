@@ -167,3 +167,20 @@ test("what is no program is told before anything is opened", async () => {
   await expect(connect({ dir, programs: [() => 1] })).rejects.toThrow(/programs\[0\] is a function without a name/);
   expect(existsSync(dir)).toBe(false);
 });
+
+test("events of another's host end with the connection, and that is no failure", async () => {
+  const dir = directory.path;
+  await using host = await connect({ dir });
+  const remote = await connect({ dir });
+  expect([host.isRemote, remote.isRemote]).toEqual([false, true]);
+  const heard: string[] = [];
+  const listening = (async () => {
+    for await (const { name } of remote.events({ names: ["topic.published"] })) heard.push(name);
+  })();
+  while (heard.length === 0) {
+    await host.call("publish", { topic: "news", body: 1 });
+    await new Promise((go) => setTimeout(go, 5));
+  }
+  await remote.close();
+  await listening;
+});

@@ -107,3 +107,22 @@ test("a run that is interrupted says what has become of it, as JSON too", async 
   const [status] = (await once(run, "close")) as [number];
   expect([status, JSON.parse(said)]).toEqual([130, { pid: 2, state: "sleeping" }]);
 });
+
+test("a module brings its tools, and says what is wrong with it", () => {
+  writeFileSync(
+    join(cwd, "tooled.ts"),
+    `export const tools = [{ name: "double", description: "doubles", effect: "pure", call: ({ n }) => n * 2,
+  inputSchema: { type: "object", properties: { n: { type: "number", exclusiveMinimum: 0 } }, required: ["n"] } }];
+export default async (input: { n: number }, ctx: any) => ctx.call("d", "double", { n: input.n });
+`,
+  );
+  const run = (...args: string[]) => runErgos(["run", ...args, "--json"], { cwd });
+  expect(JSON.parse(run("tooled.ts", "--input", "n=4").stdout)).toMatchObject({ result: 8 });
+  expect(run("tooled.ts", "--input", "n=-4").stdout).toMatch(/n must be more than 0/);
+  writeFileSync(join(cwd, "wrong.ts"), "export const tools = [{ name: 'x' }];\nexport default () => 1;\n");
+  expect(run("wrong.ts").stdout).toMatch(/ENOEXEC.*the export tools of/);
+
+  writeFileSync(join(cwd, "package.json"), JSON.stringify({ type: "commonjs" }));
+  writeFileSync(join(cwd, "older.js"), "import { x } from './x.js';\nexport default () => x;\n");
+  expect(run("older.js").stdout).toMatch(/write \\"type\\": \\"module\\" into the package\.json/);
+});

@@ -186,6 +186,11 @@ export class WireClient {
   }
 
   close(): void {
+    // Who closes hears no more, and that is no failure.
+    for (const [id, { stream }] of this.#pending) {
+      stream?.end();
+      if (stream !== undefined) this.#pending.delete(id);
+    }
     this.#transport.close();
     this.#fail(new KernelError("ECONNRESET", "the connection was closed"));
   }

@@ -3,6 +3,7 @@
 import { type InferRequest, KernelError, type ModelMessage, type ModelResponse } from "@ergos/kernel";
 import type { InferOptions, RunContext } from "./run-context.ts";
 
+/** `onUnknown` is about the model: asking it again costs, and does nothing else. A call of a tool is not made again. */
 export interface ConverseOptions extends InferOptions {
   /** How often the model may be asked, at most. @default 10 */
   readonly turnsMax?: number;
@@ -29,21 +30,20 @@ export async function converse(
   ctx: Pick<RunContext<never>, "infer" | "answerToolCall">,
   name: string,
   request: InferRequest,
-  { turnsMax = TURNS_MAX, onText, ...options }: ConverseOptions = {},
+  { turnsMax = TURNS_MAX, ...asking }: ConverseOptions = {},
 ): Promise<Conversation> {
   if (!Number.isSafeInteger(turnsMax) || turnsMax < 1)
     throw new KernelError("EINVAL", `turnsMax is a whole number of at least 1, found ${turnsMax}`);
-  const inferring: InferOptions = onText === undefined ? options : { ...options, onText };
   const messages = [...request.messages];
   let calls = 0;
   for (let turn = 1; turn <= turnsMax; turn++) {
     const place = turn === 1 ? name : `${name}/turn${turn}`;
-    const answer = await ctx.infer(place, { ...request, messages: [...messages] }, inferring);
+    const answer = await ctx.infer(place, { ...request, messages: [...messages] }, asking);
     const { text, toolCalls } = answer;
     if (toolCalls === undefined || toolCalls.length === 0)
       return { answer, messages: [...messages, { role: "assistant", content: text }], calls };
     messages.push({ role: "assistant", content: text, toolCalls });
-    const told = toolCalls.map((call, at) => ctx.answerToolCall(`${place}/call${at + 1}`, call, options));
+    const told = toolCalls.map((call, at) => ctx.answerToolCall(`${place}/call${at + 1}`, call));
     messages.push(...(await Promise.all(told)));
     calls += toolCalls.length;
   }

@@ -176,7 +176,7 @@ export const NODE_SPECS: Readonly<Record<NodeKind, ObjectSpec>> = {
       },
       tools: {
         type: names,
-        doc: "Tools that the model may call: of this manifest (`spec.tools`) or under /lib/tools. It is told what comes of each call, and asked again until it answers. A call needs its right (`tool.call:NAME`) as any other.",
+        doc: "Tools that the model may call: of this manifest (`spec.tools`) or under /lib/tools. It is told what comes of each call, and asked again until it answers. A call needs its right (`tool.call:NAME`) as any other; `on_unknown` is about the model, not about them.",
         otherwise: "none",
         example: "[read_file, grep]",
       },

@@ -360,7 +360,7 @@ function upperBound(host: Host, caller: Process, model: Model, request: ModelReq
   if (costMicros === undefined && host.accounts.carrierOf(caller.account, "costMicros") !== undefined) {
     throw new KernelError(
       "EDQUOT",
-      `nobody knows what ${model.name} costs, so a budget of money cannot hold it; give its price in prices.json of the data directory, or limit tokens instead`,
+      `no price is known for ${model.name}, so a budget of money cannot hold it; install @pydantic/genai-prices beside ergos, give its price in prices.json of the data directory, or limit tokens instead`,
       { syscall: "infer", pid: caller.pid, path: `/dev/model/${model.name}` },
     );
   }
