@@ -46,6 +46,11 @@ export interface ConnectOptions extends HostOptions {
    * when it is first opened (default: `default`).
    */
   readonly zone?: string;
+  /**
+   * Milliseconds to wait for the host of another process to end, where this one is to be the host itself: it has
+   * programs, tools or other parts of its own (default 0: EBUSY at once). As for an application that is replaced.
+   */
+  readonly waitMs?: number;
 }
 
 /** What can be run: a pipeline, a plan, a program, a function `(input, ctx)`, or the name or module of one. */
@@ -138,13 +143,14 @@ export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
 
 /** Opens ErgOS and gives the host too, if this process owns it; for the command line. */
 export async function connectHost(
-  options: HostOptions,
+  { waitMs = 0, ...options }: HostOptions & Pick<ConnectOptions, "waitMs">,
   resume: boolean,
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
   assertOptions(options);
   if (options.profile === "remote") return { os: await connectRunning(options), host: undefined };
   let host: BootedHost | undefined;
   const last = performance.now() + HANDOVERS_MS;
+  const giveUp = performance.now() + waitMs;
   for (let until = performance.now() + HANDOVER_MS; host === undefined;) {
     try {
       host = await bootHost(options, openZone);
@@ -153,8 +159,11 @@ export async function connectHost(
       const { dir } = options;
       if (dir === undefined || !isKernelError(error) || error.code !== "EBUSY" || error.path !== resolve(dir))
         throw error;
-      const os = await connectRemote(options, dir, error, performance.now() > until);
-      if (os === "closing") until = Math.min(performance.now() + HANDOVER_MS, last);
+      const os = await connectRemote(options, dir, error, {
+        isLast: performance.now() > until,
+        mayOutlast: performance.now() < giveUp,
+      });
+      if (os === "closing" || os === "in the way") until = Math.min(performance.now() + HANDOVER_MS, last);
       else if (os !== undefined) return { os, host: undefined };
       await delay(HANDOVER_POLL_MS);
     }
@@ -201,6 +210,7 @@ const OPTIONS: Schema = {
     profile: { type: "string", enum: PROFILE_NAMES },
     store: { type: "string", enum: ["sqlite", "lmdb"] },
     zone: { type: "string" },
+    waitMs: { type: "number", minimum: 0 },
     resume: { type: "boolean" },
     watchdogMs: { type: "number", minimum: 0 },
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
@@ -244,8 +254,8 @@ async function connectRunning(options: HostOptions): Promise<ErgOs> {
   const { dir } = options;
   if (dir === undefined) throw new KernelError("EINVAL", "a host is found by its data directory; name that with `dir`");
   const none = new KernelError("ENOENT", `no host runs over ${dir}; start one with: ergos up`, { path: dir });
-  const os = isOwned(dir) ? await connectRemote(options, dir, none, true) : undefined;
-  if (os === undefined || os === "closing") throw none;
+  const os = isOwned(dir) ? await connectRemote(options, dir, none, { isLast: true, mayOutlast: false }) : undefined;
+  if (os === undefined || typeof os === "string") throw none;
   return os;
 }
 
@@ -254,14 +264,14 @@ const HOST_PARTS = ["models", "tools", "programs", "services", "mounts", "prices
 
 /**
  * The owner over its socket; undefined while it does not answer, until `isLast`, when that is an error. One that breaks
- * off is closing: another comes.
+ * off is closing: another comes. One that stands where this process is to be the host may be outlasted.
  */
 async function connectRemote(
   options: HostOptions,
   dir: string,
   busy: KernelError,
-  isLast: boolean,
-): Promise<ErgOs | "closing" | undefined> {
+  { isLast, mayOutlast }: { readonly isLast: boolean; readonly mayOutlast: boolean },
+): Promise<ErgOs | "closing" | "in the way" | undefined> {
   const path = controlSocketPath(resolve(dir));
   let socket: Socket | undefined;
   let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
@@ -291,9 +301,10 @@ async function connectRemote(
   });
   if (idle.length > 0) {
     client.close();
+    if (mayOutlast) return "in the way";
     throw new KernelError(
       "EBUSY",
-      `${plainMessage(busy.message)}; ${idle.join(", ")} can be given only to a host that begins: end the other one, or connect without them`,
+      `${plainMessage(busy.message)}; ${idle.join(", ")} apply only to the process that is the host: stop the other one, wait for its end with waitMs, or connect without them`,
       { path: dir },
     );
   }
@@ -414,8 +425,19 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
   };
 }
 
+const nameOf = (program: unknown): string => {
+  const made = toRunnable(program);
+  return typeof made === "string" ? made : (made.name ?? "");
+};
+
 function asProgram(program: unknown, isRemote: boolean): SpawnArgs["program"] {
-  if (isRemote && !isReference(program))
-    throw new KernelError("ENOTSUP", "another process owns the directory: spawn a program by its name or module there");
-  return toRunnable(program);
+  if (!isRemote || isReference(program)) return toRunnable(program);
+  // Code stays where it is: the host has its own of that name, or says so.
+  const name = typeof program === "function" ? program.name : nameOf(program);
+  if (name === "")
+    throw new KernelError(
+      "ENOTSUP",
+      "another process owns the directory, and code without a name cannot be found there: spawn a program by its name or module",
+    );
+  return name;
 }

@@ -137,6 +137,25 @@ test("what makes a host what it is cannot be given to one of another process", a
   expect(third.isRemote).toBe(true);
 });
 
+test("code with a name is that of the host, and a host that is to come waits for the end of the one before", async () => {
+  const dir = directory.path;
+  const job = program("job", () => "of the host");
+  const first = await connect({ dir, programs: [job] });
+  const remote = await connect({ dir });
+  expect(await remote.run(program("job", () => "of the client"))).toBe("of the host");
+  await expect(remote.run(program("unknown", () => 1))).rejects.toMatchObject({ code: "ENOEXEC" });
+  await expect(remote.run(() => 1)).rejects.toMatchObject({ code: "ENOTSUP" });
+  await remote.close();
+
+  const early = connect({ dir, programs: [job], waitMs: 50 });
+  await expect(early).rejects.toMatchObject({ code: "EBUSY", message: expect.stringContaining("waitMs") as string });
+  const second = connect({ dir, programs: [job], waitMs: 10_000 });
+  await new Promise((go) => setTimeout(go, 100));
+  await first.close();
+  await using os = await second;
+  expect([os.isRemote, await os.run("job")]).toEqual([false, "of the host"]);
+});
+
 test("a host with programs takes over from one that closes", async () => {
   const dir = directory.path;
   const named = (): string => "named";
