@@ -100,7 +100,7 @@ export interface HostOptions {
   readonly pass?: string;
   /** Tools beside those over files. */
   readonly tools?: readonly Tool<Os>[];
-  /** What processes run by name, and what is found by it after a restart: pipelines, plans, programs, named functions. */
+  /** Programs that can be started by their names, and are found by them after a restart: pipelines, plans, programs, named functions. */
   readonly programs?: readonly Code[];
   /** Services of this host beside the system libraries; each is started with its first call. */
   readonly services?: readonly ServiceModule[];

@@ -71,7 +71,7 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   readonly isRemote: boolean;
   /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
   readonly login?: (pass: string) => Promise<Login>;
-  /** Hangs a hook into the calls of everybody; what it gives takes it out. Only where this process owns the directory. */
+  /** Installs a hook on the calls of all processes; returns a function that removes it. Only where this process owns the directory. */
   readonly hook?: (hook: Hook) => () => void;
   /** Processes that were resumed on connecting. */
   readonly resumed: readonly Pid[];

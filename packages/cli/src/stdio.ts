@@ -25,7 +25,8 @@ export async function withStdio<T>(
   work: (os: ErgOs) => Promise<T>,
 ): Promise<T> {
   if (input === undefined && output === undefined) return work(os);
-  if (input === output) throw new KernelError("EINVAL", `${input} cannot be both: what goes in would come out`);
+  if (input === output)
+    throw new KernelError("EINVAL", `--stdin and --stdout cannot both be ${input}: what goes in would come out`);
   const made: string[] = [];
   const isOver = new AbortController();
   let written: Promise<void> | undefined;

@@ -182,7 +182,7 @@ test("what is no program is told before anything is opened", async () => {
     message: expect.stringContaining("programs[0]") as string,
   });
   const twice = connect({ dir, programs: [pipeline("a").node("n", () => 1), program("a", () => 2)] });
-  await expect(twice).rejects.toThrow(/programs\[1\] is called a, as one before it/);
+  await expect(twice).rejects.toThrow(/programs\[1\] has the same name as one before it, a/);
   await expect(connect({ dir, programs: [() => 1] })).rejects.toThrow(/programs\[0\] is a function without a name/);
   expect(existsSync(dir)).toBe(false);
 });

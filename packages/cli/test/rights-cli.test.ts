@@ -64,7 +64,7 @@ test("a run that used up its budget goes on with more, and keeps what it has don
 
   expect(failed).toMatchObject({
     status: 1,
-    stderr: expect.stringContaining("1 modelCalls wanted, 0 modelCalls of 2") as unknown,
+    stderr: expect.stringContaining("needs 1 modelCalls, and 0 modelCalls of 2") as unknown,
   });
   expect(again.stdout).toMatch(/completed .*\(2 kept from before\), 3 model calls/);
   expect(ergos(["run", "p.yaml", "--limit", "cost=-1"])).toMatchObject({ status: 2 });
@@ -117,7 +117,7 @@ test("prices of the user replace those of the models, and bad ones are told", ()
   writeFileSync(join(cwd, ".ergos/prices.json"), "{ no json");
   const bad = ergos(["ps"]);
 
-  expect(run.stderr).toMatch(/\$\d+\.\d\d wanted, \$0\.01 of \$0\.01 left/);
+  expect(run.stderr).toMatch(/needs \$\d+\.\d\d, and \$0\.01 of \$0\.01 is left/);
   expect(bad).toMatchObject({ status: 1, stderr: expect.stringContaining("prices.json is no JSON") as unknown });
 });
 

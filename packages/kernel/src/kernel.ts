@@ -394,7 +394,7 @@ export class Kernel implements AsyncDisposable {
   }
 
   /**
-   * Hangs a hook into the calls of everybody; what it gives takes it out. `hookOn` knows the types of each call.
+   * Installs a hook on the calls of all processes; returns a function that removes it. `hookOn` knows the types of each call.
    * @throws {EINVAL} it is no hook · {EAGAIN} there are as many as there may be
    */
   hook(hook: Hook): () => void {

@@ -26,7 +26,10 @@ export function toPrograms(all: readonly Code[]): readonly Program[] {
     if (found === undefined)
       throw new KernelError("EINVAL", `programs[${at}] is a function without a name, by which nobody finds it again`);
     if (names.has(found.name))
-      throw new KernelError("EINVAL", `programs[${at}] is called ${found.name}, as one before it; rename one of them`);
+      throw new KernelError(
+        "EINVAL",
+        `programs[${at}] has the same name as one before it, ${found.name}; rename one of them`,
+      );
     names.add(found.name);
     return found;
   });

@@ -137,7 +137,7 @@ export class RunContext<Input = unknown> {
     return trail === undefined ? String(this.attempt) : `${trail}.${this.attempt}`;
   }
 
-  /** Whether an earlier attempt or life has left what a step, or a call, of that name comes to. */
+  /** Whether the step, or the call, of that name has an outcome already, of an earlier attempt or life. */
   hasOutcome(name: string): boolean {
     const place = this.#placeOf(name);
     const { process, memo } = this.#scope;

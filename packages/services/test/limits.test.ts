@@ -41,7 +41,7 @@ describe("what happens when a budget does not hold", () => {
 
     const exit = await kernel.os.wait(pid);
 
-    expect(exit.error?.message).toMatch(/\$2\.00 wanted, \$1\.00 of \$5\.00 left/);
+    expect(exit.error?.message).toMatch(/needs \$2\.00, and \$1\.00 of \$5\.00 is left/);
     expect((await events.next()).value?.data).toEqual({
       resource: "costMicros",
       wanted: 2 * DOLLAR,

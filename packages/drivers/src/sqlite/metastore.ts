@@ -603,7 +603,7 @@ function refuseEmptied(dir: string, file: string): void {
   if (sizeOf(file) !== 0 || (sizeOf(`${file}-wal`) ?? 0) > 0 || !existsSync(join(dir, "blobs"))) return;
   throw new KernelError(
     "ECORRUPT",
-    "the database file is empty, and it was not; restore a copy, or move it away to begin anew",
+    "the database file is empty, but it held data before; restore a copy, or move it away to begin anew",
     { path: file },
   );
 }

@@ -36,7 +36,7 @@ export interface Hook<Name extends string = string, Args = unknown, Result = unk
   readonly priority?: number;
   /** Milliseconds that one answer may take (default 5 s). */
   readonly timeoutMs?: number;
-  /** Does the call in its row's place, where it gives anything but `undefined`: the first that does. Also for paths that do not exist. */
+  /** Handles the call in the place of the kernel, if it returns anything but `undefined`; the first hook that does wins. Called for paths that do not exist too. */
   readonly resolve?: (call: HookCall<Name>, args: Args) => Result | Promise<Result | undefined> | undefined;
   /** Refuses by throwing, or gives other arguments for the same object. */
   readonly pre?: (call: HookCall<Name>, args: Args) => Args | Promise<Args | undefined> | undefined | void;

@@ -502,7 +502,7 @@ export function exhausted(shortage: Shortage, syscall: string, pid: Pid, cause?:
       : `ergos group set ${group} --limit ${resource}=N`;
   return new KernelError(
     "EDQUOT",
-    `${whose} does not hold this: ${formatAmount(resource, wanted)} wanted, ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} left; add to it with: ${how}`,
+    `${whose} is exhausted: this needs ${formatAmount(resource, wanted)}, and ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} is left; add more with: ${how}`,
     { syscall, pid, ...(cause === undefined ? {} : { cause }) },
   );
 }

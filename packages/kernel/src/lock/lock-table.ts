@@ -367,7 +367,7 @@ export class LockTable {
           refuse(
             "EDEADLK",
             wanted.path,
-            `they wait for each other: ${circle.join(" → ")}; release what you hold and begin again`,
+            `deadlock, they wait for each other: ${circle.join(" → ")}; release what you hold and begin again`,
           ),
         );
       const timer =

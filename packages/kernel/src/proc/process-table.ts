@@ -57,9 +57,9 @@ const PID_BLOCK = 256;
 /** What the table needs of the kernel to run a program. */
 export interface ProcessRunner {
   run(process: Process, program: Program): unknown;
-  /** Gives back what an ended process held; of one that goes on in its next life, what that cannot know of. */
+  /** Releases what an ended process held; with `goesOn`, only what its next life cannot take over. */
   release(process: Process, goesOn: boolean): void;
-  /** A process is run again. What it has asked of the kernel it asks for again: from its journal services, from its start all. */
+  /** Before a process runs again: drops its services and, with `isFromStart`, its schedules, triggers, locks and tasks, which its program asks for anew. */
   livesAgain(pid: Pid, isFromStart: boolean): Promise<void>;
   /** Finds the program of a process again. */
   load(process: Process): Promise<Program>;

@@ -2,11 +2,10 @@
 //
 // D1  The caller is the process that the handle is bound to, never an argument.
 // D2  The target is resolved to its canonical path, and every link on the way is checked.
-// D3  Rights are checked here, once, and nowhere later; what may not be seen is EACCES, also when it is absent.
+// D3  Rights are checked here before anything is done; what may not be seen is EACCES, also when it is absent.
 // D4  Acting on a virtual file is the row that the file stands for, and is checked as that row.
 // D5  Hooks run between the check and the act; they may refuse or replace the payload, never caller, right or target.
-// D6  A row marked `external` waits for the flush of everything committed before.
-// D7  A call that has waited, for an answer, a budget or a hook, looks at its target and its rights again; a stream does
+// D6  A call that has waited, for an answer, a budget or a hook, looks at its target and its rights again; a stream does
 //     with each item. What was revoked meanwhile is revoked, and what has moved is not followed.
 
 import type { HookCall } from "../abi/hook.ts";
@@ -282,13 +281,11 @@ export class Dispatcher {
       const line = this.#host.hooks.lineOf(call);
       if (line !== undefined) return this.#hooked(line, { caller, name, row, args, target, draft });
     }
-    if (row.external === true)
-      return this.#host.store.flush().then(() => row.handle(this.#host, caller, args, target, draft));
     const result = row.handle(this.#host, caller, args, target, draft);
     return row.isStream === true ? this.#looked(result, { caller, name, row, args, target }) : result;
   }
 
-  /** A stream whose items are looked at as they come (D7). */
+  /** A stream whose items are looked at as they come (D6). */
   #looked(items: unknown, call: Omit<Act, "draft">): unknown {
     if (call.caller.capability.isAll) return items;
     // Made by the row, as its table says.
@@ -296,7 +293,7 @@ export class Dispatcher {
   }
 
   /**
-   * What a call that has waited is about now (D7); what was paid for it already stays what it acts on.
+   * What a call that has waited is about now (D6); what was paid for it already stays what it acts on.
    * @throws {EAGAIN} its path leads elsewhere · {EACCES} its caller may not any more · {ESRCH} that has ended
    */
   async #again(call: Omit<Act, "draft">, isPaid = false): Promise<Target> {
@@ -306,11 +303,15 @@ export class Dispatcher {
     if (target.located !== undefined && row.target !== undefined) {
       now = await row.target(this.#host, caller, args);
       if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)
-        throw new KernelError("EAGAIN", `${target.resource} leads elsewhere than when ${name} began; call again`, {
-          syscall: name,
-          path: target.resource,
-          pid: caller.pid,
-        });
+        throw new KernelError(
+          "EAGAIN",
+          `${target.resource} resolves to another path than when ${name} began; try again`,
+          {
+            syscall: name,
+            path: target.resource,
+            pid: caller.pid,
+          },
+        );
     }
     if (!caller.isAlive) throw hasEnded(caller, name);
     this.#assertStillMay(call, now);
@@ -406,7 +407,6 @@ export class Dispatcher {
     }
     if (!caller.isAlive) throw hasEnded(caller, name);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
-    if (row.external === true) await this.#host.store.flush();
     const now = await this.#again({ caller, name, row, args: given.args, target }, true);
     const result = await row.handle(this.#host, caller, given.args, now, draft);
     return row.isStream === true ? this.#looked(result, { ...act, args: given.args, target: now }) : result;
@@ -456,7 +456,7 @@ export class Dispatcher {
   }
 }
 
-/** A stream for as long as its caller may have it (D7). */
+/** A stream for as long as its caller may have it (D6). */
 class Looked implements AsyncGenerator<unknown, unknown, undefined> {
   readonly #items: AsyncGenerator<unknown, unknown, undefined>;
   readonly #assertMay: () => void;

@@ -27,8 +27,6 @@ export interface Row<Args, Result> {
   /** The right that the caller needs on the target. */
   readonly right: string;
   readonly kind: "query" | "mutation";
-  /** Something leaves the host: everything committed before is flushed first (the output rule). */
-  readonly external?: boolean;
   /** Its result is an async generator. */
   readonly isStream?: true;
   /** It ends when something else happens, which may be another call of its caller: of a client it holds up no other. */

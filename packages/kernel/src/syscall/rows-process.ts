@@ -79,7 +79,7 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly ref?: string;
   /** What it belongs to over processes, as the id of a request; its parent's unless given, else its own run. */
   readonly correlation?: string;
-  /** A directory that it sees as a copy of its own, which is brought in or thrown away afterwards. */
+  /** A directory that it sees as a private copy-on-write copy; apply or discard its changes afterwards. */
   readonly view?: string;
   /** Makes it a supervisor: which of its children are restarted with one that fails. */
   readonly strategy?: Strategy;
@@ -295,7 +295,9 @@ export const PROCESS_ROWS = {
       if (process.pid === PID_OWNER)
         throw new KernelError("EPERM", "the owner's process does not sleep", { syscall: "sleep" });
       if (process === caller && a.place === undefined)
-        throw new KernelError("EINVAL", "who sleeps itself names the place at which it goes on", { syscall: "sleep" });
+        throw new KernelError("EINVAL", "sleep of the calling process itself needs a place, at which it goes on", {
+          syscall: "sleep",
+        });
       return host.processes.sleeper.sleep(process, a.until, process === caller ? a.place : undefined, draft);
     },
   }),

@@ -318,11 +318,10 @@ export const WORK_ROWS = {
   flush: row<Record<string, never>, Promise<void>>({
     right: "proc.step",
     kind: "query",
-    external: true,
     summary: "settles when everything this host has committed survives a loss of power",
     schema: args({}),
     target: self,
-    handle: () => Promise.resolve(),
+    handle: (host) => host.store.flush(),
   }),
 } as const;
 

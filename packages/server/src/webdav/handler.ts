@@ -239,7 +239,7 @@ class DavRequest {
   async #put(): Promise<Response> {
     const before = await this.#lookUp(this.#path);
     if (before !== undefined && isCollection(before)) throw new Answer(405, "a collection has no content");
-    if (this.#request.headers.has("content-range")) throw new Answer(400, "a part of a file cannot be put");
+    if (this.#request.headers.has("content-range")) throw new Answer(400, "Content-Range is not supported with PUT");
     await this.#assertParent(this.#path);
     await this.#assertFree(this.#path, before === undefined);
     const type = this.#request.headers.get("content-type");
@@ -271,7 +271,8 @@ class DavRequest {
       }
     } catch (error) {
       if (target !== this.#path) await fs.unlink(target).catch(() => undefined);
-      if (mustBeNew && isKernelError(error) && error.code === "EEXIST") throw new Answer(412, "something is there");
+      if (mustBeNew && isKernelError(error) && error.code === "EEXIST")
+        throw new Answer(412, "the destination exists already");
       throw error;
     }
     const stat = await fs.stat(this.#path);
@@ -340,7 +341,7 @@ class DavRequest {
   async #makeCollection(): Promise<Response> {
     if (this.#request.body !== null && (await this.#text()) !== "")
       throw new Answer(415, "a collection is made without content");
-    if ((await this.#lookUp(this.#path)) !== undefined) throw new Answer(405, "something is there");
+    if ((await this.#lookUp(this.#path)) !== undefined) throw new Answer(405, "the destination exists already");
     await this.#assertParent(this.#path);
     await this.#assertFree(this.#path, true);
     await this.#os.fs.mkdir(this.#path);
@@ -355,19 +356,19 @@ class DavRequest {
     const { fs } = this.#os;
     const stat = isMove ? await fs.stat(this.#path, { noFollow: true }) : await this.#need(this.#path);
     if (to === this.#path || `${this.#path}/`.startsWith(`${to}/`))
-      throw new Answer(403, "it cannot take the place of itself, or of what it is in");
+      throw new Answer(403, "the destination is the source, or one of the collections that it is in");
     const isDeep = depth !== "0";
     if (`${to}/`.startsWith(`${this.#path}/`) && isCollection(stat) && (isMove || isDeep))
       throw new Answer(403, "a collection cannot go into itself");
     await this.#assertParent(to);
     const there = await this.#lookUp(to, true, true);
     const overwrites = this.#request.headers.get("overwrite")?.toUpperCase() !== "F";
-    if (there !== undefined && !overwrites) throw new Answer(412, "something is there");
+    if (there !== undefined && !overwrites) throw new Answer(412, "the destination exists already");
     if (isMove) await this.#assertFree(this.#path, true, true);
     await this.#assertFree(to, there === undefined, true);
     const what = { stat, from: this.#path, to, there, isMove, isDeep, overwrites };
     await transfer(fs, what, this.#number).catch((error: unknown) => {
-      throw isKernelError(error) && error.code === "EEXIST" ? new Answer(412, "something is there") : error;
+      throw isKernelError(error) && error.code === "EEXIST" ? new Answer(412, "the destination exists already") : error;
     });
     // Of a collection alone the properties go with it.
     if (!isMove && !isDeep && stat.inode !== undefined && isCollection(stat))
@@ -379,7 +380,7 @@ class DavRequest {
   /** Where something goes: in this tree, of this server. */
   #destination(): string {
     const header = this.#request.headers.get("destination");
-    if (header === null) throw new Answer(400, "where does it go? There is no Destination");
+    if (header === null) throw new Answer(400, "the Destination header is missing");
     const own = new URL(this.#request.url);
     if (!URL.canParse(header, own.href)) throw new Answer(400, "the Destination is no address");
     const url = new URL(header, own);
@@ -395,7 +396,7 @@ class DavRequest {
     let answers = "";
     let left = ENTRIES_MAX;
     const visit = async (found: FileStat, path: string, below: number): Promise<void> => {
-      if (left-- === 0) throw new Answer(507, "there is too much of it for one answer; ask with Depth: 1");
+      if (left-- === 0) throw new Answer(507, "there are too many entries for one answer; ask with Depth: 1");
       answers += await this.#describe({ ...found, path } as FileStat, wanted);
       if (below === 0 || !isCollection(found)) return;
       for await (const { name, type } of this.#entries(path)) {
@@ -467,13 +468,13 @@ class DavRequest {
     const timeoutMs = timeoutOf(this.#request.headers.get("timeout"));
     if (root === undefined) {
       const lock = (await this.#locks.covering(this.#path)).find((one) => this.#knows(one));
-      if (lock === undefined) throw new Answer(412, "name the lock that is to go on, in the header If");
+      if (lock === undefined) throw new Answer(412, "to refresh a lock, send its token in the If header");
       await this.#locks.refresh(lock, timeoutMs);
       return this.#showLock(lock, 200);
     }
     const scope = childNamed(root, "lockscope");
     if (!isDav(root, "lockinfo") || scope === undefined || childNamed(root, "locktype") === undefined)
-      throw new Answer(400, "a lockinfo is wanted");
+      throw new Answer(400, "the body must be a DAV:lockinfo element");
     const depth = this.#request.headers.get("depth") ?? "infinity";
     if (depth !== "0" && depth !== "infinity") throw new Answer(400, "the Depth of a lock is 0 or infinity");
     const before = await this.#lookUp(this.#path);
@@ -514,7 +515,7 @@ class DavRequest {
 
   async #unlock(): Promise<Response> {
     const token = /^<(.+)>$/.exec(this.#request.headers.get("lock-token")?.trim() ?? "")?.[1];
-    if (token === undefined) throw new Answer(400, "which lock? There is no Lock-Token");
+    if (token === undefined) throw new Answer(400, "the Lock-Token header is missing");
     const lock = (await this.#locks.covering(this.#path)).find((one) => one.token === token);
     if (lock === undefined) throw new Answer(409, "there is no such lock here");
     await this.#locks.release(lock);
@@ -536,13 +537,13 @@ class DavRequest {
         const isOurs = resource === undefined || (await this.#tagged(resource)) === this.#path;
         if (isOurs && conditions.some(({ etag, isNot }) => etag !== undefined && !isNot)) this.#isMatched = true;
       }
-      if (holding.length === 0) throw new Answer(412, "what the header If wants does not hold");
+      if (holding.length === 0) throw new Answer(412, "no condition of the If header holds");
     }
     const match = headers.get("if-match");
     if (match !== null) {
       const stat = await this.#lookUp(this.#path);
       if (stat === undefined || !matchesEtag(match, etagOf(stat)))
-        throw new Answer(412, "it is not as the header If-Match wants it");
+        throw new Answer(412, "If-Match: the resource has another ETag");
       this.#isMatched = true;
     } else if (isLater(await this.#lookUp(this.#path), headers.get("if-unmodified-since")))
       throw new Answer(412, "it was changed since the time of If-Unmodified-Since");
@@ -550,7 +551,7 @@ class DavRequest {
     if (none !== null && !["GET", "HEAD"].includes(this.#request.method)) {
       const stat = await this.#lookUp(this.#path);
       if (stat !== undefined && matchesEtag(none, etagOf(stat)))
-        throw new Answer(412, "it is as the header If-None-Match does not want it");
+        throw new Answer(412, "If-None-Match: the resource has one of the ETags");
     }
   }
 
@@ -676,7 +677,7 @@ class DavRequest {
       throw new Answer(400, "the address is not well encoded");
     }
     if (path.includes("\0") || path.split("/").some((name) => name === ".." || name === "."))
-      throw new Answer(400, "the address leads nowhere");
+      throw new Answer(400, "the URL is no valid path");
     return path.replaceAll(/\/+/g, "/").replace(/\/$/, "") || "/";
   }
 

@@ -298,7 +298,8 @@ class NodeFsFace {
     const at = this.#at(path);
     await asNode("rmdir", at, async () => {
       const { type } = await this.#files.stat(at, { noFollow: true });
-      if (type !== "directory") throw new KernelError("ENOTDIR", "only directories are removed so", { path: at });
+      if (type !== "directory")
+        throw new KernelError("ENOTDIR", "rmdir removes directories only; use unlink or rm", { path: at });
       await this.#files.unlink(at, { recursive });
     });
   }
