@@ -57,7 +57,9 @@ describe("running programs", () => {
       { t: "exit", code: 0 },
     ]);
     expect(json(["cat", "/sys/version"])).toMatchObject({ path: "/sys/version", text: "0.1.0\n" });
-    expect(json(["nonsense-pid", "x"])).toBeDefined();
+    expect(json(["nonsense-pid", "x"])).toMatchObject({
+      error: { message: expect.stringMatching(/nonsense-pid/) as string },
+    });
     expect(json(["cat", "/sys/version", "/proc/2/result"])).toMatchObject([{ path: "/sys/version" }, {}]);
     expect(json(["cat", "/sys/version", "/nowhere"])).toMatchObject([{}, { error: { code: "ENOENT" } }]);
     expect(json(["stat", "/sys", "/proc"])).toMatchObject([{ type: "directory" }, { type: "directory" }]);
@@ -123,14 +125,16 @@ describe("a host that is running", () => {
   const SLOW =
     "export default async (_input, ctx) => { for (let at = 0; at < 200; at++) { await ctx.step('s' + at, () => at); await ctx.sleep(25); } return 'done'; };\n";
 
+  /** Until process 2 runs in a host. */
+  const acts = (): Promise<void> =>
+    expect
+      .poll(() => ergos(["ps", "--json"]).stdout, { timeout: 15_000, interval: 100 })
+      .toMatch(/"pid":2.*"state":"(?:running|waiting)"/);
+
   async function withHost<T>(work: (host: ChildProcess) => Promise<T>): Promise<T> {
     const host = spawn(process.execPath, [BIN, "run", module(SLOW)], { cwd, stdio: "ignore" });
     try {
-      for (let round = 0; round < 100; round++) {
-        await new Promise((resolve) => setTimeout(resolve, 100));
-        const list = ergos(["ps", "--json"]).stdout;
-        if (!list.includes("sleeping") && list.includes('"pid":2')) break;
-      }
+      await acts();
       return await work(host);
     } finally {
       host.kill("SIGKILL");
@@ -150,13 +154,15 @@ describe("a host that is running", () => {
   test("a run that another command has started here ends although the host's own run is over", async () => {
     const slow = (ms: number, name: string): string =>
       module(`export default async (_input, ctx) => { await ctx.sleep(${ms}); return "done"; };\n`, name);
-    const host = spawn(process.execPath, [BIN, "run", slow(1500, "short.mjs")], { cwd, stdio: "ignore" });
+    const host = spawn(process.execPath, [BIN, "run", slow(4000, "short.mjs")], { cwd, stdio: "ignore" });
     const ended = new Promise<number | null>((resolve) => host.once("exit", resolve));
-    await new Promise((resolve) => setTimeout(resolve, 700));
+    await acts();
 
-    const second = ergos(["run", slow(2500, "long.mjs"), "--json"]);
+    const second = ergos(["run", slow(5000, "long.mjs"), "--json"]);
 
     expect(JSON.parse(second.stdout)).toMatchObject({ code: 0, result: "done" });
+    // It was a guest, not the host of the other.
+    expect(second.stderr).not.toContain("still the host of");
     expect(await ended).toBe(0);
   }, 30_000);
 

@@ -275,7 +275,6 @@ const NETWORK: Readonly<Record<string, Errno>> = {
 /** A connection that was not made because of TLS or a certificate: nothing was sent. */
 const NO_TRUST = /^(?:ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|EPROTO$)/;
 
-/** Translates what a provider package throws, by its fields and never by its words. */
 const FINISH_REASONS: Readonly<Record<string, ModelResponse["finishReason"]>> = {
   stop: "stop",
   length: "length",
@@ -291,6 +290,7 @@ function wordsOf(error: unknown): string {
   return typeof message === "string" ? message : inner === undefined ? "the model failed" : wordsOf(inner);
 }
 
+/** Translates what a provider package throws, by its fields and never by its words. */
 function toModelError(error: unknown, name: string, contentType: string | undefined): KernelError {
   const path = `/dev/model/${name}`;
   const { statusCode, responseHeaders, data } = fieldsOf(error);

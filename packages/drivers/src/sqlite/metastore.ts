@@ -119,13 +119,13 @@ export class SqliteMetastore implements Metastore {
   readonly #checkpointFrames: number;
   readonly #defer: (task: () => void) => void;
 
-  // State of the map (S1, S5). Changed only in `commit`, `#foldSlice` and at opening.
+  // State of the map (S1, S5). Changed where commits are decided, in `#foldSlice` and at opening.
   #overlay = new Overlay();
   #folding: Overlay | undefined;
   #seq: Seq;
   #folded: Seq;
 
-  // The write side (S2). Changed only in `commit` and `#writeGroup`.
+  // The write side (S2). Changed where commits are decided and groups are written.
   readonly #group = new GroupWriter();
   #waitingForWrite: Committing[] = [];
   #pendingBytes = 0;

@@ -1,6 +1,6 @@
 // One process: its identity, rights, state and end.
 //
-// P1  The state changes only in `#become`; a zombie never becomes anything else.
+// P1  The state changes only in `become`, and is set once for a next life; a zombie never becomes anything else.
 // P2  `done` settles once, after the exit is committed.
 //     A process that is restarted has not ended: its next life has the same end.
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
@@ -131,9 +131,9 @@ const NO_FAULTS: FaultCounts = {};
 const NO_RESTARTS: readonly number[] = [];
 
 export class Process {
-  /** Changes only where its budget is added to. */
+  /** Changes with its budget, its parent, its program and its tier; each change is in the commit that records it. */
   identity: ProcessIdentity;
-  /** Replaced only by a narrower one. */
+  /** Replaced by a narrower one, or by the one before where that could not be recorded. */
   capability: Capability;
   readonly journal: Journal | undefined;
   readonly input: unknown;
