@@ -16,7 +16,7 @@ Every field of \`kind: Policy\`, which \`policy.yaml\` in a data directory is; \
 
 const HEAD = `# Pipeline manifest
 
-Every field of \`kind: Pipeline\`; \`ergos explain PATH\` shows the same. Fields marked * are required. An *expression* is [a bare expression](expressions.md), a *template* a text with \`{{ … }}\` in it. \`\${NAME}\` and \`\${NAME:default}\` are replaced by the environment; names that look like secrets (\`…_KEY\`, \`…_TOKEN\`, \`…_PASSWORD\`) are filled in only when a node runs. \`!include ./part.yaml\` and \`!include ./parts.yaml#path.in.it\` put another file in its place.
+Every field of \`kind: Pipeline\`; \`ergos explain PATH\` shows the same. Fields marked * are required. An *expression* is [a bare expression](expressions.md), a *template* a text with \`{{ … }}\` in it. \`\${NAME}\` and \`\${NAME:default}\` are replaced by the environment (\`$\${NAME}\` is that text itself); names that look like secrets (\`…_KEY\`, \`…_TOKEN\`, \`…_PASSWORD\`) are filled in only when a node runs. \`!include ./part.yaml\` and \`!include ./parts.yaml#path.in.it\` put another file, or a part of one, in its place; a file that is neither YAML nor JSON, as \`!include ./prompt.md\`, is its text.
 `;
 
 /** Objects with a table each, by their paths. */

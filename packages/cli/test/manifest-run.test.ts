@@ -434,6 +434,17 @@ describe("models and tools", () => {
     await expect(run(cutOff, undefined, scripted("none", "[1, 2, 3]"))).rejects.toThrow(/cut off/);
   });
 
+  test("a prompt in a file is that text, and a part of a file is that part", async () => {
+    let said = "";
+    const model = createOfflineModel({ script: ({ messages }) => (said = messages[0]?.content ?? "") });
+    file("prompt.md", "# Role\n\nBe brief: {{ input.x }}\n  - a list\n");
+    const spec =
+      "  nodes: [{ name: ask, kind: llm, prompt: !include ./prompt.md, retry: !include ./numbers.yaml#all.1 }]\n";
+    file("numbers.yaml", "all: [1, 2]\nbad: ${ERGOS_TEST_MISSING}\n");
+    await run(spec, { x: 1 }, { models: [model] });
+    expect(said).toBe("# Role\n\nBe brief: 1\n  - a list");
+  });
+
   test("a request is what the node says", async () => {
     let seen: ModelRequest | undefined;
     const model = createOfflineModel({

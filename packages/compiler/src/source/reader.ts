@@ -14,10 +14,12 @@ import {
   isAlias,
   isCollection,
   isMap,
+  isNode,
   isPair,
   isScalar,
   isSeq,
   parseAllDocuments,
+  visit,
 } from "yaml";
 import { type Diagnostics, SourceFile } from "../diagnostic.ts";
 import { MANIFEST_LIMITS } from "../limits.ts";
@@ -305,8 +307,14 @@ class Reader {
       this.#diagnostics.report(found.isMissing ? "E103" : "E104", place, found.refused);
       return brokenAt(place);
     }
-    if (frame.chain.includes(found.name)) return refuse(`${filePart} includes itself, over ${frame.chain.join(" > ")}`);
+    const here = anchor === undefined ? found.name : `${found.name}#${anchor}`;
+    if (frame.chain.includes(here)) return refuse(`${path} includes itself, over ${frame.chain.join(" > ")}`);
     const file = new SourceFile(found.name, found.text);
+    // A prompt, or another text, is what stands in its file.
+    if (!/\.(?:ya?ml|json)$/i.test(filePart)) {
+      if (anchor !== undefined) return refuse(`${filePart} is a text, which has no parts`);
+      return { kind: "scalar", file, start: 0, end: found.text.length, value: found.text, textStart: 0 };
+    }
     const parsed = this.#parse(file);
     const document = parsed[0];
     if (parsed.length > 1) return refuse(`${filePart} has more than one document`);
@@ -314,17 +322,32 @@ class Reader {
       if (document === undefined || document.errors.length === 0) return refuse(`${filePart} is empty`);
       return brokenAt(place);
     }
-    const inner = { file, anchors: new Map<string, Node>(), chain: [...frame.chain, found.name] };
-    const value = this.#value(inner, document.contents, depth + 1);
-    if (anchor === undefined || value === undefined) return value;
-    const part = anchor
-      .split(".")
-      .reduce<SourceValue | undefined>(
-        (at, name) => (at?.kind === "map" ? at.entries.get(name)?.value : undefined),
-        value,
-      );
-    return part ?? refuse(`${filePart} has no ${anchor}`);
+    const inner = { file, anchors: new Map<string, Node>(), chain: [...frame.chain, here] };
+    if (anchor === undefined) return this.#value(inner, document.contents, depth + 1);
+    // What else stands in the file is none of this manifest's business.
+    const part = partOf(document.contents, anchor.split("."));
+    if (part === undefined) return refuse(`${filePart} has no ${anchor}`);
+    visit(document.contents, {
+      Node: (_key, one) => {
+        if (!isAlias(one) && one.anchor !== undefined) inner.anchors.set(one.anchor, one);
+      },
+    });
+    return this.#value(inner, part, depth + 1);
   }
+}
+
+/** What stands in a document under names, or under numbers in lists. */
+function partOf(top: Node, names: readonly string[]): Node | undefined {
+  let at: unknown = top;
+  for (const name of names) {
+    if (isMap(at))
+      at = at.items.find(
+        ({ key }) => isScalar(key) && typeof key.value !== "symbol" && String(key.value) === name,
+      )?.value;
+    else if (isSeq(at) && /^\d+$/.test(name)) at = at.items[Number(name)];
+    else return undefined;
+  }
+  return isNode(at) ? at : undefined;
 }
 
 /** Stands for a value that was refused, so that nothing else is said of it. */
