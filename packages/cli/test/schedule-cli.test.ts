@@ -183,3 +183,19 @@ test("errors are grouped and shown whole, and an alert is told when they are too
   expect(ergos("alerts").stdout).toMatch(/process\.failed +2 in 10/);
   expect(ergos("trigger", "add", "process.failed", "job.mjs", "--count", "2").status).toBe(2);
 });
+
+test("what is started by the clock is bounded as a run is", async () => {
+  writeFileSync(join(cwd, "asks.mjs"), "export default async (input, ctx) => (await ctx.infer('a', 'hello')).text;\n");
+  const bounded = ["asks.mjs", "--limit", "calls=0", "--cap", "llm", "--ref", "night/1"];
+  expect(ergos("schedule", "add", ...bounded, "--in", "1ms").status).toBe(0);
+  expect(ergos("trigger", "add", "orders.*", ...bounded).status).toBe(0);
+  expect(ergos("schedule", "add", "asks.mjs", "--in", "1h", "--limit", "calls=many").status).toBe(2);
+
+  const { output } = up();
+  await until(() => output().includes("process.failed"));
+  expect(ergos("publish", "orders.new", "1").status).toBe(0);
+  await until(() => output().split("process.failed").length > 2);
+  const failed = { ref: "night/1", status: "failed" };
+  expect(json("ps", "--all", "--ref", "night/1")).toMatchObject([failed, failed]);
+  expect(ergos("errors").stdout).toMatch(/EDQUOT/);
+});

@@ -1,6 +1,14 @@
 // What `ergos run` takes beside the program: how the process is started.
 
-import { ON_LIMIT, type ProcessLimits, RESTART_POLICIES, RUNTIMES, type Runtime, present } from "@ergos/kernel";
+import {
+  ON_LIMIT,
+  type ProcessLimits,
+  type ProgramSource,
+  RESTART_POLICIES,
+  RUNTIMES,
+  type Runtime,
+  present,
+} from "@ergos/kernel";
 import {
   type Invocation,
   UsageError,
@@ -37,8 +45,22 @@ export const SPAWN_OPTIONS = {
   view: { type: "string" },
 } as const;
 
-export const runtimeOption = (invocation: Invocation): Runtime =>
+const runtimeOption = (invocation: Invocation): Runtime =>
   choiceOption(invocation, "runtime", RUNTIMES) ?? (isSet(invocation, "confined") ? "process" : "inline");
+
+/** The program of a file, and where it runs. */
+export function sourceOf(invocation: Invocation, file: string): ProgramSource {
+  const runtime = runtimeOption(invocation);
+  return {
+    module: file,
+    cwd: process.cwd(),
+    ...(runtime === "inline" ? {} : { runtime }),
+    ...present({
+      confined: isSet(invocation, "confined") ? true : undefined,
+      export: textOption(invocation, "pipeline"),
+    }),
+  };
+}
 
 export function spawnOptions(invocation: Invocation, input: unknown): RunOptions {
   const caps = grantsOption(invocation, "cap");

@@ -18,7 +18,7 @@ import {
 import { type ErgOs, connectHost } from "../connect.ts";
 import { readAmounts } from "./budget.ts";
 import { askText } from "./rights.ts";
-import { SPAWN_OPTIONS, SPAWN_USAGE, runtimeOption, spawnOptions } from "./run-options.ts";
+import { SPAWN_OPTIONS, SPAWN_USAGE, sourceOf, spawnOptions } from "./run-options.ts";
 
 import { allProcesses, findProcess } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
@@ -55,15 +55,7 @@ export const runCommand: Command = {
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
-    const pipeline = textOption(invocation, "pipeline");
-    const runtime = runtimeOption(invocation);
-    const source: ProgramSource = {
-      module: file,
-      ...(runtime === "inline" ? {} : { runtime }),
-      ...(isSet(invocation, "confined") ? { confined: true } : {}),
-      cwd: process.cwd(),
-      ...(pipeline === undefined ? {} : { export: pipeline }),
-    };
+    const source = sourceOf(invocation, file);
     const schema = await inputSchemaOf(source);
     const input = readInput(invocation, schema);
     warnOfUnknown(input, schema, invocation.out);
@@ -406,11 +398,11 @@ function asObject(json: string): Record<string, unknown> {
   throw new UsageError("--input-json takes a JSON object");
 }
 
-/** What a manifest says of its input; undefined for a program that says nothing. */
 /** What the schema calls a text is one, whatever it looks like. */
 export const textsOf = (schema: Schema | undefined): ReadonlySet<string> =>
   new Set(Object.entries(schema?.properties ?? {}).flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
 
+/** What a manifest says of its input; undefined for a program that says nothing. */
 export async function inputSchemaOf(source: ProgramSource): Promise<Schema | undefined> {
   if (!isManifestFile(source.module ?? "")) return undefined;
   const { pipelineOf } = await import("../manifest-file.ts");

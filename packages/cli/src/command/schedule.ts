@@ -1,7 +1,7 @@
 // `ergos schedule`: what is started at an instant, every so often, or by cron. `ergos up`: a host that stays for it.
 
 import { formatDuration } from "@ergos/compiler/duration";
-import { MISSED, OVERLAPS, type KernelEvent, KernelError, type ProgramSource, type Schedule } from "@ergos/kernel";
+import { MISSED, OVERLAPS, type KernelEvent, KernelError, type Schedule } from "@ergos/kernel";
 import { maintenance } from "@ergos/services";
 import {
   type Command,
@@ -20,16 +20,17 @@ import type { ErgOs } from "../connect.ts";
 import { findModule, labelOf } from "../module-program.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 import { inputSchemaOf, openHost, textsOf } from "./run.ts";
+import { SPAWN_OPTIONS, sourceOf, spawnOptions } from "./run-options.ts";
 
 export const scheduleCommand: Command = {
   name: "schedule",
   arguments: 2,
   summary: "list what is started by the clock, or add, pause, resume or remove it",
-  usage:
-    "list | add <manifest | module> (--cron PATTERN [--timezone ZONE] | --every DURATION | --in DURATION | --at INSTANT) [--name NAME] [--input key=value]... [--pipeline NAME] [--missed skip|once|all] [--overlap allow|skip|cancel] [--times N] | pause <id | name> | resume <id | name> | remove <id | name>",
+  usage: `list | add <manifest | module> (--cron PATTERN [--timezone ZONE] | --every DURATION | --in DURATION | --at INSTANT) [--input key=value]... [--pipeline NAME] [--missed skip|once|all] [--overlap allow|skip|cancel] [--times N] [how the run is started: --name, --limit, --cap, --group, --runtime and the like, as for ergos run] | pause <id | name> | resume <id | name> | remove <id | name>`,
   examples: [
     "ergos schedule add digest.yaml --cron '0 7 * * MON-FRI' --timezone Europe/Berlin --name morning",
     "ergos schedule add ./sync.ts --every 15m --overlap skip --missed skip",
+    "ergos schedule add nightly.yaml --cron @daily --limit cost=1 --cap llm --cap 'fs.*:/srv/**'",
     "ergos schedule list",
     "ergos schedule pause morning",
     "ergos up",
@@ -40,7 +41,7 @@ export const scheduleCommand: Command = {
     every: { type: "string" },
     in: { type: "string" },
     at: { type: "string" },
-    name: { type: "string" },
+    ...SPAWN_OPTIONS,
     input: { type: "string", multiple: true, short: "i" },
     pipeline: { type: "string" },
     missed: { type: "string" },
@@ -108,21 +109,13 @@ async function find(os: ErgOs, name: string): Promise<Schedule> {
   return found;
 }
 
-/** What an action starts: the program at a place of the arguments, with `--name`, `--pipeline` and `--input`. */
-export async function startingOf(invocation: Invocation, place: number) {
+/** What an action starts: the program at a place of the arguments, as `ergos run` would. */
+export async function startingOf(invocation: Invocation, place: number): Promise<Readonly<Record<string, unknown>>> {
   const file = findModule(required(invocation, place, "the manifest or module"), process.cwd());
-  const pipeline = textOption(invocation, "pipeline");
-  const program: ProgramSource = {
-    module: file,
-    cwd: process.cwd(),
-    ...(pipeline === undefined ? {} : { export: pipeline }),
-  };
+  const program = sourceOf(invocation, file);
   const pairs = listOption(invocation, "input");
-  return {
-    program,
-    name: textOption(invocation, "name") ?? pipeline ?? labelOf(file),
-    ...(pairs.length === 0 ? {} : { input: readPairs("input", pairs, textsOf(await inputSchemaOf(program))) }),
-  };
+  const input = pairs.length === 0 ? undefined : readPairs("input", pairs, textsOf(await inputSchemaOf(program)));
+  return { program, name: textOption(invocation, "pipeline") ?? labelOf(file), ...spawnOptions(invocation, input) };
 }
 
 export function timesOf(invocation: Invocation): { readonly times?: number } {

@@ -14,14 +14,14 @@ import {
   textOption,
 } from "../command.ts";
 import { formatCount, formatMs, table } from "../terminal.ts";
+import { SPAWN_OPTIONS } from "./run-options.ts";
 import { startingOf, timesOf } from "./schedule.ts";
 
 export const triggerCommand: Command = {
   name: "trigger",
   arguments: 3,
   summary: "list what is started when something happens, or add or remove it",
-  usage:
-    "list | add <topic> <manifest | module> [--where field=value]... [--name NAME] [--input key=value]... [--pipeline NAME] [--times N] [--count N --within DURATION] | remove <id | name>",
+  usage: `list | add <topic> <manifest | module> [--where field=value]... [--input key=value]... [--pipeline NAME] [--times N] [--count N --within DURATION] [how the run is started: --name, --limit, --cap, --group, --runtime and the like, as for ergos run] | remove <id | name>`,
   examples: [
     "ergos trigger add process.completed report.yaml --where name=digest",
     "ergos trigger add 'orders.*' ./order.ts --name orders",
@@ -31,7 +31,7 @@ export const triggerCommand: Command = {
   ],
   options: {
     where: { type: "string", multiple: true },
-    name: { type: "string" },
+    ...SPAWN_OPTIONS,
     input: { type: "string", multiple: true, short: "i" },
     pipeline: { type: "string" },
     times: { type: "string" },
