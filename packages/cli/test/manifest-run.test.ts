@@ -211,6 +211,18 @@ export const second = (n: number): number => {
     });
   });
 
+  test("who reads what was skipped is told so", async () => {
+    const spec = (fields: string): string => `  nodes:
+    - { name: big, kind: expression, when: "false", value: "1" }
+    - { name: join, kind: expression, allow_skipped: true, ${fields} }
+`;
+    await expect(run(spec('value: "big + 1", dependencies: [big]'))).rejects.toThrow(
+      /node big was skipped.*accept that with big \| default/,
+    );
+    await expect(run(`${spec('value: "2"')}  output: { big: big }\n`)).rejects.toThrow(/node big was skipped/);
+    expect(await run(`${spec("value: 'big | default(0)'")}  output: join\n`)).toBe(0);
+  });
+
   test("keys are what items are known by: two alike, or of no such kind, fail the map", async () => {
     const keyed = (key: string): string =>
       `  nodes: [{ name: m, kind: map, items: input, key: "${key}", on_item_error: continue, body: { kind: expression, value: item } }]\n`;

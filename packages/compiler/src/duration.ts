@@ -1,12 +1,15 @@
-// Durations as people write them: 30s, 5m, 1.5h, or milliseconds.
+// Durations as people write them: 30s, 5m, 1.5h, 1h30m, or milliseconds.
 
 /** A duration in milliseconds; undefined if it is none. */
 export function parseDuration(value: unknown): number | undefined {
   if (typeof value === "number") return Number.isFinite(value) && value >= 0 ? value : undefined;
   if (typeof value !== "string") return undefined;
-  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$/.exec(value.trim());
-  if (match === null) return undefined;
-  return Number(match[1]) * (UNITS[match[2] ?? "ms"] ?? 1);
+  const text = value.trim();
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  // Several in a row, as 1h30m.
+  if (!/^(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)\s*)+$/.test(text)) return undefined;
+  const parts = text.matchAll(/(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)/g);
+  return parts.reduce((sum, [, amount, unit = "ms"]) => sum + Number(amount) * (UNITS[unit] ?? 1), 0);
 }
 
 /** A duration in milliseconds as people write it, in its largest unit that is whole. */

@@ -406,3 +406,7 @@ describe("references", () => {
     expect(templateReferences(parseTemplate(text)).map(({ name }) => name)).toEqual(["rows", "outer", "y", "z", "a"]);
   });
 });
+
+test.each(["2024-01-05", "007", "1.2.3", "10.0.0.1"])("%s is no number, and says what it wants", (text) => {
+  expect(() => parseExpression(text)).toThrow(/is no number/);
+});

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import { parseDuration } from "@ergos/compiler/duration";
 import {
   type Compilation,
   DIAGNOSTICS,
@@ -466,4 +467,14 @@ describe("what is printed", () => {
     });
     expect(JSON.stringify(manifestJsonSchema())).toContain('"prompt"');
   });
+});
+
+test.each([
+  ["90", 90],
+  ["1h30m", 5_400_000],
+  ["1m 30s", 90_000],
+  ["1h30", undefined],
+  ["30 sec", undefined],
+])("the duration %j is %j milliseconds", (text, ms) => {
+  expect(parseDuration(text)).toBe(ms);
 });

@@ -328,3 +328,12 @@ describe("writing a folder", () => {
     expect(existsSync(join(dir, "in/deep"))).toBe(false);
   });
 });
+
+test("what goes wrong in a folder says what it is, and of which path", async () => {
+  await mount({ writable: true });
+  const { fs } = kernel.os;
+  await expect(fs.rename("/mnt/none", "/mnt/new")).rejects.toMatchObject({ code: "ENOENT", path: "/mnt/none" });
+  await expect(fs.unlink("/mnt/file/below")).rejects.toMatchObject({ code: "ENOTDIR" });
+  writeFileSync(join(dir, "in/deep/inner"), "x");
+  await expect(fs.unlink("/mnt/deep")).rejects.toThrow(/ENOTEMPTY.*is not empty/);
+});

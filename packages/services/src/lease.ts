@@ -128,8 +128,14 @@ export class Lease implements AsyncDisposable {
   }
 }
 
-/** The name of the lock that whoever leads in an election has. */
-export const electionOf = (name: string): string => `elections/${name}`;
+/**
+ * The name of the lock that whoever leads in an election has; no election is a part of another.
+ * @throws {EINVAL} it has no name
+ */
+export function electionOf(name: string): string {
+  if (typeof name !== "string" || name === "") throw new KernelError("EINVAL", "an election has a name");
+  return `elections/${name.replaceAll("%", "%25").replaceAll("/", "%2F")}`;
+}
 
 /**
  * Takes the lock of a path or a name, waiting for it, and keeps it until it is given back.

@@ -31,6 +31,8 @@ export interface Scope {
   lookup(name: string): unknown;
   /** Known names, for messages. */
   names(): readonly string[];
+  /** Why a name that is known has no value. */
+  readonly whyNot?: (name: string) => string | undefined;
 }
 
 /** A scope over the own fields of an object. */
@@ -41,6 +43,7 @@ export function objectScope(fields: Readonly<Record<string, unknown>>, parent?: 
       return own === undefined ? parent?.lookup(name) : own;
     },
     names: () => [...Object.keys(fields), ...(parent?.names() ?? [])],
+    whyNot: (name) => parent?.whyNot?.(name),
   };
 }
 
@@ -172,6 +175,8 @@ export class Evaluator {
   #name(name: string, at: Range): unknown {
     const value = this.scope.lookup(name);
     if (value !== undefined) return value;
+    const why = this.scope.whyNot?.(name);
+    if (why !== undefined) return new Undefined(why, () => `accept that with ${name} | default(…)`, at);
     return new Undefined(`${name} is not defined`, () => suggest(name, this.scope.names()), at);
   }
 

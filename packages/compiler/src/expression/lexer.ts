@@ -102,6 +102,14 @@ function next(text: string, at: number, to: number): Token {
 function numberAt(text: string, at: number): Token {
   const digits = match(NUMBER, text, at) ?? "";
   const end = at + digits.length;
+  // Dates and numbers of telephones are none; as texts they have quotes of their own.
+  if (/^0[\d_]*[1-9]/.test(digits) || /^\.\d/.test(text.slice(end, end + 2)))
+    throw new ExpressionError(
+      "X001",
+      `${JSON.stringify(/^[\w.-]+/.exec(text.slice(at))?.[0] ?? digits)} is no number`,
+      { start: at, end },
+      "a text needs quotes of its own",
+    );
   const follower = match(NAME, text, end);
   if (follower !== undefined)
     throw new ExpressionError("X001", `${JSON.stringify(digits + follower)} is no number`, {

@@ -16,7 +16,10 @@ export function toMermaid(plan: PlanDocument): string {
   const lines = ["flowchart TD"];
   for (const node of plan.nodes) {
     const [open, close] = SHAPES[node.kind];
-    lines.push(`  ${idOf(node.name)}${open}"${node.name}<br/><small>${node.kind}</small>"${close}`);
+    // The condition of a node stands at its edges, and of one without any in it.
+    const isRoot = node.needs.length === 0 && node.when !== undefined;
+    const when = isRoot ? `<br/><small>when ${escapeMermaid(node.when)}</small>` : "";
+    lines.push(`  ${idOf(node.name)}${open}"${node.name}<br/><small>${node.kind}</small>${when}"${close}`);
   }
   for (const node of plan.nodes) {
     const label = node.when === undefined ? "" : `|"${escapeMermaid(node.when)}"|`;

@@ -102,7 +102,7 @@ function typeSchema(type: FieldType): Json {
     case "duration":
       return orVariable({
         type: ["string", "number"],
-        pattern: `^\\s*\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)?\\s*$${type.none === true ? "|^none$" : ""}`,
+        pattern: `^\\s*(\\d+(\\.\\d+)?|(\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)\\s*)+)\\s*$${type.none === true ? "|^none$" : ""}`,
         ...(type.zero === true ? { minimum: 0 } : { exclusiveMinimum: 0 }),
       });
     case "enum":

@@ -34,6 +34,9 @@ export const RESERVED_NAMES = [
   "true",
   "false",
   "none",
+  "True",
+  "False",
+  "None",
   "and",
   "or",
   "not",
@@ -106,7 +109,10 @@ export const COMMON_NODE_FIELDS: Fields = {
     otherwise: "fail",
   },
   input_schema: { type: schema, doc: "The node's input must fit it." },
-  output_schema: { type: schema, doc: "The node's output must fit it. A model is asked for JSON of it." },
+  output_schema: {
+    type: schema,
+    doc: "The node's output must fit it, but not what takes the place of a failure. A model is asked for JSON of it.",
+  },
 };
 
 const MODEL_FIELDS: Fields = {

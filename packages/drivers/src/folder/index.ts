@@ -225,9 +225,11 @@ class Folder implements MountDriver {
 
   async rename(from: VfsPath, to: VfsPath): Promise<void> {
     this.#assertWritable(from);
-    await withSpot(this.#root, from, false, (source) =>
-      withSpot(this.#root, to, false, (target) => rename(pathOf(source), pathOf(target))),
-    );
+    await withSpot(this.#root, from, false, async (source) => {
+      // That it is not there is said of it, and not of where it goes.
+      await lstat(pathOf(source));
+      await withSpot(this.#root, to, false, (target) => rename(pathOf(source), pathOf(target)));
+    });
   }
 
   close(): Promise<void> {

@@ -1,7 +1,7 @@
 // Schemas as plain data: the subset of JSON Schema that boundaries (wire, manifests, tools) validate with.
 // In-process callers pay nothing for them.
 
-import { KernelError } from "./errno.ts";
+import { type ErrorDetails, KernelError } from "./errno.ts";
 
 export type JsonType = "string" | "integer" | "number" | "boolean" | "array" | "object" | "null";
 
@@ -49,11 +49,11 @@ export function validate(schema: Schema, value: unknown): readonly SchemaIssue[]
 }
 
 /** Throws `EINVAL` with every difference when a value does not fit. */
-export function assertValid(schema: Schema, value: unknown, what: string): void {
+export function assertValid(schema: Schema, value: unknown, what: string, details: ErrorDetails = {}): void {
   const issues = validate(schema, value);
   if (issues.length === 0) return;
   const list = issues.map(({ path, message }) => `${path.length === 0 ? "it" : path.join(".")} ${message}`).join("; ");
-  throw new KernelError("EINVAL", `in ${what}: ${list}`);
+  throw new KernelError("EINVAL", `in ${what}: ${list}`, details);
 }
 
 /** Keywords that say something about a value which nobody checks, as those of other tools. */

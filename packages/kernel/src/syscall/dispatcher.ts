@@ -537,7 +537,9 @@ function assertArguments(row: AnyRow, args: unknown, name: string): void {
     );
   if (row.isHot !== true) {
     const plain = row.plain?.(args) ?? args;
-    return assertValid(row.schema, withoutSignal(row, plain, name), `the arguments of ${name}`);
+    const { path } = args as { readonly path?: unknown };
+    const details = { syscall: name, ...(typeof path === "string" ? { path } : {}) };
+    return assertValid(row.schema, withoutSignal(row, plain, name), `the arguments of ${name}`, details);
   }
   // Whatever is recorded is found again by its place.
   const { place } = args as { readonly place?: unknown };

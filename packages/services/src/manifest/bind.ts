@@ -177,8 +177,12 @@ function nodeScope(
       return Object.hasOwn(ambient, name) ? ambient[name] : undefined;
     },
     names: () => [...Object.keys(outputs), "input"],
+    whyNot: (name) => whySkipped(outputs, name),
   };
 }
+
+const whySkipped = (outputs: object, name: string): string | undefined =>
+  Object.hasOwn(outputs, name) ? `node ${name} was skipped` : undefined;
 
 /** What is known where no attempt is under way. */
 const factsOf = ({ runId, pid, name }: Facts, nodeName: string): Parameters<typeof contextFields>[0] => ({
@@ -198,7 +202,13 @@ function resultOf(
   process: Facts,
 ): unknown {
   const ctx = contextFields(factsOf(process, ""));
-  const scope = objectScope({ ...Object.fromEntries(outputs), input: runInput ?? {}, ctx, ...ambient });
+  const names = new Set(document.nodes.map(({ name }) => name));
+  const skipped: Scope = {
+    lookup: () => undefined,
+    names: () => [],
+    whyNot: (name) => (names.has(name) ? `node ${name} was skipped` : undefined),
+  };
+  const scope = objectScope({ ...Object.fromEntries(outputs), input: runInput ?? {}, ctx, ...ambient }, skipped);
   const value = output === undefined ? lastOutput(outputs, document) : output(scope);
   if (document.outputSchema !== undefined)
     assertValid(document.outputSchema, value, `the result of pipeline ${document.name}`);

@@ -363,6 +363,7 @@ const without = (names: ReadonlySet<string>, scope: Scope): Scope =>
     : {
         lookup: (name) => (names.has(name) ? undefined : scope.lookup(name)),
         names: () => scope.names().filter((name) => !names.has(name)),
+        whyNot: (name) => (names.has(name) ? `node ${name} was skipped` : scope.whyNot?.(name)),
       };
 
 async function innerOutcome(
