@@ -17,8 +17,8 @@ const isHeld = async (name: string): Promise<boolean> =>
   ((await kernel.os.call("locks", { path: name }))[0]?.holders.length ?? 0) > 0;
 
 test("a lease is kept beyond its time, and given back once", async () => {
-  const lease = await holdLock(kernel.os, platform, "x", { ttlMs: 40 });
-  await delay(150);
+  const lease = await holdLock(kernel.os, platform, "x", { ttlMs: 400 });
+  await delay(1000);
   expect([await isHeld("x"), lease.signal.aborted]).toEqual([true, false]);
   await lease.release();
   await lease.release();
