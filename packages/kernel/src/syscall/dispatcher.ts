@@ -21,14 +21,23 @@ import { type Amounts, resourcesOf } from "../budget/resource.ts";
 import type { AuditDraft } from "../audit/trail.ts";
 import type { Explanation } from "../cap/capability.ts";
 import { type Admission, type Allowed, admit, denialOf, needsOf, ownCopy, settle } from "./admission.ts";
+import { shorten } from "./audit-arguments.ts";
+import {
+  type AnyRow,
+  assertArguments,
+  isDetached,
+  isReplayed,
+  placeOf,
+  withMarksOf,
+  withoutSignal,
+} from "./call-arguments.ts";
+import { GuardedStream } from "./guarded-stream.ts";
 import type { Host } from "./host.ts";
 import { type Need, assertMay, assertStill, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
-import { type AtPlace, type Row, type Target, hasEnded } from "./row.ts";
+import { type AtPlace, type Target, hasEnded } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
-
-type AnyRow = Row<unknown, unknown>;
 
 /** A call whose rights are checked, and what records it. */
 interface Act {
@@ -289,7 +298,7 @@ export class Dispatcher {
   #looked(items: unknown, call: Omit<Act, "draft">): unknown {
     if (call.caller.capability.isAll) return items;
     // Made by the row, as its table says.
-    return new Looked(items as AsyncGenerator, () => this.#assertStillMay(call, call.target));
+    return new GuardedStream(items as AsyncGenerator, () => this.#assertStillMay(call, call.target));
   }
 
   /**
@@ -456,54 +465,6 @@ export class Dispatcher {
   }
 }
 
-/** A stream for as long as its caller may have it (D6). */
-class Looked implements AsyncGenerator<unknown, unknown, undefined> {
-  readonly #items: AsyncGenerator<unknown, unknown, undefined>;
-  readonly #assertMay: () => void;
-
-  constructor(items: AsyncGenerator<unknown, unknown, undefined>, assertMay: () => void) {
-    this.#items = items;
-    this.#assertMay = assertMay;
-  }
-
-  async next(): Promise<IteratorResult<unknown, unknown>> {
-    const next = await this.#items.next();
-    if (next.done === true) return next;
-    try {
-      this.#assertMay();
-    } catch (error) {
-      await this.#items.return(undefined);
-      throw error;
-    }
-    return next;
-  }
-
-  return(value: unknown): Promise<IteratorResult<unknown, unknown>> {
-    return this.#items.return(value);
-  }
-
-  throw(error: unknown): Promise<IteratorResult<unknown, unknown>> {
-    return this.#items.throw(error);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#items.return(undefined);
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-}
-
-/** Signals and marks of the kernel are the caller's, whatever a hook makes of the rest. */
-function withMarksOf(args: unknown, given: unknown): unknown {
-  const { signal } = args as { readonly signal?: unknown };
-  const marks = Object.fromEntries(
-    Object.getOwnPropertySymbols(args).map((mark) => [mark, Reflect.get(args as object, mark)]),
-  );
-  return { ...(given as object), ...(typeof signal === "object" ? { signal } : {}), ...marks };
-}
-
 const hookCallOf = (caller: Process, name: SyscallName, { right }: AnyRow, { resource, second }: Target): HookCall => ({
   name,
   pid: caller.pid,
@@ -527,69 +488,3 @@ const wasClosed = (name: string, cause?: unknown): KernelError =>
     syscall: name,
     ...(cause === undefined ? {} : { cause, mayHaveActed: true }),
   });
-
-/** @throws {EINVAL} they are not what the row takes */
-function assertArguments(row: AnyRow, args: unknown, name: string): void {
-  if (typeof args !== "object" || args === null)
-    throw new KernelError(
-      "EINVAL",
-      `the arguments of ${name} are an object, found ${args === null ? "null" : typeof args}`,
-    );
-  if (row.isHot !== true) {
-    const plain = row.plain?.(args) ?? args;
-    const { path } = args as { readonly path?: unknown };
-    const details = { syscall: name, ...(typeof path === "string" ? { path } : {}) };
-    return assertValid(row.schema, withoutSignal(row, plain, name), `the arguments of ${name}`, details);
-  }
-  // Whatever is recorded is found again by its place.
-  const { place } = args as { readonly place?: unknown };
-  if (place !== undefined && typeof place !== "string")
-    throw new KernelError("EINVAL", `the place of a step is a text, found ${typeof place}`, { syscall: name });
-}
-
-/** A signal to give a call up is none of its arguments; that of `kill` is one, and a name. */
-function withoutSignal(row: AnyRow, args: object, name: string): unknown {
-  if (!("signal" in args) || row.schema.properties?.["signal"] !== undefined) return args;
-  const { signal, ...rest } = args;
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw new KernelError("EINVAL", `the signal of ${name} is an AbortSignal, found ${typeof signal}`);
-  return rest;
-}
-
-/** Where a call is recorded, of a row that is recorded under a place. */
-function placeOf(row: AnyRow, args: unknown): string | undefined {
-  const { place } = args as { readonly place?: unknown };
-  return typeof place === "string" && row.schema.properties?.["place"] !== undefined ? place : undefined;
-}
-
-/** Whether an earlier life has left all that the call comes to: it is taken from the journal, and nothing is done. */
-function isReplayed({ journal }: Process, { recordedAt }: AnyRow, args: unknown): boolean {
-  const { place } = args as { readonly place?: unknown };
-  if (recordedAt === undefined || typeof place !== "string" || journal === undefined) return false;
-  return recordedAt(place).every((at) => journal.isRecorded(at));
-}
-
-/** Whether it is a step's end that nobody waits for; other rows have no such argument, whatever they are called with. */
-const isDetached = (row: AnyRow, args: unknown): boolean =>
-  row.audit === "place" &&
-  row.schema.properties?.["detached"] !== undefined &&
-  (args as { readonly detached?: unknown }).detached === true;
-
-const SHOWN_MAX = 256;
-
-/** Arguments as the audit holds them: scalars and short texts; of everything else that it was there. */
-function shorten(args: unknown, mask: (text: string) => string): Readonly<Record<string, unknown>> {
-  const given = args as Readonly<Record<string, unknown>>;
-  const shown: Record<string, unknown> = {};
-  for (const name of Object.keys(given))
-    if (given[name] !== undefined && name !== "signal" && name !== "path") shown[name] = shortenOne(given[name], mask);
-  return shown;
-}
-
-function shortenOne(value: unknown, mask: (text: string) => string): unknown {
-  // A secret is not found any more in a part of it.
-  if (typeof value === "string") return value.length <= SHOWN_MAX ? value : `${mask(value).slice(0, SHOWN_MAX)}…`;
-  if (typeof value !== "object" || value === null) return value;
-  const json = JSON.stringify(value);
-  return json.length <= 4 * SHOWN_MAX ? value : `${json.length} characters of JSON`;
-}
