@@ -21,7 +21,6 @@ import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { assertLimits, inheritLimits, mergeLimits } from "../budget/limits.ts";
 import { addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import { Capability } from "../cap/capability.ts";
-import { parseGrants } from "../cap/rights.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -29,6 +28,7 @@ import type { EventBus } from "../ipc/event-bus.ts";
 import type { Message } from "../ipc/mailbox.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Along, merge } from "./action.ts";
+import { capabilityOf, identityOf } from "./birth.ts";
 import { Allocations, NO_ACCOUNT, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
 import { Exits } from "./exit.ts";
 import { type FaultCounts, assertFaults } from "./fault.ts";
@@ -312,36 +312,17 @@ export class ProcessTable {
     const above = options.group === undefined ? parent.account : this.groups.accountOf(options.group);
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
-    const views = [...(parent.identity.views ?? []), ...(options.view === undefined ? [] : [options.view])];
-    const identity: ProcessIdentity = present({
-      pid,
-      ppid: parent.pid,
-      runId: makeRunId(name, pid),
-      name,
-      user: options.user ?? (original ?? parent).identity.user,
+    const identity = identityOf(pid, parent, program, options, {
+      ...standing,
       created: this.#committer.now(),
-      program: present({ name: program.name, revision: program.revision, source: program.source }),
+      name,
       account,
       budget: hasAccount ? allocation : undefined,
       limits,
       group,
-      ...standing,
       restart,
-      cause: options.cause,
-      depth: (options.depth ?? 0) > 0 ? options.depth : undefined,
-      ref: options.ref,
-      correlation: options.correlation ?? (parent.pid === PID_OWNER ? undefined : correlationOf(parent.identity)),
-      strategy: options.strategy,
-      faults: options.faults,
-      views: views.length === 0 ? undefined : views,
-      twinOf: original === undefined ? undefined : [original.pid, ...(original.identity.twinOf ?? [])],
     });
-    let { capability } = original ?? parent;
-    if (options.role !== undefined && options.twin === undefined)
-      capability = capability.with(this.#layers.create(`${pid}.1`, parseGrants([`role.${options.role}`])));
-    if (program.grants !== undefined && options.twin === undefined)
-      capability = capability.with(this.#layers.create(`${pid}.0`, program.grants));
-    if (options.grants !== undefined) capability = capability.with(this.#layers.create(String(pid), options.grants));
+    const capability = capabilityOf(pid, parent, program, options, this.#layers);
     const process = new Process(
       identity,
       capability,
