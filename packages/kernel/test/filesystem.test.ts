@@ -427,6 +427,17 @@ describe("watching", () => {
     expect(new Set(written.map(({ seq }) => seq)).size).toBe(21);
   });
 
+  test("a watch follows links to what it watches", async () => {
+    const { fs } = kernel.os;
+    await fs.mkdir("/srv/real");
+    await fs.link("/srv/way", "real");
+    const events = fs.watch("/srv/way/**");
+    const first = events.next();
+    await fs.writeFile("/srv/way/x", "1");
+    expect((await first).value?.data["path"]).toBe("/srv/real/x");
+    await events.return();
+  });
+
   test("a watch sees only what its glob names", async () => {
     const abort = new AbortController();
     const events = kernel.os.fs.watch("/srv/*.txt", { signal: abort.signal });

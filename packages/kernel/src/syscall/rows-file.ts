@@ -494,15 +494,19 @@ export const FILE_ROWS = {
     isStream: true,
     summary: "changes of files that match a glob, resumable from a position",
     schema: args({ glob: { type: "string", format: "glob", maxLength: 4096 }, after: integer }, ["glob"]),
-    target: (_host, _caller, { glob }) => ({ resource: toGlobPath(glob) }),
-    handle: (host, caller, a) => {
+    target: (host, caller, { glob }) => {
+      const resource = followed(host, caller, toGlobPath(glob));
+      return resource instanceof Promise ? resource.then((found) => ({ resource: found })) : { resource };
+    },
+    handle: (host, caller, a, { resource: glob }) => {
       const hasViews = caller.identity.views !== undefined;
       const events = host.bus.subscribe({
         classes: ["fs"],
         ...whenOf(caller, a),
-        ...(hasViews ? {} : { glob: toGlobPath(a.glob) }),
+        ...(hasViews ? {} : { glob }),
       });
-      const visible = visibleTo(host, caller, a, hasViews ? seenEvents(caller, a.glob, events) : events);
+      const seen = hasViews ? seenEvents(caller, glob, events) : events;
+      const visible = visibleTo(host, caller, { ...a, glob }, seen);
       return releasing(visible, () => void events.return());
     },
   }),
@@ -520,6 +524,18 @@ const pickAttributes = (a: Changeable): Changeable => ({
   ...(a.modified === undefined ? {} : { modified: a.modified }),
   ...(a.mode === undefined ? {} : { mode: a.mode }),
 });
+
+/** A glob below what its beginning leads to: events tell of the paths that things have, whatever links lead there. */
+function followed(host: Host, caller: Process, glob: VfsPath): VfsPath | Promise<VfsPath> {
+  const names = glob.split("/");
+  const wild = names.findIndex((name) => /[*?]/.test(name));
+  const fixed = wild < 0 ? glob : names.slice(0, wild).join("/");
+  if (fixed === "" || fixed === "/") return glob;
+  const below = ({ path }: Located): VfsPath => toGlobPath(`${seenPath(caller, path)}${glob.slice(fixed.length)}`);
+  // Who begins to watch hears of what is done in the same moment: a path that is known costs no promise.
+  const located = locate(host, caller, fixed);
+  return located instanceof Promise ? located.then(below) : below(located);
+}
 
 function toGlobPath(glob: string): VfsPath {
   const normal = toPath(glob);
