@@ -430,6 +430,35 @@ describe("what a view keeps in", () => {
     expect(await kernel.os.fs.readText("/srv/t/d/own")).toBe("own");
   });
 
+  test("what is written through a handle is not told to those outside, and is to who sees it", async () => {
+    await plant("/srv/t");
+    const os = await start(kernel.os, { view: "/srv/t" });
+    const follow = (of: Os): { readonly heard: unknown[]; readonly end: () => unknown } => {
+      const events = of.fs.watch("/srv/**");
+      const heard: unknown[] = [];
+      void (async () => {
+        for await (const { name, data } of events) heard.push(`${name} ${String(data["path"])}`);
+      })();
+      return { heard, end: () => events.return() };
+    };
+    const [outside, inside] = [follow(kernel.os), follow(os)];
+    const handle = await os.fs.open("/srv/t/a", ["write"]);
+    await handle.write(new TextEncoder().encode("in the view"));
+    await os.fs.rename("/srv/t/a", "/srv/t/d/moved");
+    await handle.truncate(2);
+    await kernel.os.fs.writeFile("/srv/end", "");
+    await expect.poll(() => outside.heard.length).toBeGreaterThan(0);
+
+    expect(outside.heard.filter((one) => !String(one).endsWith("/srv/end"))).toEqual([]);
+    expect(inside.heard.slice(0, 3)).toEqual([
+      "file.written /srv/t/a",
+      expect.stringMatching(/^file\.renamed \/srv\/t\/d\/moved/),
+      "file.written /srv/t/d/moved",
+    ]);
+    for (const { end: over } of [outside, inside]) over();
+    await handle.close();
+  });
+
   test("nothing moves over its edge, and its top stays", async () => {
     await plant("/srv/t");
     await kernel.os.fs.writeFile("/srv/o/in", "outside");

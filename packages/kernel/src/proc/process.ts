@@ -69,7 +69,10 @@ export interface Usage {
 
 export interface OpenFile {
   readonly held: Held;
+  /** As its process has named it: its rights are about that. */
   readonly path: VfsPath;
+  /** Where it is by now, for events and messages. */
+  at: VfsPath;
   readonly rights: ReadonlySet<"read" | "write">;
   /** Version of the rights under which it was opened: after a change they are looked at again. */
   readonly checkedAt: number;

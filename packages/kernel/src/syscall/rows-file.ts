@@ -7,14 +7,14 @@ import { KernelError } from "../base/errno.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { Fd, Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type VfsPath, childOf, parentOf, toPath } from "../base/path.ts";
+import { type VfsPath, childOf, parentOf, toPath, isWithin } from "../base/path.ts";
 import type { OpenFile, Process } from "../proc/process.ts";
 import { assertNotTop, assertOneView, isHidden, isShadowed, seenPath } from "../proc/view.ts";
 import { compilePaths, releasing } from "../ipc/event-bus.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
 import { toNewEntry } from "../vfs/filesystem.ts";
-import { type Held, sizeOfHeld } from "../vfs/held.ts";
+import { isPath, type Held, sizeOfHeld } from "../vfs/held.ts";
 import type { Inode } from "../vfs/inode.ts";
 import type { Writer } from "../vfs/inode-store.ts";
 import { missing } from "../vfs/path-error.ts";
@@ -313,7 +313,8 @@ export const FILE_ROWS = {
       for (const { path: at } of [from, to]) assertNotTop(caller, at);
       assertOneView(caller, from.path, to.path);
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
-      return host.fs.rename(from, to, a, writerOf(caller, draft));
+      await host.fs.rename(from, to, a, writerOf(caller, draft));
+      moveHandles(host, from.path, to.path);
     },
   }),
   copy: row<{ readonly from: string; readonly to: string }, Promise<WriteResult>>({
@@ -360,10 +361,11 @@ export const FILE_ROWS = {
       const isFixed =
         !isGoverned(host, caller) && a.rights.every((right) => capability.isFixed(`fs.${right}`, target.resource));
       const checkedAt = isFixed ? capability.version : -1;
+      const { path: at } = locatedOf(target);
       const keep = (held: Held): Fd => {
         const fd = caller.takeFd();
         caller.files ??= new Map();
-        caller.files.set(fd, { held, path: target.resource as VfsPath, rights: new Set(a.rights), checkedAt });
+        caller.files.set(fd, { held, path: target.resource as VfsPath, at, rights: new Set(a.rights), checkedAt });
         return fd;
       };
       const found = host.fs.hold(locatedOf(target));
@@ -398,7 +400,7 @@ export const FILE_ROWS = {
     alsoNeeds: handleNeeds("read"),
     handle: (host, caller, a) => {
       const file = handleOf(caller, a.fd, "read");
-      return host.fs.readHeld(file.held, a, file.path);
+      return host.fs.readHeld(file.held, a, file.at);
     },
   }),
   readHandleInto: row<{ readonly fd: Fd } & Into, Promise<number>>({
@@ -410,7 +412,7 @@ export const FILE_ROWS = {
     handle: async (host, caller, { fd, into, offset }) => {
       const file = handleOf(caller, fd, "read");
       const range = { length: into.length, ...(offset === undefined ? {} : { offset }) };
-      return (await host.fs.readHeld(file.held, range, file.path, into)).length;
+      return (await host.fs.readHeld(file.held, range, file.at, into)).length;
     },
   }),
   statHandle: row<{ readonly fd: Fd }, FileStat | Promise<FileStat>>({
@@ -435,8 +437,8 @@ export const FILE_ROWS = {
       return file === undefined ? [] : [{ right: "fs.write", resource: file.path }];
     },
     handle: (host, caller, a, _target, draft) => {
-      const { held, path: at } = handleOf(caller, a.fd);
-      draft?.add({ path: at });
+      const { held, path, at } = handleOf(caller, a.fd);
+      draft?.add({ path });
       return host.fs.setHeldAttributes(held, pickAttributes(a), writerOf(caller, draft), at);
     },
   }),
@@ -452,7 +454,7 @@ export const FILE_ROWS = {
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
       draft?.add({ path: file.path });
-      return host.fs.truncateHeld(file.held, a.size, writerOf(caller, draft), file.path);
+      return host.fs.truncateHeld(file.held, a.size, writerOf(caller, draft), file.at);
     },
   }),
   writeHandle: row<
@@ -482,7 +484,7 @@ export const FILE_ROWS = {
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");
       draft?.add({ path: file.path });
-      return host.fs.writeHeld(file.held, a.bytes, a, fenced(host, caller, a, file.path, draft), file.path);
+      return host.fs.writeHeld(file.held, a.bytes, a, fenced(host, caller, a, file.at, draft), file.at);
     },
   }),
   watch: row<
@@ -524,6 +526,13 @@ const pickAttributes = (a: Changeable): Changeable => ({
   ...(a.modified === undefined ? {} : { modified: a.modified }),
   ...(a.mode === undefined ? {} : { mode: a.mode }),
 });
+
+/** Handles stay with their files, wherever those are now. */
+function moveHandles(host: Host, from: VfsPath, to: VfsPath): void {
+  for (const { files } of host.processes.all)
+    for (const file of files?.values() ?? [])
+      if (!isPath(file.held) && isWithin(file.at, from)) file.at = `${to}${file.at.slice(from.length)}` as VfsPath;
+}
 
 /** A glob below what its beginning leads to: events tell of the paths that things have, whatever links lead there. */
 function followed(host: Host, caller: Process, glob: VfsPath): VfsPath | Promise<VfsPath> {
