@@ -106,7 +106,9 @@ export interface HostOptions {
   readonly services?: readonly ServiceModule[];
   /** Prices by the name of a model or a glob, in dollars per million tokens; those of `prices.json` otherwise. */
   readonly prices?: PriceList;
+  /** Folders of the machine, or trees of other zones, at paths of the namespace; read-only unless `writable`. */
   readonly mounts?: readonly MountSpec[];
+  /** Who the owner of this host is, for ledger, audit and policies (default: the user of the machine). */
   readonly user?: string;
   /** Answer other commands over the control socket (default true with a directory). */
   readonly serve?: boolean;

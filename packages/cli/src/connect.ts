@@ -38,6 +38,7 @@ import { allProcesses } from "./find-process.ts";
 import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
+/** What a host is made of, and how one is found: all of it may be left out. */
 export interface ConnectOptions extends HostOptions {
   /** Run sleeping processes on whose program this host can find (default true). */
   readonly resume?: boolean;
@@ -56,6 +57,7 @@ export interface ConnectOptions extends HostOptions {
 /** What can be run: a pipeline, a plan, a program, a function `(input, ctx)`, or the name or module of one. */
 export type Runnable = SpawnArgs["program"] | Code;
 
+/** The system calls of the owner, or of whoever's pass was given, and the end of the connection. */
 export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   /** Starts a program as a child of the owner's process; its pid. */
   spawn<Input>(

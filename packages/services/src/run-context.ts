@@ -113,6 +113,10 @@ export class Skipped extends Error {
   }
 }
 
+/**
+ * What a program gets beside its input. Calls with a name are steps: their outcome is recorded, and taken from the journal
+ * when the program is called again after a crash or a retry, so each name stands once in a node or a function.
+ */
 export class RunContext<Input = unknown> {
   readonly #scope: Scope;
   readonly #signal: AbortSignal | undefined;
@@ -145,6 +149,7 @@ export class RunContext<Input = unknown> {
     return (known !== undefined && known.generation < this.#generation) || process.isRecorded(place);
   }
 
+  /** Name of the run, as `digest-7`; the same over restarts. */
   get runId(): RunId {
     return this.#scope.process.runId;
   }
@@ -161,6 +166,7 @@ export class RunContext<Input = unknown> {
     return this.#scope.process.name;
   }
 
+  /** The node that it runs for; of a function program its name. */
   get nodeName(): string {
     return this.#scope.nodeName;
   }

@@ -34,11 +34,17 @@ export interface ModelRequest {
   /** Name under `/dev/model`; the host's default when absent. */
   readonly model?: string;
   readonly messages: readonly ModelMessage[];
+  /** What is asked for, for models that are not language models, as the offline one; others ignore it. */
   readonly task?: ModelTask;
+  /** Longest answer in tokens; a budget reserves this much (default 4,096). */
   readonly maxOutputTokens?: number;
+  /** From 0 to 2. */
   readonly temperature?: number;
+  /** Share of the likeliest tokens that are considered, from 0 to 1. */
   readonly topP?: number;
+  /** Texts at which the answer ends. */
   readonly stop?: readonly string[];
+  /** Asks for the same answer to the same request, where the model can. */
   readonly seed?: number;
   /** The answer must be JSON of this schema; who reads it still validates it. */
   readonly responseSchema?: Schema;

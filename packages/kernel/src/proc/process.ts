@@ -25,6 +25,7 @@ import type { View } from "./view.ts";
 export const SIGNALS = { HUP: 1, INT: 2, KILL: 9, USR1: 10, USR2: 12, TERM: 15, CHLD: 17, CONT: 18, STOP: 19 } as const;
 export type Signal = keyof typeof SIGNALS;
 
+/** How a process has ended. */
 export interface Exit {
   /** 0: completed. 1: failed. 128 + number: ended by a signal. */
   readonly code: number;
@@ -56,9 +57,11 @@ export interface Wait {
 }
 const RUNNING: ProcessState = { name: "running" };
 
+/** What a process has used in all its lives, without its children. */
 export interface Usage {
   tokensIn: number;
   tokensOut: number;
+  /** Micro-dollars. */
   costMicros: number;
   modelCalls: number;
   toolCalls: number;

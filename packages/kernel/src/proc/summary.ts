@@ -6,6 +6,7 @@ import type { FaultCounts } from "./fault.ts";
 import type { Process, Progress, Sleep, Usage } from "./process.ts";
 import { type Role, type Tier, roleOf, tierOf } from "./role.ts";
 
+/** A process as listings show it. Times are wall-clock milliseconds. */
 export interface ProcessSummary {
   readonly pid: Pid;
   readonly ppid: Pid | undefined;
@@ -15,6 +16,7 @@ export interface ProcessSummary {
   readonly program: string;
   readonly role: Role;
   readonly tier: Tier;
+  /** As the kernel has it: `ready`, `running`, `waiting`, `sleeping`, `stopped`, `frozen`, `quarantined`, `zombie`. */
   readonly state: string;
   /** How it stands, in the words that listings are asked by. */
   readonly status: Status;
@@ -22,6 +24,7 @@ export interface ProcessSummary {
   readonly channel?: string;
   readonly created: number;
   readonly ended?: number;
+  /** Exit code of one that has ended: 0 completed, 1 failed, 128 + number by a signal. */
   readonly code?: number;
   readonly signal?: string;
   readonly error?: ErrorRecord;

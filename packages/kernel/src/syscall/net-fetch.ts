@@ -15,9 +15,12 @@ import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo, refused } from "./policy.ts";
 import { charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
+/** A request over http, within `net.connect` and `netBytes`. */
 export interface FetchCall {
   readonly place: string;
+  /** http or https; redirects are followed, each with its own check. */
   readonly url: string;
+  /** Default GET. */
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   /** Text, sent as UTF-8. */
@@ -25,6 +28,7 @@ export interface FetchCall {
   /** Largest answer (default 4 MiB); a budget of `netBytes` reserves this much. */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;
+  /** What becomes of a call that was under way when its host died: EUNKNOWN (default), or it is made again. */
   readonly onUnknown?: "fail" | "repeat";
 }
 

@@ -28,9 +28,15 @@ export type ItemOutcome<T> =
 
 /** Files of the namespace, as one process may use them. Every method rejects with a `KernelError`. */
 export interface Files {
+  /**
+   * What is at a path: type, size, generation, times in wall-clock milliseconds. Links are followed unless `noFollow`;
+   * with `lock`, who holds the lock of the path.
+   * @throws {ENOENT} nothing is there
+   */
   stat(path: string, options?: { readonly noFollow?: boolean; readonly lock?: boolean }): Promise<FileStat>;
   /** Whether a path exists and may be seen. */
   exists(path: string): Promise<boolean>;
+  /** Entries of a directory in the order of their names, at most 1,000: the next page is that `after` the last name. */
   readdir(path: string, options?: { readonly limit?: number; readonly after?: string }): Promise<readonly DirEntry[]>;
   /** Content as bytes, or a range of it. */
   read(path: string, range?: { readonly offset?: number; readonly length?: number }): Promise<Uint8Array>;
@@ -44,19 +50,36 @@ export interface Files {
   readInto(path: string, into: Uint8Array, offset?: number): Promise<number>;
   /** Content as UTF-8 text. */
   readText(path: string): Promise<string>;
+  /**
+   * Replaces the content of a file, or overwrites it at an `offset`; with `ifGeneration` only if it is still that one.
+   * @throws {ENOENT} it is not there and `create` does not say that it be made · {ESTALE} it has another generation
+   */
   write(path: string, content: Bytes, options?: WriteOptions): Promise<WriteResult>;
   /** Writes a file whether or not it exists, and the directories above it. */
   writeFile(path: string, content: Bytes, options?: Omit<WriteOptions, "create">): Promise<WriteResult>;
+  /** Adds at the end of a file, which is made if need be; what several append at once is all there. */
   append(
     path: string,
     content: Bytes,
     options?: Pick<WriteOptions, "create" | "durability" | "fence">,
   ): Promise<WriteResult>;
+  /** Cuts a file off, or fills it with zeros up to a size in bytes. */
   truncate(path: string, size: number): Promise<WriteResult>;
+  /**
+   * Makes a directory, and those above it.
+   * @throws {EEXIST} something is there
+   */
   mkdir(path: string): Promise<void>;
+  /** Makes a symbolic link to a path, absolute or from the directory of the link. */
   link(path: string, target: string): Promise<void>;
+  /** Changes attributes: owner, mode, media type, time of modification. */
   setattr(path: string, change: Omit<SyscallArgs<"setattr">, "path">): Promise<void>;
+  /**
+   * Moves a file or a tree at once; a file that is there already is replaced, unless `replace` is false.
+   * @throws {EXDEV} it is on another mount, or on the other side of a view
+   */
   rename(from: string, to: string, options?: RenameOptions): Promise<void>;
+  /** Copies the content of one file into another. */
   copy(from: string, to: string): Promise<WriteResult>;
   /** Copies a file or a tree as it is at one moment; both share their content until one is changed. */
   clone(from: string, to: string): Promise<void>;
@@ -64,6 +87,7 @@ export interface Files {
   compare(from: string, to: string): Promise<readonly TreeChange[]>;
   /** Makes the second tree like the first, in one commit; what was done. */
   restore(from: string, to: string): Promise<readonly TreeChange[]>;
+  /** Removes a file, a link or an empty directory; with `recursive` also what is below. */
   unlink(path: string, options?: Omit<UnlinkOptions, "assertMay">): Promise<void>;
   /** Makes a pipe: pieces that are each taken by one reader; it lives with its host. */
   makePipe(path: string, settings?: Pick<FlowSettings, "capacity">): Promise<void>;
@@ -71,7 +95,12 @@ export interface Files {
   /** Makes a stream: entries that everybody reads from wherever they are. */
   makeStream(path: string, settings?: FlowSettings): Promise<void>;
   stream(path: string): StreamFace;
+  /** A handle that stays with its file, also when that is moved. */
   open(path: string, rights: readonly ("read" | "write")[]): Promise<Handle>;
+  /**
+   * Changes of files that match a glob, as they are committed; behind the position `after` none is lost and none repeated.
+   * @throws {ESTALE} what came behind that position is not kept any more
+   */
   watch(
     glob: string,
     options?: { readonly after?: Seq; readonly signal?: AbortSignal },
@@ -91,7 +120,7 @@ export interface PipeFace extends AsyncIterable<Uint8Array> {
 }
 
 export interface StreamFace {
-  /** Adds entries, all at one position. */
+  /** Adds entries, all at one position; how many they were. */
   append(contents: readonly Bytes[], options?: { readonly durability?: "committed" | "flushed" }): Promise<number>;
   /** Entries behind a position; with `follow` also those that come, until the signal aborts. */
   read(options?: {
@@ -136,6 +165,7 @@ export interface Handle extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** System calls as one process makes them: with its rights, its budget and its name. All reject with a `KernelError`. */
 export interface Os {
   readonly pid: Pid;
   readonly fs: Files;
@@ -147,14 +177,19 @@ export interface Os {
     name: Name,
     args: SyscallArgs<Name>,
   ): SyscallResult<Name> | Promise<Awaited<SyscallResult<Name>>>;
+  /** Starts a program as a child of this process; its pid. */
   spawn(program: SpawnArgs["program"], options?: Omit<SpawnArgs, "program">): Promise<Pid>;
   /** Settles with the end of a process; `signal` gives up the waiting, and not the process. */
   wait(pid: Pid, options?: { readonly signal?: AbortSignal }): Promise<Exit>;
+  /** Sends a signal (default TERM); TERM and KILL reach all that is below the process, from the bottom up. */
   kill(pid: Pid, signal?: Signal): Promise<void>;
+  /** Runs a sleeping process on from its journal; with `again` a failed one, whose failed steps are tried anew. */
   resume(pid: Pid, options?: Omit<SyscallArgs<"resume">, "pid">): Promise<void>;
   /** Processes: those alive, the newest with `all`, or those of `pids`. */
   ps(options?: SyscallArgs<"ps">): Promise<readonly ProcessSummary[]>;
+  /** What happens from now on, or behind a position, by names, classes, processes and topics; ends with the host. */
   events(filter?: EventFilter): AsyncGenerator<KernelEvent, void, undefined>;
+  /** Asks a model, within the budget; in a process with a journal the answer is recorded under the place. */
   infer(place: string, request: InferRequest): Promise<ModelResponse>;
   /** A service, whose methods take their arguments as one value: `os.service<Store>("store").put({ key, value })`. */
   service<Api extends object>(name: string): ServiceFace<Api>;

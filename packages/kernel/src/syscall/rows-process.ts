@@ -55,17 +55,25 @@ import { locate, writerOf } from "./path-target.ts";
 import { toPath } from "../base/path.ts";
 import { type ViewTable, seenPath } from "../proc/view.ts";
 
+/** How a process is started. */
 export interface SpawnArgs extends AtPlace, Ordered {
+  /** A program of this host by its name, a module with an export, or in this host a program itself. */
   readonly program: NamedProgram;
+  /** What it is called; the program's name unless given. */
   readonly name?: string;
+  /** Any JSON value. */
   readonly input?: unknown;
+  /** Grants, as `fs.read:/srv/**`, that its rights are narrowed to: never more than those of its parent. */
   readonly grants?: readonly string[];
+  /** What it and all below it may spend, moved out of its parent's budget; what is left returns with its end. */
   readonly budget?: Amounts;
+  /** What bounds it beside that: time, sizes, rates, and what happens when the budget does not hold. */
   readonly limits?: ProcessLimits;
   /** Path of the group that it is started in. */
   readonly group?: string;
   /** Whose it is; the caller's user unless given, which is the owner's to do. */
   readonly user?: string;
+  /** Whether it has a journal and outlives its host (default true); without one it is faster. */
   readonly durable?: boolean;
   /** What it is for: it gets no right beyond those of the role. */
   readonly role?: Role;
