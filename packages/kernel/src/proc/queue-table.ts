@@ -135,8 +135,8 @@ export class QueueTable {
   readonly #live = new Map<number, Live>();
   /** What each process has claimed. */
   readonly #claims = new MultiMap<Pid, number>();
-  /** Numbers of tasks that are over, oldest first; as many are kept as the bound says. */
-  readonly #ended = new Set<number>();
+  /** Tasks that are over, oldest first, with their queues; as many are kept as the bound says. */
+  readonly #ended = new Map<number, string>();
   /** Tasks that wait: for each queue by what they ask of whoever claims them. */
   readonly #pending = new Map<string, Map<string, Heap<Live>>>();
   readonly #keys = new Map<string, number>();
@@ -158,7 +158,7 @@ export class QueueTable {
     for await (const task of this.#stored()) {
       const { body: _body, ...live } = task;
       if (task.key !== undefined) this.#keys.set(nameKey(task.queue, task.key), task.id);
-      if (isOver(task)) this.#ended.add(task.id);
+      if (isOver(task)) this.#ended.set(task.id, task.queue);
       else {
         this.#keep(live);
         const claimant = task.claimant === undefined ? undefined : family.get(task.claimant);
@@ -184,6 +184,13 @@ export class QueueTable {
       counts.set(queue, count);
     }
     return [...counts].map(([queue, count]) => ({ queue, ...count }));
+  }
+
+  /** Numbers of the tasks of a queue, whatever has become of them; without a look at the store. */
+  numbersOf(queue: string): readonly number[] {
+    const live = this.#live.values().filter((task) => task.queue === queue);
+    const ended = this.#ended.entries().filter(([, of]) => of === queue);
+    return [...live.map(({ id }) => id), ...ended.map(([id]) => id)];
   }
 
   async get(id: number): Promise<Task | undefined> {
@@ -449,7 +456,7 @@ export class QueueTable {
     try {
       await overtaken(id, "resubmit", this.#commit({ checks, puts: [putOf(fresh)] }, event, rider));
     } catch (error) {
-      this.#ended.add(id);
+      this.#ended.set(id, task.queue);
       throw error;
     }
     const { body: _body, ...live } = fresh;
@@ -554,25 +561,25 @@ export class QueueTable {
     const { id, queue, claimant, by } = task;
     const { error: _error, ...rest } = task;
     const over: Task = { ...rest, ...outcome, state, ended: this.#parts.committer.now() };
-    const oldest = this.#ended.size >= LIMITS.endedTasksMax ? this.#ended.values().next().value : undefined;
+    const oldest = this.#ended.size >= LIMITS.endedTasksMax ? this.#ended.entries().next().value : undefined;
     const name = state === "completed" ? "task.completed" : state === "failed" ? "task.failed" : "task.cancelled";
     const data = { id, queue, ...(outcome.error === undefined ? {} : { error: outcome.error }) };
     // Nobody submits it again from here on.
-    if (oldest !== undefined) this.#ended.delete(oldest);
+    if (oldest !== undefined) this.#ended.delete(oldest[0]);
     try {
-      const deletes = oldest === undefined ? [] : await this.#traces(oldest);
+      const deletes = oldest === undefined ? [] : await this.#traces(oldest[0]);
       await this.#parts.committer.commit(
         merge({ checks, puts: [putOf(over)], deletes }, along),
         [{ name, pid: claimant ?? by, data }],
         rider,
       );
     } catch (error) {
-      if (oldest !== undefined) this.#ended.add(oldest);
+      if (oldest !== undefined) this.#ended.set(...oldest);
       throw error;
     }
     this.#unlease(id);
     this.#keep({ ...rest, state });
-    this.#ended.add(id);
+    this.#ended.set(id, queue);
     for (const tell of this.#watchers.take(id)) tell();
   }
 

@@ -19,12 +19,9 @@ export function queuesProvider(host: Host): Provider {
 /** A queue is there once somebody asks for it: the first task makes it. */
 function queueNode(host: Host, queue: string): VirtualNode {
   return collection(
-    async () => [
+    () => [
       { name: "submit", type: "file" },
-      ...(await host.queues.list({ queue, limit: Number.POSITIVE_INFINITY })).map(({ id }): DirEntry => ({
-        name: String(id),
-        type: "file",
-      })),
+      ...host.queues.numbersOf(queue).map((id): DirEntry => ({ name: String(id), type: "file" })),
     ],
     async (name) => {
       if (name === "submit")
