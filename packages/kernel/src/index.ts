@@ -86,14 +86,7 @@ export {
 } from "./syscall/os.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";
-export {
-  TASK_STATES,
-  type Claim,
-  type Task,
-  type TaskFilter,
-  type TaskRequest,
-  type TaskState,
-} from "./proc/queue-table.ts";
+export { TASK_STATES, type Claim, type Task, type TaskFilter, type TaskRequest, type TaskState } from "./proc/task.ts";
 export type { Entity, EntityChange, EntityTransition, EntityType, Transit } from "./proc/entity-table.ts";
 export { type Artifact, type ArtifactRequest, VISIBILITIES, type Visibility } from "./proc/artifact-table.ts";
 export {

@@ -20,84 +20,30 @@ import { LIMITS } from "../base/limits.ts";
 import { MultiMap } from "../base/multimap.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { PendingEvent } from "../ipc/event-bus.ts";
-import { AGEING_MS, PRIORITIES, type Priority } from "../ipc/mailbox.ts";
+import { AGEING_MS, PRIORITIES } from "../ipc/mailbox.ts";
 import { type Along, merge } from "./action.ts";
 import { setAlarm } from "./alarm.ts";
 import type { Family } from "./family.ts";
 import type { Process } from "./process.ts";
-import { ROLES, type Role, TIERS, type Tier, roleOf, tierOf } from "./role.ts";
+import {
+  type Claim,
+  type Task,
+  type TaskFilter,
+  type TaskRequest,
+  type TaskState,
+  assertQueue,
+  decodeTask,
+  isOver,
+  isSpent,
+  nameKey,
+  putOf,
+  taskKey,
+  waitAfter,
+} from "./task.ts";
+import { ROLES, TIERS, roleOf, tierOf } from "./role.ts";
 
-export const TASK_STATES = ["pending", "claimed", "completed", "failed", "cancelled"] as const;
-export type TaskState = (typeof TASK_STATES)[number];
-
-export interface TaskRequest {
-  readonly queue: string;
-  /** Any JSON value. */
-  readonly body: unknown;
-  /** `critical` is kept for the owner and daemons: from others it counts as `high`. */
-  readonly priority?: Priority;
-  /** Only processes of this role get it. */
-  readonly role?: Role;
-  /** Only processes that may think with models of this tier, or a higher one, get it. */
-  readonly tier?: Tier;
-  /** Milliseconds in which somebody must have begun; then it has failed. */
-  readonly deadlineMs?: number;
-  /** Milliseconds before anybody may begin. */
-  readonly delayMs?: number;
-  /** Claims after which it has failed (default 3). */
-  readonly attemptsMax?: number;
-  /** The wait after an attempt that has failed (default: none). */
-  readonly retry?: TaskRetry;
-  /** A second task of a queue under the same key is the first one. */
-  readonly key?: string;
-}
-
-interface TaskRetry {
-  /** Milliseconds behind the first attempt. */
-  readonly delayMs: number;
-  /** What each wait is multiplied with (default 2). */
-  readonly factor?: number;
-  /** No wait is longer (default an hour). */
-  readonly maxDelayMs?: number;
-}
-
-export interface Task extends Omit<TaskRequest, "deadlineMs" | "delayMs"> {
-  readonly id: number;
-  readonly state: TaskState;
-  /** The process that has submitted it. */
-  readonly by: Pid;
-  /** Wall-clock milliseconds. */
-  readonly at: number;
-  readonly expires?: number;
-  /** Nobody begins it before. */
-  readonly notBefore?: number;
-  readonly attempts: number;
-  readonly claimant?: Pid;
-  readonly leaseMs?: number;
-  readonly ended?: number;
-  readonly result?: unknown;
-  /** Why it has failed, or why the last attempt has. */
-  readonly error?: ErrorRecord;
-}
-
-export interface Claim {
-  readonly queue: string;
-  /** Milliseconds to wait; 0 looks once, without it there is no end. */
-  readonly waitMs?: number;
-  /** Milliseconds for which it is the claimant's (default a minute). */
-  readonly leaseMs?: number;
-  readonly signal?: AbortSignal;
-}
-
-export interface TaskFilter {
-  readonly queue?: string;
-  readonly state?: TaskState;
-  readonly claimant?: Pid;
-  readonly by?: Pid;
-  /** Only those with a greater number. */
-  readonly after?: number;
-  readonly limit?: number;
-}
+const NEXT_KEY = "sys/task";
+const LEASE_MS = 60_000;
 
 export interface QueueParts {
   readonly store: Metastore;
@@ -105,14 +51,6 @@ export interface QueueParts {
   readonly platform: Platform;
   readonly family: Family;
 }
-
-const FORMAT = 1;
-const NEXT_KEY = "sys/task";
-const LEASE_MS = 60_000;
-const ATTEMPTS_MAX = 3;
-const QUEUE = /^[a-z0-9_][a-z0-9_.-]{0,127}$/i;
-const taskKey = (id: number): string => `q/${String(id).padStart(10, "0")}`;
-const nameKey = (queue: string, key: string): string => `qk/${queue}/${key}`;
 
 /** What is kept in memory of a task that is not over: all but its body. */
 type Live = Omit<Task, "body">;
@@ -172,7 +110,7 @@ export class QueueTable {
   }
 
   async *#stored(after = 0): AsyncGenerator<Task, void, undefined> {
-    for await (const { value } of entriesOf(this.#parts.store, "q/", taskKey(after))) yield decode(String(value));
+    for await (const { value } of entriesOf(this.#parts.store, "q/", taskKey(after))) yield decodeTask(String(value));
   }
 
   /** Names of queues that hold tasks, with how many wait and are claimed. */
@@ -200,7 +138,7 @@ export class QueueTable {
   async #read(id: number): Promise<Stored | undefined> {
     const entry = await this.#parts.store.get(taskKey(id));
     if (entry === undefined) return undefined;
-    return { task: decode(String(entry.value)), checks: [{ key: entry.key, version: entry.version }] };
+    return { task: decodeTask(String(entry.value)), checks: [{ key: entry.key, version: entry.version }] };
   }
 
   async list(filter: TaskFilter): Promise<readonly Task[]> {
@@ -689,14 +627,6 @@ export class QueueTable {
   }
 }
 
-const HOUR_MS = 3_600_000;
-const waitAfter = ({ retry, attempts }: Task): number =>
-  retry === undefined
-    ? 0
-    : Math.round(Math.min(retry.delayMs * (retry.factor ?? 2) ** (attempts - 1), retry.maxDelayMs ?? HOUR_MS));
-
-const isSpent = ({ attempts, attemptsMax = ATTEMPTS_MAX }: Task): boolean => attempts >= attemptsMax;
-
 const lost = (process: Process, id: number): KernelError =>
   new KernelError(
     "ESTALE",
@@ -719,8 +649,6 @@ async function overtaken(id: number, syscall: string, change: Promise<void>): Pr
   }
 }
 
-const isOver = ({ state }: Pick<Task, "state">): boolean => state !== "pending" && state !== "claimed";
-
 /** Ageing is linear and the same for all, so that the order never changes while tasks wait. */
 const rankOf = ({ priority = "normal", at }: Live): number => PRIORITIES[priority] * AGEING_MS + at;
 const isBefore = (one: Live, two: Live): boolean =>
@@ -729,23 +657,3 @@ const isBefore = (one: Live, two: Live): boolean =>
 const fits = ({ role, tier }: Live, { identity }: Process): boolean =>
   (role === undefined || role === roleOf(identity)) &&
   (tier === undefined || TIERS.indexOf(tierOf(identity)) <= TIERS.indexOf(tier));
-
-function assertQueue(queue: string): void {
-  if (!QUEUE.test(queue))
-    throw new KernelError(
-      "EINVAL",
-      `${JSON.stringify(queue)} is no name of a queue; write letters, digits, dots, dashes and underscores`,
-    );
-}
-
-const putOf = (task: Task): NonNullable<Along["puts"]>[number] => ({
-  key: taskKey(task.id),
-  value: JSON.stringify({ v: FORMAT, ...task }),
-});
-
-function decode(value: string): Task {
-  // Written by `putOf` only.
-  const { v, ...task } = JSON.parse(value) as Task & { readonly v: number };
-  if (v === FORMAT) return task;
-  throw new KernelError("EVERSION", `a task has format ${v}, this program reads ${FORMAT}; use a newer ErgOS`);
-}

@@ -5,7 +5,7 @@ import type { JsonValue } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { PRIORITIES } from "../ipc/mailbox.ts";
 import { merge } from "../proc/action.ts";
-import { type Claim, TASK_STATES, type Task, type TaskFilter, type TaskRequest } from "../proc/queue-table.ts";
+import { type Claim, TASK_STATES, type Task, type TaskFilter, type TaskRequest } from "../proc/task.ts";
 import { ROLES, TIERS } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
