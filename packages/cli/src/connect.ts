@@ -68,7 +68,7 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   spawn<Input>(program: Code & Typed<Input, unknown>, ...options: InputOptions<Input>): Promise<Pid>;
   spawn(program: Untyped, options?: RunOptions): Promise<Pid>;
   /** Whatever it is: its types are not known. */
-  spawn<Any extends Runnable>(program: Runnable extends Any ? Any : never, options?: RunOptions): Promise<Pid>;
+  spawn<Any extends Runnable>(program: Unknown<Any>, options?: RunOptions): Promise<Pid>;
   /** Whether another process owns the directory and this one talks to it. */
   readonly isRemote: boolean;
   /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
@@ -89,10 +89,7 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   run<Input, Output>(program: Code & Typed<Input, Output>, ...options: RunInput<Input>): Promise<Output>;
   run(program: Untyped, options?: RunOptions & WithSignal): Promise<unknown>;
   /** Whatever it is: its types are not known. */
-  run<Any extends Runnable>(
-    program: Runnable extends Any ? Any : never,
-    options?: RunOptions & WithSignal,
-  ): Promise<unknown>;
+  run<Any extends Runnable>(program: Unknown<Any>, options?: RunOptions & WithSignal): Promise<unknown>;
   /**
    * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
    * @throws {EAGAIN} it could not be had in time
@@ -121,9 +118,13 @@ interface NoTypes {
   readonly apply?: undefined;
 }
 
+/** What may be one or another, as a variable of the type `Runnable` or `Code`. */
+type Unknown<Any extends Runnable> = Runnable extends Any ? Any : Code extends Any ? Any : never;
+
 /** The options of a start, with an input where one is needed. */
-type InputOptions<Input, More = unknown> =
-  object extends OrNothing<Input>
+type InputOptions<Input, More = unknown> = [undefined] extends [Input]
+  ? [options?: Omit<RunOptions, "input"> & More & { readonly input?: Input }]
+  : object extends OrNothing<Input>
     ? [options?: Omit<RunOptions, "input"> & More & { readonly input?: Input }]
     : [options: Omit<RunOptions, "input"> & More & { readonly input: Input }];
 /** A program that takes nothing has an input of no fields. */
@@ -148,10 +149,10 @@ export async function connectHost(
   { waitMs = 0, ...options }: HostOptions & Pick<ConnectOptions, "waitMs">,
   resume: boolean,
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
-  assertOptions(options);
+  assertOptions({ ...options, waitMs });
   if (options.profile === "remote") return { os: await connectRunning(options), host: undefined };
   let host: BootedHost | undefined;
-  const last = performance.now() + HANDOVERS_MS;
+  const last = performance.now() + Math.max(HANDOVERS_MS, waitMs);
   const giveUp = performance.now() + waitMs;
   for (let until = performance.now() + HANDOVER_MS; host === undefined;) {
     try {
@@ -162,7 +163,7 @@ export async function connectHost(
       if (dir === undefined || !isKernelError(error) || error.code !== "EBUSY" || error.path !== resolve(dir))
         throw error;
       const os = await connectRemote(options, dir, error, {
-        isLast: performance.now() > until,
+        isLast: performance.now() > Math.max(until, giveUp),
         mayOutlast: performance.now() < giveUp,
       });
       if (os === "closing" || os === "in the way") until = Math.min(performance.now() + HANDOVER_MS, last);
@@ -245,7 +246,7 @@ const OPTIONS: Schema = {
 };
 
 /** What a caller without types got wrong is said before anything is opened. */
-function assertOptions(options: HostOptions): void {
+function assertOptions(options: ConnectOptions): void {
   // `undefined` is the same as absent for who calls from JavaScript.
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   assertValid(OPTIONS, given, "the options of connect()");
@@ -427,6 +428,8 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
   };
 }
 
+const VIRTUAL_NAME = "virtual";
+
 const nameOf = (program: unknown): string => {
   const made = toRunnable(program);
   return typeof made === "string" ? made : (made.name ?? "");
@@ -436,7 +439,8 @@ function asProgram(program: unknown, isRemote: boolean): SpawnArgs["program"] {
   if (!isRemote || isReference(program)) return toRunnable(program);
   // Code stays where it is: the host has its own of that name, or says so.
   const name = typeof program === "function" ? program.name : nameOf(program);
-  if (name === "")
+  // What the kernel itself calls so is no code of anybody's.
+  if (name === "" || name === VIRTUAL_NAME)
     throw new KernelError(
       "ENOTSUP",
       "another process owns the directory, and code without a name cannot be found there: spawn a program by its name or module",

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Runnable, type RunContext, connect, pipeline, program } from "ergos";
+import { type Code, type Runnable, type RunContext, connect, pipeline, program } from "ergos";
 import { expect, test } from "vitest";
 import { useDirectory } from "./ergos-cli.ts";
 
@@ -72,6 +72,12 @@ test("types go in and come out, along the edges too", async () => {
     // @ts-expect-error
     await os.spawn((input: { n: number }) => input.n, {});
     await os.spawn("named", { input: 1 });
+    await os.run((input?: { x: string }) => input?.x);
+    await os.spawn((input: { x: string } | undefined) => input?.x);
+    const code: Code = half;
+    await os.spawn(code);
+    await os.run(code);
+    for (const one of [half, places] as readonly Code[]) await os.spawn(one, { input: 1 });
     await os.spawn({ module: "./x.ts" });
     await os.spawn(any);
     const one = pipeline("p").node("a", () => 1);
@@ -144,11 +150,13 @@ test("code with a name is that of the host, and a host that is to come waits for
   const remote = await connect({ dir });
   expect(await remote.run(program("job", () => "of the client"))).toBe("of the host");
   await expect(remote.run(program("unknown", () => 1))).rejects.toMatchObject({ code: "ENOEXEC" });
+  await expect(remote.run(function virtual() {})).rejects.toMatchObject({ code: "ENOTSUP" });
   await expect(remote.run(() => 1)).rejects.toMatchObject({ code: "ENOTSUP" });
   await remote.close();
 
   const early = connect({ dir, programs: [job], waitMs: 50 });
   await expect(early).rejects.toMatchObject({ code: "EBUSY", message: expect.stringContaining("waitMs") as string });
+  await expect(connect({ dir, waitMs: -1 })).rejects.toMatchObject({ code: "EINVAL" });
   const second = connect({ dir, programs: [job], waitMs: 10_000 });
   await new Promise((go) => setTimeout(go, 100));
   await first.close();

@@ -384,7 +384,7 @@ describe("models and tools", () => {
 
     const endless = createOfflineModel({ script: () => ({ toolCalls: [{ name: "add", arguments: { a: 1, b: 1 } }] }) });
     await expect(run(spec("max_turns: 2"), undefined, { models: [endless] })).rejects.toThrow(
-      /EFAILED.*called tools in each of 2 turns/,
+      /EPROTO.*called tools in each of 2 turns/,
     );
   });
 
@@ -449,12 +449,12 @@ describe("models and tools", () => {
   test("a prompt in a file is that text, and a part of a file is that part", async () => {
     let said = "";
     const model = createOfflineModel({ script: ({ messages }) => (said = messages[0]?.content ?? "") });
-    file("prompt.md", "# Role\n\nBe brief: {{ input.x }}\n  - a list\n");
+    file("prompt.md", "# Role\n\nBe brief: {{ input.x }} ${API_TOKEN} $${API_TOKEN} ${HOME}\n  - a list\n");
     const spec =
       "  nodes: [{ name: ask, kind: llm, prompt: !include ./prompt.md, retry: !include ./numbers.yaml#all.1 }]\n";
     file("numbers.yaml", "all: [1, 2]\nbad: ${ERGOS_TEST_MISSING}\n");
     await run(spec, { x: 1 }, { models: [model] });
-    expect(said).toBe("# Role\n\nBe brief: 1\n  - a list");
+    expect(said).toBe("# Role\n\nBe brief: 1 ${API_TOKEN} $${API_TOKEN} ${HOME}\n  - a list");
   });
 
   test("a request is what the node says", async () => {

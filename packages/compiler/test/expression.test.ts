@@ -410,3 +410,9 @@ describe("references", () => {
 test.each(["2024-01-05", "007", "1.2.3", "10.0.0.1"])("%s is no number, and says what it wants", (text) => {
   expect(() => parseExpression(text)).toThrow(/is no number/);
 });
+
+test("numbers of items may follow each other", () => {
+  expect(evaluate(parseExpression("a.0.1.2"), objectScope({ a: [[0, [1, 2, 9]]] }))).toBe(9);
+  expect(evaluate(parseExpression("2026 - 11 - 12"), objectScope({}))).toBe(2003);
+  expect(() => parseExpression("2026-11-12")).toThrow(/is no number/);
+});

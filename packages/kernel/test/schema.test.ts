@@ -13,6 +13,11 @@ test.each<[Schema, readonly unknown[], readonly unknown[]]>([
   [{ type: "number", exclusiveMinimum: 0, exclusiveMaximum: 10 }, [0.1, 9.9], [0, 10, -5]],
   [{ oneOf: [{ type: "integer" }, { type: "number" }] }, [1.5], [1, "x"]],
   [{ allOf: [{ minimum: 1 }, { maximum: 3 }] }, [1, 3], [0, 4]],
+  [{ multipleOf: 0.1 }, [0.3, 2], [0.35]],
+  [{ not: { type: "string" } }, [1], ["a"]],
+  [{ type: "object", propertyNames: { maxLength: 2 } }, [{ ab: 1 }], [{ abc: 1 }]],
+  [{ prefixItems: [{ type: "string" }, { type: "number" }] }, [["a", 1], ["a"]], [["a", "b"]]],
+  [{ type: "string", pattern: "[\\w-]+\\-x" }, ["a-x"], ["a"]],
   [{ type: "object", anyOf: [{ required: ["a"] }, { required: ["b"] }] }, [{ a: 1 }, { b: 1 }], [{}, "text"]],
 ])("%j takes %j and refuses %j", (schema, right, wrong) => {
   for (const value of right) expect(says(schema, value)).toEqual([]);
@@ -29,6 +34,12 @@ test("a tool whose schema would be checked in part is refused, with the place", 
   await giving({ $schema: "https://json-schema.org/draft/2020-12/schema", ...at({ format: "email", pattern: "@" }) });
   await expect(giving({ ...at({ uniqueItems: true }) })).rejects.toThrow(/tool t\.properties\.a\.items\.uniqueItems/);
   await expect(giving({ ...at({ pattern: "(" }) })).rejects.toThrow(/pattern is no regular expression/);
-  await expect(giving({ ...at({ anyOf: [{ not: {} }] }) })).rejects.toThrow(/anyOf\[0\]\.not/);
+  await expect(giving({ ...at({ anyOf: [{ $ref: "#" }] }) })).rejects.toThrow(/anyOf\[0\]\.\$ref/);
+  await expect(giving({ ...at({ pattern: "^([a-z]+\\s?)*$" }) })).rejects.toThrow(
+    /pattern repeats what repeats itself/,
+  );
+  await giving({ ...at({ pattern: "^(?:[a-z]+-)+[a-z]+$", id: "x" }) });
+  for (const wrong of [{ anyOf: {} }, { properties: null }, { enum: "abc" }, { type: "strng" }, { required: "a" }])
+    await expect(giving(at(wrong) as never)).rejects.toThrow(/EINVAL.*must be/);
   await expect(giving([] as never)).rejects.toThrow(/EINVAL.*a schema/);
 });

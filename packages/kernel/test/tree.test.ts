@@ -469,6 +469,11 @@ describe("what a view keeps in", () => {
     await expect(os.fs.rename("/srv/t", "/srv/u")).rejects.toMatchObject({ code: "EBUSY", path: "/srv/t" });
     await expect(os.fs.unlink("/srv/t", { recursive: true })).rejects.toMatchObject({ code: "EBUSY" });
     await os.fs.rename("/srv/t/a", "/srv/t/moved");
+    // What the view is in would take it along.
+    await expect(os.fs.rename("/srv", "/other")).rejects.toMatchObject({ code: "EBUSY" });
+    await expect(os.fs.unlink("/srv", { recursive: true })).rejects.toMatchObject({ code: "EBUSY" });
+    await expect(os.fs.clone("/srv", "/copy")).rejects.toMatchObject({ code: "EBUSY" });
+    await os.fs.clone("/srv/t", "/srv/t/../copy");
 
     await end(os);
     await kernel.os.call("discardView", { pid: os.pid });

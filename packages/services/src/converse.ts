@@ -24,7 +24,7 @@ const TURNS_MAX = 10;
  * Asks a model, makes the calls that it wants with the rights of the process, those of one turn side by side, and asks
  * again with what came of them, until it answers without one. Every turn and every call is a step: a process that goes
  * on after its host was cut off asks and calls nothing twice. Without tools it is one `ctx.infer`.
- * @throws {EFAILED} no answer within `turnsMax` turns · what `infer` throws
+ * @throws {EPROTO} no answer within `turnsMax` turns · what `infer` throws
  */
 export async function converse(
   ctx: Pick<RunContext<never>, "infer" | "answerToolCall">,
@@ -36,19 +36,24 @@ export async function converse(
     throw new KernelError("EINVAL", `turnsMax is a whole number of at least 1, found ${turnsMax}`);
   const messages = [...request.messages];
   let calls = 0;
-  for (let turn = 1; turn <= turnsMax; turn++) {
+  // A model that must call a tool has done so in its first turn.
+  const { toolChoice: first, ...later } = request;
+  const rest: InferRequest = first === "none" ? request : later;
+  for (let turn = 1; ; turn++) {
     const place = turn === 1 ? name : `${name}/turn${turn}`;
-    const answer = await ctx.infer(place, { ...request, messages: [...messages] }, asking);
+    const answer = await ctx.infer(place, { ...(turn === 1 ? request : rest), messages: [...messages] }, asking);
     const { text, toolCalls } = answer;
     if (toolCalls === undefined || toolCalls.length === 0)
       return { answer, messages: [...messages, { role: "assistant", content: text }], calls };
+    // Nobody would hear what comes of these.
+    if (turn === turnsMax)
+      throw new KernelError(
+        "EPROTO",
+        `the model has called tools in each of ${turnsMax} turns and has not answered; allow it more turns, or ask for less`,
+      );
     messages.push({ role: "assistant", content: text, toolCalls });
     const told = toolCalls.map((call, at) => ctx.answerToolCall(`${place}/call${at + 1}`, call));
     messages.push(...(await Promise.all(told)));
     calls += toolCalls.length;
   }
-  throw new KernelError(
-    "EFAILED",
-    `the model has called tools in each of ${turnsMax} turns and has not answered; allow it more turns, or ask for less`,
-  );
 }

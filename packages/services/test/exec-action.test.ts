@@ -44,6 +44,30 @@ test("of a transition: it stands, and what has failed is told", async () => {
   expect(calls).toBe(1);
 });
 
+test("of a schedule that is ended meanwhile: nothing of it is left", async () => {
+  let begun: () => void = () => undefined;
+  const running = new Promise<void>((go) => (begun = go));
+  let fail: () => void = () => undefined;
+  const slow: Tool<Os> = {
+    ...busy,
+    name: "slow",
+    call: () => {
+      begun();
+      return new Promise((_done, reject) => (fail = () => reject(new Error("too late"))));
+    },
+  };
+  await using kernel = await bootKernel({ tools: [slow] });
+  kernel.activate();
+  const action = { exec: { path: "/lib/tools/slow", input: {} } };
+  const { id } = await kernel.os.call("schedule", { everyMs: 100, action });
+  await running;
+  await kernel.os.call("unschedule", { id });
+  fail();
+  await new Promise((go) => setTimeout(go, 50));
+  const rows = await kernel.host.store.scan({ from: "sc/", to: "sd/" }, { limit: 10 });
+  expect(rows).toEqual([]);
+});
+
 test("of a schedule and of a trigger: the occurrence is over, and says why", async () => {
   const { os } = kernel;
   const told = [nextOf("schedule.failed"), nextOf("trigger.failed")];

@@ -3,7 +3,7 @@
 import { type Kernel, isKernelError } from "@ergos/kernel";
 import { FILE_TOOLS, type GrepOptions, editFile, globFiles, grepFiles } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bootKernel, processWith } from "../../kernel/test/kernel-fixture.ts";
+import { bootKernel, openProgram, processWith } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
 beforeEach(async () => {
@@ -36,6 +36,14 @@ describe("finding", () => {
     expect(await paths("/nowhere/**")).toEqual([]);
     expect(await paths("/srv/**/*.{md,txt}")).toEqual(["/srv/a.md", "/srv/b.txt", "/srv/d/c.md", "/srv/d/e/f.md"]);
     expect(await paths("/srv/{d/{c,x}.md,b.*}")).toEqual(["/srv/b.txt", "/srv/d/c.md"]);
+    const { program, context } = openProgram();
+    await kernel.os.spawn(program, { grants: ["fs.*:/srv/d/e/**", "fs.*:/srv/x/**"] });
+    await kernel.os.fs.writeFile("/srv/x/y.js", "");
+    const narrow = (await context).os.fs;
+    expect((await all(globFiles(narrow, "/srv/{d/e,x}/*.{md,js}"))).map(({ path }) => path)).toEqual([
+      "/srv/d/e/f.md",
+      "/srv/x/y.js",
+    ]);
     await expect(paths(`/srv/${"{a,b}".repeat(10)}`)).rejects.toMatchObject({ code: "EINVAL" });
     const controller = new AbortController();
     controller.abort(new TypeError("enough"));

@@ -155,6 +155,28 @@ test("a request with tools that are none, or answers that nobody asked for, is r
   });
 });
 
+test("a model that must call a tool does so once, and the calls of a last turn are not made", async () => {
+  const choices: unknown[] = [];
+  let acted = 0;
+  const model = modelOf(({ toolChoice }) => {
+    choices.push(toolChoice);
+    return toolChoice === undefined ? "done" : { toolCalls: [{ name: "act", arguments: {} }] };
+  });
+  await using kernel = await bootKernel({ models: [model], tools: [tool("act", () => ++acted)] });
+  const forced = program("forced", async (input: unknown, ctx: RunContext) => {
+    const messages = [{ role: "user" as const, content: "begin" }];
+    const { turnsMax } = input as { readonly turnsMax: number };
+    const request = { messages, tools: ["act"], toolChoice: "required" as const };
+    return (await converse(ctx, "talk", request, { turnsMax })).answer.text;
+  });
+  const runs = async (turnsMax: number) => kernel.os.wait(await kernel.os.spawn(forced, { input: { turnsMax } }));
+
+  expect((await runs(2)).result).toBe("done");
+  expect([choices, acted]).toEqual([["required", undefined], 1]);
+  expect((await runs(1)).error?.code).toBe("EPROTO");
+  expect(acted).toBe(1);
+});
+
 test("a model that only calls tools is asked as often as was said, and no number of turns is a mistake", async () => {
   const model = modelOf(() => ({ toolCalls: [{ name: "say", arguments: {} }] }));
   await using kernel = await bootKernel({ models: [model], tools: [tool("say", () => "again")] });

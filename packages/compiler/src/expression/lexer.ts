@@ -103,7 +103,9 @@ function numberAt(text: string, at: number): Token {
   const digits = match(NUMBER, text, at) ?? "";
   const end = at + digits.length;
   // Dates and numbers of telephones are none; as texts they have quotes of their own.
-  if (/^0[\d_]*[1-9]/.test(digits) || /^\.\d/.test(text.slice(end, end + 2)))
+  const isPart = text[at - 1] === ".";
+  const isDate = /^\d{4}-\d{2}-\d{2}(?!\w)/.test(text.slice(at, at + 11));
+  if (isDate || /^0[\d_]*[1-9]/.test(digits) || (!isPart && /^\.\d/.test(text.slice(end, end + 2))))
     throw new ExpressionError(
       "X001",
       `${JSON.stringify(/^[\w.-]+/.exec(text.slice(at))?.[0] ?? digits)} is no number`,

@@ -1,6 +1,6 @@
 // Whether a schema in a manifest is one that the kernel can check.
 
-import { type Schema, validate } from "@ergos/kernel";
+import { type Schema, patternProblem, validate } from "@ergos/kernel";
 import type { Diagnostics } from "../diagnostic.ts";
 import { suggest } from "../nearest.ts";
 import { type SourceValue, kindName, placeOf, toPlain } from "../source/value.ts";
@@ -11,7 +11,7 @@ const KEYWORDS = {
   description: "text",
   default: "any",
   examples: "any",
-  const: "any",
+  const: "plain",
   enum: "list",
   properties: "schemas",
   required: "names",
@@ -25,11 +25,15 @@ const KEYWORDS = {
   maximum: "number",
   exclusiveMinimum: "number",
   exclusiveMaximum: "number",
+  multipleOf: "number",
   pattern: "pattern",
+  not: "schema",
+  propertyNames: "schema",
+  prefixItems: "list of schemas",
   anyOf: "list of schemas",
   oneOf: "list of schemas",
   allOf: "list of schemas",
-  format: "text",
+  format: "format",
   $schema: "text",
   $id: "text",
   $comment: "text",
@@ -42,19 +46,8 @@ const INSTEAD: Readonly<Record<string, string>> = {
   $ref: "write what it refers to in its place, or use an anchor of YAML",
   nullable: 'write type: [string, "null"]',
   uniqueItems: "check it in an expression, or in a function",
-  prefixItems: "check it in a function",
-  not: "check it in an expression, or in a function",
-  multipleOf: "check it in an expression, or in a function",
   patternProperties: "use additionalProperties",
 };
-
-function isPattern(text: unknown): boolean {
-  try {
-    return typeof text === "string" && new RegExp(text, "u") instanceof RegExp;
-  } catch {
-    return false;
-  }
-}
 
 const isKeyword = (name: string): name is keyof typeof KEYWORDS => Object.hasOwn(KEYWORDS, name);
 
@@ -116,7 +109,14 @@ class SchemaChecker {
       case "text":
         return typeof plain === "string" || this.#say(value, path, `expected a text, found ${kindName(value)}`);
       case "pattern":
-        return isPattern(plain) || this.#say(value, path, "expected a regular expression");
+        return this.#pattern(value, plain, path);
+      case "plain":
+        return value.kind === "scalar" || this.#say(value, path, `expected a plain value, found ${kindName(value)}`);
+      case "format":
+        return (
+          (typeof plain === "string" && plain !== "bytes") ||
+          this.#say(value, path, "expected a text; bytes are none of JSON")
+        );
       case "number":
         return typeof plain === "number" || this.#say(value, path, `expected a number, found ${kindName(value)}`);
       case "count":
@@ -152,6 +152,11 @@ class SchemaChecker {
       default:
         return KEYWORDS[name] satisfies never;
     }
+  }
+
+  #pattern(value: SourceValue, pattern: unknown, path: string): boolean {
+    const problem = patternProblem(pattern);
+    return problem === undefined || this.#say(value, path, `the pattern ${problem}`);
   }
 
   #say(value: SourceValue, path: string, message: string, hint?: string): false {

@@ -32,6 +32,10 @@ export function substitute(
 export const quoteVariables = (text: string): string =>
   text.replaceAll(VARIABLE, (all, name: string) => (isSecretName(name) || all.startsWith("$$") ? all : `$${all}`));
 
+/** A text of a file of its own as it is in a plan: nothing of it is filled in. */
+export const keepSecrets = (text: string): string =>
+  text.replaceAll(VARIABLE, (all, name: string) => (isSecretName(name) ? `$${all}` : all));
+
 /** Fills in what `substitute` left: the secrets. */
 export function revealSecrets(text: string, environment: Readonly<Record<string, string | undefined>>): string {
   if (!text.includes("${")) return text;

@@ -23,7 +23,7 @@ import {
 } from "yaml";
 import { type Diagnostics, SourceFile } from "../diagnostic.ts";
 import { MANIFEST_LIMITS } from "../limits.ts";
-import { substitute } from "./environment.ts";
+import { keepSecrets, substitute } from "./environment.ts";
 import { type Located, type SourceEntry, type SourceMap, type SourceValue, kindName } from "./value.ts";
 
 /** What the reader needs of its surroundings. */
@@ -313,7 +313,9 @@ class Reader {
     // A prompt, or another text, is what stands in its file.
     if (!/\.(?:ya?ml|json)$/i.test(filePart)) {
       if (anchor !== undefined) return refuse(`${filePart} is a text, which has no parts`);
-      return { kind: "scalar", file, start: 0, end: found.text.length, value: found.text, textStart: 0 };
+      const value = keepSecrets(found.text);
+      const { length: end } = found.text;
+      return { kind: "scalar", file, start: 0, end, value, ...(value === found.text ? { textStart: 0 } : {}) };
     }
     const parsed = this.#parse(file);
     const document = parsed[0];

@@ -141,7 +141,7 @@ class Folder implements MountDriver {
       // Its other names are to have what is written too.
       if (before !== undefined && before.nlink > 1n) return this.#overwrite(spot, bytes, options);
       await this.#tidy(path, spot);
-      // A reader sees the old content or the new, never a part of it.
+      // A reader sees the old content or the new, never a part of it; but of a file with several names.
       const temporary = { directory: spot.directory, name: `${TEMPORARY_PREFIX}${randomUUID()}` };
       try {
         await using handle = await openSpot(
@@ -161,9 +161,11 @@ class Folder implements MountDriver {
     });
   }
 
+  /** In place, so that a reader may see a part of it; what was there before is cut off last, and never all of it gone. */
   async #overwrite(spot: Spot, bytes: Uint8Array, { durability }: WriteOptions): Promise<WriteResult> {
-    await using handle = await openSpot(spot, constants.O_WRONLY | constants.O_TRUNC);
+    await using handle = await openSpot(spot, constants.O_WRONLY);
     await writeAll(handle, bytes, 0);
+    await handle.truncate(bytes.length);
     if (durability === "flushed") await handle.datasync();
     return resultOf(handle);
   }

@@ -65,7 +65,7 @@ export interface LanguageModelOptions {
   readonly description: string;
   /** What a call does to the world; model providers keep no idempotency keys, so `once` unless given. */
   readonly effect?: Model["effect"];
-  /** Micro-dollars per million tokens; absent when nobody knows. */
+  /** Dollars per million tokens; absent when nobody knows. */
   readonly price?: Model["price"];
   readonly health?: Model["health"];
   /** Names of the provider's own options, passed on with every request. */

@@ -6,7 +6,7 @@ export interface Tool<Face = unknown> {
   readonly name: string;
   readonly description: string;
   /** Arguments are checked against it before the call. */
-  /** A JSON Schema of the keywords that are checked here, as zod's `toJSONSchema` gives it; others are refused. */
+  /** A JSON Schema of the keywords that are checked here, as zod's `toJSONSchema` gives it but for `$ref`; others are refused. */
   readonly inputSchema: Schema | Readonly<Record<string, unknown>>;
   /** What a call does to the world, as for a model: a repetition after a crash depends on it. */
   readonly effect: "pure" | "idempotent" | "once";

@@ -28,10 +28,16 @@ export interface Schema {
   readonly maximum?: number;
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
+  readonly multipleOf?: number;
   readonly anyOf?: readonly Schema[];
   /** Exactly one of them. */
   readonly oneOf?: readonly Schema[];
   readonly allOf?: readonly Schema[];
+  readonly not?: Schema;
+  /** Of each name of an object, as a text. */
+  readonly propertyNames?: Schema;
+  /** Of the first items, one for each. */
+  readonly prefixItems?: readonly Schema[];
   /** `bytes`: a Uint8Array in a host, raw bytes beside the JSON on the wire. All others say what is meant, for people. */
   readonly format?: string;
 }
@@ -60,6 +66,7 @@ export function assertValid(schema: Schema, value: unknown, what: string, detail
 const ANNOTATIONS: ReadonlySet<string> = new Set([
   "$schema",
   "$id",
+  "id",
   "$comment",
   "title",
   "description",
@@ -89,9 +96,13 @@ const CHECKED: ReadonlySet<string> = new Set<keyof Schema>([
   "maximum",
   "exclusiveMinimum",
   "exclusiveMaximum",
+  "multipleOf",
   "anyOf",
   "oneOf",
   "allOf",
+  "not",
+  "propertyNames",
+  "prefixItems",
 ]);
 
 /**
@@ -103,6 +114,8 @@ export function assertSchema(schema: unknown, what: string, at = ""): asserts sc
     throw new KernelError("EINVAL", `${what}${at} is a schema: an object, found ${typeOf(schema)}`);
   for (const [name, value] of Object.entries(schema)) {
     const place = `${at}.${name}`;
+    const [isForm, form] = FORMS[name] ?? [];
+    if (isForm?.(value) === false) throw new KernelError("EINVAL", `${what}${place} must be ${form}`);
     if (!CHECKED.has(name) && !ANNOTATIONS.has(name))
       throw new KernelError(
         "EINVAL",
@@ -110,24 +123,89 @@ export function assertSchema(schema: unknown, what: string, at = ""): asserts sc
       );
     if (name === "properties")
       for (const [key, inner] of Object.entries(value as object)) assertSchema(inner, what, `${place}.${key}`);
-    else if (name === "items") assertSchema(value, what, place);
-    else if (name === "additionalProperties") {
+    else if (name === "propertyNames" || name === "not") assertSchema(value, what, place);
+    else if (name === "additionalProperties" || name === "items") {
       if (typeof value !== "boolean") assertSchema(value, what, place);
-    } else if (name === "anyOf" || name === "oneOf" || name === "allOf")
+    } else if (name === "anyOf" || name === "oneOf" || name === "allOf" || name === "prefixItems")
       for (const [index, inner] of (value as readonly unknown[]).entries())
         assertSchema(inner, what, `${place}[${index}]`);
-    else if (name === "pattern") assertPattern(value, `${what}${place}`);
+    else if (name === "pattern") {
+      const problem = patternProblem(value);
+      if (problem !== undefined) throw new KernelError("EINVAL", `${what}${place} ${problem}`);
+    }
   }
 }
 
-function assertPattern(pattern: unknown, what: string): void {
-  try {
-    if (typeof pattern === "string" && new RegExp(pattern, "u") instanceof RegExp) return;
-  } catch {
-    // Said below.
-  }
-  throw new KernelError("EINVAL", `${what} is no regular expression`);
+/** A longer text is not searched: how long that takes, nobody knows. */
+const PATTERN_TEXT_MAX = 10_000;
+
+/**
+ * Whether a group that repeats holds nothing but what may repeat or be absent, as `(a+)+` and `([a-z]+\\s?)*`: how long
+ * such a search takes doubles with each character, and a host must not stand still over what a model has written.
+ */
+function isExplosive(pattern: string): boolean {
+  const plain = pattern.replaceAll(/\[(?:[^\]\\]|\\.)*\]/g, "x");
+  const groups = plain.matchAll(/\((?:\?:)?((?:[^()\\]|\\.)*)\)(?:[*+]|\{\d+,\d*\})/g);
+  return groups.some(
+    ([, inner = ""]) =>
+      /^(?:(?:\\.|[^\\|*+?{}])(?:[*+?]|\{\d*,\d*\})\??)+$/.test(inner) &&
+      /[*+]|\{\d*,\}/.test(inner.replaceAll(/\\./g, "x")),
+  );
 }
+
+/** What is none of the stricter kind, as `\\-` outside of a class, may be one of the older. */
+function patternOf(pattern: string): RegExp {
+  try {
+    return new RegExp(pattern, "u");
+  } catch {
+    return new RegExp(pattern);
+  }
+}
+
+/** What is wrong with a regular expression; nothing where it can be used. */
+export function patternProblem(pattern: unknown): string | undefined {
+  try {
+    if (typeof pattern !== "string") return "is no regular expression";
+    patternOf(pattern);
+  } catch {
+    return "is no regular expression";
+  }
+  return isExplosive(pattern)
+    ? "repeats what repeats itself, and might take for ever; write it without one of the repetitions"
+    : undefined;
+}
+
+const isSchemaMap = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every((one) => typeof one === "string");
+const isPlain = (value: unknown): boolean => value === null || ["string", "number", "boolean"].includes(typeof value);
+const isNumber = (value: unknown): boolean => typeof value === "number" && Number.isFinite(value);
+const TYPES: ReadonlySet<unknown> = new Set(["string", "integer", "number", "boolean", "array", "object", "null"]);
+
+/** The form of each keyword, and what it is said to be. */
+const FORMS: Readonly<Partial<Record<string, readonly [(value: unknown) => boolean, string]>>> = {
+  type: [(value) => (Array.isArray(value) ? value : [value]).every((one) => TYPES.has(one)), "a type, or several"],
+  const: [isPlain, "a text, a number, a boolean or null"],
+  enum: [(value) => Array.isArray(value) && value.every(isPlain), "a list of plain values"],
+  required: [isTexts, "a list of names"],
+  properties: [isSchemaMap, "schemas by name"],
+  anyOf: [Array.isArray, "a list of schemas"],
+  oneOf: [Array.isArray, "a list of schemas"],
+  allOf: [Array.isArray, "a list of schemas"],
+  prefixItems: [Array.isArray, "a list of schemas"],
+  ...Object.fromEntries(
+    [
+      "minItems",
+      "maxItems",
+      "minLength",
+      "maxLength",
+      "minimum",
+      "maximum",
+      "exclusiveMinimum",
+      "exclusiveMaximum",
+      "multipleOf",
+    ].map((name) => [name, [isNumber, "a number"] as const]),
+  ),
+};
 
 /** Where a visit is; it grows and shrinks with it. */
 type Place = (string | number)[];
@@ -142,6 +220,7 @@ function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[
     if (count !== 1) return say(`fits ${count === 0 ? "none" : count} of the forms of which it must be one`);
   }
   for (const part of schema.allOf ?? []) visit(part, value, path, issues);
+  if (schema.not !== undefined && validate(schema.not, value).length === 0) return say("fits what it must not");
   if (schema.format === "bytes") {
     if (!(value instanceof Uint8Array)) say(`must be bytes, found ${typeOf(value)}`);
     return;
@@ -164,16 +243,26 @@ function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[
 type Say = (message: string) => void;
 
 function visitString(schema: Schema, value: string, say: Say): void {
-  if (schema.maxLength !== undefined && value.length > schema.maxLength)
-    say(`must have at most ${schema.maxLength} characters`);
-  if (schema.minLength !== undefined && value.length < schema.minLength)
-    say(`must have at least ${schema.minLength} characters`);
-  if (schema.pattern !== undefined && !new RegExp(schema.pattern, "u").test(value)) say(`must match ${schema.pattern}`);
+  const { maxLength, minLength, pattern } = schema;
+  if (maxLength !== undefined && value.length > maxLength) return say(`must have at most ${maxLength} characters`);
+  if (minLength !== undefined && value.length < minLength) return say(`must have at least ${minLength} characters`);
+  if (pattern === undefined) return;
+  if (value.length > PATTERN_TEXT_MAX)
+    say(`must have at most ${PATTERN_TEXT_MAX} characters to be held against a pattern`);
+  else if (!patternOf(pattern).test(value)) say(`must match ${pattern}`);
+}
+
+/** Whether a number is a multiple of another, as far as the two can be told apart. */
+function isMultiple(value: number, of: number): boolean {
+  const times = value / of;
+  return Math.abs(times - Math.round(times)) < 1e-9 * Math.max(1, Math.abs(times));
 }
 
 function visitNumber(schema: Schema, value: number, say: Say): void {
   if (schema.minimum !== undefined && value < schema.minimum) say(`must be at least ${schema.minimum}`);
   if (schema.maximum !== undefined && value > schema.maximum) say(`must be at most ${schema.maximum}`);
+  if (schema.multipleOf !== undefined && !isMultiple(value, schema.multipleOf))
+    say(`must be a multiple of ${schema.multipleOf}`);
   if (schema.exclusiveMinimum !== undefined && value <= schema.exclusiveMinimum)
     say(`must be more than ${schema.exclusiveMinimum}`);
   if (schema.exclusiveMaximum !== undefined && value >= schema.exclusiveMaximum)
@@ -185,8 +274,15 @@ function visitArray(schema: Schema, value: readonly unknown[], path: Place, issu
     return say(`must have at most ${schema.maxItems} items`);
   if (schema.minItems !== undefined && value.length < schema.minItems)
     return say(`must have at least ${schema.minItems} items`);
-  if (schema.items === undefined) return;
-  for (const [at, item] of value.entries()) visitBelow(schema.items, item, path, at, issues);
+  const { prefixItems } = schema;
+  // As other tools write it, `false` refuses more items than the first ones.
+  const items = schema.items as Schema | boolean | undefined;
+  if (items === undefined && prefixItems === undefined) return;
+  for (const [at, item] of value.entries()) {
+    const rule = prefixItems?.[at] ?? items;
+    if (rule === false) return say(`must have at most ${prefixItems?.length ?? 0} items`);
+    if (rule !== undefined && rule !== true) visitBelow(rule, item, path, at, issues);
+  }
 }
 
 function visitObject(schema: Schema, value: Record<string, unknown>, path: Place, issues: SchemaIssue[]): void {
@@ -194,6 +290,7 @@ function visitObject(schema: Schema, value: Record<string, unknown>, path: Place
     if (value[name] === undefined) issues.push({ message: "is missing", path: [...path, name] });
   }
   for (const name of Object.keys(value)) {
+    if (schema.propertyNames !== undefined) visitBelow(schema.propertyNames, name, path, name, issues);
     const known =
       schema.properties !== undefined && Object.hasOwn(schema.properties, name) ? schema.properties[name] : undefined;
     const rule = known ?? schema.additionalProperties ?? true;

@@ -305,11 +305,13 @@ export class ProcessTable {
     const { of: original } = options.twin ?? {};
     if (original !== undefined) this.#assertMaySpawn(original);
     const group = options.group ?? parent.identity.group;
-    if (group !== undefined) this.groups.assertRoom(group, parent, options.group !== undefined);
+    // Who names its parent's group says what would be without it.
+    const isNamed = options.group !== undefined && options.group !== parent.identity.group;
+    if (group !== undefined) this.groups.assertRoom(group, parent, isNamed);
     const pid = toPid(this.#nextPid++);
     const hasAccount = resourcesOf(allocation).length > 0;
     // A group that is named is where its budget comes from; one that is inherited has it in its parent's already.
-    const above = options.group === undefined ? parent.account : this.groups.accountOf(options.group);
+    const above = isNamed && group !== undefined ? this.groups.accountOf(group) : parent.account;
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
     const identity = identityOf(pid, parent, program, options, {
@@ -592,7 +594,8 @@ export class ProcessTable {
   #abandon(process: Process): void {
     if (process.isAbandoned) return;
     process.isAbandoned = true;
-    if (!process.isCodeOver) this.#orphans++;
+    // Of one that slept nothing runs.
+    if (process.code !== undefined && !process.isCodeOver) this.#orphans++;
   }
 
   /** Sends a signal to a process and, where it ends something, to its branch bottom-up (T4). */

@@ -161,6 +161,10 @@ export class QueueTable {
     const { committer } = this.#parts;
     const { queue, key, deadlineMs, delayMs, body, ...rest } = request;
     assertQueue(queue);
+    if (delayMs !== undefined && deadlineMs !== undefined && delayMs >= deadlineMs)
+      throw new KernelError("EINVAL", `a task that may begin after ${delayMs} ms is late at ${deadlineMs} ms`, {
+        syscall: "submit",
+      });
     const name = key === undefined ? undefined : nameKey(queue, key);
     const known = name === undefined ? undefined : this.#keys.get(name);
     if (known !== undefined) {
@@ -463,7 +467,9 @@ export class QueueTable {
     if (stored.task.state !== "claimed" || stored.task.claimant !== claimant) return;
     const error = toErrorRecord(new KernelError("ECANCELED", why));
     try {
-      await (isSpent(stored.task) ? this.#end(stored, "failed", { error }) : this.#return(stored, error));
+      await (isSpent(stored.task)
+        ? this.#end(stored, "failed", { error })
+        : this.#return(stored, error, {}, undefined, waitAfter(stored.task)));
     } catch (thrown) {
       if (!isLostRace(thrown)) throw thrown;
     }

@@ -305,6 +305,8 @@ export class ScheduleTable {
       return fail(toErrorRecord(error));
     }
     const { pid: started, failed } = acted;
+    // It was ended meanwhile: nothing of it is written any more.
+    if (this.#table.get(id) === undefined) return;
     if (failed !== undefined) return fail(failed);
     this.#held.delete(id);
     this.#keep(id, after(started));

@@ -25,7 +25,7 @@ export interface TaskRequest {
   readonly delayMs?: number;
   /** Claims after which it has failed (default 3). */
   readonly attemptsMax?: number;
-  /** The wait after an attempt that has failed (default: none). */
+  /** The wait after an attempt that has failed, or whose worker has ended (default: none). */
   readonly retry?: TaskRetry;
   /** A second task of a queue under the same key is the first one. */
   readonly key?: string;
@@ -36,7 +36,7 @@ interface TaskRetry {
   readonly delayMs: number;
   /** What each wait is multiplied with (default 2). */
   readonly factor?: number;
-  /** No wait is longer (default an hour). */
+  /** No wait is longer (default an hour, or `delayMs` if that is longer). */
   readonly maxDelayMs?: number;
 }
 
@@ -88,7 +88,12 @@ const HOUR_MS = 3_600_000;
 export const waitAfter = ({ retry, attempts }: Task): number =>
   retry === undefined
     ? 0
-    : Math.round(Math.min(retry.delayMs * (retry.factor ?? 2) ** (attempts - 1), retry.maxDelayMs ?? HOUR_MS));
+    : Math.round(
+        Math.min(
+          retry.delayMs * (retry.factor ?? 2) ** (attempts - 1),
+          retry.maxDelayMs ?? Math.max(HOUR_MS, retry.delayMs),
+        ),
+      );
 
 export const isSpent = ({ attempts, attemptsMax = ATTEMPTS_MAX }: Task): boolean => attempts >= attemptsMax;
 

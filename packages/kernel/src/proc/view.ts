@@ -91,11 +91,20 @@ export function assertOneView(process: Process, from: VfsPath, to: VfsPath): voi
   });
 }
 
-/** @throws {EBUSY} a path is the top of a view, which neither goes nor moves */
-export function assertNotTop(process: Process, path: VfsPath): void {
-  if (viewOf(process, path)?.dir !== path) return;
+/** Whether a process sees a copy of something below a path, and not of the path itself. */
+export const viewBelow = (process: Process, path: VfsPath): boolean => {
   const seen = seenPath(process, path);
-  throw new KernelError("EBUSY", `${seen} is the top of a view of process ${process.pid}; remove what is in it`, {
+  return process.identity.views?.some(({ at }) => at !== seen && isIn(at, seen)) === true;
+};
+
+/** @throws {EBUSY} a path is the top of a view, or what that is in: neither goes nor moves with it */
+export function assertNotTop(process: Process, path: VfsPath): void {
+  const { views = [] } = process.identity;
+  if (views.length === 0) return;
+  const seen = seenPath(process, path);
+  const inner = views.find(({ at, dir }) => dir === path || (at !== seen && isIn(at, seen)));
+  if (inner === undefined) return;
+  throw new KernelError("EBUSY", `${inner.at} is the top of a view of process ${process.pid}; remove what is in it`, {
     path: seen,
   });
 }

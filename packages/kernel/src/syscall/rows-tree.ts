@@ -3,7 +3,8 @@
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { type VfsPath, toPath } from "../base/path.ts";
-import { type ViewRecord, seenPath } from "../proc/view.ts";
+import { type ViewRecord, assertNotTop, seenPath, viewBelow } from "../proc/view.ts";
+import type { Located } from "../vfs/namespace.ts";
 import type { Process } from "../proc/process.ts";
 import type { TreeChange } from "../vfs/tree.ts";
 import type { TreeMerge } from "../vfs/tree-store.ts";
@@ -42,6 +43,11 @@ async function visible(
   return found;
 }
 
+/** Trees as wholes are those of the zone: a part of which the process sees a copy would be another there. */
+function assertWhole(caller: Process, ...trees: readonly Located[]): void {
+  for (const { path } of trees) if (viewBelow(caller, path)) assertNotTop(caller, path);
+}
+
 export const TREE_ROWS = {
   cloneTree: row<FromTo, Promise<void>>({
     right: "fs.read",
@@ -52,6 +58,7 @@ export const TREE_ROWS = {
     target: twoPaths("fs.write", true),
     handle: async (host, caller, _a, target, draft) => {
       const [from, to] = [locatedOf(target), second(target)];
+      assertWhole(caller, from, to);
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
       const writer = writerOf(caller, draft);
       return host.fs.trees.clone(from, await host.fs.settled(to, writer), writer);
@@ -78,6 +85,7 @@ export const TREE_ROWS = {
       const [from, to] = [locatedOf(target), second(target)];
       if (from.kind === "inode" && to.kind === "inode" && from.inode === to.inode)
         throw new KernelError("EINVAL", "a tree cannot be restored from itself", { path: to.path });
+      assertWhole(caller, from, to);
       const may = changer(host, caller, "restoreTree");
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
       return (await host.fs.trees.merge(to, to, from, writerOf(caller, draft), may)).changes;

@@ -57,24 +57,29 @@ export async function* globFiles(
   const globs = alternativesOf(absolute);
   const matchers = globs.map(compileGlob);
   const matches = (path: string): boolean => matchers.some((one) => one(path));
-  const root = commonRoot(globs);
-  const depth = Math.max(...globs.map(depthOf));
   let left = ENTRIES_MAX;
-  const walk = async function* (directory: string, level: number): AsyncGenerator<Found, void, undefined> {
+  const walk = async function* (
+    directory: string,
+    level: number,
+    depth: number,
+  ): AsyncGenerator<Found, void, undefined> {
     for await (const { name, type } of entriesOf(files, directory)) {
       signal?.throwIfAborted();
       if (left-- === 0)
         throw new KernelError("E2BIG", `more than ${ENTRIES_MAX} entries were looked at; begin the glob deeper`);
       const path = `${directory === "/" ? "" : directory}/${name}`;
       if (matches(path)) yield { path, type };
-      if (type === "directory" && level < depth) yield* walk(path, level + 1);
+      if (type === "directory" && level < depth) yield* walk(path, level + 1, depth);
     }
   };
   let found = 0;
-  for await (const entry of walk(`/${root.join("/")}`, root.length + 1)) {
-    assertRoom(found, limit, pattern);
-    yield entry;
-    if (++found >= most) return;
+  for (const { root, depth } of walksOf(globs)) {
+    const level = root === "/" ? 1 : root.split("/").length;
+    for await (const entry of walk(root, level, depth)) {
+      assertRoom(found, limit, pattern);
+      yield entry;
+      if (++found >= most) return;
+    }
   }
 }
 
@@ -100,16 +105,20 @@ function alternativesOf(glob: string): readonly string[] {
   return done;
 }
 
-/** The names that all that can be found lies below. */
-function commonRoot(globs: readonly string[]): readonly string[] {
-  const roots = globs.map((glob) => {
-    const segments = glob.split("/").slice(1);
-    const fixed = segments.findIndex((segment) => /[*?]/.test(segment));
-    return fixed < 0 ? segments.slice(0, -1) : segments.slice(0, fixed);
-  });
-  const [first = [], ...others] = roots;
-  const end = first.findIndex((name, at) => others.some((root) => root[at] !== name));
-  return end < 0 ? first : first.slice(0, end);
+/** The directory that all that a glob finds lies below. */
+function rootOf(glob: string): string {
+  const segments = glob.split("/").slice(1);
+  const fixed = segments.findIndex((segment) => /[*?]/.test(segment));
+  return `/${(fixed < 0 ? segments.slice(0, -1) : segments.slice(0, fixed)).join("/")}`;
+}
+
+/** Directories to walk, in their order, each with how deep; none lies in another. */
+function walksOf(globs: readonly string[]): readonly { readonly root: string; readonly depth: number }[] {
+  const isIn = (path: string, top: string): boolean => path === top || path.startsWith(top === "/" ? top : `${top}/`);
+  const roots = [...new Set(globs.map(rootOf))].sort();
+  return roots
+    .filter((root) => !roots.some((other) => other !== root && isIn(root, other)))
+    .map((root) => ({ root, depth: Math.max(...globs.filter((glob) => isIn(rootOf(glob), root)).map(depthOf)) }));
 }
 
 const depthOf = (glob: string): number => {

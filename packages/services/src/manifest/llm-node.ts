@@ -3,7 +3,7 @@
 
 import type { LlmConfig } from "@ergos/compiler";
 import type { Scope } from "@ergos/compiler/expression";
-import { type InferRequest, KernelError, type ModelTask, type Schema, validate } from "@ergos/kernel";
+import { type InferRequest, KernelError, isKernelError, type ModelTask, type Schema, validate } from "@ergos/kernel";
 import { converse } from "../converse.ts";
 import type { RunContext } from "../run-context.ts";
 import type { Computed, Evaluation } from "./evaluation.ts";
@@ -22,7 +22,8 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
       try {
         return await askForOutput(ctx, place, request, schema, config);
       } catch (error) {
-        if (!(error instanceof UselessAnswer) || !isKnown) throw error;
+        // What came to no use may be asked for anew, also what came to no answer at all.
+        if (!isKernelError(error) || error.code !== "EPROTO" || !isKnown) throw error;
       }
     }
   };
