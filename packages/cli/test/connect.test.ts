@@ -69,7 +69,7 @@ test("types go in and come out, along the edges too", async () => {
     await os.run(half);
     // @ts-expect-error of what is started too
     await os.spawn(half, { input: { n: "one" } });
-    // @ts-expect-error
+    // @ts-expect-error an input is needed
     await os.spawn((input: { n: number }) => input.n, {});
     await os.spawn("named", { input: 1 });
     await os.run((input?: { x: string }) => input?.x);

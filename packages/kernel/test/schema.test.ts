@@ -41,5 +41,8 @@ test("a tool whose schema would be checked in part is refused, with the place", 
   await giving({ ...at({ pattern: "^(?:[a-z]+-)+[a-z]+$", id: "x" }) });
   for (const wrong of [{ anyOf: {} }, { properties: null }, { enum: "abc" }, { type: "strng" }, { required: "a" }])
     await expect(giving(at(wrong) as never)).rejects.toThrow(/EINVAL.*must be/);
+  const itself: Record<string, unknown> = { type: "object" };
+  itself["properties"] = { again: itself };
+  await expect(giving(itself)).rejects.toThrow(/EINVAL.*holds itself/);
   await expect(giving([] as never)).rejects.toThrow(/EINVAL.*a schema/);
 });

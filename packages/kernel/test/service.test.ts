@@ -139,6 +139,12 @@ describe("a service whose code is wrong", () => {
     );
     for (const contract of [null, { name: "x", methods: null }, { name: "x", methods: { a: null } }])
       await expect(enlist({ ...noting("wrong"), contract } as unknown as ServiceModule)).rejects.toThrow(/EINVAL/);
+    // What a method takes is checked whole, before anything of the service is there.
+    const contract = { name: "c/1", methods: { put: { summary: "puts", tool: "once", input: { uniqueItems: true } } } };
+    await expect(enlist({ ...noting("wrong"), contract } as unknown as ServiceModule)).rejects.toThrow(
+      /this is no service: the input of put\.uniqueItems is a keyword that is not checked/,
+    );
+    expect(stateOf("wrong")).toBeUndefined();
   });
 });
 

@@ -1,7 +1,7 @@
 // Schemas as plain data: the subset of JSON Schema that boundaries (wire, manifests, tools) validate with.
 // In-process callers pay nothing for them.
 
-import { type ErrorDetails, KernelError } from "./errno.ts";
+import { type ErrorDetails, KernelError, plainMessage } from "./errno.ts";
 
 export type JsonType = "string" | "integer" | "number" | "boolean" | "array" | "object" | "null";
 
@@ -110,6 +110,8 @@ const CHECKED: ReadonlySet<string> = new Set<keyof Schema>([
  * @throws {EINVAL} it has keywords beyond the subset, anywhere in it
  */
 export function assertSchema(schema: unknown, what: string, at = ""): asserts schema is Schema {
+  if (at.length > PLACE_MAX)
+    throw new KernelError("EINVAL", `${what} is a schema that is nested too deep, or holds itself`);
   if (typeof schema !== "object" || schema === null || Array.isArray(schema))
     throw new KernelError("EINVAL", `${what}${at} is a schema: an object, found ${typeOf(schema)}`);
   for (const [name, value] of Object.entries(schema)) {
@@ -135,6 +137,19 @@ export function assertSchema(schema: unknown, what: string, at = ""): asserts sc
     }
   }
 }
+
+/** What is wrong with a schema, as `assertSchema` says it; nothing where it can be checked. */
+export function schemaProblem(schema: unknown, what: string): string | undefined {
+  try {
+    assertSchema(schema, what);
+    return undefined;
+  } catch (error) {
+    return error instanceof KernelError ? plainMessage(error.message) : what;
+  }
+}
+
+/** Characters of the place of a keyword in its schema. */
+const PLACE_MAX = 4096;
 
 /** A longer text is not searched: how long that takes, nobody knows. */
 const PATTERN_TEXT_MAX = 10_000;

@@ -16,7 +16,6 @@ import type { Tool } from "../abi/tool.ts";
 import { type ErrorRecord, KernelError, describe, plainMessage, toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { assertSchema } from "../base/schema.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Exit, Process } from "../proc/process.ts";
 import type { ProcessTable } from "../proc/process-table.ts";
@@ -528,7 +527,6 @@ export class ServiceTable {
     const undo: (() => void)[] = [];
     for (const [method, { summary, input = {}, tool }] of Object.entries(contract.methods)) {
       if (tool === undefined) continue;
-      assertSchema(input, `the input of ${name}.${method}`);
       const called = `${name}.${method}`;
       const call: Tool<Os>["call"] = (args, { os, signal }) =>
         os.call("callService", { service: name, method, args, signal });

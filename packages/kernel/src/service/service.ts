@@ -3,7 +3,7 @@
 import type { Hook } from "../abi/hook.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
-import { type Schema, validate } from "../base/schema.ts";
+import { type Schema, schemaProblem, validate } from "../base/schema.ts";
 import type { Grant } from "../cap/grant.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy } from "../proc/restart.ts";
 import type { ProcessContext } from "../proc/program.ts";
@@ -171,8 +171,11 @@ export function assertService(module: ServiceModule): void {
   if (typeof name !== "string" || !NAME.test(name))
     wrong.push(`its name ${JSON.stringify(name)} is not 1 to 64 of a-z, 0-9, _ and -, a letter first`);
   if (issues.length === 0)
-    for (const method of Object.keys(contract?.methods ?? {}))
+    for (const [method, { input = {} }] of Object.entries(contract?.methods ?? {})) {
       if (!/^[A-Za-z]\w{0,63}$/u.test(method) || LIFE.has(method)) wrong.push(`${method} cannot be a method's name`);
+      const problem = schemaProblem(input, `the input of ${method}`);
+      if (problem !== undefined) wrong.push(problem);
+    }
   if (typeof module.create !== "function") wrong.push("it has no create(context)");
   if (issues.length === 0 && needs?.includes(name ?? "") === true) wrong.push("it needs itself");
   if (wrong.length === 0) return;

@@ -1,5 +1,5 @@
-// An `llm` node: builds the request, asks, makes the calls of tools that the model wants, and where a schema is given takes the JSON out of the answer,
-// telling a model that answered with something else what was wrong.
+// An `llm` node: builds the request, asks, makes the calls of tools that the model wants, and where a schema is given
+// takes the JSON out of the answer, telling a model that answered with something else what was wrong.
 
 import type { LlmConfig } from "@ergos/compiler";
 import type { Scope } from "@ergos/compiler/expression";
@@ -30,11 +30,7 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
 }
 
 /** A model has answered, and nothing can be made of it. */
-class UselessAnswer extends KernelError {
-  constructor(message: string) {
-    super("EPROTO", message);
-  }
-}
+const useless = (message: string): KernelError => new KernelError("EPROTO", message);
 
 /** Options of the calls of a model or a tool. */
 export const callOptions = ({ onUnknown }: { readonly onUnknown?: "repeat" }): { readonly onUnknown?: "repeat" } =>
@@ -56,21 +52,21 @@ async function askForOutput(
     const said = await converse(ctx, name, { ...request, messages }, turns);
     const { text: answer, finishReason } = said.answer;
     if (finishReason === "filter")
-      throw new UselessAnswer("the answer was held back by whoever runs the model; ask in another way");
+      throw useless("the answer was held back by whoever runs the model; ask in another way");
     if (schema === undefined) {
-      if (answer === "" && finishReason === "other") throw new UselessAnswer("the model has answered with no text");
+      if (answer === "" && finishReason === "other") throw useless("the model has answered with no text");
       return answer;
     }
     const read = readAnswer(answer, schema);
     if ("value" in read) return read.value;
     // Asked once more it would be as long.
     if (finishReason === "length")
-      throw new UselessAnswer(
+      throw useless(
         `the answer was cut off where it may be no longer${config.maxOutputTokens === undefined ? "" : ` (max_output_tokens: ${config.maxOutputTokens})`}, and what there is does not fit output_schema; allow a longer one, or ask for less`,
       );
     if (again >= config.repair) {
       const shown = answer.length > 200 ? `${answer.slice(0, 200)}…` : answer;
-      throw new UselessAnswer(
+      throw useless(
         `the model does not answer with JSON of output_schema: ${read.problem}; it said ${JSON.stringify(shown)}`,
       );
     }
