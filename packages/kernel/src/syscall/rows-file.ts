@@ -314,7 +314,7 @@ export const FILE_ROWS = {
       assertOneView(caller, from.path, to.path);
       if (!isFree(host, caller)) await assertNoGain(host, caller, from, to.path);
       await host.fs.rename(from, to, a, writerOf(caller, draft));
-      moveHandles(host, from.path, to.path);
+      moveHandles(host, from, to.path);
     },
   }),
   copy: row<{ readonly from: string; readonly to: string }, Promise<WriteResult>>({
@@ -528,7 +528,9 @@ const pickAttributes = (a: Changeable): Changeable => ({
 });
 
 /** Handles stay with their files, wherever those are now. */
-function moveHandles(host: Host, from: VfsPath, to: VfsPath): void {
+function moveHandles(host: Host, { path: from, ...moved }: Located, to: VfsPath): void {
+  // Most that is moved is a file that nobody has open.
+  if (moved.kind !== "inode" || (moved.inode.handles === 0 && moved.inode.attributes.type !== "directory")) return;
   for (const { files } of host.processes.all)
     for (const file of files?.values() ?? [])
       if (!isPath(file.held) && isWithin(file.at, from)) file.at = `${to}${file.at.slice(from.length)}` as VfsPath;
