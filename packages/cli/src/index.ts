@@ -74,6 +74,7 @@ export {
   type WriteResult,
 } from "@ergos/kernel";
 export {
+  type Attempt,
   type Code,
   type Conversation,
   converse,
@@ -99,5 +100,6 @@ export {
   type Retry,
   type RunContext,
   Skipped,
+  type TryOptions,
 } from "@ergos/services";
 export { openShell, toBashFs, toNodeFs, type NodeFs, type Shell } from "@ergos/services/faces";

@@ -2,6 +2,18 @@
 
 import { type ErrorRecord, KernelError, describe, toErrorRecord } from "@ergos/kernel";
 
+/** Thrown by a node that finds it has nothing to do: it counts as skipped. */
+export class Skipped extends Error {
+  /** The failure that was accepted, where one was the reason. */
+  readonly failure: ErrorRecord | undefined;
+
+  constructor(why: string, failure?: ErrorRecord) {
+    super(why);
+    this.name = "Skipped";
+    this.failure = failure;
+  }
+}
+
 /** Why something was skipped that has failed. */
 export const failedText = ({ message }: Pick<ErrorRecord, "message">): string => `it failed: ${message}`;
 

@@ -2,6 +2,7 @@
 
 export { type Conversation, converse, type ConverseOptions } from "./converse.ts";
 export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
+export { Skipped } from "./failure.ts";
 export { compileGraph, type Graph } from "./plan/graph.ts";
 export { editFile, type Edit } from "./files/edit.ts";
 export { globFiles, grepFiles, type Found, type GlobOptions, type GrepOptions, type Match } from "./files/find.ts";
@@ -15,7 +16,6 @@ export {
   PipelineBuilder,
   type Plan,
   type PlanNode,
-  type Retry,
 } from "./plan/plan.ts";
 export { planProgram } from "./plan/runner.ts";
 export { type Code, isReference, toPlan, toProgram, toPrograms, toRunnable } from "./program-of.ts";
@@ -24,4 +24,5 @@ export { maintenance, type MaintenanceOptions } from "./system/maintenance.ts";
 export { type RecordService, recordService } from "./system/records.ts";
 export { PROCESS_TOOLS } from "./tools/process-tools.ts";
 export { FILE_TOOLS } from "./tools/file-tools.ts";
-export { type CallOptions, type InferOptions, type LetterOptions, RunContext, Skipped } from "./run-context.ts";
+export { type CallOptions, type InferOptions, type LetterOptions, RunContext } from "./run-context.ts";
+export type { Attempt, Retry, TryOptions } from "./tries.ts";

@@ -8,7 +8,6 @@ import {
   type Artifact,
   type Collapsed,
   type Entity,
-  type ErrorRecord,
   type FetchAnswer,
   type FetchCall,
   type InferRequest,
@@ -46,6 +45,7 @@ import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
 import { argumentsOf, isNews, toolMessage } from "./tool-answer.ts";
+import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
 /**
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
@@ -80,7 +80,7 @@ export interface Scope {
   counters?: Map<string, number>;
 }
 
-export interface CallOptions {
+export interface CallOptions extends TryOptions {
   /**
    * What to do when the host died during the call: `fail` (default) is EUNKNOWN, so that somebody looks;
    * `repeat` does it again, and may pay or act twice.
@@ -99,18 +99,6 @@ export interface LetterOptions {
 export interface InferOptions extends CallOptions {
   /** Hears a fresh answer as it comes, piece by piece; a recorded one comes at once. */
   readonly onText?: (piece: string) => void;
-}
-
-/** Thrown by a node that finds it has nothing to do: it counts as skipped. */
-export class Skipped extends Error {
-  /** The failure that was accepted, where one was the reason. */
-  readonly failure: ErrorRecord | undefined;
-
-  constructor(why: string, failure?: ErrorRecord) {
-    super(why);
-    this.name = "Skipped";
-    this.failure = failure;
-  }
 }
 
 /**
@@ -212,20 +200,25 @@ export class RunContext<Input = unknown> {
   }
 
   /**
-   * Does a piece of work once: after a crash or a retry its recorded result is returned instead.
-   * @throws {EEXIST} the name was used before in this node
+   * Does a piece of work once: after a crash or a retry its recorded result is returned instead. Work that has a time
+   * limit should heed the signal of its attempt; what comes of it later does not count.
+   * @throws {EEXIST} the name was used before in this node · what the last attempt threw
    */
-  step<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+  step<T>(name: string, work: (attempt: Attempt) => T | Promise<T>, options?: TryOptions): Promise<T> {
     const place = this.#placeOf(name);
     if (typeof work !== "function")
       throw new KernelError(
         "EINVAL",
         `step ${place} needs a function, found ${typeof work}; call ctx.step(name, work)`,
       );
-    return this.#once(place, () => this.#doStep(place, work));
+    return this.#once(place, () => this.#doStep(place, work, options));
   }
 
-  async #doStep<T>(place: string, work: () => T | Promise<T>): Promise<T> {
+  async #doStep<T>(
+    place: string,
+    work: (attempt: Attempt) => T | Promise<T>,
+    options: TryOptions | undefined,
+  ): Promise<T> {
     const { process } = this.#scope;
     const { os } = process;
     const recorded: Outcome | undefined = await os.call("stepBegin", { place });
@@ -235,7 +228,7 @@ export class RunContext<Input = unknown> {
     let value: T;
     try {
       this.signal.throwIfAborted();
-      value = await RUNNING_STEP.run({ process, place, counters: new Map() }, work);
+      value = await RUNNING_STEP.run({ process, place, counters: new Map() }, () => this.#try(place, work, options));
     } catch (error) {
       await os.call("stepRetract", { place });
       throw error;
@@ -245,14 +238,36 @@ export class RunContext<Input = unknown> {
     return value;
   }
 
+  /** Work as often as its options say; without any it costs nothing beside itself. */
+  #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions = {}): T | Promise<T> {
+    if (options.retry === undefined && options.timeoutMs === undefined) return work(this);
+    assertTries(place, options);
+    return runAttempts({ process: this.#scope.process, place, signal: this.signal, ...options }, work);
+  }
+
+  /** A call of the kernel as often as its options say. */
+  #make<T>(place: string, options: TryOptions, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    let last: Promise<T> | undefined;
+    // An attempt that was given up holds the place until it has ended; what it has come to by then counts.
+    const next = ({ signal }: Attempt): Promise<T> =>
+      (last = last === undefined ? act(signal) : last.catch(() => act(signal)));
+    return this.#once(place, () => this.#try(place, next, options));
+  }
+
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
-  infer(name: string, request: InferRequest | string, options: InferOptions = {}): Promise<ModelResponse> {
+  infer(
+    name: string,
+    request: InferRequest | string,
+    { retry, timeoutMs, ...options }: InferOptions = {},
+  ): Promise<ModelResponse> {
     const place = this.#placeOf(name);
     const full: InferRequest =
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     // Callers without types hear what is wrong; a request that looks right pays nothing.
     if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
-    return this.#once(place, () => this.os.call("infer", { place, request: full, signal: this.signal, ...options }));
+    return this.#make(place, { retry, timeoutMs }, (signal) =>
+      this.os.call("infer", { place, request: full, signal, ...options }),
+    );
   }
 
   /**
@@ -301,11 +316,11 @@ export class RunContext<Input = unknown> {
     name: string,
     tool: string,
     args: Readonly<Record<string, unknown>> = {},
-    options: CallOptions = {},
+    { retry, timeoutMs, ...options }: CallOptions = {},
   ): Promise<unknown> {
     const place = this.#placeOf(name);
-    return this.#once(place, () =>
-      this.os.call("call", { place, tool, arguments: args, signal: this.signal, ...options }),
+    return this.#make(place, { retry, timeoutMs }, (signal) =>
+      this.os.call("call", { place, tool, arguments: args, signal, ...options }),
     );
   }
 
@@ -329,12 +344,18 @@ export class RunContext<Input = unknown> {
   }
 
   /**
-   * Makes a request over http; its answer is recorded and the request not repeated.
+   * Makes a request over http; its answer, whatever its status, is recorded and the request not repeated.
    * @throws {EACCES} the process may not reach the host, or one that it is redirected to
    */
-  fetch(name: string, url: string, options: Omit<FetchCall, "place" | "url" | "signal"> = {}): Promise<FetchAnswer> {
+  fetch(
+    name: string,
+    url: string,
+    { retry, timeoutMs, ...options }: Omit<FetchCall, "place" | "url" | "signal"> & TryOptions = {},
+  ): Promise<FetchAnswer> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("fetch", { place, url, signal: this.signal, ...options }));
+    return this.#make(place, { retry, timeoutMs }, (signal) =>
+      this.os.call("fetch", { place, url, signal, ...options }),
+    );
   }
 
   /**

@@ -14,9 +14,9 @@ import {
 } from "@ergos/kernel";
 import { runWork } from "../plan/attempt.ts";
 import { runItems } from "../plan/items.ts";
-import type { Retry } from "../plan/plan.ts";
-import { failedText, recordOf } from "../failure.ts";
-import { RunContext, Skipped } from "../run-context.ts";
+import type { Retry } from "../tries.ts";
+import { Skipped, failedText, recordOf } from "../failure.ts";
+import { RunContext } from "../run-context.ts";
 import { isolated } from "../plan/isolate.ts";
 import { type Computed, type Environment, Evaluation, masked } from "./evaluation.ts";
 import { bindLlm, callOptions } from "./llm-node.ts";

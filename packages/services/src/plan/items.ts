@@ -1,7 +1,7 @@
 // The items of a map: a bounded number at a time, each with a place of its own, and what becomes of the failed.
 
 import { KernelError, LIMITS, describe, isKernelError, linkSignal } from "@ergos/kernel";
-import { Skipped } from "../run-context.ts";
+import { Skipped } from "../failure.ts";
 
 /** Items that may be done in one turn of the loop before others get theirs. */
 const TURN_ITEMS = 256;

@@ -1,8 +1,8 @@
 // A map node: the same work for each item of an array, a bounded number at a time, each item a step.
 
 import { type ErrorRecord, type Outcome, type ProcessContext, fromErrorRecord, takeOutcome } from "@ergos/kernel";
-import { failedText, recordOf } from "../failure.ts";
-import { type RunContext, Skipped, elapsed } from "../run-context.ts";
+import { Skipped, failedText, recordOf } from "../failure.ts";
+import { type RunContext, elapsed } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import { runItems } from "./items.ts";
 import type { MapWork, PlanNode } from "./plan.ts";

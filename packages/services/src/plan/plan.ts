@@ -8,23 +8,11 @@
 import { hash } from "node:crypto";
 import { KernelError, LIMITS, type ProcessContext } from "@ergos/kernel";
 import type { RunContext } from "../run-context.ts";
+import { type Retry, type TryOptions, assertTries } from "../tries.ts";
 
 const BRAND = Symbol.for("ergos.plan");
 
-export interface Retry {
-  /** Attempts in all, the first included. */
-  readonly attempts: number;
-  /** Wait before the second attempt, in milliseconds (default 100). */
-  readonly delayMs?: number;
-  /** What each wait is multiplied with to get the next (default 2). */
-  readonly factor?: number;
-  /** No wait is longer (default 60,000). */
-  readonly maxDelayMs?: number;
-  /** Only errors that may pass by themselves (a refusal for a while, a lost connection) are tried again. */
-  readonly onlyTransient?: boolean;
-}
-
-export interface NodeOptions<Needs, When> {
+export interface NodeOptions<Needs, When> extends TryOptions {
   /** Nodes whose outputs this one reads. */
   readonly needs?: Needs;
   /** Nodes that must be done before, without reading them. */
@@ -33,9 +21,6 @@ export interface NodeOptions<Needs, When> {
   readonly when?: When;
   /** Runs although something it needs was skipped; that input is then undefined. */
   readonly allowSkipped?: boolean;
-  readonly retry?: Retry;
-  /** Time of one attempt in milliseconds. */
-  readonly timeoutMs?: number;
 }
 
 export interface MapOptions<Over, Needs> extends Omit<NodeOptions<Needs, never>, "when"> {
@@ -345,11 +330,7 @@ function assertNode(plan: string, nodes: readonly PlanNode[], node: PlanNode): v
       );
     }
   }
-  const { retry, timeoutMs } = node;
-  if (retry !== undefined && (!Number.isSafeInteger(retry.attempts) || retry.attempts < 1))
-    throw invalid(plan, `node ${node.name} needs at least 1 attempt, found ${retry.attempts}`);
-  if (timeoutMs !== undefined && !(timeoutMs > 0))
-    throw invalid(plan, `node ${node.name} needs a timeout above 0 ms, found ${timeoutMs}`);
+  assertTries(`pipeline ${plan}: node ${node.name}`, node);
 }
 
 const describeNode = (node: PlanNode): unknown => [

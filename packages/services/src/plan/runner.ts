@@ -16,9 +16,10 @@ import {
   fromErrorRecord,
   takeOutcome,
 } from "@ergos/kernel";
-import { recordOf } from "../failure.ts";
-import { RunContext, Skipped, elapsed } from "../run-context.ts";
-import { runWork, tell } from "./attempt.ts";
+import { Skipped, recordOf } from "../failure.ts";
+import { RunContext, elapsed } from "../run-context.ts";
+import { runWork } from "./attempt.ts";
+import { tell } from "../tries.ts";
 import { type Graph, compileGraph } from "./graph.ts";
 import { isolated } from "./isolate.ts";
 import { type MapProgress, runMap } from "./map-node.ts";

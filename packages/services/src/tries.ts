@@ -1,0 +1,144 @@
+// Work that may be tried again: its attempts with back-off, the time limit of each, and the signal that it hears.
+
+import { ERRNO, type Errno, KernelError, type ProcessContext, isKernelError, linkSignal } from "@ergos/kernel";
+import { Skipped } from "./failure.ts";
+
+export interface Retry {
+  /** Attempts in all, the first included. */
+  readonly attempts: number;
+  /** Wait before the second attempt, in milliseconds (default 100). */
+  readonly delayMs?: number;
+  /** What each wait is multiplied with to get the next (default 2). */
+  readonly factor?: number;
+  /** No wait is longer (default 60,000). */
+  readonly maxDelayMs?: number;
+  /** Only errors that may pass by themselves (a refusal for a while, a lost connection) are tried again. */
+  readonly onlyTransient?: boolean;
+}
+
+export interface TryOptions {
+  /** Once unless given. Only what has failed for good is an outcome; after a crash the attempts begin anew. */
+  readonly retry?: Retry | undefined;
+  /** Time of one attempt in milliseconds, after which it has failed with ETIMEDOUT. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** One attempt, as the work hears of it. */
+export interface Attempt {
+  /** Which it is, from 1. */
+  readonly attempt: number;
+  /** Aborts when its time is up or the run is cancelled. */
+  readonly signal: AbortSignal;
+  /** Instant of the monotonic clock at which its time is up, in milliseconds. */
+  readonly deadline: number | undefined;
+}
+
+/** What is tried: whose it is, the place that events and errors name, and the signal around it. */
+export interface Tried extends TryOptions {
+  readonly process: ProcessContext;
+  readonly place: string;
+  readonly signal: AbortSignal;
+}
+
+const DEFAULT_DELAY_MS = 100;
+const DEFAULT_FACTOR = 2;
+const DEFAULT_MAX_DELAY_MS = 60_000;
+
+/** @throws {EINVAL} less than one attempt, waits or times that are none; the message begins with `what` */
+export function assertTries(what: string, { retry, timeoutMs }: TryOptions): void {
+  if (timeoutMs !== undefined && !(timeoutMs > 0))
+    throw new KernelError("EINVAL", `${what} needs a timeout above 0 ms, found ${timeoutMs}`);
+  if (retry === undefined) return;
+  const { attempts, delayMs = 0, factor = 1, maxDelayMs = 0 } = retry;
+  if (!Number.isSafeInteger(attempts) || attempts < 1)
+    throw new KernelError("EINVAL", `${what} needs at least 1 attempt, found ${attempts}`);
+  for (const [name, found] of Object.entries({ delayMs, factor, maxDelayMs }))
+    if (!(found >= 0)) throw new KernelError("EINVAL", `${what} needs a ${name} of at least 0, found ${found}`);
+}
+
+/** Does the work until an attempt has worked, none is left, or its failure will not pass. */
+export async function runAttempts<T>(tried: Tried, run: (attempt: Attempt) => T | Promise<T>): Promise<T> {
+  const { process, place, signal, retry } = tried;
+  const attempts = retry?.attempts ?? 1;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (process.isObserved && attempt > 1) tell(process, { name: "node.started", data: { place, attempt } });
+      return await runOnce(tried, attempt, run);
+    } catch (error) {
+      if (attempt >= attempts || signal.aborted || !isWorthRetrying(error, retry)) throw error;
+      const delayMs = delayBefore(attempt, retry, isKernelError(error) ? error.retryAfterMs : undefined);
+      if (process.isObserved) {
+        const message = error instanceof Error ? error.message : String(error);
+        tell(process, { name: "node.retried", data: { place, attempt, delayMs, error: { message } } });
+      }
+      await pause(process, signal, delayMs);
+    }
+  }
+}
+
+function runOnce<T>(
+  { process: { platform }, place, signal, timeoutMs }: Tried,
+  attempt: number,
+  run: (attempt: Attempt) => T | Promise<T>,
+): T | Promise<T> {
+  if (timeoutMs === undefined) return run({ attempt, signal, deadline: undefined });
+  const controller = new AbortController();
+  const unlink = linkSignal(signal, controller);
+  const late = Promise.withResolvers<never>();
+  const timer = platform.setTimer(timeoutMs, () => {
+    const error = new KernelError("ETIMEDOUT", `${place} took longer than ${timeoutMs} ms`);
+    controller.abort(error);
+    late.reject(error);
+  });
+  const deadline = platform.clock.monotonic() + timeoutMs;
+  const running = Promise.resolve().then(() => run({ attempt, signal: controller.signal, deadline }));
+  return Promise.race([running, late.promise]).finally(() => {
+    timer.cancel();
+    unlink();
+  });
+}
+
+/** Tells who listens about a node. A process that has ended meanwhile, or a hook that refuses, changes nothing. */
+export function tell(process: ProcessContext, event: Parameters<typeof call>[1]): void {
+  void call(process, event).catch(() => undefined);
+}
+
+const call = async (
+  process: ProcessContext,
+  event: {
+    readonly name: "node.started" | "node.retried" | "node.cancelled";
+    readonly data: Readonly<Record<string, unknown>>;
+  },
+): Promise<void> => process.os.call("nodeEvent", event);
+
+/** Of these that do not pass by themselves another attempt may do better: of user code, a disk, a model that talks nonsense. */
+const WORTH_RETRYING: ReadonlySet<Errno> = new Set(["EFAILED", "EIO", "EPROTO"]);
+
+/** An error of the kernel says itself whether trying again may help; one of user code always may. */
+function isWorthRetrying(error: unknown, retry: Retry | undefined): boolean {
+  if (error instanceof Skipped) return false;
+  if (retry?.onlyTransient === true) return isKernelError(error) && ERRNO[error.code].retryable;
+  return !isKernelError(error) || ERRNO[error.code].retryable || WORTH_RETRYING.has(error.code);
+}
+
+/** Who refused for a while says for how long; a limit that was set holds all the same. */
+function delayBefore(attempt: number, retry: Retry | undefined, askedMs = 0): number {
+  const { delayMs = DEFAULT_DELAY_MS, factor = DEFAULT_FACTOR, maxDelayMs } = retry ?? {};
+  const own = Math.min(maxDelayMs ?? DEFAULT_MAX_DELAY_MS, delayMs * factor ** (attempt - 1));
+  return Math.min(Math.max(askedMs, own), maxDelayMs ?? Number.POSITIVE_INFINITY);
+}
+
+function pause(process: ProcessContext, signal: AbortSignal, delayMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason as Error);
+    const onAbort = (): void => {
+      timer.cancel();
+      reject(signal.reason as Error);
+    };
+    const timer = process.platform.setTimer(delayMs, () => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}

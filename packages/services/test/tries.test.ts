@@ -1,0 +1,183 @@
+// Steps and calls in code that may be tried again, each attempt for a limited time.
+
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { createNet } from "@ergos/drivers/net";
+import { type Exit, type KernelEvent, KernelError, type Tool, type Os } from "@ergos/kernel";
+import { type Attempt, type RunContext, type TryOptions, program } from "@ergos/services";
+import { expect, test } from "vitest";
+import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
+
+const tool = (call: Tool<Os>["call"]): Tool<Os> => ({
+  name: "reach",
+  description: "reaches",
+  inputSchema: {},
+  effect: "idempotent",
+  call,
+});
+
+/** How a program of one step has ended, and its events about nodes. */
+async function runStep(
+  work: (attempt: Attempt) => unknown,
+  options: TryOptions,
+): Promise<{ readonly exit: Exit; readonly events: readonly KernelEvent[] }> {
+  await using kernel = await bootKernel();
+  const seen: KernelEvent[] = [];
+  const stop = new AbortController();
+  const events = kernel.os.events({ names: ["node.retried"], signal: stop.signal });
+  const listening = (async (): Promise<void> => {
+    for await (const event of events) seen.push(event);
+  })();
+  const stepping = program("stepping", (_input: unknown, ctx: RunContext) => ctx.step("work", work, options));
+  const exit = await kernel.os.wait(await kernel.os.spawn(stepping));
+  await sleep(5);
+  stop.abort();
+  await listening.catch(() => undefined);
+  return { exit, events: seen };
+}
+
+test("a step is tried as often as it says; what the last attempt gave is recorded, and each failure told", async () => {
+  const attempts: number[] = [];
+
+  const { exit, events } = await runStep(
+    ({ attempt }) => {
+      attempts.push(attempt);
+      if (attempt < 3) throw new TypeError(`no ${attempt}`);
+      return attempt;
+    },
+    { retry: { attempts: 5, delayMs: 1 } },
+  );
+
+  expect(exit.result).toBe(3);
+  expect(attempts).toEqual([1, 2, 3]);
+  expect(events.map(({ data }) => data)).toMatchObject([
+    { place: "work", attempt: 1, delayMs: 1, error: { message: "no 1" } },
+    { place: "work", attempt: 2, delayMs: 2, error: { message: "no 2" } },
+  ]);
+});
+
+test.each<[string, TryOptions, unknown, number, RegExp]>([
+  ["no attempt is left", { retry: { attempts: 2, delayMs: 0 } }, new TypeError("no"), 2, /no$/],
+  ["it will not pass", { retry: { attempts: 3, delayMs: 0 } }, new KernelError("EACCES", "never"), 1, /never/],
+  [
+    "only what may pass by itself is tried again",
+    { retry: { attempts: 3, onlyTransient: true } },
+    new TypeError("no"),
+    1,
+    /no$/,
+  ],
+])("a step fails when %s", async (_why, options, thrown, count, message) => {
+  let calls = 0;
+
+  const { exit } = await runStep(() => {
+    calls++;
+    throw thrown as Error;
+  }, options);
+
+  expect(exit.error?.message).toMatch(message);
+  expect(calls).toBe(count);
+});
+
+test("an attempt of a step has its own time and signal; what comes of it later does not count", async () => {
+  const reasons: unknown[] = [];
+
+  const { exit } = await runStep(
+    async ({ attempt, signal, deadline }) => {
+      signal.addEventListener("abort", () => reasons.push(signal.reason));
+      expect(deadline).toBeTypeOf("number");
+      await sleep(attempt === 1 ? 60 : 1);
+      return attempt;
+    },
+    { timeoutMs: 20, retry: { attempts: 2, delayMs: 0 } },
+  );
+
+  expect(exit.result).toBe(2);
+  expect(reasons).toMatchObject([{ code: "ETIMEDOUT" }]);
+});
+
+test.each<[TryOptions, RegExp]>([
+  [{ retry: { attempts: 0 } }, /work needs at least 1 attempt, found 0/],
+  [{ retry: { attempts: 2, delayMs: Number.NaN } }, /work needs a delayMs of at least 0, found NaN/],
+  [{ timeoutMs: -1 }, /work needs a timeout above 0 ms, found -1/],
+])("options that mean nothing are refused: %j", async (options, message) => {
+  const { exit } = await runStep(() => 1, options);
+
+  expect(exit.error).toMatchObject({ code: "EINVAL" });
+  expect(exit.error?.message).toMatch(message);
+});
+
+test("models, tools and requests are asked again, each attempt for its time", async () => {
+  const calls = { model: 0, tool: 0, server: 0 };
+  const server = createServer((_request, response) => {
+    if (++calls.server > 1) response.end("late");
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const slow = async (at: "model" | "tool", signal: AbortSignal): Promise<string> => {
+    if (++calls[at] === 1) await sleep(1000, undefined, { signal });
+    return "late";
+  };
+  const offline = createOfflineModel({ script: () => "late" });
+  await using kernel = await bootKernel({
+    net: createNet(),
+    models: [
+      {
+        ...offline,
+        infer: async (request, call) => {
+          await slow("model", call.signal);
+          return offline.infer(request, call);
+        },
+      },
+    ],
+    tools: [tool((_args, { signal }) => slow("tool", signal))],
+  });
+  const { port } = server.address() as AddressInfo;
+  const asking = program("asking", async (_input: unknown, ctx: RunContext) => {
+    const options = { timeoutMs: 50, retry: { attempts: 2, delayMs: 0 } };
+    const answers = await Promise.all([
+      ctx.infer("ask", "hello", options),
+      ctx.call("reach", "reach", {}, options),
+      ctx.fetch("get", `http://127.0.0.1:${port}/`, options),
+    ]);
+    return [answers[0].text, answers[1], answers[2].body];
+  });
+
+  const exit = await kernel.os.wait(await kernel.os.spawn(asking));
+
+  expect(exit.error).toBeUndefined();
+  expect(exit.result).toEqual(["late", "late", "late"]);
+  expect(calls).toEqual({ model: 2, tool: 2, server: 2 });
+  server.closeAllConnections();
+  server.close();
+});
+
+test("after a crash the attempts of a step begin anew, and a recorded outcome stays", async () => {
+  let lives = 0;
+  const retrying = program("retrying", async (_input: unknown, ctx: RunContext) => {
+    const life = ++lives;
+    const options = { retry: { attempts: 2, delayMs: 0 } };
+    const work = ({ attempt }: Attempt): string => {
+      if (attempt === 1) throw new TypeError("once");
+      return `${life}.${attempt}`;
+    };
+    return [await ctx.step("first", work, options), await ctx.step("second", work, options)];
+  });
+  const ends: unknown[] = [];
+  for (let [commits, isDead] = [1, true]; isDead; commits++) {
+    lives = 0;
+    const life = await bootAfterDeath(commits, { programs: [retrying] }, retrying);
+    ({ isDead } = life);
+    const left = (await life.kernel.os.call("ps", { all: true })).find(({ name }) => name === "retrying");
+    if (left !== undefined) {
+      if (left.state !== "zombie") await life.kernel.os.call("resume", { pid: left.pid }).catch(() => undefined);
+      ends.push((await life.kernel.os.wait(left.pid)).result);
+    }
+    await closeWhole(life.kernel);
+  }
+
+  // The host died before either, between them, and after both.
+  expect(new Set(ends.map((end) => JSON.stringify(end)))).toEqual(
+    new Set(['["1.2","1.2"]', '["1.2","2.2"]', '["2.2","2.2"]']),
+  );
+});
