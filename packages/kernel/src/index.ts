@@ -118,7 +118,7 @@ export {
   hookOn,
   isSyscallName,
 } from "./syscall/table.ts";
-export { takeOutcome } from "./syscall/placed.ts";
+export { takeOutcome } from "./journal/record.ts";
 export type { CheckReport, CheckRequest, Problem } from "./care/checker.ts";
 export type { Collected, CollectRequest } from "./care/collector.ts";
 export type { Pruned, PruneRequest } from "./care/pruner.ts";

@@ -108,25 +108,18 @@ describe("failures", () => {
     expect(exit.error?.causes).toContain("out of cheese");
   });
 
-  test("a retry waits longer each time and keeps what an attempt has finished", async () => {
-    const attempts: number[] = [];
+  test("a retry keeps what an attempt has finished", async () => {
     let inner = 0;
-    const plan = pipeline("retries").node(
-      "flaky",
-      { retry: { attempts: 4, delayMs: 10, factor: 2 } },
-      async (_input, ctx) => {
-        attempts.push(performance.now());
-        const step = await ctx.step("once", () => ++inner);
-        if (ctx.attempt < 3) throw new TypeError("not yet");
-        return { step, attempt: ctx.attempt };
-      },
-    );
+    const plan = pipeline("retries").node("flaky", { retry: { attempts: 4, delayMs: 1 } }, async (_input, ctx) => {
+      const step = await ctx.step("once", () => ++inner);
+      if (ctx.attempt < 3) throw new TypeError("not yet");
+      return { step, attempt: ctx.attempt };
+    });
 
     const exit = await run(plan.build());
 
     expect(exit.result).toEqual({ step: 1, attempt: 3 });
     expect(inner).toBe(1);
-    expect((attempts[2] ?? 0) - (attempts[1] ?? 0)).toBeGreaterThan((attempts[1] ?? 0) - (attempts[0] ?? 0));
   });
 
   test("an attempt ends when its time is up, and its signal says so", async () => {

@@ -1,7 +1,7 @@
 // Records of a process's journal. `docs/spec/journal.md` is their law; a reader passes over types it does
 // not know within one format version.
 
-import { type ErrorRecord, KernelError } from "../base/errno.ts";
+import { type ErrorRecord, KernelError, fromErrorRecord } from "../base/errno.ts";
 import type { ContentId, Seq } from "../base/id.ts";
 import type { JsonValue } from "../base/json.ts";
 import type { Reservation } from "../budget/account.ts";
@@ -13,6 +13,12 @@ export const JOURNAL_FORMAT = 1;
 export interface Outcome {
   readonly value?: unknown;
   readonly error?: ErrorRecord;
+}
+
+/** The value of an outcome, or its error thrown. */
+export function takeOutcome(outcome: Outcome): unknown {
+  if (outcome.error !== undefined) throw fromErrorRecord(outcome.error);
+  return outcome.value;
 }
 
 /** What a model or tool call used, beside its outcome. */

@@ -10,7 +10,7 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { orAborted } from "../base/abort.ts";
-import { KernelError, fromErrorRecord } from "../base/errno.ts";
+import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -144,12 +144,8 @@ export class PostOffice {
     const journal = place === undefined ? undefined : from.journal;
     if (place === undefined || journal === undefined) return this.#send(from, letter, rider, undefined, along);
     const before = await journal.begin(place);
-    if (before !== undefined) {
-      from.usage.replayed++;
-      if (before.error !== undefined) throw fromErrorRecord(before.error);
-      // Recorded below.
-      return before.value as { readonly id: string };
-    }
+    // Recorded below.
+    if (before !== undefined) return from.replay(before) as { readonly id: string };
     try {
       const sent = await this.#send(from, letter, rider, place);
       from.usage.steps++;
@@ -430,12 +426,8 @@ export class PostOffice {
         },
       );
     const before = place === undefined ? undefined : await journal?.begin(place);
-    if (before !== undefined) {
-      process.usage.replayed++;
-      if (before.error !== undefined) throw fromErrorRecord(before.error);
-      // Recorded below; of nobody's message it was null.
-      return (before.value as Message | null) ?? undefined;
-    }
+    // Recorded below; of nobody's message it was null.
+    if (before !== undefined) return (process.replay(before) as Message | null) ?? undefined;
     let item: Item | undefined;
     const box = this.#boxOf(process.pid);
     try {

@@ -13,6 +13,7 @@ import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Capability } from "../cap/capability.ts";
 import type { Journal } from "../journal/journal.ts";
+import { type Outcome, takeOutcome } from "../journal/record.ts";
 import type { Held } from "../vfs/held.ts";
 import type { VfsPath } from "../base/path.ts";
 import type { Program, ProgramSource } from "./program.ts";
@@ -255,6 +256,12 @@ export class Process {
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
     return this.#controller.signal;
+  }
+
+  /** What a call came to before, as the journal has it: its value, or its error thrown. */
+  replay(outcome: Outcome): unknown {
+    this.usage.replayed++;
+    return takeOutcome(outcome);
   }
 
   /** What ends a call of it: its own end, and what its caller gives it up with. */

@@ -56,10 +56,7 @@ export class Sleeper {
   async sleep(process: Process, until?: number, place?: string, rider?: Rider): Promise<void> {
     const { pid, journal, program, identity } = process;
     const before = place === undefined ? undefined : journal?.begin(place);
-    if (before !== undefined) {
-      process.usage.replayed++;
-      return;
-    }
+    if (before !== undefined) return void process.replay(await before);
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });
     // Who is being ended hears of it in a moment.

@@ -3,7 +3,7 @@
 import type { Receipt } from "../abi/metastore.ts";
 import type { InferRequest, Model, ModelCall, ModelMessage, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
-import { KernelError, describe, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { KernelError, describe, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { utf8Length } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
@@ -59,12 +59,8 @@ export async function infer(
   const model = modelOf(host, caller, name);
   const { journal } = caller;
   const before = journal === undefined ? undefined : await journal.begin(place);
-  if (before !== undefined) {
-    caller.usage.replayed++;
-    if (before.error !== undefined) throw fromErrorRecord(before.error);
-    // Recorded below, by this function.
-    return before.value as ModelResponse;
-  }
+  // Recorded below, by this function.
+  if (before !== undefined) return caller.replay(before) as ModelResponse;
   const { downgrade = [], onLimit } = caller.limits ?? {};
   const isFixed = onLimit !== "downgrade" || downgrade.length === 0;
   // Nothing is left standing around a call that waits: a host may have very many of them.

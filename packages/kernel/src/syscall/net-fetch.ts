@@ -6,7 +6,7 @@
 import type { Batch } from "../abi/metastore.ts";
 import type { NetRequest, NetResponse } from "../abi/net.ts";
 import { toBase64 } from "../base/base64.ts";
-import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
 import type { Rider } from "../ipc/committer.ts";
@@ -78,12 +78,8 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
   const { place } = call;
   const { journal } = caller;
   const before = await journal?.begin(place);
-  if (before !== undefined) {
-    caller.usage.replayed++;
-    if (before.error !== undefined) throw fromErrorRecord(before.error);
-    // Recorded below, by this function.
-    return before.value as FetchAnswer;
-  }
+  // Recorded below, by this function.
+  if (before !== undefined) return caller.replay(before) as FetchAnswer;
   caller.begun();
   try {
     return await request(host, caller, call, rider);

@@ -1,16 +1,8 @@
 // Calls that are made once at a place of a journal: their outcome is recorded in the commit of what they do.
 
-import type { Outcome } from "../journal/record.ts";
 import type { JsonValue } from "../base/json.ts";
-import { fromErrorRecord } from "../base/errno.ts";
 import type { Along } from "../proc/action.ts";
 import type { Process } from "../proc/process.ts";
-
-/** The value of an outcome, or its error thrown. */
-export function takeOutcome(outcome: Outcome): unknown {
-  if (outcome.error !== undefined) throw fromErrorRecord(outcome.error);
-  return outcome.value;
-}
 
 /**
  * Does something once, over restarts too; without a place, or a journal, each time.
@@ -26,11 +18,8 @@ export async function placed<T>(
   const journal = place === undefined ? undefined : caller.journal;
   if (place === undefined || journal === undefined) return act(() => ({}));
   const before = await journal.begin(place);
-  if (before !== undefined) {
-    caller.usage.replayed++;
-    // Recorded below.
-    return takeOutcome(before) as T;
-  }
+  // Recorded below.
+  if (before !== undefined) return caller.replay(before) as T;
   try {
     const outcome = await act((value) => ({ appends: [journal.recordOf(place, value, more)] }));
     caller.usage.steps++;

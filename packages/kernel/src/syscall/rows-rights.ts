@@ -1,6 +1,6 @@
 // Rows about rights: what a process may do and why, grants at run time, and questions to people.
 
-import { KernelError, fromErrorRecord } from "../base/errno.ts";
+import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { toPath } from "../base/path.ts";
@@ -331,11 +331,7 @@ async function ask(
 ): Promise<unknown> {
   const { journal } = caller;
   const before = await journal?.begin(a.place);
-  if (before !== undefined) {
-    caller.usage.replayed++;
-    if (before.error !== undefined) throw fromErrorRecord(before.error);
-    return before.value;
-  }
+  if (before !== undefined) return caller.replay(before);
   try {
     const answer = await host.asks.raise(
       caller,

@@ -3,7 +3,7 @@
 import type { Batch } from "../abi/metastore.ts";
 import type { Tool } from "../abi/tool.ts";
 import { linkSignal } from "../base/abort.ts";
-import { KernelError, fromErrorRecord, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { KernelError, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import { assertValid } from "../base/schema.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Rider } from "../ipc/committer.ts";
@@ -30,11 +30,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   assertValid(tool.inputSchema, args, `the call of tool ${tool.name}`);
   const { journal } = caller;
   const before = await journal?.begin(place);
-  if (before !== undefined) {
-    caller.usage.replayed++;
-    if (before.error !== undefined) throw fromErrorRecord(before.error);
-    return before.value;
-  }
+  if (before !== undefined) return caller.replay(before);
   const signal = caller.signalWith(call.signal);
   const digest = host.platform.hash(JSON.stringify([tool.name, args])).slice(0, 16);
   const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
