@@ -222,7 +222,7 @@ describe("a queue", () => {
   });
 });
 
-test("secrets are not kept in tasks, entities, schedules and triggers", async () => {
+test("secrets are not kept in tasks, entities, schedules, triggers and locks", async () => {
   const secret = "sk-planted-0123456789abcdef";
   kernel.host.vault.learn(secret);
   const id = await kernel.os.call("submit", { queue: "w", body: secret });
@@ -236,8 +236,11 @@ test("secrets are not kept in tasks, entities, schedules and triggers", async ()
   await kernel.os.call("transition", { type: "t", id: "1", to: "b", why: secret, data: { other: secret } });
   await kernel.os.call("schedule", { inMs: 1e6, action: { spawn: { program: "note", input: secret } } });
   await kernel.os.call("trigger", { topic: "x", action: { spawn: { program: "note", input: secret } } });
+  await os.call("lock", { path: "/srv/l", owner: secret, ttlMs: 1e6 });
   const all = await kernel.host.store.scan({ from: "\u0001", to: "\uD7FF" }, { limit: 10_000 });
   expect(all.filter(({ value }) => String(value).includes(secret)).map(({ key }) => key)).toEqual([]);
   expect(JSON.stringify(await kernel.os.call("entityHistory", { type: "t", id: "1" }))).not.toContain(secret);
   expect(JSON.stringify(await kernel.os.call("tasks", {}))).not.toContain(secret);
+  expect(JSON.stringify(await kernel.os.call("locks", {}))).not.toContain(secret);
+  expect(JSON.stringify(await kernel.os.fs.stat("/srv/l", { lock: true }).catch(String))).not.toContain(secret);
 });

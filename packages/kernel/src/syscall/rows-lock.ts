@@ -58,7 +58,8 @@ export const LOCK_ROWS = {
       const grant = await placed<LockGrant>(caller, at, (record) =>
         host.locks.lock(
           caller.pid,
-          { ...request, path: pathOf(target) },
+          // Who holds it is told to everybody who waits for it.
+          { ...host.vault.maskData(request), path: pathOf(target) },
           (grant) => record(grant as LockGrant & JsonValue),
           {
             signals: signal === undefined ? [caller.signal] : [caller.signal, signal],
