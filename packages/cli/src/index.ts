@@ -82,8 +82,12 @@ export {
   type Lease,
   type LeaseOptions,
   createPlan,
+  createTool,
   type Edit,
   editFile,
+  generateObject,
+  type Generated,
+  type GenerateOptions,
   globFiles,
   grepFiles,
   type CallOptions,
@@ -100,6 +104,8 @@ export {
   type Retry,
   type RunContext,
   Skipped,
+  type StandardSchema,
+  type ToolSpec,
   type TryOptions,
 } from "@ergos/services";
 export { openShell, toBashFs, toNodeFs, type NodeFs, type Shell } from "@ergos/services/faces";

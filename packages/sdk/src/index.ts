@@ -1,4 +1,4 @@
 // `@ergos/sdk`: what programs in processes of their own are made with.
 
-export { converse, type RunContext, program } from "@ergos/services";
+export { converse, createTool, generateObject, type RunContext, program } from "@ergos/services";
 export { KernelError, type Message, type Os } from "@ergos/kernel";

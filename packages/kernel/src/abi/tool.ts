@@ -5,8 +5,7 @@ import type { Schema } from "../base/schema.ts";
 export interface Tool<Face = unknown> {
   readonly name: string;
   readonly description: string;
-  /** Arguments are checked against it before the call. */
-  /** A JSON Schema of the keywords that are checked here, as zod's `toJSONSchema` gives it but for `$ref`; others are refused. */
+  /** JSON Schema; arguments are checked against it before the call. Keywords that are not checked here, as `$ref`, are refused. */
   readonly inputSchema: Schema | Readonly<Record<string, unknown>>;
   /** What a call does to the world, as for a model: a repetition after a crash depends on it. */
   readonly effect: "pure" | "idempotent" | "once";

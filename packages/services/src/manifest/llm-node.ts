@@ -1,17 +1,17 @@
-// An `llm` node: builds the request, asks, makes the calls of tools that the model wants, and where a schema is given
-// takes the JSON out of the answer, telling a model that answered with something else what was wrong.
+// An `llm` node: builds the request, and asks, for a text or where a schema is given for a value of it.
 
 import type { LlmConfig } from "@ergos/compiler";
 import type { Scope } from "@ergos/compiler/expression";
-import { type InferRequest, KernelError, isKernelError, type ModelTask, type Schema, validate } from "@ergos/kernel";
+import { type InferRequest, type ModelTask, type Schema, isKernelError } from "@ergos/kernel";
 import { converse } from "../converse.ts";
+import { assertNotHeldBack, generateObject, useless } from "../generate-object.ts";
 import type { RunContext } from "../run-context.ts";
 import type { Computed, Evaluation } from "./evaluation.ts";
 
 type Run = (scope: Scope, ctx: RunContext<never>) => Promise<unknown>;
 
 export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluation: Evaluation): Run {
-  const makeRequest = bindRequest(config, schema, evaluation);
+  const makeRequest = bindRequest(config, evaluation);
   return async (scope, ctx) => {
     const request = makeRequest(scope);
     // What was said before is said again, and goes on where it broke off. One that came to no use is over, whoever has
@@ -29,9 +29,6 @@ export function bindLlm(config: LlmConfig, schema: Schema | undefined, evaluatio
   };
 }
 
-/** A model has answered, and nothing can be made of it. */
-const useless = (message: string): KernelError => new KernelError("EPROTO", message);
-
 /** Options of the calls of a model or a tool. */
 export const callOptions = ({ onUnknown }: { readonly onUnknown?: "repeat" }): { readonly onUnknown?: "repeat" } =>
   onUnknown === undefined ? {} : { onUnknown };
@@ -44,69 +41,18 @@ async function askForOutput(
   schema: Schema | undefined,
   config: LlmConfig,
 ): Promise<unknown> {
-  let { messages } = request;
-  const { maxTurns } = config;
+  const { maxTurns, repair } = config;
+  const name = `${place}answer`;
   const turns = { ...callOptions(config), ...(maxTurns === undefined ? {} : { turnsMax: maxTurns }) };
-  for (let again = 0; ; again++) {
-    const name = `${place}${again === 0 ? "answer" : `repair${again}`}`;
-    const said = await converse(ctx, name, { ...request, messages }, turns);
-    const { text: answer, finishReason } = said.answer;
-    if (finishReason === "filter")
-      throw useless("the answer was held back by whoever runs the model; ask in another way");
-    if (schema === undefined) {
-      if (answer === "" && finishReason === "other") throw useless("the model has answered with no text");
-      return answer;
-    }
-    const read = readAnswer(answer, schema);
-    if ("value" in read) return read.value;
-    // Asked once more it would be as long.
-    if (finishReason === "length")
-      throw useless(
-        `the answer was cut off where it may be no longer${config.maxOutputTokens === undefined ? "" : ` (max_output_tokens: ${config.maxOutputTokens})`}, and what there is does not fit output_schema; allow a longer one, or ask for less`,
-      );
-    if (again >= config.repair) {
-      const shown = answer.length > 200 ? `${answer.slice(0, 200)}…` : answer;
-      throw useless(
-        `the model does not answer with JSON of output_schema: ${read.problem}; it said ${JSON.stringify(shown)}`,
-      );
-    }
-    messages = [
-      ...said.messages,
-      {
-        role: "user",
-        content: `Your answer cannot be used: ${read.problem}. Answer again with JSON that fits this schema, and nothing else: ${JSON.stringify(schema)}`,
-      },
-    ];
-  }
+  if (schema !== undefined)
+    return (await generateObject(ctx, name, request, schema, { ...turns, repairs: repair })).object;
+  const { text, finishReason } = (await converse(ctx, name, request, turns)).answer;
+  assertNotHeldBack(finishReason);
+  if (text === "" && finishReason === "other") throw useless("the model has answered with no text");
+  return text;
 }
 
-function readAnswer(text: string, schema: Schema): { readonly value: unknown } | { readonly problem: string } {
-  // Models like to wrap JSON in a fence.
-  const plain = text.replace(/^\uFEFF/, "");
-  const fenced = /^\s*```(?:json)?\s*\n([^]*?)\n\s*```\s*$/i.exec(plain);
-  let value: unknown;
-  try {
-    value = JSON.parse(fenced?.[1] ?? plain) as unknown;
-  } catch {
-    if (schema.type !== "string") return { problem: "it is no JSON" };
-  }
-  // A text need not be quoted, whatever it looks like.
-  if (schema.type === "string" && typeof value !== "string") value = text.trim();
-  const issues = validate(schema, value);
-  if (issues.length === 0) return { value };
-  return {
-    problem: issues
-      .slice(0, 5)
-      .map(({ path, message }) => `${path.join(".") || "it"} ${message}`)
-      .join("; "),
-  };
-}
-
-function bindRequest(
-  config: LlmConfig,
-  schema: Schema | undefined,
-  evaluation: Evaluation,
-): (scope: Scope) => InferRequest {
+function bindRequest(config: LlmConfig, evaluation: Evaluation): (scope: Scope) => InferRequest {
   const optional = (text: string | undefined, field: string): Computed<string> | undefined =>
     text === undefined ? undefined : evaluation.template(text, field);
   const [model, system, prompt] = [
@@ -127,7 +73,6 @@ function bindRequest(
     ...(maxOutputTokens === undefined ? {} : { maxOutputTokens }),
     ...(stop === undefined ? {} : { stop }),
     ...(seed === undefined ? {} : { seed }),
-    ...(schema === undefined ? {} : { responseSchema: schema }),
   };
   return (scope) => ({
     ...(model === undefined ? {} : { model: model(scope) }),
