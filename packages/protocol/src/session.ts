@@ -302,12 +302,8 @@ export class Session {
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
     this.#hasCalled = true;
     this.#called.resolve();
-    const weight = isWaiting(message.name) && isLight(message.args, bytes) ? 0 : 1;
-    this.#underWay += weight;
-    if (this.#underWay >= CALLS_MAX && !this.#isPaused) {
-      this.#isPaused = true;
-      this.#peer.pause();
-    }
+    let isCounted = !isWaiting(message.name) || !isLight(message.args, bytes);
+    if (isCounted) this.#begin();
     const answer = this.#answer(message, bytes)
       .catch(async (error: unknown) => {
         // Whoever was refused has not ended by itself.
@@ -316,17 +312,33 @@ export class Session {
         if (this.#seat?.signal.aborted === true) await new Promise((turn) => setImmediate(turn));
         this.#send({ t: "error", id: message.id, error: toErrorRecord(error, "EIO") });
       })
+      .then(() => {
+        // Also a call that only waited has an answer that must go.
+        if (!isCounted) this.#begin();
+        isCounted = true;
+        return this.#peer.drained();
+      })
       .finally(() => {
         this.#answers.delete(answer);
         this.#acting.delete(answer);
-        this.#underWay -= weight;
-        if (!this.#isPaused || this.#isClosed || this.#underWay >= CALLS_MAX) return;
-        this.#isPaused = false;
-        this.#peer.resume();
+        if (isCounted) this.#end();
       });
     this.#answers.add(answer);
     if (!isWaiting(message.name) && !LONG.has(message.name)) this.#acting.add(answer);
     if (message.name === "exit") this.#lastWords = answer;
+  }
+
+  /** Counts a call, or an answer, that is under way: a client with as many as there may be is not read from. */
+  #begin(): void {
+    if (++this.#underWay < CALLS_MAX || this.#isPaused) return;
+    this.#isPaused = true;
+    this.#peer.pause();
+  }
+
+  #end(): void {
+    if (--this.#underWay >= CALLS_MAX || !this.#isPaused || this.#isClosed) return;
+    this.#isPaused = false;
+    this.#peer.resume();
   }
 
   async #answer(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): Promise<void> {
@@ -368,7 +380,6 @@ export class Session {
     else {
       const size = this.#sendResult(id, value);
       if (key !== undefined) this.#requests.weigh(key, size);
-      await this.#peer.drained();
     }
   }
 

@@ -389,4 +389,29 @@ describe("bad clients", () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 * 1024);
     client.socket.destroy();
   });
+
+  test.each([
+    ["fail", "stat", { path: `/home${`/${"b".repeat(250)}`.repeat(14)}` }],
+    ["only wait", "wait", { pid: 0 }],
+  ])("nor with answers of calls that %s", async (_which, name, args) => {
+    const ended = await host.spawn("add", { input: { a: 1, b: 2, more: "x".repeat(4000) } });
+    await host.wait(ended);
+    const calls = 20_000;
+    let handled = 0;
+    host.hook({ calls: [name as "stat"], observe: () => void handled++ });
+    const client = await dial();
+    client.send(hello());
+    await client.next();
+    client.socket.pause();
+    for (let id = 1; id <= calls; id++)
+      client.send({ t: "call", id, name, args: name === "wait" ? { pid: ended } : args });
+    let before = -1;
+    while (before !== handled) {
+      before = handled;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+
+    expect(handled).toBeLessThan(calls);
+    client.socket.destroy();
+  });
 });
