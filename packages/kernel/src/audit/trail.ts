@@ -187,7 +187,7 @@ export class AuditTrail {
   into(batch: Batch, act: Act, what: Pick<AuditRecord, "outcome" | "code" | "count">): Batch {
     const id = `${this.#epoch}-${this.#next++}`;
     let text = `{"id":"${id}","at":${this.#committer.now()},"pid":${act.pid},"user":${JSON.stringify(act.user)},"call":"${act.call}","outcome":"${what.outcome}"`;
-    if (what.code !== undefined) text += `,"code":"${what.code}"`;
+    if (what.code !== undefined) text += `,"code":${JSON.stringify(what.code)}`;
     if (what.count !== undefined) text += `,"count":${what.count}`;
     if (act.on !== undefined) text += `,"on":${JSON.stringify(this.#committer.masker?.maskText(act.on) ?? act.on)}`;
     let { puts } = batch;

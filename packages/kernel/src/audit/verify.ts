@@ -261,7 +261,9 @@ async function payloadFault(
   redactions: ReadonlySet<string>,
 ): Promise<AuditFault | "redacted" | undefined> {
   const record = parseRecord(text);
-  if (record?.hash === undefined) return undefined;
+  if (record === undefined)
+    return { what: "unreadable", record: text.slice(0, 40), detail: "it is no record, and no listing shows it" };
+  if (record.hash === undefined) return undefined;
   const entry = await store.get(payloadKey(record.id));
   if (entry === undefined) {
     return redactions.has(record.id)

@@ -228,7 +228,9 @@ export function fromErrorRecord(record: ErrorRecord): KernelError {
   const cause = record.causes
     ?.toReversed()
     .reduce<Error | undefined>((inner, text) => causeOf(text, inner === undefined ? {} : { cause: inner }), undefined);
-  return new KernelError(record.code, message, { ...record, ...(cause === undefined ? {} : { cause }) });
+  // Whoever has made the record may not have known the table.
+  const code = isErrno(record.code) ? record.code : "EIO";
+  return new KernelError(code, message, { ...record, ...(cause === undefined ? {} : { cause }) });
 }
 
 /** One line about anything that was thrown; never throws itself. */

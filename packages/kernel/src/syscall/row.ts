@@ -1,7 +1,7 @@
 // The shape of a row of the syscall table.
 
 import type { AuditDraft } from "../audit/trail.ts";
-import { KernelError } from "../base/errno.ts";
+import { CAUSES_MAX, KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Schema } from "../base/schema.ts";
@@ -103,6 +103,21 @@ export const place: Schema = {
   description: "path of the step in its program",
 };
 export const anything: Schema = { description: "any JSON value" };
+/** An error as programs tell it; `knownError` makes it one of the kernel's. */
+export const errorRecord: Schema = {
+  type: "object",
+  properties: {
+    code: text,
+    message: text,
+    syscall: text,
+    path: text,
+    pid: integer,
+    correlationId: text,
+    causes: { type: "array", items: text, maxItems: CAUSES_MAX },
+    at: text,
+  },
+  required: ["code", "message"],
+};
 
 export const args = (properties: Readonly<Record<string, Schema>>, required: readonly string[] = []): Schema => ({
   type: "object",

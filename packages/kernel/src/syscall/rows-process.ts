@@ -349,7 +349,8 @@ export const PROCESS_ROWS = {
         await host.committer.commit(merge({}, record(numbers)));
         return numbers;
       });
-      const below = (await named(host, pids)).toSorted((one, two) => one.pid - two.pid);
+      // What is recorded there may be of a step that the caller has recorded itself.
+      const below = (await startedBelow(host, pids, top.pid)).toSorted((one, two) => one.pid - two.pid);
       await Promise.all(family.livingChildrenOf(top.pid).map((child) => host.processes.kill(child, "TERM")));
       return Promise.all(
         below.map(async ({ pid: number, identity: { runId, name }, done }) => ({
@@ -478,6 +479,17 @@ async function named(host: Host, pids: readonly Pid[]): Promise<Process[]> {
   return (await Promise.all(pids.map((number) => host.processes.recall(number)))).filter(
     (process) => process !== undefined,
   );
+}
+
+/** Those of some processes that were started below another, whatever has become of them. */
+async function startedBelow(host: Host, pids: readonly Pid[], top: Pid): Promise<Process[]> {
+  const found: Process[] = [];
+  for (const process of await named(host, pids)) {
+    let above = process.above ?? process.identity.ppid;
+    while (above !== undefined && above !== top) above = (await host.processes.recall(above))?.identity.ppid;
+    if (above === top) found.push(process);
+  }
+  return found;
 }
 
 /** Processes that a listing wants, the newest of them if they are more than its limit. */

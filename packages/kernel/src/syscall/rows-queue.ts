@@ -1,6 +1,6 @@
 // Rows about work queues.
 
-import type { ErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, knownError } from "../base/errno.ts";
 import type { JsonValue } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { PRIORITIES } from "../ipc/mailbox.ts";
@@ -9,7 +9,19 @@ import { type Claim, TASK_STATES, type Task, type TaskFilter, type TaskRequest }
 import { ROLES, TIERS } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, anything, args, atPlace, flag, integer, pid, place, row } from "./row.ts";
+import {
+  type AtPlace,
+  type Target,
+  anything,
+  args,
+  atPlace,
+  errorRecord,
+  flag,
+  integer,
+  pid,
+  place,
+  row,
+} from "./row.ts";
 
 type Numbered = { readonly id: number };
 const id = { type: "integer", minimum: 1, description: "number of a task" } as const;
@@ -102,13 +114,13 @@ export const QUEUE_ROWS = {
     kind: "mutation",
     summary:
       "gives a claimed task back after a failure; it is tried again unless `again` is false or that was its last attempt",
-    schema: args({ place, id, error: { type: "object", required: ["code", "message"] }, again: flag }, ["id", "error"]),
+    schema: args({ place, id, error: errorRecord, again: flag }, ["id", "error"]),
     target: onTask,
     audited: ({ id: number, error }) => ({ id: number, error: error.code }),
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
       placed<null>(caller, a.place, async (record) => {
-        await host.queues.fail(caller, a.id, a.error, a.again !== false, () => record(null), draft);
+        await host.queues.fail(caller, a.id, knownError(a.error), a.again !== false, () => record(null), draft);
         return null;
       }),
   }),

@@ -1,29 +1,13 @@
 // Rows about the caller itself: what a program in another process needs of its own.
 
 import { cancelled } from "../base/abort.ts";
-import { CAUSES_MAX, type ErrorRecord, KernelError, knownError } from "../base/errno.ts";
+import { type ErrorRecord, KernelError, knownError } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Process, ProcessIdentity, Signal } from "../proc/process.ts";
 import type { Revised } from "../proc/revision.ts";
 import type { Host } from "./host.ts";
-import { anything, args, integer, row, text } from "./row.ts";
-
-/** An error as programs outside of the host tell it. */
-const errorRecord = {
-  type: "object",
-  properties: {
-    code: text,
-    message: text,
-    syscall: text,
-    path: text,
-    pid: integer,
-    correlationId: text,
-    causes: { type: "array", items: text, maxItems: CAUSES_MAX },
-    at: text,
-  },
-  required: ["code", "message"],
-} as const;
+import { anything, args, errorRecord, row, text } from "./row.ts";
 
 export const SELF_ROWS = {
   context: row<Record<string, never>, Facts>({

@@ -3,7 +3,7 @@
 import { MODEL_REQUEST_SCHEMA, type ModelResponse } from "../abi/model.ts";
 import { orAborted } from "../base/abort.ts";
 import { setAlarm } from "../proc/alarm.ts";
-import { type ErrorRecord } from "../base/errno.ts";
+import { type ErrorRecord, knownError } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Rider } from "../ipc/committer.ts";
@@ -14,7 +14,7 @@ import { type InferCall, infer } from "./infer.ts";
 import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
 import { assertStill } from "./policy.ts";
 import { type ToolCall, callTool } from "./tool-call.ts";
-import { anything, args, atPlace, flag, integer, place, row, text } from "./row.ts";
+import { anything, args, atPlace, errorRecord, flag, integer, place, row, text } from "./row.ts";
 import { usageAppend } from "./spend.ts";
 
 export interface Placed {
@@ -83,7 +83,7 @@ export const WORK_ROWS = {
       {
         place,
         value: anything,
-        error: { type: "object" },
+        error: errorRecord,
         ms: { type: "number", minimum: 0 },
         detached: flag,
         kept: flag,
@@ -91,7 +91,9 @@ export const WORK_ROWS = {
       ["place"],
     ),
     target: self,
-    handle: (host, caller, a, _target, draft) => {
+    handle: (host, caller, given, _target, draft) => {
+      // The code of an error is taken for one of the kernel's wherever it is told.
+      const a = given.error === undefined ? given : { ...given, error: knownError(given.error) };
       caller.usage.steps++;
       const { journal } = caller;
       if (journal === undefined) {
