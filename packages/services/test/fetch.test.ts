@@ -270,3 +270,26 @@ test("a request during which the host ended is made again, and reserved for agai
   expect(await two.os.call("ledger", { by: ["tool"] })).toMatchObject([{ used: { netBytes: 1005 } }]);
   await two.close();
 });
+
+test.each([
+  ["/public/../private", {}],
+  ["/public/%2e%2e/private", {}],
+  ["/public/..\\private", {}],
+  ["/./public/../admin", {}],
+  ["/%61dmin", {}],
+  ["/public/a", { headers: { "X-Admin": "1" } }],
+])("conditions of grants look at where a request leads, and at headers by any spelling: %s", async (path, more) => {
+  const at = await serve((request, response) => response.end(request.url));
+  const reader = program("reader", (input: { path: string }, ctx: RunContext) =>
+    ctx.fetch("page", `HTTP://${at}${input.path}`, more),
+  );
+  await using kernel = await bootKernel();
+  const run = async (given: string, grants: readonly string[]) =>
+    kernel.os.wait(await kernel.os.spawn(reader, { input: { path: given }, grants: ["self", ...grants] }));
+
+  const deny = (condition: string): string => `deny net.connect; arg.${condition}`;
+  const admin = deny("headers.x-admin=*");
+  const only = [`net.connect:${at}; arg.url=http://${at}/public/**`, admin];
+  const but = ["net.connect", deny(`url=http://${at}/admin`), deny(`url=http://${at}/private`), admin];
+  for (const grants of [only, but]) expect((await run(path, grants)).error).toMatchObject({ code: "EACCES" });
+});

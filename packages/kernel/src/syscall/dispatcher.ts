@@ -151,13 +151,13 @@ export class Dispatcher {
       args,
       needs,
       governed: isHeard ? needs.slice(target === caller.self ? 1 : 0) : [],
-      conditions: row.conditions?.(args) ?? args,
+      conditions: this.#conditionsOf(caller, row, args),
       isDone: isReplayed(caller, row, args),
       schema: row.schema,
       needsWith: async (edited) => {
         const at = row.target === undefined ? caller.self : await row.target(this.#host, caller, edited);
         const also = row.alsoNeeds?.(edited, caller, at) ?? [];
-        return { needs: needsOf(row.right, also, at), conditions: row.conditions?.(edited) ?? edited };
+        return { needs: needsOf(row.right, also, at), conditions: this.#conditionsOf(caller, row, edited) };
       },
       ...(place === undefined ? {} : { place }),
     };
@@ -327,10 +327,15 @@ export class Dispatcher {
     return isPaid && target.size !== undefined ? { ...now, size: target.size } : now;
   }
 
+  /** What the conditions of grants, and policies, look at. */
+  #conditionsOf(caller: Process, row: AnyRow, args: unknown): unknown {
+    return row.conditions?.(args, this.#host, caller) ?? args;
+  }
+
   #assertStillMay({ caller, name, row, args }: Omit<Act, "draft">, target: Target): void {
     const { capability } = caller;
     if (capability.isAll) return;
-    const conditions = row.conditions?.(args) ?? args;
+    const conditions = this.#conditionsOf(caller, row, args);
     for (const need of needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target))
       assertStill(this.#host, caller, name, need, conditions);
   }
@@ -438,7 +443,7 @@ export class Dispatcher {
       );
     assertValid(row.schema, withoutSignal(row, given, name), `what hook ${by} made of the arguments of ${name}`);
     const next = withMarksOf(args, given);
-    const conditions = (of: unknown): unknown => row.conditions?.(of) ?? of;
+    const conditions = (of: unknown): unknown => this.#conditionsOf(caller, row, of);
     const about = row.target === undefined ? caller.self : await row.target(this.#host, caller, next);
     const aim = (one: Target, of: unknown): string =>
       JSON.stringify([

@@ -66,6 +66,29 @@ export function netOf(host: Host): NonNullable<Host["net"]> {
   return host.net;
 }
 
+/**
+ * A request in its one form, as conditions of grants and policies look at it: where it really leads, names of headers in
+ * lower case, and no letter or digit of the address hidden in an escape.
+ */
+export function plainRequest(
+  host: Host,
+  { url, method = "GET", headers = {}, ...rest }: Omit<FetchCall, "body"> & { readonly body?: string | undefined },
+): object {
+  return {
+    ...rest,
+    url: netOf(host)
+      .locate(url)
+      .url.replaceAll(/%[0-9a-f]{2}/gi, plainEscape),
+    method,
+    headers: lowerCase(headers),
+  };
+}
+
+const plainEscape = (escape: string): string => {
+  const character = String.fromCharCode(Number.parseInt(escape.slice(1), 16));
+  return /[\w.~-]/.test(character) ? character : escape.toUpperCase();
+};
+
 /** How far a request has come. */
 interface Trip {
   /** Sent and received, in bodies. */
@@ -130,7 +153,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   try {
     if (journal === undefined) await host.store.flush();
     const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
-    await mayGoOn(host, caller, "fetch", need, { args: call, signal });
+    await mayGoOn(host, caller, "fetch", need, { args: plainRequest(host, call), signal });
     wait = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
       follow(host, caller, { first, call, maxBytes, signal: limited }, trip),
@@ -247,7 +270,13 @@ async function follow(
     const need = { right: "net.connect", resource: to.host };
     // Conditions of grants and the policy look at the request as it would be made there.
     const { url, method, headers } = next;
-    const args = { ...call, url, method, headers, body: next.body === undefined ? undefined : call.body };
+    const args = plainRequest(host, {
+      ...call,
+      url,
+      method,
+      headers,
+      ...(next.body === undefined ? { body: undefined } : {}),
+    });
     const why = await obstacleTo(host, caller, "fetch", need, args, to.host === at.host);
     if (why !== undefined) throw refused(host, caller, "fetch", need, `${call.url} redirects there; ${why}`);
     at = to;

@@ -45,8 +45,8 @@ export interface Row<Args, Result> {
   readonly alsoNeeds?: (args: Args, caller: Process, target: Target) => readonly Need[];
   /** What of a budget the call itself uses, whatever comes of it; taken before the act, back if it fails. */
   readonly spends?: (args: Args, target: Target, caller: Process) => Amounts;
-  /** What the conditions of grants look at; the arguments themselves unless given. */
-  readonly conditions?: (args: Args) => unknown;
+  /** What the conditions of grants look at, in its one form; the arguments themselves unless given. */
+  readonly conditions?: (args: Args, host: Host, caller: Process) => unknown;
   /**
    * What the audit record of a mutation holds of it: right, resource and these arguments (`full`, the default), the
    * place of the step (`place`), or no record at all for what only the caller's memory knows (`none`).

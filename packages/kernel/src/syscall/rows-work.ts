@@ -11,9 +11,9 @@ import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
-import { type FetchAnswer, type FetchCall, fetchUrl, netOf } from "./net-fetch.ts";
+import { type FetchAnswer, type FetchCall, fetchUrl, netOf, plainRequest } from "./net-fetch.ts";
 import { assertStill } from "./policy.ts";
-import { type ToolCall, callTool } from "./tool-call.ts";
+import { type ToolCall, callTool, plainArguments } from "./tool-call.ts";
 import { anything, args, atPlace, errorRecord, flag, integer, place, row, text } from "./row.ts";
 import { usageAppend } from "./spend.ts";
 
@@ -163,7 +163,7 @@ export const WORK_ROWS = {
     summary: "calls a tool with arguments; a recorded result is not asked for again",
     schema: args({ place, tool: text, arguments: { type: "object" }, onUnknown }, ["place", "tool"]),
     target: (_host, _caller, { tool }) => ({ resource: tool }),
-    conditions: (a) => a.arguments ?? {},
+    conditions: (a, host, caller) => plainArguments(host, caller, a),
     audited: (a) => ({ place: a.place, arguments: Object.keys(a.arguments ?? {}) }),
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) => callTool(host, caller, a, draft),
@@ -186,6 +186,7 @@ export const WORK_ROWS = {
       ["place", "url"],
     ),
     target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    conditions: (a, host) => plainRequest(host, a),
     audited: ({ place: at, method, url }) => ({ place: at, method: method ?? "GET", url }),
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) => fetchUrl(host, caller, a, draft),

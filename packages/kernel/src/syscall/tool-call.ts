@@ -4,7 +4,8 @@ import type { Batch } from "../abi/metastore.ts";
 import type { Tool } from "../abi/tool.ts";
 import { linkSignal } from "../base/abort.ts";
 import { KernelError, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
-import { assertValid } from "../base/schema.ts";
+import { toPath } from "../base/path.ts";
+import { type Schema, assertValid } from "../base/schema.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process } from "../proc/process.ts";
@@ -63,14 +64,38 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   }
 }
 
+/** Arguments as conditions of grants and policies look at them: what the tool says is a path in its one form. */
+export function plainArguments(
+  host: Host,
+  caller: Process,
+  { tool: wanted, arguments: args = {} }: ToolCall,
+): Readonly<Record<string, unknown>> {
+  const properties = (findTool(host, caller, wanted)?.inputSchema as Schema | undefined)?.properties ?? {};
+  let plain = args;
+  for (const [name, { format }] of Object.entries(properties)) {
+    const given = args[name];
+    if (format === "path" && typeof given === "string") plain = { ...plain, [name]: plainPath(given) };
+  }
+  return plain;
+}
+
+/** What is no path stays as it is: the tool says so. */
+function plainPath(given: string): string {
+  try {
+    return toPath(given);
+  } catch {
+    return given;
+  }
+}
+
 /**
  * A tool of the process's program, or of its host.
  * @throws {ENOENT} there is none of that name
  */
 export function toolOf(host: Host, caller: Process, syscall: string, wanted: string): Tool<Os> {
-  const own = caller.program?.tools ?? [];
-  const tool = own.find(({ name }) => name === wanted) ?? host.tools.get(wanted);
+  const tool = findTool(host, caller, wanted);
   if (tool !== undefined) return tool;
+  const own = caller.program?.tools ?? [];
   const known = [...own.map(({ name }) => name), ...host.tools.keys()];
   throw new KernelError("ENOENT", `no tool ${JSON.stringify(wanted)}; known are ${known.join(", ") || "none"}`, {
     syscall,
@@ -78,6 +103,9 @@ export function toolOf(host: Host, caller: Process, syscall: string, wanted: str
     pid: caller.pid,
   });
 }
+
+const findTool = (host: Host, caller: Process, wanted: string): Tool<Os> | undefined =>
+  caller.program?.tools?.find(({ name }) => name === wanted) ?? host.tools.get(wanted);
 
 interface MadeCall {
   readonly place: string;

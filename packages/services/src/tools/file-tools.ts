@@ -4,7 +4,7 @@ import { KernelError, type Os, type Tool } from "@ergos/kernel";
 import { type Edit, editFile } from "../files/edit.ts";
 import { globFiles, grepFiles } from "../files/find.ts";
 
-const path = { type: "string", minLength: 1, description: "absolute path of the namespace" } as const;
+const path = { type: "string", format: "path", minLength: 1, description: "absolute path of the namespace" } as const;
 const READ_MAX = 1024 * 1024;
 const FOUND_MAX = 200;
 const limit = { type: "integer", minimum: 1, maximum: 10_000 } as const;
