@@ -3,6 +3,7 @@
 import type { AuditDraft } from "../audit/trail.ts";
 import { CAUSES_MAX, KernelError } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Schema } from "../base/schema.ts";
 import type { VfsPath } from "../base/path.ts";
@@ -91,6 +92,8 @@ export const NESTED: unique symbol = Symbol("nested");
 export const isNested = (args: object): boolean => NESTED in args;
 
 export const text: Schema = { type: "string" };
+/** A name, or another short text that is kept. */
+export const label: Schema = { type: "string", maxLength: LIMITS.nameLengthMax };
 export const path: Schema = { type: "string", format: "path" };
 export const integer: Schema = { type: "integer", minimum: 0 };
 export const flag: Schema = { type: "boolean" };

@@ -8,7 +8,7 @@ import { type Artifact, type ArtifactRequest, VISIBILITIES } from "../proc/artif
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, anything, args, atPlace, bytes, integer, pid, place, row, text } from "./row.ts";
+import { type AtPlace, type Target, anything, args, atPlace, bytes, integer, label, pid, place, row, text } from "./row.ts";
 
 const name = { type: "string", minLength: 1, maxLength: 255 } as const;
 type Of = { readonly pid?: Pid; readonly name: string };
@@ -25,7 +25,7 @@ export const ARTIFACT_ROWS = {
     kind: "mutation",
     summary: "keeps something that the caller leaves behind for others, under a name of its own",
     schema: args(
-      { place, name, bytes, visibility: { type: "string", enum: VISIBILITIES }, mediaType: text, meta: anything },
+      { place, name, bytes, visibility: { type: "string", enum: VISIBILITIES }, mediaType: label, meta: anything },
       ["name", "bytes"],
     ),
     target: (host, caller, a) => onArtifact(host, caller, { name: a.name }),

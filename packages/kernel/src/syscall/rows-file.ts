@@ -23,7 +23,7 @@ import { type Need, assertMay, assertStill, isFree, isGoverned, obstacleTo, refu
 import type { Host } from "./host.ts";
 import type { Target } from "./row.ts";
 import { locate, locatedOf, pathTarget, second, twoPaths, writerOf } from "./path-target.ts";
-import { args, bytes, flag, hasEnded, integer, path, row, text } from "./row.ts";
+import { args, bytes, flag, hasEnded, integer, label, path, row, text } from "./row.ts";
 
 export interface At {
   readonly path: string;
@@ -69,6 +69,12 @@ const sized =
     const isPaid = host.accounts.carrierOf(caller.account, "bytesWritten") !== undefined;
     return isPaid ? { ...target, size: await sizeAt(host, locatedOf(target)) } : target;
   };
+
+const toTarget = pathTarget();
+const toSized = sized(toTarget);
+
+/** What is written of a file: also the gap before what is written behind its end. */
+const growth = (length: number, offset = 0, size = offset): number => Math.max(length, offset + length - size);
 
 /** What a budget was asked for, where one was: what it comes to when the call acts is no more. */
 const paidFor = (bytes: number, { size }: Target): number | undefined =>
@@ -130,7 +136,7 @@ function inodeOf(located: Located): Inode {
 
 const extendedName = { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax } as const;
 const sizeSchema = { type: "integer", minimum: 0 } as const;
-const changeable = { mime: text, owner: text, modified: integer, mode: { ...integer, maximum: 0o7777 } } as const;
+const changeable = { mime: label, owner: label, modified: integer, mode: { ...integer, maximum: 0o7777 } } as const;
 const createModes = { type: "string", enum: ["never", "maybe", "must"] } as const;
 const writeOptions = {
   offset: integer,
@@ -139,7 +145,7 @@ const writeOptions = {
   durability: { type: "string", enum: ["committed", "flushed"] },
   consistency: { type: "string", enum: ["strong", "eventual"] },
   fence: integer,
-  mime: text,
+  mime: label,
 } as const;
 
 export const FILE_ROWS = {
@@ -187,8 +193,8 @@ export const FILE_ROWS = {
     kind: "mutation",
     summary: "replaces content, or a range of it from `offset`",
     schema: args({ path, bytes, ...writeOptions }, ["path", "bytes"]),
-    target: pathTarget(),
-    spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
+    target: (host, caller, a) => (a.offset === undefined ? toTarget : toSized)(host, caller, a),
+    spends: ({ bytes: { length }, offset }, { size }) => ({ bytesWritten: growth(length, offset, size) }),
     audited: sizeOf,
     handle: (host, caller, a, target, draft) =>
       host.fs.write(locatedOf(target), a.bytes, a, fenced(host, caller, a, locatedOf(target).path, draft)),
@@ -240,7 +246,7 @@ export const FILE_ROWS = {
       {
         path,
         type: { type: "string", enum: ENTRY_TYPES },
-        target: text,
+        target: { type: "string", maxLength: LIMITS.pathLengthMax },
         ...changeable,
       },
       ["path"],
@@ -474,12 +480,14 @@ export const FILE_ROWS = {
         durability: writeOptions.durability,
         consistency: writeOptions.consistency,
         fence: integer,
-        mime: text,
+        mime: label,
       },
       ["fd", "bytes"],
     ),
     alsoNeeds: handleNeeds("write"),
-    spends: ({ bytes: { length } }) => ({ bytesWritten: length }),
+    spends: ({ fd, bytes: { length }, offset }, _target, { files }) => ({
+      bytesWritten: growth(length, offset, sizeOfHeld(files?.get(fd)?.held)),
+    }),
     audited: sizeOf,
     handle: (host, caller, a, _target, draft) => {
       const file = handleOf(caller, a.fd, "write");

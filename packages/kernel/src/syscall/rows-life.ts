@@ -16,6 +16,7 @@ import {
   args,
   atPlace,
   integer,
+  label,
   managedBy,
   namedProgram,
   onProcess,
@@ -43,7 +44,7 @@ export const LIFE_ROWS = {
       {
         pid,
         place,
-        name: text,
+        name: label,
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
         budget: amounts,
         ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },

@@ -41,6 +41,7 @@ import {
   atPlace,
   flag,
   integer,
+  label,
   managedBy,
   namedProgram,
   onProcess,
@@ -203,7 +204,7 @@ export const PROCESS_ROWS = {
       {
         place,
         program: { anyOf: [text, PROGRAM_SOURCE] },
-        name: text,
+        name: label,
         input: anything,
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
         budget: amounts,

@@ -22,6 +22,10 @@ export interface Placed {
   readonly place: string;
 }
 
+/** As much of a text as a line of the log may be. */
+const clipLine = (given: string): string =>
+  given.length > LIMITS.logLineMax ? `${given.slice(0, LIMITS.logLineMax)}…` : given;
+
 const onUnknown = { type: "string", enum: ["fail", "repeat"] } as const;
 const self = (_host: Host, caller: Process): { readonly resource: string } => caller.self;
 
@@ -135,13 +139,14 @@ export const WORK_ROWS = {
     target: self,
     handle: (host, caller, a, _target, draft) => {
       const { pid, journal } = caller;
+      const why = clipLine(a.why);
       const tell = (seq?: Seq): void => {
         if (host.bus.hasSubscribers) {
-          host.bus.publish({ name: "node.skipped", pid, data: { place: a.place, reason: a.why } }, seq);
+          host.bus.publish({ name: "node.skipped", pid, data: { place: a.place, reason: why } }, seq);
         }
       };
       if (journal === undefined) return tell();
-      const record = { t: "skip", at: host.committer.now(), p: a.place, why: a.why } as const;
+      const record = { t: "skip", at: host.committer.now(), p: a.place, why } as const;
       journal.note(record, undefined, draft).then(({ seq }) => tell(seq), ignore);
     },
   }),
@@ -273,7 +278,7 @@ export const WORK_ROWS = {
     ),
     target: self,
     handle: async (host, caller, a, _target, draft) => {
-      const line = a.text.length > LIMITS.logLineMax ? `${a.text.slice(0, LIMITS.logLineMax)}…` : a.text;
+      const line = clipLine(a.text);
       const level = a.level ?? "info";
       const receipt = await caller.journal?.note(
         { t: "log", at: host.committer.now(), level, text: line },
@@ -292,7 +297,7 @@ export const WORK_ROWS = {
     schema: args({ done: integer, total: integer, label: text }, ["done", "total"]),
     target: self,
     handle: (host, caller, a) => {
-      caller.progress = { done: a.done, total: a.total, label: a.label ?? "" };
+      caller.progress = { done: a.done, total: a.total, label: clipLine(a.label ?? "") };
       if (host.bus.hasSubscribers)
         host.bus.publish({ name: "process.progress", pid: caller.pid, data: { ...caller.progress } });
     },

@@ -71,10 +71,10 @@ export function plainArguments(
   { tool: wanted, arguments: args = {} }: ToolCall,
 ): Readonly<Record<string, unknown>> {
   const properties = (findTool(host, caller, wanted)?.inputSchema as Schema | undefined)?.properties ?? {};
-  let plain = args;
+  const plain = { ...args };
   for (const [name, { format }] of Object.entries(properties)) {
     const given = args[name];
-    if (format === "path" && typeof given === "string") plain = { ...plain, [name]: plainPath(given) };
+    if (format === "path" && typeof given === "string") plain[name] = plainPath(given);
   }
   return plain;
 }
