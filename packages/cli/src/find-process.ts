@@ -1,6 +1,15 @@
 // The process that a person names: by pid, or by run id.
 
-import { KernelError, LIMITS, type Os, type Pid, type ProcessSummary, parsePid, toPid } from "@ergos/kernel";
+import {
+  KernelError,
+  LIMITS,
+  isKernelError,
+  type Os,
+  type Pid,
+  type ProcessSummary,
+  parsePid,
+  toPid,
+} from "@ergos/kernel";
 
 /** @throws {EINVAL} it is neither · {ESRCH} there is no such process, or its run id is another */
 export async function findProcess(os: Os, name: string): Promise<ProcessSummary> {
@@ -10,6 +19,21 @@ export async function findProcess(os: Os, name: string): Promise<ProcessSummary>
     throw new KernelError("ESRCH", `there is no process ${name}; \`ergos ps --all\` lists them`, { pid });
   }
   return found;
+}
+
+/**
+ * The pid that a person names: what is to be done with it says itself whether it may be.
+ * @throws {EINVAL} it is neither · {ESRCH} there is no such process, or its run id is another
+ */
+export async function findPid(os: Os, name: string): Promise<{ readonly pid: Pid; readonly runId: string }> {
+  try {
+    return await findProcess(os, name);
+  } catch (error) {
+    // Who may see no others still knows the number of its own.
+    const pid = parsePid(name);
+    if (!isKernelError(error) || error.code !== "EACCES" || name !== String(pid)) throw error;
+    return { pid, runId: name };
+  }
 }
 
 /**

@@ -135,3 +135,76 @@ test("what a task comes to that is no JSON is a failure of that task alone", asy
   });
   expect((await kernel.os.wait(await kernel.os.spawn(lead))).result).toEqual(["EINVAL", "good", "EINVAL"]);
 });
+
+describe("what one may take from others", () => {
+  test("of subscriptions and watches is bounded, and given back", async () => {
+    const os = await child(kernel.os, { grants: ["self", "event.subscribe", "fs.watch"] });
+    const stop = new AbortController();
+    const begin = async (): Promise<unknown> => os.call("watch", { glob: "/srv/**", signal: stop.signal });
+    for (let count = 0; count < 1000; count++) await begin();
+
+    await expect(begin()).rejects.toMatchObject({ code: "EMFILE" });
+    await expect((async () => os.call("subscribe", {}))()).rejects.toMatchObject({ code: "EMFILE" });
+    stop.abort();
+    await settled();
+    await (await (async () => os.call("subscribe", {}))()).return();
+  });
+
+  test("of triggers is half of what the host has room for", async () => {
+    const grants = ["self", "trigger.manage", "event.subscribe"];
+    const [one, same, other] = [
+      await child(kernel.os, { grants, user: "eve" }),
+      await child(kernel.os, { grants, user: "eve" }),
+      await child(kernel.os, { grants, user: "bob" }),
+    ];
+    const add = async (os: Os): Promise<unknown> =>
+      os.call("trigger", { topic: "x", action: { message: { to: os.pid } } });
+    for (let count = 0; count < 500; count++) await add(count % 2 === 0 ? one : same);
+
+    await expect(add(same)).rejects.toMatchObject({ code: "EAGAIN" });
+    await add(other);
+  });
+
+  test("are no answers to questions of another user", async () => {
+    const eve = await child(kernel.os, { grants: ["self", "ask.*"], user: "eve" });
+    const alice = await child(kernel.os, { grants: ["self", "ask.*"], user: "alice" });
+    const asking = program("asking", (_input: unknown, ctx: RunContext) => ctx.ask("pay", "Pay 10,000?"));
+    const pid = await kernel.os.spawn(asking, { user: "alice" });
+    await settled();
+    const [asked] = await kernel.os.call("asks", {});
+    const answer = async (os: Os, verdict: "reply" | "deny"): Promise<void> =>
+      os.call("answer", { id: asked?.id ?? 0, verdict, ...(verdict === "reply" ? { value: "yes" } : {}) });
+
+    for (const verdict of ["reply", "deny"] as const)
+      await expect(answer(eve, verdict)).rejects.toMatchObject({ code: "EPERM" });
+    await answer(alice, "reply");
+    expect((await kernel.os.wait(pid)).result).toBe("yes");
+  });
+
+  test("is no word of what is there, however a path goes on", async () => {
+    await kernel.os.fs.mkdir("/srv/secret");
+    await kernel.os.fs.writeFile("/srv/secret/there", "x");
+    const os = await child(kernel.os, { grants: ["self"] });
+    const refusal = (name: string): Promise<string> =>
+      os.fs
+        .read(`/srv/secret/${name}/_`)
+        .then(String, (error: Error) => error.message.replaceAll(`/${name}/`, "/NAME/"));
+
+    expect(await refusal("there")).toBe(await refusal("not"));
+  });
+});
+
+test("a gap before what is written is paid for, by a path and by a handle", async () => {
+  const os = await child(kernel.os, { budget: { bytesWritten: 100 } });
+  await os.fs.writeFile("/srv/small", "0123456789");
+  const fd = await os.call("open", { path: "/srv/small", rights: ["write"] });
+
+  await expect(
+    (async () => os.call("write", { path: "/srv/small", bytes: new Uint8Array(1), offset: 200 }))(),
+  ).rejects.toMatchObject({ code: "EDQUOT" });
+  await expect(
+    (async () => os.call("writeHandle", { fd, bytes: new Uint8Array(1), offset: 200 }))(),
+  ).rejects.toMatchObject({ code: "EDQUOT" });
+  await os.call("write", { path: "/srv/small", bytes: new Uint8Array(1), offset: 98 });
+  expect((await os.call("usage", { pid: os.pid }))["bytesWritten"]).toMatchObject({ used: 99 });
+});

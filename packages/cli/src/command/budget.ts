@@ -11,7 +11,7 @@ import {
   plainMessage,
 } from "@ergos/kernel";
 import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
-import { findProcess } from "../find-process.ts";
+import { findPid } from "../find-process.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 
 /** `--limit cost=0.50 --limit calls=3` as amounts. */
@@ -35,7 +35,7 @@ export const budgetCommand: Command = {
     const name = required(invocation, 0, "the process");
     const added = readAmounts(listOption(invocation, "add"));
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, name);
+    const { pid, runId } = await findPid(os, name);
     if (added !== undefined) await os.call("allocate", { pid, budget: added });
     const usage = await os.call("usage", { pid });
     invocation.out.answer(usage, (found) => {

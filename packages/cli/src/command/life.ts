@@ -2,7 +2,7 @@
 
 import type { MessageKind, Os, ProgramSource } from "@ergos/kernel";
 import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
-import { findProcess } from "../find-process.ts";
+import { findPid } from "../find-process.ts";
 import { findModule } from "../module-program.ts";
 
 export const cloneCommand: Command = {
@@ -16,7 +16,7 @@ export const cloneCommand: Command = {
     const wanted = required(invocation, 0, "the process");
     const [name, ref] = [textOption(invocation, "name"), textOption(invocation, "ref")];
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, wanted);
+    const { pid, runId } = await findPid(os, wanted);
     const more = { ...(name === undefined ? {} : { name }), ...(ref === undefined ? {} : { ref }) };
     const twin = await os.call("clone", { pid, ...more });
     invocation.out.answer({ pid: twin, of: pid }, () => `${twin} goes on from where ${runId} is`);
@@ -36,7 +36,7 @@ export const upgradeCommand: Command = {
     const [, name] = invocation.positionals;
     const named = textOption(invocation, "export");
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, wanted);
+    const { pid, runId } = await findPid(os, wanted);
     const now = await sourceOf(os, pid);
     const module = name === undefined ? undefined : findModule(name, process.cwd());
     // Where it runs, and how much of the machine it sees, stays as it is.
@@ -70,7 +70,7 @@ export const mergeCommand: Command = {
   run: async (invocation) => {
     const [from, into] = [required(invocation, 0, "the process that ends"), required(invocation, 1, "the other")];
     await using os = await openDirectory(invocation);
-    const [one, other] = [await findProcess(os, from), await findProcess(os, into)];
+    const [one, other] = [await findPid(os, from), await findPid(os, into)];
     await os.call("merge", { pid: one.pid, into: other.pid });
     invocation.out.answer({ pid: one.pid, into: other.pid }, () => `${one.runId} has gone into ${other.runId}`);
     return EXIT_OK;
@@ -90,7 +90,7 @@ export const splitCommand: Command = {
     if (inputs.length === 0) throw new UsageError("split takes an --input for each part");
     const mail = textOption(invocation, "mail");
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, wanted);
+    const { pid, runId } = await findPid(os, wanted);
     // The call says which kinds there are.
     const kind = mail === undefined ? {} : { mail: { kind: mail as MessageKind } };
     const parts = await os.call("split", { pid, parts: inputs.map((input) => ({ input, ...kind })) });

@@ -59,7 +59,7 @@ export const passCommand: Command = {
           ...(as === undefined ? { grants, ...whose } : { as }),
           ...(ttlMs === undefined ? {} : { ttlMs }),
         });
-        out.answer(issued, ({ pass }) => pass);
+        out.answer({ ...issued, ...(as === undefined ? {} : { pid: as }) }, ({ pass }) => pass);
         if (!out.isJson && out.isTerminal)
           out.error(
             `valid until ${new Date(issued.expires).toISOString()}; take it back with: ergos pass revoke ${issued.id}`,

@@ -27,7 +27,7 @@ import {
   wholeOption,
 } from "../command.ts";
 import type { ErgOs } from "../connect.ts";
-import { allProcesses, findProcess } from "../find-process.ts";
+import { allProcesses, findPid, findProcess } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 const SORTS = ["pid", "name", "ended", "cost", "tokens", "steps"] as const;
@@ -208,7 +208,7 @@ async function send(invocation: Invocation, wanted: string, names: readonly stri
   if (!isSignal(signal)) throw new UsageError(`${signal} is no signal; known are ${Object.keys(SIGNALS).join(", ")}`);
   await using os = await openDirectory(invocation);
   for (const name of names) {
-    const { pid } = await findProcess(os, name);
+    const { pid } = await findPid(os, name);
     await os.kill(pid, signal);
     invocation.out.answer({ pid, signal }, () => `${signal} sent to ${pid}`);
   }

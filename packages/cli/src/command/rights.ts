@@ -12,7 +12,7 @@ import {
   listOption,
   textOption,
 } from "../command.ts";
-import { findProcess } from "../find-process.ts";
+import { findPid } from "../find-process.ts";
 import { type Output, formatMs, table } from "../terminal.ts";
 
 export const capsCommand: Command = {
@@ -24,7 +24,7 @@ export const capsCommand: Command = {
   run: async (invocation) => {
     const name = required(invocation, 0, "the process");
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, name);
+    const { pid, runId } = await findPid(os, name);
     const layers = await os.call("caps", { pid });
     invocation.out.answer(layers, () => {
       if (layers.length === 0) return `${runId} may do everything: neither it nor a process above it was narrowed`;
@@ -59,7 +59,7 @@ export const whyCommand: Command = {
     const right = required(invocation, 1, "the right, such as fs.write");
     const resource = required(invocation, 2, "the resource, such as a path");
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, name);
+    const { pid, runId } = await findPid(os, name);
     const args = readPairs("arg", listOption(invocation, "arg"));
     const explanation = await os.call("why", { pid, right, resource, arguments: args });
     invocation.out.answer(explanation, (found) => whyText(found, runId, `${right} ${resource}`, invocation.out));
@@ -103,7 +103,7 @@ export const grantCommand: Command = {
     const name = required(invocation, 0, "the process");
     required(invocation, 1, "the grant");
     await using os = await openDirectory(invocation);
-    const { pid, runId } = await findProcess(os, name);
+    const { pid, runId } = await findPid(os, name);
     const ids = await os.call("grant", { pid, grants: invocation.positionals.slice(1) });
     invocation.out.answer(
       { pid, ids },

@@ -3,7 +3,7 @@
 import type { ErgOs } from "../connect.ts";
 import type { Pid, TreeChange, TreeConflict } from "@ergos/kernel";
 import { type Command, EXIT_FAILED, EXIT_OK, openDirectory, required } from "../command.ts";
-import { findProcess } from "../find-process.ts";
+import { findPid } from "../find-process.ts";
 import { formatCount, table } from "../terminal.ts";
 
 export const snapshotCommand: Command = {
@@ -94,7 +94,7 @@ export const discardCommand: Command = {
   },
 };
 
-const pidOf = async (os: ErgOs, name: string): Promise<Pid> => (await findProcess(os, name)).pid;
+const pidOf = async (os: ErgOs, name: string): Promise<Pid> => (await findPid(os, name)).pid;
 
 const MARKS: Readonly<Record<TreeChange["kind"], string>> = { added: "+", removed: "-", changed: "~" };
 

@@ -42,6 +42,8 @@ export const LIMITS = {
   pipeBytes: MIB,
   /** Bytes of all streams in shared memory together. */
   sharedBytesMax: 1024 * MIB,
+  /** What waits in all pipes of a host. */
+  pipesBytesMax: 1024 * MIB,
   frameBytesMax: MIB,
   /** Rows that one query of a record store gives. */
   recordRowsMax: 10_000,
@@ -63,6 +65,8 @@ export const LIMITS = {
   mapItemsMax: 1_000_000,
   /** Events buffered for one subscriber before its overflow policy applies. */
   subscriberBufferMax: 10_000,
+  /** Subscriptions and watches that one process has at a time. */
+  subscriptionsMax: 1000,
   /** Events kept for replay; older positions are ESTALE. */
   eventRetention: 100_000,
   /** Grants in one capability. */

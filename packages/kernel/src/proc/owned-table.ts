@@ -3,7 +3,7 @@
 import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
-import type { Pid } from "../base/id.ts";
+import { PID_OWNER, type Pid } from "../base/id.ts";
 import { MultiMap } from "../base/multimap.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { Along } from "./action.ts";
@@ -88,6 +88,7 @@ export class OwnedTable<Row extends Owned> {
       throw new KernelError("EEXIST", `process ${pid} has a ${what} ${JSON.stringify(name)} already`);
     if (this.#rows.size >= max)
       throw new KernelError("EAGAIN", `this host has ${max} ${what}s, which is its limit; end some`);
+    this.#assertShare(pid);
     const id = this.#next++;
     const row = rowOf(id);
     if (taken !== undefined) this.#taken.add(taken);
@@ -99,6 +100,20 @@ export class OwnedTable<Row extends Owned> {
     }
     this.keep(id, row);
     return row;
+  }
+
+  /** Half of the room is one user's at most; the owner's is all of it. */
+  #assertShare(pid: Pid): void {
+    const { what, max, family } = this.#parts;
+    if (pid === PID_OWNER || this.#rows.size < max / 2) return;
+    const user = family.get(pid)?.identity.user;
+    const own = this.all.filter((row) => family.get(row.pid)?.identity.user === user);
+    if (own.length >= max / 2)
+      throw new KernelError(
+        "EAGAIN",
+        `the user ${user ?? ""} has ${own.length} ${what}s, half of what this host has room for; end some`,
+        { pid },
+      );
   }
 
   /** What a commit changes that keeps one as it is now, or that ends it. */

@@ -200,6 +200,8 @@ export class Process {
   #quiet: PromiseWithResolvers<void> | undefined;
   /** How many hold its next calls back beside its state. */
   #drains = 0;
+  /** Streams of events that it reads. */
+  subscriptions = 0;
   /** Its calls under way, where their number is limited. */
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;

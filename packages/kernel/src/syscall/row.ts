@@ -171,7 +171,7 @@ export async function managedBy(host: Host, caller: Process, number: Pid, syscal
 }
 
 /** Whether a process is another, or below it; of what has ended and is not here its record says so. */
-async function isBelow(host: Host, process: Process, above: Pid): Promise<boolean> {
+export async function isBelow(host: Host, process: Process, above: Pid): Promise<boolean> {
   for (let at: Process | undefined = process; at !== undefined;) {
     if (host.processes.family.get(at.pid) !== undefined) return host.processes.family.isWithin(at.pid, above);
     const { ppid }: { readonly ppid: Pid | undefined } = at.identity;

@@ -8,7 +8,20 @@ import { type Artifact, type ArtifactRequest, VISIBILITIES } from "../proc/artif
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, anything, args, atPlace, bytes, integer, label, pid, place, row, text } from "./row.ts";
+import {
+  type AtPlace,
+  type Target,
+  anything,
+  args,
+  atPlace,
+  bytes,
+  integer,
+  label,
+  pid,
+  place,
+  row,
+  text,
+} from "./row.ts";
 
 const name = { type: "string", minLength: 1, maxLength: 255 } as const;
 type Of = { readonly pid?: Pid; readonly name: string };

@@ -22,6 +22,7 @@ import type { Located } from "../vfs/namespace.ts";
 import { type Need, assertMay, assertStill, isFree, isGoverned, obstacleTo, refused } from "./policy.ts";
 import type { Host } from "./host.ts";
 import type { Target } from "./row.ts";
+import { beginSubscription } from "./subscription.ts";
 import { locate, locatedOf, pathTarget, second, twoPaths, writerOf } from "./path-target.ts";
 import { args, bytes, flag, hasEnded, integer, label, path, row, text } from "./row.ts";
 
@@ -510,11 +511,8 @@ export const FILE_ROWS = {
     },
     handle: (host, caller, a, { resource: glob }) => {
       const hasViews = caller.identity.views !== undefined;
-      const events = host.bus.subscribe({
-        classes: ["fs"],
-        ...whenOf(caller, a),
-        ...(hasViews ? {} : { glob }),
-      });
+      const filter = { classes: ["fs"], ...whenOf(caller, a), ...(hasViews ? {} : { glob }) } as const;
+      const events = host.bus.subscribe(filter, beginSubscription(caller));
       const seen = hasViews ? seenEvents(caller, glob, events) : events;
       const visible = visibleTo(host, caller, { ...a, glob }, seen);
       return releasing(visible, () => void events.return());

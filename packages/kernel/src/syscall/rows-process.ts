@@ -22,6 +22,7 @@ import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { placed } from "./placed.ts";
+import { beginSubscription } from "./subscription.ts";
 import {
   type NamedProgram,
   PROGRAM_SOURCE,
@@ -41,6 +42,7 @@ import {
   atPlace,
   flag,
   integer,
+  isBelow,
   label,
   managedBy,
   namedProgram,
@@ -460,11 +462,15 @@ export const PROCESS_ROWS = {
     }),
     target: () => ({ resource: "/sys/events" }),
     handle: (host, caller, filter) => {
+      const leave = beginSubscription(caller);
       // It ends with its process, whether anybody reads it or not.
       const over = new AbortController();
       const unhear = caller.pid === PID_OWNER ? undefined : caller.onDone(() => over.abort());
       const signal = AbortSignal.any([caller.signalWith(filter.signal), over.signal]);
-      return host.bus.subscribe({ ...filter, signal }, unhear);
+      return host.bus.subscribe({ ...filter, signal }, () => {
+        unhear?.();
+        leave();
+      });
     },
   }),
 } as const;
@@ -486,9 +492,7 @@ async function named(host: Host, pids: readonly Pid[]): Promise<Process[]> {
 async function startedBelow(host: Host, pids: readonly Pid[], top: Pid): Promise<Process[]> {
   const found: Process[] = [];
   for (const process of await named(host, pids)) {
-    let above = process.above ?? process.identity.ppid;
-    while (above !== undefined && above !== top) above = (await host.processes.recall(above))?.identity.ppid;
-    if (above === top) found.push(process);
+    if (process.pid !== top && (await isBelow(host, process, top))) found.push(process);
   }
   return found;
 }

@@ -222,6 +222,8 @@ export const RIGHT_ROWS = {
     target: (_host, _caller, { id }) => ({ resource: `/sys/asks/${id}` }),
     handle: async (host, caller, a, _target, draft) => {
       const asked = host.asks.get(a.id);
+      // A question of a program is its user's affair; about a call decides who may make that.
+      if (asked?.kind === "question") await managedBy(host, caller, asked.pid, "answer");
       if (asked !== undefined && !isFree(host, caller) && a.verdict !== "deny")
         await assertMayAnswer(host, caller, asked);
       if (a.verdict === "edit" && (typeof a.value !== "object" || a.value === null || Array.isArray(a.value)))

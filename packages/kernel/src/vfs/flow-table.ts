@@ -55,6 +55,7 @@ export class FlowTable {
   readonly #committer: Committer;
   readonly #platform: Platform;
   readonly #pipes = new Map<Ino, Pipe>();
+  readonly #pipeRoom = { taken: 0 };
   readonly #streams = new Map<Ino, Promise<Stream>>();
   readonly #rings = new Map<Ino, SharedRing>();
   /** When something was last added, since the start of the host. */
@@ -185,7 +186,7 @@ export class FlowTable {
     this.#rings.get(ino)?.close();
     this.#rings.delete(ino);
     this.#changed.delete(ino);
-    this.#pipes.get(ino)?.close();
+    this.#pipes.get(ino)?.discard();
     this.#pipes.delete(ino);
     const stream = this.#streams.get(ino);
     this.#streams.delete(ino);
@@ -281,7 +282,7 @@ export class FlowTable {
     const { capacity = LIMITS.pipeBytes } = settingsOf(inode, "pipe", path);
     if (!inode.linked) throw gonePath(path);
     let pipe = this.#pipes.get(inode.ino);
-    if (pipe === undefined) this.#pipes.set(inode.ino, (pipe = new Pipe(path, capacity)));
+    if (pipe === undefined) this.#pipes.set(inode.ino, (pipe = new Pipe(path, capacity, this.#pipeRoom)));
     return pipe;
   }
 

@@ -5,6 +5,7 @@
 
 import type { Platform } from "../abi/platform.ts";
 import { KernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
 
 export interface WaitOptions {
   /** 0 does not wait; absent, for as long as it takes. */
@@ -19,19 +20,27 @@ interface Waiter {
 /** What a piece takes of the room of a pipe: empty ones are bounded too. */
 const weightOf = (frame: Uint8Array): number => Math.max(1, frame.length);
 
+/** Bytes in all pipes of a host. */
+export interface PipeRoom {
+  taken: number;
+}
+
 export class Pipe {
   /** Where it is, for messages. */
   readonly path: string;
   readonly #capacity: number;
+  readonly #room: PipeRoom | undefined;
   readonly #frames: Uint8Array[] = [];
   #bytes = 0;
   #isClosed = false;
   readonly #readers: Waiter[] = [];
   readonly #writers: Waiter[] = [];
 
-  constructor(path: string, capacity: number) {
+  /** @param room that it shares with others */
+  constructor(path: string, capacity: number, room?: PipeRoom) {
     this.path = path;
     this.#capacity = capacity;
+    this.#room = room;
   }
 
   /** Bytes that wait. */
@@ -42,7 +51,7 @@ export class Pipe {
   /**
    * Puts a piece in.
    * @returns whether it is in; what to call with `serve` when there may be room
-   * @throws {EPIPE} it is closed · {E2BIG} the piece is larger than the pipe
+   * @throws {EPIPE} it is closed · {E2BIG} the piece is larger than the pipe · {ENOMEM} all pipes together hold too much
    */
   put(frame: Uint8Array): boolean {
     if (this.#isClosed) throw new KernelError("EPIPE", "the pipe is closed", { path: this.path });
@@ -51,8 +60,14 @@ export class Pipe {
         path: this.path,
       });
     if (this.#bytes + weightOf(frame) > this.#capacity) return false;
+    if ((this.#room?.taken ?? 0) + weightOf(frame) > LIMITS.pipesBytesMax)
+      throw new KernelError(
+        "ENOMEM",
+        `the pipes of this host hold ${LIMITS.pipesBytesMax} bytes together, which is the limit; read some of them, or remove one`,
+        { path: this.path },
+      );
     this.#frames.push(frame);
-    this.#bytes += weightOf(frame);
+    this.#weigh(weightOf(frame));
     this.#serve(this.#readers);
     return true;
   }
@@ -61,9 +76,21 @@ export class Pipe {
   take(): Uint8Array | null | undefined {
     const frame = this.#frames.shift();
     if (frame === undefined) return this.#isClosed ? null : undefined;
-    this.#bytes -= weightOf(frame);
+    this.#weigh(-weightOf(frame));
     this.#serve(this.#writers);
     return frame;
+  }
+
+  /** It is gone, with what nobody has read. */
+  discard(): void {
+    this.close();
+    this.#frames.length = 0;
+    this.#weigh(-this.#bytes);
+  }
+
+  #weigh(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#room !== undefined) this.#room.taken += bytes;
   }
 
   close(): void {
