@@ -465,6 +465,7 @@ class Context implements ProcessContext {
   readonly #kernel: Kernel;
   readonly #process: Process;
   #os: Os | undefined;
+  #input: unknown;
 
   constructor(kernel: Kernel, process: Process) {
     this.#kernel = kernel;
@@ -487,8 +488,9 @@ class Context implements ProcessContext {
     return this.#process.identity.name;
   }
 
+  /** The same for all its code, and no other life's. */
   get input(): unknown {
-    return this.#process.input;
+    return (this.#input ??= this.#process.input);
   }
 
   get durable(): boolean {

@@ -409,3 +409,31 @@ describe("resumption", () => {
     expect((await kernel.os.wait(await kernel.os.spawn(twice))).error).toMatchObject({ code: "EEXIST" });
   });
 });
+
+describe("the input of a process", () => {
+  const taking = program("taking", async ({ todo }: { todo: string[] }, ctx: RunContext) => {
+    const first = todo.shift();
+    if (ctx.hasOutcome("went") === false && (await ctx.step("went", () => first)) === "a") throw new TypeError("once");
+    return [first, ...todo];
+  });
+
+  test("is what it was given, whatever code of an earlier life has made of it", async () => {
+    const input = { todo: ["a", "b", "c"] };
+    const pid = await kernel.os.spawn(taking, { input });
+    await kernel.os.wait(pid);
+    await kernel.os.resume(pid, { program: taking });
+
+    expect((await kernel.os.wait(pid)).result).toEqual(["a", "b", "c"]);
+    expect(JSON.parse(await kernel.os.fs.readText(`/proc/${pid}/cmdline`))).toMatchObject({ input });
+    expect(input.todo).toEqual(["a", "b", "c"]);
+  });
+
+  test("is not shared by processes that are given the same object", async () => {
+    const input = { history: [] as string[] };
+    const agent = program("agent", (own: typeof input) => own.history.push("said"));
+
+    const run = async () => (await kernel.os.wait(await kernel.os.spawn(agent, { input, durable: false }))).result;
+    expect([await run(), await run()]).toEqual([1, 1]);
+    expect(input.history).toEqual([]);
+  });
+});

@@ -66,11 +66,12 @@ export class ProcessArchive {
   }
 
   async #revive(record: ProcessRecord): Promise<Process> {
-    const input = record.inputRef === undefined ? record.input : await this.#readJson(record.inputRef);
+    const inputJson =
+      record.inputRef === undefined ? JSON.stringify(record.input) : await this.#readText(record.inputRef);
     const { pid } = record.identity;
     const capability =
       record.caps === undefined ? this.#layers.adopt(pid, record.layers ?? []) : await this.#layers.load(record.caps);
-    const process = new Process(record.identity, capability, this.createJournal(pid), input);
+    const process = new Process(record.identity, capability, this.createJournal(pid), inputJson);
     process.inputRef = record.inputRef;
     process.ended = record.ended;
     process.isStopped = record.stopped === true;
@@ -84,6 +85,10 @@ export class ProcessArchive {
   }
 
   async #readJson(ref: ContentId): Promise<unknown> {
-    return JSON.parse(new TextDecoder().decode(await this.#objects.get(ref))) as unknown;
+    return JSON.parse(await this.#readText(ref)) as unknown;
+  }
+
+  async #readText(ref: ContentId): Promise<string> {
+    return new TextDecoder().decode(await this.#objects.get(ref));
   }
 }

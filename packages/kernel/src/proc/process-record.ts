@@ -50,11 +50,7 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?
     v: PROCESS_FORMAT,
     identity: extra.identity ?? process.identity,
     caps: process.capability.layers.map(({ id }) => id),
-    ...(process.inputRef === undefined
-      ? process.input === undefined
-        ? {}
-        : { input: hide(process.input) }
-      : { inputRef: process.inputRef }),
+    ...(process.inputRef === undefined ? inputOf(process, hide) : { inputRef: process.inputRef }),
     ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
     ...(extra.exit === undefined ? {} : { exit: hide(extra.exit) }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
@@ -62,6 +58,10 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?
     ...(process.staysStopped ? { stopped: true } : {}),
   };
   return JSON.stringify(record);
+}
+
+function inputOf({ input }: Process, hide: (value: unknown) => unknown): Pick<ProcessRecord, "input"> {
+  return input === undefined ? {} : { input: hide(input) };
 }
 
 /** Why it is kept, where it is or will be. */

@@ -329,7 +329,7 @@ export class ProcessTable {
       identity,
       capability,
       durable ? this.#archive.createJournal(pid) : undefined,
-      options.input,
+      inputJson,
     );
     process.inputRef = inputRef;
     const opened = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;

@@ -143,7 +143,7 @@ export class Process {
   /** Replaced by a narrower one, or by the one before where that could not be recorded. */
   capability: Capability;
   readonly journal: Journal | undefined;
-  readonly input: unknown;
+  readonly #inputJson: string | undefined;
   readonly usage: Usage = {
     tokensIn: 0,
     tokensOut: 0,
@@ -220,13 +220,24 @@ export class Process {
   /** Another life has taken its place, and with it whoever waits for the end. */
   #isSucceeded = false;
 
-  constructor(identity: ProcessIdentity, capability: Capability, journal: Journal | undefined, input: unknown) {
+  /** @param inputJson of its input, which no code that gets it can change */
+  constructor(
+    identity: ProcessIdentity,
+    capability: Capability,
+    journal: Journal | undefined,
+    inputJson: string | undefined,
+  ) {
     this.identity = identity;
     this.account = identity.account;
     this.self = { resource: `/proc/${identity.pid}` };
     this.capability = capability;
     this.journal = journal;
-    this.input = input;
+    this.#inputJson = inputJson;
+  }
+
+  /** As it was given to it; a copy for whoever asks. */
+  get input(): unknown {
+    return this.#inputJson === undefined ? undefined : (JSON.parse(this.#inputJson) as unknown);
   }
 
   get limits(): ProcessLimits | undefined {
@@ -367,7 +378,7 @@ export class Process {
 
   /** The same process, to be run anew. */
   next(journal: Journal): Process {
-    const next = new Process(this.identity, this.capability, journal, this.input);
+    const next = new Process(this.identity, this.capability, journal, this.#inputJson);
     next.inputRef = this.inputRef;
     next.account = undefined;
     return next;
