@@ -23,7 +23,8 @@ const TURNS_MAX = 10;
 /**
  * Asks a model, makes the calls that it wants with the rights of the process, those of one turn side by side, and asks
  * again with what came of them, until it answers without one. Every turn and every call is a step: a process that goes
- * on after its host was cut off asks and calls nothing twice. Without tools it is one `ctx.infer`.
+ * on after its host was cut off asks and calls nothing twice. Without tools it is one `ctx.infer`. A call of
+ * a tool that was not offered is not made, and the model told so.
  * @throws {EPROTO} no answer within `turnsMax` turns · what `infer` throws
  */
 export async function converse(
@@ -52,7 +53,9 @@ export async function converse(
         `the model has called tools in each of ${turnsMax} turns and has not answered; allow it more turns, or ask for less`,
       );
     messages.push({ role: "assistant", content: text, toolCalls });
-    const told = toolCalls.map((call, at) => ctx.answerToolCall(`${place}/call${at + 1}`, call));
+    // A model may have read a name somewhere: it has what it was offered.
+    const offered = request.tools ?? [];
+    const told = toolCalls.map((call, at) => ctx.answerToolCall(`${place}/call${at + 1}`, call, { offered }));
     messages.push(...(await Promise.all(told)));
     calls += toolCalls.length;
   }

@@ -44,7 +44,7 @@ import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts"
 import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
-import { argumentsOf, isNews, toolMessage } from "./tool-answer.ts";
+import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
 import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
 /**
@@ -326,10 +326,16 @@ export class RunContext<Input = unknown> {
 
   /**
    * Makes a call that a model has asked for, and gives the message that tells the model what came of it: the result, or
-   * why there is none, so that it may try in another way.
+   * why there is none, so that it may try in another way. Of what was offered to it, where that is given, and nothing else.
    * @throws {ECANCELED, EDQUOT, EUNKNOWN} the process cannot go on from it
    */
-  async answerToolCall(name: string, call: ModelToolCall, options: CallOptions = {}): Promise<ModelMessage> {
+  async answerToolCall(
+    name: string,
+    call: ModelToolCall,
+    { offered, ...options }: CallOptions & { readonly offered?: InferRequest["tools"] } = {},
+  ): Promise<ModelMessage> {
+    const refusal = offered === undefined ? undefined : notOffered(call, offered);
+    if (refusal !== undefined) return toolMessage(call, refusal);
     // A failure that the model was told of is an outcome: asked again, the tool might say something else.
     const told = `${name}/failure`;
     let failure = "";

@@ -1,6 +1,6 @@
 // What a model is told of a tool that it has called.
 
-import { KernelError, type ModelMessage, type ModelToolCall, isKernelError } from "@ergos/kernel";
+import { type InferRequest, KernelError, type ModelMessage, type ModelToolCall, isKernelError } from "@ergos/kernel";
 
 /** Failures that end whoever has called, and are no news for a model. */
 const IS_OVER = new Set(["ECANCELED", "EDQUOT", "EUNKNOWN"]);
@@ -26,6 +26,13 @@ export function argumentsOf({ name, arguments: text }: ModelToolCall): Readonly<
     "EINVAL",
     `the arguments for ${name} must be a JSON object, found ${Array.isArray(value) ? "an array" : typeof value}`,
   );
+}
+
+/** What a model is told that calls a tool which it was not offered. */
+export function notOffered({ name }: ModelToolCall, tools: NonNullable<InferRequest["tools"]>): string | undefined {
+  const names = tools.map((tool) => (typeof tool === "string" ? tool : tool.name));
+  if (names.includes(name)) return undefined;
+  return `error: there is no tool ${JSON.stringify(name)}; there are ${names.join(", ") || "none"}`;
 }
 
 /** The turn of a conversation that tells a result; one that is no text as JSON. */

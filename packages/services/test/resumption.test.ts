@@ -413,7 +413,7 @@ describe("resumption", () => {
 describe("the input of a process", () => {
   const taking = program("taking", async ({ todo }: { todo: string[] }, ctx: RunContext) => {
     const first = todo.shift();
-    if (ctx.hasOutcome("went") === false && (await ctx.step("went", () => first)) === "a") throw new TypeError("once");
+    if (!ctx.hasOutcome("went") && (await ctx.step("went", () => first)) === "a") throw new TypeError("once");
     return [first, ...todo];
   });
 
@@ -421,7 +421,7 @@ describe("the input of a process", () => {
     const input = { todo: ["a", "b", "c"] };
     const pid = await kernel.os.spawn(taking, { input });
     await kernel.os.wait(pid);
-    await kernel.os.resume(pid, { program: taking });
+    await kernel.os.resume(pid, { again: true, program: taking });
 
     expect((await kernel.os.wait(pid)).result).toEqual(["a", "b", "c"]);
     expect(JSON.parse(await kernel.os.fs.readText(`/proc/${pid}/cmdline`))).toMatchObject({ input });

@@ -75,7 +75,7 @@ test("tools are offered by name, with what they are; results and failures come b
     expect.stringMatching(/^error: \[EINVAL\] in the call of tool add: a/),
     expect.stringMatching(/^error: \[EINVAL\] the arguments for add are no JSON/),
     "error: [EINVAL] the arguments for add must be a JSON object, found an array",
-    expect.stringMatching(/^error: \[ENOENT\] no tool "made up"; known are add, say/),
+    'error: there is no tool "made up"; there are add, say',
     "as it is",
   ]);
   expect(messages.at(-1)?.content).toBe("done");
@@ -136,8 +136,24 @@ test("tools and what was called are part of what a call may cost; a spent budget
 
   // The answer is reserved at 4,096 tokens; a description of the tool, or its result, does not fit beside it.
   expect((await run(["big"], { tokens: 4_300 })).error?.code).toBe("EDQUOT");
-  expect((await run([], { tokens: 20_000, toolCalls: 5 })).error?.code).toBe("EDQUOT");
-  expect((await run([], { tokens: 10_000_000, toolCalls: 1 })).error?.code).toBe("EDQUOT");
+  expect((await run(["big"], { tokens: 20_000, toolCalls: 5 })).error?.code).toBe("EDQUOT");
+  expect((await run(["big"], { tokens: 10_000_000, toolCalls: 1 })).error?.code).toBe("EDQUOT");
+});
+
+test("a tool of the host that the model was not offered is not called", async () => {
+  let acted = 0;
+  await using kernel = await bootKernel({
+    models: [
+      modelOf((request) =>
+        turnOf(request) > 1 ? "done" : { toolCalls: [{ name: "act", arguments: {} }, { name: "say", arguments: {} }] },
+      ),
+    ],
+    tools: [tool("act", () => ++acted), tool("say", () => "said")],
+  });
+
+  const told = (await conversation(kernel, ["say"])).filter(({ role }) => role === "tool");
+  expect(told.map(({ content }) => content)).toEqual(['error: there is no tool "act"; there are say', "said"]);
+  expect(acted).toBe(0);
 });
 
 test("a request with tools that are none, or answers that nobody asked for, is refused by name", async () => {
