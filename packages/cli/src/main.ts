@@ -158,8 +158,6 @@ process.stdout.once("error", (error: NodeJS.ErrnoException) => {
 });
 /** A failure that no program caught: it may have left anything in any state, so this host ends. */
 function endOnStray(error: unknown): void {
-  // The late result of a process that has ended is discarded, as the guide says.
-  if (isKernelError(error) && error.code === "ESRCH") return;
   const where =
     error instanceof Error ? (/\n\s+at [^\n]*?((?:file:\/\/|\/)[^\n)]+)/.exec(error.stack ?? "")?.[1] ?? "") : "";
   const message = `[EFAILED] a promise or timer that nobody waits for failed${where === "" ? "" : ` at ${where}`}: ${describe(error)}`;
@@ -169,7 +167,11 @@ function endOnStray(error: unknown): void {
   process.removeAllListeners("exit");
   process.exit(EXIT_FAILED);
 }
-process.on("unhandledRejection", endOnStray);
+process.on("unhandledRejection", (error) => {
+  if (!isKernelError(error)) return endOnStray(error);
+  // A call of the kernel leaves nothing behind that is half done. Late results of what has ended are discarded.
+  if (error.code !== "ESRCH") process.stderr.write(`a call that nobody waits for failed: ${error.message}\n`);
+});
 process.on("uncaughtException", endOnStray);
 
 // What it waits for may be a person: nothing else keeps the loop then.

@@ -297,7 +297,7 @@ export class RunContext<Input = unknown> {
   #once<T>(place: string, act: () => T | Promise<T>): Promise<T> {
     const work = (): Promise<T> => promised(act);
     const { memo } = this.#scope;
-    if (memo === undefined) return work();
+    if (memo === undefined) return heard(work());
     const known = memo.places.get(place);
     // What the same place gives or gave in an earlier attempt.
     const isEarlier = known !== undefined && known.generation < this.#generation;
@@ -675,6 +675,12 @@ export class RunContext<Input = unknown> {
     const name = /^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`;
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
   }
+}
+
+/** Whoever awaits several one after the other hears of the first that fails: the others are no stray failures then. */
+function heard<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }
 
 /** A refusal is a rejection, whenever it is made; a promise stays the one it is. */

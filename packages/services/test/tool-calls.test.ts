@@ -145,7 +145,14 @@ test("a tool of the host that the model was not offered is not called", async ()
   await using kernel = await bootKernel({
     models: [
       modelOf((request) =>
-        turnOf(request) > 1 ? "done" : { toolCalls: [{ name: "act", arguments: {} }, { name: "say", arguments: {} }] },
+        turnOf(request) > 1
+          ? "done"
+          : {
+              toolCalls: [
+                { name: "act", arguments: {} },
+                { name: "say", arguments: {} },
+              ],
+            },
       ),
     ],
     tools: [tool("act", () => ++acted), tool("say", () => "said")],

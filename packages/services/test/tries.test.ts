@@ -181,3 +181,20 @@ test("after a crash the attempts of a step begin anew, and a recorded outcome st
     new Set(['["1.2","1.2"]', '["1.2","2.2"]', '["2.2","2.2"]']),
   );
 });
+
+test("steps that are awaited one after the other are no stray failures when the first of them fails", async () => {
+  const strays: unknown[] = [];
+  const onStray = (error: unknown): void => void strays.push(error);
+  process.on("unhandledRejection", onStray);
+  await using kernel = await bootKernel();
+  const fan = program("fan", async (_input: unknown, ctx: RunContext) => {
+    const steps = [1, 2, 3].map((job) => ctx.step(`job ${job}`, () => Promise.reject(new TypeError(`no ${job}`))));
+    for (const step of steps) await step;
+  });
+  const exit = await kernel.os.wait(await kernel.os.spawn(fan));
+  await sleep(5);
+  process.off("unhandledRejection", onStray);
+
+  expect(exit.error?.message).toContain("no 1");
+  expect(strays).toEqual([]);
+});
