@@ -76,8 +76,8 @@ export interface Login {
   readonly os: Os;
   /** The same for the same pass. */
   readonly identity: string;
-  /** Settles when it is taken away again. */
-  readonly ended: Promise<void>;
+  /** Settles when it is taken away again, with why if that is not the pass's end. */
+  readonly ended: Promise<KernelError | undefined>;
   /** Settles when all that was committed so far survives a loss of power; needs no right of its own. */
   readonly flush: () => Promise<void>;
   readonly leave: () => Promise<void>;

@@ -51,7 +51,7 @@ const LEAVE_MS = 200;
 /** Turns of the loop without output after which nothing more is on its way, and the longest wait for that. */
 const QUIET_TURNS = 3;
 const QUIET_MS = 1000;
-const NOBODY_LEAVES = new Promise<void>(() => undefined);
+const NOBODY_LEAVES = new Promise<undefined>(() => undefined);
 
 export class Guest {
   readonly #context: ProcessContext;

@@ -269,12 +269,12 @@ export class Session {
           return;
         }
         this.#seat = seat;
-        void seat.ended.then(async () => {
+        void seat.ended.then(async (why) => {
           // Whoever has ended by itself hears that it has.
           await this.#lastWords;
           this.#refuse(
             this.#lastWords === undefined
-              ? new KernelError("EACCES", "the pass was taken back, or its issuer has ended")
+              ? (why ?? new KernelError("EACCES", "the pass was taken back, or its issuer has ended"))
               : new KernelError("ECONNRESET", "the process has ended, as it said"),
           );
         });

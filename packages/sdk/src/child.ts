@@ -15,6 +15,7 @@ import {
   type Program,
   type SyscallArgs,
   cancelled,
+  followsAbort,
   toErrorRecord,
 } from "@ergos/kernel";
 import { type SharedMemory, type Transport, WireClient, ownBytes } from "@ergos/protocol";
@@ -75,7 +76,8 @@ async function outcomeOf(os: Os, stop: AbortController): Promise<SyscallArgs<"ex
     const result = await own.run(contextOf(facts, os, stop, new Set(recorded)));
     return result === undefined ? {} : { result };
   } catch (error) {
-    return { error: toErrorRecord(error) };
+    const record = toErrorRecord(error);
+    return { error: followsAbort(error, stop.signal) ? { ...record, code: "ECANCELED" } : record };
   }
 }
 
@@ -139,6 +141,8 @@ function contextOf(
 async function obey(os: Os, stop: AbortController): Promise<void> {
   for await (const signal of await os.call("signals", {}))
     if (signal === "TERM" || signal === "INT") stop.abort(cancelled(`process ${os.pid} was ended by ${signal}`));
+  // There are no more: it is to stop for another reason, as a limit or another program.
+  stop.abort(cancelled(`process ${os.pid} was told to stop`));
 }
 
 function portTransport(port: MessagePort): Transport {

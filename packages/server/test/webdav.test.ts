@@ -23,7 +23,7 @@ beforeEach(async () => {
     login: (pass) => {
       const found = logins.get(pass);
       if (found === undefined) return Promise.reject(new TypeError("no such pass"));
-      const { promise: ended } = Promise.withResolvers<void>();
+      const { promise: ended } = Promise.withResolvers<undefined>();
       const more = { identity: pass, ended, flush: () => Promise.resolve(), leave: () => Promise.resolve() };
       const { signal } = new AbortController();
       return Promise.resolve({ ...found, ...more, signal });

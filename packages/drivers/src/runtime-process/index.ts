@@ -310,7 +310,7 @@ function killGroup({ pid }: ChildProcess, signal: "SIGTERM" | "SIGKILL"): void {
 
 /** How a child has ended that has not said so itself. */
 function endOf(
-  { pid, limits }: ProcessContext,
+  { pid, limits, signal: told }: ProcessContext,
   code: number | null,
   signal: NodeJS.Signals | null,
   tail: string,
@@ -321,6 +321,8 @@ function endOf(
       `the child has used up its heap of ${limits?.memoryMb ?? "?"} MiB${lastWords(tail)}`,
       { pid },
     );
+  // It was told to end, and has.
+  if (told.aborted && told.reason instanceof KernelError) return told.reason;
   // What confines tells the signal as a code.
   if (signal === "SIGXCPU" || code === SIGXCPU_CODE)
     return new KernelError("ETIMEDOUT", `the child has used up its processor time of ${limits?.cpuMs ?? "?"} ms`, {

@@ -47,6 +47,19 @@ export function hearing<T>(promise: Promise<T>): (hear: (value: T) => void) => (
   };
 }
 
+/** How deep an error is looked into for why it was thrown. */
+const CAUSES_MAX = 16;
+
+/** Whether an error comes of a signal's abort: it is the reason, was caused by it, or is the AbortError of Node's own calls. */
+export function followsAbort(error: unknown, { aborted, reason }: AbortSignal): boolean {
+  let at = error;
+  for (let depth = 0; aborted && at instanceof Error && depth < CAUSES_MAX; depth++) {
+    if (at === reason || at.name === "AbortError") return true;
+    at = at.cause;
+  }
+  return false;
+}
+
 /** The reason with which the kernel cancels. */
 export function cancelled(what: string): KernelError {
   return new KernelError("ECANCELED", what);

@@ -11,7 +11,7 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import type { Platform } from "../abi/platform.ts";
-import { cancelled } from "../base/abort.ts";
+import { cancelled, followsAbort } from "../base/abort.ts";
 import { type ErrorRecord, KernelError, describe, toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
@@ -677,7 +677,7 @@ export class ProcessTable {
     process.isCodeOver = true;
     if (process.isAbandoned) this.#orphans--;
     // Who is stopped, or frozen with its group, does not come to its end either.
-    while (process.isAlive && !process.isEnding && process.isHeld) await process.continued();
+    while (process.isAlive && !process.isEnding && !process.isOver && process.isHeld) await process.continued();
     try {
       await this.finished(process, exit);
     } catch {
@@ -694,7 +694,9 @@ export class ProcessTable {
 
   /** How a process ends whose program has failed; who was told to end has done so. */
   failureOf(process: Process, error: unknown): Exit {
-    return this.failedWith(process, toErrorRecord(error));
+    const isGivenUp = process.isAborted && followsAbort(error, process.signal);
+    const record = toErrorRecord(error);
+    return this.failedWith(process, isGivenUp ? { ...record, code: "ECANCELED" } : record);
   }
 
   /** The same of an error that was told. */

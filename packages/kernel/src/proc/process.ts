@@ -363,12 +363,23 @@ export class Process {
     return this.#isHalted || this.#drains > 0;
   }
 
-  /** Holds a process that runs; what was stopped before is stopped again after a thaw. */
+  /**
+   * Holds a process that runs; what was stopped before is stopped again after a thaw. One that is about to run is frozen
+   * when it does: until then whoever starts it has it.
+   */
   freeze(): void {
     const { name } = this.#state;
-    if (name === "frozen" || name === "sleeping" || name === "quarantined" || name === "zombie") return;
+    if (name === "frozen" || name === "ready" || name === "sleeping" || name === "quarantined" || name === "zombie")
+      return;
     this.#wasStopped = this.#state.name === "stopped";
     this.become({ name: "frozen" });
+  }
+
+  /** It goes on, at the latest after a thaw. */
+  unstop(): void {
+    this.isStopped = false;
+    this.#wasStopped = false;
+    if (this.#state.name === "stopped") this.become({ name: "running" }, true);
   }
 
   thaw(): void {

@@ -233,8 +233,11 @@ export class QueueTable {
     const { platform } = this.#parts;
     assertQueue(claim.queue);
     const end = claim.waitMs === undefined ? undefined : platform.clock.monotonic() + claim.waitMs;
-    for (;;) {
-      if (process.isHeld) await process.goesOn(process.signalWith(claim.signal));
+    for (let isWoken = false; ;) {
+      if (process.isHeld) {
+        if (isWoken) this.#wakeOthers(claim.queue);
+        await process.goesOn(process.signalWith(claim.signal));
+      }
       const found = this.#take(process, claim.queue);
       if (found !== undefined) {
         const task = await this.#claimed(process, found, claim, record, rider);
@@ -247,7 +250,7 @@ export class QueueTable {
         if (Object.keys(along).length > 0) await this.#parts.committer.commit(merge({}, along), undefined, rider);
         return null;
       }
-      await this.#waitFor(process, claim, left);
+      isWoken = await this.#waitFor(process, claim, left);
     }
   }
 
@@ -286,8 +289,8 @@ export class QueueTable {
     }
   }
 
-  /** Waits until something is there that may be for a process, or the time is over. */
-  async #waitFor(process: Process, { queue, signal: given }: Claim, waitMs: number | undefined): Promise<void> {
+  /** Waits until something is there that may be for a process, which it tells, or the time is over. */
+  async #waitFor(process: Process, { queue, signal: given }: Claim, waitMs: number | undefined): Promise<boolean> {
     const signal = process.signalWith(given);
     signal.throwIfAborted();
     const wake = Promise.withResolvers<void>();
@@ -303,11 +306,9 @@ export class QueueTable {
     const wait = process.waitFor(`queue ${queue}`);
     try {
       await orAborted(wake.promise, signal);
+      return isWoken;
     } catch (error) {
-      // What it was woken for is somebody else's.
-      if (isWoken)
-        for (const bucket of this.#pending.get(queue)?.values() ?? [])
-          if (bucket.first !== undefined) this.#wakeFor(bucket.first);
+      if (isWoken) this.#wakeOthers(queue);
       throw error;
     } finally {
       timer?.cancel();
@@ -315,6 +316,11 @@ export class QueueTable {
       if (waiters.size === 0 && this.#waiters.get(queue) === waiters) this.#waiters.delete(queue);
       process.stopWaiting(wait);
     }
+  }
+
+  /** What one was woken for is somebody else's. */
+  #wakeOthers(queue: string): void {
+    for (const { first } of this.#pending.get(queue)?.values() ?? []) if (first !== undefined) this.#wakeFor(first);
   }
 
   /**

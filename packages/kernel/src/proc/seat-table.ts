@@ -36,7 +36,7 @@ export interface Seat {
   /** The same for the same pass: what one client has asked is no business of another. */
   readonly identity: string;
   /** Settles when the seat is taken away. */
-  readonly ended: Promise<void>;
+  readonly ended: Promise<KernelError | undefined>;
   leave(): Promise<void>;
 }
 
@@ -100,17 +100,24 @@ export class SeatTable {
       unhear();
       expiry.cancel();
       this.#seats.delete(process);
+      return undefined;
     });
     return { process, identity: claims.names.join(" "), ended, leave: () => this.#end(process) };
   }
 
   /** The virtual process whose pass it is, for as long as the pass holds (V3). */
   #itself(process: Process, { ids, names, expires }: PassClaims): Seat {
-    const over = Promise.withResolvers<void>();
-    const alarm = setAlarm(this.#parts.platform, expires, over.resolve, { idle: true });
-    const holder = { ids, end: over.resolve };
+    const over = Promise.withResolvers<KernelError | undefined>();
+    const end = (): void => over.resolve(undefined);
+    const alarm = setAlarm(this.#parts.platform, expires, end, { idle: true });
+    const holder = { ids, end };
     this.#holders.add(holder);
-    const unhear = process.onDone(() => over.resolve());
+    const unhear = process.onDone(end);
+    void process.left.then(() => {
+      const lives = this.#parts.processes.get(process.pid)?.hasEnded === false;
+      const why = `process ${process.pid} sleeps, or goes on in another life; connect again`;
+      over.resolve(lives ? new KernelError("ECONNRESET", why) : undefined);
+    });
     const leave = (): Promise<void> => {
       unhear();
       alarm.cancel();

@@ -53,8 +53,7 @@ export class Signals {
         return this.#record(process, rider);
       case "CONT": {
         const wasStopped = process.staysStopped;
-        process.isStopped = false;
-        if (process.state.name === "stopped") process.become({ name: "running" }, true);
+        process.unstop();
         if (wasStopped) await this.#record(process, rider);
         return this.#wake(process);
       }

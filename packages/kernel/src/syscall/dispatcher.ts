@@ -9,6 +9,7 @@
 //     with each item. What was revoked meanwhile is revoked, and what has moved is not followed.
 
 import type { HookCall } from "../abi/hook.ts";
+import { cancelled } from "../base/abort.ts";
 import { KernelError, isKernelError, toKernelError } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -95,8 +96,11 @@ export class Dispatcher {
     if (this.#isClosed) throw wasClosed(name);
     if (!caller.isAlive) throw hasEnded(caller, name);
     assertArguments(row, args, name);
-    if (caller.isHeld && row.whileHeld !== true)
-      return caller.continued().then(() => this.#call(caller, name, args, allowed));
+    if (caller.isHeld && row.whileHeld !== true) {
+      if (!caller.isOver) return caller.continued().then(() => this.#call(caller, name, args, allowed));
+      // Code that is left of a life that is over ends, and is not waited for.
+      if (name !== "exit") throw cancelled(`process ${caller.pid} goes on in its next life`);
+    }
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
       return target.then(

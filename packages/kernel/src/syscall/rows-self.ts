@@ -108,10 +108,11 @@ function signalsTo(
   };
   (process.listeners ??= new Set()).add(hear);
   let isClosing = false;
-  const isOver = (): boolean => isClosing || stop?.aborted === true || process.hasEnded;
+  // It ends when the process is to stop, whatever for: one in another thread hears of that by this.
+  const isOver = (): boolean => isClosing || stop?.aborted === true || process.isAborted || process.hasEnded;
   return (async function* follow(): AsyncGenerator<Signal, void, undefined> {
     const onStop = (): void => wake?.();
-    stop?.addEventListener("abort", onStop, { once: true });
+    for (const one of [stop, process.signal]) one?.addEventListener("abort", onStop, { once: true });
     const forget = host.processes.onClosing(() => {
       isClosing = true;
       wake?.();
@@ -126,7 +127,7 @@ function signalsTo(
     } finally {
       forget();
       process.listeners?.delete(hear);
-      stop?.removeEventListener("abort", onStop);
+      for (const one of [stop, process.signal]) one?.removeEventListener("abort", onStop);
     }
   })();
 }

@@ -1,0 +1,72 @@
+// Processes that are held, given up or given another life while something of theirs is under way.
+
+import { execFile } from "node:child_process";
+import { once, EventEmitter } from "node:events";
+import { MemoryObjectStore } from "@ergos/drivers/memory";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import type { Kernel, Pid } from "@ergos/kernel";
+import { type RunContext, program } from "@ergos/services";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { LastingStore, bootKernel } from "../../kernel/test/kernel-fixture.ts";
+
+let kernel: Kernel;
+beforeEach(async () => {
+  kernel = await bootKernel();
+});
+afterEach(() => kernel.close());
+
+const stateOf = async (pid: Pid): Promise<string | undefined> => (await kernel.os.ps({ pids: [pid] }))[0]?.state;
+
+test.each<[string, (signal: AbortSignal) => Promise<unknown>]>([
+  ["a timer", (signal) => sleep(60_000, undefined, { signal })],
+  ["a child of its own", (signal) => promisify(execFile)("sleep", ["60"], { signal })],
+  ["an event", (signal) => once(new EventEmitter(), "never", { signal })],
+  [
+    "an error of its own because of it",
+    (signal) =>
+      sleep(60_000, undefined, { signal }).catch((cause: unknown) => {
+        throw new TypeError("gave up", { cause });
+      }),
+  ],
+])("a program that is told to end while it waits for %s was cancelled, and has not failed", async (_what, wait) => {
+  const waiting = program("waiting", (_input: unknown, ctx: RunContext) => ctx.step("wait", () => wait(ctx.signal)));
+  const pid = await kernel.os.spawn(waiting);
+  await sleep(20);
+  await kernel.os.kill(pid, "TERM");
+
+  expect(await kernel.os.wait(pid)).toEqual({ code: 143, signal: "TERM" });
+});
+
+test("a group that is frozen while one of it is resumed has it when it is thawed", async () => {
+  const job = program("job", (_input: unknown, ctx: RunContext) => ctx.receive("go"));
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const first = await bootKernel({ store: store.life(), objects, programs: [job] });
+  await first.os.call("setGroup", { group: "lab" });
+  const pid = await first.os.spawn(job, { group: "lab" });
+  await sleep(5);
+  await first.close();
+  await kernel.close();
+  kernel = await bootKernel({ store: store.life(), objects, programs: [job] });
+
+  await Promise.all([kernel.os.resume(pid), kernel.os.call("freeze", { group: "lab" })]);
+  await kernel.os.call("thaw", { group: "lab" });
+  await kernel.os.call("send", { to: pid, body: 1 });
+  expect((await kernel.os.wait(pid)).result).toMatchObject({ body: 1 });
+});
+
+test("who was stopped, and told to go on while its group was frozen, goes on after that", async () => {
+  await kernel.os.call("setGroup", { group: "lab" });
+  const pid = await kernel.os.spawn(
+    program("job", (_input: unknown, ctx: RunContext) => ctx.receive("go")),
+    { group: "lab" },
+  );
+  await sleep(5);
+  await kernel.os.kill(pid, "STOP");
+  await kernel.os.call("freeze", { group: "lab" });
+  await kernel.os.kill(pid, "CONT");
+  expect(await stateOf(pid)).toBe("frozen");
+  await kernel.os.call("thaw", { group: "lab" });
+
+  expect(await stateOf(pid)).toBe("waiting");
+});
