@@ -382,9 +382,20 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
   return resumed;
 }
 
+/** What is waited for keeps the loop of Node, also where only a clock, or somebody else, can bring it about. */
+async function holding<T>(promise: Promise<T>): Promise<T> {
+  const held = setInterval(() => undefined, 2 ** 30);
+  try {
+    return await promise;
+  } finally {
+    clearInterval(held);
+  }
+}
+
 function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login" | "hook">): ErgOs {
   const spawn = async (program: Runnable, options?: RunOptions): Promise<Pid> =>
     os.spawn(asProgram(program, parts.isRemote), options);
+  const wait: Os["wait"] = (pid, options) => holding(os.wait(pid, options));
   const run = async (program: Runnable, options: RunOptions & WithSignal = {}): Promise<unknown> => {
     const { signal, ...rest } = options;
     signal?.throwIfAborted();
@@ -394,7 +405,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     const end = (): void => void os.kill(pid, "TERM").catch(() => undefined);
     signal?.addEventListener("abort", end, { once: true });
     if (signal?.aborted === true) end();
-    const exit = await os.wait(pid).finally(() => signal?.removeEventListener("abort", end));
+    const exit = await wait(pid).finally(() => signal?.removeEventListener("abort", end));
     if (exit.signal !== undefined) signal?.throwIfAborted();
     if (exit.error !== undefined) throw fromErrorRecord(exit.error);
     if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);
@@ -407,7 +418,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     spawn,
     // What comes out is what its types have promised.
     run,
-    wait: (pid, options) => os.wait(pid, options),
+    wait,
     kill: (pid, signal) => os.kill(pid, signal),
     resume: (pid, options) => os.resume(pid, options),
     ps: (options) => os.ps(options),

@@ -1,5 +1,6 @@
 // The library: code that is given to a host is found again by the next one.
 
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Code, type Runnable, type RunContext, connect, pipeline, program } from "ergos";
@@ -210,4 +211,21 @@ test("events of another's host end with the connection, and that is no failure",
   }
   await remote.close();
   await listening;
+});
+
+test("what an embedding program waits for keeps it from ending, where only a clock brings it about", () => {
+  const script = `
+    import { connect } from "ergos";
+    await using os = await connect();
+    console.log(await os.run(async (_input, ctx) => {
+      await ctx.hibernate("night", { until: (await ctx.now()) + 50 });
+      return "morning";
+    }));`;
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    ["--conditions=@ergos/source", "--input-type=module", "-e", script],
+    { cwd: import.meta.dirname, encoding: "utf8", timeout: 20_000 },
+  );
+
+  expect([status, stdout, stderr]).toEqual([0, "morning\n", ""]);
 });

@@ -70,3 +70,56 @@ test("who was stopped, and told to go on while its group was frozen, goes on aft
 
   expect(await stateOf(pid)).toBe("waiting");
 });
+
+/** A tool that acts once, and takes its time. */
+const charge = (done: string[]) => ({
+  name: "charge",
+  description: "charges",
+  inputSchema: {},
+  effect: "once" as const,
+  call: async () => {
+    await sleep(50);
+    done.push("charged");
+    return "charged";
+  },
+});
+
+test("a process that is put to sleep ends its call before, and goes on behind it", async () => {
+  const done: string[] = [];
+  await kernel.close();
+  kernel = await bootKernel({ tools: [charge(done)] });
+  kernel.activate();
+  const paying = program("paying", async (_input: unknown, ctx: RunContext) => [
+    await ctx.call("pay", "charge"),
+    (await ctx.receive("go"))?.body,
+  ]);
+  const pid = await kernel.os.spawn(paying);
+  await sleep(10);
+  await kernel.os.call("sleep", { pid });
+  await kernel.os.call("send", { to: pid, body: "on" });
+
+  expect((await kernel.os.wait(pid)).result).toEqual(["charged", "on"]);
+  expect(done).toEqual(["charged"]);
+});
+
+test("who is restarted with a sibling that failed has done its call once, and goes on behind it", async () => {
+  const done: string[] = [];
+  await kernel.close();
+  kernel = await bootKernel({ tools: [charge(done)] });
+  let lives = 0;
+  const bad = program("bad", async () => {
+    await sleep(10);
+    if (++lives === 1) throw new TypeError("first");
+    return "good";
+  });
+  const healthy = program("healthy", (_input: unknown, ctx: RunContext) => ctx.call("pay", "charge"));
+  const restart = { policy: "on-failure", delayMs: 1, max: 3 } as const;
+  const boss = program("boss", async (_input: unknown, ctx: RunContext) => {
+    const pids = [await ctx.spawn("bad", bad, { restart }), await ctx.spawn("healthy", healthy, { restart })];
+    return Promise.all(pids.map((pid) => ctx.wait(`end ${pid}`, pid)));
+  });
+
+  const pid = await kernel.os.spawn(boss, { strategy: "one-for-all" });
+  expect((await kernel.os.wait(pid)).result).toEqual(["good", "charged"]);
+  expect(done).toEqual(["charged"]);
+});

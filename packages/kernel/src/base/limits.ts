@@ -114,6 +114,8 @@ export const LIMITS = {
   /** Tools that a model may be offered, and calls of them in one answer. */
   modelToolsMax: 256,
   /** Code that ignores its signal is abandoned after this many milliseconds. */
+  /** What calls of models, tools and the network may still take before another life of their process begins. */
+  drainMs: 30_000,
   cancelGraceMs: 80,
   /** Lines of log kept per process in memory; all of them are in its journal. */
   logLineMax: 8 * KIB,

@@ -33,7 +33,6 @@ import { type Tier, rankOf, tierOf } from "./role.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
 
 /** How long the calls of a process may take to end before another program takes over. */
-const DRAIN_MS = 30_000;
 
 /** What somebody leaves whose end goes into another. */
 export interface Estate {
@@ -186,7 +185,13 @@ export class LifeCycle {
    * Gives a running process another program, once no call of it is under way.
    * @throws {EBUSY} its calls do not end in time: it goes on as it was
    */
-  async upgrade(caller: Process, process: Process, program: Program, waitMs = DRAIN_MS, rider?: Rider): Promise<void> {
+  async upgrade(
+    caller: Process,
+    process: Process,
+    program: Program,
+    waitMs: number = LIMITS.drainMs,
+    rider?: Rider,
+  ): Promise<void> {
     const { pid } = process;
     assertLives(process, "upgrade");
     const { name, revision, source } = program;

@@ -438,6 +438,11 @@ export class Process {
     if (--this.#acts === 0) this.#quiet?.resolve();
   }
 
+  /** Whether a call of a model, a tool or the network is under way. */
+  get isActing(): boolean {
+    return this.#acts > 0;
+  }
+
   /** Settles when no such call is under way. */
   async quiet(): Promise<void> {
     while (this.#acts > 0) {

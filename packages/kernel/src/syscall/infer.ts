@@ -173,7 +173,7 @@ async function askModel(
   if (prior !== undefined && model.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
-      `the host ended during the call of ${name} at ${place}; it may have been paid for. Look, then resume a failed run to call again, or kill it`,
+      `the call of ${name} at ${place} was cut off with its host or its process; it may have been paid for. Look, then resume a failed run to call again, or kill it`,
       { pid: caller.pid },
     );
   }

@@ -126,7 +126,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   if (prior !== undefined && !isSafe && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
-      `the host ended during ${first.method} ${call.url} at ${place}; it may have acted. Look, then resume a failed run to call again, or kill it`,
+      `${first.method} ${call.url} at ${place} was cut off with its host or its process; it may have acted. Look, then resume a failed run to call again, or kill it`,
       { syscall: "fetch", pid: caller.pid },
     );
   }

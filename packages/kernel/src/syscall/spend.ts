@@ -376,7 +376,10 @@ export function charged(
 
 /** Why what an earlier life had reserved for a call is lost. */
 export const repeated = (): KernelError =>
-  new KernelError("EUNKNOWN", "the host ended during this call; it may have acted, and is made again");
+  new KernelError(
+    "EUNKNOWN",
+    "this call was cut off with its host or its process; it may have acted, and is made again",
+  );
 
 /**
  * A call that may have to be paid for without an answer: what was reserved for it is spent. Of a process that ends,

@@ -39,7 +39,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   if (prior !== undefined && tool.effect === "once" && call.onUnknown !== "repeat") {
     throw new KernelError(
       "EUNKNOWN",
-      `the host ended during the call of tool ${tool.name} at ${place}; it may have acted. Look, then resume a failed run to call again, or kill it`,
+      `the call of tool ${tool.name} at ${place} was cut off with its host or its process; it may have acted. Look, then resume a failed run to call again, or kill it`,
       { syscall: "call", pid: caller.pid },
     );
   }
