@@ -78,6 +78,8 @@ export interface MountSpec {
   readonly quota?: MountLimits["quota"];
 }
 
+const DRAIN_MS = 10_000;
+
 export interface HostOptions {
   /** Data directory; without it everything is in memory and ends with this process. */
   readonly dir?: string;
@@ -112,6 +114,11 @@ export interface HostOptions {
   readonly user?: string;
   /** Answer other commands over the control socket (default true with a directory). */
   readonly serve?: boolean;
+  /**
+   * Milliseconds that calls of models, tools and the network may still take when the host ends (default 10,000); what is
+   * cut off then fails with EUNKNOWN when its process goes on.
+   */
+  readonly drainMs?: number;
   /** Milliseconds after which blocking code ends the host; 0 turns the watchdog off (default off for libraries). */
   readonly watchdogMs?: number;
 }
@@ -198,7 +205,7 @@ export async function bootHost(
     if (dir !== undefined && serves) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
       await socket?.close();
-      await booted.close();
+      await booted.close({ drainMs: options.drainMs ?? DRAIN_MS });
       await guests.close();
       watchdog?.stop();
     });

@@ -12,6 +12,7 @@ import {
   type Login,
   type Os,
   type Pid,
+  type Seq,
   type Schema,
   type SpawnArgs,
   assertValid,
@@ -73,6 +74,11 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   readonly isRemote: boolean;
   /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
   readonly login?: (pass: string) => Promise<Login>;
+  /**
+   * Position of the data before this host let anything go on: `events({ after })` tells all since then. Only where this
+   * process owns the directory.
+   */
+  readonly openedAt?: Seq;
   /** Installs a hook on the calls of all processes; returns a function that removes it. Only where this process owns the directory. */
   readonly hook?: (hook: Hook) => () => void;
   /** Processes that were resumed on connecting. */
@@ -176,10 +182,11 @@ export async function connectHost(
     // Whoever shows a pass has its rights, here as over the socket.
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
     if (resume) kernel.activate();
+    const openedAt = kernel.host.store.seq;
     const resumed = resume ? await resumeAll(os) : [];
     const own = { login: (pass: string) => kernel.login(pass), hook: (hook: Hook) => kernel.hook(hook) };
     // Whoever has come with a pass is not the owner.
-    const given = options.pass === undefined ? own : { login: own.login };
+    const given = options.pass === undefined ? { ...own, openedAt } : { login: own.login };
     return { os: toErgOs(os, { isRemote: false, resumed, close, ...given }), host };
   } catch (error) {
     await close();
@@ -216,6 +223,7 @@ const OPTIONS: Schema = {
     waitMs: { type: "number", minimum: 0 },
     resume: { type: "boolean" },
     watchdogMs: { type: "number", minimum: 0 },
+    drainMs: { type: "number", minimum: 0 },
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },
     tools: { type: "array", items: { type: "object", required: ["name", "call"] } },
     prices: { type: "object" },
@@ -392,7 +400,7 @@ async function holding<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "login" | "hook">): ErgOs {
+function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" | "close" | "login" | "hook">): ErgOs {
   const spawn = async (program: Runnable, options?: RunOptions): Promise<Pid> =>
     os.spawn(asProgram(program, parts.isRemote), options);
   const wait: Os["wait"] = (pid, options) => holding(os.wait(pid, options));
@@ -433,6 +441,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "resumed" | "close" | "
     isRemote: parts.isRemote,
     ...(parts.login === undefined ? {} : { login: parts.login }),
     ...(parts.hook === undefined ? {} : { hook: parts.hook }),
+    ...(parts.openedAt === undefined ? {} : { openedAt: parts.openedAt }),
     resumed: parts.resumed,
     close: parts.close,
     [Symbol.asyncDispose]: parts.close,

@@ -1,6 +1,7 @@
 // The process that a person names: by pid, or by run id.
 
 import {
+  type Exit,
   KernelError,
   LIMITS,
   isKernelError,
@@ -33,6 +34,20 @@ export async function findPid(os: Os, name: string): Promise<{ readonly pid: Pid
     const pid = parsePid(name);
     if (!isKernelError(error) || error.code !== "EACCES" || name !== String(pid)) throw error;
     return { pid, runId: name };
+  }
+}
+
+/**
+ * Waits for a process to end.
+ * @throws {ECONNRESET} its host has ended before; it sleeps
+ */
+export async function waitForEnd(os: Os, pid: Pid): Promise<Exit> {
+  try {
+    return await os.wait(pid);
+  } catch (error) {
+    if (!isKernelError(error) || error.code !== "ECONNRESET") throw error;
+    const why = `the host that process ${pid} ran in has ended; finished steps are kept, and the next host goes on with it. Go on with: ergos resume ${pid}`;
+    throw new KernelError("ECONNRESET", why, { pid, cause: error });
   }
 }
 

@@ -1,11 +1,14 @@
 // The library: code that is given to a host is found again by the next one.
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Code, type Runnable, type RunContext, connect, pipeline, program } from "ergos";
+import { setTimeout as delay } from "node:timers/promises";
+import { toPid, toSeq } from "@ergos/kernel";
+import { type Code, type Runnable, type RunContext, connect, createTool, pipeline, program } from "ergos";
 import { expect, test } from "vitest";
-import { useDirectory } from "./ergos-cli.ts";
+import { BIN, useDirectory } from "./ergos-cli.ts";
 
 const directory = useDirectory();
 
@@ -228,4 +231,57 @@ test("what an embedding program waits for keeps it from ending, where only a clo
   );
 
   expect([status, stdout, stderr]).toEqual([0, "morning\n", ""]);
+});
+
+test("a host that ends lets calls come to their end, and the next one has what they gave", async () => {
+  const { path: dir } = directory;
+  const calls: string[] = [];
+  const charge = createTool({
+    name: "charge",
+    description: "charges",
+    inputSchema: {},
+    effect: "once",
+    call: async (_args, { signal }) => {
+      calls.push("begun");
+      await delay(100, undefined, { signal });
+      calls.push("charged");
+      return "charged";
+    },
+  });
+  const paying = program("paying", (_input: unknown, ctx: RunContext) => ctx.call("pay", "charge"));
+  {
+    await using os = await connect({ dir, tools: [charge], programs: [paying] });
+    await os.spawn(paying);
+    await expect.poll(() => calls).toEqual(["begun"]);
+  }
+  expect(calls).toEqual(["begun", "charged"]);
+  await using os = await connect({ dir, tools: [charge], programs: [paying] });
+  const [pid] = os.resumed;
+  expect((await os.wait(toPid(Number(pid)))).result).toBe("charged");
+  expect(calls).toEqual(["begun", "charged"]);
+  const told = [];
+  for await (const { name } of os.events({ names: ["process.completed"], after: os.openedAt ?? toSeq(0) })) {
+    told.push(name);
+    break;
+  }
+  expect(told).toEqual(["process.completed"]);
+});
+
+test("who waits for a process of a host that ends is told how to go on with it", async () => {
+  const { path: dir } = directory;
+  const waiting = program("waiting", (_input: unknown, ctx: RunContext) => ctx.receive("go"));
+  const host = await connect({ dir, programs: [waiting] });
+  const pid = await host.spawn(waiting);
+  const child = spawn(process.execPath, [BIN, "wait", String(pid), "--json"], {
+    cwd: join(dir, ".."),
+    env: { ...process.env, ERGOS_DIR: dir },
+  });
+  let said = "";
+  child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  await delay(1500);
+  await host.close();
+  const [code] = (await once(child, "exit")) as [number];
+
+  expect(code).toBe(1);
+  expect(said).toContain(`ergos resume ${pid}`);
 });

@@ -30,6 +30,7 @@ import { LockTable } from "./lock/lock-table.ts";
 import { ViewTable } from "./proc/view.ts";
 import { VIRTUAL } from "./proc/virtual.ts";
 import { AskTable } from "./proc/ask-table.ts";
+import { drained } from "./proc/drain.ts";
 import { ChannelTable } from "./proc/channel-table.ts";
 import { Committer } from "./ipc/committer.ts";
 import { EventBus } from "./ipc/event-bus.ts";
@@ -421,21 +422,26 @@ export class Kernel implements AsyncDisposable {
 
   /**
    * Ends the host: running processes stay unfinished in the store and go on at the next start. Waits for
-   * flushed writes; idempotent.
+   * flushed writes, and at most `drainMs` for calls of models, tools and the network; idempotent.
    */
-  close(): Promise<void> {
-    this.#closed ??= this.#close();
+  close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
+    this.#closed ??= this.#close(drainMs);
     return this.#closed;
   }
 
-  async #close(): Promise<void> {
+  async #close(drainMs: number): Promise<void> {
     try {
       this.host.schedules.close();
       this.host.triggers.close();
       this.host.queues.close();
       this.host.locks.close();
       await this.host.services.close();
-      await this.host.processes.suspendAll();
+      const { processes, platform } = this.host;
+      // Those that leave no journal end with their host.
+      const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
+      const { release } = await drained(platform, running, drainMs);
+      await processes.suspendAll();
+      release();
       this.dispatcher.close();
       this.host.bus.close();
       await this.host.audit.close();

@@ -27,7 +27,7 @@ import {
   wholeOption,
 } from "../command.ts";
 import type { ErgOs } from "../connect.ts";
-import { allProcesses, findPid, findProcess } from "../find-process.ts";
+import { allProcesses, findPid, findProcess, waitForEnd } from "../find-process.ts";
 import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 const SORTS = ["pid", "name", "ended", "cost", "tokens", "steps"] as const;
@@ -230,7 +230,7 @@ export const waitCommand: Command = {
       const { pid, runId, state } = await findProcess(os, name);
       if (state === "sleeping" && !os.isRemote)
         throw new UsageError(`${runId} sleeps, and no host runs here that could wake it; ergos resume ${pid} does`);
-      const exit = await os.wait(pid);
+      const exit = await waitForEnd(os, pid);
       const summary = (await os.ps({ pids: [pid] }))[0];
       invocation.out.answer({ pid, runId, ...exit }, () =>
         summary === undefined ? runId : `${runId} ${stateText(summary, invocation.out)}`,

@@ -20,7 +20,7 @@ import { readAmounts } from "./budget.ts";
 import { askText } from "./rights.ts";
 import { SPAWN_OPTIONS, SPAWN_USAGE, sourceOf, spawnOptions } from "./run-options.ts";
 
-import { allProcesses, findProcess } from "../find-process.ts";
+import { allProcesses, findProcess, waitForEnd } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
 import { withStdio } from "../stdio.ts";
 import { type Output, createOutput, formatCount, formatMs } from "../terminal.ts";
@@ -217,7 +217,7 @@ async function follow(
   const display = out.isTerminal ? showProgress(os, pid, out, started) : undefined;
   const tellWaiting = showWaiting(os, pid, out);
   try {
-    const exit = await os.wait(pid);
+    const exit = await waitForEnd(os, pid);
     // What is printed has left this host: it must not be lost by a crash that follows.
     await os.flush();
     display?.();
@@ -367,7 +367,7 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
     out.error(
       os.isRemote
         ? `the run goes on in the host of this directory. Follow it with: ergos logs ${pid} --follow   End it with: ergos kill ${pid}`
-        : `stopping; finished steps are kept. Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`,
+        : `stopping; finished steps are kept, and calls under way have 10 s to end (Ctrl-C again: none). Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`,
     );
     if (out.isJson) out.answer({ pid, state: os.isRemote ? "running" : "sleeping" }, () => "");
     void os.close().finally(() => process.exit(status));

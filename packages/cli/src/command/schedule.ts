@@ -195,7 +195,8 @@ export const upCommand: Command = {
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
     await os.call("enlist", { service: maintenance(keepMs === undefined ? {} : { keepMs }) });
-    const events = os.events({ names: SHOWN });
+    // What goes on may have ended by now.
+    const events = os.events({ names: SHOWN, ...(os.openedAt === undefined ? {} : { after: os.openedAt }) });
     const schedules = await os.call("schedules", {});
     const triggers = await os.call("triggers", {});
     const [first] = schedules;

@@ -26,6 +26,7 @@ import type { ObjectStore } from "../abi/object-store.ts";
 import { mergeAdds } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
+import { drained } from "./drain.ts";
 import { type Exit, type Process, type ProcessIdentity, SIGNALS } from "./process.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
@@ -212,13 +213,14 @@ export class LifeCycle {
         throw error;
       }
     }
-    const release = process.drain();
+    const { isQuiet, release } = await drained(this.#parts.platform, [process], waitMs);
     try {
-      const late = (): KernelError =>
-        new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${waitMs} ms; try again later`, {
-          pid,
-        });
-      await within(this.#parts.platform, waitMs, late, process.quiet());
+      if (!isQuiet)
+        throw new KernelError(
+          "EBUSY",
+          `a call of process ${pid} is under way for more than ${waitMs} ms; try again later`,
+          { pid },
+        );
       assertLives(process, "upgrade");
       if (process.program === undefined)
         throw new KernelError("EBUSY", `process ${pid} has just gone to sleep`, { pid });

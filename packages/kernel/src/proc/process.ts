@@ -443,6 +443,11 @@ export class Process {
     return this.#acts > 0;
   }
 
+  /** Whether one of its calls waits for a person. */
+  get needsSomebody(): boolean {
+    return this.#urgentWait !== undefined;
+  }
+
   /** Settles when no such call is under way. */
   async quiet(): Promise<void> {
     while (this.#acts > 0) {

@@ -6,7 +6,6 @@
 //     nothing in it.
 
 import type { Platform, Timer } from "../abi/platform.ts";
-import { within } from "../abi/within.ts";
 import { setAlarm } from "./alarm.ts";
 import { cancelled, orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
@@ -16,6 +15,7 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord } from "../journal/record.ts";
 import type { Family } from "./family.ts";
 import { encodeSleep, liveKey } from "./process-record.ts";
+import { drained } from "./drain.ts";
 import type { Exit, Process } from "./process.ts";
 import type { Program } from "./program.ts";
 
@@ -63,7 +63,16 @@ export class Sleeper {
       throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });
     // Who is being ended hears of it in a moment.
     if (place !== undefined && process.isDoomed) await orAborted(new Promise(() => undefined), process.signal);
-    await this.#drained(process, place);
+    if (process.isActing) {
+      const { isQuiet, release } = await drained(this.#parts.platform, [process], LIMITS.drainMs);
+      release();
+      if (!isQuiet) {
+        if (place !== undefined) journal.retract(place);
+        throw new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms`, {
+          pid,
+        });
+      }
+    }
     const isLeaving = process.isEnding || process.isDoomed || process.isOver || this.#falling.has(pid);
     if (program === undefined || isLeaving || process.isHeld) {
       if (place !== undefined) journal.retract(place);
@@ -109,32 +118,6 @@ export class Sleeper {
     if (falling.isWoken) void this.wake(pid).catch(() => undefined);
     // Who has put itself to sleep does nothing more in this life.
     if (place !== undefined) throw why;
-  }
-
-  /**
-   * Waits for calls that may act, of which nobody would know what they did; no others are made meanwhile.
-   * @throws {EBUSY} they take too long
-   */
-  async #drained(process: Process, place: string | undefined): Promise<void> {
-    if (!process.isActing) return;
-    const { pid } = process;
-    const release = process.drain();
-    try {
-      const late = (): KernelError =>
-        new KernelError(
-          "EBUSY",
-          `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms; try again`,
-          {
-            pid,
-          },
-        );
-      await within(this.#parts.platform, LIMITS.drainMs, late, process.quiet());
-    } catch (error) {
-      if (place !== undefined) process.journal?.retract(place);
-      throw error;
-    } finally {
-      release();
-    }
   }
 
   /** Wakes a process if it sleeps; anything else is as it should be. */

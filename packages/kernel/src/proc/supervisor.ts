@@ -18,6 +18,7 @@ import { encodeRecord, journalLog } from "../journal/record.ts";
 import type { Family } from "./family.ts";
 import { liveKey } from "./process-record.ts";
 import { lostCall } from "./lost-call.ts";
+import { drained } from "./drain.ts";
 import type { Exit, Process } from "./process.ts";
 import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
@@ -202,7 +203,9 @@ export class Supervisor {
   ): Promise<Life[]> {
     const { committer } = this.#parts;
     process.isOver = true;
-    await this.#drained(olds.flatMap(({ process: old }) => (old === process ? [] : [old])));
+    // What only goes along has done nothing wrong.
+    const busy = olds.flatMap(({ process: old }) => (old !== process && old.isActing ? [old] : []));
+    if (busy.length > 0) (await drained(this.#parts.platform, busy, LIMITS.drainMs)).release();
     const error: ErrorRecord | undefined = exit.error;
     // Whoever starts from zero does not come back to what it has called.
     const lost = olds.flatMap(({ process: { identity, journal } }) =>
@@ -258,18 +261,6 @@ export class Supervisor {
       const next = this.#parts.succeed(old, exit, restartsOf(old));
       return this.#isClosed ? [] : [{ process: next, program }];
     });
-  }
-
-  /** What only goes along has calls under way that act: cut off, nobody would know what they did. */
-  async #drained(others: readonly Process[]): Promise<void> {
-    const busy = others.filter((other) => other.isActing);
-    if (busy.length === 0) return;
-    const releases = busy.map((other) => other.drain());
-    const grace = Promise.withResolvers<void>();
-    const timer = this.#parts.platform.setTimer(LIMITS.drainMs, grace.resolve);
-    await Promise.race([Promise.all(busy.map((other) => other.quiet())), grace.promise]);
-    timer.cancel();
-    for (const release of releases) release();
   }
 
   /** Code of a life that is over has its grace to end, so that two lives do not act at once. */

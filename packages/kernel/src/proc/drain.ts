@@ -1,0 +1,29 @@
+// Calls of models, tools and the network come to their end before the life of their process does: of what is cut off
+// nobody knows what it did.
+
+import type { Platform } from "../abi/platform.ts";
+import type { Process } from "./process.ts";
+
+export interface Drained {
+  /** Whether no such call is under way any more. */
+  readonly isQuiet: boolean;
+  /** Lets them make calls again. */
+  readonly release: () => void;
+}
+
+/** Holds the next calls of processes, and waits until none of them acts, at most for so many milliseconds. */
+export async function drained(platform: Platform, processes: readonly Process[], ms: number): Promise<Drained> {
+  const releases = processes.map((process) => process.drain());
+  const release = (): void => {
+    for (const one of releases) one();
+  };
+  // What waits for a person may do so for days, and has not acted yet.
+  const acting = processes.filter((process) => process.isActing && !process.needsSomebody);
+  if (acting.length === 0 || ms <= 0) return { isQuiet: acting.length === 0, release };
+  const late = Promise.withResolvers<false>();
+  const timer = platform.setTimer(ms, () => late.resolve(false));
+  const quiet = Promise.all(acting.map((process) => process.quiet())).then(() => true);
+  const isQuiet = await Promise.race([quiet, late.promise]);
+  timer.cancel();
+  return { isQuiet, release };
+}
