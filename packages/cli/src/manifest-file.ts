@@ -4,6 +4,7 @@ import { closeSync, openSync, readSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import {
   type Compilation,
+  type CompilerHost,
   MANIFEST_LIMITS,
   type PlanDocument,
   compileManifest,
@@ -18,9 +19,20 @@ import { HOST_TOOLS } from "./host-tools.ts";
  * Compiles a manifest file.
  * @throws {ENOENT} {EISDIR} {EACCES} {EIO} it cannot be read · {E2BIG} {EINVAL} it is no manifest, whatever it says
  */
-export function compileFile(file: string, options: { readonly lint?: boolean } = {}): Compilation {
-  const host = { ...fileHost(file, process.env), tools: HOST_TOOLS.map(({ name }) => name) };
-  return compileManifest(readManifest(file), { file: shownPath(file), host, ...options });
+export function compileFile(
+  file: string,
+  {
+    lint = false,
+    environment = process.env,
+    onVariable,
+  }: { readonly lint?: boolean } & Partial<Pick<CompilerHost, "environment" | "onVariable">> = {},
+): Compilation {
+  const host = {
+    ...fileHost(file, environment),
+    tools: HOST_TOOLS.map(({ name }) => name),
+    ...(onVariable === undefined ? {} : { onVariable }),
+  };
+  return compileManifest(readManifest(file), { file: shownPath(file), host, lint });
 }
 
 /** The path as a person would type it: relative where that is shorter. */
@@ -66,13 +78,27 @@ function readBounded(file: string): Buffer {
   }
 }
 
+/** Variables as an earlier reading found them. */
+const recordedOf = ({ environment = {} }: ProgramSource): Readonly<Record<string, string | undefined>> =>
+  Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, value ?? undefined]));
+
+/** A pipeline, and where it is with the variables that it has read: the same whoever loads it again. */
+export interface FoundPipeline {
+  readonly document: PlanDocument;
+  readonly source: ProgramSource;
+}
+
 /**
  * The pipeline of a manifest that a source names: the only one, or that of `export`.
  * @throws {ENOEXEC} the manifest has errors, each on a line of the message · {EINVAL} it has no such pipeline, or several
  */
-export function pipelineOf(source: ProgramSource): PlanDocument {
+export function pipelineOf(source: ProgramSource): FoundPipeline {
   const file = source.module ?? "";
-  const { plans, diagnostics, hasErrors } = compileFile(file);
+  const variables: Record<string, string | null> = {};
+  const { plans, diagnostics, hasErrors } = compileFile(file, {
+    environment: { ...process.env, ...recordedOf(source) },
+    onVariable: (name, value) => (variables[name] = value ?? null),
+  });
   if (hasErrors) {
     const errors = diagnostics.filter(({ severity }) => severity === "error");
     throw new KernelError(
@@ -84,7 +110,11 @@ export function pipelineOf(source: ProgramSource): PlanDocument {
   const names = plans.map(({ name }) => name);
   const chosen =
     source.export === undefined && plans.length === 1 ? plans[0] : plans.find(({ name }) => name === source.export);
-  if (chosen !== undefined) return chosen;
+  if (chosen !== undefined)
+    return {
+      document: chosen,
+      source: Object.keys(variables).length === 0 ? source : { ...source, environment: variables },
+    };
   const why =
     source.export === undefined
       ? `has ${plans.length} pipelines (${names.join(", ")}); choose one with --pipeline`

@@ -128,14 +128,14 @@ async function loadManifest(
     import("./manifest-file.ts"),
     import("@ergos/services/manifest"),
   ]);
-  const document = pipelineOf(source);
+  const { document, source: found } = pipelineOf(source);
   const cwd = source.cwd ?? process.cwd();
   const { program, mounts, epilogue } = await bindManifest(document, {
     importModule: (file) => importModule(file) as Promise<Readonly<Record<string, unknown>>>,
     contentOf,
     environment,
     cwd,
-    source,
+    source: found,
   });
   return {
     program,

@@ -288,3 +288,19 @@ export default pipeline("code").node("numbers", list).map("double", { over: "num
   expect(resultOf("code.ts")).toBe(12);
   expect(resultOf("printed.yaml")).toBe(12);
 });
+
+test("a run that goes on has the variables that it began with, wherever its host is", () => {
+  manifest(`  output: { send: "{{ send }}", bare: "{{ bare }}" }
+  nodes:
+    - { name: send, kind: expression, value: "'to ' ~ '\${TO:nobody}'" }
+    - { name: bare, kind: expression, value: "'\${GIVEN:unset}'" }
+    - { name: late, kind: function, module: ./steps.ts, export: once, input_mapping: { n: 1, to: "{{ send }} {{ bare }}" } }
+`);
+  const first = runErgos(["run", "in.yaml", "--json"], { cwd: dir, env: { TO: "jane" } });
+  expect(first.status).toBe(1);
+  writeFileSync(join(dir, "later"), "");
+  const { pid } = JSON.parse(first.stdout) as { pid: number };
+  const again = runErgos(["resume", String(pid), "--json"], { cwd: dir, env: { TO: "john", GIVEN: "now" } });
+
+  expect(JSON.parse(again.stdout)).toMatchObject({ code: 0, result: { send: "to jane", bare: "unset" } });
+});

@@ -143,7 +143,7 @@ async function planOf(invocation: Invocation): Promise<PlanDocument> {
   const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
   const pipeline = textOption(invocation, "pipeline");
   const source = { module: file, ...(pipeline === undefined ? {} : { export: pipeline }) };
-  const plan = isManifestFile(file) ? pipelineOf(source) : await describeModule(source);
+  const plan = isManifestFile(file) ? pipelineOf(source).document : await describeModule(source);
   return masked(plan, secretValues(process.env)) as PlanDocument;
 }
 

@@ -55,8 +55,7 @@ export const runCommand: Command = {
   },
   run: async (invocation) => {
     const file = findModule(required(invocation, 0, "the manifest or module"), process.cwd());
-    const source = sourceOf(invocation, file);
-    const schema = await inputSchemaOf(source);
+    const { source, schema } = await readSource(sourceOf(invocation, file));
     const input = readInput(invocation, schema);
     warnOfUnknown(input, schema, invocation.out);
     const options = spawnOptions(invocation, input);
@@ -402,11 +401,17 @@ function asObject(json: string): Record<string, unknown> {
 export const textsOf = (schema: Schema | undefined): ReadonlySet<string> =>
   new Set(Object.entries(schema?.properties ?? {}).flatMap(([name, { type }]) => (type === "string" ? [name] : [])));
 
-/** What a manifest says of its input; undefined for a program that says nothing. */
-export async function inputSchemaOf(source: ProgramSource): Promise<Schema | undefined> {
-  if (!isManifestFile(source.module ?? "")) return undefined;
+/**
+ * What a manifest says of its input, nothing for a program that says nothing; and the source with the variables that it
+ * reads here, whatever the environment of its host is.
+ */
+export async function readSource(
+  source: ProgramSource,
+): Promise<{ readonly source: ProgramSource; readonly schema?: Schema | undefined }> {
+  if (!isManifestFile(source.module ?? "")) return { source };
   const { pipelineOf } = await import("../manifest-file.ts");
-  return pipelineOf(source).inputSchema;
+  const found = pipelineOf(source);
+  return { source: found.source, schema: found.document.inputSchema };
 }
 
 /** A name that the schema does not have is most likely a slip; the schema alone may refuse it. */

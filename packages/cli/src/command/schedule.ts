@@ -19,7 +19,7 @@ import {
 import type { ErgOs } from "../connect.ts";
 import { findModule, labelOf } from "../module-program.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
-import { inputSchemaOf, openHost, textsOf } from "./run.ts";
+import { openHost, readSource, textsOf } from "./run.ts";
 import { SPAWN_OPTIONS, sourceOf, spawnOptions } from "./run-options.ts";
 
 export const scheduleCommand: Command = {
@@ -114,7 +114,7 @@ export async function startingOf(invocation: Invocation, place: number): Promise
   const file = findModule(required(invocation, place, "the manifest or module"), process.cwd());
   const program = sourceOf(invocation, file);
   const pairs = listOption(invocation, "input");
-  const input = pairs.length === 0 ? undefined : readPairs("input", pairs, textsOf(await inputSchemaOf(program)));
+  const input = pairs.length === 0 ? undefined : readPairs("input", pairs, textsOf((await readSource(program)).schema));
   return { program, name: textOption(invocation, "pipeline") ?? labelOf(file), ...spawnOptions(invocation, input) };
 }
 

@@ -9,19 +9,20 @@ const isSecretName = (name: string): boolean => SECRET.test(name);
 
 /**
  * The text with variables filled in. A plain scalar that is one variable takes the type that its value
- * would have in YAML; names of secrets are left as they are.
+ * would have in YAML; names of secrets are left as they are. `read` hears of all others.
  */
 export function substitute(
   text: string,
   isPlain: boolean,
   environment: Readonly<Record<string, string | undefined>>,
-  onMissing: (name: string) => void,
+  { missing, read }: { missing(name: string): void; read(name: string, value: string | undefined): void },
 ): string | number | boolean | null {
   if (!text.includes("${")) return text;
   const value = text.replaceAll(VARIABLE, (all, name: string, otherwise: string | undefined) => {
     if (all.startsWith("$$")) return isSecretName(name) ? all : all.slice(1);
     const found = environment[name] ?? otherwise;
-    if (found === undefined) onMissing(name);
+    if (found === undefined) missing(name);
+    if (!isSecretName(name)) read(name, environment[name]);
     return isSecretName(name) ? all : (found ?? "");
   });
   const isWhole = text.replace(VARIABLE, "") === "" && text.match(VARIABLE)?.length === 1;

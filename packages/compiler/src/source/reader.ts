@@ -29,6 +29,8 @@ import { type Located, type SourceEntry, type SourceMap, type SourceValue, kindN
 /** What the reader needs of its surroundings. */
 export interface ReaderHost {
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Hears of each variable that is read, but of those whose names are of secrets. */
+  readonly onVariable?: (name: string, value: string | undefined) => void;
   /**
    * Reads a file named in an include, relative to the including one; answers a refusal as text, starting
    * with the code it deserves. Absent: includes are refused.
@@ -209,14 +211,17 @@ class Reader {
     }
     const isPlain = node.type === "PLAIN";
     let isBroken = false;
-    const value = substitute(raw, isPlain, this.#host.environment, (name) => {
-      isBroken = true;
-      this.#diagnostics.report(
-        "E105",
-        { file, ...range, path: "" },
-        `the environment variable ${name} is not set`,
-        `set it, put it into .env, or give a default: \${${name}:value}`,
-      );
+    const value = substitute(raw, isPlain, this.#host.environment, {
+      missing: (name) => {
+        isBroken = true;
+        this.#diagnostics.report(
+          "E105",
+          { file, ...range, path: "" },
+          `the environment variable ${name} is not set`,
+          `set it, put it into .env, or give a default: \${${name}:value}`,
+        );
+      },
+      read: (name, found) => this.#host.onVariable?.(name, found),
     });
     if (isBroken) return brokenAt({ file, ...range });
     // Only a text that stands in the file as it is has offsets of its own.

@@ -26,6 +26,8 @@ export interface ProgramSource {
   readonly confined?: boolean;
   /** Working directory of whoever spawned it: relative paths in its input mean the same after a restart. */
   readonly cwd?: string;
+  /** Variables that a manifest has read, but for secrets, and those that were not set: a resumed run reads the same. */
+  readonly environment?: Readonly<Record<string, string | null>>;
 }
 
 export interface Program {

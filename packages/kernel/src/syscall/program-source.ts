@@ -22,6 +22,7 @@ export const PROGRAM_SOURCE = {
     runtime: { type: "string", enum: RUNTIMES },
     confined: flag,
     cwd: text,
+    environment: { type: "object", additionalProperties: { type: ["string", "null"] } },
   },
   additionalProperties: false,
 } as const;
