@@ -53,6 +53,8 @@ export interface Replay {
   readonly restarts: readonly number[];
   /** The revision under which the process last ran. */
   readonly revision: string;
+  /** Its last life was ended for a restart, which has not begun: from where it begins. */
+  readonly restart: "on" | "start" | undefined;
   readonly usage: {
     tokensIn: number;
     tokensOut: number;
@@ -115,12 +117,16 @@ export class Journal {
     let revision = "";
     let ranMs = 0;
     let last: number | undefined;
+    let restart: Replay["restart"];
     for await (const record of this.records()) {
       if (record.t === "start" || record.t === "resume") ({ revision } = record);
       // A life ends with its last record; what is recorded between two lives is no time of either.
       else if (last !== undefined && !BETWEEN_LIVES.has(record.t)) ranMs += Math.max(0, record.at - last);
       last = record.at;
-      if (record.t === "resume") deaths++;
+      if (record.t === "resume") {
+        deaths++;
+        restart = undefined;
+      }
       else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
         intents.delete(record.p);
@@ -135,6 +141,7 @@ export class Journal {
       } else if (record.t === "restart") {
         // The host lived through it.
         deaths = 0;
+        restart = record.fresh === true ? "start" : "on";
         if (record.for === undefined) restarts.push(record.at);
         if (record.fresh !== true) deleteFailures(recorded);
         else {
@@ -149,7 +156,7 @@ export class Journal {
     this.revision = revision;
     this.#recorded = recorded;
     this.#intents = intents;
-    return { steps: recorded.size, usage, deaths, restarts, revision, ranMs };
+    return { steps: recorded.size, usage, deaths, restarts, revision, restart, ranMs };
   }
 
   /** What the process has done and used so far, without taking anything of it. */

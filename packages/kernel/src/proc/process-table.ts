@@ -149,6 +149,12 @@ export class ProcessTable {
       groupOf: (path) => (this.groups.find(path) === undefined ? undefined : { account: this.groups.accountOf(path) }),
       close: (departure) => this.allocations.close(departure),
       start: (process, program) => this.#start(process, program),
+      // What the next life asks for again: services have code of the life before; and who starts from zero makes its children, too.
+      livesAgain: async ({ pid }, isFromStart) => {
+        const below = isFromStart ? this.family.livingChildrenOf(pid) : [];
+        await Promise.allSettled(below.map((child) => this.kill(child, "TERM")));
+        await parts.runner.livesAgain(pid, isFromStart);
+      },
     });
     const lives = {
       platform: parts.platform,
@@ -192,7 +198,6 @@ export class ProcessTable {
       ...lives,
       exit,
       sleeper: this.sleeper,
-      livesAgain: (...life) => parts.runner.livesAgain(...life),
       quarantine: (process, why, error) => this.resumption.quarantine(process, why, error),
       trapInGroup: (group, trap) => this.groups.trap(group, trap),
       kill: (process) => this.kill(process, "TERM"),

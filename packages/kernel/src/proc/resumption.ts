@@ -36,6 +36,8 @@ export interface ResumptionParts {
   readonly groupOf: (path: string) => { readonly account: Pid | undefined } | undefined;
   readonly close: (departure: Departure) => Promise<void>;
   readonly start: (process: Process, program: Program) => void;
+  /** Takes back what a life before has made and its restart makes again; with `isFromStart` everything. */
+  readonly livesAgain: (process: Process, isFromStart: boolean) => Promise<void>;
 }
 
 export class Resumption {
@@ -48,6 +50,7 @@ export class Resumption {
   readonly #groupOf: ResumptionParts["groupOf"];
   readonly #close: ResumptionParts["close"];
   readonly #start: ResumptionParts["start"];
+  readonly #livesAgain: ResumptionParts["livesAgain"];
   /** Who waits for processes, and hears when they are quarantined. */
   readonly #kept = new Map<Pid, Set<(error: ErrorRecord) => void>>();
 
@@ -61,6 +64,7 @@ export class Resumption {
     this.#groupOf = parts.groupOf;
     this.#close = parts.close;
     this.#start = parts.start;
+    this.#livesAgain = parts.livesAgain;
   }
 
   /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
@@ -84,6 +88,8 @@ export class Resumption {
     Object.assign(process.usage, replay.usage, { steps: replay.steps, replayed: 0 });
     process.ranMs = replay.ranMs;
     process.restarts = replay.restarts;
+    // Whoever it is that begins the life which a restart was for: its supervisor, a person, or the next host.
+    if (replay.restart !== undefined) await this.#livesAgain(process, replay.restart === "start");
     this.#assertClaimed(process);
     await this.#commitResume(process, program, {
       again,

@@ -31,7 +31,6 @@ export interface SupervisorParts {
   readonly family: Family;
   readonly sleeper: Sleeper;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation") => Promise<void>;
-  readonly livesAgain: (pid: Pid, isFromStart: boolean) => Promise<void>;
   /** Keeps a sleeping process for inspection. */
   readonly quarantine: (process: Process, why: string, error: ErrorRecord) => Promise<void>;
   /** Counts a failure in a group and those around it; gives what they make of it. */
@@ -288,7 +287,6 @@ export class Supervisor {
       // Somebody else has resumed or ended it meanwhile.
       if (this.#isClosed || process.state.name !== "sleeping" || process.isEnding) continue;
       try {
-        await this.#liveAgain(process);
         await this.#parts.resume(process, program ?? (await this.#parts.sleeper.programOf(process)));
       } catch (error) {
         const isOver = process.state.name !== "sleeping" || process.isEnding || this.#isClosed;
@@ -298,14 +296,6 @@ export class Supervisor {
           .catch(() => undefined);
       }
     }
-  }
-
-  /** What the next life asks for again: services, which have code of the life before. Who starts from zero makes its children, schedules and triggers again too. */
-  async #liveAgain({ pid, identity }: Process): Promise<void> {
-    const isFromStart = identity.restart?.from === "start";
-    if (isFromStart)
-      await Promise.allSettled(this.#parts.family.livingChildrenOf(pid).map((child) => this.#parts.kill(child)));
-    await this.#parts.livesAgain(pid, isFromStart);
   }
 
   /** Ends a process for a reason that is not its program's, with what is below it. */
