@@ -123,3 +123,39 @@ test("who is restarted with a sibling that failed has done its call once, and go
   expect((await kernel.os.wait(pid)).result).toEqual(["good", "charged"]);
   expect(done).toEqual(["charged"]);
 });
+
+test.each([
+  ["quarantine", "quarantined"],
+  ["notify", "zombie"],
+] as const)(
+  "a time that is over is a failure of its kind: what `faults` says of it, here %s, is done",
+  async (timeout, state) => {
+    const slow = program("slow", (_input: unknown, ctx: RunContext) => ctx.sleep(60_000));
+    const pid = await kernel.os.spawn(slow, { limits: { wallMs: 10 }, faults: { timeout } });
+
+    expect((await kernel.os.wait(pid)).error).toMatchObject({
+      code: timeout === "quarantine" ? "EQUARANTINE" : "ETIMEDOUT",
+      ...(timeout === "notify" ? { correlationId: `slow-${pid}` } : {}),
+    });
+    expect(await stateOf(pid)).toBe(state);
+    expect(JSON.parse(await kernel.os.fs.readText("/sys/faults"))).toEqual({ timeout: 1 });
+  },
+);
+
+test("a restart from the start, begun by a person, takes back what the life before has made", async () => {
+  let lives = 0;
+  const child = program("child", (_input: unknown, ctx: RunContext) => ctx.receive("go"));
+  const parent = program("parent", async (_input: unknown, ctx: RunContext) => {
+    await ctx.spawn("child", child);
+    await ctx.schedule("nightly", { everyMs: 1e6, action: { message: { to: ctx.pid } } });
+    if (++lives === 1) throw new TypeError("first");
+    await ctx.receive("go");
+  });
+  const pid = await kernel.os.spawn(parent, { restart: { policy: "on-failure", from: "start", delayMs: 60_000 } });
+  await expect.poll(() => stateOf(pid)).toBe("sleeping");
+  await kernel.os.resume(pid, { program: parent });
+  await expect.poll(() => stateOf(pid)).toBe("waiting");
+
+  expect((await kernel.os.ps()).filter(({ name }) => name === "child")).toHaveLength(1);
+  expect(await kernel.os.call("schedules", {})).toHaveLength(1);
+});

@@ -126,8 +126,7 @@ export class Journal {
       if (record.t === "resume") {
         deaths++;
         restart = undefined;
-      }
-      else if (record.t === "step" || record.t === "alive") deaths = 0;
+      } else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
         intents.delete(record.p);
         recorded.set(record.p, record);

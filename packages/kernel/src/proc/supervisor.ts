@@ -19,7 +19,7 @@ import type { Family } from "./family.ts";
 import { liveKey } from "./process-record.ts";
 import { lostCall } from "./lost-call.ts";
 import { drained } from "./drain.ts";
-import type { Exit, Process } from "./process.ts";
+import { type Exit, type Process, correlationOf } from "./process.ts";
 import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
 import { type Restart, delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
@@ -301,7 +301,13 @@ export class Supervisor {
   /** Ends a process for a reason that is not its program's, with what is below it. */
   async fail(process: Process, error: KernelError): Promise<void> {
     if (process.program === undefined || process.isEnding) return;
-    const { program } = process;
+    const { program, identity } = process;
+    const { masker } = this.#parts.committer;
+    const record = { correlationId: correlationOf(identity), ...toErrorRecord(error) };
+    const exit = { code: 1, error: masker?.maskData(record) ?? record };
+    const policy = this.#trap(process, exit.error);
+    // What is kept for inspection is kept with all that is below it.
+    if (policy === "quarantine" && process.journal !== undefined) return this.#obey(policy, process, exit, undefined);
     process.isDoomed = true;
     await Promise.all(this.#parts.family.livingChildrenOf(process.pid).map((child) => this.#parts.kill(child)));
     if (process.isEnding || process.hasEnded) return;
@@ -309,14 +315,9 @@ export class Supervisor {
     this.#parts.abandon(process);
     process.abort(error);
     await this.#codeOver(process, program);
-    const { identity } = process;
+    if (policy !== undefined && policy !== "restart") return this.#obey(policy, process, exit, undefined);
     const escalates = isSupervised(identity) || identity.strategy !== undefined;
-    await this.#parts.exit(
-      process,
-      { code: 1, error: toErrorRecord(error) },
-      undefined,
-      escalates ? "escalation" : undefined,
-    );
+    await this.#parts.exit(process, exit, undefined, escalates ? "escalation" : undefined);
   }
 
   /** Ends a process that has run for as long as it may, with what is below it. */
