@@ -6,6 +6,7 @@
 import type { Batch } from "../abi/metastore.ts";
 import type { NetRequest, NetResponse } from "../abi/net.ts";
 import { toBase64 } from "../base/base64.ts";
+import { utf8Length } from "../base/json.ts";
 import { KernelError, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
@@ -93,6 +94,8 @@ const plainEscape = (escape: string): string => {
 interface Trip {
   /** Sent and received, in bodies. */
   bytes: number;
+  /** The same in addresses and headers. */
+  heads: number;
   /** Whether a server has answered on the way: it may have acted. */
   hasAnswered: boolean;
 }
@@ -136,7 +139,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   const { reservation, end } = await reserve(host, caller, {
     syscall: "fetch",
     keyOf: () => key,
-    amounts: { netBytes: maxBytes + (first.body?.length ?? 0) },
+    amounts: { netBytes: maxBytes + (first.body?.length ?? 0) + headBytes(first) },
     signal,
     commit: async (reserved, adds) => {
       const intent = { key, reservation: reserved, of: FETCHED };
@@ -146,10 +149,10 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   });
   const started = host.platform.clock.monotonic();
   let wait: Wait | undefined;
-  const trip: Trip = { bytes: 0, hasAnswered: false };
+  const trip: Trip = { bytes: 0, heads: 0, hasAnswered: false };
   let billed: Required<Pick<Batch, "adds" | "appends">> | undefined;
   let isRecorded = false;
-  const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes));
+  const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes + trip.heads));
   try {
     if (journal === undefined) await host.store.flush();
     const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
@@ -252,6 +255,7 @@ async function follow(
         `${call.url} redirects a body of ${sent} bytes beyond the ${most} that were allowed`,
       );
     trip.bytes += sent;
+    trip.heads += headBytes(next);
     const device = `host ${at.host}`;
     host.breakers.assertClosed(device, caller.pid);
     const response = await net.send(next, { signal, maxBytes: most - trip.bytes }).catch((error: unknown) => {
@@ -261,6 +265,7 @@ async function follow(
     host.breakers.succeeded(device, caller.pid);
     trip.hasAnswered = true;
     trip.bytes += response.body.length;
+    trip.heads += headersBytes(response.headers);
     const { location } = response.headers;
     if (!REDIRECTS.has(response.status) || location === undefined) return answerOf(response, next.url);
     if (hops >= REDIRECTS_MAX)
@@ -282,6 +287,13 @@ async function follow(
     at = to;
   }
 }
+
+/** Bytes of a request before its body. */
+const headBytes = ({ method, url, headers }: NetRequest): number =>
+  utf8Length(method) + utf8Length(url) + 4 + headersBytes(headers);
+
+const headersBytes = (headers: Readonly<Record<string, string>>): number =>
+  Object.entries(headers).reduce((bytes, [name, value]) => bytes + utf8Length(name) + utf8Length(value) + 4, 0);
 
 /** The request that follows a redirect. */
 function redirected(request: NetRequest, status: number, url: string, isHome: boolean): NetRequest {
