@@ -57,21 +57,25 @@ export class Lease implements AsyncDisposable {
     return this.#lost.signal;
   }
 
-  /** Gives the lock back; idempotent. */
-  async release(): Promise<void> {
-    if (this.#isOver) return;
+  /**
+   * Gives the lock back; idempotent.
+   * @returns whether it was held until now; if not, `signal` has aborted
+   */
+  async release(): Promise<boolean> {
+    if (this.#isOver) return !this.#lost.signal.aborted;
     this.#end();
     const { path, lockId } = this.#grant;
-    try {
-      await this.#os.call("unlock", { path, lockId });
-    } catch (error) {
+    const isHeld = await this.#os.call("unlock", { path, lockId }).catch((error: unknown) => {
       // Somebody else has it by now: it is not ours to give.
       if (!isKernelError(error) || error.code !== "EPERM") throw error;
-    }
+      return false;
+    });
+    if (!isHeld) this.#abort("it was taken away before it was given back");
+    return isHeld;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.release();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release();
   }
 
   #plan(): void {
@@ -117,6 +121,10 @@ export class Lease implements AsyncDisposable {
   #lose(why: string, cause?: unknown): void {
     if (this.#isOver) return;
     this.#end();
+    this.#abort(why, cause);
+  }
+
+  #abort(why: string, cause?: unknown): void {
     const { path } = this.#grant;
     this.#lost.abort(new KernelError("ESTALE", `the lock ${path} is lost: ${why}`, { path, cause }));
   }

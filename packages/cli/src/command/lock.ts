@@ -102,7 +102,8 @@ async function runLocked(invocation: Invocation, out: Output): Promise<number> {
   for (const signal of PASSED_ON) process.on(signal, pass);
   try {
     const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
-    if (lease.signal.aborted) throw lease.signal.reason;
+    // Who had it taken away has not been alone, whatever came of it.
+    if (!(await lease.release())) throw lease.signal.reason;
     out.answer({ path, fence: lease.fence, code, signal }, () => "");
     return code ?? (signal === null ? EXIT_FAILED : 128 + constants.signals[signal]);
   } catch (error) {

@@ -152,7 +152,8 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
   const trip: Trip = { bytes: 0, heads: 0, hasAnswered: false };
   let billed: Required<Pick<Batch, "adds" | "appends">> | undefined;
   let isRecorded = false;
-  const bill = (): NonNullable<typeof billed> => (billed ??= billOf(host, caller, place, reservation, trip.bytes + trip.heads));
+  const bill = (): NonNullable<typeof billed> =>
+    (billed ??= billOf(host, caller, place, reservation, trip.bytes + trip.heads));
   try {
     if (journal === undefined) await host.store.flush();
     const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
