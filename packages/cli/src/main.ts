@@ -1,10 +1,10 @@
 // The command line: finds the command, reads its options, turns errors into one clear message.
 
 import { Console } from "node:console";
-import { writeSync } from "node:fs";
+import { existsSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { nearest } from "@ergos/compiler/names";
-import { KERNEL_VERSION, describe, isKernelError } from "@ergos/kernel";
+import { KERNEL_VERSION, KernelError, describe, isKernelError } from "@ergos/kernel";
 import { type Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./command.ts";
 import { COMMANDS, COMMON } from "./commands.ts";
 import { DEFAULT_ZONE, zoneDirectory } from "./zone.ts";
@@ -61,7 +61,14 @@ async function main(argv: readonly string[]): Promise<number> {
     const dir = typeof values["dir"] === "string" ? values["dir"] : (process.env["ERGOS_DIR"] ?? ".ergos");
     if (dir === "") throw new UsageError("--dir (or ERGOS_DIR) names no directory");
     const zone = typeof values["zone"] === "string" ? values["zone"] : (process.env["ERGOS_ZONE"] ?? DEFAULT_ZONE);
-    return await command.run({ positionals, values, dir: zoneDirectory(dir, zone), out });
+    const at = zoneDirectory(dir, zone);
+    if (command.needsData === true && !existsSync(at))
+      throw new KernelError(
+        "ENOENT",
+        `there is no data directory ${at}; \`ergos run\` makes one, --dir (or ERGOS_DIR) names another`,
+        { path: at },
+      );
+    return await command.run({ positionals, values, dir: at, out });
   } catch (error) {
     // Nobody reads it any more, which is no failure of what was asked for.
     if (error instanceof Error && !isKernelError(error) && "code" in error && error.code === "EPIPE") return EXIT_OK;

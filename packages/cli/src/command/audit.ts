@@ -18,6 +18,7 @@ const PAGE = 1000;
 
 export const auditCommand: Command = {
   name: "audit",
+  needsData: true,
   arguments: 1,
   summary: "show, verify, export, redact or trim the record of every change and denial",
   usage: "log [--limit N] | verify | export | redact --id ID... --why TEXT | trim --before DATE --why TEXT",

@@ -26,6 +26,7 @@ export function readAmounts(texts: readonly string[]): Amounts | undefined {
 
 export const budgetCommand: Command = {
   name: "budget",
+  needsData: true,
   arguments: 1,
   summary: "show what a process may spend and has spent, or add to it",
   usage: "<pid|run> [--add resource=amount]...",
@@ -65,6 +66,7 @@ function bar(ratio: number, out: Output): string {
 
 export const usageCommand: Command = {
   name: "usage",
+  needsData: true,
   arguments: 0,
   summary: "sum up what model and tool calls were charged",
   usage: `[--by ${USAGE_KEYS.join(",")}] [--since DATE]`,

@@ -7,6 +7,7 @@ import { triggerTable } from "./trigger.ts";
 
 export const errorsCommand: Command = {
   name: "errors",
+  needsData: true,
   arguments: 1,
   summary: "show what has failed lately, the same errors as one, or one of them whole",
   usage: "[id] [--since DURATION] [--program NAME] [--limit N]",
@@ -61,6 +62,7 @@ function errorText(group: ErrorGroup, out: Output): string {
 
 export const alertsCommand: Command = {
   name: "alerts",
+  needsData: true,
   arguments: 0,
   summary: "list triggers that act when events become too many, and whether they are raised",
   usage: "",

@@ -7,6 +7,7 @@ import { findModule } from "../module-program.ts";
 
 export const cloneCommand: Command = {
   name: "clone",
+  needsData: true,
   arguments: 1,
   summary: "start a twin of a process, which goes on from what that has recorded so far",
   usage: "<pid|run> [--name NAME] [--ref REF]",
@@ -26,6 +27,7 @@ export const cloneCommand: Command = {
 
 export const upgradeCommand: Command = {
   name: "upgrade",
+  needsData: true,
   arguments: 2,
   summary: "give a process another program, or its own as it is now, once no call of it is under way",
   usage: "<pid|run> [module] [--export NAME]",
@@ -62,6 +64,7 @@ async function sourceOf(os: Os, pid: number): Promise<ProgramSource> {
 
 export const mergeCommand: Command = {
   name: "merge",
+  needsData: true,
   arguments: 2,
   summary: "end a process and leave another its messages and the rest of its budget",
   usage: "<pid|run> <into pid|run>",
@@ -79,6 +82,7 @@ export const mergeCommand: Command = {
 
 export const splitCommand: Command = {
   name: "split",
+  needsData: true,
   arguments: 1,
   summary: "start parts of a process below it: its program, each with an input and a share of its budget",
   usage: "<pid|run> --input JSON [--input JSON]... [--mail KIND]",

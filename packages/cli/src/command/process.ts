@@ -34,6 +34,7 @@ const SORTS = ["pid", "name", "ended", "cost", "tokens", "steps"] as const;
 
 export const psCommand: Command = {
   name: "ps",
+  needsData: true,
   arguments: 0,
   summary: "list processes",
   usage: `[--all] [--status ${STATUSES.join("|")}]... [--ref REF] [--correlation ID] [--name NAME] [--program NAME] [--sort ${SORTS.join("|")}] [--before PID] [--limit N]`,
@@ -90,6 +91,7 @@ const TREE_HISTORY_MAX = 1000;
 
 export const treeCommand: Command = {
   name: "tree",
+  needsData: true,
   arguments: 0,
   summary: "show processes as a tree",
   usage: "[--all]",
@@ -105,6 +107,7 @@ export const treeCommand: Command = {
 
 export const logsCommand: Command = {
   name: "logs",
+  needsData: true,
   arguments: 1,
   summary: "show what a process logged, and what happened to it",
   usage: "<pid|run> [--events] [--follow] | --step NAME",
@@ -180,6 +183,7 @@ async function outcomeOf(os: ErgOs, pid: Pid, step: string): Promise<unknown> {
 
 export const killCommand: Command = {
   name: "kill",
+  needsData: true,
   summary: "send a signal to a process and its branch (TERM unless given)",
   usage: `<pid|run>... [--signal ${Object.keys(SIGNALS).join("|")}]`,
   examples: ["ergos kill 7", "ergos kill 7 --signal STOP"],
@@ -192,6 +196,7 @@ export const killCommand: Command = {
 
 export const signalCommand: Command = {
   name: "signal",
+  needsData: true,
   summary: "send a signal to processes",
   usage: `<${Object.keys(SIGNALS).join("|")}> <pid|run>...`,
   examples: ["ergos signal HUP 7", "ergos signal USR1 7 8"],
@@ -217,6 +222,7 @@ async function send(invocation: Invocation, wanted: string, names: readonly stri
 
 export const waitCommand: Command = {
   name: "wait",
+  needsData: true,
   summary: "wait for processes to end; the status is that of the last one that failed",
   usage: "<pid|run>...",
   examples: ["ergos wait 7", "ergos wait digest-7 --json"],

@@ -17,6 +17,7 @@ import { type Output, formatMs, table } from "../terminal.ts";
 
 export const capsCommand: Command = {
   name: "caps",
+  needsData: true,
   arguments: 1,
   summary: "show what a process may do, and by which grants",
   usage: "<pid|run>",
@@ -49,6 +50,7 @@ function layerName(layer: string): string {
 
 export const whyCommand: Command = {
   name: "why",
+  needsData: true,
   arguments: 3,
   summary: "tell whether a process may do something, and which grant decides",
   usage: "<pid|run> <right> <resource> [--arg name=value]...",
@@ -92,6 +94,7 @@ function whyText(
 
 export const grantCommand: Command = {
   name: "grant",
+  needsData: true,
   summary: "add grants to a running process and what is below it; `deny` and `ask` narrow it",
   usage: "<pid|run> <grant>...",
   examples: [
@@ -116,6 +119,7 @@ export const grantCommand: Command = {
 
 export const revokeCommand: Command = {
   name: "revoke",
+  needsData: true,
   summary: "take grants back, from a process and from everything below it, at once",
   usage: "<grant id>...",
   examples: ["ergos revoke 7:3"],
@@ -132,6 +136,7 @@ export const revokeCommand: Command = {
 
 export const asksCommand: Command = {
   name: "asks",
+  needsData: true,
   arguments: 0,
   summary: "list questions that wait for a person",
   usage: "",
@@ -161,6 +166,7 @@ export function askText(ask: Ask, out: Output): string {
 
 export const answerCommand: Command = {
   name: "answer",
+  needsData: true,
   arguments: 2,
   summary: "answer a question of a process: allow, deny, allow with other arguments, or reply",
   usage: "<id> allow|deny|edit [--set name=value]... [--reply TEXT] [--why TEXT]",

@@ -75,6 +75,7 @@ export const runCommand: Command = {
 
 export const resumeCommand: Command = {
   name: "resume",
+  needsData: true,
   summary: "run a process on that its host left behind, or try a failed one again",
   usage: "[pid|run]... [--force] [--limit resource=amount]...",
   examples: ["ergos resume", "ergos resume 7", "ergos resume digest-7 --force", "ergos resume 7 --limit cost=0.50"],

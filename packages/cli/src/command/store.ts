@@ -7,6 +7,7 @@ const MONTH_MS = 30 * 86_400_000;
 
 export const cleanCommand: Command = {
   name: "clean",
+  needsData: true,
   arguments: 0,
   summary: "delete runs that ended long ago, and content that nothing names",
   usage: "[--older-than 30d] [--keep N] [--artifacts] [--dry-run]",
@@ -41,6 +42,7 @@ export const cleanCommand: Command = {
 
 export const fsckCommand: Command = {
   name: "fsck",
+  needsData: true,
   arguments: 0,
   summary: "look whether everything in the data directory holds together",
   usage: "[--contents]",

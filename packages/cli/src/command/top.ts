@@ -7,6 +7,7 @@ import { type Output, formatCount, formatMs, table } from "../terminal.ts";
 
 export const topCommand: Command = {
   name: "top",
+  needsData: true,
   arguments: 0,
   summary: "show processes and what they use, live on a terminal",
   usage: "[--interval SECONDS] [--count N]",
