@@ -651,9 +651,9 @@ export class RunContext<Input = unknown> {
     return this.lock(electionOf(name), options);
   }
 
-  /** Writes a line to the run's log. */
+  /** Writes a line to the run's log; once, where a resumed run comes by again. */
   async log(text: string, level: "debug" | "info" | "warn" | "error" = "info"): Promise<void> {
-    await this.os.call("log", { text, level });
+    await this.os.call("log", { place: this.#nextPlace("log"), text, level });
   }
 
   #placeOf(name: string): string {

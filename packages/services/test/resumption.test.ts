@@ -437,3 +437,26 @@ describe("the input of a process", () => {
     expect(input.history).toEqual([]);
   });
 });
+
+test("a line that is logged on the way to where a process goes on is logged once", async () => {
+  const talking = program("talking", async (_input: unknown, ctx: RunContext) => {
+    await ctx.log("begun");
+    await ctx.step("work", () => ctx.log("working"));
+    for (const turn of [1, 2]) {
+      await ctx.log("turn");
+      if (ctx.hasOutcome(`heard ${turn}`)) await ctx.receive(`heard ${turn}`);
+      else if ((await ctx.receive(`heard ${turn}`))?.body === "fail") throw new TypeError("once");
+    }
+  });
+  const pid = await kernel.os.spawn(talking);
+  await kernel.os.call("send", { to: pid, body: "on" });
+  await kernel.os.call("send", { to: pid, body: "fail" });
+  await kernel.os.wait(pid);
+  await kernel.os.resume(pid, { again: true, program: talking });
+  await kernel.os.wait(pid);
+
+  const lines = JSON.parse(await kernel.os.fs.readText(`/proc/${pid}/log.json`)) as readonly {
+    readonly text: string;
+  }[];
+  expect(lines.map(({ text }) => text)).toEqual(["begun", "working", "turn", "turn"]);
+});

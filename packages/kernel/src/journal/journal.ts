@@ -95,6 +95,8 @@ export class Journal {
   #intents: Map<string, Intent> | undefined;
   /** Intents of this life that have no outcome yet. */
   #calls: Map<string, Intent> | undefined;
+  /** Lines of earlier lives by their places, until they are come by again. */
+  #said: Map<string, string> | undefined;
   #closed = false;
 
   constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
@@ -111,6 +113,7 @@ export class Journal {
   async load(): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
+    const said = new Map<string, string>();
     const usage = noUse();
     const restarts: number[] = [];
     let deaths = 0;
@@ -135,6 +138,8 @@ export class Journal {
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
+      } else if (record.t === "log") {
+        if (record.p !== undefined) said.set(record.p, record.text);
       } else if (record.t === "retry") {
         forgetForRetry(recorded);
       } else if (record.t === "restart") {
@@ -146,6 +151,7 @@ export class Journal {
         else {
           recorded.clear();
           intents.clear();
+          said.clear();
         }
       } else if (record.t === "outdated") {
         for (const place of record.places) recorded.delete(place);
@@ -155,6 +161,7 @@ export class Journal {
     this.revision = revision;
     this.#recorded = recorded;
     this.#intents = intents;
+    this.#said = said;
     return { steps: recorded.size, usage, deaths, restarts, revision, restart, ranMs };
   }
 
@@ -260,6 +267,12 @@ export class Journal {
   /** Intents of this life and earlier ones that have no outcome, and their places. */
   unanswered(): readonly (readonly [string, Intent])[] {
     return [...(this.#intents ?? []), ...(this.#calls ?? [])];
+  }
+
+  /** Whether an earlier life has logged this line at this place; it is not asked twice. */
+  hasSaid(place: string, text: string): boolean {
+    if (this.#said?.get(place) !== (this.#committer.masker?.maskText(text) ?? text)) return false;
+    return this.#said.delete(place);
   }
 
   /** Gives a place back when its attempt failed and another follows. */

@@ -91,7 +91,8 @@ export type JournalRecord =
     }
   /** Outcomes that failed before this record no longer count: their steps run again. */
   | { readonly t: "retry"; readonly at: number }
-  | { readonly t: "log"; readonly at: number; readonly level: string; readonly text: string }
+  /** `p` is the place of the line in its program: one that is come by again, and says the same, is not said twice. */
+  | { readonly t: "log"; readonly at: number; readonly level: string; readonly text: string; readonly p?: string }
   | {
       readonly t: "exit";
       readonly at: number;

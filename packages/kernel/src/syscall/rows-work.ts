@@ -14,7 +14,7 @@ import { type InferCall, infer } from "./infer.ts";
 import { type FetchAnswer, type FetchCall, fetchUrl, netOf, plainRequest } from "./net-fetch.ts";
 import { assertStill } from "./policy.ts";
 import { type ToolCall, callTool, plainArguments } from "./tool-call.ts";
-import { anything, args, atPlace, errorRecord, flag, integer, place, row, text } from "./row.ts";
+import { type AtPlace, anything, args, atPlace, errorRecord, flag, integer, place, row, text } from "./row.ts";
 import { usageAppend } from "./spend.ts";
 
 export interface Placed {
@@ -264,13 +264,15 @@ export const WORK_ROWS = {
         await sleepUntil(host, caller.signalWith(a.signal), a.until).finally(() => caller.stopWaiting(wait));
       }),
   }),
-  log: row<{ readonly text: string; readonly level?: string }, Promise<void>>({
+  log: row<AtPlace & { readonly text: string; readonly level?: string }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
     audit: "place",
-    summary: "writes a line to the process's log",
+    summary:
+      "writes a line to the process's log; at a place, one that an earlier life has written there is not written again",
     schema: args(
       {
+        place,
         text: { type: "string", maxLength: LIMITS.logLineMax },
         level: { type: "string", enum: ["debug", "info", "warn", "error"] },
       },
@@ -280,8 +282,9 @@ export const WORK_ROWS = {
     handle: async (host, caller, a, _target, draft) => {
       const line = clipLine(a.text);
       const level = a.level ?? "info";
+      if (a.place !== undefined && caller.journal?.hasSaid(a.place, line) === true) return;
       const receipt = await caller.journal?.note(
-        { t: "log", at: host.committer.now(), level, text: line },
+        { t: "log", at: host.committer.now(), level, text: line, ...(a.place === undefined ? {} : { p: a.place }) },
         undefined,
         draft,
       );

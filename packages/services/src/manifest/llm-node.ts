@@ -48,6 +48,11 @@ async function askForOutput(
     return (await generateObject(ctx, name, request, schema, { ...turns, repairs: repair })).object;
   const { text, finishReason } = (await converse(ctx, name, request, turns)).answer;
   assertNotHeldBack(finishReason);
+  if (finishReason === "length")
+    await ctx.log(
+      `the answer of ${ctx.nodeName} was cut off where it may be no longer; allow more max_output_tokens`,
+      "warn",
+    );
   if (text === "" && finishReason === "other") throw useless("the model has answered with no text");
   return text;
 }
