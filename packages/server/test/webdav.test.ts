@@ -441,3 +441,25 @@ test("requests that mean no good are refused, each by its status", async () => {
     serveHttp(dav, { port: one.port }).catch((error: unknown) => isKernelError(error) && error.code),
   ).resolves.toBe("EBUSY");
 });
+
+test("whoever narrows its pass again and again gives up places of its own, and no others", async () => {
+  const left: string[] = [];
+  const open = createDav({
+    login: (pass) =>
+      Promise.resolve({
+        os: kernel.os,
+        identity: pass,
+        ended: new Promise<undefined>(() => undefined),
+        flush: () => Promise.resolve(),
+        leave: () => Promise.resolve(void left.push(pass)),
+        signal: new AbortController().signal,
+      }),
+  });
+  const come = (pass: string): Promise<Response> =>
+    open(new Request(`${BASE}/srv`, { method: "OPTIONS", headers: { authorization: `Basic ${btoa(`me:${pass}`)}` } }));
+  await come("alice");
+  for (let count = 1; count <= 1100; count++) await come(`eve narrowed${count}`);
+
+  expect(left).toHaveLength(1050);
+  expect(left).not.toContain("alice");
+});
