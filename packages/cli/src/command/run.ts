@@ -66,6 +66,9 @@ export const runCommand: Command = {
     return await withStdio(os, pipes, out, async (joined) => {
       const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
       const pid = unfinished === undefined ? await joined.spawn(source, options) : await goOn(joined, unfinished, out);
+      // Under a key it may be there already, and sleep.
+      const [there] = options.key === undefined ? [] : await joined.ps({ pids: [pid] });
+      if (there?.state === "sleeping" && there.sleep === undefined) await goOn(joined, there, out);
       const status = await follow(joined, pid, out, { source, input, isFresh: unfinished === undefined });
       await waitForOthers(joined, out);
       return status;

@@ -13,7 +13,7 @@ import type { Committer } from "../ipc/committer.ts";
 import { journalLog } from "../journal/record.ts";
 import { artifactKeysOf, ownersOfArtifacts } from "../proc/artifact-table.ts";
 import type { Family } from "../proc/family.ts";
-import { decodeProcess, processKey } from "../proc/process-record.ts";
+import { decodeProcess, processKey, spawnKey } from "../proc/process-record.ts";
 
 export interface PruneRequest {
   /** Wall-clock milliseconds: what has ended before. */
@@ -41,6 +41,8 @@ interface Past {
   readonly runId: RunId;
   readonly version: Seq;
   readonly layers: readonly string[];
+  /** Where the store has the key that it was started under. */
+  readonly key: string | undefined;
   /** Somebody may still ask for its outcome, as far as it is known by itself. */
   readonly isNeeded: boolean;
   /** It ends a chain of those that ask: nobody above it does. */
@@ -76,6 +78,7 @@ export async function prune(parts: PrunerParts, request: PruneRequest): Promise<
       runId,
       version: entry.version,
       layers: caps,
+      key: identity.key === undefined ? undefined : spawnKey(identity.user, identity.key),
       isNeeded: !isOver || isHere || (owners.has(pid) && !artifacts),
       isTop: ppid === undefined || ppid === PID_OWNER || cause !== undefined,
     });
@@ -168,7 +171,7 @@ async function remove(
     const through = committer.store.seq;
     await committer.commit({
       checks: some.map(({ pid, version }) => ({ key: processKey(pid), version })),
-      deletes: some.flatMap(({ pid }) => [processKey(pid), leftKey(pid)]),
+      deletes: some.flatMap(({ pid, key }) => [processKey(pid), leftKey(pid), ...(key === undefined ? [] : [key])]),
       trims: some.map(({ pid }) => ({ log: journalLog(pid), through })),
     });
     for (const { pid } of some) {

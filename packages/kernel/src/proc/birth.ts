@@ -32,6 +32,7 @@ export function identityOf(
     cause: options.cause,
     depth: (options.depth ?? 0) > 0 ? options.depth : undefined,
     ref: options.ref,
+    key: options.key,
     correlation: options.correlation ?? (parent.pid === PID_OWNER ? undefined : correlationOf(parent.identity)),
     strategy: options.strategy,
     faults: options.faults,

@@ -28,6 +28,8 @@ export interface ProcessRecord {
 }
 
 export const processKey = (pid: Pid): string => `p/${String(pid).padStart(10, "0")}`;
+/** Under which a start was made once: its process. */
+export const spawnKey = (user: string, key: string): string => `sk/${encodeURIComponent(user)}/${key}`;
 export const liveKey = (pid: Pid): string => `l/${String(pid).padStart(10, "0")}`;
 export const encodeSleep = (sleep: { readonly until: number | undefined }): string => JSON.stringify(sleep);
 /** What `l/<pid>` says: nothing of a process that goes on with its host. */

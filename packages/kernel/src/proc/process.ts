@@ -109,6 +109,8 @@ export interface ProcessIdentity {
   readonly restart?: Restart;
   /** What it is about, as `order/7`, for whoever lists processes. */
   readonly ref?: string;
+  /** Of its user: a start under it that is asked for again gives this process. */
+  readonly key?: string;
   /** What it belongs to over processes; its own run unless it was given one, or its parent has one. */
   readonly correlation?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */

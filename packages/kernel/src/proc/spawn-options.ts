@@ -35,6 +35,8 @@ export interface SpawnOptions {
   readonly faults?: FaultPolicies | undefined;
   /** What it is about, for whoever lists processes. */
   readonly ref?: string | undefined;
+  /** Recorded with it; whoever spawns sees to it that it is one's alone. */
+  readonly key?: string | undefined;
   readonly correlation?: string | undefined;
   /** Where it sees a copy of its own, beside those of its parent. */
   readonly view?: View | undefined;

@@ -34,6 +34,8 @@ export interface ProcessSummary {
   readonly confined?: boolean;
   /** What it is about. */
   readonly ref?: string;
+  /** Under which its start is made once. */
+  readonly key?: string;
   /** What it belongs to over processes, where that is not its own run. */
   readonly correlation?: string;
   /** On whose order the kernel has started it, as `schedule 3`. */
@@ -78,6 +80,7 @@ export function summarise(process: Process, ppid: Pid | undefined = process.iden
     ...(source?.runtime === undefined || source.runtime === "inline" ? {} : { runtime: source.runtime }),
     ...(source?.confined === true ? { confined: true } : {}),
     ...(identity.ref === undefined ? {} : { ref: identity.ref }),
+    ...(identity.key === undefined ? {} : { key: identity.key }),
     ...(identity.correlation === undefined ? {} : { correlation: identity.correlation }),
     ...(identity.cause === undefined ? {} : { cause: identity.cause }),
     ...(Object.keys(process.faults).length === 0 ? {} : { faults: process.faults }),

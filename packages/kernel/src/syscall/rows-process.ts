@@ -22,6 +22,7 @@ import type { Host } from "./host.ts";
 import { assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { placed } from "./placed.ts";
+import { spawnOnce } from "./spawn-once.ts";
 import { beginSubscription } from "./subscription.ts";
 import {
   type NamedProgram,
@@ -88,6 +89,11 @@ export interface SpawnArgs extends AtPlace, Ordered {
   readonly faults?: FaultPolicies;
   /** What it is about, as `order/7`, for whoever lists processes. */
   readonly ref?: string;
+  /**
+   * Makes the start once for its user: asked for again under this key, it gives the process that is there, whatever has
+   * become of it, until that is deleted (`ergos clean`).
+   */
+  readonly key?: string;
   /** What it belongs to over processes, as the id of a request; its parent's unless given, else its own run. */
   readonly correlation?: string;
   /** A directory that it sees as a private copy-on-write copy; apply or discard its changes afterwards. */
@@ -107,12 +113,39 @@ async function spawn(
   assertMayName(caller, a.user, "spawn");
   const program = await programOf(host, caller, a.program, a.input);
   const input = program.accept === undefined ? a.input : program.accept(a.input);
+  const { [ORDER]: order, key } = a;
+  const start = (along: (pid: Pid) => Along): Promise<Pid> =>
+    begin(host, caller, { ...a, input }, { program, grants, along, draft });
+  const along = order?.along ?? record;
+  if (key === undefined) return start(along);
+  if (a.durable === false)
+    throw new KernelError("EINVAL", "only a durable process is found again by its key; leave durable out", {
+      syscall: "spawn",
+    });
+  return spawnOnce(host, { user: a.user ?? caller.identity.user, key, program: program.name }, along, start);
+}
+
+async function begin(
+  host: Host,
+  caller: Process,
+  a: SpawnArgs,
+  {
+    program,
+    grants,
+    along,
+    draft,
+  }: {
+    readonly program: Program;
+    readonly grants: readonly Grant[] | undefined;
+    readonly along: (pid: Pid) => Along;
+    readonly draft: AuditDraft | undefined;
+  },
+): Promise<Pid> {
   const { [ORDER]: order } = a;
   const view = a.view === undefined ? undefined : await openView(host, caller, a.view);
-  const along = order?.along ?? record;
   const spawning = host.processes.spawn(caller, program, {
     name: a.name,
-    input,
+    input: a.input,
     grants,
     budget: a.budget,
     limits: a.limits,
@@ -125,6 +158,7 @@ async function spawn(
     strategy: a.strategy,
     faults: a.faults,
     ref: a.ref,
+    key: a.key,
     correlation: a.correlation ?? order?.correlation,
     cause: order?.cause,
     depth: order?.depth ?? caller.identity.depth,
@@ -220,6 +254,7 @@ export const PROCESS_ROWS = {
         strategy: { type: "string", enum: STRATEGIES },
         faults: FAULTS_SCHEMA,
         ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+        key: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
         correlation: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
         view: path,
       },
