@@ -32,6 +32,15 @@ test("a request starts a run, whose result can be fetched, and failures are told
     expect(bad).toMatchObject({ state: "failed", error: expect.stringContaining("the text is empty") as unknown });
     expect((await fetch(`${server.url}/summaries/summary-999`)).status).toBe(404);
     expect((await fetch(`${server.url}/other`)).status).toBe(404);
+    expect((await fetch(`${server.url}/summaries/nothing`)).status).toBe(404);
+    for (const body of ["no JSON", "null", "{}"])
+      expect((await fetch(`${server.url}/summaries`, { method: "POST", body })).status).toBe(400);
+    // A request that comes twice starts one run.
+    const headers = { "idempotency-key": "42" };
+    const twice = () =>
+      fetch(`${server.url}/summaries`, { method: "POST", headers, body: JSON.stringify({ text: "Once." }) });
+    const [one, two] = await Promise.all([twice(), twice()]);
+    expect(await two.json()).toEqual(await one.json());
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -1,4 +1,4 @@
-// A web server that embeds `connect()`: each request starts a durable run.
+// A web server that embeds `connect()`: each request starts a durable run, once for each Idempotency-Key.
 //
 //   POST /summaries         { "text": "…" }  → 202 { "runId": … }
 //   GET  /summaries/<run>                    → its state and result
@@ -63,12 +63,15 @@ async function handle(os: ErgOs, request: IncomingMessage): Promise<Reply> {
   const [, collection, id] = (request.url ?? "").split("/");
   if (collection !== "summaries") return { status: 404, body: { error: "there is only /summaries" } };
   if (request.method === "POST") {
-    const { text } = JSON.parse(await readBody(request)) as { text?: unknown };
-    const pid = await os.spawn(summarise, { input: { text: typeof text === "string" ? text : "" } });
+    const text = textIn(await readBody(request));
+    if (text === undefined) return { status: 400, body: { error: 'the body is JSON, { "text": "…" }' } };
+    const { "idempotency-key": key } = request.headers;
+    const once = typeof key === "string" ? { key } : {};
+    const pid = await os.spawn(summarise, { input: { text }, ...once });
     return { status: 202, body: { runId: `summary-${pid}` } };
   }
-  const pid = Number(/^summary-(\d+)$/.exec(id ?? "")?.[1] ?? 0);
-  const [run] = await os.ps({ pids: [toPid(pid)] });
+  const number = /^summary-([1-9]\d{0,14})$/.exec(id ?? "")?.[1];
+  const [run] = number === undefined ? [] : await os.ps({ pids: [toPid(Number(number))] });
   if (run === undefined) return { status: 404, body: { error: `no run ${id ?? ""}` } };
   if (request.method === "DELETE") {
     await os.kill(run.pid);
@@ -79,11 +82,20 @@ async function handle(os: ErgOs, request: IncomingMessage): Promise<Reply> {
     status: 200,
     body: {
       runId: run.runId,
-      state: run.state === "zombie" ? (run.code === 0 ? "completed" : "failed") : run.state,
+      state: run.status,
       result,
       error: run.error?.message,
     },
   };
+}
+
+function textIn(body: string): string | undefined {
+  try {
+    const { text } = (JSON.parse(body) ?? {}) as { readonly text?: unknown };
+    return typeof text === "string" ? text : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {

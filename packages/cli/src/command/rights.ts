@@ -158,7 +158,7 @@ export function askText(ask: Ask, out: Output): string {
       : [`  ${JSON.stringify(ask.args)}`];
   const how = ask.kind === "question" ? `ergos answer ${ask.id} --reply ...` : `ergos answer ${ask.id} allow|deny`;
   return [
-    `${out.style("bold", `${ask.id}`)}  ${ask.text}  (${formatMs(Date.now() - ask.at)} ago)`,
+    `${out.style("bold", `${ask.id}`)}  ${ask.text}  (${ask.runId}, ${formatMs(Date.now() - ask.at)} ago)`,
     ...args,
     `  ${out.style("dim", how)}`,
   ].join("\n");

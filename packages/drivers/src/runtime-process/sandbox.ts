@@ -91,7 +91,7 @@ export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): r
     "/tmp",
     ...readOnly(node),
     ...(process.execPath === node ? [] : readOnly(node, process.execPath)),
-    ...shown.flatMap((path) => readOnly(path)),
+    ...shown.flatMap((path) => asItIs(path)),
     ...links,
     ...masked,
     ...readOnly(proxyFolder, dirname(PROXY_SOCKET)),
@@ -105,6 +105,12 @@ export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): r
 }
 
 const readOnly = (from: string, to = from): readonly string[] => ["--ro-bind", from, to];
+
+/** What is a link itself, as a folder of packages may be, stays one. */
+function asItIs(path: string): readonly string[] {
+  const real = realpathSync(path);
+  return real === path ? readOnly(path) : [...readOnly(real), "--symlink", real, path];
+}
 
 /** What a module needs: its package, and the packages that are installed for it, wherever links to them lead. */
 function shownFor(module: string): readonly string[] {
