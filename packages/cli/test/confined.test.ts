@@ -61,6 +61,17 @@ describe.skipIf(findBubblewrap() === undefined)("a confined child (needs the Deb
     return { status, answer: JSON.parse(stdout.trim().split("\n").at(-1) ?? "{}") as Record<string, unknown>, stderr };
   };
 
+  test("finds packages that are installed behind a link", async () => {
+    mkdirSync(join(cwd, "installed", "dep"), { recursive: true });
+    writeFileSync(join(cwd, "installed", "dep", "package.json"), '{"name":"dep","type":"module","exports":"./it.js"}');
+    writeFileSync(join(cwd, "installed", "dep", "it.js"), "export const it = 7;\n");
+    symlinkSync(join(cwd, "installed"), join(cwd, "project", "node_modules"));
+    writeFileSync(join(cwd, "project", "package.json"), '{"type":"module"}');
+    const { answer } = await run('import { it } from "dep";\nexport default () => it;\n');
+
+    expect(answer).toMatchObject({ code: 0, result: 7 });
+  });
+
   test("sees its project and what it runs on, read-only, and nothing else of the machine", async () => {
     writeFileSync(join(cwd, "project", "package.json"), '{"type":"module"}');
     writeFileSync(join(cwd, "project", ".env"), "KEY=planted");

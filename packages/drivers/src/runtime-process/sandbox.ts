@@ -91,7 +91,7 @@ export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): r
     "/tmp",
     ...readOnly(node),
     ...(process.execPath === node ? [] : readOnly(node, process.execPath)),
-    ...shown.flatMap((path) => asItIs(path)),
+    ...shown.flatMap((path) => asItIs(path, shown)),
     ...links,
     ...masked,
     ...readOnly(proxyFolder, dirname(PROXY_SOCKET)),
@@ -106,10 +106,12 @@ export function sandboxArguments({ modules, hidden, proxyFolder }: Sandboxed): r
 
 const readOnly = (from: string, to = from): readonly string[] => ["--ro-bind", from, to];
 
-/** What is a link itself, as a folder of packages may be, stays one. */
-function asItIs(path: string): readonly string[] {
+/** What is a link itself, as a folder of packages may be, stays one: it comes with the folder that it is in, or is made. */
+function asItIs(path: string, shown: readonly string[]): readonly string[] {
   const real = realpathSync(path);
-  return real === path ? readOnly(path) : [...readOnly(real), "--symlink", real, path];
+  if (real === path) return readOnly(path);
+  const isThere = shown.some((folder) => folder !== path && isWithin(path, folder));
+  return [...readOnly(real), ...(isThere ? [] : ["--symlink", real, path])];
 }
 
 /** What a module needs: its package, and the packages that are installed for it, wherever links to them lead. */
