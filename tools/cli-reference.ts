@@ -26,6 +26,7 @@ interface Shown {
   readonly summary: string;
   readonly usage: string;
   readonly examples: readonly string[];
+  readonly options?: Readonly<Record<string, unknown>>;
 }
 
 /** The page. */
@@ -34,8 +35,12 @@ export async function cliReference(): Promise<string> {
   const { COMMANDS } = (await import(join(import.meta.dirname, "../packages/cli/src/commands.ts"))) as {
     COMMANDS: Readonly<Record<string, { load(): Promise<Shown> }>>;
   };
+  const { optionText } = (await import(join(import.meta.dirname, "../packages/cli/src/option-help.ts"))) as {
+    optionText(command: string, option: string): string | undefined;
+  };
   const sections = Object.entries(COMMANDS).map(async ([name, { load }]) => {
-    const { summary, usage, examples } = await load();
+    const { summary, usage, examples, options = {} } = await load();
+    const meanings = Object.keys(options).map((option) => `| \`--${option}\` | ${optionText(name, option) ?? ""} |`);
     return [
       `## ergos ${name}`,
       "",
@@ -46,6 +51,7 @@ export async function cliReference(): Promise<string> {
       "",
       ...examples,
       "```",
+      ...(meanings.length === 0 ? [] : ["", "| option | means |", "| --- | --- |", ...meanings]),
     ].join("\n");
   });
   return `${HEAD}\n${(await Promise.all(sections)).join("\n\n")}\n`;

@@ -7,6 +7,7 @@ import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, KernelError, describe, isKernelError } from "@ergos/kernel";
 import { type Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./command.ts";
 import { COMMANDS, COMMON } from "./commands.ts";
+import { optionText } from "./option-help.ts";
 import { DEFAULT_ZONE, zoneDirectory } from "./zone.ts";
 import { loadEnvironment } from "./environment.ts";
 import { type Output, createOutput, table } from "./terminal.ts";
@@ -46,12 +47,14 @@ async function main(argv: readonly string[]): Promise<number> {
     });
     if (values["help"] === true) {
       const { usage, summary, examples, options = {} } = command;
+      const names = Object.keys({ ...COMMON, ...options });
       const shown = {
         command: command.name,
         summary,
         usage,
         examples,
-        options: Object.keys({ ...COMMON, ...options }),
+        options: names,
+        meanings: Object.fromEntries(names.map((name) => [name, optionText(command.name, name)])),
       };
       out.answer(shown, () => helpOf(command));
       return EXIT_OK;
@@ -137,9 +140,19 @@ function helpOf(command: Command): string {
     "",
     `usage: ergos ${command.name} ${command.usage}`,
     "",
+    "options:",
+    ...optionLines(command).map((line) => `  ${line}`),
+    "",
     "examples:",
     ...command.examples.map((example) => `  ${example}`),
   ].join("\n");
+}
+
+/** What each option of a command means, those of its own first. */
+function optionLines({ name, options = {} }: Command): readonly string[] {
+  const names = [...Object.keys(options), ...Object.keys(COMMON)];
+  const width = Math.max(...names.map((option) => option.length));
+  return names.map((option) => `--${option.padEnd(width)}  ${optionText(name, option) ?? ""}`);
 }
 
 /** The command that was probably meant. */
