@@ -115,7 +115,7 @@ export interface HostOptions {
   /** Answer other commands over the control socket (default true with a directory). */
   readonly serve?: boolean;
   /**
-   * Milliseconds that calls of models, tools and the network may still take when the host ends (default 10,000); what is
+   * Milliseconds that calls of models, tools and the network may still take when the host ends (default 10,000 with a directory, else none); what is
    * cut off then fails with EUNKNOWN when its process goes on.
    */
   readonly drainMs?: number;
@@ -205,7 +205,7 @@ export async function bootHost(
     if (dir !== undefined && serves) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
       await socket?.close();
-      await booted.close({ drainMs: options.drainMs ?? DRAIN_MS });
+      await booted.close({ drainMs: options.drainMs ?? (dir === undefined ? 0 : DRAIN_MS) });
       await guests.close();
       watchdog?.stop();
     });

@@ -22,8 +22,8 @@ export interface Command {
   readonly usage: string;
   readonly examples: readonly string[];
   readonly options?: ParseArgsOptionsConfig;
-  /** It is about what is in a data directory: it makes none. */
-  readonly needsData?: true;
+  /** It is about what is in a data directory, always or with these arguments: it makes none. */
+  readonly needsData?: true | ((positionals: readonly string[]) => boolean);
   /** How many arguments beside the options it takes; any number unless given. */
   readonly arguments?: number;
   /** Runs the command; the number is its exit status. */

@@ -2,6 +2,7 @@
 
 import { Console } from "node:console";
 import { existsSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, KernelError, describe, isKernelError } from "@ergos/kernel";
@@ -65,10 +66,12 @@ async function main(argv: readonly string[]): Promise<number> {
     if (dir === "") throw new UsageError("--dir (or ERGOS_DIR) names no directory");
     const zone = typeof values["zone"] === "string" ? values["zone"] : (process.env["ERGOS_ZONE"] ?? DEFAULT_ZONE);
     const at = zoneDirectory(dir, zone);
-    if (command.needsData === true && !existsSync(at))
+    const { needsData = false } = command;
+    const mayMake = !(typeof needsData === "function" ? needsData(positionals) : needsData);
+    if (!mayMake && !STORES.some((name) => existsSync(join(at, name))))
       throw new KernelError(
         "ENOENT",
-        `there is no data directory ${at}; \`ergos run\` makes one, --dir (or ERGOS_DIR) names another`,
+        `there is no data in ${at}; \`ergos run\` makes some, --dir (or ERGOS_DIR) names another directory`,
         { path: at },
       );
     return await command.run({ positionals, values, dir: at, out });
@@ -147,6 +150,9 @@ function helpOf(command: Command): string {
     ...command.examples.map((example) => `  ${example}`),
   ].join("\n");
 }
+
+/** Files of which a data directory has one. */
+const STORES = ["store.db", "store.mdb"] as const;
 
 /** What each option of a command means, those of its own first. */
 function optionLines({ name, options = {} }: Command): readonly string[] {

@@ -10,6 +10,7 @@ import {
   compileManifest,
   fileHost,
   formatDiagnostic,
+  secretValues,
   suggest,
 } from "@ergos/compiler";
 import { KernelError, type ProgramSource, describe } from "@ergos/kernel";
@@ -95,9 +96,13 @@ export interface FoundPipeline {
 export function pipelineOf(source: ProgramSource): FoundPipeline {
   const file = source.module ?? "";
   const variables: Record<string, string | null> = {};
+  const secrets = secretValues(process.env);
   const { plans, diagnostics, hasErrors } = compileFile(file, {
     environment: { ...process.env, ...recordedOf(source) },
-    onVariable: (name, value) => (variables[name] = value ?? null),
+    onVariable: (name, value) => {
+      // A value that holds a secret is read anew, as secrets are: what is recorded holds none.
+      if (!secrets.some((secret) => value?.includes(secret) === true)) variables[name] = value ?? null;
+    },
   });
   if (hasErrors) {
     const errors = diagnostics.filter(({ severity }) => severity === "error");

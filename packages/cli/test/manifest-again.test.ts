@@ -289,6 +289,17 @@ export default pipeline("code").node("numbers", list).map("double", { over: "num
   expect(resultOf("printed.yaml")).toBe(12);
 });
 
+test("a variable whose value holds a secret is not recorded", () => {
+  manifest(`  nodes:
+    - { name: at, kind: expression, value: "'\${DATABASE:none}' | length" }
+`);
+  const env = { DB_PASSWORD: "planted-0123456789", DATABASE: "postgres://u:planted-0123456789@h" };
+  expect(runErgos(["run", "in.yaml"], { cwd: dir, env }).status).toBe(0);
+  for (const file of ["store.db", "store.db-wal"])
+    if (existsSync(join(dir, ".ergos", file)))
+      expect(readFileSync(join(dir, ".ergos", file)).includes("planted-0123456789")).toBe(false);
+});
+
 test("a run that goes on has the variables that it began with, wherever its host is", () => {
   manifest(`  output: { send: "{{ send }}", bare: "{{ bare }}" }
   nodes:

@@ -195,12 +195,12 @@ test.each([
   ["a budget of nothing", ["resume", "1", "--limit", "foo"]],
   ["an argument without a value", ["why", "1", "fs.read", "/", "--arg", "x"]],
 ])("%s is no use of the command", (_what, args) => {
-  mkdirSync(join(cwd, ".ergos"));
+  ergos(["ls"]);
   expect(ergos(args)).toMatchObject({ status: 2, stdout: "" });
 });
 
 test("a right that nobody knows, and secrets of another key, are told", () => {
-  mkdirSync(join(cwd, ".ergos"));
+  ergos(["ls"], { ERGOS_SECRETS_PASSPHRASE: "one" });
   expect(ergos(["why", "1", "fs.wirte", "/"])).toMatchObject({
     status: 1,
     stderr: expect.stringContaining("is no right") as unknown,

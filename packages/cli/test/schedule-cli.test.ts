@@ -170,7 +170,10 @@ test("errors are grouped and shown whole, and an alert is told when they are too
     join(cwd, "bad.mjs"),
     "export default (input) => { throw new Error('order ' + input.n + ' is bad'); };\n",
   );
-  expect(ergos("errors")).toMatchObject({ status: 1, stderr: expect.stringContaining("no data directory") as unknown });
+  expect(ergos("errors")).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("there is no data in") as unknown,
+  });
   expect(existsSync(join(cwd, ".ergos"))).toBe(false);
   ergos("ls");
   expect(ergos("errors").stdout).toContain("nothing has failed lately");

@@ -439,7 +439,7 @@ export class Kernel implements AsyncDisposable {
       const { processes, platform } = this.host;
       // Those that leave no journal end with their host.
       const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
-      const { release } = await drained(platform, running, drainMs);
+      const { release } = await drained(platform, running, drainMs, false);
       await processes.suspendAll();
       release();
       this.dispatcher.close();

@@ -1,13 +1,13 @@
 // Tools whose arguments are typed by their schema.
 
-import { KernelError, type Os, type Schema, type Tool } from "@ergos/kernel";
-import { type StandardSchema, toForm } from "./form.ts";
+import { KernelError, type Os, type Tool } from "@ergos/kernel";
+import { type PlainSchema, type StandardSchema, toForm } from "./form.ts";
 
 type ToolContext = Parameters<Tool<Os>["call"]>[1];
 
 export interface ToolSpec<Args> extends Omit<Tool<Os>, "inputSchema" | "call"> {
   /** What its arguments are: a schema of zod, or another library of Standard Schema, or JSON Schema. */
-  readonly inputSchema: StandardSchema<Args> | Schema;
+  readonly inputSchema: StandardSchema<Args> | PlainSchema;
   /** Does it, with the arguments as the schema gives them, or rejects with the signal's reason soon after it aborts. */
   readonly call: (args: Args, context: ToolContext) => unknown;
 }

@@ -1,6 +1,6 @@
 // What a value must look like: JSON Schema, or a schema of a library of Standard Schema.
 
-import { KernelError, type Schema, validate } from "@ergos/kernel";
+import { KernelError, type Schema, describe, validate } from "@ergos/kernel";
 
 /**
  * A schema of a library of Standard Schema that tells its JSON Schema too, as zod from 4.2 on, ArkType and Valibot's
@@ -34,9 +34,12 @@ export interface Form<Value = unknown> {
 /** Differences that a message tells. */
 const TOLD_MAX = 5;
 
+/** JSON Schema as it is, and no schema of a library. */
+export type PlainSchema = Schema & { readonly "~standard"?: never };
+
 /** @throws {EINVAL} a library's schema tells no JSON Schema */
-export function toForm<Value>(given: StandardSchema<Value> | Schema): Form<Value> {
-  if (!("~standard" in given))
+export function toForm<Value>(given: StandardSchema<Value> | PlainSchema): Form<Value> {
+  if (!isStandard(given))
     return {
       schema: given,
       read: async (value) => {
@@ -60,13 +63,20 @@ function jsonSchemaOf({ vendor, jsonSchema }: StandardSchema["~standard"]): Sche
   if (typeof (jsonSchema as unknown) !== "object")
     throw new KernelError(
       "EINVAL",
-      `this schema of ${vendor} tells no JSON Schema; take a newer version of ${vendor} (zod from 4.2 on), or give JSON Schema`,
+      `this schema of ${vendor} tells no JSON Schema; take zod from 4.2 on, wrap one of valibot by toStandardJsonSchema, or give JSON Schema, as z.toJSONSchema makes it of one of zod/mini`,
     );
-  const { $schema: _dialect, ...schema } = jsonSchema.input({ target: "draft-2020-12" }) as {
-    readonly $schema?: string;
-  } & Schema;
-  return schema;
+  try {
+    const { $schema: _dialect, ...schema } = jsonSchema.input({ target: "draft-2020-12" }) as {
+      readonly $schema?: string;
+    } & Schema;
+    return schema;
+  } catch (cause) {
+    throw new KernelError("EINVAL", `this schema of ${vendor} tells no JSON Schema: ${describe(cause)}`, { cause });
+  }
 }
+
+const isStandard = <Value>(given: StandardSchema<Value> | PlainSchema): given is StandardSchema<Value> =>
+  given["~standard"] !== undefined;
 
 type Issue = Extract<StandardResult<never>, { readonly issues: readonly unknown[] }>["issues"][number];
 

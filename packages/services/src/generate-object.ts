@@ -1,8 +1,8 @@
 // Answers of models that are values of a schema: taken out of the text, checked, and asked for again where they do not fit.
 
-import { type InferRequest, KernelError, type Schema } from "@ergos/kernel";
+import { type InferRequest, KernelError } from "@ergos/kernel";
 import { type Conversation, type ConverseOptions, converse } from "./converse.ts";
-import { type Form, type StandardSchema, toForm } from "./form.ts";
+import { type Form, type PlainSchema, type StandardSchema, toForm } from "./form.ts";
 import type { RunContext } from "./run-context.ts";
 
 export interface GenerateOptions extends ConverseOptions {
@@ -28,7 +28,7 @@ export async function generateObject<Value = unknown>(
   ctx: Pick<RunContext<never>, "infer" | "answerToolCall">,
   name: string,
   request: InferRequest | string,
-  schema: StandardSchema<Value> | Schema,
+  schema: StandardSchema<Value> | PlainSchema,
   { repairs = 1, ...asking }: GenerateOptions = {},
 ): Promise<Generated<Value>> {
   if (!Number.isSafeInteger(repairs) || repairs < 0)

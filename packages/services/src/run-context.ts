@@ -51,15 +51,21 @@ import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
  * holds no state of its own, only what belongs to the call that asks.
  */
-const RUNNING_STEP = new AsyncLocalStorage<{
+const RUNNING_STEP = new AsyncLocalStorage<RunningStep>();
+
+interface RunningStep {
   readonly process: ProcessContext;
   readonly place: string;
   readonly counters: Map<string, number>;
-}>();
+  /** Which attempt of a step with several this is, and what earlier ones have done. */
+  readonly attempt?: { readonly memo: Memo; readonly generation: number; readonly signal: AbortSignal };
+}
 
 /** What attempts of a part have done, whatever stands inside of it. */
 interface Memo {
   readonly places: Map<string, { readonly generation: number; readonly value: Promise<unknown> }>;
+  /** Calls of the kernel that hold their places, though the attempts that made them may be over. */
+  readonly calls: Map<string, Promise<unknown>>;
   /** Number of the next attempt anywhere in the part. */
   next: number;
 }
@@ -167,7 +173,7 @@ export class RunContext<Input = unknown> {
 
   /** Aborts when the run is cancelled or the attempt's time is up. */
   get signal(): AbortSignal {
-    return this.#signal ?? this.#scope.process.signal;
+    return this.#runningStep?.attempt?.signal ?? this.#signal ?? this.#scope.process.signal;
   }
 
   /** The process's own system calls: its rights and budgets apply. */
@@ -228,7 +234,7 @@ export class RunContext<Input = unknown> {
     let value: T;
     try {
       this.signal.throwIfAborted();
-      value = await RUNNING_STEP.run({ process, place, counters: new Map() }, () => this.#try(place, work, options));
+      value = await this.#tryStep({ process, place, counters: new Map() }, work, options);
     } catch (error) {
       await os.call("stepRetract", { place });
       throw error;
@@ -242,16 +248,43 @@ export class RunContext<Input = unknown> {
   #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions = {}): T | Promise<T> {
     if (options.retry === undefined && options.timeoutMs === undefined) return work(this);
     assertTries(place, options);
-    return runAttempts({ process: this.#scope.process, place, signal: this.signal, ...options }, work);
+    const { process } = this.#scope;
+    return runAttempts({ process, place, signal: this.signal, deadline: this.deadline, ...options }, work);
+  }
+
+  /** The work of a step as often as its options say: what an attempt of it has done inside, the next one takes over. */
+  #tryStep<T>(
+    running: RunningStep,
+    work: (attempt: Attempt) => T | Promise<T>,
+    options: TryOptions | undefined,
+  ): T | Promise<T> {
+    const memo = memoOfAttempts();
+    const one = (attempt: Attempt): T | Promise<T> => {
+      if (attempt === this) return RUNNING_STEP.run(running, work, attempt);
+      const own = { memo, generation: attempt.attempt, signal: attempt.signal };
+      return RUNNING_STEP.run({ ...running, attempt: own }, work, attempt);
+    };
+    return this.#try(running.place, one, options);
   }
 
   /** A call of the kernel as often as its options say. */
   #make<T>(place: string, options: TryOptions, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    let last: Promise<T> | undefined;
+    const calls = (this.#attempts?.memo.calls as Map<string, Promise<T>> | undefined) ?? new Map<string, Promise<T>>();
     // An attempt that was given up holds the place until it has ended; what it has come to by then counts.
-    const next = ({ signal }: Attempt): Promise<T> =>
-      (last = last === undefined ? act(signal) : last.catch(() => act(signal)));
+    const next = ({ signal }: Attempt): Promise<T> => {
+      const before = calls.get(place);
+      const call = before === undefined ? act(signal) : before.catch(() => act(signal));
+      calls.set(place, call);
+      call.catch(() => void (calls.get(place) === call && calls.delete(place)));
+      return call;
+    };
     return this.#once(place, () => this.#try(place, next, options));
+  }
+
+  /** What attempts of the step, or of the part, that this is in have done, and which of them this is. */
+  get #attempts(): { readonly memo: Memo; readonly generation: number } | undefined {
+    const { memo } = this.#scope;
+    return this.#runningStep?.attempt ?? (memo === undefined ? undefined : { memo, generation: this.#generation });
   }
 
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
@@ -296,14 +329,15 @@ export class RunContext<Input = unknown> {
   /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */
   #once<T>(place: string, act: () => T | Promise<T>): Promise<T> {
     const work = (): Promise<T> => promised(act);
-    const { memo } = this.#scope;
-    if (memo === undefined) return heard(work());
+    const attempts = this.#attempts;
+    if (attempts === undefined) return heard(work());
+    const { memo, generation } = attempts;
     const known = memo.places.get(place);
     // What the same place gives or gave in an earlier attempt.
-    const isEarlier = known !== undefined && known.generation < this.#generation;
+    const isEarlier = known !== undefined && known.generation < generation;
     // One that fails, for example because its attempt's time is up, is done again.
     const value = isEarlier ? (known.value as Promise<T>).catch(work) : work();
-    memo.places.set(place, { generation: this.#generation, value });
+    memo.places.set(place, { generation, value });
     value.catch(() => void (memo.places.get(place)?.value === value && memo.places.delete(place)));
     return value;
   }
@@ -416,7 +450,7 @@ export class RunContext<Input = unknown> {
       const wanted = { asked: toPid(pid), replyTo, waitMs, signal };
       return this.#once(place, () => this.os.call("receive", { place, ...wanted }));
     };
-    return handOver(this.#taskSide, take, { name, pid, task }, options);
+    return heard(handOver(this.#taskSide, take, { name, pid, task }, options));
   }
 
   /**
@@ -466,13 +500,15 @@ export class RunContext<Input = unknown> {
    * Waits for another process to end, and gives its result.
    * @throws the error with which it failed · {ECANCELED} a signal has ended it
    */
-  async wait(name: string, pid: number): Promise<unknown> {
-    const { error, signal, result } = await this.step(name, async () =>
-      this.os.call("wait", { pid: toPid(pid), signal: this.signal }),
+  wait(name: string, pid: number): Promise<unknown> {
+    const end = this.step(name, async () => this.os.call("wait", { pid: toPid(pid), signal: this.signal }));
+    return heard(
+      end.then(({ error, signal, result }) => {
+        if (error !== undefined) throw fromErrorRecord(error);
+        if (signal !== undefined) throw new KernelError("ECANCELED", `process ${pid} was ended by ${signal}`, { pid });
+        return result;
+      }),
     );
-    if (error !== undefined) throw fromErrorRecord(error);
-    if (signal !== undefined) throw new KernelError("ECANCELED", `process ${pid} was ended by ${signal}`, { pid });
-    return result;
   }
 
   /**
@@ -618,7 +654,11 @@ export class RunContext<Input = unknown> {
   }
 
   /** Waits; a resumed run waits for what is left. */
-  async sleep(ms: number): Promise<void> {
+  sleep(ms: number): Promise<void> {
+    return heard(this.#sleep(ms));
+  }
+
+  async #sleep(ms: number): Promise<void> {
     if (!(ms >= 0 && ms <= LIMITS.sleepMsMax))
       throw new KernelError("EINVAL", `ctx.sleep takes 0 to ${LIMITS.sleepMsMax} milliseconds, found ${ms}`);
     const from = await this.now();
@@ -651,9 +691,16 @@ export class RunContext<Input = unknown> {
     return this.lock(electionOf(name), options);
   }
 
-  /** Writes a line to the run's log; once, where a resumed run comes by again. */
+  /** Writes a line to the run's log; once, where a resumed run comes by again. What a step logs, it logs whenever it is done. */
   async log(text: string, level: "debug" | "info" | "warn" | "error" = "info"): Promise<void> {
-    await this.os.call("log", { place: this.#nextPlace("log"), text, level });
+    const at = this.#runningStep === undefined ? { place: this.#placeOf("log") } : {};
+    await this.os.call("log", { ...at, text, level });
+  }
+
+  /** The step of this process in which the call is made, if it is made in one. */
+  get #runningStep(): RunningStep | undefined {
+    const step = RUNNING_STEP.getStore();
+    return step?.process === this.#scope.process ? step : undefined;
   }
 
   #placeOf(name: string): string {
@@ -667,8 +714,7 @@ export class RunContext<Input = unknown> {
    * a resumed run does not make again, by themselves.
    */
   #nextPlace(kind: string): string {
-    const step = RUNNING_STEP.getStore();
-    const inside = step?.process === this.#scope.process ? step : undefined;
+    const inside = this.#runningStep;
     const counters = inside?.counters ?? (this.#scope.counters ??= new Map<string, number>());
     const number = (counters.get(kind) ?? 0) + 1;
     counters.set(kind, number);
@@ -676,6 +722,9 @@ export class RunContext<Input = unknown> {
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
   }
 }
+
+/** For the attempts of a part, which have done nothing yet. */
+export const memoOfAttempts = (): Memo => ({ places: new Map(), calls: new Map(), next: 1 });
 
 /** Whoever awaits several one after the other hears of the first that fails: the others are no stray failures then. */
 function heard<T>(promise: Promise<T>): Promise<T> {

@@ -17,7 +17,10 @@ export interface Retry {
 }
 
 export interface TryOptions {
-  /** Once unless given. Only what has failed for good is an outcome; after a crash the attempts begin anew. */
+  /**
+   * Once unless given. Only what has failed for good is an outcome; after a crash the attempts begin anew. What an attempt
+   * that was given up has done stays done: a tool that acts `once` and is not sure to have failed is better not retried.
+   */
   readonly retry?: Retry | undefined;
   /** Time of one attempt in milliseconds, after which it has failed with ETIMEDOUT. */
   readonly timeoutMs?: number | undefined;
@@ -33,11 +36,13 @@ export interface Attempt {
   readonly deadline: number | undefined;
 }
 
-/** What is tried: whose it is, the place that events and errors name, and the signal around it. */
+/** What is tried: whose it is, the place that events and errors name, the signal and the time around it. */
 export interface Tried extends TryOptions {
   readonly process: ProcessContext;
   readonly place: string;
   readonly signal: AbortSignal;
+  /** When the time of what is around it is up. */
+  readonly deadline: number | undefined;
 }
 
 const DEFAULT_DELAY_MS = 100;
@@ -77,11 +82,11 @@ export async function runAttempts<T>(tried: Tried, run: (attempt: Attempt) => T 
 }
 
 function runOnce<T>(
-  { process: { platform }, place, signal, timeoutMs }: Tried,
+  { process: { platform }, place, signal, timeoutMs, deadline: around }: Tried,
   attempt: number,
   run: (attempt: Attempt) => T | Promise<T>,
 ): T | Promise<T> {
-  if (timeoutMs === undefined) return run({ attempt, signal, deadline: undefined });
+  if (timeoutMs === undefined) return run({ attempt, signal, deadline: around });
   const controller = new AbortController();
   const unlink = linkSignal(signal, controller);
   const late = Promise.withResolvers<never>();
@@ -90,7 +95,7 @@ function runOnce<T>(
     controller.abort(error);
     late.reject(error);
   });
-  const deadline = platform.clock.monotonic() + timeoutMs;
+  const deadline = Math.min(platform.clock.monotonic() + timeoutMs, around ?? Number.POSITIVE_INFINITY);
   const running = Promise.resolve().then(() => run({ attempt, signal: controller.signal, deadline }));
   return Promise.race([running, late.promise]).finally(() => {
     timer.cancel();

@@ -141,6 +141,10 @@ describe("what one may take from others", () => {
     const os = await child(kernel.os, { grants: ["self", "event.subscribe", "fs.watch"] });
     const stop = new AbortController();
     const begin = async (): Promise<unknown> => os.call("watch", { glob: "/srv/**", signal: stop.signal });
+    for (let count = 0; count < 1100; count++)
+      await expect((async () => os.call("subscribe", { topics: ["a..b"] }))()).rejects.toMatchObject({
+        code: "EINVAL",
+      });
     for (let count = 0; count < 1000; count++) await begin();
 
     await expect(begin()).rejects.toMatchObject({ code: "EMFILE" });

@@ -74,6 +74,18 @@ describe("what no value can be made of", () => {
     expect(asked).toHaveLength(count);
   });
 
+  test("a schema that cannot be told as JSON Schema is refused with its tool", () => {
+    const make = () =>
+      createTool({
+        name: "late",
+        description: "late",
+        inputSchema: z.object({ at: z.date() }),
+        effect: "pure",
+        call: () => 1,
+      });
+    expect(make).toThrow(/EINVAL.*zod tells no JSON Schema: Date/);
+  });
+
   test("a schema of a library that tells no JSON Schema, and repairs that are no number", async () => {
     const old = { "~standard": { ...order["~standard"], jsonSchema: undefined as never } };
     expect((await ask([], first(old))).exit.error?.message).toMatch(/schema of zod tells no JSON Schema/);

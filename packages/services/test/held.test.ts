@@ -159,3 +159,48 @@ test("a restart from the start, begun by a person, takes back what the life befo
   expect((await kernel.os.ps()).filter(({ name }) => name === "child")).toHaveLength(1);
   expect(await kernel.os.call("schedules", {})).toHaveLength(1);
 });
+
+test("a tool that makes calls of its own comes to its end before its process sleeps; what comes later waits", async () => {
+  const done: string[] = [];
+  await kernel.close();
+  const writing = {
+    ...charge(done),
+    call: async (_args: object, { os }: { readonly os: Kernel["os"] }) => {
+      await sleep(20);
+      await os.fs.writeFile(`/srv/${done.push("charged")}`, "x");
+      return done.length;
+    },
+  };
+  kernel = await bootKernel({ tools: [writing] });
+  kernel.activate();
+  const paying = program("paying", async (_input: unknown, ctx: RunContext) => {
+    const first = ctx.call("first", "charge");
+    await sleep(5);
+    return Promise.all([first, ctx.call("second", "charge"), ctx.receive("go").then((message) => message?.body)]);
+  });
+  const pid = await kernel.os.spawn(paying);
+  await sleep(8);
+  await kernel.os.call("sleep", { pid });
+  await kernel.os.call("send", { to: pid, body: "on" });
+
+  expect((await kernel.os.wait(pid)).result).toEqual([1, 2, "on"]);
+  expect(done).toEqual(["charged", "charged"]);
+});
+
+test("a question beside a call does not cut the call off", async () => {
+  const done: string[] = [];
+  await kernel.close();
+  kernel = await bootKernel({ tools: [charge(done)] });
+  const both = program("both", async (_input: unknown, ctx: RunContext) => {
+    const asked = ctx.ask("go", "Go on?");
+    return [await ctx.call("pay", "charge"), await asked];
+  });
+  const pid = await kernel.os.spawn(both);
+  await sleep(10);
+  await kernel.os.call("upgrade", { pid, program: both });
+  const [asked] = await kernel.os.call("asks", {});
+  await kernel.os.call("answer", { id: asked?.id ?? 0, verdict: "reply", value: "yes" });
+
+  expect((await kernel.os.wait(pid)).result).toEqual(["charged", "yes"]);
+  expect(done).toEqual(["charged"]);
+});

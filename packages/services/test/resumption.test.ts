@@ -442,6 +442,12 @@ test("a line that is logged on the way to where a process goes on is logged once
   const talking = program("talking", async (_input: unknown, ctx: RunContext) => {
     await ctx.log("begun");
     await ctx.step("work", () => ctx.log("working"));
+    // What comes side by side comes in another order when it is taken from the journal.
+    const side = async (name: string, ms: number): Promise<void> => {
+      await ctx.step(name, () => sleep(ms));
+      await ctx.log(name);
+    };
+    await Promise.all([side("slow", 10), side("fast", 1)]);
     for (const turn of [1, 2]) {
       await ctx.log("turn");
       if (ctx.hasOutcome(`heard ${turn}`)) await ctx.receive(`heard ${turn}`);
@@ -458,5 +464,5 @@ test("a line that is logged on the way to where a process goes on is logged once
   const lines = JSON.parse(await kernel.os.fs.readText(`/proc/${pid}/log.json`)) as readonly {
     readonly text: string;
   }[];
-  expect(lines.map(({ text }) => text)).toEqual(["begun", "working", "turn", "turn"]);
+  expect(lines.map(({ text }) => text)).toEqual(["begun", "working", "fast", "slow", "turn", "turn"]);
 });

@@ -50,7 +50,9 @@ test("it holds over restarts, until the process is deleted", async () => {
   expect(next).not.toBe(pid);
   expect((await kernel.os.wait(next)).result).toBe(2);
   const keys = await kernel.host.store.scan({ from: "sk/", to: "sk0" }, { limit: 10 });
-  expect(keys.map(({ value }) => Number(value))).toEqual([next]);
+  expect(keys.map(({ value }) => JSON.parse(String(value)) as unknown)).toMatchObject([
+    { pid: next, program: "count" },
+  ]);
 });
 
 test("a program that starts one, and dies at any moment, has started it once", async () => {

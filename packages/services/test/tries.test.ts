@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
 import { type Exit, type KernelEvent, KernelError, type Tool, type Os } from "@ergos/kernel";
-import { type Attempt, type RunContext, type TryOptions, program } from "@ergos/services";
+import { type Attempt, type RunContext, type TryOptions, pipeline, planProgram, program } from "@ergos/services";
 import { expect, test } from "vitest";
 import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
 
@@ -197,4 +197,69 @@ test("steps that are awaited one after the other are no stray failures when the 
 
   expect(exit.error?.message).toContain("no 1");
   expect(strays).toEqual([]);
+});
+
+test("what an attempt of a step has done inside is taken over by the next, and its calls hear its signal", async () => {
+  let asked = 0;
+  const aborted: unknown[] = [];
+  const offline = createOfflineModel({ script: () => "late" });
+  const model = {
+    ...offline,
+    infer: async (...[request, call]: Parameters<typeof offline.infer>) => {
+      if (++asked === 2)
+        await sleep(1000, undefined, { signal: call.signal }).catch((error: unknown) => void aborted.push(error));
+      return offline.infer(request, call);
+    },
+  };
+  await using kernel = await bootKernel({ models: [model] });
+  const nested = program("nested", (_input: unknown, ctx: RunContext) =>
+    ctx.step(
+      "outer",
+      async ({ attempt, deadline }) => {
+        expect(deadline).toBeTypeOf("number");
+        const first = await ctx.infer("first", "hello");
+        if (attempt === 1) throw new TypeError("flaky");
+        if (attempt === 2) await ctx.infer("second", "hello");
+        return [attempt, first.text];
+      },
+      { retry: { attempts: 3, delayMs: 0 }, timeoutMs: 50 },
+    ),
+  );
+
+  expect((await kernel.os.wait(await kernel.os.spawn(nested))).result).toEqual([3, "late"]);
+  expect(asked).toBe(2);
+  expect(aborted).toHaveLength(1);
+});
+
+test("a node that is tried again waits for a call that its last attempt has given up", async () => {
+  let calls = 0;
+  const slow = tool(async () => {
+    calls++;
+    await sleep(60);
+    return calls;
+  });
+  await using kernel = await bootKernel({ tools: [slow] });
+  const plan = pipeline("giving").node("up", { retry: { attempts: 9, delayMs: 5 } }, (_input, ctx) =>
+    ctx.call("reach", "reach", {}, { timeoutMs: 20 }),
+  );
+
+  expect((await kernel.os.wait(await kernel.os.spawn(planProgram(plan.build())))).result).toBe(1);
+  expect(calls).toBe(1);
+});
+
+test("the time of an attempt is no longer than that around it", async () => {
+  const deadlines: (number | undefined)[] = [];
+  const plan = pipeline("within").node("node", { timeoutMs: 1000 }, async (_input, ctx) => {
+    for (const options of [{ retry: { attempts: 2 } }, { timeoutMs: 60_000 }, { timeoutMs: 10 }])
+      await ctx.step(
+        JSON.stringify(options),
+        ({ deadline }) => void deadlines.push((deadline ?? 0) - (ctx.deadline ?? 0)),
+        options,
+      );
+  });
+  await using kernel = await bootKernel();
+  await kernel.os.wait(await kernel.os.spawn(planProgram(plan.build())));
+
+  expect(deadlines.slice(0, 2)).toEqual([0, 0]);
+  expect(deadlines[2]).toBeLessThan(-900);
 });

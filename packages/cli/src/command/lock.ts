@@ -23,6 +23,7 @@ const COMMAND_WORDS_MAX = 1000;
 
 export const lockCommand: Command = {
   name: "lock",
+  needsData: ([what]) => what !== "run",
   arguments: COMMAND_WORDS_MAX,
   summary: "list locks, give one back, or run a command while one is held",
   usage:

@@ -21,6 +21,7 @@ const PRIORITY_NAMES = Object.keys(PRIORITIES) as readonly Priority[];
 
 export const queueCommand: Command = {
   name: "queue",
+  needsData: ([what]) => what !== "submit",
   arguments: 3,
   summary: "list tasks of work queues, or submit, cancel or resubmit one",
   usage: `list [queue] [--state ${TASK_STATES.join("|")}] [--limit N] | submit <queue> <json> [--priority ${PRIORITY_NAMES.join("|")}] [--key KEY] [--delay DURATION] [--deadline DURATION] [--attempts N] [--retry-delay DURATION] | cancel <id> | resubmit <id>`,

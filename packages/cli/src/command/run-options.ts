@@ -24,7 +24,7 @@ import type { RunOptions } from "../connect.ts";
 import { readAmounts } from "./budget.ts";
 
 export const SPAWN_USAGE =
-  "[--name NAME] [--limit resource=amount]... [--on-limit POLICY] [--downgrade-to MODEL]... [--time DURATION] [--cpu-time DURATION] [--memory MIB] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--key KEY] [--correlation ID] [--view DIRECTORY]";
+  "[--name NAME] [--limit resource=amount]... [--on-limit POLICY] [--downgrade-to MODEL]... [--time DURATION] [--cpu-time DURATION] [--memory MIB] [--cap GRANT]... [--group GROUP] [--runtime inline|worker|process] [--confined] [--restart POLICY] [--ref REF] [--correlation ID] [--view DIRECTORY]";
 
 export const SPAWN_OPTIONS = {
   name: { type: "string" },
@@ -41,7 +41,6 @@ export const SPAWN_OPTIONS = {
   confined: { type: "boolean" },
   restart: { type: "string" },
   ref: { type: "string" },
-  key: { type: "string" },
   correlation: { type: "string" },
   view: { type: "string" },
 } as const;
@@ -73,7 +72,6 @@ export function spawnOptions(invocation: Invocation, input: unknown): RunOptions
     group: textOption(invocation, "group"),
     restart: choiceOption(invocation, "restart", RESTART_POLICIES),
     ref: textOption(invocation, "ref"),
-    key: textOption(invocation, "key"),
     correlation: textOption(invocation, "correlation"),
     view: textOption(invocation, "view"),
     // A run may always record its own steps.

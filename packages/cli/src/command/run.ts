@@ -32,7 +32,7 @@ export const runCommand: Command = {
   name: "run",
   arguments: 1,
   summary: "run a program to its end, durably",
-  usage: `<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--resume] ${SPAWN_USAGE} [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.`,
+  usage: `<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--resume] [--key KEY] ${SPAWN_USAGE} [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.`,
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -49,6 +49,7 @@ export const runCommand: Command = {
     input: { type: "string", multiple: true, short: "i" },
     "input-json": { type: "string" },
     resume: { type: "boolean" },
+    key: { type: "string" },
     ...SPAWN_OPTIONS,
     stdin: { type: "string" },
     stdout: { type: "string" },
@@ -58,7 +59,8 @@ export const runCommand: Command = {
     const { source, schema } = await readSource(sourceOf(invocation, file));
     const input = readInput(invocation, schema);
     warnOfUnknown(input, schema, invocation.out);
-    const options = spawnOptions(invocation, input);
+    const key = textOption(invocation, "key");
+    const options = { ...spawnOptions(invocation, input), ...(key === undefined ? {} : { key }) };
     await using os = await openHost(invocation);
     const pipes = { input: textOption(invocation, "stdin"), output: textOption(invocation, "stdout") };
     // What the run writes has standard output to itself.
@@ -67,7 +69,7 @@ export const runCommand: Command = {
       const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
       const pid = unfinished === undefined ? await joined.spawn(source, options) : await goOn(joined, unfinished, out);
       // Under a key it may be there already, and sleep.
-      const [there] = options.key === undefined ? [] : await joined.ps({ pids: [pid] });
+      const [there] = key === undefined ? [] : await joined.ps({ pids: [pid] });
       if (there?.state === "sleeping" && there.sleep === undefined) await goOn(joined, there, out);
       const status = await follow(joined, pid, out, { source, input, isFresh: unfinished === undefined });
       await waitForOthers(joined, out);

@@ -24,6 +24,7 @@ import { SPAWN_OPTIONS, sourceOf, spawnOptions } from "./run-options.ts";
 
 export const scheduleCommand: Command = {
   name: "schedule",
+  needsData: ([what]) => what !== "add",
   arguments: 2,
   summary: "list what is started by the clock, or add, pause, resume or remove it",
   usage: `list | add <manifest | module> (--cron PATTERN [--timezone ZONE] | --every DURATION | --in DURATION | --at INSTANT) [--input key=value]... [--pipeline NAME] [--missed skip|once|all] [--overlap allow|skip|cancel] [--times N] [how the run is started: --name, --limit, --cap, --group, --runtime and the like, as for ergos run] | pause <id | name> | resume <id | name> | remove <id | name>`,

@@ -6,6 +6,7 @@ import { type Command, EXIT_FAILED, EXIT_OK, UsageError, required } from "../com
 
 export const secretCommand: Command = {
   name: "secret",
+  needsData: ([what]) => what !== "set",
   arguments: 2,
   summary: 'keep secrets of the data directory, encrypted; programs read them with `os.call("secret", { name })`',
   usage:

@@ -8,6 +8,7 @@ import { formatCount, table } from "../terminal.ts";
 
 export const snapshotCommand: Command = {
   name: "snapshot",
+  needsData: true,
   arguments: 2,
   summary: "copy a file or a tree as it is at one moment, without its content",
   usage: "<path> <copy>",
@@ -23,6 +24,7 @@ export const snapshotCommand: Command = {
 
 export const restoreCommand: Command = {
   name: "restore",
+  needsData: true,
   arguments: 2,
   summary: "make a tree like another, such as a snapshot of it, in one step",
   usage: "<snapshot> <path>",
@@ -41,6 +43,7 @@ export const restoreCommand: Command = {
 
 export const diffCommand: Command = {
   name: "diff",
+  needsData: true,
   arguments: 2,
   summary: "show what a process has changed in its view, or what is different between two trees",
   usage: "<pid | run> | <path> <path>",
@@ -60,6 +63,7 @@ export const diffCommand: Command = {
 
 export const applyCommand: Command = {
   name: "apply",
+  needsData: true,
   arguments: 1,
   summary: "bring what a process has changed in its view into the tree, all of it or nothing",
   usage: "<pid | run>",
@@ -80,6 +84,7 @@ export const applyCommand: Command = {
 
 export const discardCommand: Command = {
   name: "discard",
+  needsData: true,
   arguments: 1,
   summary: "throw away what a process has changed in its view",
   usage: "<pid | run>",

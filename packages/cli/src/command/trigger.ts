@@ -19,6 +19,7 @@ import { startingOf, timesOf } from "./schedule.ts";
 
 export const triggerCommand: Command = {
   name: "trigger",
+  needsData: ([what]) => what !== "add",
   arguments: 3,
   summary: "list what is started when something happens, or add or remove it",
   usage: `list | add <topic> <manifest | module> [--where field=value]... [--input key=value]... [--pipeline NAME] [--times N] [--count N --within DURATION] [how the run is started: --name, --limit, --cap, --group, --runtime and the like, as for ergos run] | remove <id | name>`,

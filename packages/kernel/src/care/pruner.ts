@@ -13,7 +13,7 @@ import type { Committer } from "../ipc/committer.ts";
 import { journalLog } from "../journal/record.ts";
 import { artifactKeysOf, ownersOfArtifacts } from "../proc/artifact-table.ts";
 import type { Family } from "../proc/family.ts";
-import { decodeProcess, processKey, spawnKey } from "../proc/process-record.ts";
+import { decodeProcess, decodeTaker, processKey, spawnKey } from "../proc/process-record.ts";
 
 export interface PruneRequest {
   /** Wall-clock milliseconds: what has ended before. */
@@ -169,9 +169,15 @@ async function remove(
   for (let at = 0; at < order.length; at += PROCESSES_PER_COMMIT) {
     const some = order.slice(at, at + PROCESSES_PER_COMMIT);
     const through = committer.store.seq;
+    // One that was taken anew in between is another's.
+    const taken: { readonly key: string; readonly version: Seq }[] = [];
+    for (const { pid, key } of some) {
+      const entry = key === undefined ? undefined : await committer.store.get(key);
+      if (entry !== undefined && decodeTaker(entry).pid === pid) taken.push({ key: entry.key, version: entry.version });
+    }
     await committer.commit({
-      checks: some.map(({ pid, version }) => ({ key: processKey(pid), version })),
-      deletes: some.flatMap(({ pid, key }) => [processKey(pid), leftKey(pid), ...(key === undefined ? [] : [key])]),
+      checks: [...some.map(({ pid, version }) => ({ key: processKey(pid), version })), ...taken],
+      deletes: [...some.flatMap(({ pid }) => [processKey(pid), leftKey(pid)]), ...taken.map(({ key }) => key)],
       trims: some.map(({ pid }) => ({ log: journalLog(pid), through })),
     });
     for (const { pid } of some) {

@@ -95,8 +95,8 @@ export class Journal {
   #intents: Map<string, Intent> | undefined;
   /** Intents of this life that have no outcome yet. */
   #calls: Map<string, Intent> | undefined;
-  /** Lines of earlier lives by their places, until they are come by again. */
-  #said: Map<string, string> | undefined;
+  /** How often earlier lives have logged a line at a place, until it is come by again. */
+  #said: Map<string, number> | undefined;
   #closed = false;
 
   constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
@@ -113,7 +113,8 @@ export class Journal {
   async load(): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
-    const said = new Map<string, string>();
+    const said = new Map<string, number>();
+    let saidLength = 0;
     const usage = noUse();
     const restarts: number[] = [];
     let deaths = 0;
@@ -139,7 +140,9 @@ export class Journal {
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
       } else if (record.t === "log") {
-        if (record.p !== undefined) said.set(record.p, record.text);
+        const line = lineAt(record.p, record.text);
+        // Of a program that says very much the rest is said again.
+        if (line !== undefined && (saidLength += line.length) <= SAID_MAX) said.set(line, (said.get(line) ?? 0) + 1);
       } else if (record.t === "retry") {
         forgetForRetry(recorded);
       } else if (record.t === "restart") {
@@ -152,6 +155,7 @@ export class Journal {
           recorded.clear();
           intents.clear();
           said.clear();
+          saidLength = 0;
         }
       } else if (record.t === "outdated") {
         for (const place of record.places) recorded.delete(place);
@@ -269,10 +273,14 @@ export class Journal {
     return [...(this.#intents ?? []), ...(this.#calls ?? [])];
   }
 
-  /** Whether an earlier life has logged this line at this place; it is not asked twice. */
+  /** Whether an earlier life has logged this line at this place: as often as it has, this is true. */
   hasSaid(place: string, text: string): boolean {
-    if (this.#said?.get(place) !== (this.#committer.masker?.maskText(text) ?? text)) return false;
-    return this.#said.delete(place);
+    const line = lineAt(place, this.#committer.masker?.maskText(text) ?? text);
+    const count = line === undefined ? undefined : this.#said?.get(line);
+    if (line === undefined || count === undefined) return false;
+    if (count > 1) this.#said?.set(line, count - 1);
+    else this.#said?.delete(line);
+    return true;
   }
 
   /** Gives a place back when its attempt failed and another follows. */
@@ -377,6 +385,7 @@ export class Journal {
   close(): void {
     this.#closed = true;
     this.#recorded = undefined;
+    this.#said = undefined;
     this.#intents = undefined;
     this.#calls = undefined;
     this.#taken = undefined;
@@ -420,6 +429,11 @@ function addUse(usage: Used, use: CallUsage | undefined): void {
 }
 
 /** A process that has ended is tried again: what failed is, and what ended with it. */
+/** Characters of lines of earlier lives that a journal keeps in mind. */
+const SAID_MAX = 1024 * 1024;
+const lineAt = (place: string | undefined, text: string): string | undefined =>
+  place === undefined ? undefined : `${place}\n${text}`;
+
 function forgetForRetry(recorded: Map<string, Recorded>): void {
   deleteFailures(recorded);
   for (const [place, { ends }] of recorded) if (ends === true) recorded.delete(place);

@@ -11,17 +11,24 @@ export interface Drained {
   readonly release: () => void;
 }
 
-/** Holds the next calls of processes, and waits until none of them acts, at most for so many milliseconds. */
-export async function drained(platform: Platform, processes: readonly Process[], ms: number): Promise<Drained> {
+/**
+ * Holds the next calls of processes, and waits until none of them acts, at most for so many milliseconds.
+ * @param idle whether this is no reason for the host not to end
+ */
+export async function drained(
+  platform: Platform,
+  processes: readonly Process[],
+  ms: number,
+  idle = true,
+): Promise<Drained> {
   const releases = processes.map((process) => process.drain());
   const release = (): void => {
     for (const one of releases) one();
   };
-  // What waits for a person may do so for days, and has not acted yet.
-  const acting = processes.filter((process) => process.isActing && !process.needsSomebody);
+  const acting = processes.filter((process) => process.isActing);
   if (acting.length === 0 || ms <= 0) return { isQuiet: acting.length === 0, release };
   const late = Promise.withResolvers<false>();
-  const timer = platform.setTimer(ms, () => late.resolve(false));
+  const timer = platform.setTimer(ms, () => late.resolve(false), { idle });
   const quiet = Promise.all(acting.map((process) => process.quiet())).then(() => true);
   const isQuiet = await Promise.race([quiet, late.promise]);
   timer.cancel();

@@ -27,9 +27,23 @@ export interface ProcessRecord {
   readonly usage?: Usage;
 }
 
+const TAKER_FORMAT = 1;
+
 export const processKey = (pid: Pid): string => `p/${String(pid).padStart(10, "0")}`;
-/** Under which a start was made once: its process. */
+/** Under which a start was made once: its process, and what that was started as. */
 export const spawnKey = (user: string, key: string): string => `sk/${encodeURIComponent(user)}/${key}`;
+interface Taker {
+  readonly pid: Pid;
+  readonly program: string;
+}
+export const encodeTaker = (taker: Taker): string => JSON.stringify({ v: TAKER_FORMAT, ...taker });
+export function decodeTaker({ key, value }: Pick<Entry, "key" | "value">): Taker {
+  // Written by `encodeTaker` only.
+  const { v, ...taker } = JSON.parse(String(value)) as Taker & { readonly v: number };
+  if (v !== TAKER_FORMAT)
+    throw new KernelError("EVERSION", `${key} has format ${v}, this program reads ${TAKER_FORMAT}; use a newer ErgOS`);
+  return taker;
+}
 export const liveKey = (pid: Pid): string => `l/${String(pid).padStart(10, "0")}`;
 export const encodeSleep = (sleep: { readonly until: number | undefined }): string => JSON.stringify(sleep);
 /** What `l/<pid>` says: nothing of a process that goes on with its host. */

@@ -215,6 +215,7 @@ export class Process {
   #controller: AbortController | undefined;
   #done: PromiseWithResolvers<Exit> | undefined;
   #hearing: ((hear: (exit: Exit) => void) => () => void) | undefined;
+  #hearingLeft: ((hear: () => void) => () => void) | undefined;
   #left: PromiseWithResolvers<void> | undefined;
   /** Who listens for its signals. */
   listeners: Set<(signal: Signal) => void> | undefined;
@@ -302,11 +303,16 @@ export class Process {
     return this.#left.promise;
   }
 
+  /** Tells once nothing runs for it any more, as `left` does, until what this gives is called. */
+  onLeft(hear: () => void): () => void {
+    return (this.#hearingLeft ??= hearing(this.left))(hear);
+  }
+
   /** A stopped process goes on, or ends, on somebody's word: a call that ends meanwhile changes nothing (P3). */
   become(state: ProcessState, isContinued = false): void {
     if (this.#state.name === "zombie") return;
     const isCall = state.name === "running" || state.name === "waiting";
-    if (this.#isHalted && isCall && !isContinued) return;
+    if (this.isHalted && isCall && !isContinued) return;
     this.#state = state.name === "running" ? (this.#shownWait ?? state) : state;
     if (state.name === "waiting" && this.onWaiting !== undefined) {
       const { onWaiting } = this;
@@ -356,13 +362,14 @@ export class Process {
     this.#continued = undefined;
   }
 
-  get #isHalted(): boolean {
+  /** Whether somebody has stopped it, or its group is frozen. */
+  get isHalted(): boolean {
     return this.#state.name === "stopped" || this.#state.name === "frozen";
   }
 
-  /** Whether its calls wait: somebody has stopped it, its group is frozen, or it is about to get another program. */
+  /** Whether its next calls wait: it is halted, or this life of it is about to end. */
   get isHeld(): boolean {
-    return this.#isHalted || this.#drains > 0;
+    return this.isHalted || this.#drains > 0;
   }
 
   /**
@@ -445,9 +452,14 @@ export class Process {
     return this.#acts > 0;
   }
 
-  /** Whether one of its calls waits for a person. */
-  get needsSomebody(): boolean {
-    return this.#urgentWait !== undefined;
+  /** A call under way waits for something, for days perhaps, and does nothing meanwhile: whoever ends this life does not wait for it. */
+  async rest<T>(wait: Promise<T>): Promise<T> {
+    this.over();
+    try {
+      return await wait;
+    } finally {
+      this.begun();
+    }
   }
 
   /** Settles when no such call is under way. */
@@ -475,11 +487,13 @@ export class Process {
   }
 
   /**
-   * Settles when it is held no more. One that goes on to its end does nothing more in between.
+   * Settles when it is held no more, or for a call that is under way already when it is not halted. One that goes on to
+   * its end does nothing more in between.
    * @throws the reason of the signal
    */
-  async goesOn(signal: AbortSignal): Promise<void> {
-    while (this.isAlive && this.isHeld) await orAborted(this.continued(), signal);
+  async goesOn(signal: AbortSignal, isUnderWay = false): Promise<void> {
+    const waits = (): boolean => (isUnderWay ? this.isHalted : this.isHeld);
+    while (this.isAlive && waits()) await orAborted(this.continued(), signal);
     signal.throwIfAborted();
     this.signal.throwIfAborted();
   }

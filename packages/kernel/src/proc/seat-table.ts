@@ -113,13 +113,14 @@ export class SeatTable {
     const holder = { ids, end };
     this.#holders.add(holder);
     const unhear = process.onDone(end);
-    void process.left.then(() => {
+    const unhearLeft = process.onLeft(() => {
       const lives = this.#parts.processes.get(process.pid)?.hasEnded === false;
-      const why = `process ${process.pid} sleeps, or goes on in another life; connect again`;
+      const why = `process ${process.pid} is held, sleeps, or goes on in another life; connect again`;
       over.resolve(lives ? new KernelError("ECONNRESET", why) : undefined);
     });
     const leave = (): Promise<void> => {
       unhear();
+      unhearLeft();
       alarm.cancel();
       this.#holders.delete(holder);
       return Promise.resolve();

@@ -12,6 +12,7 @@ import { KernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Pid } from "../base/id.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
+import type { Journal } from "../journal/journal.ts";
 import { encodeRecord } from "../journal/record.ts";
 import type { Family } from "./family.ts";
 import { encodeSleep, liveKey } from "./process-record.ts";
@@ -56,28 +57,47 @@ export class Sleeper {
    * @throws {EINVAL} it has no journal to go on from · {EBUSY} it does not run
    */
   async sleep(process: Process, until?: number, place?: string, rider?: Rider): Promise<void> {
-    const { pid, journal, program, identity } = process;
+    const { pid, journal } = process;
     const before = place === undefined ? undefined : journal?.begin(place);
     if (before !== undefined) return void process.replay(await before);
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });
     // Who is being ended hears of it in a moment.
     if (place !== undefined && process.isDoomed) await orAborted(new Promise(() => undefined), process.signal);
-    if (process.isActing) {
-      const { isQuiet, release } = await drained(this.#parts.platform, [process], LIMITS.drainMs);
-      release();
-      if (!isQuiet) {
-        if (place !== undefined) journal.retract(place);
+    // Nothing acts from here on until it sleeps.
+    const { isQuiet, release } = await drained(this.#parts.platform, [process], LIMITS.drainMs);
+    try {
+      if (!isQuiet)
         throw new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms`, {
           pid,
         });
-      }
+      const isLeaving = process.isEnding || process.isDoomed || process.isOver || this.#falling.has(pid);
+      if (process.program === undefined || isLeaving || process.isHalted)
+        throw new KernelError("EBUSY", `process ${pid} is ${process.state.name} and cannot be put to sleep`, { pid });
+      await this.#fall(process, { journal, program: process.program, until, place, rider });
+    } finally {
+      release();
     }
-    const isLeaving = process.isEnding || process.isDoomed || process.isOver || this.#falling.has(pid);
-    if (program === undefined || isLeaving || process.isHeld) {
-      if (place !== undefined) journal.retract(place);
-      throw new KernelError("EBUSY", `process ${pid} is ${process.state.name} and cannot be put to sleep`, { pid });
-    }
+  }
+
+  /** Puts a process to sleep that makes no calls. */
+  async #fall(
+    process: Process,
+    {
+      journal,
+      program,
+      until,
+      place,
+      rider,
+    }: {
+      readonly journal: Journal;
+      readonly program: Program;
+      readonly until: number | undefined;
+      readonly place: string | undefined;
+      readonly rider: Rider | undefined;
+    },
+  ): Promise<void> {
+    const { pid, identity } = process;
     const { committer } = this.#parts;
     const at = committer.now();
     const record =

@@ -51,6 +51,14 @@ interface Life {
   readonly program: Program | undefined;
 }
 
+interface Restarting {
+  readonly at: number;
+  readonly delayMs: number;
+  readonly restartsOf: (old: Process) => readonly number[];
+}
+
+const NOTHING_HELD = { release: (): void => undefined };
+
 export class Supervisor {
   readonly #parts: SupervisorParts;
   readonly #timers = new Set<Timer>();
@@ -192,19 +200,34 @@ export class Supervisor {
   async #succeeded(
     process: Process,
     heir: Process,
+    chosen: readonly Life[],
+    exit: Exit,
+    how: Restarting,
+  ): Promise<Life[]> {
+    process.isOver = true;
+    // What only goes along has done nothing wrong: its calls come to their end, and no others begin.
+    const along = chosen.flatMap(({ process: old }) => (old === process ? [] : [old]));
+    const { release } = along.length === 0 ? NOTHING_HELD : await drained(this.#parts.platform, along, LIMITS.drainMs);
+    try {
+      // Whoever has ended meanwhile, or was given another life, is no part of it any more.
+      const isHere = (old: Process): boolean =>
+        !old.isEnding && !old.hasEnded && !old.isDoomed && this.#parts.family.get(old.pid) === old;
+      const olds = chosen.filter(({ process: old }) => isHere(old));
+      return this.#isClosed || !isHere(process) ? [] : await this.#end(process, heir, olds, exit, how);
+    } finally {
+      release();
+    }
+  }
+
+  /** Ends the lives of processes that make no calls, in one commit, and gives those that follow. */
+  async #end(
+    process: Process,
+    heir: Process,
     olds: readonly Life[],
     exit: Exit,
-    {
-      at,
-      delayMs,
-      restartsOf,
-    }: { readonly at: number; readonly delayMs: number; readonly restartsOf: (old: Process) => readonly number[] },
+    { at, delayMs, restartsOf }: Restarting,
   ): Promise<Life[]> {
     const { committer } = this.#parts;
-    process.isOver = true;
-    // What only goes along has done nothing wrong.
-    const busy = olds.flatMap(({ process: old }) => (old !== process && old.isActing ? [old] : []));
-    if (busy.length > 0) (await drained(this.#parts.platform, busy, LIMITS.drainMs)).release();
     const error: ErrorRecord | undefined = exit.error;
     // Whoever starts from zero does not come back to what it has called.
     const lost = olds.flatMap(({ process: { identity, journal } }) =>

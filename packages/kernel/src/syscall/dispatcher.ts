@@ -36,7 +36,7 @@ import { GuardedStream } from "./guarded-stream.ts";
 import type { Host } from "./host.ts";
 import { type Need, assertMay, assertStill, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
-import { type AtPlace, type Target, hasEnded } from "./row.ts";
+import { type AtPlace, type Target, hasEnded, isNested } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 
@@ -97,9 +97,11 @@ export class Dispatcher {
     if (!caller.isAlive) throw hasEnded(caller, name);
     assertArguments(row, args, name);
     if (caller.isHeld && row.whileHeld !== true) {
-      if (!caller.isOver) return caller.continued().then(() => this.#call(caller, name, args, allowed));
       // Code that is left of a life that is over ends, and is not waited for.
-      if (name !== "exit") throw cancelled(`process ${caller.pid} goes on in its next life`);
+      if (caller.isOver && name !== "exit") throw cancelled(`process ${caller.pid} goes on in its next life`);
+      // A tool that is under way comes to its end, with what it calls.
+      if (!caller.isOver && (caller.isHalted || !isNested(args)))
+        return caller.continued().then(() => this.#call(caller, name, args, allowed));
     }
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
@@ -312,7 +314,7 @@ export class Dispatcher {
   async #again(call: Omit<Act, "draft">, isPaid = false): Promise<Target> {
     const { caller, name, row, args, target } = call;
     let now = target;
-    if (caller.isHeld) await caller.goesOn(caller.signal);
+    if (caller.isHeld) await caller.goesOn(caller.signal, isNested(args));
     if (target.located !== undefined && row.target !== undefined) {
       now = await row.target(this.#host, caller, args);
       if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)
@@ -381,9 +383,10 @@ export class Dispatcher {
       }
     }
     if (isFree(this.#host, caller)) throw error;
-    // As of what is there, so that a refusal does not tell whether it is.
-    for (const right of new Set([row.right, "fs.stat"]))
-      await assertMay(this.#host, caller, name, { right, resource }, args);
+    // As of what is there, so that a refusal does not tell whether it is; nobody is asked about what is not.
+    if (caller.capability.decide(row.right, resource, args, true).effect === "deny")
+      await assertMay(this.#host, caller, name, { right: row.right, resource }, args);
+    await assertMay(this.#host, caller, name, { right: "fs.stat", resource }, args);
     throw error;
   }
 

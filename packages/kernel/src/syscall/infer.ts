@@ -16,12 +16,11 @@ import type { Process } from "../proc/process.ts";
 import { rankOf, tierOf } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo } from "./policy.ts";
-import { isNested } from "./row.ts";
 import { toolOf } from "./tool-call.ts";
 import {
   type Held,
+  begin,
   charged,
-  enter,
   lose,
   passRates,
   repeated,
@@ -178,8 +177,7 @@ async function askModel(
     );
   }
   const bound = upperBound(host, caller, model, request);
-  const leave = await enter(caller, signal, isNested(call));
-  caller.begun();
+  const leave = await begin(caller, signal, call);
   let held: Held | undefined;
   // Whoever has answered is paid, whatever becomes of the answer.
   let hasAnswered = false;
@@ -240,7 +238,6 @@ async function askModel(
   } finally {
     held?.end();
     leave();
-    caller.over();
   }
 }
 

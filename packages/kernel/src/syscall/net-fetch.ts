@@ -14,7 +14,7 @@ import type { Rider } from "../ipc/committer.ts";
 import type { Process, Wait } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo, refused } from "./policy.ts";
-import { charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import { begin, charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 /** A request over http, within `net.connect` and `netBytes`. */
 export interface FetchCall {
@@ -106,14 +106,14 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
   const before = await journal?.begin(place);
   // Recorded below, by this function.
   if (before !== undefined) return caller.replay(before) as FetchAnswer;
-  caller.begun();
+  const leave = await begin(caller, caller.signalWith(call.signal), call, false);
   try {
     return await request(host, caller, call, rider);
   } catch (error) {
     journal?.retract(place);
     throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
   } finally {
-    caller.over();
+    leave();
   }
 }
 

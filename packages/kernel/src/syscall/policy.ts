@@ -93,7 +93,7 @@ export async function mayGoOn(
   need: Need,
   { args, signal }: { readonly args: unknown; readonly signal: AbortSignal },
 ): Promise<void> {
-  if (caller.isHeld) await caller.goesOn(signal);
+  if (caller.isHalted) await caller.goesOn(signal, true);
   assertStill(host, caller, call, need, args);
 }
 

@@ -89,7 +89,7 @@ export interface AtPlace {
 
 /** Marks the arguments of a call that is made inside of a tool: a symbol does not come over the wire. */
 export const NESTED: unique symbol = Symbol("nested");
-export const isNested = (args: object): boolean => NESTED in args;
+export const isNested = (args: unknown): boolean => typeof args === "object" && args !== null && NESTED in args;
 
 export const text: Schema = { type: "string" };
 /** A name, or another short text that is kept. */

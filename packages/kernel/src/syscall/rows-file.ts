@@ -512,7 +512,14 @@ export const FILE_ROWS = {
     handle: (host, caller, a, { resource: glob }) => {
       const hasViews = caller.identity.views !== undefined;
       const filter = { classes: ["fs"], ...whenOf(caller, a), ...(hasViews ? {} : { glob }) } as const;
-      const events = host.bus.subscribe(filter, beginSubscription(caller));
+      const ended = beginSubscription(caller);
+      let events: ReturnType<typeof host.bus.subscribe>;
+      try {
+        events = host.bus.subscribe(filter, ended);
+      } catch (error) {
+        ended();
+        throw error;
+      }
       const seen = hasViews ? seenEvents(caller, glob, events) : events;
       const visible = visibleTo(host, caller, { ...a, glob }, seen);
       return releasing(visible, () => void events.return());

@@ -118,6 +118,10 @@ async function spawn(
     begin(host, caller, { ...a, input }, { program, grants, along, draft });
   const along = order?.along ?? record;
   if (key === undefined) return start(along);
+  if (order !== undefined)
+    throw new KernelError("EINVAL", "what a schedule or a trigger starts has no key: it would start once", {
+      syscall: "spawn",
+    });
   if (a.durable === false)
     throw new KernelError("EINVAL", "only a durable process is found again by its key; leave durable out", {
       syscall: "spawn",
@@ -502,10 +506,16 @@ export const PROCESS_ROWS = {
       const over = new AbortController();
       const unhear = caller.pid === PID_OWNER ? undefined : caller.onDone(() => over.abort());
       const signal = AbortSignal.any([caller.signalWith(filter.signal), over.signal]);
-      return host.bus.subscribe({ ...filter, signal }, () => {
+      const ended = (): void => {
         unhear?.();
         leave();
-      });
+      };
+      try {
+        return host.bus.subscribe({ ...filter, signal }, ended);
+      } catch (error) {
+        ended();
+        throw error;
+      }
     },
   }),
 } as const;

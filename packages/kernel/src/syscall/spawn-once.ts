@@ -4,10 +4,10 @@
 // O2  It is kept as long as the record of the process, and is the user's own.
 
 import { KernelError, isLostRace } from "../base/errno.ts";
-import { type Pid, SEQ_ZERO, toPid } from "../base/id.ts";
+import { type Pid, SEQ_ZERO } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type Along, merge } from "../proc/action.ts";
-import { spawnKey } from "../proc/process-record.ts";
+import { decodeTaker, encodeTaker, spawnKey } from "../proc/process-record.ts";
 import type { Host } from "./host.ts";
 
 /**
@@ -24,15 +24,21 @@ export async function spawnOnce(
   const at = spawnKey(user, key);
   for (let races = 0; ; races++) {
     const known = await host.store.get(at);
-    const there = known === undefined ? undefined : await host.processes.recall(toPid(Number(known.value)));
-    if (there !== undefined) {
-      const { pid, identity } = there;
-      if (identity.program.name !== program)
+    const taker = known === undefined ? undefined : decodeTaker(known);
+    const there = taker === undefined ? undefined : await host.processes.recall(taker.pid);
+    if (taker !== undefined && there !== undefined) {
+      const { pid } = there;
+      if (taker.program !== program)
         throw new KernelError(
           "EEXIST",
-          `the key ${JSON.stringify(key)} is that of process ${pid}, which runs ${identity.program.name}; take another for ${program}`,
+          `the key ${JSON.stringify(key)} is that of process ${pid}, which was started as ${taker.program}; take another for ${program}`,
           { syscall: "spawn", pid },
         );
+      if (host.processes.family.leaving.has(pid))
+        throw new KernelError("EAGAIN", `process ${pid}, which has the key, is being deleted; try again`, {
+          syscall: "spawn",
+          pid,
+        });
       await host.committer.commit(merge({}, record(pid)));
       return pid;
     }
@@ -41,7 +47,7 @@ export async function spawnOnce(
       return {
         ...rest,
         checks: [...checks, { key: at, version: known?.version ?? SEQ_ZERO }],
-        puts: [...puts, { key: at, value: String(pid) }],
+        puts: [...puts, { key: at, value: encodeTaker({ pid, program }) }],
       };
     };
     try {

@@ -16,6 +16,7 @@ import { compileGlob } from "../base/glob.ts";
 import type { Intent } from "../journal/journal.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { isNested } from "./row.ts";
 
 type Adds = NonNullable<Batch["adds"]>;
 
@@ -83,7 +84,8 @@ async function freed(
   try {
     // It may have come back before anybody listened.
     const isShort = (await host.accounts.shortage(caller.account, amounts)) !== undefined;
-    if (isShort && (what === "budget" || host.accounts.mayFree(account))) await orAborted(wake.promise, signal);
+    if (isShort && (what === "budget" || host.accounts.mayFree(account)))
+      await caller.rest(orAborted(wake.promise, signal));
   } finally {
     stop();
     caller.stopWaiting(wait);
@@ -109,10 +111,10 @@ async function trap(
     case "suspend":
       return freed(host, caller, shortage, spending, "budget");
     case "ask":
-      return askForBudget(host, caller, shortage, spending, refusal);
+      return caller.rest(askForBudget(host, caller, shortage, spending, refusal));
     case "request":
       if (account !== caller.pid) throw refusal;
-      return requestBudget(host, caller, { [resource]: lackOf(shortage) }, spending, refusal);
+      return caller.rest(requestBudget(host, caller, { [resource]: lackOf(shortage) }, spending, refusal));
     case "fail":
     case "skip":
     case "downgrade":
@@ -266,7 +268,7 @@ export async function passRates(
     const wake = Promise.withResolvers<void>();
     const timer = host.platform.setTimer(waitMs, wake.resolve);
     try {
-      await orAborted(wake.promise, call.signal);
+      await caller.rest(orAborted(wake.promise, call.signal));
     } finally {
       timer.cancel();
       caller.stopWaiting(wait);
@@ -292,7 +294,7 @@ function heldBy(
 const nothing = (): void => undefined;
 
 /** At most so many calls of a process at the same time: waits for its turn, and returns what ends it. */
-export async function enter(caller: Process, signal: AbortSignal, isNested: boolean): Promise<() => void> {
+async function enter(caller: Process, signal: AbortSignal, isNested: boolean): Promise<() => void> {
   const max = caller.limits?.concurrentCalls;
   // A call that a tool makes is part of the tool's.
   if (max === undefined || isNested) return nothing;
@@ -313,6 +315,26 @@ export async function enter(caller: Process, signal: AbortSignal, isNested: bool
   return () => {
     gate.inside--;
     gate.waiting.shift()?.();
+  };
+}
+
+/**
+ * Begins a call that acts, as one of those that the process may have under way; one that comes when this life of the
+ * process is about to end waits. Gives what ends it.
+ */
+export async function begin(caller: Process, signal: AbortSignal, call: object, isCounted = true): Promise<() => void> {
+  const isInside = isNested(call);
+  const leave = isCounted ? await enter(caller, signal, isInside) : nothing;
+  try {
+    if (caller.isHeld) await caller.goesOn(signal, isInside);
+  } catch (error) {
+    leave();
+    throw error;
+  }
+  caller.begun();
+  return () => {
+    leave();
+    caller.over();
   };
 }
 

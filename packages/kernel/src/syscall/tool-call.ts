@@ -12,8 +12,7 @@ import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import type { Os } from "./os.ts";
 import { mayGoOn } from "./policy.ts";
-import { isNested } from "./row.ts";
-import { enter, lose, passRates, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import { begin, lose, passRates, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 export interface ToolCall {
   readonly place: string;
@@ -44,8 +43,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     );
   }
   const acts = tool.effect !== "pure";
-  const leave = await enter(caller, signal, isNested(call));
-  caller.begun();
+  const leave = await begin(caller, signal, call);
   try {
     if (caller.limits?.rates !== undefined) await passRates(host, caller, { tool: tool.name, tokens: 0, signal });
     // What may be done twice is reserved for twice; what the first had reserved stays spent.
@@ -60,7 +58,6 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     throw error;
   } finally {
     leave();
-    caller.over();
   }
 }
 
@@ -159,7 +156,16 @@ async function act(
   let hasActed = false;
   let wasCalled = false;
   try {
-    await mayGoOn(host, caller, "call", { right: "tool.call", resource: tool.name }, { args, signal });
+    await mayGoOn(
+      host,
+      caller,
+      "call",
+      { right: "tool.call", resource: tool.name },
+      {
+        args: plainArguments(host, caller, { place, tool: tool.name, arguments: args }),
+        signal,
+      },
+    );
     wasCalled = acts;
     const value = await withinTime(host, caller, `tool ${tool.name}`, own.signal, (limited) =>
       tool.call(args, { os: host.osOf(caller), signal: limited, idempotencyKey: key }),

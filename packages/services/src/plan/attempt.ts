@@ -2,7 +2,7 @@
 
 import { isKernelError } from "@ergos/kernel";
 import { Skipped } from "../failure.ts";
-import { RunContext, type Scope } from "../run-context.ts";
+import { RunContext, type Scope, memoOfAttempts } from "../run-context.ts";
 import { type Retry, runAttempts } from "../tries.ts";
 
 export interface Work {
@@ -38,9 +38,9 @@ async function skipping(work: Work): Promise<unknown> {
 
 function attemptsOf({ scope: plain, run, retry, timeoutMs, attempt: around = 1, signal: given }: Work): unknown {
   const scope: Scope =
-    (retry?.attempts ?? 1) > 1 && plain.memo === undefined ? { ...plain, memo: { places: new Map(), next: 1 } } : plain;
+    (retry?.attempts ?? 1) > 1 && plain.memo === undefined ? { ...plain, memo: memoOfAttempts() } : plain;
   const { process, place } = scope;
-  const tried = { process, place, signal: given ?? process.signal, retry, timeoutMs };
+  const tried = { process, place, signal: given ?? process.signal, deadline: undefined, retry, timeoutMs };
   return runAttempts(tried, ({ attempt, signal, deadline }) =>
     run(new RunContext(scope, retry === undefined ? around : attempt, signal, deadline)),
   );
