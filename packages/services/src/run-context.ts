@@ -3,7 +3,6 @@
 // Everything that may differ between two runs (a model's answer, the time, chance, the outcome of a step) is
 // taken through it, recorded in the journal, and the same again after a resumption.
 
-import { AsyncLocalStorage } from "node:async_hooks";
 import {
   type Artifact,
   type Collapsed,
@@ -44,47 +43,9 @@ import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts"
 import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
+import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts } from "./scope.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
 import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
-
-/**
- * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
- * holds no state of its own, only what belongs to the call that asks.
- */
-const RUNNING_STEP = new AsyncLocalStorage<RunningStep>();
-
-interface RunningStep {
-  readonly process: ProcessContext;
-  readonly place: string;
-  readonly counters: Map<string, number>;
-  /** Which attempt of a step with several this is, and what earlier ones have done. */
-  readonly attempt?: { readonly memo: Memo; readonly generation: number; readonly signal: AbortSignal };
-}
-
-/** What attempts of a part have done, whatever stands inside of it. */
-interface Memo {
-  readonly places: Map<string, { readonly generation: number; readonly value: Promise<unknown> }>;
-  /** Calls of the kernel that hold their places, though the attempts that made them may be over. */
-  readonly calls: Map<string, Promise<unknown>>;
-  /** Number of the next attempt anywhere in the part. */
-  next: number;
-}
-
-/** A part of a program with places of its own: a node, an item of a map, or the whole function. */
-export interface Scope {
-  readonly process: ProcessContext;
-  /** Prefix of the places in it; empty for a function program. */
-  readonly place: string;
-  readonly nodeName: string;
-  /** Inner steps of earlier attempts, done or under way: a retry takes or joins them. Absent without retries. */
-  readonly memo?: Memo;
-  /** Attempts of the parts around it, as `2.1`; absent at the outside. */
-  readonly trail?: string;
-  /** The task that is being done there (`serve`). */
-  readonly task?: Message;
-  /** How often a place without a name of its own was used. */
-  counters?: Map<string, number>;
-}
 
 export interface CallOptions extends TryOptions {
   /**
@@ -722,9 +683,6 @@ export class RunContext<Input = unknown> {
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
   }
 }
-
-/** For the attempts of a part, which have done nothing yet. */
-export const memoOfAttempts = (): Memo => ({ places: new Map(), calls: new Map(), next: 1 });
 
 /** Whoever awaits several one after the other hears of the first that fails: the others are no stray failures then. */
 function heard<T>(promise: Promise<T>): Promise<T> {

@@ -2,7 +2,8 @@
 
 import { isKernelError } from "@ergos/kernel";
 import { Skipped } from "../failure.ts";
-import { RunContext, type Scope, memoOfAttempts } from "../run-context.ts";
+import { RunContext } from "../run-context.ts";
+import { type Scope, memoOfAttempts } from "../scope.ts";
 import { type Retry, runAttempts } from "../tries.ts";
 
 export interface Work {
