@@ -113,9 +113,9 @@ export const LIMITS = {
   defaultOutputTokensMax: 4096,
   /** Tools that a model may be offered, and calls of them in one answer. */
   modelToolsMax: 256,
-  /** Code that ignores its signal is abandoned after this many milliseconds. */
-  /** What calls of models, tools and the network may still take before another life of their process begins. */
+  /** Milliseconds that calls of models, tools and the network may still take before another life of their process begins. */
   drainMs: 30_000,
+  /** Code that ignores its signal is abandoned after this many milliseconds. */
   cancelGraceMs: 80,
   /** Lines of log kept per process in memory; all of them are in its journal. */
   logLineMax: 8 * KIB,

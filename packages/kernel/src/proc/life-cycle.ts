@@ -33,8 +33,6 @@ import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
 
-/** How long the calls of a process may take to end before another program takes over. */
-
 /** What somebody leaves whose end goes into another. */
 export interface Estate {
   /** What belongs into the commit of its end, with the closing of its account; made anew for each try. */

@@ -67,14 +67,14 @@ export class Sleeper {
     // Nothing acts from here on until it sleeps.
     const { isQuiet, release } = await drained(this.#parts.platform, [process], LIMITS.drainMs);
     try {
-      if (!isQuiet)
-        throw new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms`, {
-          pid,
-        });
+      const { program, state } = process;
       const isLeaving = process.isEnding || process.isDoomed || process.isOver || this.#falling.has(pid);
-      if (process.program === undefined || isLeaving || process.isHalted)
-        throw new KernelError("EBUSY", `process ${pid} is ${process.state.name} and cannot be put to sleep`, { pid });
-      await this.#fall(process, { journal, program: process.program, until, place, rider });
+      if (!isQuiet || program === undefined || isLeaving || process.isHalted) {
+        if (place !== undefined) journal.retract(place);
+        const why = isQuiet ? `is ${state.name}` : `has calls under way for more than ${LIMITS.drainMs} ms`;
+        throw new KernelError("EBUSY", `process ${pid} ${why} and cannot be put to sleep`, { pid });
+      }
+      await this.#fall(process, { journal, program, until, place, rider });
     } finally {
       release();
     }
