@@ -278,9 +278,12 @@ test("who waits for a process of a host that ends is told how to go on with it",
   });
   let said = "";
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
-  await delay(1500);
+  const ended = once(child, "exit");
+  const arrived = Promise.withResolvers<void>();
+  host.hook?.({ calls: ["wait"], pre: () => arrived.resolve() });
+  await arrived.promise;
   await host.close();
-  const [code] = (await once(child, "exit")) as [number];
+  const [code] = (await ended) as [number];
 
   expect(code).toBe(1);
   expect(said).toContain(`ergos resume ${pid}`);

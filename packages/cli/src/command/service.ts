@@ -30,7 +30,6 @@ const CONTROLS = { start: "startService", stop: "stopService", restart: "restart
 
 export const serviceCommand: Command = {
   name: "service",
-  needsData: ([what]) => what !== "add",
   arguments: 4,
   summary: "list services, or add, start, stop, check, swap, call or remove one",
   usage: `list | show <name> | add <module> [--export NAME] [--config key=value]... [--attest ${ATTESTATIONS.join("|")} --hash SHA256 [--signature=TEXT --key=ID]] | start <name> | stop <name> | restart <name> | check <name> | swap <name> <module> | call <name> <method> [json] | attest <module> | remove <name>`,
