@@ -433,13 +433,13 @@ export class Kernel implements AsyncDisposable {
     try {
       this.host.schedules.close();
       this.host.triggers.close();
+      const { processes, platform } = this.host;
+      // Those that leave no journal end with their host; a service among them is there for calls that are under way.
+      const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
+      const { release } = await drained(platform, running, drainMs, false);
       this.host.queues.close();
       this.host.locks.close();
       await this.host.services.close();
-      const { processes, platform } = this.host;
-      // Those that leave no journal end with their host.
-      const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
-      const { release } = await drained(platform, running, drainMs, false);
       await processes.suspendAll();
       release();
       this.dispatcher.close();

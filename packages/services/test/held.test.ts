@@ -204,3 +204,49 @@ test("a question beside a call does not cut the call off", async () => {
   expect((await kernel.os.wait(pid)).result).toEqual(["charged", "yes"]);
   expect(done).toEqual(["charged"]);
 });
+
+test("a write that waits for budget beside a call is no end of that call", async () => {
+  const done: string[] = [];
+  await kernel.close();
+  kernel = await bootKernel({ tools: [charge(done)] });
+  const short = program("short", async (_input: unknown, ctx: RunContext) => {
+    const written = ctx.os.fs.writeFile("/srv/long", "0123456789");
+    return [await ctx.call("pay", "charge"), (await written).size];
+  });
+  const pid = await kernel.os.spawn(short, { budget: { bytesWritten: 1 }, limits: { onLimit: "suspend" } });
+  await sleep(10);
+  await kernel.os.call("upgrade", { pid, program: short });
+  expect(done).toEqual(["charged"]);
+  await kernel.os.call("allocate", { pid, budget: { bytesWritten: 100 } });
+
+  expect((await kernel.os.wait(pid)).result).toEqual(["charged", 10]);
+  expect(done).toEqual(["charged"]);
+});
+
+test("what a call under way needs is there until it ends, when its host does", async () => {
+  const heard: string[] = [];
+  const service = {
+    name: "desk",
+    contract: { name: "Desk", methods: { hear: { summary: "hears", input: {} } } },
+    create: () => ({ hear: async () => heard.push("heard") }),
+  };
+  const asking = {
+    ...charge([]),
+    call: async (_args: object, { os }: { readonly os: Kernel["os"] }) => {
+      await sleep(30);
+      return os.call("callService", { service: "desk", method: "hear", args: {} });
+    },
+  };
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const paying = program("paying", (_input: unknown, ctx: RunContext) => ctx.call("pay", "charge"));
+  const first = await bootKernel({ store: store.life(), objects, tools: [asking], services: [service] });
+  const pid = await first.os.spawn(paying);
+  await sleep(10);
+  await first.close({ drainMs: 5000 });
+  await kernel.close();
+  kernel = await bootKernel({ store: store.life(), objects, tools: [asking], programs: [paying] });
+  await kernel.os.resume(pid);
+
+  expect((await kernel.os.wait(pid)).result).toBe(1);
+  expect(heard).toEqual(["heard"]);
+});

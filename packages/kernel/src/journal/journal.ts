@@ -428,12 +428,12 @@ function addUse(usage: Used, use: CallUsage | undefined): void {
   else usage.toolCalls++;
 }
 
-/** A process that has ended is tried again: what failed is, and what ended with it. */
 /** Characters of lines of earlier lives that a journal keeps in mind. */
 const SAID_MAX = 1024 * 1024;
 const lineAt = (place: string | undefined, text: string): string | undefined =>
   place === undefined ? undefined : `${place}\n${text}`;
 
+/** A process that has ended is tried again: what failed is, and what ended with it. */
 function forgetForRetry(recorded: Map<string, Recorded>): void {
   deleteFailures(recorded);
   for (const [place, { ends }] of recorded) if (ends === true) recorded.delete(place);

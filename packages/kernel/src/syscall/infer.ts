@@ -416,6 +416,7 @@ async function reserveCall(
     keyOf,
     amounts,
     signal,
+    acts: true,
     commit: async (reservation, adds) => {
       const acts = model.effect !== "pure";
       if (adds.length === 0 && !acts) return;

@@ -141,6 +141,7 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     keyOf: () => key,
     amounts: { netBytes: maxBytes + (first.body?.length ?? 0) + headBytes(first) },
     signal,
+    acts: true,
     commit: async (reserved, adds) => {
       const intent = { key, reservation: reserved, of: FETCHED };
       if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts: true });

@@ -27,6 +27,8 @@ export interface Spending {
   readonly keyOf: () => string;
   readonly amounts: Amounts;
   readonly signal: AbortSignal;
+  /** It is of a call that acts (`begin`): while it waits for budget it does nothing, and nobody waits for it. */
+  readonly acts?: true;
   /** Commits the reservation with what it is for. */
   readonly commit: (reservation: Reservation, adds: Adds) => Promise<unknown>;
 }
@@ -75,9 +77,10 @@ async function freed(
   host: Host,
   caller: Process,
   { account, resource }: Shortage,
-  { amounts, signal }: Spending,
+  spending: Spending,
   what: "settlement" | "budget",
 ): Promise<void> {
+  const { amounts, signal } = spending;
   const wake = Promise.withResolvers<void>();
   const stop = host.accounts.onFreed(account, wake.resolve, what);
   const wait = caller.waitFor(`${what} of ${resource}`, what === "budget");
@@ -85,7 +88,7 @@ async function freed(
     // It may have come back before anybody listened.
     const isShort = (await host.accounts.shortage(caller.account, amounts)) !== undefined;
     if (isShort && (what === "budget" || host.accounts.mayFree(account)))
-      await caller.rest(orAborted(wake.promise, signal));
+      await atRest(caller, spending, orAborted(wake.promise, signal));
   } finally {
     stop();
     caller.stopWaiting(wait);
@@ -111,10 +114,10 @@ async function trap(
     case "suspend":
       return freed(host, caller, shortage, spending, "budget");
     case "ask":
-      return caller.rest(askForBudget(host, caller, shortage, spending, refusal));
+      return atRest(caller, spending, askForBudget(host, caller, shortage, spending, refusal));
     case "request":
       if (account !== caller.pid) throw refusal;
-      return caller.rest(requestBudget(host, caller, { [resource]: lackOf(shortage) }, spending, refusal));
+      return atRest(caller, spending, requestBudget(host, caller, { [resource]: lackOf(shortage) }, spending, refusal));
     case "fail":
     case "skip":
     case "downgrade":
@@ -123,6 +126,9 @@ async function trap(
       policy satisfies never;
   }
 }
+
+const atRest = <T>(caller: Process, { acts }: Spending, wait: Promise<T>): Promise<T> =>
+  acts === true ? caller.rest(wait) : wait;
 
 const lackOf = ({ used, wanted, allocation }: Shortage): number => Math.max(1, used + wanted - allocation);
 

@@ -130,7 +130,14 @@ async function reserveCall(
       if (acts) await host.store.flush();
     }
   };
-  const spending = { syscall: "call", keyOf: () => key, amounts: { toolCalls: 1 }, signal, commit };
+  const spending = {
+    syscall: "call",
+    keyOf: () => key,
+    amounts: { toolCalls: 1 },
+    signal,
+    acts: true as const,
+    commit,
+  };
   const { reservation, end } = await reserve(host, caller, spending);
   // What is certain is no reservation that others wait for.
   end();
