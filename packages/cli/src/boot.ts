@@ -78,6 +78,7 @@ export interface MountSpec {
   readonly quota?: MountLimits["quota"];
 }
 
+/** What calls under way may take when a host with a directory ends, in milliseconds. */
 const DRAIN_MS = 10_000;
 
 export interface HostOptions {
@@ -115,8 +116,8 @@ export interface HostOptions {
   /** Answer other commands over the control socket (default true with a directory). */
   readonly serve?: boolean;
   /**
-   * Milliseconds that calls of models, tools and the network may still take when the host ends (default 10,000 with a directory, else none); what is
-   * cut off then fails with EUNKNOWN when its process goes on.
+   * Milliseconds that calls of models, tools and the network may still take when the host ends (default 10,000 with a
+   * directory, else none); what is cut off then fails with EUNKNOWN when its process goes on.
    */
   readonly drainMs?: number;
   /** Milliseconds after which blocking code ends the host; 0 turns the watchdog off (default off for libraries). */

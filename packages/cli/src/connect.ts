@@ -181,8 +181,8 @@ export async function connectHost(
   try {
     // Whoever shows a pass has its rights, here as over the socket.
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
-    if (resume) kernel.activate();
     const openedAt = kernel.host.store.seq;
+    if (resume) kernel.activate();
     const resumed = resume ? await resumeAll(os) : [];
     const own = { login: (pass: string) => kernel.login(pass), hook: (hook: Hook) => kernel.hook(hook) };
     // Whoever has come with a pass is not the owner.

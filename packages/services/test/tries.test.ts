@@ -222,7 +222,7 @@ test("what an attempt of a step has done inside is taken over by the next, and i
         if (attempt === 2) await ctx.infer("second", "hello");
         return [attempt, first.text];
       },
-      { retry: { attempts: 3, delayMs: 0 }, timeoutMs: 50 },
+      { retry: { attempts: 3, delayMs: 0 }, timeoutMs: 300 },
     ),
   );
 
@@ -249,8 +249,8 @@ test("a node that is tried again waits for a call that its last attempt has give
 
 test("the time of an attempt is no longer than that around it", async () => {
   const deadlines: (number | undefined)[] = [];
-  const plan = pipeline("within").node("node", { timeoutMs: 1000 }, async (_input, ctx) => {
-    for (const options of [{ retry: { attempts: 2 } }, { timeoutMs: 60_000 }, { timeoutMs: 10 }])
+  const plan = pipeline("within").node("node", { timeoutMs: 60_000 }, async (_input, ctx) => {
+    for (const options of [{ retry: { attempts: 2 } }, { timeoutMs: 600_000 }, { timeoutMs: 10 }])
       await ctx.step(
         JSON.stringify(options),
         ({ deadline }) => void deadlines.push((deadline ?? 0) - (ctx.deadline ?? 0)),
@@ -261,5 +261,5 @@ test("the time of an attempt is no longer than that around it", async () => {
   await kernel.os.wait(await kernel.os.spawn(planProgram(plan.build())));
 
   expect(deadlines.slice(0, 2)).toEqual([0, 0]);
-  expect(deadlines[2]).toBeLessThan(-900);
+  expect(deadlines[2]).toBeLessThan(-50_000);
 });

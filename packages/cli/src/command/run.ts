@@ -372,7 +372,7 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
     out.error(
       os.isRemote
         ? `the run goes on in the host of this directory. Follow it with: ergos logs ${pid} --follow   End it with: ergos kill ${pid}`
-        : `stopping; finished steps are kept, and calls under way have 10 s to end (Ctrl-C again: none). Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`,
+        : `stopping; finished steps are kept, and calls under way come to their end (Ctrl-C again: they are cut off). Go on with: ergos resume ${pid}   End it with: ergos kill ${pid}`,
     );
     if (out.isJson) out.answer({ pid, state: os.isRemote ? "running" : "sleeping" }, () => "");
     void os.close().finally(() => process.exit(status));
