@@ -219,18 +219,22 @@ export class RunContext<Input = unknown> {
     work: (attempt: Attempt) => T | Promise<T>,
     options: TryOptions | undefined,
   ): T | Promise<T> {
-    const memo = memoOfAttempts();
+    let memo: Memo | undefined;
     const one = (attempt: Attempt): T | Promise<T> => {
       if (attempt === this) return RUNNING_STEP.run(running, work, attempt);
-      const own = { memo, generation: attempt.attempt, signal: attempt.signal };
+      const own = { memo: (memo ??= memoOfAttempts()), generation: attempt.attempt, signal: attempt.signal };
       return RUNNING_STEP.run({ ...running, attempt: own }, work, attempt);
     };
     return this.#try(running.place, one, options);
   }
 
   /** A call of the kernel as often as its options say. */
-  #make<T>(place: string, options: TryOptions, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const calls = (this.#attempts?.memo.calls as Map<string, Promise<T>> | undefined) ?? new Map<string, Promise<T>>();
+  #make<T>(place: string, options: TryOptions, act: (signal?: AbortSignal) => Promise<T>): Promise<T> {
+    const { memo } = this.#attempts ?? {};
+    const isOnce = options.retry === undefined && options.timeoutMs === undefined;
+    // Nothing is left standing around a call that is made once: a host may have very many of them.
+    if (memo === undefined && isOnce) return this.#once(place, act);
+    const calls = (memo?.calls as Map<string, Promise<T>> | undefined) ?? new Map<string, Promise<T>>();
     // An attempt that was given up holds the place until it has ended; what it has come to by then counts.
     const next = ({ signal }: Attempt): Promise<T> => {
       const before = calls.get(place);
@@ -259,7 +263,7 @@ export class RunContext<Input = unknown> {
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     // Callers without types hear what is wrong; a request that looks right pays nothing.
     if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
-    return this.#make(place, { retry, timeoutMs }, (signal) =>
+    return this.#make(place, { retry, timeoutMs }, (signal = this.signal) =>
       this.os.call("infer", { place, request: full, signal, ...options }),
     );
   }
@@ -314,7 +318,7 @@ export class RunContext<Input = unknown> {
     { retry, timeoutMs, ...options }: CallOptions = {},
   ): Promise<unknown> {
     const place = this.#placeOf(name);
-    return this.#make(place, { retry, timeoutMs }, (signal) =>
+    return this.#make(place, { retry, timeoutMs }, (signal = this.signal) =>
       this.os.call("call", { place, tool, arguments: args, signal, ...options }),
     );
   }
@@ -354,7 +358,7 @@ export class RunContext<Input = unknown> {
     { retry, timeoutMs, ...options }: Omit<FetchCall, "place" | "url" | "signal"> & TryOptions = {},
   ): Promise<FetchAnswer> {
     const place = this.#placeOf(name);
-    return this.#make(place, { retry, timeoutMs }, (signal) =>
+    return this.#make(place, { retry, timeoutMs }, (signal = this.signal) =>
       this.os.call("fetch", { place, url, signal, ...options }),
     );
   }
@@ -686,9 +690,10 @@ export class RunContext<Input = unknown> {
 
 /** Whoever awaits several one after the other hears of the first that fails: the others are no stray failures then. */
 function heard<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined);
+  promise.catch(ignore);
   return promise;
 }
+const ignore = (): void => undefined;
 
 /** A refusal is a rejection, whenever it is made; a promise stays the one it is. */
 function promised<T>(act: () => T | Promise<T>): Promise<T> {

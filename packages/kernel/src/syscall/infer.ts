@@ -238,6 +238,7 @@ async function askModel(
   } finally {
     held?.end();
     leave();
+    caller.over();
   }
 }
 

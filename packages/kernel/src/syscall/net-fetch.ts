@@ -114,6 +114,7 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
     throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
   } finally {
     leave();
+    caller.over();
   }
 }
 

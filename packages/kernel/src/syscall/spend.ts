@@ -326,7 +326,7 @@ async function enter(caller: Process, signal: AbortSignal, isNested: boolean): P
 
 /**
  * Begins a call that acts, as one of those that the process may have under way; one that comes when this life of the
- * process is about to end waits. Gives what ends it.
+ * process is about to end waits. What it gives is called at its end, and `caller.over()`.
  */
 export async function begin(caller: Process, signal: AbortSignal, call: object, isCounted = true): Promise<() => void> {
   const isInside = isNested(call);
@@ -338,10 +338,7 @@ export async function begin(caller: Process, signal: AbortSignal, call: object, 
     throw error;
   }
   caller.begun();
-  return () => {
-    leave();
-    caller.over();
-  };
+  return leave;
 }
 
 /** Runs a call under the time that the process's limits give one. */

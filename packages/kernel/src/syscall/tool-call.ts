@@ -58,6 +58,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
     throw error;
   } finally {
     leave();
+    caller.over();
   }
 }
 
