@@ -84,6 +84,8 @@ export interface Login {
   readonly leave: () => Promise<void>;
   /** Aborts when whom it stands for is told to end. */
   readonly signal: AbortSignal;
+  /** Whether its calls go on all the same, because what they are for is shielded from that. */
+  readonly isShielded?: () => boolean;
 }
 
 export interface KernelParts {
@@ -529,6 +531,10 @@ class Context implements ProcessContext {
 
   get isAborted(): boolean {
     return this.#process.isAborted;
+  }
+
+  get isShielded(): boolean {
+    return this.#process.isShielded;
   }
 
   abort(reason: KernelError): void {

@@ -106,6 +106,8 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   context: {},
   revise: { definitions: {} },
   beat: {},
+  shield: {},
+  unshield: { shield: 1 },
   exit: {},
   signals: {},
   send: { to: toPid(1), body: 1 },

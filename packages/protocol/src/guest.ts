@@ -97,7 +97,11 @@ export class Guest {
       "abort",
       () => {
         // It has heard of it over its channel; who does not listen there may have a handler.
-        politely = platform.setTimer(graceMs / 2, () => vessel.terminate(), { idle: true });
+        const ask = (): void => {
+          if (this.#context.isShielded) politely = platform.setTimer(graceMs / 2, ask, { idle: true });
+          else vessel.terminate();
+        };
+        politely = platform.setTimer(graceMs / 2, ask, { idle: true });
       },
       { once: true },
     );
@@ -143,6 +147,7 @@ export class Guest {
           flush: () => os.flush(),
           leave: () => Promise.resolve(),
           signal: this.#context.signal,
+          isShielded: () => this.#context.isShielded,
         });
       },
       {

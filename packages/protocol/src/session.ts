@@ -392,7 +392,7 @@ export class Session {
   async #callCancellable(id: number, name: SyscallName, args: Readonly<Record<string, unknown>>): Promise<unknown> {
     const controller = new AbortController();
     const seat = this.#seat;
-    const unlink = seat === undefined ? undefined : linkSignal(seat.signal, controller);
+    const unlink = seat === undefined || seat.isShielded?.() === true ? undefined : linkSignal(seat.signal, controller);
     this.#cancellable.set(id, { controller, waits: WAITING.has(name) });
     try {
       return await this.#os.call(name, { ...args, signal: controller.signal } as never);

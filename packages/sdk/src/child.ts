@@ -128,8 +128,9 @@ function contextOf(
     get isAborted() {
       return stop.signal.aborted;
     },
-    // Whoever listens does so in the host.
+    // Whoever listens does so in the host, which also waits for what is shielded.
     isObserved: true,
+    isShielded: false,
     left: new Promise(() => undefined),
     abort: (reason) => stop.abort(reason),
     platform,

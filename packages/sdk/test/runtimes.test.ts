@@ -24,8 +24,9 @@ const beatMs = 1000;
 function programOf(name: Name, runtime: Runtime): Program {
   if (runtime === "inline") return toProgram(Object.entries(programs).find(([one]) => one === name)?.[1], name);
   const source = { module: join(here, "children/same.ts"), export: name, name };
-  if (runtime === "worker") return createWorkerRuntime({ bootstrap, beatMs })(source, "1");
-  return new ProcessRuntime({ bootstrap: [bootstrap], owner: "test", beatMs }).toProgram(source, "1");
+  const times = { beatMs, ...(name === "books" ? { graceMs: 100 } : {}) };
+  if (runtime === "worker") return createWorkerRuntime({ bootstrap, ...times })(source, "1");
+  return new ProcessRuntime({ bootstrap: [bootstrap], owner: "test", ...times }).toProgram(source, "1");
 }
 const start = (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"> = {}): Promise<Pid> =>
   kernel.os.spawn(programOf(name, runtime), args);
@@ -50,6 +51,14 @@ describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
     await hasSaid(waiting, "waits");
     await kernel.os.kill(waiting);
     expect((await kernel.os.wait(waiting)).result).toBe(true);
+  });
+
+  test("takes back what it has done when it is told to end, however long that takes", async () => {
+    const booked = await start("books", runtime);
+    await hasSaid(booked, "booked");
+    await kernel.os.kill(booked);
+    expect(await kernel.os.wait(booked)).toMatchObject({ code: 143, signal: "TERM" });
+    expect(await logOf(booked)).toContain("cancelled");
   });
 
   test("fails with its causes and where, whatever it has thrown", async () => {

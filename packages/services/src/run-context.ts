@@ -205,6 +205,38 @@ export class RunContext<Input = unknown> {
     return value;
   }
 
+  /**
+   * Does work that is not cut off when the process is told to end (a signal but KILL, a limit of time, the end of its
+   * host): taking back what it has done, for instance. The end waits for it. What it does goes through the context that
+   * it gets, whose signal aborts after `timeoutMs` alone (default 10,000, at most a minute); a process that was told to
+   * end starts no others.
+   * @throws {ETIMEDOUT} it took longer · what the work throws
+   */
+  async shield<T>(
+    work: (ctx: RunContext<Input>) => T | Promise<T>,
+    { timeoutMs = LIMITS.shieldMs }: { readonly timeoutMs?: number } = {},
+  ): Promise<T> {
+    if (!(timeoutMs > 0 && timeoutMs <= LIMITS.shieldMaxMs))
+      throw new KernelError("EINVAL", `a shield holds for 1 to ${LIMITS.shieldMaxMs} ms, found ${timeoutMs}`);
+    const { process } = this.#scope;
+    const running = this.#runningStep;
+    const run = (one: Attempt): T | Promise<T> => {
+      const shielded = new RunContext<Input>(this.#scope, this.attempt, one.signal, one.deadline);
+      // An attempt of a step that is around it may be over.
+      if (running?.attempt === undefined) return work(shielded);
+      const attempt = { ...running.attempt, signal: one.signal };
+      return RUNNING_STEP.run({ ...running, attempt }, work, shielded);
+    };
+    const around = { process, place: "what is shielded", signal: new AbortController().signal, deadline: undefined };
+    const shield = await this.os.call("shield", { ms: Math.ceil(timeoutMs) });
+    try {
+      return await runAttempts({ ...around, timeoutMs }, run);
+    } finally {
+      // One that is cut off has no calls any more.
+      await promised(() => this.os.call("unshield", { shield })).catch(ignore);
+    }
+  }
+
   /** Work as often as its options say; without any it costs nothing beside itself. */
   #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions = {}): T | Promise<T> {
     if (options.retry === undefined && options.timeoutMs === undefined) return work(this);

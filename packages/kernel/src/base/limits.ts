@@ -117,6 +117,9 @@ export const LIMITS = {
   drainMs: 30_000,
   /** Code that ignores its signal is abandoned after this many milliseconds. */
   cancelGraceMs: 80,
+  /** Milliseconds that work is shielded from the end of its process unless it says so, and at most. */
+  shieldMs: 10_000,
+  shieldMaxMs: 60_000,
   /** Lines of log kept per process in memory; all of them are in its journal. */
   logLineMax: 8 * KIB,
   /** Longest wait of one `sleep`, in milliseconds: a hundred years. */

@@ -8,7 +8,6 @@
 // Y4  Who goes into another leaves it what waits in the mailbox and what is left of the budget, in the commit of its end.
 
 import type { Platform } from "../abi/platform.ts";
-import { within } from "../abi/within.ts";
 import { cancelled } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
@@ -31,6 +30,7 @@ import { type Exit, type Process, type ProcessIdentity, SIGNALS } from "./proces
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
+import { graced } from "./shields.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
 
 /** What somebody leaves whose end goes into another. */
@@ -243,10 +243,8 @@ export class LifeCycle {
   /** Code that was told to end has its grace; that of the caller itself waits for this call. */
   async #codeOver(caller: Process, process: Process): Promise<void> {
     if (caller === process) return;
-    const { code, program } = process;
-    const grace = program?.graceMs ?? LIMITS.cancelGraceMs;
-    const late = (): KernelError => new KernelError("ETIMEDOUT", `the code of process ${process.pid} does not end`);
-    await within(this.#parts.platform, grace, late, code ?? Promise.resolve()).catch(() => undefined);
+    const { code = Promise.resolve(), program } = process;
+    await graced(this.#parts.platform, process, program?.graceMs ?? LIMITS.cancelGraceMs, code);
   }
 
   /** Narrows a process for something special: its rights, its tier, and what it is about. */

@@ -75,6 +75,7 @@ export class ProcessArchive {
     process.inputRef = record.inputRef;
     process.ended = record.ended;
     process.isStopped = record.stopped === true;
+    if (record.ending !== undefined && record.exit === undefined) process.endedBy = record.ending;
     if (record.usage !== undefined) Object.assign(process.usage, record.usage);
     if (record.exit !== undefined) {
       const result = record.resultRef === undefined ? record.exit.result : await this.#readJson(record.resultRef);

@@ -5,7 +5,7 @@ import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
 import type { Masker } from "../ipc/event-bus.ts";
 import type { Grant } from "../cap/grant.ts";
-import type { Exit, Process, ProcessIdentity, Sleep, Usage } from "./process.ts";
+import type { Exit, Process, ProcessIdentity, Signal, Sleep, Usage } from "./process.ts";
 
 /** Format 1 held the grants themselves in `layers`. */
 const PROCESS_FORMAT = 2;
@@ -24,6 +24,8 @@ export interface ProcessRecord {
   readonly quarantined?: ErrorRecord;
   /** It was told to stop: its next life begins so. */
   readonly stopped?: true;
+  /** It was told to end, and is doing what that waits for. */
+  readonly ending?: Signal;
   readonly usage?: Usage;
 }
 
@@ -72,6 +74,7 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
     ...quarantineOf(process, extra),
     ...(process.staysStopped ? { stopped: true } : {}),
+    ...(process.endedBy === undefined || extra.exit !== undefined ? {} : { ending: process.endedBy }),
   };
   return JSON.stringify(record);
 }

@@ -608,6 +608,11 @@ export class ProcessTable {
     return this.#signals.send(process, signal, rider);
   }
 
+  /** Keeps that a process was told to end, while it does what is shielded from that. */
+  recordEnding(process: Process): Promise<void> {
+    return this.#signals.recordEnding(process);
+  }
+
   /** Ends a process: journal, result, budget and event in one commit. Whoever comes second waits for the first. */
   exit(process: Process, exit: Exit, rider?: Rider, tells?: "exit" | "escalation", estate?: Estate): Promise<void> {
     process.ending ??= this.#exits.end(process, exit, { rider, tells, estate });
@@ -619,6 +624,7 @@ export class ProcessTable {
     const { pid } = process;
     process.journal?.close();
     process.program = undefined;
+    process.shields?.cut(cancelled(`process ${pid} has ended`));
     this.sleeper.forget(pid);
     this.#runner.release(process, false);
     process.become({ name: "zombie", exit });
@@ -643,7 +649,7 @@ export class ProcessTable {
     for (const process of this.all) {
       if (process.pid === PID_OWNER || process.program === undefined || process.isEnding) continue;
       this.#abandon(process);
-      process.abort(cancelled("the host is closing"));
+      process.cutOff(cancelled("the host is closing"));
       if (process.isResumed && process.journal !== undefined) notes.push(process.journal.note({ t: "alive", at }));
       process.journal?.close();
       process.become({ name: "sleeping" });
@@ -666,6 +672,9 @@ export class ProcessTable {
     this.sleeper.forget(process.pid);
     if (this.groups.isFrozen(process.identity.group)) process.freeze();
     this.#supervisor.limitTime(process);
+    const { endedBy } = process;
+    // It was told to end in its last life already, and had something to do before that.
+    if (endedBy !== undefined) process.abort(cancelled(`process ${process.pid} was ended by ${endedBy}`));
     let running: unknown;
     try {
       running = this.#runner.run(process, program);
@@ -676,6 +685,7 @@ export class ProcessTable {
       (result) => this.#codeOver(process, { code: 0, ...(result === undefined ? {} : { result }) }),
       (error: unknown) => this.#codeOver(process, this.failureOf(process, error)),
     );
+    if (endedBy !== undefined) this.kill(process, endedBy).catch(() => undefined);
   }
 
   async #codeOver(process: Process, exit: Exit): Promise<void> {
@@ -694,6 +704,9 @@ export class ProcessTable {
   finished(process: Process, exit: Exit, rider?: Rider): Promise<void> {
     // Its end was told already, by a call of its own, or by somebody else.
     if (process.isAbandoned || process.isOver) return Promise.resolve();
+    // What it has not waited for itself.
+    if (process.isShielded)
+      return (process.shields?.down() ?? Promise.resolve()).then(() => this.finished(process, exit, rider));
     return this.#supervisor.ended(process, exit, rider);
   }
 

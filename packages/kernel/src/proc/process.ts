@@ -6,6 +6,7 @@
 // P3  A stopped process finishes the call it is in; its next call waits for CONT.
 // P4  It is waiting as long as one of its calls is; of several it tells what needs somebody, or else the latest.
 
+import type { Platform } from "../abi/platform.ts";
 import { hearing, orAborted } from "../base/abort.ts";
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
 import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
@@ -20,6 +21,7 @@ import type { Program, ProgramSource } from "./program.ts";
 import type { FaultCounts, FaultPolicies } from "./fault.ts";
 import type { Restart, Strategy } from "./restart.ts";
 import type { Role, Tier } from "./role.ts";
+import { Shields } from "./shields.ts";
 import type { View } from "./view.ts";
 
 /** HUP, USR1, USR2 and CHLD end nothing: only who listens hears them. */
@@ -172,6 +174,8 @@ export class Process {
   ranMs = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
+  /** What is done for it that its end waits for. */
+  shields: Shields | undefined;
   /** The signal that it was told to end by, where that was one. */
   declare endedBy?: Signal;
   /** Whom it belongs to; kept by the family. */
@@ -280,9 +284,27 @@ export class Process {
     return takeOutcome(outcome);
   }
 
+  /** What ends its calls: what tells its program to end, but for what is shielded from that. */
+  get callSignal(): AbortSignal {
+    return this.isShielded ? (this.shields?.signal ?? this.signal) : this.signal;
+  }
+
   /** What ends a call of it: its own end, and what its caller gives it up with. */
   signalWith(given: AbortSignal | undefined): AbortSignal {
-    return given === undefined || given === this.signal ? this.signal : AbortSignal.any([this.signal, given]);
+    const own = this.callSignal;
+    return given === undefined || given === own ? own : AbortSignal.any([own, given]);
+  }
+
+  get isShielded(): boolean {
+    return this.shields?.areUp === true;
+  }
+
+  /** Raises a shield; as long as it is up this life of the process is not over, as with a call that acts. */
+  shield(platform: Platform, ms: number): number {
+    this.shields ??= new Shields();
+    const id = this.shields.raise(platform, ms, () => this.over());
+    this.begun();
+    return id;
   }
 
   get done(): Promise<Exit> {
@@ -367,9 +389,9 @@ export class Process {
     return this.#state.name === "stopped" || this.#state.name === "frozen";
   }
 
-  /** Whether its next calls wait: it is halted, or this life of it is about to end. */
+  /** Whether its next calls wait: it is halted, or this life of it is about to end and waits for nothing that makes them. */
   get isHeld(): boolean {
-    return this.isHalted || this.#drains > 0;
+    return this.isHalted || (this.#drains > 0 && !this.isShielded);
   }
 
   /**
@@ -434,6 +456,12 @@ export class Process {
     this.#controller.abort(reason);
   }
 
+  /** Ends what its program does, whatever that is shielded from. */
+  cutOff(reason: KernelError): void {
+    this.abort(reason);
+    this.shields?.cut(reason);
+  }
+
   get isAborted(): boolean {
     return this.#controller?.signal.aborted === true;
   }
@@ -495,7 +523,7 @@ export class Process {
     const waits = (): boolean => (isUnderWay ? this.isHalted : this.isHeld);
     while (this.isAlive && waits()) await orAborted(this.continued(), signal);
     signal.throwIfAborted();
-    this.signal.throwIfAborted();
+    this.callSignal.throwIfAborted();
   }
 
   takeFd(): Fd {

@@ -73,6 +73,8 @@ export interface ProcessContext {
   readonly signal: AbortSignal;
   /** Whether it has been told to end; asking costs nothing, unlike a signal that nobody needs. */
   readonly isAborted: boolean;
+  /** Whether it does something that its end waits for. */
+  readonly isShielded: boolean;
   /** Whether the process writes a journal; without one nothing outlives the host. */
   readonly durable: boolean;
   /** Whether an earlier life left outcomes: only then is it worth asking for them. */

@@ -10,6 +10,7 @@ import type { EventBus } from "../ipc/event-bus.ts";
 import type { Family } from "./family.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "./process.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
+import { graced } from "./shields.ts";
 import type { Sleeper } from "./sleeper.ts";
 
 export interface SignalParts {
@@ -66,7 +67,12 @@ export class Signals {
     }
   }
 
-  /** That it stands still outlives its host. */
+  /** That it was told to end outlives its host, where there is something to do before that. */
+  async recordEnding(process: Process): Promise<void> {
+    if (process.endedBy !== undefined && process.isShielded) await this.#record(process, undefined);
+  }
+
+  /** That it stands still, or is to end, outlives its host. */
   async #record(process: Process, rider: Rider | undefined): Promise<void> {
     if (process.journal === undefined || process.isEnding || process.hasEnded) return;
     const { committer } = this.#parts;
@@ -126,13 +132,15 @@ export class Signals {
     const wasRunning = process.program !== undefined;
     if (process.isHeld) process.become({ name: "running" }, true);
     process.endedBy = signal;
-    process.abort(cancelled(`process ${process.pid} was ended by ${signal}`));
+    const reason = cancelled(`process ${process.pid} was ended by ${signal}`);
+    process.abort(reason);
     if (wasRunning && signal !== "KILL") {
-      const grace = Promise.withResolvers<void>();
-      const timer = this.#parts.platform.setTimer(process.program?.graceMs ?? LIMITS.cancelGraceMs, grace.resolve);
-      await Promise.race([process.done, grace.promise]);
-      timer.cancel();
+      // What takes longer goes on with the next host, should this one die meanwhile.
+      await this.recordEnding(process);
+      const graceMs = process.program?.graceMs ?? LIMITS.cancelGraceMs;
+      await graced(this.#parts.platform, process, graceMs, process.done);
     }
+    process.cutOff(reason);
     // The program may have ended during the grace period; its next life has the same end.
     const now = this.#parts.family.get(process.pid);
     if (now !== undefined && now !== process && !now.hasEnded) return this.send(now, signal, rider);

@@ -23,6 +23,7 @@ import { type Exit, type Process, correlationOf } from "./process.ts";
 import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
 import { type Restart, delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
+import { graced } from "./shields.ts";
 import type { Sleeper } from "./sleeper.ts";
 
 export interface SupervisorParts {
@@ -286,12 +287,9 @@ export class Supervisor {
   }
 
   /** Code of a life that is over has its grace to end, so that two lives do not act at once. */
-  async #codeOver({ code }: Process, program: Program | undefined): Promise<void> {
-    const graceMs = program?.graceMs ?? LIMITS.cancelGraceMs;
-    const grace = Promise.withResolvers<void>();
-    const timer = this.#parts.platform.setTimer(graceMs, grace.resolve);
-    await Promise.race([code, grace.promise]);
-    timer.cancel();
+  #codeOver(process: Process, program: Program | undefined): Promise<void> {
+    const { code = Promise.resolve() } = process;
+    return graced(this.#parts.platform, process, program?.graceMs ?? LIMITS.cancelGraceMs, code);
   }
 
   #later(delayMs: number, task: () => void): void {
@@ -338,6 +336,7 @@ export class Supervisor {
     this.#parts.abandon(process);
     process.abort(error);
     await this.#codeOver(process, program);
+    process.cutOff(error);
     if (policy !== undefined && policy !== "restart") return this.#obey(policy, process, exit, undefined);
     const escalates = isSupervised(identity) || identity.strategy !== undefined;
     await this.#parts.exit(process, exit, undefined, escalates ? "escalation" : undefined);

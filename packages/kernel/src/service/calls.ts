@@ -28,7 +28,7 @@ export interface Request {
 export async function callUnit(unit: Unit, request: Request, platform: Platform): Promise<unknown> {
   const { caller, signal } = request;
   const aborted = new AbortController();
-  const unlink = [caller.signal, ...(signal === undefined ? [] : [signal])].map((one) => linkSignal(one, aborted));
+  const unlink = [caller.callSignal, ...(signal === undefined ? [] : [signal])].map((one) => linkSignal(one, aborted));
   try {
     // What a service asks of itself while it is exchanged is part of a call that the exchange waits for.
     const own = unit.life?.process === caller ? enter(unit.life) : undefined;

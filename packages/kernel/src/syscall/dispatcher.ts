@@ -262,7 +262,7 @@ export class Dispatcher {
       syscall: name,
       keyOf: () => `${name} ${target.resource}`,
       amounts,
-      signal: caller.signal,
+      signal: caller.callSignal,
       commit: (_reservation, adds) => committer.commit({ adds }),
     });
     end();
@@ -314,7 +314,7 @@ export class Dispatcher {
   async #again(call: Omit<Act, "draft">, isPaid = false): Promise<Target> {
     const { caller, name, row, args, target } = call;
     let now = target;
-    if (caller.isHeld) await caller.goesOn(caller.signal, isNested(args));
+    if (caller.isHeld) await caller.goesOn(caller.callSignal, isNested(args));
     if (target.located !== undefined && row.target !== undefined) {
       now = await row.target(this.#host, caller, args);
       if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)

@@ -135,6 +135,10 @@ const procPath = (number: number): VfsPath => `/proc/${number}` as VfsPath;
 export const onProcess = (_host: Host, caller: Process, a: { readonly pid: Pid }): Target =>
   a.pid === caller.pid ? caller.self : { resource: procPath(a.pid) };
 
+/** What ends a call that waits: what ends those of its caller, and what that gives it up with. */
+export const signalsOf = ({ callSignal }: Process, given: AbortSignal | undefined): readonly AbortSignal[] =>
+  given === undefined ? [callSignal] : [callSignal, given];
+
 export const hasEnded = (caller: Process, syscall: string): KernelError =>
   new KernelError("ESRCH", `process ${caller.pid} has ended and can call nothing`, { syscall, pid: caller.pid });
 

@@ -4,7 +4,7 @@ import type { Pid } from "../base/id.ts";
 import type { Process } from "../proc/process.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Host } from "./host.ts";
-import { type Target, args, bytes, integer, pid, row } from "./row.ts";
+import { type Target, args, bytes, integer, pid, row, signalsOf } from "./row.ts";
 
 export interface WithChild {
   /** A child; absent, the parent of the caller. */
@@ -20,7 +20,7 @@ const otherSide = (host: Host, caller: Process, { pid: child }: WithChild): Targ
 
 const optionsOf = (caller: Process, { waitMs: wait, signal }: Waiting) => ({
   ...(wait === undefined ? {} : { waitMs: wait }),
-  signals: signal === undefined ? [caller.signal] : [caller.signal, signal],
+  signals: signalsOf(caller, signal),
 });
 
 export const CHANNEL_ROWS = {

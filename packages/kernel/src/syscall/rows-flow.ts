@@ -9,7 +9,7 @@ import { missing } from "../vfs/path-error.ts";
 import type { Host } from "./host.ts";
 import { locatedOf, pathTarget, writerOf } from "./path-target.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, atPlace, bytes, flag, integer, path, place, row } from "./row.ts";
+import { type AtPlace, type Target, args, atPlace, bytes, flag, integer, path, place, row, signalsOf } from "./row.ts";
 
 type At = { readonly path: string };
 type Waiting = { readonly waitMs?: number; readonly signal?: AbortSignal };
@@ -23,9 +23,6 @@ function inodeOf(target: Target): Inode {
   if (located.kind === "inode") return located.inode;
   throw new KernelError("EINVAL", "it is neither a pipe nor a stream", { path: located.path });
 }
-
-const signalsOf = (own: AbortSignal, signal: AbortSignal | undefined): readonly AbortSignal[] =>
-  signal === undefined ? [own] : [own, signal];
 
 /** Settings that one kind does not have. */
 const FOREIGN = {
@@ -110,7 +107,7 @@ export const FLOW_ROWS = {
     schema: args({ path, after: integer, limit: { ...integer, minimum: 1 }, follow: flag }, ["path"]),
     target: pathTarget(),
     handle: (host, caller, { signal, ...options }, target) =>
-      host.fs.flows.read(inodeOf(target), target.resource, { ...options, signals: signalsOf(caller.signal, signal) }),
+      host.fs.flows.read(inodeOf(target), target.resource, { ...options, signals: signalsOf(caller, signal) }),
   }),
   pipeWrite: row<At & Waiting & { readonly bytes: Uint8Array }, Promise<void>>({
     right: "fs.write",
@@ -124,7 +121,7 @@ export const FLOW_ROWS = {
     handle: (host, caller, { bytes: frame, signal, ...options }, target) =>
       host.fs.flows.put(inodeOf(target), target.resource, frame, {
         ...options,
-        signals: signalsOf(caller.signal, signal),
+        signals: signalsOf(caller, signal),
       }),
   }),
   pipeRead: row<At & Waiting, Promise<Uint8Array | null>>({
@@ -136,7 +133,7 @@ export const FLOW_ROWS = {
     target: pathTarget(),
     audit: "none",
     handle: (host, caller, { signal, ...options }, target) =>
-      host.fs.flows.take(inodeOf(target), target.resource, { ...options, signals: signalsOf(caller.signal, signal) }),
+      host.fs.flows.take(inodeOf(target), target.resource, { ...options, signals: signalsOf(caller, signal) }),
   }),
   pipeClose: row<At, Promise<void>>({
     right: "fs.write",

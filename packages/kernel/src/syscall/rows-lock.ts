@@ -11,7 +11,7 @@ import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { isFree, obstacleTo } from "./policy.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, atPlace, flag, integer, place, row } from "./row.ts";
+import { type AtPlace, type Target, args, atPlace, flag, integer, place, row, signalsOf } from "./row.ts";
 import { locate } from "./path-target.ts";
 
 /** Where locks are that have a name and no file. */
@@ -62,7 +62,7 @@ export const LOCK_ROWS = {
           { ...host.vault.maskData(request), path: pathOf(target) },
           (grant) => record(grant as LockGrant & JsonValue),
           {
-            signals: signal === undefined ? [caller.signal] : [caller.signal, signal],
+            signals: signalsOf(caller, signal),
             rider: draft,
           },
         ),

@@ -3,11 +3,12 @@
 import { cancelled } from "../base/abort.ts";
 import { type ErrorRecord, KernelError, knownError } from "../base/errno.ts";
 import { PID_OWNER, type Pid } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Process, ProcessIdentity, Signal } from "../proc/process.ts";
 import type { Revised } from "../proc/revision.ts";
 import type { Host } from "./host.ts";
-import { anything, args, errorRecord, row, text } from "./row.ts";
+import { anything, args, errorRecord, integer, row, text } from "./row.ts";
 
 export const SELF_ROWS = {
   context: row<Record<string, never>, Facts>({
@@ -72,6 +73,35 @@ export const SELF_ROWS = {
       await host.processes.finished(caller, exit, draft);
       caller.abort(cancelled(`process ${caller.pid} has exited`));
     },
+  }),
+  shield: row<{ readonly ms?: number }, Promise<number>>({
+    right: "proc.step",
+    kind: "mutation",
+    audit: "none",
+    whileHeld: true,
+    summary:
+      "shields what the caller does from its being told to end, for so many milliseconds: that waits for it; gives the number of the shield",
+    schema: args({ ms: { ...integer, minimum: 1, maximum: LIMITS.shieldMaxMs } }),
+    target: (_host, caller) => caller.self,
+    handle: async (host, caller, { ms = LIMITS.shieldMs }) => {
+      if (caller.pid === PID_OWNER)
+        throw new KernelError("EPERM", "the owner's process ends with its host: nothing shields it", {
+          syscall: "shield",
+        });
+      const shield = caller.shield(host.platform, ms);
+      await host.processes.recordEnding(caller);
+      return shield;
+    },
+  }),
+  unshield: row<{ readonly shield: number }, void>({
+    right: "proc.step",
+    kind: "mutation",
+    audit: "none",
+    whileHeld: true,
+    summary: "ends what `shield` has begun",
+    schema: args({ shield: integer }, ["shield"]),
+    target: (_host, caller) => caller.self,
+    handle: (_host, caller, { shield }) => caller.shields?.lower(shield),
   }),
   signals: row<{ readonly signal?: AbortSignal }, AsyncGenerator<Signal, void, undefined>>({
     right: "proc.step",

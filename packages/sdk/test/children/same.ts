@@ -70,3 +70,17 @@ export async function remembers(_input: unknown, ctx: RunContext): Promise<boole
   if (!knew) throw new Error("the first life");
   return knew;
 }
+
+/** Takes longer to take back what it has done than it is given to end, and asks a model on the way. */
+export const books = async (_input: unknown, ctx: RunContext): Promise<void> => {
+  await ctx.log("booked");
+  try {
+    await ctx.sleep(600_000);
+  } finally {
+    await ctx.shield(async (own) => {
+      await own.sleep(300);
+      await own.infer("told", "Tell them that we are sorry.");
+      await own.step("cancel", () => own.log("cancelled"));
+    });
+  }
+};

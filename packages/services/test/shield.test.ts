@@ -1,0 +1,166 @@
+// What a process does that its end waits for.
+
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import type { Kernel, Pid } from "@ergos/kernel";
+import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { bootKernel, codeOf, pause, within } from "../../kernel/test/kernel-fixture.ts";
+
+let kernel: Kernel;
+beforeEach(async () => {
+  kernel = await bootKernel();
+});
+afterEach(() => kernel.close());
+
+const forEver = ({ signal }: RunContext): Promise<never> =>
+  new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason as Error);
+    signal.addEventListener("abort", () => reject(signal.reason as Error));
+  });
+
+/** Books something, waits to be ended, and takes back what it has booked. */
+const booking = (takeBack: (ctx: RunContext) => unknown, done: string[] = []) =>
+  program("booking", async (_input: unknown, ctx: RunContext) => {
+    await ctx.step("book", () => void done.push("booked"));
+    try {
+      return await forEver(ctx);
+    } finally {
+      await ctx.shield(takeBack);
+    }
+  });
+
+const begun = async (done: readonly string[]): Promise<void> => {
+  while (done.length === 0) await pause(1);
+};
+
+test("a process that was told to end takes back what it has done, by steps and by models, before it has ended", async () => {
+  const done: string[] = [];
+  const takeBack = async (ctx: RunContext): Promise<void> => {
+    await pause(150);
+    await ctx.step("cancel", () => void done.push("cancelled"));
+    await ctx.infer("told", "Tell them that we are sorry.");
+    await ctx.os.fs.writeFile("/told", "yes");
+    done.push(String(ctx.signal.aborted));
+  };
+  const pid = await kernel.os.spawn(booking(takeBack, done));
+  await begun(done);
+
+  await kernel.os.kill(pid);
+
+  expect(done).toEqual(["booked", "cancelled", "false"]);
+  expect(await kernel.os.wait(pid)).toMatchObject({ code: 143, signal: "TERM" });
+  expect(kernel.host.processes.orphans).toBe(0);
+});
+
+test("so does a node of a run, though the run was given up at once", async () => {
+  const done: string[] = [];
+  const plan = pipeline("booking")
+    .node("beside", (_input, ctx) => forEver(ctx))
+    .node("book", { retry: { attempts: 2 }, timeoutMs: 60_000 }, async (_input, ctx) => {
+      done.push("booked");
+      try {
+        await forEver(ctx);
+      } finally {
+        await ctx.shield(async (own) => {
+          await pause(120);
+          await own.step("cancel", () => void done.push("cancelled"));
+        });
+      }
+    });
+  const pid = await kernel.os.spawn(planProgram(plan.build()));
+  await begun(done);
+
+  await kernel.os.kill(pid, "INT");
+
+  expect(done).toEqual(["booked", "cancelled"]);
+  expect(await kernel.os.wait(pid)).toMatchObject({ code: 130, signal: "INT" });
+});
+
+test("what runs beside it is told to end all the same", async () => {
+  const heard: string[] = [];
+  const both = program("both", async (_input: unknown, ctx: RunContext) => {
+    const beside = ctx
+      .infer("beside", "Anything?")
+      .catch((error: unknown) => void heard.push((error as Error).message));
+    await beside;
+    const shielded = ctx.shield(() => pause(100));
+    heard.push("ready");
+    await forEver(ctx).catch(() => undefined);
+    heard.push(await codeOf(() => ctx.infer("late", "Anything else?")));
+    heard.push(await codeOf(() => ctx.step("step", () => 1)));
+    await shielded;
+  });
+  const pid = await kernel.os.spawn(both);
+  await begun(heard);
+
+  await kernel.os.kill(pid);
+
+  expect(heard).toEqual(["ready", "ECANCELED", "ECANCELED"]);
+});
+
+test("a KILL goes through, and so does the time of the shield", async () => {
+  const done: string[] = [];
+  const results: string[] = [];
+  const stuck = await kernel.os.spawn(booking(() => new Promise(() => undefined), done));
+  await begun(done);
+  const ending = kernel.os.kill(stuck);
+  await pause(100);
+  const late = program("late", async (_input: unknown, ctx: RunContext) => {
+    results.push(await codeOf(() => ctx.shield(forEver, { timeoutMs: 20 })));
+    results.push(await codeOf(() => ctx.shield(() => 1, { timeoutMs: 600_000 })));
+    return ctx.step("after", () => results.length);
+  });
+  const other = await kernel.os.spawn(late);
+
+  expect(await within(20, ending)).toBe("waits");
+  await kernel.os.kill(stuck, "KILL");
+
+  expect((await kernel.os.wait(stuck)).signal).toBe("KILL");
+  await ending;
+  expect((await kernel.os.wait(other)).result).toBe(2);
+  expect(results).toEqual(["ETIMEDOUT", "EINVAL"]);
+});
+
+test("a limit of time and what it leaves behind wait for it as well; a program that does not, is not over before", async () => {
+  const done: string[] = [];
+  const takeBack = async (ctx: RunContext): Promise<void> => {
+    await pause(120);
+    await ctx.step("cancel", () => void done.push("cancelled"));
+  };
+  const limited = await kernel.os.spawn(booking(takeBack, done), { limits: { wallMs: 50 } });
+  expect((await kernel.os.wait(limited)).error).toMatchObject({ code: "ETIMEDOUT" });
+  const hasty = program("hasty", (_input: unknown, ctx: RunContext) => {
+    void ctx.shield(takeBack);
+    return "result";
+  });
+
+  const exit = await kernel.os.wait(await kernel.os.spawn(hasty));
+
+  expect([exit.result, done]).toEqual(["result", ["booked", "cancelled", "cancelled"]]);
+});
+
+test("whose host dies meanwhile goes on with it at the next one, and ends then", async () => {
+  const [store, objects] = [new MemoryMetastore(), new MemoryObjectStore()];
+  const done: string[] = [];
+  const gate = Promise.withResolvers<void>();
+  const takeBack = async (ctx: RunContext): Promise<void> => {
+    await ctx.step("first", () => void done.push("first"));
+    if (done.length < 3) await new Promise(() => undefined);
+    await ctx.step("second", () => void done.push("second"));
+    gate.resolve();
+  };
+  const before = await bootKernel({ store, objects });
+  const pid: Pid = await before.os.spawn(booking(takeBack, done));
+  await begun(done);
+  void before.os.kill(pid).catch(() => undefined);
+  while (done.length < 2) await pause(1);
+  done.push("died");
+
+  const after = await bootKernel({ store, objects });
+  await after.os.resume(pid, { program: booking(takeBack, done) });
+  await gate.promise;
+
+  expect(await after.os.wait(pid)).toMatchObject({ code: 143, signal: "TERM" });
+  expect(done).toEqual(["booked", "first", "died", "second"]);
+  await after.close();
+});
