@@ -44,6 +44,7 @@ import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts } from "./scope.ts";
+import { runShielded } from "./shield.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
 import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
@@ -212,29 +213,13 @@ export class RunContext<Input = unknown> {
    * end starts no others.
    * @throws {ETIMEDOUT} it took longer · what the work throws
    */
-  async shield<T>(
+  shield<T>(
     work: (ctx: RunContext<Input>) => T | Promise<T>,
     { timeoutMs = LIMITS.shieldMs }: { readonly timeoutMs?: number } = {},
   ): Promise<T> {
-    if (!(timeoutMs > 0 && timeoutMs <= LIMITS.shieldMaxMs))
-      throw new KernelError("EINVAL", `a shield holds for 1 to ${LIMITS.shieldMaxMs} ms, found ${timeoutMs}`);
-    const { process } = this.#scope;
-    const running = this.#runningStep;
-    const run = (one: Attempt): T | Promise<T> => {
-      const shielded = new RunContext<Input>(this.#scope, this.attempt, one.signal, one.deadline);
-      // An attempt of a step that is around it may be over.
-      if (running?.attempt === undefined) return work(shielded);
-      const attempt = { ...running.attempt, signal: one.signal };
-      return RUNNING_STEP.run({ ...running, attempt }, work, shielded);
-    };
-    const around = { process, place: "what is shielded", signal: new AbortController().signal, deadline: undefined };
-    const shield = await this.os.call("shield", { ms: Math.ceil(timeoutMs) });
-    try {
-      return await runAttempts({ ...around, timeoutMs }, run);
-    } finally {
-      // One that is cut off has no calls any more.
-      await promised(() => this.os.call("unshield", { shield })).catch(ignore);
-    }
+    const within = (one: Attempt): RunContext<Input> =>
+      new RunContext<Input>(this.#scope, this.attempt, one.signal, one.deadline);
+    return runShielded(this.#scope.process, this.#runningStep, timeoutMs, (one) => work(within(one)));
   }
 
   /** Work as often as its options say; without any it costs nothing beside itself. */
