@@ -161,6 +161,8 @@ export default async ({ port }) => {
       "--cap",
       `net.connect:127.0.0.1:${port}`,
       "--cap",
+      "net.private",
+      "--cap",
       "self",
     ]);
     expect(answer["result"]).toMatchObject({ direct: "ECONNREFUSED", allowed: "200 10", large: "200 100000" });
@@ -178,7 +180,16 @@ export default async ({ port }) => {
 
   test("uses up a counted right once for each connection, however many pieces pass", async () => {
     const counted = `net.connect:127.0.0.1:${port}; uses=2`;
-    const { answer } = await run(CALLS, ["--input", `port=${port}`, "--cap", counted, "--cap", "self"]);
+    const { answer } = await run(CALLS, [
+      "--input",
+      `port=${port}`,
+      "--cap",
+      counted,
+      "--cap",
+      "net.private",
+      "--cap",
+      "self",
+    ]);
     expect(answer["result"]).toMatchObject({ allowed: "200 10", large: "200 100000" });
   });
 

@@ -26,6 +26,7 @@ const flaky: Model = {
 const net: NetDriver = {
   locate: (url) => ({ url, host: new URL(url).host, origin: new URL(url).origin }),
   check: () => undefined,
+  resolve: () => Promise.resolve({ addresses: [], isPrivate: false }),
   send: async () => {
     asked++;
     if (fails !== undefined) throw fails();

@@ -31,7 +31,7 @@ test("a request needs the right for its host, and its answer is recorded once", 
     return [answer.status, answer.body, answer.url];
   });
   const kernel = await bootKernel();
-  const pid = await kernel.os.spawn(reader, { grants: ["self", `net.connect:${at}`] });
+  const pid = await kernel.os.spawn(reader, { grants: ["self", `net.connect:${at}`, `net.private:${at}`] });
   await kernel.os.wait(pid);
   await kernel.os.resume(pid, { again: true, program: reader });
 
@@ -57,7 +57,7 @@ test("a redirect to another host needs the right for that, and takes no credenti
   );
   const kernel = await bootKernel();
   const run = async (path: string, grants: readonly string[]) =>
-    kernel.os.wait(await kernel.os.spawn(reader, { input: { path }, grants: ["self", ...grants] }));
+    kernel.os.wait(await kernel.os.spawn(reader, { input: { path }, grants: ["self", "net.private", ...grants] }));
 
   expect((await run("/", [`net.connect:${first}`])).error?.message).toContain(
     `${other}; http://${first}/ redirects there`,
@@ -137,6 +137,7 @@ const answer = (status: number, headers: Readonly<Record<string, string>> = {}, 
 /** Node's own network, with answers that no server would give on demand. */
 const netThat = (send: Answer): NetDriver => ({
   ...createNet(),
+  resolve: () => Promise.resolve({ addresses: ["93.184.215.14"], isPrivate: false }),
   send: async (request, { signal }) => send(request, signal),
 });
 
@@ -313,4 +314,45 @@ test("addresses and headers are bytes over the network, too", async () => {
   const long = `http://a.example/${"x".repeat(3000)}`;
 
   expect((await called(net, [{ url: long, headers: { "x-more": "z".repeat(3000) } }])).used).toSatisfy(withHeads(9000));
+});
+
+test("who may connect anywhere is not at home here: this machine and private networks need a right of their own", async () => {
+  const at = await serve((request, response) => {
+    if (request.url === "/there") response.end("here");
+    else response.writeHead(302, { location: `http://localhost:${at.split(":")[1]}/there` }).end();
+  });
+  const kernel = await bootKernel();
+  const reader = program("reader", ({ url }: { url: string }, ctx: RunContext) => ctx.fetch("page", url));
+  const run = async (url: string, ...grants: readonly string[]) =>
+    kernel.os.wait(await kernel.os.spawn(reader, { input: { url }, grants: ["self", "net.connect", ...grants] }));
+  const port = at.split(":")[1];
+
+  for (const name of ["localhost", "127.0.0.1", "[::1]", "0"]) {
+    const { error } = await run(`http://${name}:${port}/there`);
+    expect([name, error?.code]).toEqual([name, "EACCES"]);
+    expect(error?.message).toContain("net.private:");
+  }
+  expect((await run(`http://${at}/`, `net.private:${at}`)).error?.message).toContain("net.private:localhost");
+  expect((await run(`http://${at}/`, "net.private")).result).toMatchObject({ body: "here" });
+  const refused = await run(`http://${at}/there`, "net.private", "deny net.private:127.*");
+  expect(refused.error?.code).toBe("EACCES");
+  // Whoever may do everything goes there as ever.
+  const owner = await kernel.os.spawn(reader, { input: { url: `http://${at}/there` } });
+  expect((await kernel.os.wait(owner)).result).toMatchObject({ body: "here" });
+  await kernel.close();
+});
+
+test("a name that leads elsewhere once it was looked at is not followed", async () => {
+  const at = await serve((_request, response) => response.end("secret"));
+  const seemsPublic = { addresses: ["93.184.215.14"], isPrivate: false };
+  const kernel = await bootKernel({ net: { ...createNet(), resolve: () => Promise.resolve(seemsPublic) } });
+  const reader = program("reader", ({ url }: { url: string }, ctx: RunContext) => ctx.fetch("page", url));
+  const url = `http://localhost:${at.split(":")[1]}/`;
+
+  const { error } = await kernel.os.wait(
+    await kernel.os.spawn(reader, { input: { url }, grants: ["self", "net.connect"] }),
+  );
+
+  expect(error).toMatchObject({ code: "EACCES", message: expect.stringContaining("not on the internet") as unknown });
+  await kernel.close();
 });

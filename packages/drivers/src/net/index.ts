@@ -1,6 +1,11 @@
-// `@ergos/drivers/net`: the network by Node's own fetch.
+// `@ergos/drivers/net`: the network by Node's own client.
 
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { isIP } from "node:net";
 import { type Errno, KernelError, type NetDriver, describe } from "@ergos/kernel";
+import { addressesOf, createPublicCheck, createPublicLookup, nameOf } from "./address.ts";
+import { send } from "./request.ts";
 
 const CODES: Readonly<Record<string, Errno>> = {
   ECONNREFUSED: "ECONNREFUSED",
@@ -8,9 +13,6 @@ const CODES: Readonly<Record<string, Errno>> = {
   EAI_AGAIN: "ECONNREFUSED",
   EHOSTUNREACH: "ECONNREFUSED",
   ENETUNREACH: "ECONNREFUSED",
-  UND_ERR_CONNECT_TIMEOUT: "ETIMEDOUT",
-  UND_ERR_HEADERS_TIMEOUT: "ETIMEDOUT",
-  UND_ERR_BODY_TIMEOUT: "ETIMEDOUT",
   ETIMEDOUT: "ETIMEDOUT",
 };
 
@@ -29,6 +31,15 @@ const OWN_HEADERS = new Set([
   "upgrade",
 ]);
 
+/** Ports of other protocols, by the list of the Fetch standard: what they are told must not be a request. */
+const OTHER_PORTS = new Set(
+  [
+    "1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135",
+    "137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995",
+    "1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080",
+  ].flatMap((line) => line.split(" ")),
+);
+
 function isHeader(name: string, value: string): boolean {
   try {
     return new Headers([[name, value]]).has(name);
@@ -37,7 +48,19 @@ function isHeader(name: string, value: string): boolean {
   }
 }
 
+/** Connections that are kept, to anywhere and to the internet alone: none of one is used for the other. */
+function agentsFor(isPublic: (address: string) => boolean) {
+  const kept = { keepAlive: true };
+  const inside = { ...kept, lookup: createPublicLookup(isPublic) };
+  return {
+    any: { http: new HttpAgent(kept), https: new HttpsAgent(kept) },
+    public: { http: new HttpAgent(inside), https: new HttpsAgent(inside) },
+  };
+}
+
 export function createNet(): NetDriver {
+  const isPublic = createPublicCheck();
+  const agents = agentsFor(isPublic);
   return {
     locate: (text, base) => {
       const url = URL.parse(text, base);
@@ -49,7 +72,10 @@ export function createNet(): NetDriver {
       // `host` leaves out the port of the scheme, and is in its one form: lower case, punycode, plain numbers.
       return { url: url.href, host: url.host.replace(/\.+(?=(:\d+)?$)/, ""), origin: url.origin };
     },
-    check: ({ method, headers, body }) => {
+    check: ({ url, method, headers, body }) => {
+      const { host, port } = new URL(url);
+      if (OTHER_PORTS.has(port))
+        throw new KernelError("EINVAL", `${host} has a port that is not for http`, { syscall: "fetch" });
       if (body !== undefined && (method === "GET" || method === "HEAD"))
         throw new KernelError("EINVAL", `a ${method} has no body`, { syscall: "fetch" });
       for (const [name, value] of Object.entries(headers)) {
@@ -67,58 +93,35 @@ export function createNet(): NetDriver {
           );
       }
     },
-    send: async ({ url, method, headers, body }, { signal, maxBytes }) => {
+    resolve: async (host) => {
+      const addresses = await addressesOf(nameOf(host));
+      return { addresses, isPrivate: addresses.some((address) => !isPublic(address)) };
+    },
+    send: async (request, { signal, maxBytes, isPublicOnly = false }) => {
+      const { host, protocol, hostname } = new URL(request.url);
       let hasAnswered = false;
       try {
-        const response = await fetch(url, {
-          method,
-          headers,
-          signal,
-          redirect: "manual",
-          ...(body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> }),
-        });
-        hasAnswered = true;
-        return {
-          status: response.status,
-          // Those that come several times in one text, as HTTP has it.
-          headers: Object.fromEntries(
-            [...response.headers.keys()].map((name) => [name, response.headers.get(name) ?? ""]),
-          ),
-          body: await read(response, maxBytes),
-        };
+        // An address is not looked up; a name is when a connection is made.
+        if (isPublicOnly && isIP(nameOf(host)) !== 0 && !isPublic(nameOf(host)))
+          throw new KernelError("EACCES", `${hostname} is not on the internet`);
+        const agent = agents[isPublicOnly ? "public" : "any"][protocol === "https:" ? "https" : "http"];
+        return await send(request, { agent, signal, maxBytes, onAnswer: () => (hasAnswered = true) });
       } catch (error) {
         if (error instanceof KernelError) throw error;
         if (signal.aborted) throw signal.reason;
-        const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-        // A port that browsers do not speak to; nothing was sent.
-        if (cause instanceof Error && cause.message === "bad port")
-          throw new KernelError("EINVAL", `${new URL(url).host} has a port that is not for http`, { syscall: "fetch" });
-        const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
+        const { code = "" } = error as NodeJS.ErrnoException;
         // Nothing was sent over a connection that is not trusted, and trying again changes nothing.
         if (!hasAnswered && NO_TRUST.test(code))
-          throw new KernelError("EPROTO", `${new URL(url).host} cannot be spoken to: ${describe(cause)}`, {
+          throw new KernelError("EPROTO", `${host} cannot be spoken to: ${describe(error)}`, {
             cause: error,
           });
         const known = CODES[code] ?? "ECONNRESET";
-        throw new KernelError(known, `${new URL(url).host} cannot be reached: ${describe(cause)}`, {
+        const why = error instanceof AggregateError ? (error.errors as readonly unknown[])[0] : error;
+        throw new KernelError(known, `${host} cannot be reached: ${describe(why)}`, {
           cause: error,
           mayHaveActed: known !== "ECONNREFUSED",
         });
       }
     },
   };
-}
-
-async function read(response: Response, maxBytes: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > maxBytes)
-      throw new KernelError("EFBIG", `the answer has more than the ${maxBytes} bytes that were allowed`, {
-        mayHaveActed: true,
-      });
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }

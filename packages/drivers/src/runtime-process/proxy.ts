@@ -8,7 +8,7 @@
 //     time for which nothing passes are bounded; both sides end together, and all of them with the child.
 
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { type Socket, connect, createServer } from "node:net";
+import { type LookupFunction, type Socket, connect, createServer, isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -88,6 +88,13 @@ export async function openProxy(os: Os): Promise<Proxy> {
   };
 }
 
+/** Where a connection leads, as far as that matters to the rights of its process. */
+interface Route {
+  readonly url: string;
+  readonly addresses?: readonly string[];
+  readonly isPrivate?: boolean;
+}
+
 /** What a client wants, and the bytes with which the connection to it begins. */
 interface Wish {
   readonly url: URL;
@@ -102,11 +109,14 @@ async function serve(os: Os, near: Socket, keep: (socket: Socket) => Socket): Pr
   const { url, isTunnel, first } = wish;
   // A person may have to be asked, who takes a while.
   near.setTimeout(0);
-  const why = await obstacleTo(os, url.href);
+  const route = await routeTo(os, url.href);
   if (near.destroyed) return;
-  if (why !== undefined) return refuse(near, 403, why);
+  if (typeof route === "string") return refuse(near, 403, route);
+  const { addresses } = route;
+  if (addresses?.length === 0) return refuse(near, 502, `${url.hostname} has no address`);
   const port = Number(url.port || (url.protocol === "http:" ? 80 : 443));
-  const far = keep(connect({ host: url.hostname.replaceAll(/[[\]]/g, ""), port }));
+  const host = url.hostname.replaceAll(/[[\]]/g, "");
+  const far = keep(connect({ host, port, ...(addresses === undefined ? {} : { lookup: lookupOf(addresses) }) }));
   const failure = await connected(far);
   if (failure !== undefined) return refuse(near, 502, failure);
   for (const socket of [near, far]) socket.setTimeout(IDLE_MS, () => socket.destroy());
@@ -118,8 +128,8 @@ async function serve(os: Os, near: Socket, keep: (socket: Socket) => Socket): Pr
     near.destroy();
     far.destroy();
   };
-  pipeline(near, meter(os, url.href, first), far).catch(end);
-  pipeline(far, meter(os, url.href), near).catch(end);
+  pipeline(near, meter(os, route, first), far).catch(end);
+  pipeline(far, meter(os, route), near).catch(end);
 }
 
 /** Everything up to the empty line behind the headers, with what came along. */
@@ -179,15 +189,25 @@ function wishOf(head: Buffer): Wish | string {
   return { url, isTunnel: false, first: Buffer.concat([Buffer.from(lines.join("\r\n"), "latin1"), body]) };
 }
 
-/** Why a connection may not be made. */
-async function obstacleTo(os: Os, url: string): Promise<string | undefined> {
+/** Where a connection may be made to, or why not. */
+async function routeTo(os: Os, url: string): Promise<Route | string> {
   try {
     const allowed = await os.call("connect", { url });
     // What a client says over it is meant for whom it has named.
-    return allowed.url === url ? undefined : `it may connect to ${new URL(allowed.url).host} instead, as was answered`;
+    return allowed.url === url ? allowed : `it may connect to ${new URL(allowed.url).host} instead, as was answered`;
   } catch (error) {
     return isKernelError(error) ? error.message : describe(error);
   }
+}
+
+/** Gives the addresses that were looked at, and none that the name leads to meanwhile. */
+function lookupOf(addresses: readonly string[]): LookupFunction {
+  const found = addresses.map((address) => ({ address, family: isIP(address) }));
+  return (_name, { all }, done) => {
+    const [first] = found;
+    if (all === true) done(null, found);
+    else done(null, first?.address ?? "", first?.family);
+  };
 }
 
 /** Settles when there is a connection, or with why there is none. */
@@ -202,9 +222,9 @@ function connected(far: Socket): Promise<string | undefined> {
 }
 
 /** Counts what passes; a piece that the budget does not hold is the end. */
-function meter(os: Os, url: string, first?: Buffer) {
+function meter(os: Os, { url, isPrivate = false }: Route, first?: Buffer) {
   const charged = async (piece: Buffer): Promise<Buffer> => {
-    await os.call("transfer", { url, bytes: piece.length });
+    await os.call("transfer", { url, isPrivate, bytes: piece.length });
     return piece;
   };
   return async function* counted(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {

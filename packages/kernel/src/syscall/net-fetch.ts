@@ -13,7 +13,8 @@ import type { Called } from "../budget/ledger.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Process, Wait } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { mayGoOn, obstacleTo, refused } from "./policy.ts";
+import { type Need, isFree, mayGoOn, obstacleTo, refused } from "./policy.ts";
+import type { Target } from "./row.ts";
 import { begin, charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
 
 /** A request over http, within `net.connect` and `netBytes`. */
@@ -67,6 +68,29 @@ export function netOf(host: Host): NonNullable<Host["net"]> {
   return host.net;
 }
 
+/** A host as the target of a call; whether it is not on the internet, where that matters to the caller. */
+export interface NetTarget extends Target {
+  readonly isPrivate?: boolean;
+  readonly addresses?: readonly string[];
+}
+
+/** Who may do everything goes anywhere; for anybody else it is looked up where a host leads. */
+export function netTarget(host: Host, caller: Process, url: string): NetTarget | Promise<NetTarget> {
+  const net = netOf(host);
+  const resource = net.locate(url).host;
+  return isFree(host, caller) ? { resource } : net.resolve(resource).then((found) => ({ resource, ...found }));
+}
+
+/** What a call needs beside `net.connect`. */
+export const privateNeeds = ({ resource, isPrivate }: NetTarget): readonly Need[] =>
+  isPrivate === true ? [{ right: "net.private", resource }] : [];
+
+/** All that it needs. */
+export const netNeeds = (target: NetTarget): readonly Need[] => [
+  { right: "net.connect", resource: target.resource },
+  ...privateNeeds(target),
+];
+
 /**
  * A request in its one form, as conditions of grants and policies look at it: where it really leads, names of headers in
  * lower case, and no letter or digit of the address hidden in an escape.
@@ -100,7 +124,13 @@ interface Trip {
   hasAnswered: boolean;
 }
 
-export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rider?: Rider): Promise<FetchAnswer> {
+export async function fetchUrl(
+  host: Host,
+  caller: Process,
+  call: FetchCall,
+  target: NetTarget,
+  rider?: Rider,
+): Promise<FetchAnswer> {
   const { place } = call;
   const { journal } = caller;
   const before = await journal?.begin(place);
@@ -108,7 +138,7 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
   if (before !== undefined) return caller.replay(before) as FetchAnswer;
   const leave = await begin(caller, caller.signalWith(call.signal), call, false);
   try {
-    return await request(host, caller, call, rider);
+    return await request(host, caller, call, target, rider);
   } catch (error) {
     journal?.retract(place);
     throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
@@ -118,7 +148,13 @@ export async function fetchUrl(host: Host, caller: Process, call: FetchCall, rid
   }
 }
 
-async function request(host: Host, caller: Process, call: FetchCall, rider: Rider | undefined): Promise<FetchAnswer> {
+async function request(
+  host: Host,
+  caller: Process,
+  call: FetchCall,
+  target: NetTarget,
+  rider: Rider | undefined,
+): Promise<FetchAnswer> {
   const { place, maxBytes = DEFAULT_MAX_BYTES } = call;
   const signal = caller.signalWith(call.signal);
   const { journal } = caller;
@@ -158,11 +194,11 @@ async function request(host: Host, caller: Process, call: FetchCall, rider: Ride
     (billed ??= billOf(host, caller, place, reservation, trip.bytes + trip.heads));
   try {
     if (journal === undefined) await host.store.flush();
-    const need = { right: "net.connect", resource: netOf(host).locate(call.url).host };
-    await mayGoOn(host, caller, "fetch", need, { args: plainRequest(host, call), signal });
+    for (const need of netNeeds(target))
+      await mayGoOn(host, caller, "fetch", need, { args: plainRequest(host, call), signal });
     wait = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
-      follow(host, caller, { first, call, maxBytes, signal: limited }, trip),
+      follow(host, caller, { first, call, target, maxBytes, signal: limited }, trip),
     );
     const ms = Math.round(host.platform.clock.monotonic() - started);
     if (journal === undefined) await host.committer.commit(bill(), undefined, rider);
@@ -236,11 +272,13 @@ async function follow(
   {
     first,
     call,
+    target,
     maxBytes,
     signal,
   }: {
     readonly first: NetRequest;
     readonly call: FetchCall;
+    readonly target: NetTarget;
     readonly maxBytes: number;
     readonly signal: AbortSignal;
   },
@@ -250,6 +288,7 @@ async function follow(
   const most = maxBytes + (first.body?.length ?? 0);
   let next = first;
   let at = net.locate(first.url);
+  let { isPrivate } = target;
   for (let hops = 0; ; hops++) {
     const sent = next.body?.length ?? 0;
     if (trip.bytes + sent > most)
@@ -261,7 +300,8 @@ async function follow(
     trip.heads += headBytes(next);
     const device = `host ${at.host}`;
     host.breakers.assertClosed(device, caller.pid);
-    const response = await net.send(next, { signal, maxBytes: most - trip.bytes }).catch((error: unknown) => {
+    const allowed = { signal, maxBytes: most - trip.bytes, isPublicOnly: isPrivate === false };
+    const response = await net.send(next, allowed).catch((error: unknown) => {
       if (!signal.aborted) host.breakers.failed(device, caller.pid, error);
       throw error;
     });
@@ -275,7 +315,7 @@ async function follow(
       throw new KernelError("ELOOP", `${call.url} redirects more than ${REDIRECTS_MAX} times`, { syscall: "fetch" });
     const to = net.locate(location, next.url);
     next = redirected(next, response.status, to.url, to.origin === at.origin);
-    const need = { right: "net.connect", resource: to.host };
+    const there = await netTarget(host, caller, to.url);
     // Conditions of grants and the policy look at the request as it would be made there.
     const { url, method, headers } = next;
     const args = plainRequest(host, {
@@ -285,9 +325,14 @@ async function follow(
       headers,
       ...(next.body === undefined ? { body: undefined } : {}),
     });
-    const why = await obstacleTo(host, caller, "fetch", need, args, to.host === at.host);
-    if (why !== undefined) throw refused(host, caller, "fetch", need, `${call.url} redirects there; ${why}`);
+    // Where a host leads may have changed on the way: that was not asked for.
+    const isSame = to.host === at.host && there.isPrivate === isPrivate;
+    for (const need of netNeeds(there)) {
+      const why = await obstacleTo(host, caller, "fetch", need, args, isSame);
+      if (why !== undefined) throw refused(host, caller, "fetch", need, `${call.url} redirects there; ${why}`);
+    }
     at = to;
+    ({ isPrivate } = there);
   }
 }
 

@@ -6,12 +6,23 @@ import { setAlarm } from "../proc/alarm.ts";
 import { type ErrorRecord, knownError } from "../base/errno.ts";
 import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import { present } from "../base/present.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
-import { type FetchAnswer, type FetchCall, fetchUrl, netOf, plainRequest } from "./net-fetch.ts";
+import {
+  type FetchAnswer,
+  type FetchCall,
+  type NetTarget,
+  fetchUrl,
+  netNeeds,
+  netOf,
+  netTarget,
+  plainRequest,
+  privateNeeds,
+} from "./net-fetch.ts";
 import { assertStill } from "./policy.ts";
 import { type ToolCall, callTool, plainArguments } from "./tool-call.ts";
 import { type AtPlace, anything, args, atPlace, errorRecord, flag, integer, place, row, text } from "./row.ts";
@@ -190,35 +201,43 @@ export const WORK_ROWS = {
       },
       ["place", "url"],
     ),
-    target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    target: (host, caller, { place: at, url }) =>
+      caller.journal?.isRecorded(at) === true
+        ? { resource: netOf(host).locate(url).host }
+        : netTarget(host, caller, url),
+    alsoNeeds: (_a, _caller, target) => privateNeeds(target),
     conditions: (a, host) => plainRequest(host, a),
     audited: ({ place: at, method, url }) => ({ place: at, method: method ?? "GET", url }),
     recordedAt: atPlace,
-    handle: (host, caller, a, _target, draft) => fetchUrl(host, caller, a, draft),
+    handle: (host, caller, a, target, draft) => fetchUrl(host, caller, a, target, draft),
   }),
-  connect: row<{ readonly url: string }, { readonly url: string }>({
+  connect: row<{ readonly url: string }, Omit<NetTarget, "resource"> & { readonly url: string }>({
     right: "net.connect",
     kind: "mutation",
     summary:
-      "asks whether a connection to a host may be made, for the proxy of a confined process; where it leads then",
+      "asks whether a connection to a host may be made, for the proxy of a confined process; where it leads then, and at which addresses if those are bounded",
     schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 } }, ["url"]),
-    target: (host, _caller, { url }) => ({ resource: netOf(host).locate(url).host }),
+    target: (host, caller, { url }) => netTarget(host, caller, url),
+    alsoNeeds: (_a, _caller, target) => privateNeeds(target),
     audited: () => ({}),
-    handle: (_host, _caller, { url }) => ({ url }),
+    handle: (_host, _caller, { url }, { addresses, isPrivate }: NetTarget) => present({ url, addresses, isPrivate }),
   }),
-  transfer: row<{ readonly url: string; readonly bytes: number }, Promise<void>>({
+  transfer: row<{ readonly url: string; readonly bytes: number; readonly isPrivate?: boolean }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
     // Its connection is recorded, and each piece is in the ledger.
     audit: "none",
     summary: "charges bytes of a connection that may still be there, before they go on",
-    schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 }, bytes: integer }, ["url", "bytes"]),
+    schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 }, bytes: integer, isPrivate: flag }, [
+      "url",
+      "bytes",
+    ]),
     target: self,
     spends: ({ bytes }) => ({ netBytes: bytes }),
-    handle: async (host, caller, { url, bytes }) => {
+    handle: async (host, caller, { url, bytes, isPrivate = false }) => {
       const resource = netOf(host).locate(url).host;
       // The connection was asked for, counted and allowed as a whole.
-      assertStill(host, caller, "connect", { right: "net.connect", resource }, { url });
+      for (const need of netNeeds({ resource, isPrivate })) assertStill(host, caller, "connect", need, { url });
       const entry = { place: `proxy ${resource}`, tool: "fetch", used: { netBytes: bytes } };
       await host.committer.commit({ appends: [usageAppend(host, caller, entry)] });
     },
