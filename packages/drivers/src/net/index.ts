@@ -1,11 +1,9 @@
 // `@ergos/drivers/net`: the network by Node's own client.
 
-import { Agent as HttpAgent } from "node:http";
-import { Agent as HttpsAgent } from "node:https";
 import { isIP } from "node:net";
 import { type Errno, KernelError, type NetDriver, describe } from "@ergos/kernel";
-import { addressesOf, createPublicCheck, createPublicLookup, nameOf } from "./address.ts";
-import { send } from "./request.ts";
+import { addressesOf, createPublicCheck, nameOf } from "./address.ts";
+import type { Client } from "./request.ts";
 
 const CODES: Readonly<Record<string, Errno>> = {
   ECONNREFUSED: "ECONNREFUSED",
@@ -48,19 +46,11 @@ function isHeader(name: string, value: string): boolean {
   }
 }
 
-/** Connections that are kept, to anywhere and to the internet alone: none of one is used for the other. */
-function agentsFor(isPublic: (address: string) => boolean) {
-  const kept = { keepAlive: true };
-  const inside = { ...kept, lookup: createPublicLookup(isPublic) };
-  return {
-    any: { http: new HttpAgent(kept), https: new HttpsAgent(kept) },
-    public: { http: new HttpAgent(inside), https: new HttpsAgent(inside) },
-  };
-}
-
 export function createNet(): NetDriver {
   const isPublic = createPublicCheck();
-  const agents = agentsFor(isPublic);
+  // Node's client takes as long to load as the rest of a host; most hosts make no request.
+  let client: Promise<Client> | undefined;
+  const load = async (): Promise<Client> => (await import("./request.ts")).createClient(isPublic);
   return {
     locate: (text, base) => {
       const url = URL.parse(text, base);
@@ -98,14 +88,14 @@ export function createNet(): NetDriver {
       return { addresses, isPrivate: addresses.some((address) => !isPublic(address)) };
     },
     send: async (request, { signal, maxBytes, isPublicOnly = false }) => {
-      const { host, protocol, hostname } = new URL(request.url);
+      const { host, hostname } = new URL(request.url);
       let hasAnswered = false;
       try {
         // An address is not looked up; a name is when a connection is made.
         if (isPublicOnly && isIP(nameOf(host)) !== 0 && !isPublic(nameOf(host)))
           throw new KernelError("EACCES", `${hostname} is not on the internet`);
-        const agent = agents[isPublicOnly ? "public" : "any"][protocol === "https:" ? "https" : "http"];
-        return await send(request, { agent, signal, maxBytes, onAnswer: () => (hasAnswered = true) });
+        const { send } = await (client ??= load());
+        return await send(request, { signal, maxBytes, isPublicOnly, onAnswer: () => (hasAnswered = true) });
       } catch (error) {
         if (error instanceof KernelError) throw error;
         if (signal.aborted) throw signal.reason;

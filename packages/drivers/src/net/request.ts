@@ -1,10 +1,11 @@
 // One request over http by Node's own client: no redirect followed, its answer unpacked and bounded.
 
-import { type Agent, type IncomingMessage, request as plain } from "node:http";
-import { request as secure } from "node:https";
+import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from "node:http";
+import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { type Readable, pipeline } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import { KernelError, type NetRequest, type NetResponse } from "@ergos/kernel";
+import { createPublicLookup } from "./address.ts";
 
 const UNPACK = {
   gzip: createGunzip,
@@ -23,16 +24,34 @@ const IDLE_MS = 300_000;
 const PACKINGS_MAX = 5;
 
 export interface SendOptions {
-  readonly agent: Agent;
   readonly signal: AbortSignal;
   readonly maxBytes: number;
+  readonly isPublicOnly: boolean;
   /** Told when the server has begun to answer. */
   readonly onAnswer: () => void;
 }
 
-/** @throws {EFBIG} the answer is larger than `maxBytes` · what Node says of the connection */
-export async function send(request: NetRequest, options: SendOptions): Promise<NetResponse> {
-  const answer = await answerTo(request, options);
+export interface Client {
+  /** @throws {EFBIG} the answer is larger than `maxBytes` · what Node says of the connection */
+  send(request: NetRequest, options: SendOptions): Promise<NetResponse>;
+}
+
+/** How requests are made to one kind of address: connections are kept, and none of one kind is used for another. */
+interface Ways {
+  readonly "http:": HttpAgent;
+  readonly "https:": HttpsAgent;
+}
+
+export function createClient(isPublic: (address: string) => boolean): Client {
+  const kept = { keepAlive: true };
+  const inside = { ...kept, lookup: createPublicLookup(isPublic) };
+  const any: Ways = { "http:": new HttpAgent(kept), "https:": new HttpsAgent(kept) };
+  const open: Ways = { "http:": new HttpAgent(inside), "https:": new HttpsAgent(inside) };
+  return { send: (request, options) => send(request, options, options.isPublicOnly ? open : any) };
+}
+
+async function send(request: NetRequest, options: SendOptions, ways: Ways): Promise<NetResponse> {
+  const answer = await answerTo(request, options, ways);
   options.onAnswer();
   // Those that come several times in one text, as HTTP has it.
   const headers = Object.fromEntries(
@@ -41,13 +60,13 @@ export async function send(request: NetRequest, options: SendOptions): Promise<N
   return { status: answer.statusCode ?? 0, headers, body: await read(unpacked(answer), options.maxBytes) };
 }
 
-async function answerTo(request: NetRequest, options: SendOptions): Promise<IncomingMessage> {
+async function answerTo(request: NetRequest, { signal }: SendOptions, ways: Ways): Promise<IncomingMessage> {
   try {
-    return await answerOnce(request, options);
+    return await answerOnce(request, signal, ways);
   } catch (error) {
     // The server has left a connection of before just now; it has seen nothing that changes anything.
     const isSafe = request.method === "GET" || request.method === "HEAD" || request.method === "OPTIONS";
-    if (isSafe && error instanceof StaleConnection) return answerOnce(request, options);
+    if (isSafe && error instanceof StaleConnection) return answerOnce(request, signal, ways);
     throw error instanceof StaleConnection ? error.cause : error;
   }
 }
@@ -55,10 +74,12 @@ async function answerTo(request: NetRequest, options: SendOptions): Promise<Inco
 /** A connection that was used before, and closed before it had an answer. */
 class StaleConnection extends Error {}
 
-function answerOnce({ url, method, headers, body }: NetRequest, { agent, signal }: SendOptions) {
+function answerOnce({ url, method, headers, body }: NetRequest, signal: AbortSignal, ways: Ways) {
   return new Promise<IncomingMessage>((resolve, reject) => {
-    const make = url.startsWith("https:") ? secure : plain;
-    const sending = make(url, { agent, method, signal, headers: { ...DEFAULT_HEADERS, ...headers } }, resolve);
+    const options = { method, signal, headers: { ...DEFAULT_HEADERS, ...headers } };
+    const sending = url.startsWith("https:")
+      ? requestHttps(url, { ...options, agent: ways["https:"] }, resolve)
+      : requestHttp(url, { ...options, agent: ways["http:"] }, resolve);
     const late = (): void =>
       void sending.destroy(Object.assign(new Error("nothing came in time"), { code: "ETIMEDOUT" }));
     sending.setTimeout(CONNECT_MS, late);
