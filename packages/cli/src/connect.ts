@@ -8,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import {
   KERNEL_VERSION,
   KernelError,
+  type Exit,
   type Hook,
   type Login,
   type Os,
@@ -36,6 +37,7 @@ import {
 } from "@ergos/services";
 import { type BootedHost, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
 import { allProcesses } from "./find-process.ts";
+import { type TextPiece, withText } from "./run-text.ts";
 import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
@@ -93,9 +95,9 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
     ...options: RunInput<Input>
   ): Promise<Awaited<Output>>;
   run<Input, Output>(program: Code & Typed<Input, Output>, ...options: RunInput<Input>): Promise<Output>;
-  run(program: Untyped, options?: RunOptions & WithSignal): Promise<unknown>;
+  run(program: Untyped, options?: RunOptions & Followed): Promise<unknown>;
   /** Whatever it is: its types are not known. */
-  run<Any extends Runnable>(program: Unknown<Any>, options?: RunOptions & WithSignal): Promise<unknown>;
+  run<Any extends Runnable>(program: Unknown<Any>, options?: RunOptions & Followed): Promise<unknown>;
   /**
    * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
    * @throws {EAGAIN} it could not be had in time
@@ -135,11 +137,13 @@ type InputOptions<Input, More = unknown> = [undefined] extends [Input]
     : [options: Omit<RunOptions, "input"> & More & { readonly input: Input }];
 /** A program that takes nothing has an input of no fields. */
 type OrNothing<Input> = string extends keyof Input ? object : Input;
-type RunInput<Input> = InputOptions<Input, WithSignal>;
+type RunInput<Input> = InputOptions<Input, Followed>;
 
-interface WithSignal {
+interface Followed {
   /** Ends the process when it aborts; the run then fails with its reason. */
   readonly signal?: AbortSignal;
+  /** Hears what its models say, piece by piece; recorded answers are not said again. */
+  readonly onText?: (piece: TextPiece) => void;
 }
 
 /** Opens ErgOS: `await using os = await connect({ dir: ".ergos" })`. */
@@ -404,16 +408,19 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" 
   const spawn = async (program: Runnable, options?: RunOptions): Promise<Pid> =>
     os.spawn(asProgram(program, parts.isRemote), options);
   const wait: Os["wait"] = (pid, options) => holding(os.wait(pid, options));
-  const run = async (program: Runnable, options: RunOptions & WithSignal = {}): Promise<unknown> => {
-    const { signal, ...rest } = options;
+  const run = async (program: Runnable, options: RunOptions & Followed = {}): Promise<unknown> => {
+    const { signal, onText, ...rest } = options;
     signal?.throwIfAborted();
     if (program === undefined || program === null)
       throw new KernelError("EINVAL", `os.run() takes a program, found ${String(program)}; is it exported?`);
-    const pid = await spawn(program, rest);
-    const end = (): void => void os.kill(pid, "TERM").catch(() => undefined);
-    signal?.addEventListener("abort", end, { once: true });
-    if (signal?.aborted === true) end();
-    const exit = await wait(pid).finally(() => signal?.removeEventListener("abort", end));
+    const ended = async (pid: Pid): Promise<Exit> => {
+      const end = (): void => void os.kill(pid, "TERM").catch(() => undefined);
+      signal?.addEventListener("abort", end, { once: true });
+      if (signal?.aborted === true) end();
+      return wait(pid).finally(() => signal?.removeEventListener("abort", end));
+    };
+    const start = (): Promise<Pid> => spawn(program, rest);
+    const exit = onText === undefined ? await ended(await start()) : await withText(os, onText, start, ended);
     if (exit.signal !== undefined) signal?.throwIfAborted();
     if (exit.error !== undefined) throw fromErrorRecord(exit.error);
     if (exit.signal !== undefined) throw new KernelError("ECANCELED", `the process was ended by ${exit.signal}`);

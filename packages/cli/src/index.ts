@@ -11,6 +11,7 @@ export {
   toModel,
 } from "./boot.ts";
 export { PROFILES, type OptionalDriver, type Profile, type ProfileName } from "./profile.ts";
+export { type TextPiece } from "./run-text.ts";
 export { connect, type ConnectOptions, type ErgOs, type RunOptions, type Runnable } from "./connect.ts";
 export {
   KernelError,

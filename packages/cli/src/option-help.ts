@@ -58,6 +58,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   interval: "time between two pictures",
   keep: "this many of the newest runs stay",
   "up keep": "delete runs that ended longer ago",
+  text: "show what models say, as they say it, on stderr",
   key: "start it once: asked for again under this key, it gives the process that is there",
   "queue key": "submit it once: a task of this key that is there already is the answer",
   "service key": "the name of the key of --signature",

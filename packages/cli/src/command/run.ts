@@ -22,6 +22,7 @@ import { SPAWN_OPTIONS, SPAWN_USAGE, sourceOf, spawnOptions } from "./run-option
 
 import { allProcesses, findProcess, waitForEnd } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
+import { textPrinter, withText } from "../run-text.ts";
 import { withStdio } from "../stdio.ts";
 import { type Output, createOutput, formatCount, formatMs } from "../terminal.ts";
 
@@ -32,7 +33,7 @@ export const runCommand: Command = {
   name: "run",
   arguments: 1,
   summary: "run a program to its end, durably",
-  usage: `<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--resume] [--key KEY] ${SPAWN_USAGE} [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.`,
+  usage: `<manifest | module> [--pipeline NAME] [--input key=value]... [--input-json JSON] [--resume] [--key KEY] [--text] ${SPAWN_USAGE} [--stdin PIPE] [--stdout PIPE]\n  Standard input and output become pipes of the namespace; with --stdout the report of the run goes to stderr.`,
   examples: [
     "ergos run examples/digest",
     "ergos run ./agent.ts --input topic=locks",
@@ -50,6 +51,7 @@ export const runCommand: Command = {
     "input-json": { type: "string" },
     resume: { type: "boolean" },
     key: { type: "string" },
+    text: { type: "boolean" },
     ...SPAWN_OPTIONS,
     stdin: { type: "string" },
     stdout: { type: "string" },
@@ -67,11 +69,24 @@ export const runCommand: Command = {
     const out = pipes.output === undefined ? invocation.out : createOutput(invocation.out.isJson, process.stderr);
     return await withStdio(os, pipes, out, async (joined) => {
       const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
-      const pid = unfinished === undefined ? await joined.spawn(source, options) : await goOn(joined, unfinished, out);
-      // Under a key it may be there already, and sleep.
-      const [there] = key === undefined ? [] : await joined.ps({ pids: [pid] });
-      if (there?.state === "sleeping" && there.sleep === undefined) await goOn(joined, there, out);
-      const status = await follow(joined, pid, out, { source, input, isFresh: unfinished === undefined });
+      const start = async (): Promise<Pid> => {
+        if (unfinished !== undefined) return goOn(joined, unfinished, out);
+        const pid = await joined.spawn(source, options);
+        // Under a key it may be there already, and sleep.
+        const [there] = key === undefined ? [] : await joined.ps({ pids: [pid] });
+        return there?.state === "sleeping" && there.sleep === undefined ? goOn(joined, there, out) : pid;
+      };
+      const isFresh = unfinished === undefined;
+      const isTold = isSet(invocation, "text");
+      const end = (pid: Pid): Promise<number> => follow(joined, pid, out, { source, input, isFresh, isTold });
+      const status = await (isTold
+        ? withText(
+            joined,
+            textPrinter(out.style, (text) => void process.stderr.write(text)),
+            start,
+            end,
+          )
+        : end(await start()));
       await waitForOthers(joined, out);
       return status;
     });
@@ -215,11 +230,18 @@ async function follow(
     source,
     input,
     isFresh = false,
-  }: { readonly source?: ProgramSource; readonly input?: unknown; readonly isFresh?: boolean } = {},
+    isTold = false,
+  }: {
+    readonly source?: ProgramSource;
+    readonly input?: unknown;
+    readonly isFresh?: boolean;
+    /** What its models say is shown meanwhile. */
+    readonly isTold?: boolean;
+  } = {},
 ): Promise<number> {
   const started = performance.now();
   const interrupt = onInterrupt(os, pid, out);
-  const display = out.isTerminal ? showProgress(os, pid, out, started) : undefined;
+  const display = out.isTerminal && !isTold ? showProgress(os, pid, out, started) : undefined;
   const tellWaiting = showWaiting(os, pid, out);
   try {
     const exit = await waitForEnd(os, pid);

@@ -236,6 +236,14 @@ export const EVENTS = {
   }),
   "node.skipped": node("a node did not run", "journal", { reason: text }),
   "node.cancelled": node("a running node was told to stop", "volatile"),
+  "model.text": {
+    class: "process",
+    source: "volatile",
+    summary:
+      "a model has said a piece of its answer, number `index` of it; with `isLast` nothing more comes. Told to who names this event alone",
+    payload: payload({ place: text, model: text, index: count, text, isLast: { type: "boolean" } }),
+    overflow: "drop",
+  },
   "model.called": {
     class: "device",
     source: "journal",

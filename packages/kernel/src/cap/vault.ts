@@ -67,6 +67,41 @@ export class Vault {
     return masked;
   }
 
+  /**
+   * Masks a text that comes in pieces: of each, what can be told by then, and with the last one the rest. What may be the
+   * beginning of a secret is kept until more is known.
+   */
+  maskPieces(): (piece: string, isLast?: boolean) => string {
+    let kept = "";
+    return (piece, isLast = false) => {
+      kept += piece;
+      const end = isLast ? kept.length : this.#safeEnd(kept);
+      const told = this.maskText(kept.slice(0, end));
+      kept = kept.slice(end);
+      return told;
+    };
+  }
+
+  /** Up to where a text can be told, whatever follows. */
+  #safeEnd(text: string): number {
+    const longest = this.#forms[0]?.length ?? 1;
+    let end = Math.max(0, text.length - longest + 1);
+    while (
+      end < text.length &&
+      !this.#forms.some((form) => text.length - end < form.length && form.startsWith(text.slice(end)))
+    )
+      end++;
+    // What is whole is not cut.
+    for (let before = -1; before !== end;) {
+      before = end;
+      for (const form of this.#forms) {
+        const at = text.indexOf(form, Math.max(0, end - form.length + 1));
+        if (at >= 0 && at < end && at + form.length > end) end = at;
+      }
+    }
+    return end;
+  }
+
   /** JSON whose texts hold no secrets; numbers and short names in it stay as they are. */
   maskJson(json: string): string {
     if (!this.#quoted.some((form) => json.includes(form))) return json;

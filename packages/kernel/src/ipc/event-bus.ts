@@ -129,6 +129,17 @@ export class EventBus {
     if (this.#byTopic.size > 0) deliver(full, this.#byTopic.get(firstOf(topicOf(full))));
   }
 
+  /** Whether anybody wants an event by its name: of some there are too many to tell those who want anything. */
+  isNamed(name: EventName): boolean {
+    return this.#byName.get(name).size > 0;
+  }
+
+  /** Tells those who want an event by its name, and nobody else; what it says is free of secrets. */
+  publishNamed({ name, pid, data }: PendingEvent): void {
+    this.#published++;
+    deliver({ name, seq: this.#store.seq, at: this.#clock.now(), pid, data }, this.#byName.get(name));
+  }
+
   /** Calls `deliver` for each live event; returns what ends it. A throwing observer is dropped, not heard. */
   observe(filter: EventFilter, deliver: (event: KernelEvent) => void): () => void {
     const subscriber: Subscriber = {

@@ -152,7 +152,7 @@ async function askModel(
   model: Model,
   rider: Rider | undefined,
 ): Promise<ModelResponse> {
-  const { place, onText } = call;
+  const { place } = call;
   const request = toModelRequest(host, caller, call.request);
   const { name } = model;
   const { journal } = caller;
@@ -184,6 +184,7 @@ async function askModel(
   let wasAsked = false;
   let isTried = false;
   let ask: ModelAsk | undefined;
+  const heard = hearersOf(host, caller, call, name);
   let ownLimit: AbortSignal | undefined;
   const device = `model ${name}`;
   try {
@@ -205,12 +206,7 @@ async function askModel(
       wasAsked = model.effect !== "pure";
       isTried = true;
       const response = await withinTime(host, caller, device, signal, (limited) => {
-        ask = new ModelAsk(
-          limited,
-          caller.usage.modelCalls >= MANY_CALLS,
-          keyOf,
-          onText === undefined ? undefined : listening(host, caller, onText),
-        );
+        ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, heard?.onText);
         ownLimit = limited;
         return model.infer(bounded, ask);
       });
@@ -220,6 +216,7 @@ async function askModel(
       return response;
     } finally {
       ask?.end();
+      heard?.end();
       caller.stopWaiting(wait);
     }
   } catch (error) {
@@ -240,6 +237,37 @@ async function askModel(
     leave();
     caller.over();
   }
+}
+
+interface Hearers {
+  readonly onText: (piece: string) => void;
+  /** No more of it comes. */
+  end(): void;
+}
+
+/** Who hears an answer as it comes: the caller, and those who have asked for the event of it by then. */
+function hearersOf(host: Host, caller: Process, { place, onText }: InferCall, model: string): Hearers | undefined {
+  const own = onText === undefined ? undefined : listening(host, caller, onText);
+  if (!host.bus.isNamed("model.text")) return own === undefined ? undefined : { onText: own, end: () => undefined };
+  const mask = host.vault.maskPieces();
+  let index = 0;
+  let isOver = false;
+  const tell = (text: string, isLast: boolean): void => {
+    // A driver that was given up may go on.
+    if (isOver) return;
+    isOver = isLast;
+    const data = { place, model, index, text, isLast };
+    index++;
+    host.bus.publishNamed({ name: "model.text", pid: caller.pid, data });
+  };
+  return {
+    onText: (piece) => {
+      own?.(piece);
+      const text = mask(piece);
+      if (text !== "") tell(text, false);
+    },
+    end: () => tell(mask("", true), true),
+  };
 }
 
 /** Who hears an answer as it comes. That it fails stands in its log: the answer, which is paid for, comes to its end. */
