@@ -15,7 +15,7 @@ Every command takes \`--json\` (one stable JSON document), \`--dir DIRECTORY\` (
 | --- | --- |
 | 0 | done; for \`validate\` and \`lint\`: no errors; for \`glob\` and \`grep\`: something was found |
 | 1 | failed; errors in a manifest; nothing was found |
-| 2 | a wrong call, or for \`validate\` and \`lint\` a file that cannot be read |
+| 2 | a wrong call: of the command, or with what the kernel refuses as none of its arguments (\`EINVAL\`); for \`validate\` and \`lint\` a file that cannot be read |
 | 69 | the Node that runs it is too old |
 | 128 + n | the run was ended by signal n; 142: its code blocked the loop, and the watchdog ended the host |
 

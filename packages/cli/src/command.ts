@@ -3,7 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ParseArgsOptionsConfig } from "node:util";
 import { parseDuration } from "@ergos/compiler/duration";
-import { KernelError, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
+import { KernelError, LIMITS, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import type { ErgOs } from "./connect.ts";
 import type { Output } from "./terminal.ts";
 
@@ -132,11 +132,36 @@ export function textOption(invocation: Invocation, name: string): string | undef
 }
 
 /** A whole number of an option. An empty text, as of a variable that is not set, is none. */
-export function wholeOption(invocation: Invocation, name: string, fallback: number, least = 1): number {
+export function wholeOption(
+  invocation: Invocation,
+  name: string,
+  fallback: number,
+  least = 1,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
   const text = textOption(invocation, name);
-  const value = text === undefined ? fallback : /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && (Number.isSafeInteger(value) || text === undefined)) return value;
-  throw new UsageError(`--${name} takes a whole number of at least ${least}, found ${JSON.stringify(text)}`);
+  if (text === undefined) return fallback;
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  const bound = most === Number.MAX_SAFE_INTEGER ? "" : `, and at most ${most}`;
+  throw new UsageError(`--${name} takes a whole number of at least ${least}${bound}; found ${JSON.stringify(text)}`);
+}
+
+/** How many of what is listed are shown; one call gives no more than a page. */
+export const limitOption = (invocation: Invocation, fallback: number, most: number = LIMITS.pageMax): number =>
+  wholeOption(invocation, "limit", fallback, 1, most);
+
+/** An option that is an instant, or how long ago that was: wall-clock milliseconds. */
+export function instantOption(invocation: Invocation, name: string): number | undefined {
+  const text = textOption(invocation, name);
+  if (text === undefined) return undefined;
+  const ms = /[a-z]\s*$/.test(text) ? parseDuration(text) : undefined;
+  // Other texts are dates of some year to an engine.
+  const instant = ms !== undefined ? Date.now() - ms : /^\d{4}-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isFinite(instant)) return Math.max(0, Math.round(instant));
+  throw new UsageError(
+    `--${name} takes a date, as 2026-11-01 or 2026-11-01T18:00:00Z, or how long ago that was, as 30m, 2h or 7d; found ${text}`,
+  );
 }
 
 /** Milliseconds of an option that is a duration, at least so many. */

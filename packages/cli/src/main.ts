@@ -111,7 +111,8 @@ function explain(thrown: unknown, command: Command, out: Output, argv: readonly 
     }
     if (isUsage) out.error(`usage: ergos ${command.name} ${command.usage}`);
   }
-  return isUsage ? EXIT_USAGE : EXIT_FAILED;
+  // What the kernel refuses as none of its arguments was typed here.
+  return isUsage || code === "EINVAL" ? EXIT_USAGE : EXIT_FAILED;
 }
 
 /** What went wrong first, where taking things apart has failed too. */

@@ -149,11 +149,12 @@ test("signals have names, and what sleeps is not waited for", async () => {
   expect(runErgos(["run", "agent.mjs", "--restart", "sometimes"], { cwd }).status).toBe(2);
 });
 
-test("runs are found by how they ended, by what they are about, and by name", () => {
+test("runs are found by how they ended, by what they are about, by name and by when they lived", () => {
   writeFileSync(join(cwd, "good.mjs"), "export default () => 1;\n");
   writeFileSync(join(cwd, "bad.mjs"), "export default () => { throw new Error('no'); };\n");
   runErgos(["run", "good.mjs", "--ref", "order/7"], { cwd });
   runErgos(["run", "bad.mjs", "--ref", "order/7"], { cwd });
+  const between = new Date().toISOString();
   runErgos(["run", "good.mjs", "--name", "other"], { cwd });
   const names = (...args: readonly string[]): readonly string[] =>
     (JSON.parse(runErgos(["ps", ...args, "--json"], { cwd }).stdout) as readonly { readonly name: string }[]).map(
@@ -164,6 +165,12 @@ test("runs are found by how they ended, by what they are about, and by name", ()
   expect(names("--status", "failed", "--status", "completed", "--sort", "name")).toEqual(["bad", "good", "other"]);
   expect(names("--program", "good", "--before", "3")).toEqual(["good"]);
   expect(names("--all", "--limit", "1")).toEqual(["other"]);
+  expect(names("--since", between)).toEqual(["other"]);
+  expect(names("--until", between)).toEqual(["good", "bad"]);
+  expect(names("--since", "1h", "--status", "completed")).toEqual(["good", "other"]);
+  expect(names("--until", "1h")).toEqual([]);
+  for (const wrong of ["--since=yesterday", "--until=5", "--limit=100000"])
+    expect([wrong, runErgos(["ps", wrong], { cwd }).status]).toEqual([wrong, 2]);
   expect(runErgos(["ps", "--status", "gone"], { cwd }).status).toBe(2);
   expect(runErgos(["ps", "--sort", "colour"], { cwd }).status).toBe(2);
 });

@@ -279,5 +279,5 @@ export async function inner() { return process.env.HOME; }`,
 test("only a process of the machine is confined", () => {
   writeFileSync(join(directory.path, "agent.mjs"), "export default () => 1;\n");
   const refused = runErgos(["run", "agent.mjs", "--confined", "--runtime", "worker"], { cwd: directory.path });
-  expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining("EINVAL") as unknown });
+  expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining("EINVAL") as unknown });
 });

@@ -118,7 +118,7 @@ test("prices of the user replace those of the models, and bad ones are told", ()
   const bad = ergos(["ps"]);
 
   expect(run.stderr).toMatch(/needs \$\d+\.\d\d, and \$0\.01 of \$0\.01 is left/);
-  expect(bad).toMatchObject({ status: 1, stderr: expect.stringContaining("prices.json is no JSON") as unknown });
+  expect(bad).toMatchObject({ status: 2, stderr: expect.stringContaining("prices.json is no JSON") as unknown });
 });
 
 test("a pass carries some rights to somebody else, who narrows it further", () => {
@@ -202,7 +202,7 @@ test.each([
 test("a right that nobody knows, and secrets of another key, are told", () => {
   ergos(["ls"], { ERGOS_SECRETS_PASSPHRASE: "one" });
   expect(ergos(["why", "1", "fs.wirte", "/"])).toMatchObject({
-    status: 1,
+    status: 2,
     stderr: expect.stringContaining("is no right") as unknown,
   });
   const set = runErgos(["secret", "set", "TOKEN"], { cwd, env: { ERGOS_SECRETS_PASSPHRASE: "one" }, input: "value" });

@@ -78,7 +78,7 @@ test("a schedule acts while a host is up, not while it is down, and goes on with
 test("what cannot be scheduled is told before anything is kept", () => {
   const add = (...more: readonly string[]) => ergos("schedule", "add", "job.mjs", ...more);
   expect(add("--cron", "61 * * * *")).toMatchObject({
-    status: 1,
+    status: 2,
     stderr: expect.stringContaining("minute") as unknown,
   });
   expect(add("--cron", "0 7 * * *", "--timezone", "Mars/Base").stderr).toContain("Europe/Berlin");

@@ -208,7 +208,7 @@ test("zones are listed and removed, and an open one is not", async () => {
     stderr: expect.stringContaining("ENOENT") as unknown,
   });
   expect(ergos("ps", "--zone", "../../etc")).toMatchObject({
-    status: 1,
+    status: 2,
     stderr: expect.stringContaining("EINVAL") as unknown,
   });
 });

@@ -8,9 +8,9 @@ import {
   listOption,
   openDirectory,
   required,
+  limitOption,
   textOption,
   UsageError,
-  wholeOption,
 } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 
@@ -41,7 +41,7 @@ export const auditCommand: Command = {
     await using os = await openDirectory(invocation);
     switch (what) {
       case "log": {
-        const limit = wholeOption(invocation, "limit", 50);
+        const limit = limitOption(invocation, 50);
         const records = await os.call("auditLog", { limit });
         out.answer(records, (list) =>
           list.length === 0 ? "nothing was changed yet" : table(list.map((record) => rowOf(record, out))),

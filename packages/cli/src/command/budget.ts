@@ -10,7 +10,16 @@ import {
   parseAmount,
   plainMessage,
 } from "@ergos/kernel";
-import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
+import {
+  type Command,
+  EXIT_OK,
+  UsageError,
+  instantOption,
+  listOption,
+  openDirectory,
+  required,
+  textOption,
+} from "../command.ts";
 import { findPid } from "../find-process.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 
@@ -69,20 +78,17 @@ export const usageCommand: Command = {
   needsData: true,
   arguments: 0,
   summary: "sum up what model and tool calls were charged",
-  usage: `[--by ${USAGE_KEYS.join(",")}] [--since DATE]`,
+  usage: `[--by ${USAGE_KEYS.join(",")}] [--since DATE|DURATION]`,
   examples: ["ergos usage", "ergos usage --by run", "ergos usage --by user,model --since 2026-11-01 --json"],
   options: { by: { type: "string" }, since: { type: "string" } },
   run: async (invocation) => {
     const by = (textOption(invocation, "by") ?? "model,tool").split(",").map((key) => key.trim());
     const unknown = by.find((key) => !isUsageKey(key));
     if (unknown !== undefined) throw new UsageError(`--by takes ${USAGE_KEYS.join(", ")}; found ${unknown}`);
-    const since = textOption(invocation, "since");
-    const from = since === undefined ? undefined : Date.parse(since);
-    if (from !== undefined && !Number.isFinite(from))
-      throw new UsageError(`--since takes a date such as 2026-11-01, found ${since ?? ""}`);
+    const since = instantOption(invocation, "since");
     await using os = await openDirectory(invocation);
     const keys = by.filter(isUsageKey);
-    const rows = await os.call("ledger", { by: keys, ...(from === undefined ? {} : { since: from }) });
+    const rows = await os.call("ledger", { by: keys, ...(since === undefined ? {} : { since }) });
     invocation.out.answer(rows, (list) => usageText(list, keys));
     return EXIT_OK;
   },

@@ -1,7 +1,7 @@
 // `ergos errors`: what has failed lately, grouped. `ergos alerts`: what acts when that becomes too much.
 
 import { type ErrorGroup, KernelError, plainMessage } from "@ergos/kernel";
-import { type Command, EXIT_OK, durationOption, openDirectory, textOption, wholeOption } from "../command.ts";
+import { type Command, EXIT_OK, instantOption, limitOption, openDirectory, textOption } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 import { triggerTable } from "./trigger.ts";
 
@@ -10,19 +10,19 @@ export const errorsCommand: Command = {
   needsData: true,
   arguments: 1,
   summary: "show what has failed lately, the same errors as one, or one of them whole",
-  usage: "[id] [--since DURATION] [--program NAME] [--limit N]",
+  usage: "[id] [--since DATE|DURATION] [--program NAME] [--limit N]",
   examples: ["ergos errors", "ergos errors --since 1h", "ergos errors 3f2a91c07be1"],
   options: { since: { type: "string" }, program: { type: "string" }, limit: { type: "string" } },
   run: async (invocation) => {
     const { out } = invocation;
-    const sinceMs = durationOption(invocation, "since");
+    const since = instantOption(invocation, "since");
     const program = textOption(invocation, "program");
-    const limit = wholeOption(invocation, "limit", 100);
+    const limit = limitOption(invocation, 100);
     await using os = await openDirectory(invocation);
     const [id] = invocation.positionals;
     const groups = await os.call("errors", {
       limit: id === undefined ? limit : 10_000,
-      ...(sinceMs === undefined ? {} : { since: Date.now() - sinceMs }),
+      ...(since === undefined ? {} : { since }),
       ...(program === undefined ? {} : { program }),
     });
     if (id === undefined) {

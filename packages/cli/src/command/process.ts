@@ -22,9 +22,10 @@ import {
   listOption,
   openDirectory,
   required,
+  instantOption,
+  limitOption,
   textOption,
   UsageError,
-  wholeOption,
 } from "../command.ts";
 import type { ErgOs } from "../connect.ts";
 import { allProcesses, findPid, findProcess, waitForEnd } from "../find-process.ts";
@@ -37,8 +38,14 @@ export const psCommand: Command = {
   needsData: true,
   arguments: 0,
   summary: "list processes",
-  usage: `[--all] [--status ${STATUSES.join("|")}]... [--ref REF] [--correlation ID] [--name NAME] [--program NAME] [--sort ${SORTS.join("|")}] [--before PID] [--limit N]`,
-  examples: ["ergos ps", "ergos ps --all --json", "ergos ps --status failed --sort ended", "ergos ps --ref order/7"],
+  usage: `[--all] [--status ${STATUSES.join("|")}]... [--ref REF] [--correlation ID] [--name NAME] [--program NAME] [--since DATE|DURATION] [--until DATE|DURATION] [--sort ${SORTS.join("|")}] [--before PID] [--limit N]`,
+  examples: [
+    "ergos ps",
+    "ergos ps --all --json",
+    "ergos ps --status failed --sort ended",
+    "ergos ps --status failed --since 2h",
+    "ergos ps --ref order/7",
+  ],
   options: {
     all: { type: "boolean", short: "a" },
     status: { type: "string", multiple: true },
@@ -46,12 +53,17 @@ export const psCommand: Command = {
     correlation: { type: "string" },
     name: { type: "string" },
     program: { type: "string" },
+    since: { type: "string" },
+    until: { type: "string" },
     sort: { type: "string" },
     before: { type: "string" },
     limit: { type: "string" },
   },
   run: async (invocation) => {
-    const limit = wholeOption(invocation, "limit", 200);
+    // Two more are asked for: the host itself is left out, and another says that there are others.
+    const limit = limitOption(invocation, 200, LIMITS.pageMax - 2);
+    const since = instantOption(invocation, "since");
+    const until = instantOption(invocation, "until");
     const status = listOption(invocation, "status").map((one) => choice("status", one, STATUSES));
     const sort = textOption(invocation, "sort");
     const before = textOption(invocation, "before");
@@ -60,13 +72,14 @@ export const psCommand: Command = {
       return value === undefined ? [] : [[name, value] as const];
     });
     await using os = await openDirectory(invocation);
-    // Two more: the host itself is left out, and another says that there are others.
     const found = (
       await os.ps({
         // What somebody looks for may be over.
-        all: isSet(invocation, "all") || (wanted.length > 0 && status.length === 0),
-        limit: Math.min(limit + 2, LIMITS.pageMax),
+        all: isSet(invocation, "all") || ((wanted.length > 0 || (since ?? until) !== undefined) && status.length === 0),
+        limit: limit + 2,
         ...Object.fromEntries(wanted),
+        ...(since === undefined ? {} : { since }),
+        ...(until === undefined ? {} : { until }),
         ...(status.length === 0 ? {} : { status }),
         ...(sort === undefined ? {} : { sort: choice("sort", sort, SORTS) }),
         ...(before === undefined ? {} : { before: parsePid(before) }),
@@ -100,6 +113,8 @@ export const treeCommand: Command = {
   run: async (invocation) => {
     await using os = await openDirectory(invocation);
     const list = await allProcesses(os, isSet(invocation, "all") ? TREE_HISTORY_MAX : undefined);
+    if (isSet(invocation, "all") && list.length >= TREE_HISTORY_MAX)
+      invocation.out.error("of those that have ended the newest are shown; older ones: ergos ps --all --before PID");
     invocation.out.answer(list, (processes) => treeText(processes, invocation.out));
     return EXIT_OK;
   },

@@ -7,6 +7,7 @@ import {
   type Invocation,
   choiceOption,
   durationOption,
+  limitOption,
   openDirectory,
   required,
   textOption,
@@ -89,7 +90,7 @@ function taskOptions(invocation: Invocation): Omit<TaskRequest, "queue" | "body"
 async function list(invocation: Invocation): Promise<number> {
   const queue = invocation.positionals[1];
   const state = choiceOption(invocation, "state", TASK_STATES);
-  const limit = wholeOption(invocation, "limit", 200);
+  const limit = limitOption(invocation, 200);
   await using os = await openDirectory(invocation);
   const tasks = await os.call("tasks", {
     ...(queue === undefined ? {} : { queue }),

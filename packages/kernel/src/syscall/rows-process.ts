@@ -213,6 +213,9 @@ export interface Listing {
   /** Name of what it runs. */
   readonly program?: string;
   readonly user?: string;
+  /** Those that lived at this instant or after it, and those that were there before that one; wall-clock milliseconds. */
+  readonly since?: number;
+  readonly until?: number;
   /** Only older ones: the smallest pid of the page before. */
   readonly before?: Pid;
   /** Order of what is given back; by pid unless given. Most first of what is counted. */
@@ -461,6 +464,8 @@ export const PROCESS_ROWS = {
       name: text,
       program: text,
       user: text,
+      since: integer,
+      until: integer,
       before: pid,
       sort: { type: "string", enum: Object.keys(SORTS) },
       limit: { type: "integer", minimum: 1, maximum: LIMITS.pageMax },
@@ -544,7 +549,7 @@ async function startedBelow(host: Host, pids: readonly Pid[], top: Pid): Promise
 
 /** Processes that a listing wants, the newest of them if they are more than its limit. */
 async function listed(host: Host, listing: Listing): Promise<Process[]> {
-  const { status, ref, correlation, name, program, user } = listing;
+  const { status, ref, correlation, name, program, user, since, until } = listing;
   const all = listing.all === true || status?.some((one) => OVER.has(one)) === true;
   const limit = listing.limit ?? (all ? DEFAULT_HISTORY : LIMITS.pageMax);
   // The newest are those with the highest pid; of any other order every one has to be looked at.
@@ -558,7 +563,9 @@ async function listed(host: Host, listing: Listing): Promise<Process[]> {
       (correlation === undefined || correlationOf(identity) === correlation) &&
       (name === undefined || identity.name === name) &&
       (program === undefined || identity.program.name === program) &&
-      (user === undefined || identity.user === user);
+      (user === undefined || identity.user === user) &&
+      (since === undefined || process.ended === undefined || process.ended >= since) &&
+      (until === undefined || identity.created < until);
     if (isWanted && out.push(process) >= limit && order === undefined) break;
   }
   if (order === undefined || out.length <= limit) return out;
