@@ -51,6 +51,26 @@ test("what is promised is there, and listed by its parent", async () => {
   }
 });
 
+test("what is virtual says what can be done with it, how much is in it, and what it is found by", async () => {
+  const { fs } = kernel.os;
+  expect(await fs.stat(`/proc/${pid}`)).toMatchObject({
+    entityType: "process",
+    capabilities: ["list"],
+    tags: { program: "x", user: "owner" },
+  });
+  const { length } = await fs.readdir(`/proc/${pid}`);
+  expect((await fs.stat(`/proc/${pid}`)).childCount).toBe(length);
+  expect((await fs.stat("/lib/agents")).childCount).toBe((await fs.readdir("/lib/agents")).length);
+  expect(await fs.stat("/lib/agents/named")).toMatchObject({
+    capabilities: ["read", "exec"],
+    tags: { kind: "function", runtime: "inline", revision: "1" },
+  });
+  expect(await fs.stat(`/proc/${pid}/signal`)).toMatchObject({ capabilities: ["read", "write", "exec"] });
+  expect(await fs.stat("/dev/model/offline")).toMatchObject({ tags: { effect: "pure" } });
+  // Nobody reads a journal through to say how long it is.
+  expect(await fs.stat(`/proc/${pid}/journal`)).not.toHaveProperty("childCount");
+});
+
 test("whatever is listed can be asked what it is, and read as text and as JSON", async () => {
   const { fs } = kernel.os;
   let files = 0;

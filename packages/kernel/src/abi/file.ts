@@ -16,7 +16,12 @@ export interface FileStat {
   readonly entityType?: string;
   readonly description?: string;
   readonly status?: string;
+  /** Entries of a virtual directory, where they are known without looking through a store. */
   readonly childCount?: number;
+  /** What can be done with a virtual entry, by who may. */
+  readonly capabilities?: readonly ("list" | "read" | "write" | "exec")[];
+  /** Facts about it, as the effect of a tool or the role of a process. */
+  readonly tags?: Readonly<Record<string, string>>;
   /** Bytes; absent where it is known only by reading. */
   readonly size?: number;
   /** Position of the commit that last wrote the content; 0 on mounts without transactions. */

@@ -158,7 +158,7 @@ export const FILE_ROWS = {
     schema: args({ path, noFollow: flag, lock: flag }, ["path"]),
     target: (host, caller, a) => pathTarget(a.noFollow !== true)(host, caller, a),
     handle: (host, caller, a, target) => {
-      const stat = host.fs.stat(locatedOf(target), a.noFollow);
+      const stat = host.fs.stat(locatedOf(target), a.noFollow, caller.pid);
       if (a.lock === true || caller.identity.views !== undefined)
         return shownTo(host, stat, target.resource as VfsPath, a.lock === true);
       return stat;

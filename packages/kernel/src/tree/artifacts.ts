@@ -23,10 +23,11 @@ export function artifactsNode(host: Host, { pid }: Process): VirtualNode {
         type: "file",
         entityType: "artifact",
         status: artifact.visibility,
+        tags: { visibility: artifact.visibility },
         ...(artifact.mediaType === undefined ? {} : { description: artifact.mediaType }),
         bytes: async ({ offset, length }) => (await bytes()).subarray(offset, offset + length),
       };
     },
-    { description: "what it has left behind" },
+    { description: "what it has left behind", isLong: true },
   );
 }

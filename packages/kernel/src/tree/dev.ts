@@ -2,6 +2,7 @@
 
 import type { DirEntry } from "../abi/file.ts";
 import { LIMITS } from "../base/limits.ts";
+import { present } from "../base/present.ts";
 import type { Host } from "../syscall/host.ts";
 import { portsNode } from "./lib.ts";
 import { type Provider, type VirtualNode, collection, directory } from "../vfs/provider.ts";
@@ -62,6 +63,7 @@ function modelNode(host: Host, name: string): VirtualNode | undefined {
     type: "file",
     entityType: "model",
     description: model.description,
+    tags: present({ effect: model.effect, tier: host.prices.tierOf(model) }),
     json: async () => ({
       name: model.name,
       description: model.description,

@@ -24,7 +24,7 @@ function typeNode(host: Host, type: string): VirtualNode {
         type: "directory",
       })),
     (id) => entityNode(host, type, id),
-    { entityType: "entity type", description: type },
+    { entityType: "entity type", description: type, isLong: true },
   );
 }
 

@@ -32,6 +32,7 @@ export function programsNode(host: Host, description: string): VirtualNode {
         type: "file",
         entityType: "pipeline",
         description: program.name,
+        tags: { kind: program.kind, runtime: program.source?.runtime ?? "inline", revision: program.revision },
         json: () => ({ name: program.name, kind: program.kind, revision: program.revision }),
         exec: { inputSchema: {}, call: (input) => ({ row: "spawn", args: { program: name, input } }) },
       };

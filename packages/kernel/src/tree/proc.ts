@@ -2,6 +2,7 @@
 
 import type { DirEntry } from "../abi/file.ts";
 import { type Pid, toPid, toSeq } from "../base/id.ts";
+import { present } from "../base/present.ts";
 import type { JsonValue } from "../base/json.ts";
 import { formatGrant } from "../cap/grant.ts";
 import { formatRecord } from "../journal/format.ts";
@@ -40,7 +41,7 @@ export function procProvider(host: Host): Provider {
   const runs = collection(
     async () => toDirectories((await host.processes.history(1000)).map((process) => process.identity.runId)),
     byRun,
-    { description: "runs by their id, newest first" },
+    { description: "runs by their id, newest first", isLong: true },
   );
   const scheduled = collection(
     () => host.schedules.all.map(({ id }): DirEntry => ({ name: String(id), type: "directory" })),
@@ -142,8 +143,19 @@ function processNode(host: Host, process: Process): VirtualNode {
         exec: { inputSchema: signalSchema, call: (input) => killCall(pid, typeof input === "string" ? input : "TERM") },
       },
     },
-    { entityType: "process", description: process.identity.name, status: process.state.name },
+    {
+      entityType: "process",
+      description: process.identity.name,
+      status: process.state.name,
+      tags: tagsOf(process),
+    },
   );
+}
+
+/** What a process is found by. */
+function tagsOf({ identity }: Process): Readonly<Record<string, string>> {
+  const { user, role, tier, group, ref, program } = identity;
+  return present({ program: program.name, user, role, tier, group, ref });
 }
 
 function scheduleNode(host: Host, schedule: Schedule): VirtualNode {
@@ -196,6 +208,7 @@ function runNode(host: Host, process: Process): VirtualNode {
     entityType: "run",
     description: process.identity.name,
     status: process.state.name,
+    tags: tagsOf(process),
     ...(node.status === undefined ? {} : { status: node.status }),
   });
 }
@@ -260,7 +273,7 @@ function journalNode(process: Process): VirtualNode {
       }
       return records.length === 0 ? undefined : jsonFile(() => records);
     },
-    { description: "records by their position" },
+    { description: "records by their position", isLong: true },
   );
 }
 
@@ -279,7 +292,7 @@ function stepsNode({ journal }: Process): VirtualNode {
       const shown = asJson(error === undefined ? value : { error });
       return typeof shown === "string" ? jsonFile(() => shown, { text: () => shown }) : jsonFile(() => shown);
     },
-    { description: "what each step came to" },
+    { description: "what each step came to", isLong: true },
   );
 }
 

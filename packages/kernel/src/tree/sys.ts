@@ -144,6 +144,7 @@ export function toolsProvider(host: Host): Provider {
           type: "file",
           entityType: "tool",
           description,
+          tags: { effect },
           json: () => ({
             name,
             description,

@@ -1,7 +1,7 @@
 // What `stat` says of what the zone itself keeps, and of virtual files.
 
 import type { FileStat } from "../abi/file.ts";
-import { SEQ_ZERO } from "../base/id.ts";
+import { type Pid, SEQ_ZERO } from "../base/id.ts";
 import { type VfsPath, parentOf, toPath } from "../base/path.ts";
 import { present } from "../base/present.ts";
 import type { Inode } from "./inode.ts";
@@ -33,8 +33,15 @@ export function statOfInode(
   };
 }
 
-export function statOfNode(node: VirtualNode, path: VfsPath): FileStat {
-  const { type, entityType, description, status, target, exec } = node;
+export function statOfNode(node: VirtualNode, path: VfsPath, viewer: Pid): FileStat | Promise<FileStat> {
+  const entries = node.isLong === true ? undefined : node.list?.(viewer);
+  if (entries instanceof Promise) return entries.then((found) => statWith(node, path, found.length));
+  return statWith(node, path, entries?.length);
+}
+
+function statWith(node: VirtualNode, path: VfsPath, childCount: number | undefined): FileStat {
+  const { type, entityType, description, status, target, exec, tags } = node;
+  const capabilities = capabilitiesOf(node);
   return {
     path,
     type,
@@ -44,8 +51,20 @@ export function statOfNode(node: VirtualNode, path: VfsPath): FileStat {
       entityType,
       description,
       status,
+      childCount,
+      capabilities: capabilities.length === 0 ? undefined : capabilities,
+      tags,
       target,
       exec: exec === undefined ? undefined : { inputSchema: exec.inputSchema },
     }),
   };
+}
+
+function capabilitiesOf({ list, text, json, bytes, write, exec }: VirtualNode): NonNullable<FileStat["capabilities"]> {
+  return [
+    ...(list === undefined ? [] : (["list"] as const)),
+    ...((text ?? json ?? bytes) === undefined ? [] : (["read"] as const)),
+    ...(write === undefined ? [] : (["write"] as const)),
+    ...(exec === undefined ? [] : (["exec"] as const)),
+  ];
 }

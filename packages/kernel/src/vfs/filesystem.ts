@@ -99,12 +99,12 @@ export class FileSystem {
   }
 
   /** @param noFollow of a link, itself; where names are resolved here they were not followed already */
-  stat(located: Located, noFollow = false): Promise<FileStat> | FileStat {
+  stat(located: Located, noFollow = false, viewer: Pid = PID_OWNER): Promise<FileStat> | FileStat {
     switch (located.kind) {
       case "inode":
         return this.#statInode(located.inode, located.path);
       case "virtual":
-        return statOfNode(located.node, located.path);
+        return statOfNode(located.node, located.path, viewer);
       case "foreign":
         return this.#foreign.stat(located, noFollow);
       case "missing":

@@ -19,6 +19,9 @@ export interface VirtualNode {
   readonly entityType?: string;
   readonly description?: string;
   readonly status?: string;
+  readonly tags?: Readonly<Record<string, string>>;
+  /** Its entries are looked for in a store, and not counted for whoever asks what it is. */
+  readonly isLong?: true;
   readonly target?: VfsPath;
   readonly child?: (name: string, viewer: Pid) => MaybePromise<VirtualNode | undefined>;
   readonly list?: (viewer: Pid) => MaybePromise<readonly DirEntry[]>;
