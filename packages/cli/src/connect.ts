@@ -8,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import {
   KERNEL_VERSION,
   KernelError,
+  SYSCALLS,
   type Exit,
   type Hook,
   type Login,
@@ -17,6 +18,7 @@ import {
   type Schema,
   type SpawnArgs,
   assertValid,
+  describe,
   fromErrorRecord,
   isKernelError,
   plainMessage,
@@ -429,7 +431,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" 
   return {
     pid: os.pid,
     fs: os.fs,
-    call: os.call,
+    call: rejecting(os.call),
     spawn,
     // What comes out is what its types have promised.
     run,
@@ -452,6 +454,18 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" 
     resumed: parts.resumed,
     close: parts.close,
     [Symbol.asyncDispose]: parts.close,
+  };
+}
+
+/** What is refused at once is a rejection too, in this host as over the socket; streams tell when they are read. */
+function rejecting(call: Os["call"]): Os["call"] {
+  return (name, args) => {
+    try {
+      return call(name, args);
+    } catch (error) {
+      if (Object.hasOwn(SYSCALLS, name) && "isStream" in SYSCALLS[name]) throw error;
+      return Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
+    }
   };
 }
 

@@ -288,3 +288,21 @@ test("who waits for a process of a host that ends is told how to go on with it",
   expect(code).toBe(1);
   expect(said).toContain(`ergos resume ${pid}`);
 });
+
+test("a call that is refused at once rejects, in a host of its own as at another's", async () => {
+  const { path: dir } = directory;
+  await using own = await connect({ dir });
+  await using remote = await connect({ dir });
+  for (const os of [own, remote]) {
+    const codes = await Promise.all(
+      [os.call("stat", {} as never), os.call("nothing" as never, {}), os.call("now", { place: 7 } as never)].map(
+        async (answer) =>
+          Promise.resolve(answer).then(
+            () => "ok",
+            ({ code }: { readonly code: string }) => code,
+          ),
+      ),
+    );
+    expect([os.isRemote, codes]).toEqual([os.isRemote, ["EINVAL", "ENOSYS", "EINVAL"]]);
+  }
+});
