@@ -106,6 +106,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   context: {},
   revise: { definitions: {} },
   beat: {},
+  continueAsNew: {},
   shield: {},
   unshield: { shield: 1 },
   exit: {},

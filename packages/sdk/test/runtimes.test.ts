@@ -76,6 +76,12 @@ describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
     expect(await kernel.os.wait(pid)).toEqual({ code: 0, result: true });
   });
 
+  test("goes on as new with another input", async () => {
+    const pid = await start("renews", runtime, { input: 3 });
+    expect(await kernel.os.wait(pid)).toEqual({ code: 0, result: "lift off" });
+    expect((await logOf(pid)).match(/left: \d/g)).toEqual(["left: 1", "left: 0"]);
+  });
+
   test("is stopped for as long as it shall be", async () => {
     const pid = await start("rests", runtime);
     await hasSaid(pid, "rests");

@@ -45,6 +45,7 @@ import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts } from "./scope.ts";
 import { runShielded } from "./shield.ts";
+import { contentOf, isRequest } from "./given.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
 import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
@@ -521,6 +522,16 @@ export class RunContext<Input = unknown> {
     });
   }
 
+  /**
+   * Goes on as new with another input: the program is called from its start, and nothing that is recorded counts any
+   * more. For what lives long, whose journal would be read at each resumption; its mailbox, its rights and its budget stay,
+   * what it has started and made ends. It does not return.
+   */
+  async continueAsNew(input: Input): Promise<never> {
+    await this.os.call("continueAsNew", { input });
+    throw new KernelError("ECANCELED", `process ${this.pid} goes on as new`);
+  }
+
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
   collapse(name: string): Promise<readonly Collapsed[]> {
     const place = `${this.#placeOf(name)}/below`;
@@ -720,27 +731,6 @@ function promised<T>(act: () => T | Promise<T>): Promise<T> {
   } catch (error) {
     return Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
   }
-}
-
-function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly mediaType: string } {
-  if (content instanceof Uint8Array) return { bytes: content, mediaType: "application/octet-stream" };
-  const isText = typeof content === "string";
-  const text = isText ? content : (JSON.stringify(content) ?? "null");
-  return { bytes: new TextEncoder().encode(text), mediaType: isText ? "text/plain" : "application/json" };
-}
-
-/** Whether a value has the outer form of a request. */
-function isRequest(value: unknown): boolean {
-  if (typeof value !== "object" || value === null || !("messages" in value) || !Array.isArray(value.messages))
-    return false;
-  return value.messages.every(
-    (message: unknown) =>
-      typeof message === "object" &&
-      message !== null &&
-      "role" in message &&
-      "content" in message &&
-      typeof message.content === "string",
-  );
 }
 
 /** Milliseconds since an instant of the monotonic clock, to a tenth. */

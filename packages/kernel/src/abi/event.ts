@@ -111,6 +111,7 @@ export const EVENTS = {
     delayMs: count,
     error,
   }),
+  "process.renewed": process("a process goes on as new, with another input"),
   "process.escalated": process("a process was given up, and the one above it was told", {
     to: count,
     error,

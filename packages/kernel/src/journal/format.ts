@@ -36,6 +36,8 @@ function summary(record: JournalRecord): string {
       return record.t;
     case "restart":
       return `restart${record.fresh === true ? " from the start" : ""}${record.error === undefined ? "" : `: ${record.error.message}`}`;
+    case "renew":
+      return "renew   as new, with another input";
     case "outdated":
       return `changed ${record.places.length} outcomes no longer count`;
     case "log":

@@ -23,6 +23,7 @@ import {
   type CallUsage,
   type JournalRecord,
   type Outcome,
+  type Used,
   decodeRecord,
   encodeRecord,
   encodeStep,
@@ -55,16 +56,18 @@ export interface Replay {
   readonly revision: string;
   /** Its last life was ended for a restart, which has not begun: from where it begins. */
   readonly restart: "on" | "start" | undefined;
-  readonly usage: {
-    tokensIn: number;
-    tokensOut: number;
-    costMicros: number;
-    modelCalls: number;
-    toolCalls: number;
-  };
+  readonly usage: Used;
   /** Milliseconds for which its lives are known to have run. */
   readonly ranMs: number;
 }
+
+/** Where the records of a journal begin: those that are kept, and behind them those that count. */
+export interface History {
+  readonly kept: Seq;
+  readonly since: Seq;
+}
+
+const WHOLE: History = { kept: SEQ_ZERO, since: SEQ_ZERO };
 
 interface StepDetails {
   readonly ms?: number;
@@ -99,12 +102,17 @@ export class Journal {
   #said: Map<string, number> | undefined;
   #closed = false;
 
-  constructor(pid: Pid, committer: Committer, objects: ObjectStore) {
+  /** @param history where its records begin, when it has gone on as new */
+  constructor(pid: Pid, committer: Committer, objects: ObjectStore, history: History = WHOLE) {
     this.#pid = pid;
+    this.history = history;
     this.log = journalLog(pid);
     this.#committer = committer;
     this.#objects = objects;
   }
+
+  /** Where its records begin. */
+  readonly history: History;
 
   /** The revision whose outcomes were loaded. */
   revision: string | undefined;
@@ -122,7 +130,8 @@ export class Journal {
     let ranMs = 0;
     let last: number | undefined;
     let restart: Replay["restart"];
-    for await (const record of this.records()) {
+    let steps = 0;
+    for await (const record of this.records(this.history.since)) {
       if (record.t === "start" || record.t === "resume") ({ revision } = record);
       // A life ends with its last record; what is recorded between two lives is no time of either.
       else if (last !== undefined && !BETWEEN_LIVES.has(record.t)) ranMs += Math.max(0, record.at - last);
@@ -145,6 +154,14 @@ export class Journal {
         if (line !== undefined && (saidLength += line.length) <= SAID_MAX) said.set(line, (said.get(line) ?? 0) + 1);
       } else if (record.t === "retry") {
         forgetForRetry(recorded);
+      } else if (record.t === "renew") {
+        ({ steps, ranMs } = record);
+        Object.assign(usage, record.used);
+        restart = "start";
+        recorded.clear();
+        intents.clear();
+        said.clear();
+        saidLength = 0;
       } else if (record.t === "restart") {
         // The host lived through it.
         deaths = 0;
@@ -166,23 +183,31 @@ export class Journal {
     this.#recorded = recorded;
     this.#intents = intents;
     this.#said = said;
-    return { steps: recorded.size, usage, deaths, restarts, revision, restart, ranMs };
+    return { steps: steps + recorded.size, usage, deaths, restarts, revision, restart, ranMs };
   }
 
   /** What the process has done and used so far, without taking anything of it. */
   async tally(): Promise<Replay["usage"] & { readonly steps: number }> {
     const usage = noUse();
     const done = new Set<string>();
-    for await (const record of this.records()) {
+    let steps = 0;
+    for await (const record of this.records(this.history.since)) {
+      if (record.t === "renew") {
+        ({ steps } = record);
+        Object.assign(usage, record.used);
+        done.clear();
+      }
       if (record.t !== "step") continue;
       done.add(record.p);
       addUse(usage, record.use);
     }
-    return { ...usage, steps: done.size };
+    return { ...usage, steps: steps + done.size };
   }
 
-  /** All records from the beginning, page by page. */
-  async *records(after: Seq = SEQ_ZERO): AsyncGenerator<JournalRecord & { readonly seq: Seq }, void, undefined> {
+  /** All records that are kept, page by page. */
+  async *records(
+    after: Seq = this.history.kept,
+  ): AsyncGenerator<JournalRecord & { readonly seq: Seq }, void, undefined> {
     for await (const { seq, value } of logOf(this.#committer.store, this.log, after))
       yield { ...decodeRecord(seq, value), seq };
   }
@@ -190,7 +215,8 @@ export class Journal {
   /** What a place came to last, as it stands in the log; undefined where nothing is recorded. */
   async outcomeAt(place: string): Promise<Outcome | undefined> {
     let last: Extract<JournalRecord, { readonly t: "step" }> | undefined;
-    for await (const record of this.records()) if (record.t === "step" && record.p === place) last = record;
+    for await (const record of this.records(this.history.since))
+      if (record.t === "step" && record.p === place) last = record;
     return last?.ref === undefined ? last : this.#fetch(last.ref);
   }
 
@@ -414,8 +440,6 @@ export class Journal {
     return new KernelError("ESRCH", "the process has ended; its late result is discarded", { pid: this.#pid });
   }
 }
-
-type Used = { -readonly [Key in keyof Replay["usage"]]: number };
 
 const noUse = (): Used => ({ tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, toolCalls: 0 });
 

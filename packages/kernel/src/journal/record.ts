@@ -89,6 +89,11 @@ export type JournalRecord =
       readonly error?: ErrorRecord;
       readonly fresh?: true;
     }
+  /**
+   * Its program goes on as new, with another input: nothing from before counts any more, but for what its lives have
+   * used and for how long they ran.
+   */
+  | { readonly t: "renew"; readonly at: number; readonly steps: number; readonly used: Used; readonly ranMs: number }
   /** Outcomes that failed before this record no longer count: their steps run again. */
   | { readonly t: "retry"; readonly at: number }
   /** `p` is the place of the line in its program: one that is come by again, and says the same, is not said twice. */
@@ -100,6 +105,15 @@ export type JournalRecord =
       readonly signal?: string;
       readonly error?: ErrorRecord;
     };
+
+/** What calls of a process have used. */
+export interface Used {
+  tokensIn: number;
+  tokensOut: number;
+  costMicros: number;
+  modelCalls: number;
+  toolCalls: number;
+}
 
 export const journalLog = (pid: number): string => `j/${pid}`;
 

@@ -9,8 +9,9 @@
 
 import type { Platform } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
-import { KernelError } from "../base/errno.ts";
-import { PID_OWNER, type Pid } from "../base/id.ts";
+import { KernelError, toErrorRecord } from "../base/errno.ts";
+import { type ContentId, PID_OWNER, type Pid } from "../base/id.ts";
+import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
@@ -21,12 +22,13 @@ import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Message, MessageKind } from "../ipc/mailbox.ts";
 import { Journal } from "../journal/journal.ts";
+import { encodeRecord } from "../journal/record.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { mergeAdds } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
 import { drained } from "./drain.ts";
-import { type Exit, type Process, type ProcessIdentity, SIGNALS } from "./process.ts";
+import { type Exit, type Process, type ProcessIdentity, type Renewal, SIGNALS } from "./process.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
@@ -71,7 +73,8 @@ export interface LifeCycleParts {
   readonly revisions: Revisions;
   readonly narrow: (process: Process, layers: readonly Layer[], rider?: Rider) => Promise<void>;
   readonly narrowing: (process: Process, layers: readonly Layer[]) => Narrowing;
-  readonly succeed: (process: Process, exit: Exit, restarts: readonly number[]) => Process;
+  readonly storeInput: (json: string | undefined) => Promise<ContentId | undefined>;
+  readonly succeed: (process: Process, exit: Exit, restarts: readonly number[], as?: Renewal) => Process;
   readonly resume: (process: Process, program: Program) => Promise<void>;
   readonly abandon: (process: Process) => void;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, estate?: Estate) => Promise<void>;
@@ -136,7 +139,7 @@ export class LifeCycle {
     if ((identity.views?.length ?? 0) > (parent.identity.views?.length ?? 0))
       throw new KernelError("EINVAL", `process ${pid} works on a view of its own; apply or discard it first`, { pid });
     const program = original.program ?? (await load());
-    const journal = new Journal(pid, committer, objects);
+    const journal = new Journal(pid, committer, objects, original.journal.history);
     // What its revision has outdated the twin does anew, as the original would.
     await revisions.load(journal, program);
     const past = journal.past();
@@ -240,8 +243,71 @@ export class LifeCycle {
     await this.#parts.resume(next, program);
   }
 
+  /**
+   * Has a process go on as new with another input: its program is called from its start, nothing that is recorded counts
+   * any more, and what it has made ends, as with a restart from the start. Its pid, its mailbox, its rights and what is
+   * left of its budget stay. Of its records those of the life before this one are kept.
+   * @throws {EINVAL} it leaves no journal, or its program takes no such input · {EBUSY} its calls do not end in time
+   */
+  async renew(process: Process, input: unknown, rider?: Rider): Promise<void> {
+    const { pid, journal, program } = process;
+    assertLives(process, "continueAsNew");
+    if (journal === undefined || program === undefined)
+      throw new KernelError("EINVAL", `process ${pid} leaves no journal: end it, and start another`, { pid });
+    const inputJson = encodeJson(program.accept === undefined ? input : program.accept(input), "the new input");
+    const inputRef = await this.#parts.storeInput(inputJson);
+    const { platform, committer } = this.#parts;
+    const { isQuiet, release } = await drained(platform, [process], LIMITS.drainMs);
+    try {
+      if (!isQuiet || process.isHalted)
+        throw new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms`, {
+          pid,
+        });
+      assertLives(process, "continueAsNew");
+      const { steps, replayed: _replayed, ...used } = process.usage;
+      const { since: kept } = journal.history;
+      const renewal = { inputJson, inputRef, history: { kept, since: committer.store.seq } };
+      const at = committer.now();
+      const ranMs = process.ranMs + platform.clock.monotonic() - process.startedAt;
+      const record = { t: "renew", at, steps, used, ranMs } as const;
+      await committer.commit(
+        {
+          puts: [{ key: processKey(pid), value: encodeProcess(process, { renewal }, committer.masker) }],
+          appends: [{ log: journal.log, value: encodeRecord(record) }],
+          ...(kept === 0 ? {} : { trims: [{ log: journal.log, through: kept }] }),
+        },
+        [{ name: "process.renewed", pid, data: { name: process.identity.name, program: program.name } }],
+        rider,
+      );
+      const why = cancelled(`process ${pid} goes on as new`);
+      // A kill in the meantime has the last word.
+      if (process.isEnding || process.hasEnded || process.isDoomed) throw why;
+      journal.close();
+      this.#parts.abandon(process);
+      process.abort(why);
+      const next = this.#parts.succeed(process, { code: 0 }, process.restarts, renewal);
+      void this.#goOn(process, next, program);
+      throw why;
+    } finally {
+      release();
+    }
+  }
+
+  /** Runs the next life of a process once the code of the one before has ended, or had its grace. */
+  async #goOn(before: Process, next: Process, program: Program): Promise<void> {
+    try {
+      await this.#codeOver(undefined, before);
+      // Others have their turn, however short its lives are.
+      await new Promise<void>((resolve) => this.#parts.platform.defer(resolve));
+      if (next.state.name === "sleeping" && !next.isEnding) await this.#parts.resume(next, program);
+    } catch (error) {
+      if (next.state.name !== "sleeping" || next.isEnding) return;
+      await this.#parts.exit(next, { code: 1, error: toErrorRecord(error) }).catch(() => undefined);
+    }
+  }
+
   /** Code that was told to end has its grace; that of the caller itself waits for this call. */
-  async #codeOver(caller: Process, process: Process): Promise<void> {
+  async #codeOver(caller: Process | undefined, process: Process): Promise<void> {
     if (caller === process) return;
     const { code = Promise.resolve(), program } = process;
     await graced(this.#parts.platform, process, program?.graceMs ?? LIMITS.cancelGraceMs, code);

@@ -6,7 +6,7 @@ import type { ContentId, Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Committer } from "../ipc/committer.ts";
-import { Journal } from "../journal/journal.ts";
+import { type History, Journal } from "../journal/journal.ts";
 import { type Exit, Process } from "./process.ts";
 import { type ProcessRecord, type RecordExtra, decodeProcess, processKey } from "./process-record.ts";
 
@@ -23,8 +23,8 @@ export class ProcessArchive {
     this.#committer = committer;
   }
 
-  createJournal(pid: Pid): Journal {
-    return new Journal(pid, this.#committer, this.#objects);
+  createJournal(pid: Pid, history?: History): Journal {
+    return new Journal(pid, this.#committer, this.#objects, history);
   }
 
   /** Puts a large input into the object store; a small one stands in the record. */
@@ -71,7 +71,7 @@ export class ProcessArchive {
     const { pid } = record.identity;
     const capability =
       record.caps === undefined ? this.#layers.adopt(pid, record.layers ?? []) : await this.#layers.load(record.caps);
-    const process = new Process(record.identity, capability, this.createJournal(pid), inputJson);
+    const process = new Process(record.identity, capability, this.createJournal(pid, record.history), inputJson);
     process.inputRef = record.inputRef;
     process.ended = record.ended;
     process.isStopped = record.stopped === true;

@@ -5,10 +5,11 @@ import { type ErrorRecord, KernelError } from "../base/errno.ts";
 import { type ContentId, type Pid, toPid, toRunId } from "../base/id.ts";
 import type { Masker } from "../ipc/event-bus.ts";
 import type { Grant } from "../cap/grant.ts";
-import type { Exit, Process, ProcessIdentity, Signal, Sleep, Usage } from "./process.ts";
+import type { History } from "../journal/journal.ts";
+import type { Exit, Process, ProcessIdentity, Renewal, Signal, Sleep, Usage } from "./process.ts";
 
-/** Format 1 held the grants themselves in `layers`. */
-const PROCESS_FORMAT = 2;
+/** Format 1 held the grants themselves in `layers`; 3 has a `history`, without which a record is of format 2. */
+const PROCESS_FORMAT = 3;
 
 export interface ProcessRecord {
   readonly v: number;
@@ -22,6 +23,8 @@ export interface ProcessRecord {
   readonly exit?: Exit;
   readonly resultRef?: ContentId;
   readonly quarantined?: ErrorRecord;
+  /** Where its journal begins, when it has gone on as new. */
+  readonly history?: History;
   /** It was told to stop: its next life begins so. */
   readonly stopped?: true;
   /** It was told to end, and is doing what that waits for. */
@@ -60,15 +63,18 @@ export interface RecordExtra {
   readonly exit?: Exit;
   readonly resultRef?: ContentId;
   readonly quarantined?: ErrorRecord;
+  readonly renewal?: Renewal;
 }
 
 export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?: Masker): string {
   const hide = <T>(value: T): T => masker?.maskData(value) ?? value;
+  const history = historyOf(process, extra);
   const record: ProcessRecord = {
-    v: PROCESS_FORMAT,
+    v: history === undefined ? PROCESS_FORMAT - 1 : PROCESS_FORMAT,
     identity: extra.identity ?? process.identity,
     caps: process.capability.layers.map(({ id }) => id),
-    ...(process.inputRef === undefined ? inputOf(process, hide) : { inputRef: process.inputRef }),
+    ...inputOf(process, extra, hide),
+    ...(history === undefined ? {} : { history }),
     ...(process.ended === undefined ? {} : { ended: process.ended, usage: process.usage }),
     ...(extra.exit === undefined ? {} : { exit: hide(extra.exit) }),
     ...(extra.resultRef === undefined ? {} : { resultRef: extra.resultRef }),
@@ -79,8 +85,22 @@ export function encodeProcess(process: Process, extra: RecordExtra = {}, masker?
   return JSON.stringify(record);
 }
 
-function inputOf({ input }: Process, hide: (value: unknown) => unknown): Pick<ProcessRecord, "input"> {
+function inputOf(
+  process: Process,
+  { renewal }: RecordExtra,
+  hide: (value: unknown) => unknown,
+): Pick<ProcessRecord, "input" | "inputRef"> {
+  const { inputRef } = renewal ?? process;
+  if (inputRef !== undefined) return { inputRef };
+  const { inputJson } = renewal ?? { inputJson: undefined };
+  const input = renewal === undefined ? process.input : inputJson === undefined ? undefined : JSON.parse(inputJson);
   return input === undefined ? {} : { input: hide(input) };
+}
+
+/** Where its journal begins; nothing of one that is whole. */
+function historyOf({ journal }: Process, { renewal }: RecordExtra): History | undefined {
+  const history = renewal?.history ?? journal?.history;
+  return history?.since === 0 ? undefined : history;
 }
 
 /** Why it is kept, where it is or will be. */

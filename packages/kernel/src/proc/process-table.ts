@@ -37,7 +37,15 @@ import { type Estate, type Forwarding, LifeCycle, type Narrowing } from "./life-
 import { GroupTable } from "./group-table.ts";
 import { ProcessArchive } from "./process-archive.ts";
 import { decodeSleep, encodeProcess, liveKey, makeRunId, pidOfKey, processKey } from "./process-record.ts";
-import { correlationOf, type Exit, Process, type ProcessIdentity, SIGNALS, type Signal } from "./process.ts";
+import {
+  correlationOf,
+  type Exit,
+  Process,
+  type ProcessIdentity,
+  type Renewal,
+  SIGNALS,
+  type Signal,
+} from "./process.ts";
 import type { Notice } from "./post-office.ts";
 import type { Program } from "./program.ts";
 import { standingOf } from "./role.ts";
@@ -160,7 +168,8 @@ export class ProcessTable {
       platform: parts.platform,
       committer: parts.committer,
       family: this.family,
-      succeed: (process: Process, exit: Exit, restarts: readonly number[]) => this.#succeed(process, exit, restarts),
+      succeed: (process: Process, exit: Exit, restarts: readonly number[], as?: Renewal) =>
+        this.#succeed(process, exit, restarts, as),
       resume: (process: Process, program: Program) => this.resume(process, program),
       abandon: (process: Process) => this.#abandon(process),
     };
@@ -176,6 +185,7 @@ export class ProcessTable {
       accounts: parts.accounts,
       layers: parts.layers,
       spawn: (parent, program, options) => this.spawn(parent, program, options),
+      storeInput: (json) => this.#archive.storeInput(json),
       revisions: this.revisions,
       narrow: (process, layers, rider) => this.narrow(process, layers, rider),
       narrowing: (process, layers) => this.#narrowing(process, layers),
@@ -545,7 +555,7 @@ export class ProcessTable {
     if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
       const parent = process.identity.ppid === undefined ? undefined : this.family.get(process.identity.ppid);
       this.#assertRoom(parent?.isAlive === true ? parent : undefined, "resume");
-      const fresh = process.next(this.#archive.createJournal(pid));
+      const fresh = process.next(this.#archive.createJournal(pid, process.journal?.history));
       fresh.become({ name: "ready" });
       const at = this.#zombies.indexOf(pid);
       if (at >= 0) this.#zombies.splice(at, 1);
@@ -587,8 +597,9 @@ export class ProcessTable {
     }
   }
 
-  #succeed(process: Process, exit: Exit, restarts: readonly number[]): Process {
-    const next = process.succeed(this.#archive.createJournal(process.pid), exit, restarts);
+  #succeed(process: Process, exit: Exit, restarts: readonly number[], as?: Renewal): Process {
+    const history = as?.history ?? process.journal?.history;
+    const next = process.succeed(this.#archive.createJournal(process.pid, history), exit, restarts, as);
     process.program = undefined;
     this.#runner.release(process, true);
     this.family.add(next);
@@ -671,7 +682,7 @@ export class ProcessTable {
     process.isStopped = false;
     this.sleeper.forget(process.pid);
     if (this.groups.isFrozen(process.identity.group)) process.freeze();
-    this.#supervisor.limitTime(process);
+    this.#supervisor.begun(process);
     const { endedBy } = process;
     // It was told to end in its last life already, and had something to do before that.
     if (endedBy !== undefined) process.abort(cancelled(`process ${process.pid} was ended by ${endedBy}`));

@@ -13,7 +13,7 @@ import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Capability } from "../cap/capability.ts";
-import type { Journal } from "../journal/journal.ts";
+import type { History, Journal } from "../journal/journal.ts";
 import { type Outcome, takeOutcome } from "../journal/record.ts";
 import type { Held } from "../vfs/held.ts";
 import type { VfsPath } from "../base/path.ts";
@@ -132,6 +132,14 @@ export interface ProcessIdentity {
 /** The id under which everything that follows from one beginning is found. */
 export const correlationOf = ({ correlation, runId }: ProcessIdentity): string => correlation ?? runId;
 
+/** What a process goes on with that does so as new. */
+export interface Renewal {
+  readonly inputJson: string | undefined;
+  /** Where that is, when it is too large for its record. */
+  readonly inputRef: ContentId | undefined;
+  readonly history: History;
+}
+
 /** Until when a process sleeps, in wall-clock milliseconds; without end until somebody wakes it. */
 export interface Sleep {
   readonly until?: number;
@@ -170,8 +178,9 @@ export class Process {
   ending: Promise<void> | undefined;
   /** Where its input is, when it is too large for its record. */
   inputRef: ContentId | undefined;
-  /** Milliseconds for which its earlier lives ran. */
+  /** Milliseconds for which its earlier lives ran, and the instant of the monotonic clock at which this one began. */
   ranMs = 0;
+  startedAt = 0;
   /** Whether outcomes of an earlier life were loaded. */
   isResumed = false;
   /** What is done for it that its end waits for. */
@@ -418,10 +427,11 @@ export class Process {
     this.become(this.#wasStopped ? { name: "stopped" } : { name: "running" }, true);
   }
 
-  /** The same process, to be run anew. */
-  next(journal: Journal): Process {
-    const next = new Process(this.identity, this.capability, journal, this.#inputJson);
-    next.inputRef = this.inputRef;
+  /** The same process, to be run anew; with another input, where it goes on as new. */
+  next(journal: Journal, as?: Renewal): Process {
+    const { inputJson, inputRef } = as ?? { inputJson: this.#inputJson, inputRef: this.inputRef };
+    const next = new Process(this.identity, this.capability, journal, inputJson);
+    next.inputRef = inputRef;
     next.account = undefined;
     return next;
   }
@@ -433,8 +443,8 @@ export class Process {
   }
 
   /** Its next life, which sleeps. Code that still runs of this one acts no more. */
-  succeed(journal: Journal, exit: Exit, restarts: readonly number[]): Process {
-    const next = this.next(journal);
+  succeed(journal: Journal, exit: Exit, restarts: readonly number[], as?: Renewal): Process {
+    const next = this.next(journal, as);
     next.account = this.account;
     next.restarts = restarts;
     next.faults = this.faults;

@@ -342,8 +342,9 @@ export class Supervisor {
     await this.#parts.exit(process, exit, undefined, escalates ? "escalation" : undefined);
   }
 
-  /** Ends a process that has run for as long as it may, with what is below it. */
-  limitTime(process: Process): void {
+  /** A process begins to run: it is ended, with what is below it, when it has done so for as long as it may. */
+  begun(process: Process): void {
+    process.startedAt = this.#parts.platform.clock.monotonic();
     const wallMs = process.limits?.wallMs;
     if (wallMs === undefined) return;
     const { pid } = process;

@@ -74,6 +74,16 @@ export const SELF_ROWS = {
       caller.abort(cancelled(`process ${caller.pid} has exited`));
     },
   }),
+  continueAsNew: row<{ readonly input?: unknown }, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    summary:
+      "goes on as new with another input: the program is called from its start, and nothing recorded counts any more; the call does not return",
+    schema: args({ input: anything }),
+    target: (_host, caller) => caller.self,
+    audited: () => ({}),
+    handle: (host, caller, { input }, _target, draft) => host.processes.lives.renew(caller, input, draft),
+  }),
   shield: row<{ readonly ms?: number }, Promise<number>>({
     right: "proc.step",
     kind: "mutation",

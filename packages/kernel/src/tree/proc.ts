@@ -267,6 +267,7 @@ function journalNode(process: Process): VirtualNode {
       const seq = Number(name);
       if (!Number.isSafeInteger(seq) || seq < 1 || String(seq) !== name) return undefined;
       const records: JsonValue[] = [];
+      if (seq <= (journal?.history.kept ?? 0)) return undefined;
       for await (const record of journal?.records(toSeq(seq - 1)) ?? []) {
         if (record.seq !== seq) break;
         records.push(asJson(record));
@@ -282,7 +283,8 @@ function stepsNode({ journal }: Process): VirtualNode {
   return collection(
     async () => {
       const names = new Set<string>();
-      for await (const record of journal?.records() ?? []) if (record.t === "step") names.add(stepName(record.p));
+      for await (const record of journal?.records(journal.history.since) ?? [])
+        if (record.t === "step") names.add(stepName(record.p));
       return [...names].map((name): DirEntry => ({ name, type: "file" }));
     },
     async (name) => {

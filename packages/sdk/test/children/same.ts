@@ -84,3 +84,9 @@ export const books = async (_input: unknown, ctx: RunContext): Promise<void> => 
     });
   }
 };
+
+export const renews = async (left: number, ctx: RunContext<number>): Promise<string> => {
+  await ctx.step("count", () => left);
+  await ctx.log(`left: ${left}`);
+  return left === 0 ? "lift off" : ctx.continueAsNew(left - 1);
+};
