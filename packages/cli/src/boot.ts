@@ -170,7 +170,9 @@ export async function bootHost(
       objects,
       platform,
       secrets: secrets.stores,
-      ...(profile.drivers.includes("net") ? { net: createNet() } : {}),
+      ...(profile.drivers.includes("net")
+        ? { net: createNet(process.env["NODE_USE_ENV_PROXY"] === "1" ? { proxyEnv: process.env } : {}) }
+        : {}),
       ...(profile.drivers.includes("calendar") ? { calendar: createCalendar() } : {}),
       ...(dir === undefined ? {} : await policyOf(dir)),
       ...modelsOf(options, profile, secrets.environment, async (name) => {

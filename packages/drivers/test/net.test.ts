@@ -2,7 +2,7 @@
 
 import { type RequestListener, type Server, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { createNet } from "@ergos/drivers/net";
 import { isKernelError } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -54,6 +54,33 @@ describe("an answer", () => {
     expect(await get()).toBe("ECONNRESET");
   });
 
+  test.each([
+    ["HEAD", 200, "gzip"],
+    ["GET", 204, "br"],
+    ["GET", 304, "gzip"],
+    ["GET", 200, "gzip"],
+    ["GET", 200, "br"],
+    ["GET", 200, "deflate"],
+    ["GET", 200, "zstd"],
+  ])("without a body has none, however it would be packed: %s %d %s", async (method, status, encoding) => {
+    listener = (_request, response) => response.writeHead(status, { "content-encoding": encoding }).end();
+    const request = { url: `http://127.0.0.1:${port}/`, method, headers: {} };
+    const answer = await net.send(request, { signal: new AbortController().signal, maxBytes: 10 });
+    expect(answer).toMatchObject({ status, body: Buffer.alloc(0) });
+  });
+
+  test("is unpacked as far as it came, and without the frame that some leave out", async () => {
+    const packed = gzipSync(text);
+    for (const [encoding, bytes] of [
+      ["gzip", packed.subarray(0, packed.length - 8)],
+      ["deflate", deflateRawSync(text)],
+    ] as const) {
+      listener = (_request, response) => response.writeHead(200, { "content-encoding": encoding }).end(bytes);
+      const answer = await get();
+      expect(typeof answer === "string" ? answer : Buffer.from(answer.body).toString()).toBe(text);
+    }
+  });
+
   test("has headers that come several times in one text, and none of theirs counts for another", async () => {
     listener = (_request, response) => response.writeHead(204, { "set-cookie": ["a=1", "b=2"], "x-a": "1" }).end();
     expect(await get()).toMatchObject({ status: 204, headers: { "set-cookie": "a=1, b=2", "x-a": "1" } });
@@ -86,6 +113,38 @@ describe("an answer", () => {
       else response.end("again");
     };
     expect(await get()).toMatchObject({ status: 200 });
+  });
+});
+
+describe("a request", () => {
+  test.each(["DELETE", "OPTIONS", "POST", "PUT", "PATCH"])(
+    "of %s has the length of its body, and hides no other",
+    async (method) => {
+      const seen: string[] = [];
+      listener = (request, response) => {
+        let body = "";
+        request.on("data", (part: Buffer) => (body += part.toString()));
+        request.on("end", () => {
+          seen.push(`${request.method} ${request.url} ${body}`);
+          response.end("ok");
+        });
+      };
+      const inside = "GET /admin HTTP/1.1\r\nHost: x\r\n\r\n";
+      const url = `http://127.0.0.1:${port}/`;
+      const options = { signal: new AbortController().signal, maxBytes: 100 };
+      await net.send({ url, method, headers: {}, body: Buffer.from(inside) }, options);
+      await net.send({ url, method: "GET", headers: {} }, options);
+
+      expect(seen).toEqual([`${method} / ${inside}`, "GET / "]);
+    },
+  );
+
+  test("has its headers in their plain form, and goes to no port of another protocol", async () => {
+    listener = (request, response) => response.end(request.headers.authorization);
+    const answer = await get({}, undefined, { authorization: "Bearer abc\n" });
+    expect(typeof answer === "string" ? answer : Buffer.from(answer.body).toString()).toBe("Bearer abc");
+    const other = { url: "http://127.0.0.1:6667/", method: "GET", headers: {} };
+    expect(() => net.check(other)).toThrow("not for http");
   });
 });
 

@@ -5,7 +5,7 @@ import { createNet } from "@ergos/drivers/net";
 import { type Amounts, type NetDriver, type NetRequest, type NetResponse } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootKernel, codeOf, openProgram } from "../../kernel/test/kernel-fixture.ts";
 
 let servers: Server[];
 beforeEach(() => {
@@ -354,5 +354,33 @@ test("a name that leads elsewhere once it was looked at is not followed", async 
   );
 
   expect(error).toMatchObject({ code: "EACCES", message: expect.stringContaining("not on the internet") as unknown });
+  await kernel.close();
+});
+
+test("what a process may not connect to is not even looked up, and a refused address is a denial", async () => {
+  const asked: string[] = [];
+  const seemsPublic = { addresses: ["93.184.215.14"], isPrivate: false };
+  const resolve = (host: string): Promise<typeof seemsPublic> => {
+    asked.push(host);
+    return Promise.resolve(seemsPublic);
+  };
+  const kernel = await bootKernel({ net: { ...createNet(), resolve } });
+  const reader = program("reader", async (_input: unknown, ctx: RunContext) => {
+    const codes: string[] = [];
+    for (const url of ["http://the-secret-is-42.example/", "http://localhost:8099/"])
+      await ctx.fetch(url, url).catch(({ code }: { readonly code: string }) => codes.push(code));
+    codes.push(await codeOf(() => ctx.os.call("connect", { url: "http://so-is-43.example/" })));
+    return codes;
+  });
+  const grants = ["self", "net.connect:localhost:8099"];
+
+  expect((await kernel.os.wait(await kernel.os.spawn(reader, { grants }))).result).toEqual([
+    "EACCES",
+    "EACCES",
+    "EACCES",
+  ]);
+  expect(new Set(asked)).toEqual(new Set(["localhost:8099"]));
+  const denied = (await kernel.os.call("auditLog", {})).filter(({ outcome }) => outcome === "denied");
+  expect(JSON.stringify(denied)).toContain("net.private");
   await kernel.close();
 });

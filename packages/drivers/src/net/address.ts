@@ -2,6 +2,7 @@
 
 import { type LookupAddress, type LookupAllOptions, type LookupOptions, lookup } from "node:dns";
 import { BlockList, isIP } from "node:net";
+import { networkInterfaces } from "node:os";
 import { KernelError } from "@ergos/kernel";
 
 /** Special-purpose addresses of IANA: of this host, private, shared, link-local, for tests and several receivers. */
@@ -30,7 +31,19 @@ const NOT_GLOBAL: readonly (readonly [string, number])[] = [
   ["3fff::", 20],
 ];
 
-/** Tells which addresses are on the internet. */
+/** The networks that this machine is in: its own addresses, and those of its neighbours. */
+function neighbours(): BlockList {
+  const list = new BlockList();
+  for (const { address, cidr, family } of Object.values(networkInterfaces()).flatMap((one) => one ?? [])) {
+    const bits = Number(cidr?.split("/")[1] ?? Number.NaN);
+    const type = family === "IPv4" ? "ipv4" : "ipv6";
+    if (bits > 0) list.addSubnet(address, bits, type);
+    else list.addAddress(address, type);
+  }
+  return list;
+}
+
+/** Tells which addresses are on the internet: no special ones, and none of the networks that this machine is in. */
 export function createPublicCheck(): (address: string) => boolean {
   const blocked = new BlockList();
   for (const [net, bits] of NOT_PUBLIC) blocked.addSubnet(net, bits, "ipv4");
@@ -42,7 +55,9 @@ export function createPublicCheck(): (address: string) => boolean {
   mapped.addSubnet("0.0.0.0", 0, "ipv4");
   return (address) => {
     const plain = address.replace(/%.*$/, "");
-    if (isIP(plain) === 4) return !blocked.check(plain, "ipv4");
+    const type = isIP(plain) === 4 ? "ipv4" : "ipv6";
+    if (neighbours().check(plain, type)) return false;
+    if (type === "ipv4") return !blocked.check(plain, type);
     if (blocked.check(plain, "ipv6")) return false;
     return global.check(plain, "ipv6") || mapped.check(plain, "ipv6");
   };

@@ -46,11 +46,12 @@ function isHeader(name: string, value: string): boolean {
   }
 }
 
-export function createNet(): NetDriver {
+/** @param proxyEnv variables that name proxies, where those are to be used */
+export function createNet({ proxyEnv }: { readonly proxyEnv?: NodeJS.ProcessEnv } = {}): NetDriver {
   const isPublic = createPublicCheck();
   // Node's client takes as long to load as the rest of a host; most hosts make no request.
   let client: Promise<Client> | undefined;
-  const load = async (): Promise<Client> => (await import("./request.ts")).createClient(isPublic);
+  const load = async (): Promise<Client> => (await import("./request.ts")).createClient(isPublic, proxyEnv);
   return {
     locate: (text, base) => {
       const url = URL.parse(text, base);
@@ -100,6 +101,8 @@ export function createNet(): NetDriver {
         if (error instanceof KernelError) throw error;
         if (signal.aborted) throw signal.reason;
         const { code = "" } = error as NodeJS.ErrnoException;
+        if (code.startsWith("ERR_INVALID_") || code === "ERR_UNESCAPED_CHARACTERS")
+          throw new KernelError("EINVAL", `${host} cannot be asked so: ${describe(error)}`, { cause: error });
         // Nothing was sent over a connection that is not trusted, and trying again changes nothing.
         if (!hasAnswered && NO_TRUST.test(code))
           throw new KernelError("EPROTO", `${host} cannot be spoken to: ${describe(error)}`, {

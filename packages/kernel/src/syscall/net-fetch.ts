@@ -6,6 +6,8 @@
 import type { Batch } from "../abi/metastore.ts";
 import type { NetRequest, NetResponse } from "../abi/net.ts";
 import { toBase64 } from "../base/base64.ts";
+import { within } from "../abi/within.ts";
+import { orAborted } from "../base/abort.ts";
 import { utf8Length } from "../base/json.ts";
 import { KernelError, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
 import type { Reservation } from "../budget/account.ts";
@@ -47,6 +49,7 @@ export interface FetchAnswer {
 const DEFAULT_MAX_BYTES = 4 * 1024 * 1024;
 /** As the ledger names it. */
 const FETCHED: Called = { tool: "fetch" };
+const LOOKUP_MS = 10_000;
 const REDIRECTS_MAX = 10;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
@@ -74,11 +77,30 @@ export interface NetTarget extends Target {
   readonly addresses?: readonly string[];
 }
 
-/** Who may do everything goes anywhere; for anybody else it is looked up where a host leads. */
-export function netTarget(host: Host, caller: Process, url: string): NetTarget | Promise<NetTarget> {
-  const net = netOf(host);
-  const resource = net.locate(url).host;
-  return isFree(host, caller) ? { resource } : net.resolve(resource).then((found) => ({ resource, ...found }));
+/**
+ * Who may do everything goes anywhere. For anybody else it is looked up where a host leads, once it may connect there: a
+ * name that is looked up is heard by others.
+ * @param args what conditions of its grants look at
+ */
+export function netTarget(
+  host: Host,
+  caller: Process,
+  url: string,
+  args: unknown,
+  given?: AbortSignal,
+): NetTarget | Promise<NetTarget> {
+  const resource = netOf(host).locate(url).host;
+  if (isFree(host, caller) || caller.capability.decide("net.connect", resource, args, true).effect === "deny")
+    return { resource };
+  return located(host, caller, resource, given);
+}
+
+/** @throws {ETIMEDOUT} nobody says where it is */
+async function located(host: Host, caller: Process, resource: string, given?: AbortSignal): Promise<NetTarget> {
+  const late = (): KernelError => new KernelError("ETIMEDOUT", `${resource} could not be looked up in ${LOOKUP_MS} ms`);
+  const found = within(host.platform, LOOKUP_MS, late, netOf(host).resolve(resource));
+  const { addresses, isPrivate } = await orAborted(found, caller.signalWith(given));
+  return { resource, addresses, isPrivate };
 }
 
 /** What a call needs beside `net.connect`. */
@@ -194,11 +216,13 @@ async function request(
     (billed ??= billOf(host, caller, place, reservation, trip.bytes + trip.heads));
   try {
     if (journal === undefined) await host.store.flush();
-    for (const need of netNeeds(target))
-      await mayGoOn(host, caller, "fetch", need, { args: plainRequest(host, call), signal });
+    const args = plainRequest(host, call);
+    // Who could go anywhere when the call began may be bound by now.
+    const now = target.isPrivate === undefined ? await netTarget(host, caller, call.url, args, signal) : target;
+    for (const need of netNeeds(now)) await mayGoOn(host, caller, "fetch", need, { args, signal });
     wait = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
     const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
-      follow(host, caller, { first, call, target, maxBytes, signal: limited }, trip),
+      follow(host, caller, { first, call, target: now, maxBytes, signal: limited }, trip),
     );
     const ms = Math.round(host.platform.clock.monotonic() - started);
     if (journal === undefined) await host.committer.commit(bill(), undefined, rider);
@@ -302,6 +326,9 @@ async function follow(
     host.breakers.assertClosed(device, caller.pid);
     const allowed = { signal, maxBytes: most - trip.bytes, isPublicOnly: isPrivate === false };
     const response = await net.send(next, allowed).catch((error: unknown) => {
+      // It leads elsewhere by now.
+      if (isKernelError(error) && error.code === "EACCES")
+        throw refused(host, caller, "fetch", { right: "net.private", resource: at.host }, error.message);
       if (!signal.aborted) host.breakers.failed(device, caller.pid, error);
       throw error;
     });
@@ -315,7 +342,7 @@ async function follow(
       throw new KernelError("ELOOP", `${call.url} redirects more than ${REDIRECTS_MAX} times`, { syscall: "fetch" });
     const to = net.locate(location, next.url);
     next = redirected(next, response.status, to.url, to.origin === at.origin);
-    const there = await netTarget(host, caller, to.url);
+    net.check(next);
     // Conditions of grants and the policy look at the request as it would be made there.
     const { url, method, headers } = next;
     const args = plainRequest(host, {
@@ -325,12 +352,15 @@ async function follow(
       headers,
       ...(next.body === undefined ? { body: undefined } : {}),
     });
-    // Where a host leads may have changed on the way: that was not asked for.
-    const isSame = to.host === at.host && there.isPrivate === isPrivate;
-    for (const need of netNeeds(there)) {
-      const why = await obstacleTo(host, caller, "fetch", need, args, isSame);
+    const isSame = to.host === at.host;
+    const assertMayGo = async (need: Need, isAsked: boolean): Promise<void> => {
+      const why = await obstacleTo(host, caller, "fetch", need, args, isAsked);
       if (why !== undefined) throw refused(host, caller, "fetch", need, `${call.url} redirects there; ${why}`);
-    }
+    };
+    await assertMayGo({ right: "net.connect", resource: to.host }, isSame);
+    const there = await netTarget(host, caller, to.url, args, signal);
+    // Where a host leads may have changed on the way: that was not asked for.
+    for (const need of privateNeeds(there)) await assertMayGo(need, isSame && isPrivate === true);
     at = to;
     ({ isPrivate } = there);
   }

@@ -201,10 +201,10 @@ export const WORK_ROWS = {
       },
       ["place", "url"],
     ),
-    target: (host, caller, { place: at, url }) =>
-      caller.journal?.isRecorded(at) === true
-        ? { resource: netOf(host).locate(url).host }
-        : netTarget(host, caller, url),
+    target: (host, caller, a) =>
+      caller.journal?.isRecorded(a.place) === true
+        ? { resource: netOf(host).locate(a.url).host }
+        : netTarget(host, caller, a.url, plainRequest(host, a), a.signal),
     alsoNeeds: (_a, _caller, target) => privateNeeds(target),
     conditions: (a, host) => plainRequest(host, a),
     audited: ({ place: at, method, url }) => ({ place: at, method: method ?? "GET", url }),
@@ -217,7 +217,7 @@ export const WORK_ROWS = {
     summary:
       "asks whether a connection to a host may be made, for the proxy of a confined process; where it leads then, and at which addresses if those are bounded",
     schema: args({ url: { type: "string", minLength: 1, maxLength: 8192 } }, ["url"]),
-    target: (host, caller, { url }) => netTarget(host, caller, url),
+    target: (host, caller, { url }) => netTarget(host, caller, url, { url }),
     alsoNeeds: (_a, _caller, target) => privateNeeds(target),
     audited: () => ({}),
     handle: (_host, _caller, { url }, { addresses, isPrivate }: NetTarget) => present({ url, addresses, isPrivate }),
