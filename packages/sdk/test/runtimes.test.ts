@@ -130,6 +130,12 @@ describe.each(RUNTIMES.filter((one) => one !== "inline"))("a program that runs i
   });
 });
 
+test.each(["worker", "process"] as const)("who dies behind a shield leaves none (%s)", async (runtime) => {
+  const started = performance.now();
+  expect((await run("falls", runtime)).code).toBe(1);
+  expect(performance.now() - started).toBeLessThan(10_000);
+});
+
 test.each(["worker", "process"] as const)(
   "a module that never finishes loading fails in its time (%s)",
   async (runtime) => {

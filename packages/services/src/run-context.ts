@@ -208,8 +208,8 @@ export class RunContext<Input = unknown> {
   }
 
   /**
-   * Does work that is not cut off when the process is told to end (a signal but KILL, a limit of time, the end of its
-   * host): taking back what it has done, for instance. The end waits for it. What it does goes through the context that
+   * Does work that is not cut off when the process is told to end (a signal but KILL, a limit of time): taking back what
+   * it has done, for instance. The end waits for it. What it does goes through the context that
    * it gets, whose signal aborts after `timeoutMs` alone (default 10,000, at most a minute); a process that was told to
    * end starts no others.
    * @throws {ETIMEDOUT} it took longer · what the work throws

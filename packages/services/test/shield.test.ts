@@ -4,7 +4,7 @@ import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import type { Kernel, Pid } from "@ergos/kernel";
 import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { bootKernel, codeOf, pause, within } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootKernel, codeOf, pause, within } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
 beforeEach(async () => {
@@ -139,6 +139,56 @@ test("a limit of time and what it leaves behind wait for it as well; a program t
   expect([exit.result, done]).toEqual(["result", ["booked", "cancelled", "cancelled"]]);
 });
 
+test("nothing is shielded from the end of a life of a process that lives on", async () => {
+  const done: string[] = [];
+  const takeBack = (ctx: RunContext): Promise<void> => ctx.step("cancel", () => void done.push("cancelled"));
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const closed = await bootKernel({ store: store.life(), objects });
+  const pid = await closed.os.spawn(booking(takeBack, done));
+  await begun(done);
+  await closed.close();
+  await pause(20);
+  const next = await bootKernel({ store: store.life(), objects });
+  expect((await next.os.ps({ pids: [pid] }))[0]?.state).toBe("sleeping");
+  await next.os.resume(pid, { program: booking(takeBack, done) });
+  const other = program("other", async (_input: unknown, ctx: RunContext) => ctx.step("other", () => done.length));
+  await next.os.call("upgrade", { pid, program: other });
+
+  expect((await next.os.wait(pid)).result).toBe(1);
+  expect(done).toEqual(["booked"]);
+  const kept = await next.os.spawn(booking(takeBack, done), {
+    limits: { wallMs: 20 },
+    faults: { timeout: "quarantine" },
+  });
+  await expect.poll(async () => (await next.os.ps({ pids: [kept] }))[0]?.state).toBe("quarantined");
+  await pause(20);
+  expect(done).toEqual(["booked", "booked"]);
+  await next.close();
+});
+
+test("one shield behind another, and each has its grace", async () => {
+  const done: string[] = [];
+  const nested = program("nested", async (_input: unknown, ctx: RunContext) => {
+    done.push("runs");
+    try {
+      await forEver(ctx);
+    } finally {
+      for (const name of ["inner", "outer"]) {
+        await ctx.shield(async (own) => {
+          await pause(60);
+          await own.step(name, () => void done.push(name));
+        });
+        await pause(30);
+      }
+    }
+  });
+  const pid = await kernel.os.spawn(nested);
+  await begun(done);
+  await kernel.os.kill(pid);
+
+  expect(done).toEqual(["runs", "inner", "outer"]);
+});
+
 test("whose host dies meanwhile goes on with it at the next one, and ends then", async () => {
   const [store, objects] = [new MemoryMetastore(), new MemoryObjectStore()];
   const done: string[] = [];
@@ -157,6 +207,7 @@ test("whose host dies meanwhile goes on with it at the next one, and ends then",
   done.push("died");
 
   const after = await bootKernel({ store, objects });
+  await expect(after.os.call("clone", { pid })).rejects.toThrow("was told to end");
   await after.os.resume(pid, { program: booking(takeBack, done) });
   await gate.promise;
 

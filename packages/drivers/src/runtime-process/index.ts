@@ -111,7 +111,7 @@ export class ProcessRuntime {
         // What bounds it is given to a child when it is started.
         const spare = memoryMb === undefined && cpuMs === undefined ? this.#spares.take() : undefined;
         if (spare !== undefined) return this.#guest(context, spare);
-        const leave = await this.#gate.enter(context.signal);
+        const leave = await this.#gate.enter(enteringOf(context));
         try {
           return await this.#guest(context, this.#start(String(context.pid), boundsOf(context)), leave);
         } finally {
@@ -125,7 +125,7 @@ export class ProcessRuntime {
     const options = this.#options;
     if (!this.#hasSwept) sweepProxies();
     this.#hasSwept = true;
-    const leave = await this.#gate.enter(context.signal);
+    const leave = await this.#gate.enter(enteringOf(context));
     try {
       const { wrap, close } = await confine(context, options, module);
       try {
@@ -307,6 +307,10 @@ function killGroup({ pid }: ChildProcess, signal: "SIGTERM" | "SIGKILL"): void {
     // The whole group is gone already.
   }
 }
+
+/** What ends the wait for room: of a process that was told to end in its last life, nothing does. */
+const enteringOf = ({ signal }: ProcessContext): AbortSignal =>
+  signal.aborted ? new AbortController().signal : signal;
 
 /** How a child has ended that has not said so itself. */
 function endOf(

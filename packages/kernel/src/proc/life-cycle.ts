@@ -32,7 +32,7 @@ import { type Exit, type Process, type ProcessIdentity, type Renewal, SIGNALS } 
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
-import { graced } from "./shields.ts";
+import { codeOver } from "./shields.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
 
 /** What somebody leaves whose end goes into another. */
@@ -227,7 +227,7 @@ export class LifeCycle {
         throw new KernelError("EBUSY", `process ${pid} has just gone to sleep`, { pid });
       process.isOver = true;
       this.#parts.abandon(process);
-      process.abort(cancelled(`process ${pid} goes on with another program`));
+      process.cutOff(cancelled(`process ${pid} goes on with another program`));
       // It lives on, as far as its journal is concerned.
       await process.journal.note({ t: "alive", at: this.#parts.committer.now() }, undefined, rider);
       process.journal.close();
@@ -284,7 +284,7 @@ export class LifeCycle {
       if (process.isEnding || process.hasEnded || process.isDoomed) throw why;
       journal.close();
       this.#parts.abandon(process);
-      process.abort(why);
+      process.cutOff(why);
       const next = this.#parts.succeed(process, { code: 0 }, process.restarts, renewal);
       void this.#goOn(process, next, program);
       throw why;
@@ -309,8 +309,7 @@ export class LifeCycle {
   /** Code that was told to end has its grace; that of the caller itself waits for this call. */
   async #codeOver(caller: Process | undefined, process: Process): Promise<void> {
     if (caller === process) return;
-    const { code = Promise.resolve(), program } = process;
-    await graced(this.#parts.platform, process, program?.graceMs ?? LIMITS.cancelGraceMs, code);
+    await codeOver(this.#parts.platform, process);
   }
 
   /** Narrows a process for something special: its rights, its tier, and what it is about. */
@@ -400,7 +399,7 @@ export class LifeCycle {
     } catch (error) {
       const why = { code: 128 + SIGNALS.TERM, signal: "TERM" } as const;
       for (const one of started) {
-        one.abort(cancelled(`process ${pid} could not be split`));
+        one.cutOff(cancelled(`process ${pid} could not be split`));
         if (one.program !== undefined) this.#parts.abandon(one);
         await this.#parts.exit(one, why);
       }
@@ -520,4 +519,5 @@ function assertLives(process: Process, syscall: string): void {
     throw new KernelError("EINVAL", `the owner's process is there once, and stays as it is`, { syscall, pid });
   if (!process.isAlive || process.isEnding || process.isDoomed)
     throw new KernelError("ESRCH", `process ${pid} has ended`, { syscall, pid });
+  if (process.endedBy !== undefined) throw new KernelError("ESRCH", `process ${pid} was told to end`, { syscall, pid });
 }

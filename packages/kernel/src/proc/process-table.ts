@@ -685,6 +685,7 @@ export class ProcessTable {
     this.#supervisor.begun(process);
     const { endedBy } = process;
     // It was told to end in its last life already, and had something to do before that.
+    process.isTwiceTold = endedBy !== undefined;
     if (endedBy !== undefined) process.abort(cancelled(`process ${process.pid} was ended by ${endedBy}`));
     let running: unknown;
     try {
@@ -702,6 +703,9 @@ export class ProcessTable {
   async #codeOver(process: Process, exit: Exit): Promise<void> {
     process.isCodeOver = true;
     if (process.isAbandoned) this.#orphans--;
+    // Nobody is left to lower those of a program that ran elsewhere.
+    if ((process.program?.source?.runtime ?? "inline") !== "inline")
+      process.shields?.cut(cancelled(`the code of process ${process.pid} is over`));
     // Who is stopped, or frozen with its group, does not come to its end either.
     while (process.isAlive && !process.isEnding && !process.isOver && process.isHeld) await process.continued();
     try {
@@ -716,8 +720,8 @@ export class ProcessTable {
     // Its end was told already, by a call of its own, or by somebody else.
     if (process.isAbandoned || process.isOver) return Promise.resolve();
     // What it has not waited for itself.
-    if (process.isShielded)
-      return (process.shields?.down() ?? Promise.resolve()).then(() => this.finished(process, exit, rider));
+    const { shields } = process;
+    if (shields?.areUp === true) return shields.allDown().then(() => this.finished(process, exit, rider));
     return this.#supervisor.ended(process, exit, rider);
   }
 

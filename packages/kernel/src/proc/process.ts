@@ -7,7 +7,7 @@
 // P4  It is waiting as long as one of its calls is; of several it tells what needs somebody, or else the latest.
 
 import type { Platform } from "../abi/platform.ts";
-import { hearing, orAborted } from "../base/abort.ts";
+import { cancelled, hearing, orAborted } from "../base/abort.ts";
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
 import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
@@ -185,6 +185,9 @@ export class Process {
   isResumed = false;
   /** What is done for it that its end waits for. */
   shields: Shields | undefined;
+  #isCutOff = false;
+  /** It was told to end in an earlier life already. */
+  isTwiceTold = false;
   /** The signal that it was told to end by, where that was one. */
   declare endedBy?: Signal;
   /** Whom it belongs to; kept by the family. */
@@ -308,10 +311,16 @@ export class Process {
     return this.shields?.areUp === true;
   }
 
-  /** Raises a shield; as long as it is up this life of the process is not over, as with a call that acts. */
+  /**
+   * Raises a shield; as long as it is up this life of the process is not over, as with a call that acts.
+   * @throws {ECANCELED} this life is over (SH3)
+   */
   shield(platform: Platform, ms: number): number {
-    this.shields ??= new Shields();
-    const id = this.shields.raise(platform, ms, () => this.over());
+    const isOver = this.isOver || this.isEnding || (this.isAbandoned && !this.isDoomed);
+    if (isOver || this.#isCutOff)
+      throw cancelled(`this life of process ${this.pid} is over: nothing is shielded any more`);
+    this.shields ??= new Shields(platform, this.signal);
+    const id = this.shields.raise(ms, () => this.over());
     this.begun();
     return id;
   }
@@ -468,6 +477,7 @@ export class Process {
 
   /** Ends what its program does, whatever that is shielded from. */
   cutOff(reason: KernelError): void {
+    this.#isCutOff = true;
     this.abort(reason);
     this.shields?.cut(reason);
   }

@@ -9,8 +9,9 @@ import type { Committer, Rider } from "../ipc/committer.ts";
 import type { EventBus } from "../ipc/event-bus.ts";
 import type { Family } from "./family.ts";
 import { type Exit, type Process, SIGNALS, type Signal } from "./process.ts";
+import type { Program } from "./program.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
-import { graced } from "./shields.ts";
+import { atMost, graced } from "./shields.ts";
 import type { Sleeper } from "./sleeper.ts";
 
 export interface SignalParts {
@@ -20,6 +21,7 @@ export interface SignalParts {
   readonly family: Family;
   readonly sleeper: Sleeper;
   readonly exit: (process: Process, exit: Exit, rider?: Rider) => Promise<void>;
+  readonly resume: (process: Process, program: Program) => Promise<void>;
   /** Lets go of code that is still running. */
   readonly abandon: (process: Process) => void;
 }
@@ -67,12 +69,35 @@ export class Signals {
     }
   }
 
-  /** That it was told to end outlives its host, where there is something to do before that. */
+  /**
+   * That it was told to end outlives its host, where there is something to do before that; so it does of those above it
+   * that end with it.
+   */
   async recordEnding(process: Process): Promise<void> {
-    if (process.endedBy !== undefined && process.isShielded) await this.#record(process, undefined);
+    const { endedBy } = process;
+    if (endedBy === undefined || !process.isShielded) return;
+    await this.#record(process, undefined);
+    const { family } = this.#parts;
+    for (let above = family.above(process.pid); above !== undefined; above = family.above(above)) {
+      const one = family.get(above);
+      if (one?.isDoomed !== true) return;
+      one.endedBy ??= endedBy;
+      await this.#record(one, undefined);
+    }
   }
 
-  /** That it stands still, or is to end, outlives its host. */
+  /** Runs a process on to the end that it was told to come to, unless somebody else does so just now. */
+  async #goOn(process: Process): Promise<void> {
+    const { platform, resume, sleeper } = this.#parts;
+    try {
+      if (process.state.name === "sleeping") await resume(process, await sleeper.programOf(process));
+    } catch {
+      // There is no such program here, or the process could not be run: then it ends at once.
+      if (process.state.name === "sleeping") return;
+    }
+    await atMost(platform, 2 * LIMITS.shieldMaxMs, process.done);
+  }
+
   async #record(process: Process, rider: Rider | undefined): Promise<void> {
     if (process.journal === undefined || process.isEnding || process.hasEnded) return;
     const { committer } = this.#parts;
@@ -129,6 +154,9 @@ export class Signals {
   }
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
+    // What it had to do before its end is done by its next life.
+    if (process.endedBy !== undefined && process.program === undefined && signal !== "KILL") await this.#goOn(process);
+    if (process.hasEnded) return;
     const wasRunning = process.program !== undefined;
     if (process.isHeld) process.become({ name: "running" }, true);
     process.endedBy = signal;
@@ -137,8 +165,9 @@ export class Signals {
     if (wasRunning && signal !== "KILL") {
       // What takes longer goes on with the next host, should this one die meanwhile.
       await this.recordEnding(process);
-      const graceMs = process.program?.graceMs ?? LIMITS.cancelGraceMs;
-      await graced(this.#parts.platform, process, graceMs, process.done);
+      await graced(this.#parts.platform, process, process.program, process.done);
+      // Its host ends, and the next one goes on with that.
+      if (process.state.name === "sleeping") return;
     }
     process.cutOff(reason);
     // The program may have ended during the grace period; its next life has the same end.

@@ -130,7 +130,7 @@ export class Sleeper {
     const why = cancelled(`process ${pid} sleeps`);
     journal.close();
     this.#parts.abandon(process);
-    process.abort(why);
+    process.cutOff(why);
     const next = this.#parts.succeed(process, { code: 0 }, process.restarts);
     next.sleep = until === undefined ? {} : { until };
     this.#programs.set(pid, program);

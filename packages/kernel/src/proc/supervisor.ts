@@ -23,7 +23,7 @@ import { type Exit, type Process, correlationOf } from "./process.ts";
 import { type FaultCounts, type FaultPolicy, type Trap, countFault, trapOf } from "./fault.ts";
 import type { Program } from "./program.ts";
 import { type Restart, delayOf, hasRoom, isSupervised, recentOf } from "./restart.ts";
-import { graced } from "./shields.ts";
+import { codeOver } from "./shields.ts";
 import type { Sleeper } from "./sleeper.ts";
 
 export interface SupervisorParts {
@@ -114,7 +114,7 @@ export class Supervisor {
       return this.#parts.exit(process, exit, rider, tells[policy]);
     }
     process.isOver = true;
-    process.abort(cancelled(`process ${process.pid} is quarantined`));
+    process.cutOff(cancelled(`process ${process.pid} is quarantined`));
     process.journal?.close();
     const next = this.#parts.succeed(process, exit, process.restarts);
     await this.#parts.quarantine(next, `${trapOf(exit.error)}: ${exit.error.message}`, exit.error);
@@ -175,7 +175,7 @@ export class Supervisor {
       restartsOf: (old) => (old === heir ? [...earlier, at] : old.restarts),
     });
     this.#waiting.set(heir.pid, lives);
-    const over = Promise.allSettled(olds.map(({ process: old, program }) => this.#codeOver(old, program)));
+    const over = Promise.allSettled(olds.map(({ process: old, program }) => codeOver(platform, old, program)));
     this.#later(delayMs, () => void over.then(() => this.#resume(heir.pid, lives)));
   }
 
@@ -191,7 +191,7 @@ export class Supervisor {
       delayMs: 0,
       restartsOf: (old) => old.restarts,
     });
-    await this.#codeOver(process, program);
+    await codeOver(this.#parts.platform, process, program);
     const lives = this.#waiting.get(heir.pid);
     if (lives === undefined) await this.#resume(heir.pid, more);
     else lives.push(...more);
@@ -237,7 +237,7 @@ export class Supervisor {
         : [],
     );
     for (const { process: old } of olds) {
-      old.abort(cancelled(`process ${old.pid} is restarted`));
+      old.cutOff(cancelled(`process ${old.pid} is restarted`));
       old.journal?.close();
       if (old !== process) this.#parts.abandon(old);
     }
@@ -286,12 +286,6 @@ export class Supervisor {
     });
   }
 
-  /** Code of a life that is over has its grace to end, so that two lives do not act at once. */
-  #codeOver(process: Process, program: Program | undefined): Promise<void> {
-    const { code = Promise.resolve() } = process;
-    return graced(this.#parts.platform, process, program?.graceMs ?? LIMITS.cancelGraceMs, code);
-  }
-
   #later(delayMs: number, task: () => void): void {
     if (this.#isClosed) return;
     const timer = this.#parts.platform.setTimer(delayMs, () => {
@@ -335,8 +329,7 @@ export class Supervisor {
     // Its own end counts no more.
     this.#parts.abandon(process);
     process.abort(error);
-    await this.#codeOver(process, program);
-    process.cutOff(error);
+    await codeOver(this.#parts.platform, process, program);
     if (policy !== undefined && policy !== "restart") return this.#obey(policy, process, exit, undefined);
     const escalates = isSupervised(identity) || identity.strategy !== undefined;
     await this.#parts.exit(process, exit, undefined, escalates ? "escalation" : undefined);

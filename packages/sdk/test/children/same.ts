@@ -90,3 +90,13 @@ export const renews = async (left: number, ctx: RunContext<number>): Promise<str
   await ctx.log(`left: ${left}`);
   return left === 0 ? "lift off" : ctx.continueAsNew(left - 1);
 };
+
+/** Dies behind a shield of its own. */
+export const falls = async (_input: unknown, ctx: RunContext): Promise<void> =>
+  ctx.shield(
+    async () => {
+      await ctx.log("behind");
+      process.exit(7);
+    },
+    { timeoutMs: 30_000 },
+  );
