@@ -31,14 +31,19 @@ test("all bookings stand when the trip is paid for", async () => {
 });
 
 test("none stands when one fails, when nobody pays, and when the run is cancelled", async () => {
-  await using os = await connect({ dir });
+  await using os = await connect({ dir, programs: [saga] });
   await expect(os.run(saga, { input: { soldOut: "car" } })).rejects.toThrow("car is sold out");
   expect(await booked(os)).toEqual([]);
 
-  const unpaid = await os.spawn(saga);
+  const unpaid = await os.spawn("saga");
   await os.call("answer", { id: await untilAsked(os, unpaid), verdict: "reply", value: "cancel" });
   expect((await os.wait(unpaid)).error?.message).toContain("nobody wants to pay");
   expect(await booked(os)).toEqual([]);
+  // Tried again, it books and asks again.
+  await os.resume(unpaid, { again: true });
+  await os.call("answer", { id: await untilAsked(os, unpaid), verdict: "reply", value: "pay" });
+  expect((await os.wait(unpaid)).result).toMatchObject({ booked: ["flight", "hotel", "car"] });
+  expect(await booked(os)).toEqual(["car", "flight", "hotel"]);
 
   const cancelled = await os.spawn(saga);
   await untilAsked(os, cancelled);

@@ -41,6 +41,8 @@ export default async function saga(
         await own.step(`take back ${part}`, async () => {
           if (await own.os.fs.exists(pathOf(part))) await own.os.fs.unlink(pathOf(part));
         });
+      // Whoever tries the run again books anew.
+      await own.forget();
     });
     throw error;
   }

@@ -31,7 +31,7 @@ export async function withText<T>(
   wait: (pid: Pid) => Promise<T>,
 ): Promise<T> {
   const stop = new AbortController();
-  const started = Promise.withResolvers<Pid>();
+  const started = Promise.withResolvers<Pid | undefined>();
   // Before it begins: it may say something at once.
   const events = os.events({ names: ["model.text", ...ENDS], overflow: "drop", signal: stop.signal });
   const heard = (async () => {
@@ -51,6 +51,8 @@ export async function withText<T>(
     return end;
   } finally {
     stop.abort();
+    // One that could not be started says nothing.
+    started.resolve(undefined);
     // A subscription that was ended is no failure.
     await heard.catch((error: unknown) => {
       if (!isKernelError(error)) throw error;
@@ -58,8 +60,14 @@ export async function withText<T>(
   }
 }
 
+export interface TextPrinter {
+  readonly hear: (piece: TextPiece) => void;
+  /** Nothing more comes: writes what still waits for an end that was left out. */
+  readonly end: () => void;
+}
+
 /** Writes answers one after the other, as they come: of several at once the others wait until one is over. */
-export function textPrinter(style: Output["style"], write: (text: string) => void): (piece: TextPiece) => void {
+export function textPrinter(style: Output["style"], write: (text: string) => void): TextPrinter {
   /** What was said and not written, the longest waiting first. */
   const answers = new Map<string, { readonly title: string; text: string; isOver: boolean }>();
   let speaker: string | undefined;
@@ -78,7 +86,7 @@ export function textPrinter(style: Output["style"], write: (text: string) => voi
       speaker = undefined;
     }
   };
-  return ({ place, model, index, text, isLast }) => {
+  const hear = ({ place, model, index, text, isLast }: TextPiece): void => {
     const title = `${style("dim", `${place} (${model}):`)} `;
     const answer = answers.get(place) ?? { title, text: "", isOver: false };
     answers.set(place, answer);
@@ -87,4 +95,9 @@ export function textPrinter(style: Output["style"], write: (text: string) => voi
     answer.isOver = isLast;
     writeOn();
   };
+  const end = (): void => {
+    for (const answer of answers.values()) answer.isOver = true;
+    writeOn();
+  };
+  return { hear, end };
 }

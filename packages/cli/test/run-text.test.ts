@@ -83,6 +83,28 @@ test("what the listener throws is thrown, once the run has come to its end", asy
   await expect(os.run("nothing such", { onText })).rejects.toThrow("nothing such");
 });
 
+test("a start that fails while others end is a failure, and nobody hears what is not run below them", async () => {
+  await using os = await connect({ programs: [asks] });
+  const brief = async (): Promise<number> => Promise.resolve(1);
+  let isOver = false;
+  const busy = (async () => {
+    while (!isOver) await os.run(brief, { durable: false });
+  })();
+  await expect(os.run("nothing such", { onText: () => undefined })).rejects.toThrow("nothing such");
+  isOver = true;
+  await busy;
+
+  const heard: unknown[] = [];
+  const spy = async (_input: unknown, ctx: RunContext): Promise<void> => {
+    for await (const event of ctx.os.events({ names: ["model.text"], signal: ctx.signal })) heard.push(event);
+  };
+  const spying = await os.spawn(spy, { grants: ["self", "event.subscribe"] });
+  const pieces: TextPiece[] = [];
+  await os.run(asks, { onText: (piece) => pieces.push(piece) });
+  await os.kill(spying);
+  expect([pieces.length > 4, heard]).toEqual([true, []]);
+});
+
 test("secrets are masked, wherever pieces are cut", async () => {
   const secret = "sk-live-0123456789abcdef";
   const answer = `It is ${secret}, sk-live-0123 is not; and ${secret}`;

@@ -106,6 +106,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   context: {},
   revise: { definitions: {} },
   beat: {},
+  stepForget: { place: "" },
   continueAsNew: {},
   shield: {},
   unshield: { shield: 1 },

@@ -223,6 +223,16 @@ export class RunContext<Input = unknown> {
     return runShielded(this.#scope.process, this.#runningStep, timeoutMs, (one) => work(within(one)));
   }
 
+  /**
+   * What this node, or function, has recorded counts no more: when its run is tried again, it is done again. For what was
+   * taken back.
+   */
+  async forget(): Promise<void> {
+    const { place, memo } = this.#scope;
+    await this.os.call("stepForget", { place });
+    memo?.places.clear();
+  }
+
   /** Work as often as its options say; without any it costs nothing beside itself. */
   #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions = {}): T | Promise<T> {
     if (options.retry === undefined && options.timeoutMs === undefined) return work(this);

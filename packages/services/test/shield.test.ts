@@ -215,3 +215,33 @@ test("whose host dies meanwhile goes on with it at the next one, and ends then",
   expect(done).toEqual(["booked", "first", "died", "second"]);
   await after.close();
 });
+
+test("what was taken back and forgotten is done again: by another attempt, and by a run that is tried again", async () => {
+  const done: string[] = [];
+  let left = 2;
+  const book = async (ctx: RunContext): Promise<string> => {
+    try {
+      await ctx.step("book", () => void done.push("book"));
+      await ctx.step("pay", () => {
+        if (left-- > 0) throw new Error("no money");
+      });
+      return "paid";
+    } catch (error) {
+      await ctx.shield(async (own) => {
+        await own.step("cancel", () => void done.push("cancel"));
+        await own.forget();
+      });
+      throw error;
+    }
+  };
+  const plan = pipeline("books")
+    .node("before", () => void done.push("before"))
+    .node("trip", { needs: ["before"], retry: { attempts: 2, delayMs: 1 } }, (_input, ctx) => book(ctx))
+    .output("trip");
+  const pid = await kernel.os.spawn(planProgram(plan.build()));
+  expect((await kernel.os.wait(pid)).code).toBe(1);
+  await kernel.os.resume(pid, { again: true, program: planProgram(plan.build()) });
+
+  expect((await kernel.os.wait(pid)).result).toBe("paid");
+  expect(done).toEqual(["before", "book", "cancel", "book", "cancel", "book"]);
+});

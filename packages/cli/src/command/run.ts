@@ -79,14 +79,9 @@ export const runCommand: Command = {
       const isFresh = unfinished === undefined;
       const isTold = isSet(invocation, "text");
       const end = (pid: Pid): Promise<number> => follow(joined, pid, out, { source, input, isFresh, isTold });
-      const status = await (isTold
-        ? withText(
-            joined,
-            textPrinter(out.style, (text) => void process.stderr.write(text)),
-            start,
-            end,
-          )
-        : end(await start()));
+      const printer = textPrinter(out.style, (text) => void process.stderr.write(text));
+      const status = await (isTold ? withText(joined, printer.hear, start, end) : end(await start()));
+      printer.end();
       await waitForOthers(joined, out);
       return status;
     });

@@ -37,6 +37,11 @@ export interface EventFilter {
   readonly signal?: AbortSignal;
 }
 
+/** The same, of whom some events are kept from. */
+export interface Listening extends EventFilter {
+  readonly isHeard?: (event: KernelEvent) => boolean;
+}
+
 /** What a commit wants to be told about once it is done. */
 export interface PendingEvent {
   readonly name: EventName;
@@ -141,7 +146,7 @@ export class EventBus {
   }
 
   /** Calls `deliver` for each live event; returns what ends it. A throwing observer is dropped, not heard. */
-  observe(filter: EventFilter, deliver: (event: KernelEvent) => void): () => void {
+  observe(filter: Listening, deliver: (event: KernelEvent) => void): () => void {
     const subscriber: Subscriber = {
       accepts: toPredicate(filter),
       deliver: (event) => {
@@ -181,7 +186,7 @@ export class EventBus {
    * Events as an async iterable, collected from this call on; ends when its signal aborts or its consumer stops.
    * @param ended is called once when it ends
    */
-  subscribe(filter: EventFilter, ended?: () => void): AsyncGenerator<KernelEvent, void, undefined> {
+  subscribe(filter: Listening, ended?: () => void): AsyncGenerator<KernelEvent, void, undefined> {
     const inbox: Inbox = { buffer: [], failure: undefined, isOver: false, wake: undefined };
     const room = Math.min(filter.buffer ?? LIMITS.subscriberBufferMax, LIMITS.subscriberBufferMax);
     const unobserve = this.observe(filter, (event) => {
@@ -303,13 +308,13 @@ function deliver(event: KernelEvent, subscribers: ReadonlySet<Subscriber>): void
   for (const subscriber of subscribers) if (subscriber.accepts(event)) subscriber.deliver(event);
 }
 
-function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
+function toPredicate(filter: Listening): (event: KernelEvent) => boolean {
   const names = filter.names === undefined ? undefined : new Set<string>(filter.names);
   const classes = filter.classes === undefined ? undefined : new Set<string>(filter.classes);
   const pids = filter.pids === undefined ? undefined : new Set<number>(filter.pids);
   const glob = filter.glob === undefined ? undefined : compilePaths(filter.glob);
   const topics = filter.topics === undefined ? undefined : compileTopics(filter.topics);
-  const { where } = filter;
+  const { where, isHeard } = filter;
   if (where !== undefined && (typeof where !== "object" || where === null))
     throw new KernelError("EINVAL", "`where` of a subscription is an object of fields and their values");
   return (event) => {
@@ -318,6 +323,7 @@ function toPredicate(filter: EventFilter): (event: KernelEvent) => boolean {
     if (names !== undefined && !names.has(event.name)) return false;
     if (classes !== undefined && !classes.has(EVENTS[event.name].class)) return false;
     if (pids !== undefined && !pids.has(event.pid)) return false;
+    if (isHeard?.(event) === false) return false;
     if (glob === undefined) return true;
     return glob(event);
   };

@@ -309,6 +309,17 @@ export class Journal {
     return true;
   }
 
+  /** Outcomes at a place and below it count no more, nor do those of earlier lives: their steps may be done again. */
+  async forget(prefix: string, rider?: Rider): Promise<void> {
+    const isBelow = (place: string): boolean => prefix === "" || place === prefix || place.startsWith(`${prefix}/`);
+    const places = [...(this.#taken ?? []), ...(this.#recorded?.keys() ?? [])].filter(isBelow);
+    await this.note({ t: "outdated", at: this.#committer.now(), places }, undefined, rider);
+    for (const place of places) {
+      this.#taken?.delete(place);
+      this.#recorded?.delete(place);
+    }
+  }
+
   /** Gives a place back when its attempt failed and another follows. */
   retract(place: string): void {
     this.#taken?.delete(place);

@@ -250,13 +250,14 @@ function hearersOf(host: Host, caller: Process, { place, onText }: InferCall, mo
   const own = onText === undefined ? undefined : listening(host, caller, onText);
   if (!host.bus.isNamed("model.text")) return own === undefined ? undefined : { onText: own, end: () => undefined };
   const mask = host.vault.maskPieces();
+  const named = host.vault.maskData({ place, model });
   let index = 0;
   let isOver = false;
   const tell = (text: string, isLast: boolean): void => {
     // A driver that was given up may go on.
     if (isOver) return;
     isOver = isLast;
-    const data = { place, model, index, text, isLast };
+    const data = { ...named, index, text, isLast };
     index++;
     host.bus.publishNamed({ name: "model.text", pid: caller.pid, data });
   };

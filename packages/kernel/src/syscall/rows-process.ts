@@ -19,7 +19,7 @@ import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Stra
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
 import { type ProcessSummary, STATUSES, type Status, summarise } from "../proc/summary.ts";
 import type { Host } from "./host.ts";
-import { assertMay } from "./policy.ts";
+import { isFree, assertMay } from "./policy.ts";
 import { amounts, assertMayAllocate } from "./rows-budget.ts";
 import { placed } from "./placed.ts";
 import { spawnOnce } from "./spawn-once.ts";
@@ -507,6 +507,10 @@ export const PROCESS_ROWS = {
     target: () => ({ resource: "/sys/events" }),
     handle: (host, caller, filter) => {
       const leave = beginSubscription(caller);
+      // What models say is for who runs them.
+      const { family } = host.processes;
+      const isHeard = ({ name, pid: of }: KernelEvent): boolean =>
+        name !== "model.text" || isFree(host, caller) || family.isWithin(of, caller.pid);
       // It ends with its process, whether anybody reads it or not.
       const over = new AbortController();
       const unhear = caller.pid === PID_OWNER ? undefined : caller.onDone(() => over.abort());
@@ -516,7 +520,7 @@ export const PROCESS_ROWS = {
         leave();
       };
       try {
-        return host.bus.subscribe({ ...filter, signal }, ended);
+        return host.bus.subscribe({ ...filter, signal, isHeard }, ended);
       } catch (error) {
         ended();
         throw error;

@@ -141,6 +141,15 @@ export const WORK_ROWS = {
     target: self,
     handle: (_host, caller, a) => caller.journal?.retract(a.place),
   }),
+  stepForget: row<Placed, Promise<void>>({
+    right: "proc.step",
+    kind: "mutation",
+    audit: "place",
+    summary: "outcomes at a place and below it count no more, as of what was taken back; of an empty place all of them",
+    schema: args({ place: { type: "string", maxLength: 1024 } }, ["place"]),
+    target: self,
+    handle: async (_host, caller, a, _target, draft) => caller.journal?.forget(a.place, draft),
+  }),
   stepSkip: row<Placed & { readonly why: string }, void>({
     right: "proc.step",
     kind: "mutation",
