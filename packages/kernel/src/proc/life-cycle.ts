@@ -29,6 +29,7 @@ import type { Family } from "./family.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
 import { drained } from "./drain.ts";
 import { type Exit, type Process, type ProcessIdentity, type Renewal, SIGNALS } from "./process.ts";
+import { lostCall } from "./lost-call.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
@@ -270,10 +271,12 @@ export class LifeCycle {
       const at = committer.now();
       const ranMs = process.ranMs + platform.clock.monotonic() - process.startedAt;
       const record = { t: "renew", at, steps, used, ranMs } as const;
+      // It does not come back to what an earlier life has called.
+      const lost = journal.unanswered().flatMap(([place, intent]) => lostCall(process.identity, at, place, intent));
       await committer.commit(
         {
           puts: [{ key: processKey(pid), value: encodeProcess(process, { renewal }, committer.masker) }],
-          appends: [{ log: journal.log, value: encodeRecord(record) }],
+          appends: [...lost, { log: journal.log, value: encodeRecord(record) }],
           ...(kept === 0 ? {} : { trims: [{ log: journal.log, through: kept }] }),
         },
         [{ name: "process.renewed", pid, data: { name: process.identity.name, program: program.name } }],
