@@ -24,7 +24,7 @@ export const RIGHTS = {
   "tool.call": "name of a tool",
   "net.connect": "host, or host:port where it is not the scheme's own",
   "net.private":
-    "host, or host:port, that leads into this machine or a network that is not the internet: beside net.connect",
+    "host, or host:port, that leads into this machine or a network that is not the internet: beside net.connect, for fetch and connect",
   "secret.read": "name of a secret",
   "data.read": "name of a data store",
   "data.write": "name of a data store",
