@@ -12,7 +12,7 @@ import {
   type ServiceLoader,
   type ServiceModule,
   type Tool,
-  assertSchema,
+  assertTool,
   describe,
   isKernelError,
 } from "@ergos/kernel";
@@ -218,7 +218,7 @@ function toolsOf({ tools = [] }: ProgramModule, file: string): readonly Tool<Os>
     throw new KernelError("ENOEXEC", `the export tools of ${file} is no list of { name, inputSchema, effect, call }`, {
       path: file,
     });
-  for (const { name, inputSchema } of tools) assertSchema(inputSchema, `the inputSchema of tool ${name} of ${file}`);
+  for (const tool of tools) assertTool(tool, ` of ${file}`);
   return tools;
 }
 

@@ -1,7 +1,6 @@
 // The kernel: one metastore, one process table, one namespace, one way in (the dispatcher).
 // It boots and works with no service loaded.
 
-import { assertSchema } from "./base/schema.ts";
 import type { Calendar } from "./abi/calendar.ts";
 import type { MountDriver } from "./abi/file.ts";
 import type { Metastore } from "./abi/metastore.ts";
@@ -9,7 +8,7 @@ import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
 import type { PassAuthority } from "./abi/pass.ts";
 import type { SecretStore } from "./abi/secret.ts";
 import type { AuditAnchor, Signer } from "./abi/signer.ts";
-import type { Tool } from "./abi/tool.ts";
+import { type Tool, assertTool } from "./abi/tool.ts";
 import type { Hook } from "./abi/hook.ts";
 import type { Governance } from "./abi/governance.ts";
 import type { NetDriver } from "./abi/net.ts";
@@ -225,7 +224,7 @@ export class Kernel implements AsyncDisposable {
       act: (...what) => act(kernel.host, ...what),
     });
     const entities = new EntityTable({ store, committer, act: (...what) => act(kernel.host, ...what) });
-    for (const { name, inputSchema } of parts.tools ?? []) assertSchema(inputSchema, `the inputSchema of tool ${name}`);
+    for (const tool of parts.tools ?? []) assertTool(tool);
     const tools = new Map((parts.tools ?? []).map((tool) => [tool.name, tool]));
     const services = new ServiceTable({
       store,

@@ -1,5 +1,11 @@
 // What code without types may have given.
 
+import { LIMITS } from "@ergos/kernel";
+
+/** A line of the log, cut where it is too long for one. */
+export const shortLine = (text: string): string =>
+  text.length <= LIMITS.logLineMax ? text : `${text.slice(0, LIMITS.logLineMax - 1)}…`;
+
 /** Content of an artifact as bytes, with what it is. */
 export function contentOf(content: unknown): { readonly bytes: Uint8Array; readonly mediaType: string } {
   if (content instanceof Uint8Array) return { bytes: content, mediaType: "application/octet-stream" };

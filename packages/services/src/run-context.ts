@@ -44,8 +44,9 @@ import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts } from "./scope.ts";
+import { heard, promised } from "./promised.ts";
 import { runShielded } from "./shield.ts";
-import { contentOf, isRequest } from "./given.ts";
+import { contentOf, isRequest, shortLine } from "./given.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
 import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
@@ -63,6 +64,12 @@ export interface LetterOptions {
   /** Milliseconds after which nobody reads it any more. */
   readonly ttlMs?: number;
   readonly replyTo?: string;
+}
+
+interface Hibernation {
+  readonly until?: number;
+  readonly topic?: string;
+  readonly where?: Readonly<Record<string, unknown>>;
 }
 
 export interface InferOptions extends CallOptions {
@@ -220,7 +227,7 @@ export class RunContext<Input = unknown> {
   ): Promise<T> {
     const within = (one: Attempt): RunContext<Input> =>
       new RunContext<Input>(this.#scope, this.attempt, one.signal, one.deadline);
-    return runShielded(this.#scope.process, this.#runningStep, timeoutMs, (one) => work(within(one)));
+    return heard(runShielded(this.#scope.process, this.#runningStep, timeoutMs, (one) => work(within(one))));
   }
 
   /**
@@ -452,7 +459,7 @@ export class RunContext<Input = unknown> {
    * @throws {EINVAL} no task is being done here, or there is nothing to tell
    */
   report(progress: unknown): Promise<void> {
-    return reportProgress(this.os, this.#scope.task, progress);
+    return heard(reportProgress(this.os, this.#scope.task, progress));
   }
 
   /**
@@ -467,7 +474,7 @@ export class RunContext<Input = unknown> {
     const work = (name: string, message: Message): unknown =>
       // What is sent is the sender's promise.
       handler(message.body as Work, new RunContext<Input>({ ...this.within(name), task: message }, 1, this.#signal));
-    return doTasks(this.#taskSide, work, options);
+    return heard(doTasks(this.#taskSide, work, options));
   }
 
   get #taskSide(): TaskSide {
@@ -508,14 +515,11 @@ export class RunContext<Input = unknown> {
    * Sleeps, out of memory: nothing of the process runs until a message, a signal, the instant `until` or what happens
    * under `topic` wakes it. Then its program is called again and goes on here. What has happened is in its mailbox.
    */
-  async hibernate(
-    name: string,
-    options: {
-      readonly until?: number;
-      readonly topic?: string;
-      readonly where?: Readonly<Record<string, unknown>>;
-    } = {},
-  ): Promise<void> {
+  hibernate(name: string, options: Hibernation = {}): Promise<void> {
+    return heard(this.#hibernate(name, options));
+  }
+
+  async #hibernate(name: string, options: Hibernation): Promise<void> {
     const { topic, where, ...rest } = options;
     const subscription = topic === undefined ? undefined : await this.subscribe(`${name}/topic`, topic, where);
     const place = this.#placeOf(name);
@@ -537,9 +541,9 @@ export class RunContext<Input = unknown> {
    * more. For what lives long, whose journal would be read at each resumption; its mailbox, its rights and its budget stay,
    * what it has started and made ends. It does not return.
    */
-  async continueAsNew(input: Input): Promise<never> {
-    await this.os.call("continueAsNew", { input });
-    throw new KernelError("ECANCELED", `process ${this.pid} goes on as new`);
+  continueAsNew(input: Input): Promise<never> {
+    const over = promised(() => this.os.call("continueAsNew", { input }));
+    return heard(over.then(() => Promise.reject(new KernelError("ECANCELED", `process ${this.pid} goes on as new`))));
   }
 
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
@@ -586,7 +590,7 @@ export class RunContext<Input = unknown> {
     const { os, signal } = this;
     const { platform } = this.#scope.process;
     const inTask = (name: string): RunContext<Input> => new RunContext<Input>(this.within(name), 1, this.#signal);
-    return workOn(
+    const working = workOn(
       { os, signal, platform, step: (name, work) => this.step(name, work) },
       { placeOf: (name) => this.#placeOf(name), once: (place, act) => this.#once(place, act), inTask },
       {
@@ -596,6 +600,7 @@ export class RunContext<Input = unknown> {
         ...options,
       },
     );
+    return heard(working);
   }
 
   /** Moves an entity to another state, as its type allows; once, over restarts too. */
@@ -646,30 +651,38 @@ export class RunContext<Input = unknown> {
     yield* await this.os.call("signals", { signal: this.signal });
   }
 
-  /** Wall-clock milliseconds; recorded. */
-  async now(): Promise<number> {
-    return this.os.call("now", { place: this.#nextPlace("now") });
+  /**
+   * Wall-clock milliseconds; recorded. Calls without a name are told apart by their order: where branches of a program run
+   * side by side, and come by in another order when they are resumed, give each a name.
+   */
+  now(name?: string): Promise<number> {
+    return this.#recorded("now", name, (place) => this.os.call("now", { place }));
   }
 
-  /** A number from 0 up to 1; recorded. */
-  async random(): Promise<number> {
-    return this.os.call("random", { place: this.#nextPlace("random") });
+  /** A number from 0 up to 1; recorded. Named as `now` is. */
+  random(name?: string): Promise<number> {
+    return this.#recorded("random", name, (place) => this.os.call("random", { place }));
   }
 
-  /** Waits; a resumed run waits for what is left. */
-  sleep(ms: number): Promise<void> {
-    return heard(this.#sleep(ms));
+  /** Waits; a resumed run waits for what is left. Named as `now` is. */
+  sleep(ms: number, name?: string): Promise<void> {
+    return heard(this.#sleep(ms, name));
   }
 
-  async #sleep(ms: number): Promise<void> {
+  async #sleep(ms: number, name: string | undefined): Promise<void> {
     if (!(ms >= 0 && ms <= LIMITS.sleepMsMax))
       throw new KernelError("EINVAL", `ctx.sleep takes 0 to ${LIMITS.sleepMsMax} milliseconds, found ${ms}`);
-    const from = await this.now();
-    await this.os.call("sleepUntil", {
-      place: this.#nextPlace("sleep"),
-      until: Math.ceil(from + ms),
-      signal: this.signal,
-    });
+    const { signal } = this;
+    const from = await this.now(name === undefined ? undefined : `${name}/from`);
+    const until = Math.ceil(from + ms);
+    await this.#recorded("sleep", name, (place) => this.os.call("sleepUntil", { place, until, signal }));
+  }
+
+  /** What is recorded under its name, or else by its order. */
+  #recorded<T>(kind: string, name: string | undefined, call: (place: string) => T | Promise<T>): Promise<T> {
+    if (name === undefined) return heard(promised(() => call(this.#nextPlace(kind))));
+    const place = this.#placeOf(name);
+    return this.#once(place, () => call(place));
   }
 
   /**
@@ -695,9 +708,10 @@ export class RunContext<Input = unknown> {
   }
 
   /** Writes a line to the run's log; once, where a resumed run comes by again. What a step logs, it logs whenever it is done. */
-  async log(text: string, level: "debug" | "info" | "warn" | "error" = "info"): Promise<void> {
+  log(text: string, level: "debug" | "info" | "warn" | "error" = "info"): Promise<void> {
     const at = this.#runningStep === undefined ? { place: this.#placeOf("log") } : {};
-    await this.os.call("log", { ...at, text, level });
+    const line = typeof text === "string" ? shortLine(text) : text;
+    return heard(promised(() => this.os.call("log", { ...at, text: line, level })));
   }
 
   /** The step of this process in which the call is made, if it is made in one. */
@@ -723,23 +737,6 @@ export class RunContext<Input = unknown> {
     counters.set(kind, number);
     const name = /^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`;
     return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
-  }
-}
-
-/** Whoever awaits several one after the other hears of the first that fails: the others are no stray failures then. */
-function heard<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(ignore);
-  return promise;
-}
-const ignore = (): void => undefined;
-
-/** A refusal is a rejection, whenever it is made; a promise stays the one it is. */
-function promised<T>(act: () => T | Promise<T>): Promise<T> {
-  try {
-    const value = act();
-    return value instanceof Promise ? value : Promise.resolve(value);
-  } catch (error) {
-    return Promise.reject(error instanceof Error ? error : new KernelError("EFAILED", describe(error)));
   }
 }
 

@@ -182,6 +182,8 @@ export class PipelineBuilder<Input, Nodes, Output = unknown> {
   map(name: string, options: MapOptions<string, readonly never[]>, run: AnyFunction): PipelineBuilder<Input, never> {
     const { over, concurrency = 16, key, onError = "fail" } = options;
     this.#assertOptions(name, options, MAP_OPTIONS);
+    if (!["fail", "collect", "drop"].includes(onError))
+      throw invalid(this.#name, `map ${name} takes onError fail, collect or drop, found ${onError}`);
     if (!Number.isSafeInteger(concurrency) || concurrency < 1)
       throw invalid(this.#name, `map ${name} needs a concurrency of at least 1, found ${concurrency}`);
     const work = asFunction(run, name);
