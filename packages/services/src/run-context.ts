@@ -36,7 +36,9 @@ import {
   type Transit,
   type Trigger,
   type Visibility,
+  orAborted,
   takeOutcome,
+  toErrorRecord,
   toPid,
 } from "@ergos/kernel";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
@@ -153,7 +155,7 @@ export class RunContext<Input = unknown> {
 
   /** A part of this one with places of its own below it, as a node of a body. */
   within(name: string): Scope {
-    const { process, memo, task } = this.#scope;
+    const { process, memo, task, isShielded } = this.#scope;
     const place = this.#placeOf(name);
     return {
       process,
@@ -162,6 +164,7 @@ export class RunContext<Input = unknown> {
       trail: this.#trail,
       ...(memo === undefined ? {} : { memo }),
       ...(task === undefined ? {} : { task }),
+      ...(isShielded === undefined ? {} : { isShielded }),
     };
   }
 
@@ -198,14 +201,22 @@ export class RunContext<Input = unknown> {
     const { process } = this.#scope;
     const { os } = process;
     const recorded: Outcome | undefined = await os.call("stepBegin", { place });
+    // One that has failed may be done again by whoever goes on from that.
+    if (recorded?.error !== undefined) await os.call("stepRetract", { place });
     // What `work` returned in an earlier life.
     if (recorded !== undefined) return takeOutcome(recorded) as T;
     const started = process.platform.clock.monotonic();
     let value: T;
     try {
       this.signal.throwIfAborted();
-      value = await this.#tryStep({ process, place, counters: new Map() }, work, options);
+      const made = this.#tryStep({ process, place, counters: new Map() }, work, options);
+      // Work that does not heed the end of its process is not waited for: there may be something to take back.
+      const end = this.#scope.isShielded === true ? undefined : process.signal;
+      value = made instanceof Promise ? await orAborted(made, end) : made;
     } catch (error) {
+      // What the program goes on from is the same in its next life; that it was told to end is no outcome.
+      if (!this.signal.aborted)
+        await os.call("stepEnd", { place, error: toErrorRecord(error), ms: elapsed(process, started) });
       await os.call("stepRetract", { place });
       throw error;
     }
@@ -225,8 +236,11 @@ export class RunContext<Input = unknown> {
     work: (ctx: RunContext<Input>) => T | Promise<T>,
     { timeoutMs = LIMITS.shieldMs }: { readonly timeoutMs?: number } = {},
   ): Promise<T> {
+    // One order of calls without a name, in here and around.
+    const counters = (this.#scope.counters ??= new Map<string, number>());
+    const scope: Scope = { ...this.#scope, counters, isShielded: true };
     const within = (one: Attempt): RunContext<Input> =>
-      new RunContext<Input>(this.#scope, this.attempt, one.signal, one.deadline);
+      new RunContext<Input>(scope, this.attempt, one.signal, one.deadline);
     return heard(runShielded(this.#scope.process, this.#runningStep, timeoutMs, (one) => work(within(one))));
   }
 

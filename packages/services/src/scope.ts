@@ -38,6 +38,8 @@ export interface Scope {
   readonly trail?: string;
   /** The task that is being done there (`serve`). */
   readonly task?: Message;
+  /** The end of its process does not reach it. */
+  readonly isShielded?: true;
   /** How often a place without a name of its own was used. */
   counters?: Map<string, number>;
 }
