@@ -266,7 +266,8 @@ export const waitCommand: Command = {
 const isSignal = (text: string): text is Signal => Object.hasOwn(SIGNALS, text);
 
 function stateText({ state, code, signal, channel, restarts, sleep }: ProcessSummary, out: Output): string {
-  if (sleep?.until !== undefined) return `sleeping until ${new Date(sleep.until).toISOString()}`;
+  if (state === "sleeping" && sleep?.until !== undefined)
+    return `sleeping until ${new Date(sleep.until).toISOString()}`;
   if (state === "sleeping" && restarts !== undefined) return out.style("yellow", `restarting (${restarts})`);
   if (state !== "zombie") return channel === undefined ? state : `waiting (${channel})`;
   if (signal !== undefined) return out.style("yellow", `ended by ${signal}`);

@@ -85,7 +85,7 @@ export function summarise(process: Process, ppid: Pid | undefined = process.iden
     ...(identity.cause === undefined ? {} : { cause: identity.cause }),
     ...(Object.keys(process.faults).length === 0 ? {} : { faults: process.faults }),
     ...(process.restarts.length === 0 ? {} : { restarts: process.restarts.length }),
-    ...(process.sleep === undefined ? {} : { sleep: process.sleep }),
+    ...(process.sleep === undefined || process.hasEnded ? {} : { sleep: process.sleep }),
     usage: { ...process.usage },
     ...(process.progress === undefined ? {} : { progress: process.progress }),
   };
