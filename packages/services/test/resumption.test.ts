@@ -53,6 +53,34 @@ describe("resumption", () => {
     expect(done).toEqual(["first", "large", "second"]);
   });
 
+  test("a node with a version is done again when that changes, and not when its text does", async () => {
+    const done: string[] = [];
+    const build = (wait: Promise<void>, version: string, text: string) =>
+      planProgram(
+        pipeline("versions")
+          // Each has a text of its own.
+          .node(
+            "charge",
+            { version },
+            text === "one" ? () => done.push("charge") : () => void done.push("charged anew"),
+          )
+          .node("rest", { needs: ["charge"] }, () => wait)
+          .build(),
+      );
+    const forEver = new Promise<void>(() => undefined);
+    const before = await live();
+    const pid = await before.kernel.os.spawn(build(forEver, "1", "one"));
+    await sleep(20);
+    const after = await live(before);
+    await after.kernel.os.resume(pid, { program: build(forEver, "1", "two") });
+    await sleep(20);
+    expect(done).toEqual(["charge"]);
+    const last = await live(after);
+    await last.kernel.os.resume(pid, { program: build(Promise.resolve(), "2", "two") });
+    expect((await last.kernel.os.wait(pid)).code).toBe(0);
+    expect(done).toEqual(["charge", "charged anew"]);
+  });
+
   test("what is taken from the journal is no act: not audited again, not paid for, and no hook hears of it", async () => {
     const gate = Promise.withResolvers<void>();
     let waits: Promise<void> = new Promise(() => undefined);

@@ -21,6 +21,11 @@ export interface NodeOptions<Needs, When> extends TryOptions {
   readonly when?: When;
   /** Runs although something it needs was skipped; that input is then undefined. */
   readonly allowSkipped?: boolean;
+  /**
+   * Which version of its work this is. Without one its functions' texts say so, comments included: where those change,
+   * runs under way do the node again. With one its outcomes count for as long as it stays the same.
+   */
+  readonly version?: string;
 }
 
 export interface MapOptions<Over, Needs> extends Omit<NodeOptions<Needs, never>, "when"> {
@@ -50,6 +55,7 @@ export interface PlanNode {
   /** It changes nothing of what it reads, so that this need not be copied for it. */
   readonly isReader?: boolean;
   readonly allowSkipped: boolean;
+  readonly version?: string;
   readonly retry?: Retry;
   readonly timeoutMs?: number;
   /** What takes the place of a failed node's output; or that it counts as skipped. */
@@ -195,7 +201,9 @@ export class PipelineBuilder<Input, Nodes, Output = unknown> {
       ...common(options),
       needs: [over],
       run: work,
-      definition: JSON.stringify([work.toString(), key?.toString(), over, onError]),
+      definition: JSON.stringify(
+        options.version === undefined ? [work.toString(), key?.toString(), over, onError] : [over, onError],
+      ),
       map: {
         over,
         concurrency,
@@ -291,15 +299,17 @@ export function createPlan(name: string, nodes: readonly PlanNode[], options: Pl
   return { ...plan, revision, ...(options.result === undefined ? {} : { result: options.result }) };
 }
 
-const NODE_OPTIONS = ["needs", "after", "when", "allowSkipped", "retry", "timeoutMs"];
-const MAP_OPTIONS = ["over", "concurrency", "key", "onError", "after", "allowSkipped", "retry", "timeoutMs"];
+const COMMON_OPTIONS = ["after", "allowSkipped", "version", "retry", "timeoutMs"];
+const NODE_OPTIONS = ["needs", "when", ...COMMON_OPTIONS];
+const MAP_OPTIONS = ["over", "concurrency", "key", "onError", ...COMMON_OPTIONS];
 
 const common = (
   options: Omit<NodeOptions<readonly string[] | undefined, never>, "when">,
-): Pick<PlanNode, "needs" | "after" | "allowSkipped" | "retry" | "timeoutMs"> => ({
+): Pick<PlanNode, "needs" | "after" | "allowSkipped" | "version" | "retry" | "timeoutMs"> => ({
   needs: options.needs ?? [],
   after: options.after ?? [],
   allowSkipped: options.allowSkipped === true,
+  ...(options.version === undefined ? {} : { version: options.version }),
   ...(options.retry === undefined ? {} : { retry: options.retry }),
   ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
 });
@@ -340,7 +350,8 @@ const describeNode = (node: PlanNode): unknown => [
   node.kind,
   node.needs,
   node.after,
-  node.definition ?? node.run.toString(),
-  node.when?.toString(),
+  ...(node.version === undefined
+    ? [node.definition ?? node.run.toString(), node.when?.toString()]
+    : [node.definition, { version: node.version }]),
   node.allowSkipped,
 ];
