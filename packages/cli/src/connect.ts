@@ -87,6 +87,8 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   readonly hook?: (hook: Hook) => () => void;
   /** Processes that were resumed on connecting. */
   readonly resumed: readonly Pid[];
+  /** Processes that could not be, and why: their program is not found here, or cannot be loaded. They sleep on. */
+  readonly leftAsleep: readonly { readonly pid: Pid; readonly error: KernelError }[];
   /**
    * Spawns a program, waits for it, and returns its result.
    * @throws the error with which it failed
@@ -189,11 +191,11 @@ export async function connectHost(
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
     const openedAt = kernel.host.store.seq;
     if (resume) kernel.activate();
-    const resumed = resume ? await resumeAll(os) : [];
+    const goingOn = resume ? await resumeAll(os) : NOTHING_RESUMED;
     const own = { login: (pass: string) => kernel.login(pass), hook: (hook: Hook) => kernel.hook(hook) };
     // Whoever has come with a pass is not the owner.
     const given = options.pass === undefined ? { ...own, openedAt } : { login: own.login };
-    return { os: toErgOs(os, { isRemote: false, resumed, close, ...given }), host };
+    return { os: toErgOs(os, { isRemote: false, ...goingOn, close, ...given }), host };
   } catch (error) {
     await close();
     throw error;
@@ -327,7 +329,7 @@ async function connectRemote(
   }
   return toErgOs(client.toOs(welcome.pid), {
     isRemote: true,
-    resumed: [],
+    ...NOTHING_RESUMED,
     close: () => {
       client.close();
       return client.closed;
@@ -381,8 +383,11 @@ function toTransport(socket: Socket): Transport {
 }
 
 /** Resumes what sleeps. What cannot go on now (its module is gone, its mount is taken) stays asleep. */
-async function resumeAll(os: Os): Promise<readonly Pid[]> {
+const NOTHING_RESUMED: Pick<ErgOs, "resumed" | "leftAsleep"> = { resumed: [], leftAsleep: [] };
+
+async function resumeAll(os: Os): Promise<typeof NOTHING_RESUMED> {
   const resumed: Pid[] = [];
+  const leftAsleep: { readonly pid: Pid; readonly error: KernelError }[] = [];
   for (const process of await allProcesses(os)) {
     // What was put to sleep is woken in its time.
     if (process.state !== "sleeping" || process.sleep !== undefined) continue;
@@ -391,9 +396,10 @@ async function resumeAll(os: Os): Promise<readonly Pid[]> {
       resumed.push(process.pid);
     } catch (error) {
       if (!isKernelError(error)) throw error;
+      leftAsleep.push({ pid: process.pid, error });
     }
   }
-  return resumed;
+  return { resumed, leftAsleep };
 }
 
 /** What is waited for keeps the loop of Node, also where only a clock, or somebody else, can bring it about. */
@@ -406,7 +412,10 @@ async function holding<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" | "close" | "login" | "hook">): ErgOs {
+function toErgOs(
+  os: Os,
+  parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" | "leftAsleep" | "close" | "login" | "hook">,
+): ErgOs {
   const spawn = async (program: Runnable, options?: RunOptions): Promise<Pid> =>
     os.spawn(asProgram(program, parts.isRemote), options);
   const wait: Os["wait"] = (pid, options) => holding(os.wait(pid, options));
@@ -452,6 +461,7 @@ function toErgOs(os: Os, parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" 
     ...(parts.hook === undefined ? {} : { hook: parts.hook }),
     ...(parts.openedAt === undefined ? {} : { openedAt: parts.openedAt }),
     resumed: parts.resumed,
+    leftAsleep: parts.leftAsleep,
     close: parts.close,
     [Symbol.asyncDispose]: parts.close,
   };

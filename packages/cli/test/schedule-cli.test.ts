@@ -205,3 +205,22 @@ test("what is started by the clock is bounded as a run is", async () => {
   expect(json("ps", "--all", "--ref", "night/1")).toMatchObject([failed, failed]);
   expect(ergos("errors").stdout).toMatch(/EDQUOT/);
 });
+
+test("a host that is up says which runs cannot go on, and why", async () => {
+  writeFileSync(join(cwd, "asks.mjs"), `export default (_input, ctx) => ctx.ask("go", "Shall it?");\n`);
+  const run = spawn(process.execPath, [BIN, "run", "asks.mjs"], {
+    cwd,
+    env: environment(),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let said = "";
+  run.stderr.on("data", (piece: Buffer) => (said += piece.toString()));
+  await until(() => said.includes("Shall it?"));
+  run.kill("SIGKILL");
+  await once(run, "close");
+  writeFileSync(join(cwd, "asks.mjs"), "export default (");
+  const { output } = up();
+  await until(() => output().includes("cannot go on"));
+
+  expect(output()).toMatch(/process 2 cannot go on and sleeps: .*asks\.mjs.*ergos resume 2/);
+});

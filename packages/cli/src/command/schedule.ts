@@ -1,7 +1,7 @@
 // `ergos schedule`: what is started at an instant, every so often, or by cron. `ergos up`: a host that stays for it.
 
 import { formatDuration } from "@ergos/compiler/duration";
-import { MISSED, OVERLAPS, type KernelEvent, KernelError, type Schedule } from "@ergos/kernel";
+import { plainMessage, MISSED, OVERLAPS, type KernelEvent, KernelError, type Schedule } from "@ergos/kernel";
 import { maintenance } from "@ergos/services";
 import {
   type Command,
@@ -204,6 +204,8 @@ export const upCommand: Command = {
     out.line(
       `up over ${invocation.dir}: ${os.resumed.length} runs go on, ${schedules.length} schedules${first === undefined ? "" : `, the first ${nextText(first)}`}, ${triggers.length} triggers. Ctrl-C ends it; what runs then sleeps`,
     );
+    for (const { pid, error } of os.leftAsleep)
+      out.error(`process ${pid} cannot go on and sleeps: ${plainMessage(error.message)}. Then: ergos resume ${pid}`);
     const showing = (async () => {
       for await (const event of events) out.answer(event, eventText);
     })();
