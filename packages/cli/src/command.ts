@@ -156,9 +156,10 @@ export function instantOption(invocation: Invocation, name: string): number | un
   const text = textOption(invocation, name);
   if (text === undefined) return undefined;
   const ms = /[a-z]\s*$/.test(text) ? parseDuration(text) : undefined;
+  if (ms !== undefined) return Math.max(0, Math.round(Date.now() - ms));
+  const instant = Date.parse(text);
   // Other texts are dates of some year to an engine.
-  const instant = ms !== undefined ? Date.now() - ms : /^\d{4}-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isFinite(instant)) return Math.max(0, Math.round(instant));
+  if (/^\d{4}-\d\d/.test(text) && Number.isFinite(instant)) return Math.max(0, instant);
   throw new UsageError(
     `--${name} takes a date, as 2026-11-01 or 2026-11-01T18:00:00Z, or how long ago that was, as 30m, 2h or 7d; found ${text}`,
   );

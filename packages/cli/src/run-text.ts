@@ -1,7 +1,7 @@
 // What the models of a run say, as they say it.
 
 import { setTimeout as delay } from "node:timers/promises";
-import { type EventName, type Os, type Pid, isKernelError } from "@ergos/kernel";
+import { type EventName, type Os, type Pid } from "@ergos/kernel";
 import type { Output } from "./terminal.ts";
 
 /** A piece of an answer. Several answers may be on their way at once: each has a place. */
@@ -23,6 +23,7 @@ const LATE_MS = 200;
 /**
  * Starts a process, and tells what its models say until it ends. What is said faster than it is heard is left out.
  * @param hear what it throws is thrown when the process has ended, and nothing more is told
+ * @throws {EACCES} the caller may not hear of events; the process has ended all the same
  */
 export async function withText<T>(
   os: Pick<Os, "events">,
@@ -42,21 +43,23 @@ export async function withText<T>(
       hear(data as unknown as TextPiece);
     }
   })();
-  heard.catch(() => undefined);
+  // That it was ended by us is no failure.
+  const failures: unknown[] = [];
+  const hearing = heard.catch((error: unknown) => {
+    if (!stop.signal.aborted) failures.push(error);
+  });
   try {
     const pid = await spawn();
     started.resolve(pid);
     const end = await wait(pid);
-    await Promise.race([heard, delay(LATE_MS, undefined, { signal: stop.signal })]);
+    await Promise.race([hearing, delay(LATE_MS, undefined, { signal: stop.signal })]);
+    for (const error of failures) throw error;
     return end;
   } finally {
     stop.abort();
     // One that could not be started says nothing.
     started.resolve(undefined);
-    // A subscription that was ended is no failure.
-    await heard.catch((error: unknown) => {
-      if (!isKernelError(error)) throw error;
-    });
+    await hearing;
   }
 }
 

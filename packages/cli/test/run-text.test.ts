@@ -105,6 +105,16 @@ test("a start that fails while others end is a failure, and nobody hears what is
   expect([pieces.length > 4, heard]).toEqual([true, []]);
 });
 
+test("who may not hear of events is told so, and the run comes to its end", async () => {
+  const { path: dir } = directory;
+  await using host = await connect({ dir, programs: [asks] });
+  const { pass } = await host.call("issuePass", { grants: ["self", "proc.*", "llm"] });
+  await using guest = await connect({ dir, pass });
+
+  await expect(guest.run("asks", { onText: () => undefined })).rejects.toMatchObject({ code: "EACCES" });
+  expect((await host.ps({ all: true, name: "asks" }))[0]).toMatchObject({ status: "completed" });
+});
+
 test("secrets are masked, wherever pieces are cut", async () => {
   const secret = "sk-live-0123456789abcdef";
   const answer = `It is ${secret}, sk-live-0123 is not; and ${secret}`;

@@ -166,6 +166,16 @@ test("nothing is shielded from the end of a life of a process that lives on", as
   await next.close();
 });
 
+test("no process fills its host with shields", async () => {
+  const many = program("many", async (_input: unknown, ctx: RunContext) => {
+    const codes = new Set<string>();
+    for (let at = 0; at < 1500; at++) codes.add(await codeOf(() => ctx.os.call("shield", { ms: 300 })));
+    return [...codes];
+  });
+
+  expect((await kernel.os.wait(await kernel.os.spawn(many))).result).toEqual(["ok", "EAGAIN"]);
+});
+
 test("one shield behind another, and each has its grace", async () => {
   const done: string[] = [];
   const nested = program("nested", async (_input: unknown, ctx: RunContext) => {

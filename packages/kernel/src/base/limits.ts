@@ -120,6 +120,8 @@ export const LIMITS = {
   /** Milliseconds that work is shielded from the end of its process unless it says so, and at most. */
   shieldMs: 10_000,
   shieldMaxMs: 60_000,
+  /** Shields of one process at a time. */
+  shieldsMax: 1000,
   /** Lines of log kept per process in memory; all of them are in its journal. */
   logLineMax: 8 * KIB,
   /** Longest wait of one `sleep`, in milliseconds: a hundred years. */

@@ -260,10 +260,10 @@ export class LifeCycle {
     const { platform, committer } = this.#parts;
     const { isQuiet, release } = await drained(platform, [process], LIMITS.drainMs);
     try {
-      if (!isQuiet || process.isHalted)
-        throw new KernelError("EBUSY", `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms`, {
-          pid,
-        });
+      const isHalted = process.isHalted ? `process ${pid} was stopped` : undefined;
+      const isBusy = isQuiet ? undefined : `a call of process ${pid} is under way for more than ${LIMITS.drainMs} ms`;
+      const why = isBusy ?? isHalted;
+      if (why !== undefined) throw new KernelError("EBUSY", `${why}; it cannot go on as new now`, { pid });
       assertLives(process, "continueAsNew");
       const { steps, replayed: _replayed, ...used } = process.usage;
       const { since: kept } = journal.history;
@@ -282,15 +282,15 @@ export class LifeCycle {
         [{ name: "process.renewed", pid, data: { name: process.identity.name, program: program.name } }],
         rider,
       );
-      const why = cancelled(`process ${pid} goes on as new`);
+      const over = cancelled(`process ${pid} goes on as new`);
       // A kill in the meantime has the last word.
-      if (process.isEnding || process.hasEnded || process.isDoomed) throw why;
+      if (process.isEnding || process.hasEnded || process.isDoomed) throw over;
       journal.close();
       this.#parts.abandon(process);
-      process.cutOff(why);
+      process.cutOff(over);
       const next = this.#parts.succeed(process, { code: 0 }, process.restarts, renewal);
       void this.#goOn(process, next, program);
-      throw why;
+      throw over;
     } finally {
       release();
     }

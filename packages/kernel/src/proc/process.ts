@@ -313,7 +313,7 @@ export class Process {
 
   /**
    * Raises a shield; as long as it is up this life of the process is not over, as with a call that acts.
-   * @throws {ECANCELED} this life is over (SH3)
+   * @throws {ECANCELED} this life is over (SH3) · {EAGAIN} as many are up as may be
    */
   shield(platform: Platform, ms: number): number {
     const isOver = this.isOver || this.isEnding || (this.isAbandoned && !this.isDoomed);

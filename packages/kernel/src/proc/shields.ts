@@ -8,7 +8,7 @@
 
 import type { Platform, Timer } from "../abi/platform.ts";
 import { cancelled } from "../base/abort.ts";
-import type { KernelError } from "../base/errno.ts";
+import { KernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Process } from "./process.ts";
 import type { Program } from "./program.ts";
@@ -43,8 +43,15 @@ export class Shields {
     return this.#loweredAt;
   }
 
-  /** Raises one for so many milliseconds; gives its number, and tells when it comes down. */
+  /**
+   * Raises one for so many milliseconds; gives its number, and tells when it comes down.
+   * @throws {EAGAIN} as many are up as may be
+   */
   raise(ms: number, lowered: () => void): number {
+    if (this.#up.size >= LIMITS.shieldsMax)
+      throw new KernelError("EAGAIN", `${LIMITS.shieldsMax} shields are up, which is as many as may be; lower some`, {
+        syscall: "shield",
+      });
     // What had begun behind those of before has been told.
     if (this.#behind.signal.aborted) this.#behind = new AbortController();
     const id = this.#next++;

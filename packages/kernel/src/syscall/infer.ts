@@ -184,7 +184,7 @@ async function askModel(
   let wasAsked = false;
   let isTried = false;
   let ask: ModelAsk | undefined;
-  const heard = hearersOf(host, caller, call, name);
+  let heard: Hearers | undefined;
   let ownLimit: AbortSignal | undefined;
   const device = `model ${name}`;
   try {
@@ -206,6 +206,8 @@ async function askModel(
       wasAsked = model.effect !== "pure";
       isTried = true;
       const response = await withinTime(host, caller, device, signal, (limited) => {
+        // It may have waited for long: who listens now is told.
+        heard = hearersOf(host, caller, call, name);
         ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, heard?.onText);
         ownLimit = limited;
         return model.infer(bounded, ask);
