@@ -68,6 +68,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   stepBegin: { place: "a" },
   stepEnd: { place: "a" },
   stepRetract: { place: "a" },
+  stepFail: { place: "a", error: { code: "EIO", message: "failed" } },
   stepSkip: { place: "a", why: "because" },
   call: { place: "p", tool: "none" },
   infer: { place: "a", request: { messages: [] } },

@@ -30,11 +30,11 @@ async function collapseAt(outcome: { readonly value: unknown } | { readonly erro
   return (await next.context).os.call("collapse", { place: "x" });
 }
 
-test("an outcome that a step has recorded gives nobody's results", async () => {
+test("an outcome that a step has recorded is that of no other call", async () => {
   const victim = await kernel.os.spawn(program("victim", () => ({ salary: 4711 })));
   await kernel.os.wait(victim);
 
-  expect(await collapseAt({ value: [victim, 1] })).toEqual([]);
+  await expect(collapseAt({ value: [victim, 1] })).rejects.toMatchObject({ code: "EEXIST" });
 });
 
 test("a code that is none of the kernel's is not told as one, and stands in no record of the audit", async () => {

@@ -275,33 +275,3 @@ test("a step that does not heed the signal does not keep its program from taking
 
   expect(done).toEqual(["begins", "cancelled"]);
 });
-
-test("what a program went on from because a step had failed is the same in its next life", async () => {
-  const [store, objects] = [new MemoryMetastore(), new MemoryObjectStore()];
-  const done: string[] = [];
-  let works = false;
-  const sends = program("sends", async (_input: unknown, ctx: RunContext) => {
-    try {
-      await ctx.step("mail", () => {
-        done.push("mail");
-        if (!works) throw new Error("no mail today");
-      });
-      return "mailed";
-    } catch (error) {
-      await ctx.step("unbook", () => void done.push("unbook"));
-      if (!works) await new Promise(() => undefined);
-      return (error as Error).message;
-    }
-  });
-  const before = await bootKernel({ store, objects });
-  const pid = await before.os.spawn(sends);
-  while (done.length < 2) await pause(1);
-  await pause(5);
-  works = true;
-  const after = await bootKernel({ store, objects });
-  await after.os.resume(pid, { program: sends });
-
-  expect((await after.os.wait(pid)).result).toContain("no mail today");
-  expect(done).toEqual(["mail", "unbook"]);
-  await after.close();
-});

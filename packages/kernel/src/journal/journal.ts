@@ -21,8 +21,10 @@ import type { Called } from "../budget/ledger.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import {
   type CallUsage,
+  JOURNAL_FORMAT,
   type JournalRecord,
   type Outcome,
+  type StepMarks,
   type Used,
   decodeRecord,
   encodeRecord,
@@ -31,6 +33,9 @@ import {
 } from "./record.ts";
 
 type Recorded = {
+  /** The call that it is the outcome of; absent of a step. */
+  readonly k?: string;
+  readonly acted?: boolean;
   readonly kept?: boolean;
   readonly ends?: boolean;
   readonly value?: unknown;
@@ -69,11 +74,7 @@ export interface History {
 
 const WHOLE: History = { kept: SEQ_ZERO, since: SEQ_ZERO };
 
-interface StepDetails {
-  readonly ms?: number;
-  readonly use?: CallUsage;
-  /** The failure is part of what the program goes on with. */
-  readonly kept?: boolean;
+interface StepDetails extends Omit<StepMarks, "k"> {
   /** Counters that settle with the outcome. */
   readonly adds?: Batch["adds"];
   /** Changes and records of other logs that belong into the same commit. */
@@ -91,8 +92,8 @@ export class Journal {
   readonly log: string;
   readonly #committer: Committer;
   readonly #objects: ObjectStore;
-  /** Places taken in this life. */
-  #taken: Set<string> | undefined;
+  /** Places taken in this life, and the call that each is for. */
+  #taken: Map<string, string> | undefined;
   /** Outcomes and unanswered intents of earlier lives; dropped as they are taken. */
   #recorded: Map<string, Recorded> | undefined;
   #intents: Map<string, Intent> | undefined;
@@ -131,7 +132,12 @@ export class Journal {
     let last: number | undefined;
     let restart: Replay["restart"];
     let steps = 0;
+    let isOld = false;
     for await (const record of this.records(this.history.since)) {
+      if (record.t === "start") {
+        this.#assertKnown(record.v);
+        isOld = record.v < KINDS_SINCE;
+      }
       if (record.t === "start" || record.t === "resume") ({ revision } = record);
       // A life ends with its last record; what is recorded between two lives is no time of either.
       else if (last !== undefined && !BETWEEN_LIVES.has(record.t)) ranMs += Math.max(0, record.at - last);
@@ -142,7 +148,7 @@ export class Journal {
       } else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
         intents.delete(record.p);
-        recorded.set(record.p, record);
+        recorded.set(record.p, isOld && record.k === undefined ? { ...record, k: OF_ANY_KIND } : record);
         addUse(usage, record.use);
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
@@ -220,11 +226,22 @@ export class Journal {
     return last?.ref === undefined ? last : this.#fetch(last.ref);
   }
 
+  /** @throws {EVERSION} it was written by a newer program */
+  #assertKnown(version: number): void {
+    if (version > JOURNAL_FORMAT)
+      throw new KernelError(
+        "EVERSION",
+        `the journal of process ${this.#pid} has format ${version}, this program reads up to ${JOURNAL_FORMAT}; use the ergos that wrote it`,
+        { pid: this.#pid },
+      );
+  }
+
   /**
-   * Takes a place: its recorded outcome, or nothing when the step is to be done now.
-   * @throws {EEXIST} the place was taken before in this life
+   * Takes a place for a call: its recorded outcome, or nothing when it is to be made now. A failure does not take the
+   * place: who goes on from it may call again.
+   * @throws {EEXIST} the place was taken before in this life, or what is recorded there is the outcome of another call
    */
-  begin(place: string): Outcome | Promise<Outcome> | undefined {
+  begin(place: string, call: string): Outcome | Promise<Outcome> | undefined {
     if (this.#taken?.has(place) === true) {
       throw new KernelError(
         "EEXIST",
@@ -232,11 +249,25 @@ export class Journal {
         { pid: this.#pid },
       );
     }
-    (this.#taken ??= new Set()).add(place);
     const recorded = this.#recorded?.get(place);
+    if (recorded?.error !== undefined) {
+      if (recorded.acted !== true) this.#recorded?.delete(place);
+      return recorded;
+    }
+    if (recorded !== undefined) this.#assertSameCall(place, call, recorded.k ?? STEP);
+    (this.#taken ??= new Map()).set(place, call);
     if (recorded === undefined) return undefined;
     this.#recorded?.delete(place);
     return recorded.ref === undefined ? recorded : this.#fetch(recorded.ref);
+  }
+
+  #assertSameCall(place: string, call: string, was: string): void {
+    if (was === call || was === OF_ANY_KIND) return;
+    throw new KernelError(
+      "EEXIST",
+      `what is recorded at ${JSON.stringify(place)} is the outcome of ${was}, and the program calls ${call} there now: it was changed since. Give the new call a name of its own, or start a new run`,
+      { pid: this.#pid },
+    );
   }
 
   /** Whether an earlier life left an outcome at a place: taking it does nothing anew. */
@@ -252,7 +283,9 @@ export class Journal {
     const at = this.#committer.now();
     return Array.from(this.#recorded ?? [])
       .filter(([, { ends }]) => ends !== true)
-      .map(([p, { value, error, ref, kept }]) => JSON.stringify({ t: "step", at, p, value, error, ref, kept }));
+      .map(([p, { k, value, error, ref, acted, kept }]) =>
+        JSON.stringify({ t: "step", at, p, k, value, error, ref, acted, kept }),
+      );
   }
 
   /** Places with an outcome of an earlier life. */
@@ -312,7 +345,7 @@ export class Journal {
   /** Outcomes at a place and below it count no more, nor do those of earlier lives: their steps may be done again. */
   async forget(prefix: string, rider?: Rider): Promise<void> {
     const isBelow = (place: string): boolean => prefix === "" || place === prefix || place.startsWith(`${prefix}/`);
-    const places = [...(this.#taken ?? []), ...(this.#recorded?.keys() ?? [])].filter(isBelow);
+    const places = [...(this.#taken?.keys() ?? []), ...(this.#recorded?.keys() ?? [])].filter(isBelow);
     await this.note({ t: "outdated", at: this.#committer.now(), places }, undefined, rider);
     for (const place of places) {
       this.#taken?.delete(place);
@@ -343,7 +376,12 @@ export class Journal {
     if (json !== undefined && json.length > LIMITS.inlineOutcomeMax) {
       return { isLarge: true, done: this.#endLarge(place, json, at, more) };
     }
-    const record = encodeStep(at, place, { json, ...(error === undefined ? {} : { error }) }, more);
+    const record = encodeStep(
+      at,
+      place,
+      { json, ...(error === undefined ? {} : { error }) },
+      this.#marked(place, more),
+    );
     return { isLarge: false, done: this.#append(record, more, place) };
   }
 
@@ -358,19 +396,31 @@ export class Journal {
     more: { readonly ends?: true } = {},
   ): NonNullable<Batch["appends"]>[number] {
     if (this.#closed) throw this.#gone();
-    return { log: this.log, value: encodeStep(this.#committer.now(), place, { json: JSON.stringify(value) }, more) };
+    const record = encodeStep(this.#committer.now(), place, { json: JSON.stringify(value) }, this.#marked(place, more));
+    return { log: this.log, value: record };
+  }
+
+  /** What is recorded beside an outcome, and of which call it is. */
+  #marked(place: string, more: StepMarks): StepMarks {
+    const call = this.#taken?.get(place);
+    return call === undefined || call === STEP ? more : { ...more, k: call };
   }
 
   /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */
   async fail(place: string, error: ErrorRecord, more: StepDetails = {}): Promise<void> {
-    await this.end(place, { error }, more).done;
-    (this.#recorded ??= new Map()).set(place, { error });
+    await this.end(place, { error }, { ...more, acted: true }).done;
+    (this.#recorded ??= new Map()).set(place, { error, acted: true });
     this.retract(place);
+  }
+
+  /** Whether a failure at a place may be recorded: nobody holds it, nothing stands there, and no call is unanswered. */
+  isFree(place: string): boolean {
+    return [this.#taken, this.#recorded, this.#intents, this.#calls].every((places) => places?.has(place) !== true);
   }
 
   async #endLarge(place: string, json: string, at: number, more: StepDetails): Promise<Receipt> {
     const ref = await this.#objects.put(new TextEncoder().encode(json));
-    return this.#append(encodeStep(at, place, { ref }, more), more, place);
+    return this.#append(encodeStep(at, place, { ref }, this.#marked(place, more)), more, place);
   }
 
   /** Records an intent with its reservation, and waits until it is flushed where it has an effect (J3). */
@@ -451,6 +501,11 @@ export class Journal {
     return new KernelError("ESRCH", "the process has ended; its late result is discarded", { pid: this.#pid });
   }
 }
+
+const STEP = "step";
+/** Of an outcome whose call was not recorded, by the format before this one. */
+const OF_ANY_KIND = "";
+const KINDS_SINCE = 2;
 
 const noUse = (): Used => ({ tokensIn: 0, tokensOut: 0, costMicros: 0, modelCalls: 0, toolCalls: 0 });
 

@@ -7,7 +7,7 @@ import type { JsonValue } from "../base/json.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
 
-export const JOURNAL_FORMAT = 1;
+export const JOURNAL_FORMAT = 2;
 
 /** What a step came to. A value that is absent was `undefined`. */
 export interface Outcome {
@@ -54,9 +54,13 @@ export type JournalRecord =
       readonly t: "step";
       readonly at: number;
       readonly p: string;
+      /** The call that it is the outcome of; absent of a step. */
+      readonly k?: string;
       readonly ms?: number;
       readonly value?: JsonValue;
       readonly error?: ErrorRecord;
+      /** It has acted although it failed: who takes the place again, in any life, gets the failure. */
+      readonly acted?: true;
       /** The program has accepted the failure and gone on: a retry of the run does not try it again. */
       readonly kept?: true;
       /** What it has made ends with the process: a retry of the run makes it again. */
@@ -117,16 +121,24 @@ export interface Used {
 
 export const journalLog = (pid: number): string => `j/${pid}`;
 
+/** What a step's record says beside its outcome. */
+export interface StepMarks extends Pick<StepRecord, "k" | "ms" | "use" | "acted" | "ends"> {
+  readonly kept?: boolean;
+}
+type StepRecord = Extract<JournalRecord, { readonly t: "step" }>;
+
 /** A step's record, built around the JSON of its value so that it is not encoded twice. */
 export function encodeStep(
   at: number,
   place: string,
   outcome: { readonly json?: string | undefined; readonly error?: ErrorRecord; readonly ref?: ContentId },
-  more: { readonly ms?: number; readonly use?: CallUsage; readonly kept?: boolean; readonly ends?: true },
+  more: StepMarks,
 ): string {
   let text = `{"t":"step","at":${at},"p":${JSON.stringify(place)}`;
+  if (more.k !== undefined) text += `,"k":"${more.k}"`;
   if (more.ms !== undefined) text += `,"ms":${more.ms}`;
   if (more.use !== undefined) text += `,"use":${JSON.stringify(more.use)}`;
+  if (more.acted === true) text += `,"acted":true`;
   if (more.kept === true) text += `,"kept":true`;
   if (more.ends === true) text += `,"ends":true`;
   if (outcome.error !== undefined) text += `,"error":${JSON.stringify(outcome.error)}`;

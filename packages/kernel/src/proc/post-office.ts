@@ -143,7 +143,7 @@ export class PostOffice {
   ): Promise<{ readonly id: string }> {
     const journal = place === undefined ? undefined : from.journal;
     if (place === undefined || journal === undefined) return this.#send(from, letter, rider, undefined, along);
-    const before = await journal.begin(place);
+    const before = await journal.begin(place, "send");
     // Recorded below.
     if (before !== undefined) return from.replay(before) as { readonly id: string };
     try {
@@ -425,7 +425,7 @@ export class PostOffice {
           pid: process.pid,
         },
       );
-    const before = place === undefined ? undefined : await journal?.begin(place);
+    const before = place === undefined ? undefined : await journal?.begin(place, "receive");
     // Recorded below; of nobody's message it was null.
     if (before !== undefined) return (process.replay(before) as Message | null) ?? undefined;
     let item: Item | undefined;

@@ -58,7 +58,7 @@ export class Sleeper {
    */
   async sleep(process: Process, until?: number, place?: string, rider?: Rider): Promise<void> {
     const { pid, journal } = process;
-    const before = place === undefined ? undefined : journal?.begin(place);
+    const before = place === undefined ? undefined : journal?.begin(place, "sleep");
     if (before !== undefined) return void process.replay(await before);
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });

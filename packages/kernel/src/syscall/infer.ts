@@ -57,7 +57,7 @@ export async function infer(
   }
   const model = modelOf(host, caller, name);
   const { journal } = caller;
-  const before = journal === undefined ? undefined : await journal.begin(place);
+  const before = journal === undefined ? undefined : await journal.begin(place, "infer");
   // Recorded below, by this function.
   if (before !== undefined) return caller.replay(before) as ModelResponse;
   const { downgrade = [], onLimit } = caller.limits ?? {};

@@ -155,7 +155,7 @@ export async function fetchUrl(
 ): Promise<FetchAnswer> {
   const { place } = call;
   const { journal } = caller;
-  const before = await journal?.begin(place);
+  const before = await journal?.begin(place, "fetch");
   // Recorded below, by this function.
   if (before !== undefined) return caller.replay(before) as FetchAnswer;
   const leave = await begin(caller, caller.signalWith(call.signal), call, false);

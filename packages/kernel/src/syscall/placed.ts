@@ -6,18 +6,20 @@ import type { Process } from "../proc/process.ts";
 
 /**
  * Does something once, over restarts too; without a place, or a journal, each time.
+ * @param call as which it is recorded
  * @param act does it, and commits along what `record` makes of its outcome
  * @param more of what `ends` with the process
  */
 export async function placed<T>(
   caller: Process,
+  call: string,
   place: string | undefined,
   act: (record: (outcome: T & JsonValue) => Along) => Promise<T>,
   more: { readonly ends?: true } = {},
 ): Promise<T> {
   const journal = place === undefined ? undefined : caller.journal;
   if (place === undefined || journal === undefined) return act(() => ({}));
-  const before = await journal.begin(place);
+  const before = await journal.begin(place, call);
   // Recorded below.
   if (before !== undefined) return caller.replay(before) as T;
   try {

@@ -50,7 +50,7 @@ export const ARTIFACT_ROWS = {
     }),
     recordedAt: atPlace,
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
-      placed<Artifact>(caller, at, (record) =>
+      placed<Artifact>(caller, "putArtifact", at, (record) =>
         host.artifacts.put(caller, request, (made) => record(made as Artifact & JsonValue), draft),
       ),
   }),

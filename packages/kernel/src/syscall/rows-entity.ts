@@ -59,7 +59,7 @@ export const ENTITY_ROWS = {
     audited: ({ type, id }) => ({ type, id }),
     recordedAt: atPlace,
     handle: (host, caller, { place: at, type, id, data = {} }, _target, draft) =>
-      placed<Entity>(caller, at, (record) =>
+      placed<Entity>(caller, "createEntity", at, (record) =>
         host.entities.create(caller, type, id, data, (made) => record(made as EntityOutcome), draft),
       ),
   }),
@@ -76,7 +76,7 @@ export const ENTITY_ROWS = {
     audited: ({ type, id, to, why }) => ({ type, id, to, ...(why === undefined ? {} : { why }) }),
     recordedAt: atPlace,
     handle: (host, caller, { place: at, ...transit }, _target, draft) =>
-      placed<Entity>(caller, at, (record) =>
+      placed<Entity>(caller, "transition", at, (record) =>
         host.entities.transition(caller, transit, (made) => record(made as EntityOutcome), draft),
       ),
   }),

@@ -87,7 +87,7 @@ export const FLOW_ROWS = {
     spends: ({ entries }) => ({ bytesWritten: entries.reduce((sum, { length }) => sum + length, 0) }),
     recordedAt: atPlace,
     handle: (host, caller, { entries, durability, place: at }, target, draft) =>
-      placed<number>(caller, at, async (record) => {
+      placed<number>(caller, "streamAppend", at, async (record) => {
         await host.fs.flows.append(inodeOf(target), target.resource, entries, {
           ...(durability === undefined ? {} : { durability }),
           along: record(entries.length),

@@ -54,7 +54,7 @@ export const LIFE_ROWS = {
     target: onProcess,
     recordedAt: atPlace,
     handle: async (host, caller, a, _target, draft) =>
-      placed<Pid>(caller, a.place, async (record) => {
+      placed<Pid>(caller, "clone", a.place, async (record) => {
         const original = await managedBy(host, caller, a.pid, "clone");
         await assertMay(host, caller, "clone", { right: "proc.spawn", resource: original.identity.program.name });
         const twin = await host.processes.lives.clone(caller, original, () => programAgain(host, original), {

@@ -55,7 +55,7 @@ export const LOCK_ROWS = {
     target: onLock,
     recordedAt: atPlace,
     handle: async (host, caller, { place: at, signal, ...request }, target, draft) => {
-      const grant = await placed<LockGrant>(caller, at, (record) =>
+      const grant = await placed<LockGrant>(caller, "lock", at, (record) =>
         host.locks.lock(
           caller.pid,
           // Who holds it is told to everybody who waits for it.

@@ -281,7 +281,7 @@ export const PROCESS_ROWS = {
     handle: async (host, caller, a, _target, draft) => {
       if (a.grants !== undefined && !Array.isArray(a.grants))
         throw new KernelError("EINVAL", `grants are an array of texts, found ${typeof a.grants}`, { syscall: "spawn" });
-      return placed<Pid>(caller, a.place, (record) => spawn(host, caller, a, record, draft));
+      return placed<Pid>(caller, "spawn", a.place, (record) => spawn(host, caller, a, record, draft));
     },
   }),
   resume: row<
@@ -388,7 +388,7 @@ export const PROCESS_ROWS = {
     handle: async (host, caller, a) => {
       const { family } = host.processes;
       const top = a.pid === undefined ? caller : await managedBy(host, caller, a.pid, "collapse");
-      const pids = await placed<readonly Pid[]>(caller, a.place, async (record) => {
+      const pids = await placed<readonly Pid[]>(caller, "collapse", a.place, async (record) => {
         const found = family.branchOf(top).slice(1);
         const numbers = found.map((process) => process.pid);
         await host.committer.commit(merge({}, record(numbers)));

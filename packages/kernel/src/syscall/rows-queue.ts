@@ -70,7 +70,7 @@ export const QUEUE_ROWS = {
     audited: ({ body: _body, ...rest }) => rest,
     recordedAt: atPlace,
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
-      placed<number>(caller, at, (record) => host.queues.submit(caller, request, record, draft)),
+      placed<number>(caller, "submit", at, (record) => host.queues.submit(caller, request, record, draft)),
   }),
   claim: row<Claim & AtPlace, Promise<Task | null>>({
     right: "queue.claim",
@@ -83,7 +83,7 @@ export const QUEUE_ROWS = {
     audit: "place",
     recordedAt: atPlace,
     handle: (host, caller, { place: at, ...claim }, _target, draft) =>
-      placed<Task | null>(caller, at, (record) =>
+      placed<Task | null>(caller, "claim", at, (record) =>
         host.queues.claim(caller, claim, (task) => record(task as (Task & JsonValue) | null), draft),
       ),
   }),
@@ -104,7 +104,7 @@ export const QUEUE_ROWS = {
     audited: ({ id: number }) => ({ id: number }),
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
-      placed<null>(caller, a.place, async (record) => {
+      placed<null>(caller, "complete", a.place, async (record) => {
         await host.queues.complete(caller, a.id, a.result, () => record(null), draft);
         return null;
       }),
@@ -119,7 +119,7 @@ export const QUEUE_ROWS = {
     audited: ({ id: number, error }) => ({ id: number, error: error.code }),
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
-      placed<null>(caller, a.place, async (record) => {
+      placed<null>(caller, "fail", a.place, async (record) => {
         await host.queues.fail(caller, a.id, knownError(a.error), a.again !== false, () => record(null), draft);
         return null;
       }),
@@ -165,7 +165,7 @@ export const QUEUE_ROWS = {
     audit: "place",
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
-      placed<Task>(caller, a.place, async (record) => {
+      placed<Task>(caller, "taskEnd", a.place, async (record) => {
         const task = await host.queues.settled(caller, a.id, a.signal);
         const along = record(task as Task & JsonValue);
         if (Object.keys(along).length > 0) await host.committer.commit(merge({}, along), undefined, draft);

@@ -332,7 +332,7 @@ async function ask(
   },
 ): Promise<unknown> {
   const { journal } = caller;
-  const before = await journal?.begin(a.place);
+  const before = await journal?.begin(a.place, "ask");
   if (before !== undefined) return caller.replay(before);
   try {
     const answer = await host.asks.raise(

@@ -42,6 +42,7 @@ export const SCHEDULE_ROWS = {
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
       placed<Schedule>(
         caller,
+        "schedule",
         at,
         (record) => host.schedules.add(caller, request, (made) => record(made as Schedule & JsonValue), draft),
         // One that acts once may have acted: it is not made again.

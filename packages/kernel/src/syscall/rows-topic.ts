@@ -42,7 +42,7 @@ export const TOPIC_ROWS = {
         );
       const { user } = caller.identity;
       const data = body === undefined ? { topic: name, user } : { topic: name, user, body };
-      await placed<null>(caller, at, async (record) => {
+      await placed<null>(caller, "publish", at, async (record) => {
         await host.committer.commit(
           merge({}, record(null)),
           [{ name: "topic.published", pid: caller.pid, data }],
@@ -96,6 +96,7 @@ export const TOPIC_ROWS = {
     handle: (host, caller, { place: at, ...request }, _target, draft) =>
       placed<Trigger>(
         caller,
+        "trigger",
         at,
         (record) => host.triggers.add(caller, request, (made) => record(made as Trigger & JsonValue), draft),
         // One that acts a few times may have acted: it is not made again.

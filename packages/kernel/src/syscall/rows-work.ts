@@ -43,13 +43,14 @@ const self = (_host: Host, caller: Process): { readonly resource: string } => ca
 /** Records a value the first time and returns the recorded one ever after. */
 async function recorded<T>(
   caller: Process,
+  call: string,
   at: string,
   rider: Rider | undefined,
   make: () => T | Promise<T>,
 ): Promise<T> {
   const { journal } = caller;
   if (journal === undefined) return make();
-  const before = await journal.begin(at);
+  const before = await journal.begin(at, call);
   // The outcome at this place was made by `make` in an earlier life.
   if (before !== undefined) return before.value as T;
   try {
@@ -73,7 +74,7 @@ export const WORK_ROWS = {
     schema: args({ place }, ["place"]),
     target: self,
     handle: (_host, caller, a) => {
-      const outcome = caller.journal?.begin(a.place);
+      const outcome = caller.journal?.begin(a.place, "step");
       if (outcome !== undefined) caller.usage.replayed++;
       return outcome;
     },
@@ -140,6 +141,21 @@ export const WORK_ROWS = {
     schema: args({ place }, ["place"]),
     target: self,
     handle: (_host, caller, a) => caller.journal?.retract(a.place),
+  }),
+  stepFail: row<Placed & { readonly error: ErrorRecord }, void>({
+    right: "proc.step",
+    kind: "mutation",
+    audit: "place",
+    summary:
+      "records that a call at a place has failed for good, so that a later life goes on from that too; where it has no outcome, and does not wait for the commit",
+    schema: args({ place, error: errorRecord }, ["place", "error"]),
+    target: self,
+    handle: (_host, caller, a, _target, draft) => {
+      const { journal } = caller;
+      if (journal === undefined || caller.isEnding || !journal.isFree(a.place)) return;
+      caller.usage.steps++;
+      journal.end(a.place, { error: knownError(a.error) }, { rider: draft }).done.catch(ignore);
+    },
   }),
   stepForget: row<Placed, Promise<void>>({
     right: "proc.step",
@@ -260,7 +276,8 @@ export const WORK_ROWS = {
     schema: args({ place }, ["place"]),
     target: self,
     recordedAt: atPlace,
-    handle: (host, caller, a, _target, draft) => recorded(caller, a.place, draft, () => host.platform.clock.now()),
+    handle: (host, caller, a, _target, draft) =>
+      recorded(caller, "now", a.place, draft, () => host.platform.clock.now()),
   }),
   random: row<Placed, Promise<number>>({
     right: "proc.step",
@@ -272,7 +289,7 @@ export const WORK_ROWS = {
     target: self,
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
-      recorded(caller, a.place, draft, () => {
+      recorded(caller, "random", a.place, draft, () => {
         const [a0 = 0, b0 = 0, c0 = 0, d0 = 0, e0 = 0, f0 = 0] = host.platform.random(6);
         return (((a0 * 256 + b0) * 256 + c0) * 256 ** 3 + ((d0 * 256 + e0) * 256 + f0)) / 256 ** 6;
       }),
@@ -287,7 +304,7 @@ export const WORK_ROWS = {
     target: self,
     recordedAt: atPlace,
     handle: (host, caller, a, _target, draft) =>
-      recorded(caller, a.place, draft, async () => {
+      recorded(caller, "sleepUntil", a.place, draft, async () => {
         const wait = caller.waitFor(`timer ${new Date(a.until).toISOString()}`);
         await sleepUntil(host, caller.signalWith(a.signal), a.until).finally(() => caller.stopWaiting(wait));
       }),

@@ -29,7 +29,7 @@ export async function callTool(host: Host, caller: Process, call: ToolCall, ride
   const tool = toolOf(host, caller, "call", call.tool);
   assertValid(tool.inputSchema, args, `the call of tool ${tool.name}`);
   const { journal } = caller;
-  const before = await journal?.begin(place);
+  const before = await journal?.begin(place, "call");
   if (before !== undefined) return caller.replay(before);
   const signal = caller.signalWith(call.signal);
   const digest = host.platform.hash(JSON.stringify([tool.name, args])).slice(0, 16);

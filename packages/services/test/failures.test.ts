@@ -1,0 +1,219 @@
+// Failures that a program catches and goes on from are outcomes, as results are: its next life catches them again.
+
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
+import { type InferRequest, type Kernel, KernelError, type KernelParts, type Model, orAborted } from "@ergos/kernel";
+import { type RunContext, program } from "@ergos/services";
+import { beforeEach, describe, expect, test } from "vitest";
+import { bootKernel, pause } from "../../kernel/test/kernel-fixture.ts";
+
+const pending = (): Promise<never> => new Promise(() => undefined);
+
+let parts: { readonly store: MemoryMetastore; readonly objects: MemoryObjectStore };
+beforeEach(() => {
+  parts = { store: new MemoryMetastore(), objects: new MemoryObjectStore() };
+});
+
+const boot = (more: Partial<KernelParts> = {}): Promise<Kernel> => bootKernel({ ...parts, ...more });
+
+/** Runs a program until it has said that it waits, and its next life to its end. */
+async function inTwoLives(
+  run: (ctx: RunContext, life: number, done: string[]) => Promise<unknown>,
+  more: (life: () => number, done: string[]) => Partial<KernelParts> = () => ({}),
+): Promise<{ readonly result: unknown; readonly done: readonly string[]; readonly error?: string }> {
+  let life = 1;
+  const done: string[] = [];
+  const held = Promise.withResolvers<void>();
+  const own = program("own", async (_input: unknown, ctx: RunContext) => {
+    const result = await run(ctx, life, done);
+    if (life > 1) return result;
+    await ctx.step("recorded", () => true);
+    held.resolve();
+    return pending();
+  });
+  const before = await boot(more(() => life, done));
+  const pid = await before.os.spawn(own);
+  await Promise.race([held.promise, before.os.wait(pid)]);
+  await pause(5);
+  life = 2;
+  await using after = await boot(more(() => life, done));
+  await after.os.resume(pid, { program: own });
+  const { result, error } = await after.os.wait(pid);
+  return { result, done, ...(error === undefined ? {} : { error: error.message }) };
+}
+
+const failsOnce =
+  (name: string) =>
+  (life: () => number, done: string[]): Partial<KernelParts> => ({
+    tools: [
+      {
+        name,
+        description: "",
+        inputSchema: {},
+        effect: "idempotent",
+        call: () => {
+          done.push(name);
+          if (life() === 1) throw new KernelError("EIO", "the line is down");
+          return Promise.resolve("up");
+        },
+      },
+    ],
+  });
+
+const caught = (work: () => Promise<unknown>): Promise<unknown> =>
+  work().catch((error: unknown) => (error as Error).message);
+
+test("what a program went on from because a step had failed is the same in its next life", async () => {
+  const done: string[] = [];
+  let works = false;
+  const sends = program("sends", async (_input: unknown, ctx: RunContext) => {
+    try {
+      await ctx.step("mail", () => {
+        done.push("mail");
+        if (!works) throw new Error("no mail today");
+      });
+      return "mailed";
+    } catch (error) {
+      await ctx.step("unbook", () => void done.push("unbook"));
+      if (!works) await new Promise(() => undefined);
+      return (error as Error).message;
+    }
+  });
+  const before = await boot();
+  const pid = await before.os.spawn(sends);
+  while (done.length < 2) await pause(1);
+  await pause(5);
+  works = true;
+  const after = await boot();
+  await after.os.resume(pid, { program: sends });
+
+  expect((await after.os.wait(pid)).result).toContain("no mail today");
+  expect(done).toEqual(["mail", "unbook"]);
+  await after.close();
+});
+
+test("so is that of a tool, however often it was tried", async () => {
+  const { result, done } = await inTwoLives(
+    (ctx) => caught(() => ctx.call("ring", "phone", {}, { retry: { attempts: 3, delayMs: 1 } })),
+    failsOnce("phone"),
+  );
+  expect(done).toEqual(["phone", "phone", "phone"]);
+  expect(result).toContain("the line is down");
+});
+
+test("a retry of the run tries it again", async () => {
+  let isUp = false;
+  const done: string[] = [];
+  await using kernel = await boot(failsOnce("phone")(() => (isUp ? 2 : 1), done));
+  const rings = program("rings", async (_input: unknown, ctx: RunContext) => {
+    const said = await caught(() => ctx.call("ring", "phone"));
+    if (!isUp) throw new Error("later");
+    return said;
+  });
+  const pid = await kernel.os.spawn(rings);
+  expect((await kernel.os.wait(pid)).code).toBe(1);
+  isUp = true;
+  await kernel.os.resume(pid, { again: true, program: rings });
+  expect((await kernel.os.wait(pid)).result).toBe("up");
+});
+
+test("so is that of a model that has taken too long", async () => {
+  let asked = 0;
+  const slow: Model = {
+    ...createOfflineModel(),
+    infer: (_request, { signal }) => {
+      asked++;
+      return orAborted(pending(), signal);
+    },
+  };
+  const request: InferRequest = { messages: [{ role: "user", content: "?" }] };
+  const { result } = await inTwoLives(
+    (ctx) => caught(() => ctx.infer("ask", request, { timeoutMs: 20 })),
+    () => ({ models: [slow] }),
+  );
+  expect(asked).toBe(1);
+  expect(result).toContain("took longer than 20 ms");
+});
+
+test("that it was told to end is none: its next life does what was cut off", async () => {
+  const done: string[] = [];
+  const waits = program("waits", async (_input: unknown, ctx: RunContext) => {
+    await caught(() => ctx.call("ring", "phone"));
+    await ctx.step("after", () => void done.push("after"));
+  });
+  const isCut = { now: true };
+  await using kernel = await boot({
+    tools: [
+      {
+        name: "phone",
+        description: "",
+        inputSchema: {},
+        effect: "idempotent",
+        call: (_args, { signal }) => {
+          done.push("phone");
+          if (!isCut.now) return Promise.resolve("up");
+          return new Promise((_resolve, reject) => {
+            signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+          });
+        },
+      },
+    ],
+  });
+  const pid = await kernel.os.spawn(waits);
+  while (done.length < 1) await pause(1);
+  await kernel.os.kill(pid);
+  await kernel.os.wait(pid);
+  isCut.now = false;
+  await kernel.os.resume(pid, { again: true, program: waits });
+  await kernel.os.wait(pid);
+  expect(done).toEqual(["phone", "phone", "after"]);
+});
+
+test("of a tool that has acted and whose result could not be recorded each attempt, in each life, hears the failure", async () => {
+  let posted = 0;
+  const { result } = await inTwoLives(
+    (ctx) => caught(() => ctx.call("post", "post", {}, { retry: { attempts: 3, delayMs: 1 } })),
+    () => ({
+      tools: [
+        {
+          name: "post",
+          description: "",
+          inputSchema: {},
+          effect: "once",
+          call: () => {
+            posted++;
+            return Promise.resolve(() => "no JSON");
+          },
+        },
+      ],
+    }),
+  );
+  expect(posted).toBe(1);
+  expect(result).toContain("must be J");
+});
+
+describe("a place at which another call is recorded", () => {
+  test("gives nobody its outcome, and says which it was", async () => {
+    const { error } = await inTwoLives(async (ctx, life) => {
+      if (life === 1) return ctx.step("what", () => "text");
+      return ctx.call("what", "phone");
+    }, failsOnce("phone"));
+    expect(error).toContain(`what is recorded at "what" is the outcome of step, and the program calls call there now`);
+  });
+
+  test("of a journal of the format before may be of any", async () => {
+    const own = program("own", async (_input: unknown, ctx: RunContext) => ctx.random("chance"));
+    const before = await boot();
+    const pid = await before.os.spawn(program("own", pending));
+    await before.os.flush();
+    const at = Date.now();
+    const records = [
+      { t: "start", v: 1, at, program: "own", revision: own.revision },
+      { t: "step", at, p: "chance", value: 0.5 },
+    ];
+    await parts.store.commit({ appends: records.map((one) => ({ log: `j/${pid}`, value: JSON.stringify(one) })) });
+    await using after = await boot();
+    await after.os.resume(pid, { program: own });
+    expect((await after.os.wait(pid)).result).toBe(0.5);
+  });
+});
