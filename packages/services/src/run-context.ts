@@ -22,10 +22,8 @@ import {
   type ModelResponse,
   type ModelToolCall,
   type Os,
-  type Outcome,
   type Pid,
   type Priority,
-  type ProcessContext,
   type RunId,
   type Schedule,
   type ScheduleRequest,
@@ -36,21 +34,19 @@ import {
   type Transit,
   type Trigger,
   type Visibility,
-  orAborted,
-  takeOutcome,
-  toErrorRecord,
   toPid,
 } from "@ergos/kernel";
 import { type Lease, type LeaseOptions, electionOf, holdLock } from "./lease.ts";
+import { NamedCalls } from "./named-calls.ts";
 import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
-import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts } from "./scope.ts";
+import { type RunningStep, type Scope, runningStepOf } from "./scope.ts";
 import { heard, promised } from "./promised.ts";
 import { runShielded } from "./shield.ts";
 import { contentOf, isRequest, shortLine } from "./given.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
-import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
+import type { Attempt, TryOptions } from "./tries.ts";
 
 export interface CallOptions extends TryOptions {
   /**
@@ -80,8 +76,9 @@ export interface InferOptions extends CallOptions {
 }
 
 /**
- * What a program gets beside its input. Calls with a name are steps: their outcome is recorded, and taken from the journal
- * when the program is called again after a crash or a retry, so each name stands once in a node or a function.
+ * What a program gets beside its input. Calls with a name are steps: their outcome, a failure too, is recorded, and taken
+ * from the journal when the program is called again after a crash, so each name stands once in a node or a function.
+ * A retry makes those anew that have failed.
  */
 export class RunContext<Input = unknown> {
   readonly #scope: Scope;
@@ -90,6 +87,8 @@ export class RunContext<Input = unknown> {
   readonly attempt: number;
   /** A later attempt anywhere in the part that is retried has a greater one. */
   readonly #generation: number;
+  /** Made with the first call: most nodes make none. */
+  #named: NamedCalls | undefined;
   /** Instant of the monotonic clock at which the attempt is over, in milliseconds. */
   readonly deadline: number | undefined;
 
@@ -101,18 +100,13 @@ export class RunContext<Input = unknown> {
     this.deadline = deadline;
   }
 
-  /** Attempts here and in the parts around, as `2.1.1`: names what has no name of its own. */
-  get #trail(): string {
-    const { trail } = this.#scope;
-    return trail === undefined ? String(this.attempt) : `${trail}.${this.attempt}`;
+  get #calls(): NamedCalls {
+    return (this.#named ??= new NamedCalls(this.#scope, this, this.#generation));
   }
 
   /** Whether the step, or the call, of that name has an outcome already, of an earlier attempt or life. */
   hasOutcome(name: string): boolean {
-    const place = this.#placeOf(name);
-    const { process, memo } = this.#scope;
-    const known = memo?.places.get(place);
-    return (known !== undefined && known.generation < this.#generation) || process.isRecorded(place);
+    return this.#calls.has(this.#placeOf(name));
   }
 
   /** Name of the run, as `digest-7`; the same over restarts. */
@@ -161,7 +155,7 @@ export class RunContext<Input = unknown> {
       process,
       place,
       nodeName: name,
-      trail: this.#trail,
+      trail: this.#calls.trail,
       ...(memo === undefined ? {} : { memo }),
       ...(task === undefined ? {} : { task }),
       ...(isShielded === undefined ? {} : { isShielded }),
@@ -190,39 +184,7 @@ export class RunContext<Input = unknown> {
         "EINVAL",
         `step ${place} needs a function, found ${typeof work}; call ctx.step(name, work)`,
       );
-    return this.#once(place, () => this.#doStep(place, work, options));
-  }
-
-  async #doStep<T>(
-    place: string,
-    work: (attempt: Attempt) => T | Promise<T>,
-    options: TryOptions | undefined,
-  ): Promise<T> {
-    const { process } = this.#scope;
-    const { os } = process;
-    const recorded: Outcome | undefined = await os.call("stepBegin", { place });
-    // One that has failed may be done again by whoever goes on from that.
-    if (recorded?.error !== undefined) await os.call("stepRetract", { place });
-    // What `work` returned in an earlier life.
-    if (recorded !== undefined) return takeOutcome(recorded) as T;
-    const started = process.platform.clock.monotonic();
-    let value: T;
-    try {
-      this.signal.throwIfAborted();
-      const made = this.#tryStep({ process, place, counters: new Map() }, work, options);
-      // Work that does not heed the end of its process is not waited for: there may be something to take back.
-      const end = this.#scope.isShielded === true ? undefined : process.signal;
-      value = made instanceof Promise ? await orAborted(made, end) : made;
-    } catch (error) {
-      // What the program goes on from is the same in its next life; that it was told to end is no outcome.
-      if (!this.signal.aborted)
-        await os.call("stepEnd", { place, error: toErrorRecord(error), ms: elapsed(process, started) });
-      await os.call("stepRetract", { place });
-      throw error;
-    }
-    // Whoever goes on behind a step may rely on it: it is committed.
-    await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
-    return value;
+    return this.#calls.step(place, work, options);
   }
 
   /**
@@ -254,53 +216,6 @@ export class RunContext<Input = unknown> {
     memo?.places.clear();
   }
 
-  /** Work as often as its options say; without any it costs nothing beside itself. */
-  #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions = {}): T | Promise<T> {
-    if (options.retry === undefined && options.timeoutMs === undefined) return work(this);
-    assertTries(place, options);
-    const { process } = this.#scope;
-    return runAttempts({ process, place, signal: this.signal, deadline: this.deadline, ...options }, work);
-  }
-
-  /** The work of a step as often as its options say: what an attempt of it has done inside, the next one takes over. */
-  #tryStep<T>(
-    running: RunningStep,
-    work: (attempt: Attempt) => T | Promise<T>,
-    options: TryOptions | undefined,
-  ): T | Promise<T> {
-    let memo: Memo | undefined;
-    const one = (attempt: Attempt): T | Promise<T> => {
-      if (attempt === this) return RUNNING_STEP.run(running, work, attempt);
-      const own = { memo: (memo ??= memoOfAttempts()), generation: attempt.attempt, signal: attempt.signal };
-      return RUNNING_STEP.run({ ...running, attempt: own }, work, attempt);
-    };
-    return this.#try(running.place, one, options);
-  }
-
-  /** A call of the kernel as often as its options say. */
-  #make<T>(place: string, options: TryOptions, act: (signal?: AbortSignal) => Promise<T>): Promise<T> {
-    const { memo } = this.#attempts ?? {};
-    const isOnce = options.retry === undefined && options.timeoutMs === undefined;
-    // Nothing is left standing around a call that is made once: a host may have very many of them.
-    if (memo === undefined && isOnce) return this.#once(place, act);
-    const calls = (memo?.calls as Map<string, Promise<T>> | undefined) ?? new Map<string, Promise<T>>();
-    // An attempt that was given up holds the place until it has ended; what it has come to by then counts.
-    const next = ({ signal }: Attempt): Promise<T> => {
-      const before = calls.get(place);
-      const call = before === undefined ? act(signal) : before.catch(() => act(signal));
-      calls.set(place, call);
-      call.catch(() => void (calls.get(place) === call && calls.delete(place)));
-      return call;
-    };
-    return this.#once(place, () => this.#try(place, next, options));
-  }
-
-  /** What attempts of the step, or of the part, that this is in have done, and which of them this is. */
-  get #attempts(): { readonly memo: Memo; readonly generation: number } | undefined {
-    const { memo } = this.#scope;
-    return this.#runningStep?.attempt ?? (memo === undefined ? undefined : { memo, generation: this.#generation });
-  }
-
   /** Asks a model, within the budget; the answer is recorded and not paid for again. */
   infer(
     name: string,
@@ -312,7 +227,7 @@ export class RunContext<Input = unknown> {
       typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     // Callers without types hear what is wrong; a request that looks right pays nothing.
     if (!isRequest(full)) assertValid(MODEL_REQUEST_SCHEMA, full, `the request of model call ${place}`);
-    return this.#make(place, { retry, timeoutMs }, (signal = this.signal) =>
+    return this.#calls.tried(place, { retry, timeoutMs }, (signal = this.signal) =>
       this.os.call("infer", { place, request: full, signal, ...options }),
     );
   }
@@ -335,25 +250,9 @@ export class RunContext<Input = unknown> {
     const place = this.#placeOf(name);
     const { signal } = this;
     // With choices the kernel takes none but those; without, whoever asks knows what comes.
-    return this.#once(place, () => this.os.call("ask", { place, question, signal, ...options })) as Promise<
+    return this.#calls.named(place, () => this.os.call("ask", { place, question, signal, ...options })) as Promise<
       Choice | Otherwise
     >;
-  }
-
-  /** In a node that may be tried again, what an earlier attempt has done or is still doing is taken from it. */
-  #once<T>(place: string, act: () => T | Promise<T>): Promise<T> {
-    const work = (): Promise<T> => promised(act);
-    const attempts = this.#attempts;
-    if (attempts === undefined) return heard(work());
-    const { memo, generation } = attempts;
-    const known = memo.places.get(place);
-    // What the same place gives or gave in an earlier attempt.
-    const isEarlier = known !== undefined && known.generation < generation;
-    // One that fails, for example because its attempt's time is up, is done again.
-    const value = isEarlier ? (known.value as Promise<T>).catch(work) : work();
-    memo.places.set(place, { generation, value });
-    value.catch(() => void (memo.places.get(place)?.value === value && memo.places.delete(place)));
-    return value;
   }
 
   /**
@@ -367,7 +266,7 @@ export class RunContext<Input = unknown> {
     { retry, timeoutMs, ...options }: CallOptions = {},
   ): Promise<unknown> {
     const place = this.#placeOf(name);
-    return this.#make(place, { retry, timeoutMs }, (signal = this.signal) =>
+    return this.#calls.tried(place, { retry, timeoutMs }, (signal = this.signal) =>
       this.os.call("call", { place, tool, arguments: args, signal, ...options }),
     );
   }
@@ -407,7 +306,7 @@ export class RunContext<Input = unknown> {
     { retry, timeoutMs, ...options }: Omit<FetchCall, "place" | "url" | "signal"> & TryOptions = {},
   ): Promise<FetchAnswer> {
     const place = this.#placeOf(name);
-    return this.#make(place, { retry, timeoutMs }, (signal = this.signal) =>
+    return this.#calls.tried(place, { retry, timeoutMs }, (signal = this.signal) =>
       this.os.call("fetch", { place, url, signal, ...options }),
     );
   }
@@ -418,7 +317,7 @@ export class RunContext<Input = unknown> {
    */
   send(name: string, to: number, body: unknown, options: LetterOptions = {}): Promise<{ readonly id: string }> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("send", { place, to: toPid(to), body, ...options }));
+    return this.#calls.once(place, () => this.os.call("send", { place, to: toPid(to), body, ...options }));
   }
 
   /** Takes the next message of this process, once, over restarts too; null when none came within `waitMs`. */
@@ -429,7 +328,7 @@ export class RunContext<Input = unknown> {
     const { from, ...rest } = options;
     const wanted = { ...rest, ...(from === undefined ? {} : { from: toPid(from) }), signal: this.signal };
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("receive", { place, ...wanted }));
+    return this.#calls.once(place, () => this.os.call("receive", { place, ...wanted }));
   }
 
   /**
@@ -444,7 +343,7 @@ export class RunContext<Input = unknown> {
   ): Promise<Message> {
     const place = this.#placeOf(name);
     const { signal } = this;
-    return this.#once(place, () => this.os.call("request", { place, to: toPid(to), body, signal, ...options }));
+    return this.#calls.once(place, () => this.os.call("request", { place, to: toPid(to), body, signal, ...options }));
   }
 
   /** Answers a message that was received. */
@@ -462,7 +361,7 @@ export class RunContext<Input = unknown> {
     const take = (at: string, replyTo: string, waitMs: number): Promise<Message | null> => {
       const place = this.#placeOf(at);
       const wanted = { asked: toPid(pid), replyTo, waitMs, signal };
-      return this.#once(place, () => this.os.call("receive", { place, ...wanted }));
+      return this.#calls.once(place, () => this.os.call("receive", { place, ...wanted }));
     };
     return heard(handOver(this.#taskSide, take, { name, pid, task }, options));
   }
@@ -507,7 +406,9 @@ export class RunContext<Input = unknown> {
     options: Omit<SpawnArgs, "program" | "place"> = {},
   ): Promise<Pid> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("spawn", { place, program: toRunnable(child), name, ...options }));
+    return this.#calls.named(place, () =>
+      this.os.call("spawn", { place, program: toRunnable(child), name, ...options }),
+    );
   }
 
   /**
@@ -537,7 +438,7 @@ export class RunContext<Input = unknown> {
     const { topic, where, ...rest } = options;
     const subscription = topic === undefined ? undefined : await this.subscribe(`${name}/topic`, topic, where);
     const place = this.#placeOf(name);
-    await this.#once(place, () => this.os.call("sleep", { place, ...rest }));
+    await this.#calls.once(place, () => this.os.call("sleep", { place, ...rest }));
     if (subscription === undefined) return;
     const { id } = subscription;
     await this.step(`${name}/awake`, async () => {
@@ -574,7 +475,7 @@ export class RunContext<Input = unknown> {
     options: Omit<TaskRequest, "queue" | "body"> = {},
   ): Promise<number> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("submit", { place, queue, body, ...options }));
+    return this.#calls.named(place, () => this.os.call("submit", { place, queue, body, ...options }));
   }
 
   /**
@@ -584,7 +485,7 @@ export class RunContext<Input = unknown> {
   async taskEnd(name: string, id: number): Promise<unknown> {
     const place = this.#placeOf(name);
     const { signal } = this;
-    const task = await this.#once(place, () => this.os.call("taskEnd", { place, id, signal }));
+    const task = await this.#calls.named(place, () => this.os.call("taskEnd", { place, id, signal }));
     if (task.error !== undefined) throw fromErrorRecord(task.error);
     if (task.state !== "completed") throw new KernelError("ECANCELED", `task ${id} was ${task.state}`);
     return task.result;
@@ -606,7 +507,7 @@ export class RunContext<Input = unknown> {
     const inTask = (name: string): RunContext<Input> => new RunContext<Input>(this.within(name), 1, this.#signal);
     const working = workOn(
       { os, signal, platform, step: (name, work) => this.step(name, work) },
-      { placeOf: (name) => this.#placeOf(name), once: (place, act) => this.#once(place, act), inTask },
+      { placeOf: (name) => this.#placeOf(name), once: (place, act) => this.#calls.once(place, act), inTask },
       {
         queue,
         // What is submitted is the submitter's promise.
@@ -620,7 +521,7 @@ export class RunContext<Input = unknown> {
   /** Moves an entity to another state, as its type allows; once, over restarts too. */
   transition(name: string, transit: Transit): Promise<Entity> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("transition", { place, ...transit }));
+    return this.#calls.named(place, () => this.os.call("transition", { place, ...transit }));
   }
 
   /**
@@ -635,13 +536,13 @@ export class RunContext<Input = unknown> {
     const place = this.#placeOf(name);
     const { bytes, mediaType } = contentOf(content);
     const artifact = { place, name, bytes, mediaType, ...options };
-    return this.#once(place, () => this.os.call("putArtifact", artifact));
+    return this.#calls.named(place, () => this.os.call("putArtifact", artifact));
   }
 
   /** Tells everybody who listens to a topic, as `orders.created`; once, over restarts too. */
   publish(name: string, topic: string, body?: unknown): Promise<void> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("publish", { place, topic, body }));
+    return this.#calls.named(place, () => this.os.call("publish", { place, topic, body }));
   }
 
   /**
@@ -651,13 +552,13 @@ export class RunContext<Input = unknown> {
   subscribe(name: string, topic: string, where?: Readonly<Record<string, unknown>>): Promise<Trigger> {
     const place = this.#placeOf(name);
     const own = { place, topic, action: { message: { to: this.pid } }, ...(where === undefined ? {} : { where }) };
-    return this.#once(place, () => this.os.call("trigger", own));
+    return this.#calls.named(place, () => this.os.call("trigger", own));
   }
 
   /** Has the kernel do something at an instant, every so often, or by cron, for as long as this process lives. */
   schedule(name: string, request: ScheduleRequest): Promise<Schedule> {
     const place = this.#placeOf(name);
-    return this.#once(place, () => this.os.call("schedule", { place, name, ...request }));
+    return this.#calls.named(place, () => this.os.call("schedule", { place, name, ...request }));
   }
 
   /** Signals that are sent to this process, as they come; TERM and INT also abort `signal`. */
@@ -670,12 +571,12 @@ export class RunContext<Input = unknown> {
    * side by side, and come by in another order when they are resumed, give each a name.
    */
   now(name?: string): Promise<number> {
-    return this.#recorded("now", name, (place) => this.os.call("now", { place }));
+    return this.#calls.recorded("now", name, (place) => this.os.call("now", { place }));
   }
 
   /** A number from 0 up to 1; recorded. Named as `now` is. */
   random(name?: string): Promise<number> {
-    return this.#recorded("random", name, (place) => this.os.call("random", { place }));
+    return this.#calls.recorded("random", name, (place) => this.os.call("random", { place }));
   }
 
   /** Waits; a resumed run waits for what is left. Named as `now` is. */
@@ -689,14 +590,7 @@ export class RunContext<Input = unknown> {
     const { signal } = this;
     const from = await this.now(name === undefined ? undefined : `${name}/from`);
     const until = Math.ceil(from + ms);
-    await this.#recorded("sleep", name, (place) => this.os.call("sleepUntil", { place, until, signal }));
-  }
-
-  /** What is recorded under its name, or else by its order. */
-  #recorded<T>(kind: string, name: string | undefined, call: (place: string) => T | Promise<T>): Promise<T> {
-    if (name === undefined) return heard(promised(() => call(this.#nextPlace(kind))));
-    const place = this.#placeOf(name);
-    return this.#once(place, () => call(place));
+    await this.#calls.recorded("sleep", name, (place) => this.os.call("sleepUntil", { place, until, signal }));
   }
 
   /**
@@ -728,32 +622,11 @@ export class RunContext<Input = unknown> {
     return heard(promised(() => this.os.call("log", { ...at, text: line, level })));
   }
 
-  /** The step of this process in which the call is made, if it is made in one. */
   get #runningStep(): RunningStep | undefined {
-    const step = RUNNING_STEP.getStore();
-    return step?.process === this.#scope.process ? step : undefined;
+    return runningStepOf(this.#scope.process);
   }
 
   #placeOf(name: string): string {
-    if (typeof name !== "string" || name === "")
-      throw new KernelError("EINVAL", `a step needs a name, found ${typeof name}`);
-    return this.#scope.place === "" ? name : `${this.#scope.place}/${name}`;
-  }
-
-  /**
-   * Places of calls without a name are numbered in the order of the program; those made inside of a step, which
-   * a resumed run does not make again, by themselves.
-   */
-  #nextPlace(kind: string): string {
-    const inside = this.#runningStep;
-    const counters = inside?.counters ?? (this.#scope.counters ??= new Map<string, number>());
-    const number = (counters.get(kind) ?? 0) + 1;
-    counters.set(kind, number);
-    const name = /^1(\.1)*$/.test(this.#trail) ? `${kind}#${number}` : `${kind}#${this.#trail}.${number}`;
-    return inside === undefined ? this.#placeOf(name) : `${inside.place}/${name}`;
+    return this.#calls.placeOf(name);
   }
 }
-
-/** Milliseconds since an instant of the monotonic clock, to a tenth. */
-export const elapsed = (process: ProcessContext, started: number): number =>
-  Math.round((process.platform.clock.monotonic() - started) * 10) / 10;

@@ -9,6 +9,12 @@ import type { Message, ProcessContext } from "@ergos/kernel";
  */
 export const RUNNING_STEP = new AsyncLocalStorage<RunningStep>();
 
+/** The step of this process in which somebody is, if in one. */
+export function runningStepOf(process: ProcessContext): RunningStep | undefined {
+  const step = RUNNING_STEP.getStore();
+  return step?.process === process ? step : undefined;
+}
+
 export interface RunningStep {
   readonly process: ProcessContext;
   readonly place: string;

@@ -18,7 +18,7 @@ export interface Retry {
 
 export interface TryOptions {
   /**
-   * Once unless given. Only what has failed for good is an outcome; after a crash the attempts begin anew. What an attempt
+   * Once unless given. Only what has failed for good is an outcome; after a crash before that the attempts begin anew. What an attempt
    * that was given up has done stays done: a tool that acts `once` and is not sure to have failed is better not retried.
    */
   readonly retry?: Retry | undefined;

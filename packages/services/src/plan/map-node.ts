@@ -2,7 +2,8 @@
 
 import { type ErrorRecord, type Outcome, type ProcessContext, fromErrorRecord, takeOutcome } from "@ergos/kernel";
 import { Skipped, failedText, recordOf } from "../failure.ts";
-import { type RunContext, elapsed } from "../run-context.ts";
+import { elapsed } from "../named-calls.ts";
+import type { RunContext } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import { runItems } from "./items.ts";
 import type { MapWork, PlanNode } from "./plan.ts";

@@ -17,7 +17,8 @@ import {
   takeOutcome,
 } from "@ergos/kernel";
 import { Skipped, recordOf } from "../failure.ts";
-import { RunContext, elapsed } from "../run-context.ts";
+import { elapsed } from "../named-calls.ts";
+import { RunContext } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import { tell } from "../tries.ts";
 import { type Graph, compileGraph } from "./graph.ts";
