@@ -28,4 +28,4 @@ export { type RecordService, recordService } from "./system/records.ts";
 export { PROCESS_TOOLS } from "./tools/process-tools.ts";
 export { FILE_TOOLS } from "./tools/file-tools.ts";
 export { type CallOptions, type InferOptions, type LetterOptions, RunContext } from "./run-context.ts";
-export type { Attempt, Retry, TryOptions } from "./tries.ts";
+export type { Attempt, Retry, StepOptions, TryOptions } from "./tries.ts";

@@ -12,7 +12,7 @@ import {
 } from "@ergos/kernel";
 import { heard, promised } from "./promised.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts, runningStepOf } from "./scope.ts";
-import { type Attempt, type TryOptions, assertTries, runAttempts } from "./tries.ts";
+import { type Attempt, type StepOptions, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
 export class NamedCalls {
   readonly #scope: Scope;
@@ -66,28 +66,32 @@ export class NamedCalls {
   }
 
   /** Work of the program as a step. */
-  step<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions | undefined): Promise<T> {
+  step<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: StepOptions | undefined): Promise<T> {
     return this.once(place, () => this.#doStep(place, work, options));
   }
 
   async #doStep<T>(
     place: string,
     work: (attempt: Attempt) => T | Promise<T>,
-    options: TryOptions | undefined,
+    { interruptible = false, ...tries }: StepOptions = {},
   ): Promise<T> {
     const { process } = this.#scope;
     const os = this.#os;
-    const recorded: Outcome | undefined = await os.call("stepBegin", { place });
+    // A step inside of one goes on to its end with that.
+    const acts = !interruptible && runningStepOf(process)?.acts !== true;
+    const recorded: Outcome | undefined = await os.call("stepBegin", { place, acts });
     // What `work` returned in an earlier life.
     if (recorded !== undefined) return takeOutcome(recorded) as T;
     const started = process.platform.clock.monotonic();
-    let value: T;
     try {
       this.#around.signal.throwIfAborted();
-      const made = this.#tryStep({ process, place, counters: new Map() }, work, options);
+      const made = this.#tryStep({ process, place, counters: new Map(), acts }, work, tries);
       // Work that does not heed the end of its process is not waited for: there may be something to take back.
       const end = this.#scope.isShielded === true ? undefined : process.signal;
-      value = made instanceof Promise ? await orAborted(made, end) : made;
+      const value = made instanceof Promise ? await orAborted(made, end) : made;
+      // Whoever goes on behind a step may rely on it: it is committed.
+      await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
+      return value;
     } catch (error) {
       // What the program goes on from is the same in its next life; that it was told to end is no outcome.
       if (!this.#around.signal.aborted)
@@ -95,17 +99,10 @@ export class NamedCalls {
       await os.call("stepRetract", { place });
       throw error;
     }
-    // Whoever goes on behind a step may rely on it: it is committed.
-    await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
-    return value;
   }
 
   /** The work of a step as often as its options say: what an attempt of it has done inside, the next one takes over. */
-  #tryStep<T>(
-    running: RunningStep,
-    work: (attempt: Attempt) => T | Promise<T>,
-    options: TryOptions | undefined,
-  ): T | Promise<T> {
+  #tryStep<T>(running: RunningStep, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions): T | Promise<T> {
     let memo: Memo | undefined;
     const one = (attempt: Attempt): T | Promise<T> => {
       if (attempt === this.#around) return RUNNING_STEP.run(running, work, attempt);
@@ -116,7 +113,7 @@ export class NamedCalls {
   }
 
   /** Work as often as its options say; without any it costs nothing beside itself. */
-  #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions = {}): T | Promise<T> {
+  #try<T>(place: string, work: (attempt: Attempt) => T | Promise<T>, options: TryOptions): T | Promise<T> {
     if (options.retry === undefined && options.timeoutMs === undefined) return work(this.#around);
     assertTries(place, options);
     const { process } = this.#scope;

@@ -7,6 +7,7 @@ import {
   type Artifact,
   type Collapsed,
   type Entity,
+  type Exit,
   type FetchAnswer,
   type FetchCall,
   type InferRequest,
@@ -46,7 +47,7 @@ import { heard, promised } from "./promised.ts";
 import { runShielded } from "./shield.ts";
 import { contentOf, isRequest, shortLine } from "./given.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
-import type { Attempt, TryOptions } from "./tries.ts";
+import type { Attempt, StepOptions, TryOptions } from "./tries.ts";
 
 export interface CallOptions extends TryOptions {
   /**
@@ -177,7 +178,7 @@ export class RunContext<Input = unknown> {
    * limit should heed the signal of its attempt; what comes of it later does not count.
    * @throws {EEXIST} the name was used before in this node · what the last attempt threw
    */
-  step<T>(name: string, work: (attempt: Attempt) => T | Promise<T>, options?: TryOptions): Promise<T> {
+  step<T>(name: string, work: (attempt: Attempt) => T | Promise<T>, options?: StepOptions): Promise<T> {
     const place = this.#placeOf(name);
     if (typeof work !== "function")
       throw new KernelError(
@@ -416,7 +417,8 @@ export class RunContext<Input = unknown> {
    * @throws the error with which it failed · {ECANCELED} a signal has ended it
    */
   wait(name: string, pid: number): Promise<unknown> {
-    const end = this.step(name, async () => this.os.call("wait", { pid: toPid(pid), signal: this.signal }));
+    const wait = async (): Promise<Exit> => this.os.call("wait", { pid: toPid(pid), signal: this.signal });
+    const end = this.step(name, wait, { interruptible: true });
     return heard(
       end.then(({ error, signal, result }) => {
         if (error !== undefined) throw fromErrorRecord(error);
@@ -464,7 +466,7 @@ export class RunContext<Input = unknown> {
   /** Ends everything that was started below this process, bottom-up, and gives what each came to; once. */
   collapse(name: string): Promise<readonly Collapsed[]> {
     const place = `${this.#placeOf(name)}/below`;
-    return this.step(name, async () => this.os.call("collapse", { place }));
+    return this.step(name, async () => this.os.call("collapse", { place }), { interruptible: true });
   }
 
   /** Adds a task to a work queue; once, over restarts too. Gives its number. */
@@ -506,7 +508,7 @@ export class RunContext<Input = unknown> {
     const { platform } = this.#scope.process;
     const inTask = (name: string): RunContext<Input> => new RunContext<Input>(this.within(name), 1, this.#signal);
     const working = workOn(
-      { os, signal, platform, step: (name, work) => this.step(name, work) },
+      { os, signal, platform, step: (name, work) => this.step(name, work, { interruptible: true }) },
       { placeOf: (name) => this.#placeOf(name), once: (place, act) => this.#calls.once(place, act), inTask },
       {
         queue,

@@ -19,6 +19,8 @@ export interface RunningStep {
   readonly process: ProcessContext;
   readonly place: string;
   readonly counters: Map<string, number>;
+  /** Whether the end of its host waits for it. */
+  readonly acts: boolean;
   /** Which attempt of a step with several this is, and what earlier ones have done. */
   readonly attempt?: { readonly memo: Memo; readonly generation: number; readonly signal: AbortSignal };
 }

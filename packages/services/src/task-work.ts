@@ -89,7 +89,7 @@ export async function doTasks(
     const name = `${prefix} ${number}`;
     const message = await ctx.receive(name, { kind: "task", ...(idleMs === undefined ? {} : { waitMs: idleMs }) });
     if (message === null) return number - 1;
-    const answer = await ctx.step(`${name}/done`, async () => {
+    const done = async (): Promise<{ readonly value: unknown } | { readonly error: ErrorRecord }> => {
       try {
         const value = await work(name, message);
         // What cannot be recorded is a failure of the task, not of who does it.
@@ -100,7 +100,8 @@ export async function doTasks(
         ctx.signal.throwIfAborted();
         return { error: withoutPath(toErrorRecord(error)) };
       }
-    });
+    };
+    const answer = await ctx.step(`${name}/done`, done, { interruptible: true });
     await reply(side, `${name}/reply`, message, answer);
   }
 }

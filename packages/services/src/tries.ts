@@ -26,6 +26,14 @@ export interface TryOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+export interface StepOptions extends TryOptions {
+  /**
+   * It may be cut off at any point and done again, as what only waits, or makes calls that are recorded by themselves: an
+   * orderly end of its host, or of this life of its process, does not wait for it as it does for other steps.
+   */
+  readonly interruptible?: boolean;
+}
+
 /** One attempt, as the work hears of it. */
 export interface Attempt {
   /** Which it is, from 1. */

@@ -250,3 +250,66 @@ test("what a call under way needs is there until it ends, when its host does", a
   expect((await kernel.os.wait(pid)).result).toBe(1);
   expect(heard).toEqual(["heard"]);
 });
+
+test("a step comes to its end, with what it calls, when its host does; what comes behind it waits for the next life", async () => {
+  const done: string[] = [];
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const posting = program("posting", async (_input: unknown, ctx: RunContext) => {
+    await ctx.step("post", async () => {
+      done.push("posts");
+      await sleep(30);
+      await ctx.call("pay", "charge");
+      await ctx.step("inside", () => done.push("inside"));
+      done.push("posted");
+    });
+    await ctx.step("behind", () => done.push("behind"));
+    return done;
+  });
+  const first = await bootKernel({ store: store.life(), objects, tools: [charge(done)] });
+  const pid = await first.os.spawn(posting);
+  await sleep(10);
+  await first.close({ drainMs: 5000 });
+  const before = ["posts", "charged", "inside", "posted"];
+  expect(done).toEqual(before);
+  await kernel.close();
+  kernel = await bootKernel({ store: store.life(), objects, programs: [posting], tools: [charge(done)] });
+  await kernel.os.resume(pid);
+
+  expect((await kernel.os.wait(pid)).code).toBe(0);
+  expect(done).toEqual([...before, "behind"]);
+});
+
+test("the end of a host waits for no step that says it may be cut off, nor for one that only waits for a process", async () => {
+  const waiting = program("waiting", async (_input: unknown, ctx: RunContext) => {
+    const forEver = (): Promise<void> => new Promise(() => undefined);
+    const child = await ctx.spawn("child", program("child", forEver));
+    await Promise.all([ctx.wait("child's end", child), ctx.step("watch", forEver, { interruptible: true })]);
+  });
+  const pid = await kernel.os.spawn(waiting);
+  await sleep(10);
+  const from = performance.now();
+  await kernel.close({ drainMs: 5000 });
+  expect(performance.now() - from).toBeLessThan(2500);
+  expect(pid).toBeGreaterThan(1);
+});
+
+test("a process goes to sleep when the steps that it does have ended, and not before", async () => {
+  const done: string[] = [];
+  const sleeping = program("sleeping", async (_input: unknown, ctx: RunContext) => {
+    const step = ctx.step("slow", async () => {
+      done.push("begins");
+      await sleep(30);
+      done.push("ends");
+    });
+    await Promise.all([ctx.hibernate("night"), step]);
+  });
+  await kernel.close();
+  kernel = await bootKernel({ programs: [sleeping] });
+  kernel.activate();
+  const pid = await kernel.os.spawn(sleeping);
+  await expect.poll(() => stateOf(pid)).toBe("sleeping");
+  expect(done).toEqual(["begins", "ends"]);
+  await kernel.os.call("wake", { pid });
+  expect((await kernel.os.wait(pid)).code).toBe(0);
+  expect(done).toEqual(["begins", "ends"]);
+});

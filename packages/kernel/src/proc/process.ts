@@ -213,8 +213,10 @@ export class Process {
   /** Set when code outlives its process: it ignored its signal. */
   isAbandoned = false;
   files: Map<Fd, OpenFile> | undefined;
-  /** Calls of models, tools and the network that are under way. */
+  /** Calls of models, tools and the network, and steps, that are under way. */
   #acts = 0;
+  /** Places of the steps among them. */
+  #steps: Set<string> | undefined;
   #quiet: PromiseWithResolvers<void> | undefined;
   /** How many hold its next calls back beside its state. */
   #drains = 0;
@@ -409,7 +411,11 @@ export class Process {
 
   /** Whether its next calls wait: it is halted, or this life of it is about to end and waits for nothing that makes them. */
   get isHeld(): boolean {
-    return this.isHalted || (this.#drains > 0 && !this.isShielded);
+    return this.isHalted || (this.#isDrained && (this.isOver || (this.#steps?.size ?? 0) === 0));
+  }
+
+  get #isDrained(): boolean {
+    return this.#drains > 0 && !this.isShielded;
   }
 
   /**
@@ -495,7 +501,26 @@ export class Process {
     if (--this.#acts === 0) this.#quiet?.resolve();
   }
 
-  /** Whether a call of a model, a tool or the network is under way. */
+  /**
+   * Work of the program itself begins that is to come to its end, with all that it calls: it counts as a call that acts.
+   * One that comes when this life is about to end waits.
+   */
+  stepBegun(place: string): void | Promise<void> {
+    if (this.#isDrained) return this.#undrained().then(() => this.stepBegun(place));
+    (this.#steps ??= new Set()).add(place);
+    this.begun();
+  }
+
+  /** Of a place at which no such work is under way it changes nothing. */
+  stepOver(place: string): void {
+    if (this.#steps?.delete(place) === true) this.over();
+  }
+
+  async #undrained(): Promise<void> {
+    while (this.isAlive && this.#isDrained) await orAborted(this.continued(), this.callSignal);
+  }
+
+  /** Whether a call of a model, a tool or the network, or a step, is under way. */
   get isActing(): boolean {
     return this.#acts > 0;
   }

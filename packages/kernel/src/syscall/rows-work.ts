@@ -65,17 +65,19 @@ async function recorded<T>(
 }
 
 export const WORK_ROWS = {
-  stepBegin: row<Placed, Outcome | undefined | Promise<Outcome | undefined>>({
+  stepBegin: row<Placed & { readonly acts?: boolean }, Outcome | undefined | Promise<Outcome | undefined>>({
     right: "proc.step",
     kind: "mutation",
     audit: "none",
-    summary: "takes a step's place: its recorded outcome, or nothing when it is to be done now",
+    summary:
+      "takes a step's place: its recorded outcome, or nothing when it is to be done now; who ends this life of the process waits for one that `acts`",
     isHot: true,
-    schema: args({ place }, ["place"]),
+    schema: args({ place, acts: flag }, ["place"]),
     target: self,
     handle: (_host, caller, a) => {
       const outcome = caller.journal?.begin(a.place, "step");
       if (outcome !== undefined) caller.usage.replayed++;
+      else if (a.acts === true) return caller.stepBegun(a.place)?.then(() => undefined);
       return outcome;
     },
   }),
@@ -114,6 +116,7 @@ export const WORK_ROWS = {
       const { journal } = caller;
       if (journal === undefined) {
         publishStep(host, caller, a, host.store.seq);
+        caller.stepOver(a.place);
         return undefined;
       }
       const outcome = a.error === undefined ? { value: a.value } : { error: a.error };
@@ -127,7 +130,10 @@ export const WORK_ROWS = {
         done.catch(ignore);
         return undefined;
       }
-      const told = done.then((receipt) => publishStep(host, caller, a, receipt.seq));
+      const told = done.then((receipt) => {
+        publishStep(host, caller, a, receipt.seq);
+        caller.stepOver(a.place);
+      });
       if (a.detached !== true || isLarge) return told;
       told.catch(ignore);
       return undefined;
@@ -140,7 +146,10 @@ export const WORK_ROWS = {
     summary: "gives a place back because its attempt failed and another follows",
     schema: args({ place }, ["place"]),
     target: self,
-    handle: (_host, caller, a) => caller.journal?.retract(a.place),
+    handle: (_host, caller, a) => {
+      caller.journal?.retract(a.place);
+      caller.stepOver(a.place);
+    },
   }),
   stepFail: row<Placed & { readonly error: ErrorRecord }, void>({
     right: "proc.step",

@@ -222,7 +222,7 @@ function bindKind(
 
 /** An item of a map inside of a body is a step, whatever it came to. */
 async function innerItem(ctx: Ctx, place: string, failsAll: boolean, work: () => unknown): Promise<unknown> {
-  const outcome = await ctx.step(place, async (): Promise<Inner | { readonly error: ErrorRecord }> => {
+  const done = async (): Promise<Inner | { readonly error: ErrorRecord }> => {
     try {
       return { value: await work() };
     } catch (error) {
@@ -230,7 +230,8 @@ async function innerItem(ctx: Ctx, place: string, failsAll: boolean, work: () =>
       if (failsAll || ctx.signal.aborted) throw error;
       return { error: recordOf(error, place) };
     }
-  });
+  };
+  const outcome = await ctx.step(place, done, { interruptible: true });
   if ("skipped" in outcome) throw new Skipped(outcome.skipped);
   if ("error" in outcome) throw fromErrorRecord(outcome.error);
   return outcome.value;
@@ -390,7 +391,7 @@ async function innerOutcome(
   const run = (): Promise<Inner> => innerWork(work, { scope: around, failure, given }, ctx, values);
   // Calls of models and tools record themselves; what took the place of a failure must be the same again.
   const isStep = document.kind === "function" || document.onError !== undefined;
-  return isStep ? ctx.step(document.name, run) : run();
+  return isStep ? ctx.step(document.name, run, { interruptible: true }) : run();
 }
 
 interface Looked {
