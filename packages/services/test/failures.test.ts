@@ -2,7 +2,16 @@
 
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
-import { type InferRequest, type Kernel, KernelError, type KernelParts, type Model, orAborted } from "@ergos/kernel";
+import {
+  type InferRequest,
+  type Kernel,
+  KernelError,
+  type KernelParts,
+  type Model,
+  type Os,
+  type Tool,
+  orAborted,
+} from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { beforeEach, describe, expect, test } from "vitest";
 import { bootKernel, pause } from "../../kernel/test/kernel-fixture.ts";
@@ -42,23 +51,18 @@ async function inTwoLives(
   return { result, done, ...(error === undefined ? {} : { error: error.message }) };
 }
 
+const withTool = (name: string, effect: Tool["effect"], call: Tool<Os>["call"]): Partial<KernelParts> => ({
+  tools: [{ name, description: "", inputSchema: {}, effect, call }],
+});
+
 const failsOnce =
   (name: string) =>
-  (life: () => number, done: string[]): Partial<KernelParts> => ({
-    tools: [
-      {
-        name,
-        description: "",
-        inputSchema: {},
-        effect: "idempotent",
-        call: () => {
-          done.push(name);
-          if (life() === 1) throw new KernelError("EIO", "the line is down");
-          return Promise.resolve("up");
-        },
-      },
-    ],
-  });
+  (life: () => number, done: string[]): Partial<KernelParts> =>
+    withTool(name, "idempotent", () => {
+      done.push(name);
+      if (life() === 1) throw new KernelError("EIO", "the line is down");
+      return "up";
+    });
 
 const caught = (work: () => Promise<unknown>): Promise<unknown> =>
   work().catch((error: unknown) => (error as Error).message);
@@ -142,23 +146,12 @@ test("that it was told to end is none: its next life does what was cut off", asy
     await ctx.step("after", () => void done.push("after"));
   });
   const isCut = { now: true };
-  await using kernel = await boot({
-    tools: [
-      {
-        name: "phone",
-        description: "",
-        inputSchema: {},
-        effect: "idempotent",
-        call: (_args, { signal }) => {
-          done.push("phone");
-          if (!isCut.now) return Promise.resolve("up");
-          return new Promise((_resolve, reject) => {
-            signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-          });
-        },
-      },
-    ],
-  });
+  await using kernel = await boot(
+    withTool("phone", "idempotent", (_args, { signal }) => {
+      done.push("phone");
+      return isCut.now ? orAborted(pending(), signal) : "up";
+    }),
+  );
   const pid = await kernel.os.spawn(waits);
   while (done.length < 1) await pause(1);
   await kernel.os.kill(pid);
@@ -173,23 +166,38 @@ test("of a tool that has acted and whose result could not be recorded each attem
   let posted = 0;
   const { result } = await inTwoLives(
     (ctx) => caught(() => ctx.call("post", "post", {}, { retry: { attempts: 3, delayMs: 1 } })),
-    () => ({
-      tools: [
-        {
-          name: "post",
-          description: "",
-          inputSchema: {},
-          effect: "once",
-          call: () => {
-            posted++;
-            return Promise.resolve(() => "no JSON");
-          },
-        },
-      ],
-    }),
+    () =>
+      withTool("post", "once", () => {
+        posted++;
+        return () => "no JSON";
+      }),
   );
   expect(posted).toBe(1);
   expect(result).toContain("must be J");
+});
+
+test("what may have acted when its process gave it up is not made again by a restart, until somebody has looked", async () => {
+  const posted: number[] = [];
+  let isDeaf = true;
+  await using kernel = await boot(
+    withTool("post", "once", () => {
+      posted.push(posted.length);
+      return isDeaf ? pending() : "posted";
+    }),
+  );
+  const posting = program("posting", (_input: unknown, ctx: RunContext) => ctx.call("post", "post"));
+  const pid = await kernel.os.spawn(posting, {
+    limits: { callMs: 20 },
+    restart: { policy: "on-failure", max: 2, delayMs: 1 },
+  });
+  expect((await kernel.os.wait(pid)).error).toMatchObject({ code: "EUNKNOWN" });
+  expect(posted).toHaveLength(1);
+  expect((await kernel.os.call("ledger", { by: ["tool"] }))[0]?.used).toEqual({ toolCalls: 1 });
+
+  isDeaf = false;
+  await kernel.os.resume(pid, { again: true, program: posting });
+  expect((await kernel.os.wait(pid)).result).toBe("posted");
+  expect(posted).toHaveLength(2);
 });
 
 describe("a place at which another call is recorded", () => {

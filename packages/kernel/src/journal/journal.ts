@@ -97,6 +97,8 @@ export class Journal {
   /** Outcomes and unanswered intents of earlier lives; dropped as they are taken. */
   #recorded: Map<string, Recorded> | undefined;
   #intents: Map<string, Intent> | undefined;
+  /** Keys of calls of earlier lives that may have acted although they count as failed, until somebody has looked. */
+  #unknown: Map<string, string> | undefined;
   /** Intents of this life that have no outcome yet. */
   #calls: Map<string, Intent> | undefined;
   /** How often earlier lives have logged a line at a place, until it is come by again. */
@@ -122,6 +124,7 @@ export class Journal {
   async load(): Promise<Replay> {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
+    const unknown = new Map<string, string>();
     const said = new Map<string, number>();
     let saidLength = 0;
     const usage = noUse();
@@ -148,24 +151,29 @@ export class Journal {
       } else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
         intents.delete(record.p);
+        if (record.error === undefined) unknown.delete(record.p);
         recorded.set(record.p, isOld && record.k === undefined ? { ...record, k: OF_ANY_KIND } : record);
         addUse(usage, record.use);
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
+        unknown.delete(record.p);
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
+        if (record.t === "lost" && record.key !== undefined) unknown.set(record.p, record.key);
       } else if (record.t === "log") {
         const line = lineAt(record.p, record.text);
         // Of a program that says very much the rest is said again.
         if (line !== undefined && (saidLength += line.length) <= SAID_MAX) said.set(line, (said.get(line) ?? 0) + 1);
       } else if (record.t === "retry") {
         forgetForRetry(recorded);
+        unknown.clear();
       } else if (record.t === "renew") {
         ({ steps, ranMs } = record);
         Object.assign(usage, record.used);
         restart = "start";
         recorded.clear();
         intents.clear();
+        unknown.clear();
         said.clear();
         saidLength = 0;
       } else if (record.t === "restart") {
@@ -177,17 +185,22 @@ export class Journal {
         else {
           recorded.clear();
           intents.clear();
+          unknown.clear();
           said.clear();
           saidLength = 0;
         }
       } else if (record.t === "outdated") {
-        for (const place of record.places) recorded.delete(place);
+        for (const place of record.places) {
+          recorded.delete(place);
+          unknown.delete(place);
+        }
         revision = record.revision ?? revision;
       }
     }
     this.revision = revision;
     this.#recorded = recorded;
     this.#intents = intents;
+    this.#unknown = unknown;
     this.#said = said;
     return { steps: steps + recorded.size, usage, deaths, restarts, revision, restart, ranMs };
   }
@@ -307,6 +320,13 @@ export class Journal {
   forgetFailures(): void {
     if (this.#recorded !== undefined) forgetForRetry(this.#recorded);
     this.#intents = undefined;
+    this.#unknown = undefined;
+  }
+
+  /** Whether the same call of an earlier life may have acted, and counts as failed. */
+  isUnknown(place: string, keyOf: () => string): boolean {
+    const key = this.#unknown?.get(place);
+    return key !== undefined && key === keyOf();
   }
 
   /** The unanswered intent of an earlier life at a place, if it is that of the same call. */
@@ -407,10 +427,11 @@ export class Journal {
   }
 
   /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */
-  async fail(place: string, error: ErrorRecord, more: StepDetails = {}): Promise<void> {
-    await this.end(place, { error }, { ...more, acted: true }).done;
+  async fail(place: string, error: ErrorRecord, more: StepDetails = {}): Promise<Receipt> {
+    const receipt = await this.end(place, { error }, { ...more, acted: true }).done;
     (this.#recorded ??= new Map()).set(place, { error, acted: true });
     this.retract(place);
+    return receipt;
   }
 
   /** Whether a failure at a place may be recorded: nobody holds it, nothing stands there, and no call is unanswered. */
@@ -474,6 +495,7 @@ export class Journal {
     this.#recorded = undefined;
     this.#said = undefined;
     this.#intents = undefined;
+    this.#unknown = undefined;
     this.#calls = undefined;
     this.#taken = undefined;
   }

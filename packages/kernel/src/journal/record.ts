@@ -71,8 +71,11 @@ export type JournalRecord =
     }
   /** The intent at this place failed before it had an effect; its reservation is given back in this commit. */
   | { readonly t: "release"; readonly at: number; readonly p: string; readonly error: ErrorRecord }
-  /** Nobody saw the end of the call at this place: what it had reserved is spent, as this commit says in the ledger. */
-  | { readonly t: "lost"; readonly at: number; readonly p: string; readonly error: ErrorRecord }
+  /**
+   * Nobody saw the end of the call at this place: what it had reserved is spent, as this commit says in the ledger. With
+   * `key` it is unknown whether it has acted, and it must not happen twice.
+   */
+  | { readonly t: "lost"; readonly at: number; readonly p: string; readonly error: ErrorRecord; readonly key?: string }
   | { readonly t: "skip"; readonly at: number; readonly p: string; readonly why: string }
   /** Outcomes at these places no longer count: the program was changed there. */
   | {

@@ -1,34 +1,24 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
-import type { Receipt } from "../abi/metastore.ts";
 import type { InferRequest, Model, ModelCall, ModelMessage, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
-import { KernelError, describe, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
+import { KernelError, describe, isKernelError } from "../base/errno.ts";
 import { utf8Length } from "../base/json.ts";
+import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
 import { type Amounts, tokenAmounts } from "../budget/resource.ts";
 import type { Rider } from "../ipc/committer.ts";
-import type { Intent } from "../journal/journal.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import { rankOf, tierOf } from "../proc/role.ts";
 import type { Host } from "./host.ts";
 import { mayGoOn, obstacleTo } from "./policy.ts";
 import { toolOf } from "./tool-call.ts";
-import {
-  type Held,
-  begin,
-  charged,
-  lose,
-  passRates,
-  repeated,
-  reserve,
-  usageAppend,
-  warn,
-  withinTime,
-} from "./spend.ts";
+import { CallOf, type PaidCall, pay } from "./paid-call.ts";
+import { taken } from "./placed.ts";
+import { passRates } from "./spend.ts";
 
 export interface InferCall {
   readonly place: string;
@@ -40,7 +30,7 @@ export interface InferCall {
   readonly onText?: (piece: string) => void;
 }
 
-export async function infer(
+export function infer(
   host: Host,
   caller: Process,
   call: InferCall,
@@ -56,18 +46,11 @@ export async function infer(
     });
   }
   const model = modelOf(host, caller, name);
-  const { journal } = caller;
-  const before = journal === undefined ? undefined : await journal.begin(place, "infer");
-  // Recorded below, by this function.
-  if (before !== undefined) return caller.replay(before) as ModelResponse;
   const { downgrade = [], onLimit } = caller.limits ?? {};
   const isFixed = onLimit !== "downgrade" || downgrade.length === 0;
-  // Nothing is left standing around a call that waits: a host may have very many of them.
-  const answer = isFixed
-    ? askModel(host, caller, call, model, rider)
-    : askOneOf(host, caller, call, [name, ...downgrade], rider);
-  if (journal !== undefined) answer.catch(() => journal.retract(place));
-  return answer;
+  return taken(caller, "infer", place, () =>
+    isFixed ? askModel(host, caller, call, model, rider) : askOneOf(host, caller, call, [name, ...downgrade], rider),
+  );
 }
 
 /**
@@ -145,99 +128,142 @@ function modelOf(host: Host, caller: Process, name: string): Model {
   );
 }
 
-async function askModel(
+function askModel(
   host: Host,
   caller: Process,
   call: InferCall,
   model: Model,
   rider: Rider | undefined,
 ): Promise<ModelResponse> {
-  const { place } = call;
   const request = toModelRequest(host, caller, call.request);
-  const { name } = model;
-  const { journal } = caller;
   if (!isWithinTier(host, caller, model))
     throw new KernelError(
       "EACCES",
-      `process ${caller.pid} (${caller.identity.name}) is ${tierOf(caller.identity)} and may not ask ${name}, which is ${host.prices.tierOf(model) ?? ""}; name a model of its tier, or start it with a higher one`,
-      { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid },
+      `process ${caller.pid} (${caller.identity.name}) is ${tierOf(caller.identity)} and may not ask ${model.name}, which is ${host.prices.tierOf(model) ?? ""}; name a model of its tier, or start it with a higher one`,
+      { syscall: "infer", path: `/dev/model/${model.name}`, pid: caller.pid },
     );
-  const signal = caller.signalWith(call.signal);
-  // The request is part of the key: after a change of the program the same place is another call. Made when
-  // it is needed: a call that stays in this host and leaves no record has no use for one.
-  let made: string | undefined;
-  const keyOf = (): string =>
-    (made ??= `${host.id}/${caller.identity.runId}/${place}#${host.platform.hash(JSON.stringify([name, request])).slice(0, 16)}`);
-  const prior = journal?.intentAt(place, keyOf);
-  if (prior !== undefined && model.effect === "once" && call.onUnknown !== "repeat") {
-    throw new KernelError(
-      "EUNKNOWN",
-      `the call of ${name} at ${place} was cut off with its host or its process; it may have been paid for. Look, then resume a failed run to call again, or kill it`,
-      { pid: caller.pid },
-    );
+  return pay(host, caller, new Inference(host, caller, call, { model, request, rider }));
+}
+
+/** Calls of a process after which each has a signal of its own. */
+const MANY_CALLS = 32;
+
+class Inference extends CallOf<InferCall> implements PaidCall<ModelResponse> {
+  readonly syscall = "infer";
+  readonly amounts: Amounts;
+  readonly #model: Model;
+  readonly #request: ModelRequest;
+  #key: string | undefined;
+  #ask: ModelAsk | undefined;
+  #heard: Hearers | undefined;
+
+  constructor(
+    host: Host,
+    caller: Process,
+    call: InferCall,
+    {
+      model,
+      request,
+      rider,
+    }: { readonly model: Model; readonly request: ModelRequest; readonly rider: Rider | undefined },
+  ) {
+    super(host, caller, call, rider);
+    this.#model = model;
+    this.#request = request;
+    this.amounts = upperBound(host, caller, model, request);
   }
-  const bound = upperBound(host, caller, model, request);
-  const leave = await begin(caller, signal, call);
-  let held: Held | undefined;
-  // Whoever has answered is paid, whatever becomes of the answer.
-  let hasAnswered = false;
-  let wasAsked = false;
-  let isTried = false;
-  let ask: ModelAsk | undefined;
-  let heard: Hearers | undefined;
-  let ownLimit: AbortSignal | undefined;
-  const device = `model ${name}`;
-  try {
-    if (caller.limits?.rates !== undefined)
-      await passRates(host, caller, { model: name, tokens: bound.tokens ?? 0, signal });
-    host.breakers.assertClosed(device, caller.pid);
-    held = await hold(host, caller, model, { place, keyOf, prior, bound, signal, rider });
-    const reservation = held?.reservation;
-    const need = { right: "model.infer", resource: name };
-    await mayGoOn(host, caller, "infer", need, { args: request, signal });
-    // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
-    if (model.effect !== "pure" && journal === undefined) await host.store.flush();
-    const wait = caller.waitFor(device);
-    const started = host.platform.clock.monotonic();
-    try {
-      // What was reserved is what the model may use: an answer is cut there, never charged beyond.
-      const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
-      const bounded = isBudgeted ? { ...request, maxOutputTokens: boundOf(request) } : request;
-      wasAsked = model.effect !== "pure";
-      isTried = true;
-      const response = await withinTime(host, caller, device, signal, (limited) => {
-        // It may have waited for long: who listens now is told.
-        heard = hearersOf(host, caller, call, name);
-        ask = new ModelAsk(limited, caller.usage.modelCalls >= MANY_CALLS, keyOf, heard?.onText);
-        ownLimit = limited;
-        return model.infer(bounded, ask);
-      });
-      hasAnswered = true;
-      host.breakers.succeeded(device, caller.pid);
-      await settle(host, caller, place, model, reservation, response, host.platform.clock.monotonic() - started, rider);
-      return response;
-    } finally {
-      ask?.end();
-      heard?.end();
-      caller.stopWaiting(wait);
-    }
-  } catch (error) {
-    // A time that the caller has set is its own affair.
-    if (isTried && !hasAnswered && !signal.aborted && ownLimit?.aborted !== true)
-      host.breakers.failed(device, caller.pid, error);
-    const isUnknown = wasAsked && (signal.aborted || (isKernelError(error) && error.mayHaveActed));
-    const reservation = held?.reservation;
-    // What is still reserved when the process ends counts as spent (B4).
-    const isSpent = isUnknown || !caller.isAlive || caller.isEnding;
-    if (reservation !== undefined && !hasAnswered) {
-      if (isSpent) await lose(host, caller, place, { reservation, of: calledOf(host, model) }, error);
-      else await giveBack(host, caller, place, reservation, error);
-    }
-    throw toKernelError(error, "EIO", { syscall: "infer", path: `/dev/model/${name}`, pid: caller.pid });
-  } finally {
-    held?.end();
-    leave();
-    caller.over();
+
+  get what(): string {
+    return `model ${this.#model.name}`;
+  }
+
+  get of(): Called {
+    return { model: this.#model.name, tier: this.host.prices.tierOf(this.#model) ?? "operational" };
+  }
+
+  get effect(): Model["effect"] {
+    return this.#model.effect;
+  }
+
+  get fails(): PaidCall<ModelResponse>["fails"] {
+    return { code: "EIO", path: `/dev/model/${this.#model.name}` };
+  }
+
+  /** Made when it is needed: a call that stays in this host and leaves no record has no use for one. */
+  get key(): string {
+    return (this.#key ??= this.keyOf([this.#model.name, this.#request]));
+  }
+
+  ready(): void | Promise<void> {
+    const { limits, pid } = this.caller;
+    const { breakers } = this.host;
+    if (limits?.rates === undefined) return breakers.assertClosed(this.what, pid);
+    const rated = { model: this.#model.name, tokens: this.amounts.tokens ?? 0, signal: this.signal };
+    return passRates(this.host, this.caller, rated).then(() => breakers.assertClosed(this.what, pid));
+  }
+
+  assertMay(): Promise<void> {
+    const need = { right: "model.infer", resource: this.#model.name };
+    return mayGoOn(this.host, this.caller, "infer", need, { args: this.#request, signal: this.signal });
+  }
+
+  act(signal: AbortSignal, reservation: Reservation | undefined): ModelResponse | Promise<ModelResponse> {
+    // What was reserved is what the model may use: an answer is cut there, never charged beyond.
+    const isBudgeted = Object.keys(reservation?.carriers ?? {}).length > 0;
+    const bounded = isBudgeted ? { ...this.#request, maxOutputTokens: boundOf(this.#request) } : this.#request;
+    // It may have waited for long: who listens now is told.
+    this.#heard = hearersOf(this.host, this.caller, this.given, this.#model.name);
+    const isOneOfMany = this.caller.usage.modelCalls >= MANY_CALLS;
+    this.#ask = new ModelAsk(signal, isOneOfMany, this, this.#heard?.onText);
+    return this.#model.infer(bounded, this.#ask);
+  }
+
+  answered(): void {
+    this.host.breakers.succeeded(this.what, this.caller.pid);
+  }
+
+  /** A time that the caller has set is its own affair. */
+  failed(error: unknown): void {
+    if (this.#ask?.isGivenUp === false) this.host.breakers.failed(this.what, this.caller.pid, error);
+  }
+
+  used(response: ModelResponse): Amounts {
+    const { tokensIn, tokensOut, costMicros } = this.#tokensOf(response);
+    return {
+      ...tokenAmounts(tokensIn, tokensOut, this.host.prices.tierOf(this.#model)),
+      ...(costMicros === undefined ? {} : { costMicros }),
+      modelCalls: 1,
+    };
+  }
+
+  use(response: ModelResponse): CallUsage {
+    const { tokensIn, tokensOut, costMicros = 0 } = this.#tokensOf(response);
+    return { model: this.#model.name, tokensIn, tokensOut, costMicros };
+  }
+
+  #tokensOf({ usage }: ModelResponse): { tokensIn: number; tokensOut: number; costMicros: number | undefined } {
+    const tokensIn = count(usage.inputTokens);
+    const tokensOut = count(usage.outputTokens);
+    return { tokensIn, tokensOut, costMicros: this.host.prices.costOf(this.#model, tokensIn, tokensOut) };
+  }
+
+  settled(response: ModelResponse, seq: Seq): void {
+    const { bus } = this.host;
+    const { usage, pid } = this.caller;
+    const { tokensIn, tokensOut, costMicros = 0 } = this.#tokensOf(response);
+    usage.tokensIn += tokensIn;
+    usage.tokensOut += tokensOut;
+    usage.costMicros += costMicros;
+    usage.modelCalls++;
+    if (!bus.hasSubscribers) return;
+    const { place } = this.given;
+    const data = { place, model: this.#model.name, inputTokens: tokensIn, outputTokens: tokensOut, costMicros };
+    bus.publish({ name: "model.called", pid, data }, seq);
+  }
+
+  over(): void {
+    this.#ask?.end();
+    this.#heard?.end();
   }
 }
 
@@ -296,51 +322,23 @@ function listening(host: Host, caller: Process, onText: (piece: string) => void)
   };
 }
 
-/** Calls of a process after which each has a signal of its own. */
-const MANY_CALLS = 32;
-
-interface Holding {
-  readonly place: string;
-  readonly keyOf: () => string;
-  readonly prior: Intent | undefined;
-  readonly bound: Amounts;
-  readonly signal: AbortSignal;
-  readonly rider: Rider | undefined;
-}
-
-/** What a call may use: reserved now, or by an earlier life that did not come to its end. */
-async function hold(
-  host: Host,
-  caller: Process,
-  model: Model,
-  { place, keyOf, prior, bound, signal, rider }: Holding,
-): Promise<Held | undefined> {
-  // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
-  if (prior !== undefined && model.effect !== "once") {
-    caller.journal?.takeIntent(place, prior);
-    return { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
-  }
-  if (prior !== undefined) await lose(host, caller, place, prior, repeated());
-  return reserveCall(host, caller, place, keyOf, model, bound, signal, rider);
-}
-
 /** What a driver is told beside the request; its key is made when it asks for it. */
 class ModelAsk implements ModelCall {
   readonly #given: AbortSignal;
   readonly #isOneOfMany: boolean;
   #own: { readonly signal: AbortSignal; readonly unlink: () => void } | undefined;
-  readonly #keyOf: () => string;
+  readonly #call: { readonly key: string };
   declare readonly onText?: (piece: string) => void;
 
   constructor(
     signal: AbortSignal,
     isOneOfMany: boolean,
-    keyOf: () => string,
+    call: { readonly key: string },
     onText: ((piece: string) => void) | undefined,
   ) {
     this.#given = signal;
     this.#isOneOfMany = isOneOfMany;
-    this.#keyOf = keyOf;
+    this.#call = call;
     if (onText !== undefined) this.onText = onText;
   }
 
@@ -358,7 +356,11 @@ class ModelAsk implements ModelCall {
   }
 
   get idempotencyKey(): string {
-    return this.#keyOf();
+    return this.#call.key;
+  }
+
+  get isGivenUp(): boolean {
+    return this.#given.aborted;
   }
 
   end(): void {
@@ -423,115 +425,6 @@ function wordsOf(message: ModelMessage): string {
 const hasForm = ({ responseSchema, tools }: ModelRequest): boolean =>
   responseSchema !== undefined || tools !== undefined;
 const formOf = ({ responseSchema, tools }: ModelRequest): string => JSON.stringify([responseSchema, tools]);
-
-/** As the ledger names it. */
-const calledOf = (host: Host, model: Model): Called => ({
-  model: model.name,
-  tier: host.prices.tierOf(model) ?? "operational",
-});
-
-/** Reserves and, where the call has an effect or spends a budget, records the intent (journal, J3). */
-async function reserveCall(
-  host: Host,
-  caller: Process,
-  place: string,
-  keyOf: () => string,
-  model: Model,
-  amounts: Amounts,
-  signal: AbortSignal,
-  rider: Rider | undefined,
-): Promise<Held | undefined> {
-  const { journal } = caller;
-  if (caller.account === undefined && model.effect === "pure") return undefined;
-  return reserve(host, caller, {
-    syscall: "infer",
-    keyOf,
-    amounts,
-    signal,
-    acts: true,
-    commit: async (reservation, adds) => {
-      const acts = model.effect !== "pure";
-      if (adds.length === 0 && !acts) return;
-      const intent = { key: keyOf(), reservation, of: calledOf(host, model) };
-      if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts });
-      else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
-    },
-  });
-}
-
-async function settle(
-  host: Host,
-  caller: Process,
-  place: string,
-  model: Model,
-  reservation: Reservation | undefined,
-  response: ModelResponse,
-  ms: number,
-  rider: Rider | undefined,
-): Promise<void> {
-  const tokensIn = count(response.usage.inputTokens);
-  const tokensOut = count(response.usage.outputTokens);
-  const tier = host.prices.tierOf(model);
-  const costMicros = host.prices.costOf(model, tokensIn, tokensOut);
-  const actual: Amounts = {
-    ...tokenAmounts(tokensIn, tokensOut, tier),
-    ...(costMicros === undefined ? {} : { costMicros }),
-    modelCalls: 1,
-  };
-  const { used, over } = charged(reservation, actual);
-  const use: CallUsage = { model: model.name, tokensIn, tokensOut, costMicros: costMicros ?? 0 };
-  const adds = reservation === undefined ? [] : host.accounts.settle(reservation, actual);
-  const appends = [usageAppend(host, caller, { place, ...calledOf(host, model), used, ...over })];
-  let { seq } = host.store;
-  let unrecorded: { readonly error: unknown } | undefined;
-  if (caller.journal !== undefined) {
-    const more = { ms: Math.round(ms), use, adds, appends, rider };
-    const { journal } = caller;
-    let receipt: Receipt;
-    try {
-      receipt = await journal.end(place, { value: response }, more).done;
-    } catch (error) {
-      // An answer that cannot be recorded, as one that is too large, is an outcome all the same.
-      unrecorded = { error };
-      receipt = await journal.end(place, { error: toErrorRecord(error) }, more).done;
-    }
-    if (reservation !== undefined) await receipt.flushed;
-    ({ seq } = receipt);
-  } else if (!caller.isEnding) await host.committer.commit({ adds, appends }, undefined, rider);
-  else if (reservation !== undefined)
-    await lose(host, caller, place, { reservation, of: calledOf(host, model) }, undefined);
-  caller.usage.tokensIn += tokensIn;
-  caller.usage.tokensOut += tokensOut;
-  caller.usage.costMicros += costMicros ?? 0;
-  caller.usage.modelCalls++;
-  caller.usage.steps++;
-  if (host.bus.hasSubscribers) {
-    const data = {
-      place,
-      model: model.name,
-      inputTokens: tokensIn,
-      outputTokens: tokensOut,
-      costMicros: costMicros ?? 0,
-    };
-    host.bus.publish({ name: "model.called", pid: caller.pid, data }, seq);
-  }
-  if (reservation !== undefined) await warn(host, caller, reservation);
-  if (unrecorded !== undefined) throw unrecorded.error;
-}
-
-async function giveBack(
-  host: Host,
-  caller: Process,
-  place: string,
-  reservation: Reservation,
-  error: unknown,
-): Promise<void> {
-  const adds = host.accounts.release(reservation);
-  if (caller.journal !== undefined)
-    await caller.journal.note({ t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) }, adds);
-  else if (adds.length > 0) await host.committer.commit({ adds });
-  host.accounts.freed(reservation);
-}
 
 /** A driver may report nonsense; the ledger takes only whole numbers. */
 const count = (reported: number): number =>

@@ -3,21 +3,21 @@
 // N1  Each host that a redirect leads to needs the right as the first did; another origin is told no names.
 // N2  A request that changes something is not repeated unknowingly.
 
-import type { Batch } from "../abi/metastore.ts";
 import type { NetRequest, NetResponse } from "../abi/net.ts";
 import { toBase64 } from "../base/base64.ts";
 import { within } from "../abi/within.ts";
 import { orAborted } from "../base/abort.ts";
 import { utf8Length } from "../base/json.ts";
-import { KernelError, isKernelError, toErrorRecord, toKernelError } from "../base/errno.ts";
-import type { Reservation } from "../budget/account.ts";
+import { KernelError, isKernelError } from "../base/errno.ts";
 import type { Called } from "../budget/ledger.ts";
+import type { Amounts } from "../budget/resource.ts";
 import type { Rider } from "../ipc/committer.ts";
-import type { Process, Wait } from "../proc/process.ts";
+import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type Need, isFree, mayGoOn, obstacleTo, refused } from "./policy.ts";
 import type { Target } from "./row.ts";
-import { begin, charged, lose, repeated, reserve, usageAppend, warn, withinTime } from "./spend.ts";
+import { CallOf, type PaidCall, pay } from "./paid-call.ts";
+import { taken } from "./placed.ts";
 
 /** A request over http, within `net.connect` and `netBytes`. */
 export interface FetchCall {
@@ -146,7 +146,7 @@ interface Trip {
   hasAnswered: boolean;
 }
 
-export async function fetchUrl(
+export function fetchUrl(
   host: Host,
   caller: Process,
   call: FetchCall,
@@ -154,123 +154,74 @@ export async function fetchUrl(
   rider?: Rider,
 ): Promise<FetchAnswer> {
   const { place } = call;
-  const { journal } = caller;
-  const before = await journal?.begin(place, "fetch");
-  // Recorded below, by this function.
-  if (before !== undefined) return caller.replay(before) as FetchAnswer;
-  const leave = await begin(caller, caller.signalWith(call.signal), call, false);
-  try {
-    return await request(host, caller, call, target, rider);
-  } catch (error) {
-    journal?.retract(place);
-    throw toKernelError(error, "EIO", { syscall: "fetch", pid: caller.pid });
-  } finally {
-    leave();
-    caller.over();
-  }
+  return taken(caller, "fetch", place, () => pay(host, caller, new Fetching(host, caller, call, target, rider)));
 }
 
-async function request(
-  host: Host,
-  caller: Process,
-  call: FetchCall,
-  target: NetTarget,
-  rider: Rider | undefined,
-): Promise<FetchAnswer> {
-  const { place, maxBytes = DEFAULT_MAX_BYTES } = call;
-  const signal = caller.signalWith(call.signal);
-  const { journal } = caller;
-  const digest = host.platform.hash(JSON.stringify([call.method, call.url, call.headers, call.body])).slice(0, 16);
-  const key = `${host.id}/${caller.identity.runId}/${place}#${digest}`;
-  const first = firstRequest(host, call, key);
-  const isSafe = SAFE.has(first.method);
-  const prior = journal?.intentAt(place, () => key);
-  if (prior !== undefined && !isSafe && call.onUnknown !== "repeat") {
-    throw new KernelError(
-      "EUNKNOWN",
-      `${first.method} ${call.url} at ${place} was cut off with its host or its process; it may have acted. Look, then resume a failed run to call again, or kill it`,
-      { syscall: "fetch", pid: caller.pid },
-    );
-  }
+class Fetching extends CallOf<FetchCall> implements PaidCall<FetchAnswer> {
+  readonly syscall = "fetch";
+  readonly of = FETCHED;
+  readonly key: string;
+  readonly amounts: Amounts;
+  readonly isUncounted = true;
   // What is sent and answered twice is paid for twice.
-  const unanswered = prior ?? journal?.callAt(place);
-  if (unanswered !== undefined) await lose(host, caller, place, unanswered, repeated());
-  const { reservation, end } = await reserve(host, caller, {
-    syscall: "fetch",
-    keyOf: () => key,
-    amounts: { netBytes: maxBytes + (first.body?.length ?? 0) + headBytes(first) },
-    signal,
-    acts: true,
-    commit: async (reserved, adds) => {
-      const intent = { key, reservation: reserved, of: FETCHED };
-      if (journal !== undefined) await journal.intend(place, intent, { adds, rider, acts: true });
-      else if (adds.length > 0) await host.committer.commit({ adds }, undefined, rider);
-    },
-  });
-  const started = host.platform.clock.monotonic();
-  let wait: Wait | undefined;
-  const trip: Trip = { bytes: 0, heads: 0, hasAnswered: false };
-  let billed: Required<Pick<Batch, "adds" | "appends">> | undefined;
-  let isRecorded = false;
-  const bill = (): NonNullable<typeof billed> =>
-    (billed ??= billOf(host, caller, place, reservation, trip.bytes + trip.heads));
-  try {
-    if (journal === undefined) await host.store.flush();
-    const args = plainRequest(host, call);
-    // Who could go anywhere when the call began may be bound by now.
-    const now = target.isPrivate === undefined ? await netTarget(host, caller, call.url, args, signal) : target;
-    for (const need of netNeeds(now)) await mayGoOn(host, caller, "fetch", need, { args, signal });
-    wait = caller.waitFor(`fetch ${call.url}`.slice(0, 200));
-    const answer = await withinTime(host, caller, `fetch ${call.url}`, signal, (limited) =>
-      follow(host, caller, { first, call, target: now, maxBytes, signal: limited }, trip),
-    );
-    const ms = Math.round(host.platform.clock.monotonic() - started);
-    if (journal === undefined) await host.committer.commit(bill(), undefined, rider);
-    else {
-      await (
-        await journal.end(place, { value: answer }, { ms, ...bill(), rider }).done
-      ).flushed;
-    }
-    isRecorded = true;
-    caller.usage.steps++;
-    await warn(host, caller, reservation);
-    return answer;
-  } catch (error) {
-    const isUnknown = signal.aborted || (isKernelError(error) && error.mayHaveActed);
-    // What may have been sent and answered is spent (B4).
-    if (isRecorded || isUnknown || !caller.isAlive || caller.isEnding) {
-      // The intent of a journal says so, until it is repeated or its process ends.
-      if (!isRecorded && journal === undefined) await lose(host, caller, place, { reservation, of: FETCHED }, error);
-      throw error;
-    }
-    const record = { t: "release", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
-    const { adds, appends } = trip.hasAnswered ? bill() : { adds: host.accounts.release(reservation), appends: [] };
-    if (journal === undefined) await host.committer.commit({ adds, appends });
-    // A server that has acted has done so, whatever became of its answer: the failure is the outcome (N2).
-    else if (trip.hasAnswered && !isSafe) await journal.fail(place, record.error, { adds, appends });
-    else await journal.note(record, adds, undefined, appends);
-    host.accounts.freed(reservation);
-    throw error;
-  } finally {
-    if (wait !== undefined) caller.stopWaiting(wait);
-    end();
-  }
-}
+  readonly paysAgain = true;
+  readonly staysUnknown = true;
+  readonly fails = { code: "EIO" } as const;
+  readonly #first: NetRequest;
+  readonly #maxBytes: number;
+  readonly #trip: Trip = { bytes: 0, heads: 0, hasAnswered: false };
+  #target: NetTarget;
 
-/** What was used, as the account and the ledger have it. */
-function billOf(
-  host: Host,
-  caller: Process,
-  place: string,
-  reservation: Reservation,
-  netBytes: number,
-): Required<Pick<Batch, "adds" | "appends">> {
-  const used = { netBytes };
-  const entry = charged(reservation, used);
-  return {
-    adds: host.accounts.settle(reservation, used),
-    appends: [usageAppend(host, caller, { place, ...FETCHED, used: entry.used, ...entry.over })],
-  };
+  constructor(host: Host, caller: Process, call: FetchCall, target: NetTarget, rider: Rider | undefined) {
+    super(host, caller, call, rider);
+    this.key = this.keyOf([call.method, call.url, call.headers, call.body]);
+    this.#first = firstRequest(host, call, this.key);
+    this.#maxBytes = call.maxBytes ?? DEFAULT_MAX_BYTES;
+    this.amounts = { netBytes: this.#maxBytes + (this.#first.body?.length ?? 0) + headBytes(this.#first) };
+    this.#target = target;
+  }
+
+  get what(): string {
+    return `fetch ${this.given.url}`;
+  }
+
+  get effect(): "idempotent" | "once" {
+    return SAFE.has(this.#first.method) ? "idempotent" : "once";
+  }
+
+  async assertMay(): Promise<void> {
+    const [host, caller, { signal }] = [this.host, this.caller, this];
+    const args = plainRequest(host, this.given);
+    // Who could go anywhere when the call began may be bound by now.
+    if (this.#target.isPrivate === undefined)
+      this.#target = await netTarget(host, caller, this.given.url, args, signal);
+    for (const need of netNeeds(this.#target)) await mayGoOn(host, caller, "fetch", need, { args, signal });
+  }
+
+  act(signal: AbortSignal): Promise<FetchAnswer> {
+    const route = {
+      first: this.#first,
+      call: this.given,
+      target: this.#target,
+      maxBytes: this.#maxBytes,
+      signal,
+    };
+    return follow(this.host, this.caller, route, this.#trip);
+  }
+
+  used(): Amounts {
+    return { netBytes: this.#trip.bytes + this.#trip.heads };
+  }
+
+  /** What was sent and answered on the way is used, whatever came of it in the end. */
+  usedInVain(): Amounts | undefined {
+    return this.#trip.hasAnswered ? this.used() : undefined;
+  }
+
+  /** A server that has acted has done so, whatever became of its answer (N2). */
+  hasActed(): boolean {
+    return this.#trip.hasAnswered && this.effect === "once";
+  }
 }
 
 /** @throws {EINVAL} no such request can be made */

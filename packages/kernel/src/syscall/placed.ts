@@ -5,12 +5,33 @@ import type { Along } from "../proc/action.ts";
 import type { Process } from "../proc/process.ts";
 
 /**
+ * Takes a place for a call: what is recorded there, or else what the call comes to, which it records itself. A failure
+ * gives the place back.
+ */
+export function taken<T>(caller: Process, call: string, place: string, make: () => Promise<T>): Promise<T> {
+  const { journal } = caller;
+  if (journal === undefined) return make();
+  const before = journal.begin(place, call);
+  // Recorded by the same call of an earlier life.
+  if (before !== undefined) return Promise.resolve(before).then((outcome) => caller.replay(outcome) as T);
+  try {
+    const made = make();
+    // Nothing else is left standing around a call that waits: a host may have very many of them.
+    made.catch(() => journal.retract(place));
+    return made;
+  } catch (error) {
+    journal.retract(place);
+    throw error;
+  }
+}
+
+/**
  * Does something once, over restarts too; without a place, or a journal, each time.
  * @param call as which it is recorded
  * @param act does it, and commits along what `record` makes of its outcome
  * @param more of what `ends` with the process
  */
-export async function placed<T>(
+export function placed<T>(
   caller: Process,
   call: string,
   place: string | undefined,
@@ -19,15 +40,9 @@ export async function placed<T>(
 ): Promise<T> {
   const journal = place === undefined ? undefined : caller.journal;
   if (place === undefined || journal === undefined) return act(() => ({}));
-  const before = await journal.begin(place, call);
-  // Recorded below.
-  if (before !== undefined) return caller.replay(before) as T;
-  try {
+  return taken(caller, call, place, async () => {
     const outcome = await act((value) => ({ appends: [journal.recordOf(place, value, more)] }));
     caller.usage.steps++;
     return outcome;
-  } catch (error) {
-    journal.retract(place);
-    throw error;
-  }
+  });
 }

@@ -13,6 +13,7 @@ import type { Process } from "../proc/process.ts";
 import { nameOf } from "./admission.ts";
 import type { Host } from "./host.ts";
 import { type Need, isFree, isGoverned, verdictOf } from "./policy.ts";
+import { taken } from "./placed.ts";
 import { anything, args, atPlace, integer, managedBy, onProcess, pid, place, processOf, row, text } from "./row.ts";
 
 export interface CapabilityLayer {
@@ -319,7 +320,7 @@ const choicesOf = (asked: Ask): readonly unknown[] => {
   return choices ?? [];
 };
 
-async function ask(
+function ask(
   host: Host,
   caller: Process,
   a: {
@@ -331,10 +332,7 @@ async function ask(
     readonly signal?: AbortSignal;
   },
 ): Promise<unknown> {
-  const { journal } = caller;
-  const before = await journal?.begin(a.place, "ask");
-  if (before !== undefined) return caller.replay(before);
-  try {
+  return taken(caller, "ask", a.place, async () => {
     const answer = await host.asks.raise(
       caller,
       {
@@ -359,14 +357,11 @@ async function ask(
           pid: caller.pid,
         },
       );
-    await journal?.end(a.place, { value: answer.value }).done;
+    await caller.journal?.end(a.place, { value: answer.value }).done;
     await host.asks.consume(answer.id);
     caller.usage.steps++;
     return answer.value;
-  } catch (error) {
-    journal?.retract(a.place);
-    throw error;
-  }
+  });
 }
 
 function assertRunning(process: Process): void {

@@ -25,6 +25,7 @@ import {
 } from "./net-fetch.ts";
 import { assertStill } from "./policy.ts";
 import { type ToolCall, callTool, plainArguments } from "./tool-call.ts";
+import { taken } from "./placed.ts";
 import { type AtPlace, anything, args, atPlace, errorRecord, flag, integer, place, row, text } from "./row.ts";
 import { usageAppend } from "./spend.ts";
 
@@ -48,20 +49,13 @@ async function recorded<T>(
   rider: Rider | undefined,
   make: () => T | Promise<T>,
 ): Promise<T> {
-  const { journal } = caller;
-  if (journal === undefined) return make();
-  const before = await journal.begin(at, call);
-  // The outcome at this place was made by `make` in an earlier life.
-  if (before !== undefined) return before.value as T;
-  try {
+  return taken(caller, call, at, async () => {
     const value = await make();
-    await journal.end(at, { value }, { rider }).done;
+    if (caller.journal === undefined) return value;
+    await caller.journal.end(at, { value }, { rider }).done;
     caller.usage.steps++;
     return value;
-  } catch (error) {
-    journal.retract(at);
-    throw error;
-  }
+  });
 }
 
 export const WORK_ROWS = {

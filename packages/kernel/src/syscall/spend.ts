@@ -4,19 +4,17 @@
 // W2  A budget is exhausted only when no call under way can give anything back to it.
 
 import type { Batch } from "../abi/metastore.ts";
-import { linkSignal, orAborted } from "../base/abort.ts";
-import { KernelError, isKernelError, plainMessage, toErrorRecord } from "../base/errno.ts";
+import { orAborted } from "../base/abort.ts";
+import { KernelError, isKernelError, plainMessage } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type Reservation, type Shortage, exhausted } from "../budget/account.ts";
 import { DEFAULT_WARN_AT } from "../budget/limits.ts";
 import { type UsageEntry, usageOf } from "../budget/ledger.ts";
 import type { HeldRate, RateLimit } from "../budget/rate.ts";
-import { type Amounts, type Resource, formatAmount, resourcesOf } from "../budget/resource.ts";
+import { type Amounts, formatAmount, resourcesOf } from "../budget/resource.ts";
 import { compileGlob } from "../base/glob.ts";
-import type { Intent } from "../journal/journal.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { isNested } from "./row.ts";
 
 type Adds = NonNullable<Batch["adds"]>;
 
@@ -295,132 +293,6 @@ function heldBy(
   if (scope === undefined) return undefined;
   const key = JSON.stringify([rate.per, scope, rate]);
   return { rate, key, amount: rate.resource === "tokens" ? call.tokens : 1 };
-}
-
-const nothing = (): void => undefined;
-
-/** At most so many calls of a process at the same time: waits for its turn, and returns what ends it. */
-async function enter(caller: Process, signal: AbortSignal, isNested: boolean): Promise<() => void> {
-  const max = caller.limits?.concurrentCalls;
-  // A call that a tool makes is part of the tool's.
-  if (max === undefined || isNested) return nothing;
-  const gate = (caller.gate ??= { inside: 0, waiting: [] });
-  while (gate.inside >= max) {
-    const turn = Promise.withResolvers<void>();
-    gate.waiting.push(turn.resolve);
-    try {
-      await orAborted(turn.promise, signal);
-    } catch (error) {
-      const at = gate.waiting.indexOf(turn.resolve);
-      if (at >= 0) gate.waiting.splice(at, 1);
-      else gate.waiting.shift()?.();
-      throw error;
-    }
-  }
-  gate.inside++;
-  return () => {
-    gate.inside--;
-    gate.waiting.shift()?.();
-  };
-}
-
-/**
- * Begins a call that acts, as one of those that the process may have under way; one that comes when this life of the
- * process is about to end waits. What it gives is called at its end, and `caller.over()`.
- */
-export async function begin(caller: Process, signal: AbortSignal, call: object, isCounted = true): Promise<() => void> {
-  const isInside = isNested(call);
-  const leave = isCounted ? await enter(caller, signal, isInside) : nothing;
-  try {
-    if (caller.isHeld) await caller.goesOn(signal, isInside);
-  } catch (error) {
-    leave();
-    throw error;
-  }
-  caller.begun();
-  return leave;
-}
-
-/** Runs a call under the time that the process's limits give one. */
-export function withinTime<T>(
-  host: Host,
-  caller: Process,
-  what: string,
-  signal: AbortSignal,
-  work: (signal: AbortSignal) => T | Promise<T>,
-): T | Promise<T> {
-  const ms = caller.limits?.callMs;
-  return ms === undefined ? work(signal) : withinMs(host, caller, what, signal, work, ms);
-}
-
-async function withinMs<T>(
-  host: Host,
-  caller: Process,
-  what: string,
-  signal: AbortSignal,
-  work: (signal: AbortSignal) => T | Promise<T>,
-  ms: number,
-): Promise<T> {
-  const controller = new AbortController();
-  const unlink = linkSignal(signal, controller);
-  const late = new KernelError(
-    "ETIMEDOUT",
-    `${what} took longer than the ${ms} ms that process ${caller.pid} gives a call`,
-    {
-      pid: caller.pid,
-      mayHaveActed: true,
-    },
-  );
-  const timer = host.platform.setTimer(ms, () => controller.abort(late));
-  try {
-    // One that does not heed its signal is not waited for.
-    return await orAborted(Promise.resolve(work(controller.signal)), controller.signal);
-  } finally {
-    timer.cancel();
-    unlink();
-  }
-}
-
-/** What is charged of a call, and what it used beyond its reservation. */
-export function charged(
-  reservation: Reservation | undefined,
-  actual: Amounts,
-): { readonly used: Amounts; readonly over: { readonly over?: Amounts } } {
-  const carriers = reservation?.carriers;
-  if (reservation === undefined || carriers === undefined) return { used: actual, over: {} };
-  const used: Partial<Record<Resource, number>> = {};
-  const over: Partial<Record<Resource, number>> = {};
-  for (const resource of resourcesOf(actual)) {
-    const amount = actual[resource] ?? 0;
-    const bound = carriers[resource] === undefined ? amount : (reservation.amounts[resource] ?? 0);
-    used[resource] = Math.min(amount, bound);
-    if (amount > bound) over[resource] = amount - bound;
-  }
-  return { used, over: Object.keys(over).length === 0 ? {} : { over } };
-}
-
-/** Why what an earlier life had reserved for a call is lost. */
-export const repeated = (): KernelError =>
-  new KernelError(
-    "EUNKNOWN",
-    "this call was cut off with its host or its process; it may have acted, and is made again",
-  );
-
-/**
- * A call that may have to be paid for without an answer: what was reserved for it is spent. Of a process that ends,
- * the end says so.
- */
-export async function lose(
-  host: Host,
-  caller: Process,
-  place: string,
-  { reservation, of }: Pick<Intent, "reservation" | "of">,
-  error: unknown,
-): Promise<void> {
-  const appends = [usageAppend(host, caller, { place, ...of, used: reservation.amounts, isUnknown: true })];
-  const record = { t: "lost", at: host.committer.now(), p: place, error: toErrorRecord(error) } as const;
-  if (caller.journal === undefined) await host.committer.commit({ appends });
-  else if (caller.isAlive && !caller.isEnding) await caller.journal.note(record, undefined, undefined, appends);
 }
 
 /** The entry of a call in the ledger, for the commit that settles it. */
