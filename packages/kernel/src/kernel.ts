@@ -423,7 +423,7 @@ export class Kernel implements AsyncDisposable {
 
   /**
    * Ends the host: running processes stay unfinished in the store and go on at the next start. Waits for
-   * flushed writes, and at most `drainMs` for calls of models, tools and the network; idempotent.
+   * flushed writes, and at most `drainMs` for what is under way: calls of models, tools and the network, steps, nodes; idempotent.
    */
   close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
     this.#closed ??= this.#close(drainMs);
@@ -437,7 +437,7 @@ export class Kernel implements AsyncDisposable {
       const { processes, platform } = this.host;
       // Those that leave no journal end with their host; a service among them is there for calls that are under way.
       const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
-      const { release } = await drained(platform, running, drainMs, false);
+      const { release } = await drained(platform, running, drainMs, { idle: false, withWork: true });
       this.host.queues.close();
       this.host.locks.close();
       await this.host.services.close();
@@ -534,6 +534,18 @@ class Context implements ProcessContext {
 
   get isShielded(): boolean {
     return this.#process.isShielded;
+  }
+
+  get held(): Promise<void> | undefined {
+    return this.#process.isHeld ? this.#process.continued() : undefined;
+  }
+
+  workBegun(): void {
+    this.#process.workBegun();
+  }
+
+  workOver(): void {
+    this.#process.workOver();
   }
 
   abort(reason: KernelError): void {

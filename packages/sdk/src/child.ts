@@ -131,6 +131,10 @@ function contextOf(
     // Whoever listens does so in the host, which also waits for what is shielded.
     isObserved: true,
     isShielded: false,
+    held: undefined,
+    // The host knows of its calls and steps.
+    workBegun: () => undefined,
+    workOver: () => undefined,
     left: new Promise(() => undefined),
     abort: (reason) => stop.abort(reason),
     platform,

@@ -75,16 +75,20 @@ export async function runAttempts<T>(tried: Tried, run: (attempt: Attempt) => T 
   const attempts = retry?.attempts ?? 1;
   for (let attempt = 1; ; attempt++) {
     try {
-      if (process.isObserved && attempt > 1) tell(process, { name: "node.started", data: { place, attempt } });
+      // The kernel shows what a process waits for, whoever listens.
+      if (attempt > 1) tell(process, { name: "node.started", data: { place, attempt } });
       return await runOnce(tried, attempt, run);
     } catch (error) {
       if (attempt >= attempts || signal.aborted || !isWorthRetrying(error, retry)) throw error;
       const delayMs = delayBefore(attempt, retry, isKernelError(error) ? error.retryAfterMs : undefined);
-      if (process.isObserved) {
-        const message = error instanceof Error ? error.message : String(error);
-        tell(process, { name: "node.retried", data: { place, attempt, delayMs, error: { message } } });
+      const message = error instanceof Error ? error.message : String(error);
+      tell(process, { name: "node.retried", data: { place, attempt, attempts, delayMs, error: { message } } });
+      try {
+        await pause(process, signal, delayMs);
+      } catch (reason) {
+        if (!process.isAborted) tell(process, { name: "node.cancelled", data: { place } });
+        throw reason;
       }
-      await pause(process, signal, delayMs);
     }
   }
 }

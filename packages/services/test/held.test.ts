@@ -6,8 +6,8 @@ import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Kernel, Pid } from "@ergos/kernel";
-import { type RunContext, program } from "@ergos/services";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Plan, type RunContext, pipeline, planProgram, program } from "@ergos/services";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LastingStore, bootKernel } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
@@ -312,4 +312,77 @@ test("a process goes to sleep when the steps that it does have ended, and not be
   await kernel.os.call("wake", { pid });
   expect((await kernel.os.wait(pid)).code).toBe(0);
   expect(done).toEqual(["begins", "ends"]);
+});
+
+describe("a plan whose host ends", () => {
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  let done: string[];
+  beforeEach(() => {
+    done = [];
+  });
+
+  /** Runs it until something is under way, ends the host in an orderly way, and lets the next one finish it. */
+  const inTwoHosts = async (plan: Plan, begins = 10): Promise<{ readonly ms: number; readonly before: string[] }> => {
+    const own = planProgram(plan);
+    const parts = { objects, tools: [charge(done)] };
+    const first = await bootKernel({ ...parts, store: store.life() });
+    const pid = await first.os.spawn(own);
+    await sleep(begins);
+    const from = performance.now();
+    await first.close({ drainMs: 5000 });
+    const [ms, before] = [performance.now() - from, [...done]];
+    await kernel.close();
+    kernel = await bootKernel({ ...parts, store: store.life() });
+    await kernel.os.resume(pid, { program: own });
+    expect((await kernel.os.wait(pid)).code).toBe(0);
+    return { ms, before };
+  };
+
+  const slow = async (name: string): Promise<void> => {
+    done.push(`${name} begins`);
+    await sleep(40);
+    done.push(name);
+  };
+
+  test("finishes the nodes and items that it is doing, and no others", async () => {
+    const { before } = await inTwoHosts(
+      pipeline("nodes")
+        .node("a", () => slow("a"))
+        .node("names", () => ["x", "y"])
+        .map("items", { over: "names", concurrency: 1 }, (item) => slow(item).then(() => item))
+        .node("b", { needs: ["a"] }, () => slow("b"))
+        .build(),
+    );
+    expect(before.toSorted()).toEqual(["a", "a begins", "x", "x begins"]);
+    expect(done.toSorted()).toEqual(["a", "a begins", "b", "b begins", "x", "x begins", "y", "y begins"]);
+  });
+
+  test("lets a node that makes calls finish the one that is under way, and go on behind it later", async () => {
+    const { before, ms } = await inTwoHosts(
+      pipeline("agent")
+        .node("agent", async (_given, ctx) => {
+          for (const turn of [1, 2, 3]) await ctx.call(`turn ${turn}`, "charge");
+        })
+        .build(),
+    );
+    expect(before).toEqual(["charged"]);
+    expect(done).toEqual(["charged", "charged", "charged"]);
+    expect(ms).toBeLessThan(2500);
+  });
+
+  test("waits for none that only waits: for a time, a message, or its next attempt", async () => {
+    let isUp = false;
+    const { ms } = await inTwoHosts(
+      pipeline("resting")
+        .node("sleeps", (_given, ctx) => ctx.sleep(300))
+        .node("listens", (_given, ctx) => ctx.receive("mail", { waitMs: 300 }).then(() => undefined))
+        .node("fails", { retry: { attempts: 2, delayMs: 60_000 } }, () => {
+          if (isUp) return;
+          isUp = true;
+          throw new Error("down");
+        })
+        .build(),
+    );
+    expect(ms).toBeLessThan(2500);
+  });
 });

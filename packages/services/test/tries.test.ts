@@ -134,7 +134,7 @@ test("models, tools and requests are asked again, each attempt for its time", as
   });
   const { port } = server.address() as AddressInfo;
   const asking = program("asking", async (_input: unknown, ctx: RunContext) => {
-    const options = { timeoutMs: 50, retry: { attempts: 2, delayMs: 0 } };
+    const options = { timeoutMs: 250, retry: { attempts: 2, delayMs: 0 } };
     const answers = await Promise.all([
       ctx.infer("ask", "hello", options),
       ctx.call("reach", "reach", {}, options),
@@ -262,4 +262,45 @@ test("the time of an attempt is no longer than that around it", async () => {
 
   expect(deadlines.slice(0, 2)).toEqual([0, 0]);
   expect(deadlines[2]).toBeLessThan(-50_000);
+});
+
+test("an attempt that is to come is what its process waits for: which, when, and why", async () => {
+  await using kernel = await bootKernel();
+  const isUp = Promise.withResolvers<void>();
+  let attempts = 0;
+  const flaky = program("flaky", (_input: unknown, ctx: RunContext) =>
+    ctx.step(
+      "dial",
+      () => {
+        if (++attempts === 1) throw new Error("nobody is there");
+        return isUp.promise;
+      },
+      { retry: { attempts: 3, delayMs: 300 } },
+    ),
+  );
+  const pid = await kernel.os.spawn(flaky);
+  const shown = async (): Promise<string | undefined> => (await kernel.os.ps({ pids: [pid] }))[0]?.channel;
+
+  await expect.poll(shown).toMatch(/^attempt 2 of 3 of dial at \d{4}-.*: nobody is there$/);
+  await expect.poll(shown).toBeUndefined();
+  expect(attempts).toBe(2);
+  isUp.resolve();
+  expect((await kernel.os.wait(pid)).code).toBe(0);
+});
+
+test("one that is given up in between is none that anybody waits for", async () => {
+  await using kernel = await bootKernel();
+  const flaky = program("flaky", async (_input: unknown, ctx: RunContext) => {
+    const dial = (): never => {
+      throw new Error("nobody is there");
+    };
+    const retry = { attempts: 2, delayMs: 60_000 };
+    await ctx.step("dials", () => ctx.step("dial", dial, { retry }), { timeoutMs: 50 }).catch(() => undefined);
+    await new Promise(() => undefined);
+  });
+  const pid = await kernel.os.spawn(flaky);
+  const shown = async (): Promise<string | undefined> => (await kernel.os.ps({ pids: [pid] }))[0]?.channel;
+
+  await expect.poll(shown).toMatch(/^attempt 2 of 2 of dial at/);
+  await expect.poll(shown).toBeUndefined();
 });

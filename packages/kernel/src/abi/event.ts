@@ -232,6 +232,7 @@ export const EVENTS = {
   "node.failed": node("a node or step failed for good", "journal", { error }),
   "node.retried": node("an attempt of a node failed and another follows", "volatile", {
     attempt: count,
+    attempts: count,
     delayMs: count,
     error,
   }),

@@ -1,5 +1,5 @@
-// Calls of models, tools and the network come to their end before the life of their process does: of what is cut off
-// nobody knows what it did.
+// Calls of models, tools and the network, and steps, come to their end before the life of their process does: of what is
+// cut off nobody knows what it did.
 
 import type { Platform } from "../abi/platform.ts";
 import type { Process } from "./process.ts";
@@ -13,23 +13,24 @@ export interface Drained {
 
 /**
  * Holds the next calls of processes, and waits until none of them acts, at most for so many milliseconds.
- * @param idle whether this is no reason for the host not to end
+ * @param idle (default true) whether this is no reason for the host not to end
+ * @param withWork nodes, which are only lost and done again, are waited for too
  */
 export async function drained(
   platform: Platform,
   processes: readonly Process[],
   ms: number,
-  idle = true,
+  { idle = true, withWork = false }: { readonly idle?: boolean; readonly withWork?: boolean } = {},
 ): Promise<Drained> {
   const releases = processes.map((process) => process.drain());
   const release = (): void => {
     for (const one of releases) one();
   };
-  const acting = processes.filter((process) => process.isActing);
+  const acting = processes.filter((process) => !process.isQuiet(withWork));
   if (acting.length === 0 || ms <= 0) return { isQuiet: acting.length === 0, release };
   const late = Promise.withResolvers<false>();
   const timer = platform.setTimer(ms, () => late.resolve(false), { idle });
-  const quiet = Promise.all(acting.map((process) => process.quiet())).then(() => true);
+  const quiet = Promise.all(acting.map((process) => process.quiet(withWork))).then(() => true);
   const isQuiet = await Promise.race([quiet, late.promise]);
   timer.cancel();
   return { isQuiet, release };

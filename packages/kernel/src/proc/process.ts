@@ -217,11 +217,18 @@ export class Process {
   #acts = 0;
   /** Places of the steps among them. */
   #steps: Set<string> | undefined;
+  /** Nodes and items of plans that are under way, whatever they call. */
+  #work = 0;
+  /** How many calls wait: for something to happen, and to be let go on. */
+  #waits = 0;
+  #heldBack = 0;
   #quiet: PromiseWithResolvers<void> | undefined;
   /** How many hold its next calls back beside its state. */
   #drains = 0;
   /** Streams of events that it reads. */
   subscriptions = 0;
+  /** Attempts that are to come, by the places of what is tried. */
+  retries: Map<string, Wait> | undefined;
   /** Its calls under way, where their number is limited. */
   gate: { inside: number; readonly waiting: (() => void)[] } | undefined;
   #nextFd = 3;
@@ -368,6 +375,8 @@ export class Process {
 
   /** Says what a call waits for, until it goes on. */
   waitFor(channel: string, needsSomebody = false): Wait {
+    this.#waits++;
+    this.#tellQuiet();
     const before = needsSomebody ? this.#urgentWait : this.#wait;
     const wait: Wait = { name: "waiting", channel, needsSomebody, before, after: undefined };
     if (before !== undefined) before.after = wait;
@@ -378,6 +387,7 @@ export class Process {
 
   /** Ends what `waitFor` has begun, once. */
   stopWaiting({ before, after, needsSomebody }: Wait): void {
+    this.#waits--;
     if (before !== undefined) before.after = after;
     if (after === undefined) this.#setLatest(before, needsSomebody);
     else after.before = before;
@@ -498,7 +508,17 @@ export class Process {
   }
 
   over(): void {
-    if (--this.#acts === 0) this.#quiet?.resolve();
+    this.#acts--;
+    this.#tellQuiet();
+  }
+
+  workBegun(): void {
+    this.#work++;
+  }
+
+  workOver(): void {
+    this.#work--;
+    this.#tellQuiet();
   }
 
   /**
@@ -517,12 +537,20 @@ export class Process {
   }
 
   async #undrained(): Promise<void> {
-    while (this.isAlive && this.#isDrained) await orAborted(this.continued(), this.callSignal);
+    while (this.isAlive && this.#isDrained) await orAborted(this.heldBack(), this.callSignal);
   }
 
-  /** Whether a call of a model, a tool or the network, or a step, is under way. */
-  get isActing(): boolean {
-    return this.#acts > 0;
+  /**
+   * Whether no call of a model, a tool or the network is under way, nor a step; with work, whether all of that rests, too:
+   * each piece of it waits in a call.
+   */
+  isQuiet(withWork: boolean): boolean {
+    return this.#acts === 0 && (!withWork || this.#work <= this.#waits + this.#heldBack);
+  }
+
+  /** Whoever waits for that looks again. */
+  #tellQuiet(): void {
+    if (this.#quiet !== undefined && this.#acts === 0) this.#quiet.resolve();
   }
 
   /** A call under way waits for something, for days perhaps, and does nothing meanwhile: whoever ends this life does not wait for it. */
@@ -535,9 +563,9 @@ export class Process {
     }
   }
 
-  /** Settles when no such call is under way. */
-  async quiet(): Promise<void> {
-    while (this.#acts > 0) {
+  /** Settles when it is quiet. */
+  async quiet(withWork: boolean): Promise<void> {
+    while (!this.isQuiet(withWork)) {
       const quiet = (this.#quiet ??= Promise.withResolvers<void>());
       await quiet.promise;
       if (this.#quiet === quiet) this.#quiet = undefined;
@@ -553,10 +581,17 @@ export class Process {
     };
   }
 
-  /** Settles when a stopped process goes on. */
+  /** Settles when a process that is held goes on. */
   continued(): Promise<void> {
     this.#continued ??= Promise.withResolvers<void>();
     return this.#continued.promise;
+  }
+
+  /** The same for a call of it, or its next piece of work: whatever makes that rests. */
+  heldBack(): Promise<void> {
+    this.#heldBack++;
+    this.#tellQuiet();
+    return this.continued().then(() => void this.#heldBack--);
   }
 
   /**
@@ -566,7 +601,7 @@ export class Process {
    */
   async goesOn(signal: AbortSignal, isUnderWay = false): Promise<void> {
     const waits = (): boolean => (isUnderWay ? this.isHalted : this.isHeld);
-    while (this.isAlive && waits()) await orAborted(this.continued(), signal);
+    while (this.isAlive && waits()) await orAborted(this.heldBack(), signal);
     signal.throwIfAborted();
     this.callSignal.throwIfAborted();
   }

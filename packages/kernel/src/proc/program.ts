@@ -87,6 +87,11 @@ export interface ProcessContext {
   readonly isObserved: boolean;
   /** Settles when nothing may run for the process any more. */
   readonly left: Promise<void>;
+  /** What the next piece of work waits for while this life of the process is held, or about to end; absent otherwise. */
+  readonly held: Promise<void> | undefined;
+  /** A piece of work begins, of which a host that ends waits for the end as long as it does not rest in a call. */
+  workBegun(): void;
+  workOver(): void;
   /** Tells everything that runs in this process to end, because the program has failed. */
   abort(reason: KernelError): void;
   /** Timers and clocks for code that waits; what must be the same after a resumption goes through `os`. */

@@ -99,9 +99,10 @@ export class Dispatcher {
     if (caller.isHeld && row.whileHeld !== true) {
       // Code that is left of a life that is over ends, and is not waited for.
       if (caller.isOver && name !== "exit") throw cancelled(`process ${caller.pid} goes on in its next life`);
-      // A tool that is under way comes to its end, with what it calls.
-      if (!caller.isOver && (caller.isHalted || !isNested(args)))
-        return caller.continued().then(() => this.#call(caller, name, args, allowed));
+      // What is under way comes to its end: a tool with what it calls.
+      const isUnderWay = isNested(args) || row.whileDrained === true;
+      if (!caller.isOver && (caller.isHalted || !isUnderWay))
+        return caller.heldBack().then(() => this.#call(caller, name, args, allowed));
     }
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {

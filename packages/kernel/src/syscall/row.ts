@@ -34,6 +34,8 @@ export interface Row<Args, Result> {
   readonly waits?: true;
   /** It is answered to who is stopped or frozen, too. */
   readonly whileHeld?: true;
+  /** It tells what was done: from a life that is about to end, too. */
+  readonly whileDrained?: true;
   readonly summary: string;
   readonly schema: Schema;
   /** It is called all the time: its arguments are not held against the schema, its own code looks at what it uses. */

@@ -88,6 +88,7 @@ export const WORK_ROWS = {
   >({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "place",
     summary: "records the outcome of a step; `detached` does not wait for the commit where order is enough",
     isHot: true,
@@ -136,6 +137,7 @@ export const WORK_ROWS = {
   stepRetract: row<Placed, void>({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "none",
     summary: "gives a place back because its attempt failed and another follows",
     schema: args({ place }, ["place"]),
@@ -148,6 +150,7 @@ export const WORK_ROWS = {
   stepFail: row<Placed & { readonly error: ErrorRecord }, void>({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "place",
     summary:
       "records that a call at a place has failed for good, so that a later life goes on from that too; where it has no outcome, and does not wait for the commit",
@@ -172,6 +175,7 @@ export const WORK_ROWS = {
   stepSkip: row<Placed & { readonly why: string }, void>({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "place",
     summary: "records that a step is not done, and why; does not wait for the commit",
     schema: args({ place, why: text }, ["place", "why"]),
@@ -315,6 +319,7 @@ export const WORK_ROWS = {
   log: row<AtPlace & { readonly text: string; readonly level?: string }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "place",
     summary:
       "writes a line to the process's log; at a place, one that an earlier life has written there is not written again",
@@ -343,6 +348,7 @@ export const WORK_ROWS = {
   progress: row<{ readonly done: number; readonly total: number; readonly label?: string }, void>({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "none",
     summary: "tells how far the process has come",
     schema: args({ done: integer, total: integer, label: text }, ["done", "total"]),
@@ -362,6 +368,7 @@ export const WORK_ROWS = {
   >({
     right: "proc.step",
     kind: "mutation",
+    whileDrained: true,
     audit: "none",
     summary: "tells who listens about an attempt of a node",
     isHot: true,
@@ -371,6 +378,7 @@ export const WORK_ROWS = {
     ),
     target: self,
     handle: (host, caller, a) => {
+      showRetry(host, caller, a);
       if (host.bus.hasSubscribers) host.bus.publish({ name: a.name, pid: caller.pid, data: a.data });
     },
   }),
@@ -398,6 +406,34 @@ function publishStep(
     host.bus.publish({ name: "node.completed", pid, data: { place: a.place, ms: a.ms ?? 0 } }, seq);
   else host.bus.publish({ name: "node.failed", pid, data: { place: a.place, error: a.error } }, seq);
 }
+
+/** Whoever asks what a process waits for is told of an attempt that is to come: which, when, and why. */
+function showRetry(
+  host: Host,
+  caller: Process,
+  { name, data }: { readonly name: string; readonly data: Readonly<Record<string, unknown>> },
+): void {
+  const { place, attempt, attempts, delayMs, error } = data;
+  if (typeof place !== "string") return;
+  const before = caller.retries?.get(place);
+  if (before !== undefined) {
+    caller.stopWaiting(before);
+    caller.retries?.delete(place);
+  }
+  if (name !== "node.retried" || typeof attempt !== "number" || typeof delayMs !== "number") return;
+  caller.retries ??= new Map();
+  if (caller.retries.size >= RETRIES_SHOWN_MAX) return;
+  const at = new Date(Math.min(host.platform.clock.now() + delayMs, TIME_MAX)).toISOString();
+  const { message = "it failed" } = (error ?? {}) as { readonly message?: unknown };
+  const which = typeof attempts === "number" ? `${attempt + 1} of ${attempts}` : `${attempt + 1}`;
+  const text = `attempt ${which} of ${place} at ${at}: ${String(message)}`;
+  caller.retries.set(place, caller.waitFor(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX)));
+}
+
+const RETRIES_SHOWN_MAX = 1000;
+const RETRY_TEXT_MAX = 300;
+/** The last instant that has a date. */
+const TIME_MAX = 8.64e15;
 
 async function sleepUntil(host: Host, signal: AbortSignal, until: number): Promise<void> {
   if (until <= host.platform.clock.now()) return;

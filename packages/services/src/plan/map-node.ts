@@ -1,6 +1,13 @@
 // A map node: the same work for each item of an array, a bounded number at a time, each item a step.
 
-import { type ErrorRecord, type Outcome, type ProcessContext, fromErrorRecord, takeOutcome } from "@ergos/kernel";
+import {
+  type ErrorRecord,
+  type Outcome,
+  type ProcessContext,
+  fromErrorRecord,
+  orAborted,
+  takeOutcome,
+} from "@ergos/kernel";
 import { Skipped, failedText, recordOf } from "../failure.ts";
 import { elapsed } from "../named-calls.ts";
 import type { RunContext } from "../run-context.ts";
@@ -48,7 +55,13 @@ async function runItem(
   const recorded: Outcome | undefined = process.isResumed ? await process.os.call("stepBegin", { place }) : undefined;
   if (recorded?.error?.syscall === SKIP) throw new Skipped(failedText(recorded.error));
   if (recorded !== undefined) return takeOutcome(recorded);
+  const { held } = process;
+  if (held !== undefined) {
+    await orAborted(held, signal);
+    signal.throwIfAborted();
+  }
   const started = process.platform.clock.monotonic();
+  process.workBegun();
   try {
     const scope = { process, place, nodeName: node.name };
     const value = await runWork({
@@ -67,6 +80,8 @@ async function runItem(
     const kept = isSkipped || node.map?.onError !== "fail";
     if (!signal.aborted) await process.os.call("stepEnd", { place, error: record as ErrorRecord, kept });
     throw isSkipped ? error : fromErrorRecord(record as ErrorRecord);
+  } finally {
+    process.workOver();
   }
 }
 

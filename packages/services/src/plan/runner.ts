@@ -14,6 +14,7 @@ import {
   describe,
   encodeJson,
   fromErrorRecord,
+  orAborted,
   takeOutcome,
 } from "@ergos/kernel";
 import { Skipped, recordOf } from "../failure.ts";
@@ -97,6 +98,7 @@ class PlanRun {
   #failed: { readonly node: PlanNode; readonly error: unknown } | undefined;
   #end: PromiseWithResolvers<unknown> | undefined;
   #isPumping = false;
+  #isWaiting = false;
   #hasWaited = false;
 
   constructor(plan: Plan, graph: Graph, process: ProcessContext) {
@@ -118,7 +120,7 @@ class PlanRun {
   }
 
   get #isOver(): boolean {
-    if (this.#running > 0) return false;
+    if (this.#running > 0 || this.#isWaiting) return false;
     return this.#over === this.#graph.nodes.length || this.#failed !== undefined || this.#process.isAborted;
   }
 
@@ -128,6 +130,11 @@ class PlanRun {
     this.#isPumping = true;
     let finishedBefore = this.#over;
     while (this.#readyAt < this.#ready.length && this.#running < this.#plan.concurrency && !this.#isStopping) {
+      const { held } = this.#process;
+      if (held !== undefined) {
+        this.#isPumping = false;
+        return this.#waitFor(held);
+      }
       const at = this.#ready[this.#readyAt++] ?? 0;
       if (this.#readyAt > 1024) this.#compact();
       this.#startNode(at);
@@ -143,6 +150,18 @@ class PlanRun {
       }
     }
     this.#isPumping = false;
+  }
+
+  /** Nothing starts as long as its process is held; that it is told to end comes first. */
+  #waitFor(held: Promise<void>): void {
+    if (this.#isWaiting) return;
+    this.#isWaiting = true;
+    this.#hasWaited = true;
+    const goOn = (): void => {
+      this.#isWaiting = false;
+      this.#pumpOn();
+    };
+    orAborted(held, this.#process.signal).then(goOn, goOn);
   }
 
   #pumpOn(): void {
@@ -292,13 +311,19 @@ class PlanRun {
   #await(value: Promise<unknown>, at: number, node: PlanNode, started: number | undefined): void {
     this.#running++;
     this.#hasWaited = true;
-    const failed = (error: unknown): void => {
+    // The items of a map count one by one.
+    if (node.kind !== "map") this.#process.workBegun();
+    const over = (): void => {
       this.#running--;
+      if (node.kind !== "map") this.#process.workOver();
+    };
+    const failed = (error: unknown): void => {
+      over();
       this.#quietly(() => this.#failNode(at, node, error));
       this.#pumpOn();
     };
     const finished = (result: unknown): void => {
-      this.#running--;
+      over();
       this.#finish(at, result);
       this.#pumpOn();
     };
