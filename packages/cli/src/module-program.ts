@@ -156,7 +156,9 @@ async function loadManifest(
 export async function describeModule(source: ProgramSource): Promise<PlanDocument> {
   const file = source.module ?? "";
   const loaded = (await importModule(file)) as Readonly<Record<string, unknown>>;
-  const plan = toPlan(loaded[source.export ?? "default"]);
+  const name = source.export ?? "default";
+  if (loaded[name] === undefined) throw exportsNone(file, name, loaded);
+  const plan = toPlan(loaded[name]);
   if (plan === undefined)
     throw new KernelError("ENOEXEC", `${file} exports a program, not a pipeline; only a pipeline has a plan to show`, {
       path: file,
@@ -197,6 +199,7 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   const loaded = await importModule(file);
   const name = source.export ?? "default";
   const value = (loaded as Readonly<Record<string, unknown>>)[name];
+  if (value === undefined) throw exportsNone(file, name, loaded);
   const program = toProgram(value, labelOf(file, name), {
     module: file,
     ...(source.export === undefined ? {} : { export: source.export }),
@@ -208,6 +211,17 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
     mounts: (input) => mountsOf(loaded, input, file, source.cwd ?? process.cwd()),
     epilogue: (result) => loaded.epilogue?.(result),
   };
+}
+
+function exportsNone(file: string, name: string, loaded: ProgramModule): KernelError {
+  const others = Object.keys(loaded);
+  const found = others.length === 0 ? "nothing" : others.join(", ");
+  const wanted = name === "default" ? "its program by default" : name;
+  return new KernelError(
+    "ENOEXEC",
+    `${file} does not export ${wanted}; it exports ${found}. Write: export default a pipeline, a program or a function (input, ctx)`,
+    { path: file },
+  );
 }
 
 /** @throws {ENOEXEC} what the module exports as its tools is something else · {EINVAL} a schema of theirs cannot be checked */

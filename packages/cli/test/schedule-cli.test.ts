@@ -60,6 +60,7 @@ test("a schedule acts while a host is up, not while it is down, and goes on with
   const second = up();
   await until(() => lines().length >= ran + 2);
   expect(ergos("schedule", "pause", "often").stdout).toContain("is paused");
+  expect(ergos("schedule").stdout).toMatch(/often .* \d{4}-\d\d-\d\dT[\d:.]+Z -> \d+$/m);
   await delay(150);
   const paused = lines().length;
   await delay(250);

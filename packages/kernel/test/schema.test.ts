@@ -24,6 +24,18 @@ test.each<[Schema, readonly unknown[], readonly unknown[]]>([
   for (const value of wrong) expect(says(schema, value)).not.toEqual([]);
 });
 
+test("what fits none of several forms is told what they are, or what is wrong with the one that is meant", () => {
+  const anyOf: Schema = {
+    anyOf: [
+      { type: "string", enum: ["always", "never"] },
+      { type: "object", properties: { policy: { type: "string" }, max: { type: "integer" } }, required: ["policy"] },
+    ],
+  };
+  expect(says(anyOf, "alwys")).toEqual(["must be one of always, never"]);
+  expect(says(anyOf, { max: "3" })).toEqual(["is missing", "must be integer, found string"]);
+  expect(says(anyOf, 5)).toEqual(['fits none of the allowed forms: "always", "never"; { policy, max }']);
+});
+
 test("a tool whose schema would be checked in part is refused, with the place", async () => {
   const giving = (inputSchema: Schema | Readonly<Record<string, unknown>>): Promise<unknown> =>
     bootKernel({ tools: [{ name: "t", description: "", inputSchema, effect: "pure", call: () => 1 }] }).then((kernel) =>

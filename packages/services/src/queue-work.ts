@@ -57,7 +57,8 @@ export async function workOn<Context>(
       );
       const end = { place: places.placeOf(`${name}/end`), id };
       if ("result" in outcome) await os.call("complete", { ...end, result: outcome.result });
-      else if (outcome.error !== undefined) await os.call("fail", { ...end, error: outcome.error });
+      else if (outcome.error !== undefined)
+        await os.call("fail", { ...end, error: outcome.error, again: outcome.error.code !== "ETERMINAL" });
       if ("result" in outcome) done++;
     } catch (error) {
       // It was taken away meanwhile, and is somebody else's.

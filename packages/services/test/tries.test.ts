@@ -5,8 +5,16 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
-import { type Exit, type KernelEvent, KernelError, type Tool, type Os } from "@ergos/kernel";
-import { type Attempt, type RunContext, type TryOptions, pipeline, planProgram, program } from "@ergos/services";
+import { type Exit, type KernelEvent, KernelError, type Tool, type Os, isKernelError } from "@ergos/kernel";
+import {
+  type Attempt,
+  type RunContext,
+  TerminalError,
+  type TryOptions,
+  pipeline,
+  planProgram,
+  program,
+} from "@ergos/services";
 import { expect, test } from "vitest";
 import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
 
@@ -262,6 +270,29 @@ test("the time of an attempt is no longer than that around it", async () => {
 
   expect(deadlines.slice(0, 2)).toEqual([0, 0]);
   expect(deadlines[2]).toBeLessThan(-50_000);
+});
+
+test("a failure that is final is not tried again: as a step, as a task, as a process", async () => {
+  await using kernel = await bootKernel();
+  const tried = { step: 0, task: 0, life: 0 };
+  const failing = (what: keyof typeof tried) => (): never => {
+    tried[what]++;
+    throw new TerminalError("no such customer");
+  };
+  const code = (error: unknown): unknown => isKernelError(error) && error.code;
+  const all = program("all", async (_input: unknown, ctx: RunContext) => {
+    tried.life++;
+    const step = await ctx.step("step", failing("step"), { retry: { attempts: 3, delayMs: 1 } }).catch(code);
+    const id = await ctx.submit("task", "mail", "hello");
+    await ctx.work("mail", failing("task"), { idleMs: 10 });
+    const task = await ctx.taskEnd("ended", id).catch(code);
+    throw new TerminalError(`${String(step)} ${String(task)}`);
+  });
+  const pid = await kernel.os.spawn(all, { restart: { policy: "on-failure", delayMs: 1 } });
+
+  const { error } = await kernel.os.wait(pid);
+  expect(error).toMatchObject({ code: "ETERMINAL", message: "[ETERMINAL] ETERMINAL ETERMINAL" });
+  expect(tried).toEqual({ step: 1, task: 1, life: 1 });
 });
 
 test("an attempt that is to come is what its process waits for: which, when, and why", async () => {

@@ -96,9 +96,17 @@ function scheduleTable(schedules: readonly Schedule[], out: Output): string {
     one.isPaused ? out.style("yellow", "paused") : new Date(one.next).toISOString(),
     formatCount(one.runs),
     formatCount(one.missedRuns + one.skippedRuns),
-    one.last?.error === undefined ? "" : out.style("red", one.last.error.message),
+    lastText(one, out),
   ]);
   return table([["ID", "NAME", "WHEN", "NEXT", "RUNS", "LEFT OUT", "LAST"], ...rows]);
+}
+
+/** When it acted last, and what came of that. */
+function lastText({ last }: Schedule, out: Output): string {
+  if (last === undefined) return "";
+  const at = new Date(last.at).toISOString();
+  if (last.error !== undefined) return `${at} ${out.style("red", last.error.message)}`;
+  return last.pid === undefined ? at : `${at} -> ${last.pid}`;
 }
 
 const nextText = ({ next }: Schedule): string => `next at ${new Date(next).toISOString()}`;

@@ -2,7 +2,8 @@
 //
 // The wire is spoken by `@ai-sdk/openai-compatible`, an optional peer that is loaded with the first call.
 
-import { KernelError, LIMITS, type Model, type ModelProvider } from "@ergos/kernel";
+import type * as Library from "@ai-sdk/openai-compatible";
+import { KernelError, LIMITS, type Model, type ModelProvider, describe, plainMessage } from "@ergos/kernel";
 import { type StreamingModel, toModel } from "./language-model.ts";
 import { knownPrice } from "./prices.ts";
 
@@ -133,12 +134,25 @@ export function createOpenAiModel(model: string, options: OpenAiOptions = {}): M
     description: `${model} at ${hostOf(baseUrl)}`,
     ...(effect === undefined ? {} : { effect }),
     ...(price === undefined ? {} : { price }),
-    health: () =>
-      problem === undefined ? checkServer(name, baseUrl, apiKey) : Promise.resolve({ ok: false, detail: problem }),
+    health: async () => {
+      if (problem !== undefined) return { ok: false, detail: problem };
+      const missing = await libraryFor(name, model).then(() => undefined, describe);
+      return missing === undefined ? checkServer(name, baseUrl, apiKey) : { ok: false, detail: plainMessage(missing) };
+    },
     // Strict schemas forbid most of JSON Schema; the answer is checked here anyway.
     providerOptions: { openaiCompatible: { strictJsonSchema: false } },
   });
 }
+
+/** @throws {ENOTSUP} it is not installed */
+const libraryFor = (name: string, model: string): Promise<typeof Library> =>
+  import("@ai-sdk/openai-compatible").catch((cause: unknown) => {
+    throw new KernelError(
+      "ENOTSUP",
+      `${name}/${model} needs the package ${PEERS[0]}; install it with: npm install ${PEERS[0]} zod`,
+      { cause },
+    );
+  });
 
 async function openLanguageModel(
   model: string,
@@ -146,13 +160,7 @@ async function openLanguageModel(
   baseUrl: string,
   apiKey: ApiKey | undefined,
 ): Promise<StreamingModel> {
-  const library = await import("@ai-sdk/openai-compatible").catch((cause: unknown) => {
-    throw new KernelError(
-      "ENOTSUP",
-      `${name}/${model} needs the package ${PEERS[0]}; install it with: npm install ${PEERS[0]} zod`,
-      { cause },
-    );
-  });
+  const library = await libraryFor(name, model);
   const withKey = (key: string | undefined): StreamingModel =>
     library
       .createOpenAICompatible({

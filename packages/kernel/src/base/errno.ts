@@ -74,6 +74,7 @@ export const ERRNO = {
   EVERSION: row(1004, "format or protocol version not supported", "system", "fatal", false, 505, 9),
   EFAILED: row(1005, "program failed", "agent", "error", false, 500, 2),
   ECORRUPT: row(1006, "stored data is damaged", "io", "fatal", false, 500, 15),
+  ETERMINAL: row(1007, "failed for good", "agent", "error", false, 422, 9),
 } as const satisfies Record<string, ErrnoRow>;
 
 export type Errno = keyof typeof ERRNO;

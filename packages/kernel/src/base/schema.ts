@@ -228,8 +228,13 @@ type Place = (string | number)[];
 function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[]): void {
   if (issues.length >= 20) return;
   const say = (message: string): void => void issues.push({ message, path: [...path] });
-  if (schema.anyOf !== undefined && !schema.anyOf.some((option) => validate(option, value).length === 0))
-    return say("fits none of the allowed forms");
+  if (schema.anyOf !== undefined && !schema.anyOf.some((option) => validate(option, value).length === 0)) {
+    // Of one form that is meant it is told what is wrong with it.
+    const meant = schema.anyOf.filter(({ type }) => type !== undefined && accepts(type, typeOf(value)));
+    const [only] = meant;
+    if (only !== undefined && meant.length === 1) return visit(only, value, path, issues);
+    return say(`fits none of the allowed forms: ${schema.anyOf.map(formOf).join("; ")}`);
+  }
   if (schema.oneOf !== undefined) {
     const count = schema.oneOf.filter((option) => validate(option, value).length === 0).length;
     if (count !== 1) return say(`fits ${count === 0 ? "none" : count} of the forms of which it must be one`);
@@ -253,6 +258,15 @@ function visit(schema: Schema, value: unknown, path: Place, issues: SchemaIssue[
   else if (typeof value === "number") visitNumber(schema, value, say);
   else if (Array.isArray(value)) visitArray(schema, value, path, issues, say);
   else if (found === "object") visitObject(schema, value as Record<string, unknown>, path, issues);
+}
+
+/** What a schema asks for, in a few words. */
+function formOf({ enum: options, const: only, type, properties, required }: Schema): string {
+  if (options !== undefined) return options.map((option) => JSON.stringify(option)).join(", ");
+  if (only !== undefined) return JSON.stringify(only);
+  if (properties !== undefined) return `{ ${Object.keys(properties).join(", ")} }`;
+  if (required !== undefined) return `with ${required.join(", ")}`;
+  return type === undefined ? "another" : [type].flat().join(" or ");
 }
 
 type Say = (message: string) => void;

@@ -383,4 +383,7 @@ const wantsRestart = (process: Process, exit: Exit, policy: FaultPolicy | undefi
   exit.signal === undefined &&
   (policy === "restart"
     ? process.journal !== undefined && !isGone(process)
-    : isRestartable(process) && (exit.error !== undefined || process.identity.restart?.policy === "always"));
+    : isRestartable(process) && (mayPass(exit.error) || process.identity.restart?.policy === "always"));
+
+/** Whether trying again may help after a failure. */
+const mayPass = (error: ErrorRecord | undefined): boolean => error !== undefined && error.code !== "ETERMINAL";
