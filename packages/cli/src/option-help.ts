@@ -41,6 +41,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   fault: "what becomes of a kind of failure, as timeout=quarantine; may be repeated",
   follow: "go on with what comes",
   force: "although it is kept for inspection, or its host died with it",
+  "resume from": "do this step again, and what builds on it, though it is recorded",
   "lock force": "take it away from whoever holds it",
   "init force": "overwrite files that are there",
   format: "mermaid or svg",

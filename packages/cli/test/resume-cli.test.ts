@@ -13,7 +13,7 @@ beforeEach(() => {
   cwd = directory.path;
   writeFileSync(
     join(cwd, "two.ts"),
-    `import { existsSync, writeFileSync } from "node:fs";
+    `import { existsSync, readFileSync, writeFileSync } from "node:fs";
 export const kid = async (_input: unknown, ctx: any) => {
   writeFileSync(${JSON.stringify(join(cwd, "started"))}, "");
   while (!existsSync(${JSON.stringify(join(cwd, "later"))})) await new Promise((go) => setTimeout(go, 20));
@@ -106,6 +106,30 @@ test("a run that is interrupted says what has become of it, as JSON too", async 
   run.kill("SIGINT");
   const [status] = (await once(run, "close")) as [number];
   expect([status, JSON.parse(said)]).toEqual([130, { pid: 2, state: "sleeping" }]);
+});
+
+test("a run that has completed is done again from a step on", () => {
+  writeFileSync(
+    join(cwd, "three.ts"),
+    `import { appendFileSync } from "node:fs";
+export default async (_input: unknown, ctx: any) => {
+  for (const name of ["one", "two", "three"]) await ctx.step(name, () => appendFileSync("did", name + " "));
+};
+`,
+  );
+  const ergos = (...args: string[]) => runErgos(args, { cwd });
+  expect(ergos("run", "three.ts").status).toBe(0);
+  expect(ergos("resume", "2").stdout).toContain("has completed; nothing is left to do");
+  expect(ergos("resume", "2", "--from", "two").status).toBe(0);
+  expect(readFileSync(join(cwd, "did"), "utf8")).toBe("one two three two three ");
+  expect(ergos("resume", "2", "--from", "four")).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/ENOENT.*"four".*one, two, three/) as unknown,
+  });
+  expect(ergos("resume", "--from", "two")).toMatchObject({
+    status: 2,
+    stderr: expect.stringMatching(/--from names steps of one run/) as unknown,
+  });
 });
 
 test("a module brings its tools, and says what is wrong with it", () => {

@@ -1,7 +1,7 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
 import { nearest } from "@ergos/compiler/names";
-import { type Pid, type ProcessSummary, type ProgramSource, type Schema, describe } from "@ergos/kernel";
+import { KernelError, type Pid, type ProcessSummary, type ProgramSource, type Schema, describe } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -91,12 +91,25 @@ export const runCommand: Command = {
 export const resumeCommand: Command = {
   name: "resume",
   needsData: true,
-  summary: "run a process on that its host left behind, or try a failed one again",
-  usage: "[pid|run]... [--force] [--limit resource=amount]...",
-  examples: ["ergos resume", "ergos resume 7", "ergos resume digest-7 --force", "ergos resume 7 --limit cost=0.50"],
-  options: { force: { type: "boolean" }, limit: { type: "string", multiple: true } },
+  summary: "run a process on that its host left behind, or try a failed one again; or any again from a step of it",
+  usage: "[pid|run]... [--from step]... [--force] [--limit resource=amount]...",
+  examples: [
+    "ergos resume",
+    "ergos resume 7",
+    "ergos resume 7 --from summarise",
+    "ergos resume digest-7 --force",
+    "ergos resume 7 --limit cost=0.50",
+  ],
+  options: {
+    from: { type: "string", multiple: true },
+    force: { type: "boolean" },
+    limit: { type: "string", multiple: true },
+  },
   run: async (invocation) => {
     const added = readAmounts(listOption(invocation, "limit"));
+    const from = listOption(invocation, "from");
+    if (from.length > 0 && invocation.positionals.length !== 1)
+      throw new UsageError("--from names steps of one run: ergos resume RUN --from STEP");
     await using os = await openHost(invocation);
     const chosen =
       invocation.positionals.length === 0
@@ -115,14 +128,17 @@ export const resumeCommand: Command = {
     const isNamed = invocation.positionals.length > 0;
     const children = Map.groupBy(await allProcesses(os), ({ ppid }) => ppid);
     for (const process of isNamed ? new Map(chosen.map((one) => [one.pid, one])).values() : tops) {
-      if (process.state === "running" || process.state === "waiting")
+      if (process.state === "running" || process.state === "waiting") {
+        if (from.length > 0)
+          throw new KernelError("EBUSY", `${process.runId} runs; end it first, with: ergos kill ${process.pid}`);
         invocation.out.line(`${process.runId} is running already`);
-      else if (process.state === "zombie" && process.code === 0)
+      } else if (process.state === "zombie" && process.code === 0 && from.length === 0)
         invocation.out.line(`${process.runId} has completed; nothing is left to do`);
       else {
         await os.resume(process.pid, {
           again: process.state === "zombie",
           force: isSet(invocation, "force"),
+          ...(from.length === 0 ? {} : { from }),
           ...(added === undefined ? {} : { budget: added }),
         });
         await resumeBelow(os, process.pid, children, invocation.out);

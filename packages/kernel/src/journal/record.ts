@@ -77,7 +77,7 @@ export type JournalRecord =
    */
   | { readonly t: "lost"; readonly at: number; readonly p: string; readonly error: ErrorRecord; readonly key?: string }
   | { readonly t: "skip"; readonly at: number; readonly p: string; readonly why: string }
-  /** Outcomes at these places no longer count: the program was changed there. */
+  /** Outcomes at these places no longer count: the program was changed there, or they are done again. */
   | {
       readonly t: "outdated";
       readonly at: number;

@@ -544,7 +544,7 @@ export class ProcessTable {
    * Takes a process that sleeps, or with `again` one that has failed, so that nobody else resumes it (T5).
    * @throws {EBUSY} it is in another state
    */
-  claim(process: Process, again: boolean): { readonly process: Process; readonly undo: () => void } {
+  claim(process: Process, again: boolean, redo = false): { readonly process: Process; readonly undo: () => void } {
     const { pid, state } = process;
     const current = this.family.get(pid) ?? process;
     if (this.family.leaving.has(pid))
@@ -552,7 +552,7 @@ export class ProcessTable {
     const { group } = process.identity;
     if (again && group !== undefined && this.groups.find(group) !== undefined)
       this.groups.assertRoom(group, this.#ownerProcess, true);
-    if (state.name === "zombie" && again && state.exit.code !== 0 && current === process) {
+    if (state.name === "zombie" && again && (state.exit.code !== 0 || redo) && current === process) {
       const parent = process.identity.ppid === undefined ? undefined : this.family.get(process.identity.ppid);
       this.#assertRoom(parent?.isAlive === true ? parent : undefined, "resume");
       const fresh = process.next(this.#archive.createJournal(pid, process.journal?.history));
@@ -590,7 +590,7 @@ export class ProcessTable {
   async resume(process: Process, program: Program): Promise<void> {
     const claim = this.claim(process, false);
     try {
-      await this.resumption.resume(claim.process, program, false);
+      await this.resumption.resume(claim.process, program);
     } catch (error) {
       claim.undo();
       throw error;

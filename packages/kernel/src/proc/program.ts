@@ -41,6 +41,8 @@ export interface Program {
   readonly definitions?: Readonly<Record<string, string>>;
   /** Which recorded places no longer count, given the definitions of the revision that recorded them. */
   outdated?(previous: Readonly<Record<string, string>>): (place: string) => boolean;
+  /** Which recorded places are of these steps, or build on them: they count no more when those are done again. */
+  downstream?(steps: readonly string[]): (place: string) => boolean;
   /** Where it runs tells its definitions, by `revise`: the host does not know them. */
   readonly tellsDefinitions?: true;
   /** What its processes are narrowed to, whoever starts them. */

@@ -18,6 +18,7 @@ import { encodeRecord } from "../journal/record.ts";
 import { encodeProcess, liveKey, processKey } from "./process-record.ts";
 import type { Process } from "./process.ts";
 import type { Program } from "./program.ts";
+import { redonePlaces } from "./redo.ts";
 import type { Revisions } from "./revision.ts";
 import { rankOf, tierOf } from "./role.ts";
 
@@ -38,6 +39,17 @@ export interface ResumptionParts {
   readonly start: (process: Process, program: Program) => void;
   /** Takes back what a life before has made and its restart makes again; with `isFromStart` everything. */
   readonly livesAgain: (process: Process, isFromStart: boolean) => Promise<void>;
+}
+
+/** How a process is resumed. */
+export interface Resuming {
+  /** It has ended, and is tried again. */
+  readonly again?: boolean;
+  /** Steps that are done anew with what builds on them, though they are recorded. */
+  readonly from?: readonly string[];
+  /** For its budget. */
+  readonly added?: Amounts | undefined;
+  readonly rider?: Rider | undefined;
 }
 
 export class Resumption {
@@ -67,12 +79,20 @@ export class Resumption {
     this.#livesAgain = parts.livesAgain;
   }
 
-  /** Runs a claimed process on from its journal; with `again` its failed steps are tried anew. */
-  async resume(process: Process, program: Program, again: boolean, added: Amounts = {}, rider?: Rider): Promise<void> {
+  /**
+   * Runs a claimed process on from its journal; with `again` its failed steps are tried anew.
+   * @throws {ENOENT} there is no step to do anew from
+   */
+  async resume(
+    process: Process,
+    program: Program,
+    { again = false, from = [], added = {}, rider }: Resuming = {},
+  ): Promise<void> {
     const { journal } = process;
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
-    const { replay, outdated } = await this.#revisions.load(journal, program);
+    const { replay, outdated: changed } = await this.#revisions.load(journal, program);
+    const outdated = [...changed, ...redonePlaces(journal, program, from)];
     let { account } = process;
     if (again) {
       journal.forgetFailures();

@@ -292,15 +292,20 @@ export const PROCESS_ROWS = {
       readonly force?: boolean;
       /** Added to its budget. */
       readonly budget?: Amounts;
+      /** Steps that are done anew, with what builds on them; with `again` of a completed process, too. */
+      readonly from?: readonly string[];
     },
     Promise<void>
   >({
     right: "proc.signal",
     kind: "mutation",
     summary:
-      "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew",
+      "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew; with `from` any, doing these steps anew",
     plain: ({ program: _here, ...rest }) => rest,
-    schema: args({ pid, again: flag, force: flag, budget: amounts }, ["pid"]),
+    schema: args(
+      { pid, again: flag, force: flag, budget: amounts, from: { type: "array", items: place, maxItems: 1000 } },
+      ["pid"],
+    ),
     target: onProcess,
     alsoNeeds: ({ program, budget }, _caller, { resource }) => [
       // The program will run with the rights of the process, not with the caller's.
@@ -320,14 +325,15 @@ export const PROCESS_ROWS = {
           { syscall: "resume", pid: a.pid },
         );
       }
+      const { from = [] } = a;
       const again = a.again === true && process.state.name === "zombie";
       assertAmounts(a.budget ?? {});
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
-      const claim = host.processes.claim(process, again);
+      const claim = host.processes.claim(process, again, from.length > 0);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
         if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
-        await host.processes.resumption.resume(claim.process, program, again, a.budget, draft);
+        await host.processes.resumption.resume(claim.process, program, { again, from, added: a.budget, rider: draft });
       } catch (error) {
         claim.undo();
         throw error;

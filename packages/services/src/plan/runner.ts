@@ -46,6 +46,11 @@ export function planProgram(plan: Plan, source?: ProgramSource): Program {
     source: source ?? { name: plan.name },
     definitions: plan.definitions,
     outdated: (previous) => outdatedPlaces(plan, graph, previous),
+    downstream: (steps) => {
+      const names = new Set(steps.map(nodeOf));
+      const found = downstreamOf(graph, (name) => names.has(name));
+      return (place) => found.has(nodeOf(place));
+    },
     run: (process) => new PlanRun(plan, graph, process).start(),
   };
 }
@@ -56,23 +61,26 @@ function outdatedPlaces(
   graph: Graph,
   previous: Readonly<Record<string, string>>,
 ): (place: string) => boolean {
-  const outdated = new Set<string>();
-  const mark = (from: number): void => {
-    const todo = [from];
-    for (let at = todo.pop(); at !== undefined; at = todo.pop()) {
-      const name = graph.nodes[at]?.name ?? "";
-      if (outdated.has(name)) continue;
-      outdated.add(name);
-      todo.push(...(graph.downstream[at] ?? []));
-    }
-  };
-  for (const [at, { name }] of graph.nodes.entries()) if (previous[name] !== plan.definitions[name]) mark(at);
+  const outdated = downstreamOf(graph, (name) => previous[name] !== plan.definitions[name]);
   const known = new Set(graph.nodes.map(({ name }) => name));
-  return (place) => {
-    const name = /^[^/[]+/.exec(place)?.[0] ?? place;
-    return outdated.has(name) || !known.has(name);
-  };
+  return (place) => outdated.has(nodeOf(place)) || !known.has(nodeOf(place));
 }
+
+/** Some nodes, and all that read or follow them. */
+function downstreamOf(graph: Graph, isChosen: (name: string) => boolean): ReadonlySet<string> {
+  const found = new Set<string>();
+  const todo = [...graph.nodes.keys()].filter((at) => isChosen(graph.nodes[at]?.name ?? ""));
+  for (let at = todo.pop(); at !== undefined; at = todo.pop()) {
+    const name = graph.nodes[at]?.name ?? "";
+    if (found.has(name)) continue;
+    found.add(name);
+    todo.push(...(graph.downstream[at] ?? []));
+  }
+  return found;
+}
+
+/** The node that a place is of. */
+const nodeOf = (place: string): string => /^[^/[]+/.exec(place)?.[0] ?? place;
 
 /** What cannot be recorded is a failure, too. */
 function asJson(value: unknown): unknown {
