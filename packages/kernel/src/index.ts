@@ -63,7 +63,8 @@ export {
 export { formatRecord } from "./journal/format.ts";
 export { placeOfStep, stepName } from "./tree/proc.ts";
 export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/record.ts";
-export { KERNEL_VERSION, Kernel, type KernelParts, type Login } from "./kernel.ts";
+export { KERNEL_VERSION, type KernelParts } from "./boot.ts";
+export { Kernel, type Login } from "./kernel.ts";
 export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "./proc/process.ts";
 export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type Runtime } from "./proc/program.ts";
 export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";

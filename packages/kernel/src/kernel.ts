@@ -1,72 +1,22 @@
 // The kernel: one metastore, one process table, one namespace, one way in (the dispatcher).
 // It boots and works with no service loaded.
 
-import type { Calendar } from "./abi/calendar.ts";
 import type { MountDriver } from "./abi/file.ts";
-import type { Metastore } from "./abi/metastore.ts";
-import { type Model, type ModelProvider, ModelTable } from "./abi/model.ts";
-import type { PassAuthority } from "./abi/pass.ts";
-import type { SecretStore } from "./abi/secret.ts";
-import type { AuditAnchor, Signer } from "./abi/signer.ts";
-import { type Tool, assertTool } from "./abi/tool.ts";
 import type { Hook } from "./abi/hook.ts";
-import type { Governance } from "./abi/governance.ts";
-import type { NetDriver } from "./abi/net.ts";
-import type { ObjectStore } from "./abi/object-store.ts";
 import type { Platform } from "./abi/platform.ts";
 import { KernelError } from "./base/errno.ts";
 import { PID_OWNER, type Pid, type RunId } from "./base/id.ts";
 import { toPath } from "./base/path.ts";
-import { AuditTrail } from "./audit/trail.ts";
-import { AccountTree } from "./budget/account.ts";
+import { type KernelParts, bootHost } from "./boot.ts";
 import type { ProcessLimits } from "./budget/limits.ts";
-import { type PriceList, PriceTable } from "./budget/price.ts";
-import { RateTable } from "./budget/rate.ts";
-import { Caretaker } from "./care/caretaker.ts";
-import { LayerTable } from "./cap/layer-table.ts";
-import { Vault } from "./cap/vault.ts";
-import { LockTable } from "./lock/lock-table.ts";
-import { ViewTable } from "./proc/view.ts";
-import { VIRTUAL } from "./proc/virtual.ts";
-import { AskTable } from "./proc/ask-table.ts";
 import { drained } from "./proc/drain.ts";
-import { ChannelTable } from "./proc/channel-table.ts";
-import { Committer } from "./ipc/committer.ts";
-import { EventBus } from "./ipc/event-bus.ts";
-import { PostOffice } from "./proc/post-office.ts";
-import { ArtifactTable } from "./proc/artifact-table.ts";
-import { EntityTable } from "./proc/entity-table.ts";
-import { QueueTable } from "./proc/queue-table.ts";
-import { TriggerTable } from "./proc/trigger-table.ts";
-import { ScheduleTable } from "./proc/schedule-table.ts";
-import { type ServiceLoader, ServiceTable } from "./service/service-table.ts";
-import type { ServiceModule } from "./service/service.ts";
-import { SeatTable } from "./proc/seat-table.ts";
-import { ProcessTable } from "./proc/process-table.ts";
 import type { Process } from "./proc/process.ts";
-import type { ProcessContext, Program } from "./proc/program.ts";
-import { act } from "./syscall/act.ts";
-import { programAgain } from "./syscall/program-source.ts";
+import type { ProcessContext } from "./proc/program.ts";
 import { Dispatcher } from "./syscall/dispatcher.ts";
-import type { Host, ProgramLoader, ZoneEntry } from "./syscall/host.ts";
+import type { Host } from "./syscall/host.ts";
 import { type Os, bindOs, makeOs } from "./syscall/os.ts";
 import { NESTED } from "./syscall/row.ts";
-import { MountTable } from "./syscall/mount-table.ts";
-import { isSyscallName } from "./syscall/table.ts";
 import type { MountLimits } from "./vfs/guarded-mount.ts";
-import { type BreakerOptions, BreakerTable } from "./syscall/breaker.ts";
-import { HookTable } from "./syscall/hook-table.ts";
-import { hookIn } from "./syscall/service-hooks.ts";
-import { libServicesProvider } from "./tree/services.ts";
-import { queuesProvider } from "./tree/queues.ts";
-import { libProvider } from "./tree/lib.ts";
-import { devProvider } from "./tree/dev.ts";
-import { procProvider } from "./tree/proc.ts";
-import { configProvider, pipelinesProvider, policiesProvider, sysProvider, toolsProvider } from "./tree/sys.ts";
-import { Blobs } from "./vfs/blobs.ts";
-import { FileSystem } from "./vfs/filesystem.ts";
-
-export const KERNEL_VERSION = "0.1.0";
 
 /** An owner's pass ends with its host; at the latest after ten years. */
 const OWNER_PASS_MS = 3660 * 86_400_000;
@@ -87,48 +37,6 @@ export interface Login {
   readonly isShielded?: () => boolean;
 }
 
-export interface KernelParts {
-  readonly store: Metastore;
-  readonly objects: ObjectStore;
-  readonly platform: Platform;
-  /** The first one is the default of `infer`. */
-  readonly models?: readonly Model[];
-  readonly providers?: readonly ModelProvider[];
-  /** Name of the model that a request without one means; the first of `models` unless given. */
-  readonly defaultModel?: string;
-  /** Prices that replace what the models say of themselves. */
-  readonly prices?: PriceList;
-  readonly tools?: readonly Tool<Os>[];
-  /** Programs by the names under which they are spawned and found again after a restart. */
-  readonly programs?: readonly Program[];
-  readonly loader?: ProgramLoader;
-  /** Services that this host knows; each is started with its first call. */
-  readonly services?: readonly ServiceModule[];
-  readonly serviceLoader?: ServiceLoader;
-  /** A policy over users beside the rights of processes; without it these alone decide. */
-  readonly governance?: Governance;
-  /** The way out of this host for `fetch`; without it there is none. */
-  readonly net?: NetDriver;
-  /** Where secrets are, the first that has one decides. */
-  readonly secrets?: readonly SecretStore[];
-  /** Signs heads of the audit chain, and passes; without it nothing is signed. */
-  readonly signer?: Signer;
-  /** Where the newest head of the audit chain is kept beside the store. */
-  readonly anchor?: AuditAnchor;
-  /** Knows cron patterns and time zones; without it schedules are instants and intervals. */
-  readonly calendar?: Calendar;
-  /** Makes the authority over passes of the data directory of this name; without it there are none. */
-  readonly passes?: (issuer: string) => PassAuthority;
-  /** When models and hosts of the network that fail are left alone. */
-  readonly breakers?: BreakerOptions;
-  /** Name of the owner of the data. */
-  readonly user?: string;
-  /** Name of the zone that the store is (default `default`). */
-  readonly zone?: string;
-  /** The other zones of the data directory, for the one that may know of them. */
-  readonly zones?: () => readonly ZoneEntry[];
-}
-
 export class Kernel implements AsyncDisposable {
   readonly host: Host;
   readonly dispatcher: Dispatcher;
@@ -141,210 +49,21 @@ export class Kernel implements AsyncDisposable {
   }
 
   static async boot(parts: KernelParts): Promise<Kernel> {
-    const { store, platform } = parts;
-    const objects = new Blobs(parts.objects, platform.clock);
-    const bus = new EventBus(store, platform.clock);
-    const committer = new Committer(store, bus, platform.clock);
-    const vault = new Vault(parts.secrets);
-    committer.setMasker(vault);
-    const accounts = new AccountTree(store);
-    const layers = new LayerTable(store, committer);
-    const hooks = new HookTable(platform, bus, isSyscallName);
-    const asks = new AskTable(store, committer, platform);
-    const audit = new AuditTrail({ store, committer, platform, signer: parts.signer, anchor: parts.anchor });
-    const zone = parts.zone ?? "default";
-    const fs = new FileSystem(zone, store, objects, platform, committer);
-    const runner: { run: (process: Process, program: Program) => unknown } = {
-      run: () => Promise.reject(new KernelError("EBUSY", "the kernel is still booting")),
+    let kernel: Kernel | undefined;
+    const booted = (): Kernel => {
+      if (kernel === undefined) throw new KernelError("EBUSY", "the kernel is still booting");
+      return kernel;
     };
-    const processes = new ProcessTable({
-      store,
-      objects,
-      platform,
-      committer,
-      accounts,
-      layers,
-      bus,
-      runner: {
-        run: (process, program) => runner.run(process, program),
-        release: (process, goesOn) => {
-          for (const file of process.files?.values() ?? []) void fs.release(file.held).catch(() => undefined);
-          process.files = undefined;
-          fs.flows.forgetWriter(process.pid);
-          if (goesOn) {
-            locks.handOn(process.pid);
-            return post.reclaim(process.pid);
-          }
-          for (const table of [asks, post, channels, schedules, triggers, queues, services, locks])
-            table.drop(process.pid)?.catch(() => undefined);
-        },
-        livesAgain: async (pid, isFromStart) => {
-          await services.drop(pid);
-          if (!isFromStart) return;
-          await schedules.drop(pid);
-          await triggers.drop(pid);
-          await locks.drop(pid);
-          await queues.drop(pid);
-        },
-        hasMail: (pid) => post.waiting(pid).length > 0,
-        load: (process) => programAgain(kernel.host, process),
-        forward: (from, to) => post.forward(from, to),
-        assertRoom: (from, to) => post.assertRoom(from, to),
-        deal: (from, to) => post.deal(from, to),
-        notice: (from, kind, body) => post.notice(from, kind, body),
-      },
-    });
-    const post = new PostOffice({
-      store,
-      committer,
-      platform,
-      family: processes.family,
-      // What cannot be woken now stays asleep; `resume` tells why.
-      arrived: (pid) => void processes.sleeper.wake(pid).catch(() => undefined),
-      epoch: () => audit.epoch,
-      recall: (pid) => processes.recall(pid),
-    });
-    const channels = new ChannelTable(platform, processes.family);
-    const schedules = new ScheduleTable({
-      store,
-      committer,
-      platform,
-      family: processes.family,
-      calendar: parts.calendar,
-      act: (...what) => act(kernel.host, ...what),
-      kill: (process) => processes.kill(process, "TERM"),
-    });
-    const triggers = new TriggerTable({
-      store,
-      committer,
-      bus,
-      platform,
-      family: processes.family,
-      recall: (pid) => processes.recall(pid),
-      act: (...what) => act(kernel.host, ...what),
-    });
-    const entities = new EntityTable({ store, committer, act: (...what) => act(kernel.host, ...what) });
-    for (const tool of parts.tools ?? []) assertTool(tool);
-    const tools = new Map((parts.tools ?? []).map((tool) => [tool.name, tool]));
-    const services = new ServiceTable({
-      store,
-      committer,
-      platform,
-      processes,
-      signer: parts.signer,
-      loader: parts.serviceLoader,
-      tools,
-      osOf: (process) => kernel.host.osOf(process),
-      hook: (process, given) => hookIn(kernel.host, process, given),
-    });
-    const views = new ViewTable({ committer, fs, processes: () => processes.all });
-    const locks = new LockTable({ committer, platform });
-    const queues = new QueueTable({ store, committer, platform, family: processes.family });
-    await fs.boot();
-    await accounts.boot();
-    await asks.boot();
-    await audit.boot();
-    const owner = await processes.boot(parts.user ?? "owner");
-    await post.boot();
-    await views.boot();
-    await schedules.boot();
-    await locks.boot((pid) => processes.get(pid)?.hasEnded === false);
-    await triggers.boot();
-    await queues.boot();
-    await entities.boot();
-    await services.boot();
-    services.register(PID_OWNER, parts.services ?? []);
-    const id = await directoryId(store, platform);
-    const passes = parts.passes?.(id);
-    const seats = new SeatTable({ store, committer, layers, processes, passes, platform });
-    await seats.boot();
-    const host: Host = {
-      version: KERNEL_VERSION,
-      id,
-      zone,
-      zones: parts.zones ?? ((): readonly ZoneEntry[] => []),
-      audience: `ergos:${id}`,
-      sessionAudience: `ergos:${id}#${audit.epoch}`,
-      passes,
-      seats,
-      schedules,
-      triggers,
-      queues,
-      entities,
-      services,
-      locks,
-      views,
-      caretaker: new Caretaker({
-        store,
-        blobs: objects,
-        committer,
-        platform,
-        family: processes.family,
-        layers,
-        forget: (pid) => views.forget(pid),
-      }),
-      artifacts: new ArtifactTable({
-        store,
-        objects,
-        committer,
-        family: processes.family,
-        recall: (pid) => processes.recall(pid),
-      }),
-      platform,
-      store,
-      objects,
-      committer,
-      bus,
-      fs,
-      accounts,
-      hooks,
-      breakers: new BreakerTable(platform.clock, bus, parts.breakers),
-      mounts: new MountTable({ namespace: fs.namespace, bus, platform, hooks }),
-      rates: new RateTable(platform.clock),
-      vault,
-      net: parts.net,
-      governance: parts.governance,
-      prices: new PriceTable(parts.prices),
-      processes,
-      groups: processes.groups,
-      layers,
-      asks,
-      post,
-      channels,
-      audit,
-      anchor: parts.anchor,
-      budgetAsks: new Map(),
-      signer: parts.signer,
-      owner,
-      models: new ModelTable(parts.models ?? [], parts.providers ?? [], parts.defaultModel),
-      tools,
+    const host = await bootHost(parts, {
       osOf: (process) => {
-        const os = kernel.osOf(process.pid);
+        const os = booted().osOf(process.pid);
         // The arguments of each call are marked.
         const nested = (name: string, args: object): unknown => os.call(name as never, { ...args, [NESTED]: true });
         return makeOs(process.pid, nested as Os["call"]);
       },
-      programs: new Map([...(parts.programs ?? []), VIRTUAL].map((program) => [program.name, program])),
-      loader: parts.loader,
-    };
-    const kernel: Kernel = new Kernel(host);
-    runner.run = (process, program) => program.run(new Context(kernel, process));
-    for (const [at, provider] of [
-      ["/proc", procProvider(host)],
-      ["/dev", devProvider(host)],
-      ["/sys", sysProvider(host)],
-      ["/lib/tools", toolsProvider(host)],
-      ["/lib/services", libServicesProvider(host)],
-      ["/etc/pipelines", pipelinesProvider(host)],
-      ["/srv/queues", queuesProvider(host)],
-      ["/lib", libProvider(host)],
-      ["/etc/config", configProvider(host)],
-      ["/etc/policies", policiesProvider(host)],
-      ["/__sys__", { name: "sys", root: { type: "link", target: toPath("/sys") } }],
-    ] as const) {
-      fs.namespace.addMount({ at: toPath(at), kind: "provider", provider });
-    }
-    for (const at of ["/tmp", "/srv", `/home/${owner.identity.user}`]) fs.namespace.promise(toPath(at));
+      run: (process, program) => program.run(new Context(booted(), process)),
+    });
+    kernel = new Kernel(host);
     return kernel;
   }
 
@@ -456,15 +175,6 @@ export class Kernel implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** The name of the data, given to it at its first start. */
-async function directoryId(store: Metastore, platform: Platform): Promise<string> {
-  const known = await store.get("sys/id");
-  if (known !== undefined) return String(known.value);
-  const id = Array.from(platform.random(9), (byte) => byte.toString(16).padStart(2, "0")).join("");
-  await store.commit({ puts: [{ key: "sys/id", value: id }] });
-  return id;
 }
 
 /** What a program sees of its process. `os` is made when it is asked for: a plan of pure nodes never does. */
