@@ -44,13 +44,29 @@ export async function openDirectory(invocation: Invocation, serve = false): Prom
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
   // Who has a pass may have to ask first, and others can answer only what is served.
-  const os = await connect({ dir: invocation.dir, resume: false, serve: serve || "pass" in seat, ...seat });
+  const opening = connect({ dir: invocation.dir, resume: false, serve: serve || "pass" in seat, ...seat });
+  const os = await patiently(invocation, opening);
   if (!serve || os.isRemote) return os;
   const close = async (): Promise<void> => {
     await waitForOthers(os, invocation.out);
     await os.close();
   };
   return { ...os, close, [Symbol.asyncDispose]: close };
+}
+
+/** What is silent for this long is told of. */
+const SILENT_MS = 2000;
+
+/** Waits for a host, and says so where that takes long. */
+export async function patiently<T>({ dir, out }: Invocation, opening: Promise<T>): Promise<T> {
+  const notice = setTimeout(() => {
+    out.error(`still opening ${dir}: if another process is its host, that is stopped or busy, and does not answer`);
+  }, SILENT_MS);
+  try {
+    return await opening;
+  } finally {
+    clearTimeout(notice);
+  }
 }
 
 /** Time for other commands to collect the results of their runs. */

@@ -10,6 +10,7 @@ import {
   UsageError,
   isSet,
   listOption,
+  patiently,
   readPairs,
   required,
   textOption,
@@ -175,7 +176,8 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
     throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${text}`);
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
-  const { os, host } = await connectHost({ dir: invocation.dir, watchdogMs: configured, ...seat }, resume);
+  const opening = connectHost({ dir: invocation.dir, watchdogMs: configured, ...seat }, resume);
+  const { os, host } = await patiently(invocation, opening);
   const report = host?.watchdogReport;
   if (report !== undefined) {
     const who =

@@ -321,17 +321,13 @@ class PlanRun {
     this.#hasWaited = true;
     // The items of a map count one by one.
     if (node.kind !== "map") this.#process.workBegun();
-    const over = (): void => {
-      this.#running--;
-      if (node.kind !== "map") this.#process.workOver();
-    };
     const failed = (error: unknown): void => {
-      over();
+      this.#nodeOver(node);
       this.#quietly(() => this.#failNode(at, node, error));
       this.#pumpOn();
     };
     const finished = (result: unknown): void => {
-      over();
+      this.#nodeOver(node);
       this.#finish(at, result);
       this.#pumpOn();
     };
@@ -344,6 +340,11 @@ class PlanRun {
         failed(error);
       }
     }, failed);
+  }
+
+  #nodeOver({ kind }: PlanNode): void {
+    this.#running--;
+    if (kind !== "map") this.#process.workOver();
   }
 
   #settle(): void {
