@@ -53,6 +53,19 @@ test("none stands when one fails, when nobody pays, and when the run is cancelle
   expect(await booked(os)).toEqual([]);
 });
 
+test("a run that is ended while no host runs it takes back what it has booked", async () => {
+  let pid: Pid;
+  {
+    await using os = await connect({ dir, programs: [saga] });
+    pid = await os.spawn("saga");
+    await untilAsked(os, pid);
+  }
+  await using os = await connect({ dir, programs: [saga], resume: false });
+  expect(await booked(os)).toEqual(["car", "flight", "hotel"]);
+  await os.kill(pid);
+  expect(await booked(os)).toEqual([]);
+});
+
 test("a run that another host goes on with takes back what the one before has booked", async () => {
   let pid: Pid;
   {

@@ -1,12 +1,12 @@
 // A trip of several bookings: all of them stand in the end, or none. What was booked is taken back when a later booking
-// fails, when a person does not agree, and when the run is cancelled while it waits; and after a crash of its host in the
-// middle of that, too. Bookings are files here, below /srv/trips.
+// fails, when a person does not agree, and when the run is cancelled while it waits, or while no host runs it; and after a
+// crash of its host in the middle of that, too. Bookings are files here, below /srv/trips.
 //
 //   ergos run examples/saga                       asks; from another terminal: ergos answer 1 --reply pay
 //   ergos run examples/saga --input trip=oslo     and then, from another one:  ergos kill 3 && ergos ls /srv/trips/oslo
 //   ergos run examples/saga --input soldOut=car   takes flight and hotel back
 
-import type { RunContext } from "ergos";
+import { type RunContext, program } from "ergos";
 
 export interface TripInput {
   readonly trip?: string;
@@ -16,9 +16,11 @@ export interface TripInput {
 
 const PARTS = ["flight", "hotel", "car"] as const;
 
-export default async function saga(
+export default program("saga", book, { endsAwake: true });
+
+async function book(
   { trip = "rome", soldOut }: TripInput,
-  ctx: RunContext,
+  ctx: RunContext<TripInput>,
 ): Promise<{ readonly booked: readonly string[] }> {
   const booked: string[] = [];
   const pathOf = (part: string): string => `/srv/trips/${trip}/${part}`;

@@ -18,6 +18,11 @@ export interface ProgramOptions {
   /** Names the revision instead of the function's text; change it when the meaning changes. */
   readonly version?: string;
   readonly source?: ProgramSource;
+  /**
+   * A process of it that sleeps, or that no host runs, is run once more when a signal (but KILL) ends it: it hears so at
+   * once, and may take back what it has done. Without this it ends as it is.
+   */
+  readonly endsAwake?: boolean;
 }
 
 /** Makes a durable program of a function. Everything that must not happen twice goes through `ctx.step`. */
@@ -33,6 +38,7 @@ export function program<Input, Output>(
     kind: "function",
     revision: options.version ?? hash("sha256", run.toString(), "hex"),
     source: options.source ?? { name },
+    ...(options.endsAwake === true ? { endsAwake: true } : {}),
     run: (process) => {
       const ctx = new RunContext<Input>({ process, place: "", nodeName: name }, 1);
       process.platform.entered?.(process.pid);

@@ -1,9 +1,9 @@
 // What a process does that its end waits for.
 
 import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
-import type { Kernel, Pid } from "@ergos/kernel";
+import type { Kernel, KernelParts, Pid, Program } from "@ergos/kernel";
 import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LastingStore, bootKernel, codeOf, pause, within } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
@@ -274,4 +274,107 @@ test("a step that does not heed the signal does not keep its program from taking
   await kernel.os.kill(pid);
 
   expect(done).toEqual(["begins", "cancelled"]);
+});
+
+/** Books, sleeps until it is woken, and ships; what is booked is taken back when it is to end. */
+const awaking = (done: string[], endsAwake = true) =>
+  program(
+    "awaking",
+    async (_input: unknown, ctx: RunContext) => {
+      await ctx.hibernate("first", { until: 0 });
+      await ctx.step("book", () => void done.push("booked"));
+      try {
+        await ctx.hibernate("night");
+        done.push("shipped");
+      } catch (error) {
+        await ctx.shield((safe) => safe.step("cancel", () => void done.push("cancelled")));
+        throw error;
+      }
+    },
+    { version: "1", endsAwake },
+  );
+
+const asleep = async (of: Kernel, pid: Pid): Promise<boolean> =>
+  (await of.os.ps({ pids: [pid] }))[0]?.state === "sleeping";
+
+describe("a process that sleeps when it is told to end", () => {
+  let done: string[];
+  const start = async (own: Program, parts: Partial<KernelParts> = {}): Promise<Pid> => {
+    await kernel.close();
+    kernel = await bootKernel({ programs: [own], ...parts });
+    kernel.activate();
+    const pid = await kernel.os.spawn(own);
+    await begun(done);
+    await expect.poll(() => asleep(kernel, pid)).toBe(true);
+    return pid;
+  };
+  beforeEach(() => {
+    done = [];
+  });
+
+  test("takes back what it has done where its program says so, and nothing behind its sleep is done", async () => {
+    const pid = await start(awaking(done));
+    await kernel.os.kill(pid);
+    expect(done).toEqual(["booked", "cancelled"]);
+    expect(await kernel.os.wait(pid)).toMatchObject({ code: 143, signal: "TERM" });
+  });
+
+  test.each(["KILL", "TERM"] as const)(
+    "ends as it is by %s, where its program says nothing or it is KILL",
+    async (signal) => {
+      const pid = await start(awaking(done, signal === "KILL"));
+      await kernel.os.kill(pid, signal);
+      expect(done).toEqual(["booked"]);
+      expect(await kernel.os.wait(pid)).toMatchObject({ signal });
+    },
+  );
+
+  test("does so with a host that does not run it, too; without its program it ends as it is", async () => {
+    const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+    const own = awaking(done);
+    const pid = await start(own, { store: store.life(), objects });
+    const other = await kernel.os.spawn(own);
+    await expect.poll(async () => done.length === 2 && (await asleep(kernel, other))).toBe(true);
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), objects, programs: [own] });
+    await kernel.os.kill(pid);
+    expect(await kernel.os.wait(pid)).toMatchObject({ signal: "TERM" });
+    expect(done).toEqual(["booked", "booked", "cancelled"]);
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), objects });
+    await kernel.os.kill(other);
+    expect(await kernel.os.wait(other)).toMatchObject({ signal: "TERM" });
+  });
+
+  test("goes on with that in the next host, when this one dies meanwhile", async () => {
+    const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+    const gate = Promise.withResolvers<void>();
+    const slow = program(
+      "slow",
+      async (_input: unknown, ctx: RunContext) => {
+        await ctx.step("book", () => void done.push("booked"));
+        try {
+          await ctx.hibernate("night");
+          done.push("shipped");
+        } finally {
+          await ctx.shield(async (safe) => {
+            await safe.step("one", () => void done.push("one"));
+            if (done.length < 3) await gate.promise;
+            await safe.step("two", () => void done.push("two"));
+          });
+        }
+      },
+      { version: "1", endsAwake: true },
+    );
+    const pid = await start(slow, { store: store.life(), objects });
+    void kernel.os.kill(pid).catch(() => undefined);
+    await expect.poll(() => done).toEqual(["booked", "one"]);
+    const next = store.life();
+    done.push("(dies)");
+    await kernel.close();
+    kernel = await bootKernel({ store: next, objects, programs: [slow] });
+    await kernel.os.resume(pid);
+    expect(await kernel.os.wait(pid)).toMatchObject({ signal: "TERM" });
+    expect(done).toEqual(["booked", "one", "(dies)", "two"]);
+  });
 });

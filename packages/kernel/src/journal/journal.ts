@@ -313,6 +313,12 @@ export class Journal {
     return places;
   }
 
+  /** The place at which the process sleeps, where that is the last of what is recorded. */
+  get sleepingAt(): string | undefined {
+    const [place, last] = [...(this.#recorded ?? [])].at(-1) ?? [];
+    return last?.k === "sleep" ? place : undefined;
+  }
+
   /**
    * Drops loaded failures and what went with the process, so that their steps are done again; the caller records it.
    * What an unanswered call had reserved stays spent with the account that it was reserved on.

@@ -27,7 +27,12 @@ export function identityOf(
     ppid: parent.pid,
     runId: makeRunId(decided.name, pid),
     user: options.user ?? (original ?? parent).identity.user,
-    program: present({ name: program.name, revision: program.revision, source: program.source }),
+    program: present({
+      name: program.name,
+      revision: program.revision,
+      source: program.source,
+      endsAwake: program.endsAwake,
+    }),
     ...decided,
     cause: options.cause,
     depth: (options.depth ?? 0) > 0 ? options.depth : undefined,

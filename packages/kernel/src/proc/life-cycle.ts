@@ -197,14 +197,14 @@ export class LifeCycle {
   ): Promise<void> {
     const { pid } = process;
     assertLives(process, "upgrade");
-    const { name, revision, source } = program;
+    const { name, revision, source, endsAwake } = program;
     if (process.identity.program.source?.confined === true && source?.confined !== true)
       throw new KernelError("EPERM", `process ${pid} is confined, and ${name} would not be`, { pid });
     if (process.journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} leaves no journal that another program could go on from`, {
         pid,
       });
-    const changed = present({ name, revision, source });
+    const changed = present({ name, revision, source, endsAwake });
     if (process.program === undefined) {
       const before = process.identity.program;
       process.identity = { ...process.identity, program: changed };

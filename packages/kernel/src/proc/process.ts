@@ -97,7 +97,12 @@ export interface ProcessIdentity {
   readonly name: string;
   readonly user: string;
   readonly created: number;
-  readonly program: { readonly name: string; readonly revision: string; readonly source?: ProgramSource };
+  readonly program: {
+    readonly name: string;
+    readonly revision: string;
+    readonly source?: ProgramSource;
+    readonly endsAwake?: true;
+  };
   /** The account that it spends from: its own if it has a budget, else an ancestor's; absent without any. */
   readonly account?: Pid;
   readonly budget?: Amounts;

@@ -53,6 +53,8 @@ export interface Program {
   readonly limits?: ProcessLimits;
   /** Milliseconds from being told to end to being ended (default 80): code elsewhere takes longer to hear of it. */
   readonly graceMs?: number;
+  /** A process of it that does not run is run once more when a signal other than KILL ends it: it may take back what it did. */
+  readonly endsAwake?: true;
   /** Tools that only its processes have. */
   readonly tools?: readonly Tool<Os>[];
   /**

@@ -92,7 +92,13 @@ export class Resumption {
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
     const { replay, outdated: changed } = await this.#revisions.load(journal, program);
-    const outdated = [...changed, ...redonePlaces(journal, program, from)];
+    // Who is run to be ended does not go on behind its sleep.
+    const unslept = process.endedBy === undefined ? undefined : journal.sleepingAt;
+    const outdated = [
+      ...changed,
+      ...redonePlaces(journal, program, from),
+      ...(unslept === undefined ? [] : journal.outdate((place) => place === unslept)),
+    ];
     let { account } = process;
     if (again) {
       journal.forgetFailures();

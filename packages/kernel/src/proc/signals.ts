@@ -154,8 +154,13 @@ export class Signals {
   }
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
+    const isAsleep = process.program === undefined && signal !== "KILL";
+    if (isAsleep && process.endedBy === undefined && process.identity.program.endsAwake === true) {
+      process.endedBy = signal;
+      await this.#record(process, undefined);
+    }
     // What it had to do before its end is done by its next life.
-    if (process.endedBy !== undefined && process.program === undefined && signal !== "KILL") await this.#goOn(process);
+    if (isAsleep && process.endedBy !== undefined) await this.#goOn(process);
     if (process.hasEnded) return;
     const wasRunning = process.program !== undefined;
     if (process.isHeld) process.become({ name: "running" }, true);

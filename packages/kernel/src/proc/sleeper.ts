@@ -63,7 +63,8 @@ export class Sleeper {
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} is not durable: it has no journal to go on from`, { pid });
     // Who is being ended hears of it in a moment.
-    if (place !== undefined && process.isDoomed) await orAborted(new Promise(() => undefined), process.signal);
+    if (place !== undefined && (process.isDoomed || process.isAborted))
+      await orAborted(new Promise(() => undefined), process.signal);
     // Nothing acts from here on until it sleeps.
     const { isQuiet, release } = await drained(this.#parts.platform, [process], LIMITS.drainMs);
     try {
