@@ -84,7 +84,9 @@ export {
   type StreamFace,
   type ServiceFace,
   makeOs,
+  osWithin,
 } from "./syscall/os.ts";
+export { WITHIN_STEP, stepAround } from "./syscall/row.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";
 export { TASK_STATES, type Claim, type Task, type TaskFilter, type TaskRequest, type TaskState } from "./proc/task.ts";

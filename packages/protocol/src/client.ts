@@ -14,6 +14,7 @@ import {
   fromErrorRecord,
   makeOs,
   plainMessage,
+  stepAround,
   toPid,
 } from "@ergos/kernel";
 import { FRAME_BYTES_MAX, FrameReader, encodeFrame, protocolError } from "./frame.ts";
@@ -132,8 +133,10 @@ export class WireClient {
       const rid = kind === "mutation" ? { rid: this.#makeRequestId() } : {};
       const cancel = signal === undefined || isStream === true ? {} : { cancel: true };
       const lengths = list === undefined ? {} : { lengths: list.map(({ length }) => length) };
+      const around = stepAround(args);
+      const step = around === undefined ? {} : { step: around };
       const raw = list === undefined ? bytes : concat(list);
-      const frame = encodeFrame({ t: "call", id, name, args: plain, ...rid, ...cancel, ...lengths }, raw);
+      const frame = encodeFrame({ t: "call", id, name, args: plain, ...rid, ...step, ...cancel, ...lengths }, raw);
       this.#pending.set(id, { resolve, reject, acts: kind === "mutation" });
       this.#transport.write(frame);
     });

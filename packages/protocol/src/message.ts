@@ -22,6 +22,8 @@ export type ClientMessage =
       readonly rid?: string;
       /** The raw bytes are the list of byte strings `entries`, of these lengths, one behind the other. */
       readonly lengths?: readonly number[];
+      /** The place of the step in which it is made, of one that its host waits for when it ends. */
+      readonly step?: string;
       /** The client may give the call up: it has a signal for it. */
       readonly cancel?: boolean;
     }

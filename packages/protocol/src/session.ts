@@ -22,6 +22,7 @@ import {
   cancelled,
   isSyscallName,
   linkSignal,
+  WITHIN_STEP,
   toErrorRecord,
   toFd,
 } from "@ergos/kernel";
@@ -352,6 +353,7 @@ export class Session {
     const raw = bytes ?? new Uint8Array(0);
     const full = {
       ...args,
+      ...(typeof message.step === "string" ? { [WITHIN_STEP]: message.step } : {}),
       ...(takesBytes(name) ? { bytes: raw } : {}),
       ...(message.lengths === undefined || row.schema.properties?.["entries"] === undefined
         ? {}

@@ -16,6 +16,7 @@ import {
   type SyscallArgs,
   cancelled,
   followsAbort,
+  makeOs,
   toErrorRecord,
 } from "@ergos/kernel";
 import { type SharedMemory, type Transport, WireClient, ownBytes } from "@ergos/protocol";
@@ -111,13 +112,13 @@ async function revise(os: Os, program: Program): Promise<readonly string[]> {
   return (await os.call("revise", { definitions, outdated: places.filter(isOutdated) })).places ?? [];
 }
 
-function contextOf(
-  own: Omit<Facts, "program">,
-  os: Os,
-  stop: AbortController,
-  recorded: ReadonlySet<string>,
-): ProcessContext {
+function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController, recorded: Set<string>): ProcessContext {
   const { ppid, user: _user, ...same } = own;
+  // What is taken from the journal is taken once, as in the host.
+  const call = (name: string, args: { readonly place?: unknown } | undefined): unknown => {
+    if (typeof args?.place === "string") recorded.delete(args.place);
+    return os.call(name as never, args);
+  };
   return {
     ...same,
     parentPid: ppid,
@@ -132,13 +133,13 @@ function contextOf(
     isObserved: true,
     isShielded: false,
     held: undefined,
-    // The host knows of its calls and steps.
+    // The end of the host waits for its calls and steps alone: of nodes only the host of their plan knows.
     workBegun: () => undefined,
     workOver: () => undefined,
     left: new Promise(() => undefined),
     abort: (reason) => stop.abort(reason),
     platform,
-    os,
+    os: makeOs(os.pid, call as Os["call"]),
   };
 }
 

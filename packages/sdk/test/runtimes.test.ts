@@ -1,12 +1,13 @@
 // One program comes to the same wherever it runs: inline, in a thread, in a process of the machine.
 
 import { join } from "node:path";
+import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { ProcessRuntime } from "@ergos/drivers/runtime-process";
 import { createWorkerRuntime } from "@ergos/drivers/runtime-worker";
 import { type Exit, type Kernel, type Pid, type Program, RUNTIMES, type Runtime, type SpawnArgs } from "@ergos/kernel";
 import { toProgram } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootKernel } from "../../kernel/test/kernel-fixture.ts";
 import * as programs from "./children/same.ts";
 
 const here = import.meta.dirname;
@@ -35,6 +36,41 @@ const run = async (name: Name, runtime: Runtime, args: Omit<SpawnArgs, "program"
 const logOf = (pid: Pid): Promise<string> => kernel.os.fs.readText(`/proc/${pid}/log`);
 const hasSaid = (pid: Pid, text: string): Promise<void> =>
   expect.poll(() => logOf(pid), { timeout: 10_000 }).toContain(text);
+
+describe.each(RUNTIMES)("a host that ends, and the next one, of a program that runs in %s", (runtime) => {
+  const inTwoHosts = async (name: Name, said: string, call: (life: number) => string): Promise<Exit> => {
+    const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+    let life = 1;
+    const ring = { name: "ring", description: "", inputSchema: {}, effect: "once" as const, call: () => call(life) };
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), objects, tools: [ring] });
+    const pid = await start(name, runtime);
+    await hasSaid(pid, said);
+    await kernel.close({ drainMs: 8000 });
+    life = 2;
+    kernel = await bootKernel({ store: store.life(), objects, tools: [ring] });
+    await kernel.os.resume(pid, { program: programOf(name, runtime) });
+    await kernel.os.call("send", { to: pid, body: "go" });
+    return kernel.os.wait(pid);
+  };
+
+  test("go on from a failure that was caught, and try again as often as the program says", async () => {
+    const calls: number[] = [];
+    const exit = await inTwoHosts("rings", "rung", (life) => {
+      calls.push(life);
+      throw new TypeError("nobody is there");
+    });
+    expect(exit.result).toEqual(["nobody answers", "nobody answers"]);
+    expect(calls).toEqual([1, 1, 1, 2, 2, 2]);
+  });
+
+  test("let a step come to its end with what it calls, and nothing else begin", async () => {
+    const calls: number[] = [];
+    const exit = await inTwoHosts("posts", "posting", (life) => String(calls.push(life)));
+    expect(exit.code).toBe(0);
+    expect(calls).toEqual([1, 2, 2, 2]);
+  });
+});
 
 describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
   test("waits for as much at once as it likes, also for what it does itself", async () => {

@@ -11,7 +11,7 @@ import {
   toErrorRecord,
 } from "@ergos/kernel";
 import { heard, promised } from "./promised.ts";
-import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts, runningStepOf } from "./scope.ts";
+import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts, osOf, runningStepOf } from "./scope.ts";
 import { type Attempt, type StepOptions, type TryOptions, assertTries, runAttempts } from "./tries.ts";
 
 export class NamedCalls {
@@ -30,7 +30,7 @@ export class NamedCalls {
   }
 
   get #os(): Os {
-    return this.#scope.process.os;
+    return osOf(this.#scope.process);
   }
 
   /** Attempts here and in the parts around, as `2.1.1`: names what has no name of its own. */
@@ -77,15 +77,18 @@ export class NamedCalls {
   ): Promise<T> {
     const { process } = this.#scope;
     const os = this.#os;
+    const around = runningStepOf(process)?.within;
     // A step inside of one goes on to its end with that.
-    const acts = !interruptible && runningStepOf(process)?.acts !== true;
+    const acts = !interruptible && around === undefined;
+    const within = acts ? place : around;
     const recorded: Outcome | undefined = await os.call("stepBegin", { place, acts });
     // What `work` returned in an earlier life.
     if (recorded !== undefined) return takeOutcome(recorded) as T;
     const started = process.platform.clock.monotonic();
     try {
       this.#around.signal.throwIfAborted();
-      const made = this.#tryStep({ process, place, counters: new Map(), acts }, work, tries);
+      const running = { process, place, counters: new Map(), ...(within === undefined ? {} : { within }) };
+      const made = this.#tryStep(running, work, tries);
       // Work that does not heed the end of its process is not waited for: there may be something to take back.
       const end = this.#scope.isShielded === true ? undefined : process.signal;
       const value = made instanceof Promise ? await orAborted(made, end) : made;
@@ -93,10 +96,13 @@ export class NamedCalls {
       await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
       return value;
     } catch (error) {
-      // What the program goes on from is the same in its next life; that it was told to end is no outcome.
-      if (!this.#around.signal.aborted)
-        await os.call("stepEnd", { place, error: toErrorRecord(error), ms: elapsed(process, started) });
-      await os.call("stepRetract", { place });
+      try {
+        // What the program goes on from is the same in its next life; that it was told to end is no outcome.
+        if (!this.#around.signal.aborted)
+          await os.call("stepEnd", { place, error: toErrorRecord(error), ms: elapsed(process, started) });
+      } finally {
+        await os.call("stepRetract", { place });
+      }
       throw error;
     }
   }
@@ -160,10 +166,11 @@ export class NamedCalls {
 
   /**
    * Recorded before what the program does next, without waiting for it; of a call that was given up once it has ended,
-   * unless that was with a result. That the program was told to end is no outcome.
+   * unless that was with a result. That the program was told to end is no outcome, nor is what another attempt of the part
+   * or step around may still mend.
    */
   #failed(place: string, error: unknown, under: Promise<unknown> | undefined): void {
-    if (this.#around.signal.aborted) return;
+    if (this.#around.signal.aborted || this.#attempts !== undefined) return;
     const record = (): Promise<void> =>
       heard(promised(() => this.#os.call("stepFail", { place, error: toErrorRecord(error) })));
     if (under === undefined) void record();

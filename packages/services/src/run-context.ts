@@ -42,7 +42,7 @@ import { NamedCalls } from "./named-calls.ts";
 import { type Code, toRunnable } from "./program-of.ts";
 import { workOn } from "./queue-work.ts";
 import { type HandOver, type TaskSide, doTasks, handOver, reportProgress } from "./task-work.ts";
-import { type RunningStep, type Scope, runningStepOf } from "./scope.ts";
+import { type RunningStep, type Scope, osOf, runningStepOf } from "./scope.ts";
 import { heard, promised } from "./promised.ts";
 import { runShielded } from "./shield.ts";
 import { contentOf, isRequest, shortLine } from "./given.ts";
@@ -145,7 +145,7 @@ export class RunContext<Input = unknown> {
 
   /** The process's own system calls: its rights and budgets apply. */
   get os(): Os {
-    return this.#scope.process.os;
+    return osOf(this.#scope.process);
   }
 
   /** A part of this one with places of its own below it, as a node of a body. */

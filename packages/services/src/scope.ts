@@ -1,7 +1,7 @@
 // Where in a program its calls are made: the part, the attempt and the step around them.
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { Message, ProcessContext } from "@ergos/kernel";
+import { type Message, type Os, type ProcessContext, osWithin } from "@ergos/kernel";
 
 /**
  * The step whose work is running. Nothing else tells a call from inside of it from one beside it; the storage
@@ -15,12 +15,20 @@ export function runningStepOf(process: ProcessContext): RunningStep | undefined 
   return step?.process === process ? step : undefined;
 }
 
+/** The calls of a process where somebody is. */
+export function osOf(process: ProcessContext): Os {
+  const step = runningStepOf(process);
+  return step?.within === undefined ? process.os : (step.os ??= osWithin(process.os, step.within));
+}
+
 export interface RunningStep {
   readonly process: ProcessContext;
   readonly place: string;
   readonly counters: Map<string, number>;
-  /** Whether the end of its host waits for it. */
-  readonly acts: boolean;
+  /** The place of the step, this or one around it, for which the end of its host waits, with all that it calls. */
+  readonly within?: string;
+  /** The calls of its process from in here. */
+  os?: Os;
   /** Which attempt of a step with several this is, and what earlier ones have done. */
   readonly attempt?: { readonly memo: Memo; readonly generation: number; readonly signal: AbortSignal };
 }

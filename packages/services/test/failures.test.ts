@@ -14,7 +14,7 @@ import {
 } from "@ergos/kernel";
 import { type RunContext, program } from "@ergos/services";
 import { beforeEach, describe, expect, test } from "vitest";
-import { bootKernel, pause } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootKernel, pause } from "../../kernel/test/kernel-fixture.ts";
 
 const pending = (): Promise<never> => new Promise(() => undefined);
 
@@ -200,6 +200,34 @@ test("what may have acted when its process gave it up is not made again by a res
   expect(posted).toHaveLength(2);
 });
 
+test("who wants it done again from there has looked: it is, in whatever life it comes to", async () => {
+  let life = 1;
+  const posted: number[] = [];
+  const tools = withTool("post", "once", (_args, { signal }) => {
+    posted.push(life);
+    return life === 1 ? orAborted(pending(), signal) : "posted";
+  });
+  const own = program("own", async (_input: unknown, ctx: RunContext) => {
+    if (life === 2) await ctx.receive("held");
+    return caught(() => ctx.call("post", "post", {}, { timeoutMs: 20 }));
+  });
+  const store = new LastingStore();
+  const first = await boot({ ...tools, store: store.life() });
+  const pid = await first.os.spawn(own);
+  await first.os.wait(pid);
+  await first.close();
+  life = 2;
+  const second = await boot({ ...tools, store: store.life() });
+  await second.os.resume(pid, { again: true, from: ["post"], program: own });
+  await pause(10);
+  await second.close();
+  life = 3;
+  await using third = await boot({ ...tools, store: store.life() });
+  await third.os.resume(pid, { program: own });
+  expect((await third.os.wait(pid)).result).toBe("posted");
+  expect(posted).toEqual([1, 3]);
+});
+
 describe("a place at which another call is recorded", () => {
   test("gives nobody its outcome, and says which it was", async () => {
     const { error } = await inTwoLives(async (ctx, life) => {
@@ -209,16 +237,16 @@ describe("a place at which another call is recorded", () => {
     expect(error).toContain(`what is recorded at "what" is the outcome of step, and the program calls call there now`);
   });
 
-  test("of a journal of the format before may be of any", async () => {
+  const at = Date.now();
+  test.each([
+    ["", { t: "start", v: 1, at, program: "own", revision: "1" }],
+    [" that has gone on as new", { t: "renew", at, steps: 0, used: {}, ranMs: 0 }],
+  ])("of a journal of the format before%s may be of any", async (_of, begins) => {
     const own = program("own", async (_input: unknown, ctx: RunContext) => ctx.random("chance"));
     const before = await boot();
     const pid = await before.os.spawn(program("own", pending));
     await before.os.flush();
-    const at = Date.now();
-    const records = [
-      { t: "start", v: 1, at, program: "own", revision: own.revision },
-      { t: "step", at, p: "chance", value: 0.5 },
-    ];
+    const records = [begins, { t: "step", at, p: "chance", value: 0.5 }];
     await parts.store.commit({ appends: records.map((one) => ({ log: `j/${pid}`, value: JSON.stringify(one) })) });
     await using after = await boot();
     await after.os.resume(pid, { program: own });

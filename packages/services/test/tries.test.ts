@@ -3,6 +3,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
 import { type Exit, type KernelEvent, KernelError, type Tool, type Os, isKernelError } from "@ergos/kernel";
@@ -16,7 +17,7 @@ import {
   program,
 } from "@ergos/services";
 import { expect, test } from "vitest";
-import { bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootAfterDeath, bootKernel, closeWhole } from "../../kernel/test/kernel-fixture.ts";
 
 const tool = (call: Tool<Os>["call"]): Tool<Os> => ({
   name: "reach",
@@ -293,6 +294,42 @@ test("a failure that is final is not tried again: as a step, as a task, as a pro
   const { error } = await kernel.os.wait(pid);
   expect(error).toMatchObject({ code: "ETERMINAL", message: "[ETERMINAL] ETERMINAL ETERMINAL" });
   expect(tried).toEqual({ step: 1, task: 1, life: 1 });
+});
+
+test("a final failure of a node is one of its run", async () => {
+  await using kernel = await bootKernel();
+  let runs = 0;
+  const plan = pipeline("final")
+    .node("only", { retry: { attempts: 3, delayMs: 1 } }, () => {
+      runs++;
+      throw new TerminalError("bad input");
+    })
+    .build();
+  const pid = await kernel.os.spawn(planProgram(plan), { restart: { policy: "on-failure", delayMs: 1 } });
+  const { error } = await kernel.os.wait(pid);
+  expect(error).toMatchObject({ code: "ETERMINAL", message: "[ETERMINAL] node only failed: bad input" });
+  expect(runs).toBe(1);
+});
+
+test("what a node's next attempt may mend is no outcome: the next life begins with a call, not with a wait", async () => {
+  const store = new LastingStore();
+  const objects = new MemoryObjectStore();
+  let life = 1;
+  const ring = tool(() => {
+    if (life === 1) throw new Error("down");
+    return "up";
+  });
+  const plan = pipeline("rings")
+    .node("ring", { retry: { attempts: 2, delayMs: 60_000 } }, (_given, ctx) => ctx.call("ring", "reach"))
+    .build();
+  const first = await bootKernel({ store: store.life(), objects, tools: [ring] });
+  const pid = await first.os.spawn(planProgram(plan));
+  await expect.poll(async () => (await first.os.ps({ pids: [pid] }))[0]?.channel).toMatch(/^attempt 2/);
+  await first.close();
+  life = 2;
+  await using next = await bootKernel({ store: store.life(), objects, tools: [ring] });
+  await next.os.resume(pid, { program: planProgram(plan) });
+  expect((await next.os.wait(pid)).result).toBe("up");
 });
 
 test("an attempt that is to come is what its process waits for: which, when, and why", async () => {

@@ -135,12 +135,10 @@ export class Journal {
     let last: number | undefined;
     let restart: Replay["restart"];
     let steps = 0;
-    let isOld = false;
+    // One that has gone on as new begins with that, of which the format before says nothing.
+    let version = 1;
     for await (const record of this.records(this.history.since)) {
-      if (record.t === "start") {
-        this.#assertKnown(record.v);
-        isOld = record.v < KINDS_SINCE;
-      }
+      if (record.t === "start" || record.t === "renew") this.#assertKnown((version = record.v ?? 1));
       if (record.t === "start" || record.t === "resume") ({ revision } = record);
       // A life ends with its last record; what is recorded between two lives is no time of either.
       else if (last !== undefined && !BETWEEN_LIVES.has(record.t)) ranMs += Math.max(0, record.at - last);
@@ -152,7 +150,10 @@ export class Journal {
       if (record.t === "step") {
         intents.delete(record.p);
         if (record.error === undefined) unknown.delete(record.p);
-        recorded.set(record.p, isOld && record.k === undefined ? { ...record, k: OF_ANY_KIND } : record);
+        const isOfAny = version < KINDS_SINCE && record.k === undefined;
+        // In the order in which they were recorded last.
+        recorded.delete(record.p);
+        recorded.set(record.p, isOfAny ? { ...record, k: OF_ANY_KIND } : record);
         addUse(usage, record.use);
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
@@ -192,7 +193,7 @@ export class Journal {
       } else if (record.t === "outdated") {
         for (const place of record.places) {
           recorded.delete(place);
-          unknown.delete(place);
+          if (record.again === true) unknown.delete(place);
         }
         revision = record.revision ?? revision;
       }
@@ -306,11 +307,17 @@ export class Journal {
     return [...(this.#recorded?.keys() ?? [])];
   }
 
-  /** Drops loaded outcomes that no longer count and returns their places, which the caller records. */
-  outdate(isOutdated: (place: string) => boolean): readonly string[] {
-    const places = this.recordedPlaces.filter(isOutdated);
-    for (const place of places) this.#recorded?.delete(place);
-    return places;
+  /**
+   * Drops loaded outcomes that no longer count and returns their places, which the caller records.
+   * @param again what may have acted there is to be done again, too
+   */
+  outdate(isOutdated: (place: string) => boolean, again = false): readonly string[] {
+    const places = [...this.recordedPlaces, ...(again ? (this.#unknown?.keys() ?? []) : [])].filter(isOutdated);
+    for (const place of places) {
+      this.#recorded?.delete(place);
+      if (again) this.#unknown?.delete(place);
+    }
+    return [...new Set(places)];
   }
 
   /** The place at which the process sleeps, where that is the last of what is recorded. */

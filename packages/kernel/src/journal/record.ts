@@ -82,6 +82,8 @@ export type JournalRecord =
       readonly t: "outdated";
       readonly at: number;
       readonly places: readonly string[];
+      /** A person has looked and wants them done again: what is unknown there is, too. */
+      readonly again?: true;
       /** What it is from here on, where that is known only now. */
       readonly revision?: string;
     }
@@ -100,7 +102,15 @@ export type JournalRecord =
    * Its program goes on as new, with another input: nothing from before counts any more, but for what its lives have
    * used and for how long they ran.
    */
-  | { readonly t: "renew"; readonly at: number; readonly steps: number; readonly used: Used; readonly ranMs: number }
+  | {
+      readonly t: "renew";
+      /** The format of what follows; absent in one that was written by format 1. */
+      readonly v?: number;
+      readonly at: number;
+      readonly steps: number;
+      readonly used: Used;
+      readonly ranMs: number;
+    }
   /** Outcomes that failed before this record no longer count: their steps run again. */
   | { readonly t: "retry"; readonly at: number }
   /** `p` is the place of the line in its program: one that is come by again, and says the same, is not said twice. */

@@ -22,7 +22,7 @@ import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Message, MessageKind } from "../ipc/mailbox.ts";
 import { Journal } from "../journal/journal.ts";
-import { encodeRecord } from "../journal/record.ts";
+import { JOURNAL_FORMAT, encodeRecord } from "../journal/record.ts";
 import type { ObjectStore } from "../abi/object-store.ts";
 import { mergeAdds } from "./allocation.ts";
 import type { Family } from "./family.ts";
@@ -270,7 +270,7 @@ export class LifeCycle {
       const renewal = { inputJson, inputRef, history: { kept, since: committer.store.seq } };
       const at = committer.now();
       const ranMs = process.ranMs + platform.clock.monotonic() - process.startedAt;
-      const record = { t: "renew", at, steps, used, ranMs } as const;
+      const record = { t: "renew", v: JOURNAL_FORMAT, at, steps, used, ranMs } as const;
       // It does not come back to what an earlier life has called.
       const lost = journal.unanswered().flatMap(([place, intent]) => lostCall(process.identity, at, place, intent));
       await committer.commit(

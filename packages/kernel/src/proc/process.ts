@@ -218,15 +218,15 @@ export class Process {
   /** Set when code outlives its process: it ignored its signal. */
   isAbandoned = false;
   files: Map<Fd, OpenFile> | undefined;
-  /** Calls of models, tools and the network, and steps, that are under way. */
+  /** Calls of models, tools and the network that are under way. */
   #acts = 0;
-  /** Places of the steps among them. */
-  #steps: Set<string> | undefined;
+  /** Steps that are under way, by their places, with how many calls each rests in; and how many rest in none. */
+  #steps: Map<string, number> | undefined;
+  #busySteps = 0;
   /** Nodes and items of plans that are under way, whatever they call. */
   #work = 0;
-  /** How many calls wait: for something to happen, and to be let go on. */
-  #waits = 0;
-  #heldBack = 0;
+  /** How many calls only wait: for something to happen, or to be let go on. */
+  #rests = 0;
   #quiet: PromiseWithResolvers<void> | undefined;
   /** How many hold its next calls back beside its state. */
   #drains = 0;
@@ -380,8 +380,6 @@ export class Process {
 
   /** Says what a call waits for, until it goes on. */
   waitFor(channel: string, needsSomebody = false): Wait {
-    this.#waits++;
-    this.#tellQuiet();
     const before = needsSomebody ? this.#urgentWait : this.#wait;
     const wait: Wait = { name: "waiting", channel, needsSomebody, before, after: undefined };
     if (before !== undefined) before.after = wait;
@@ -392,7 +390,6 @@ export class Process {
 
   /** Ends what `waitFor` has begun, once. */
   stopWaiting({ before, after, needsSomebody }: Wait): void {
-    this.#waits--;
     if (before !== undefined) before.after = after;
     if (after === undefined) this.#setLatest(before, needsSomebody);
     else after.before = before;
@@ -426,11 +423,7 @@ export class Process {
 
   /** Whether its next calls wait: it is halted, or this life of it is about to end and waits for nothing that makes them. */
   get isHeld(): boolean {
-    return this.isHalted || (this.#isDrained && (this.isOver || (this.#steps?.size ?? 0) === 0));
-  }
-
-  get #isDrained(): boolean {
-    return this.#drains > 0 && !this.isShielded;
+    return this.isHalted || (this.#drains > 0 && !this.isShielded);
   }
 
   /**
@@ -526,43 +519,76 @@ export class Process {
     this.#tellQuiet();
   }
 
-  /**
-   * Work of the program itself begins that is to come to its end, with all that it calls: it counts as a call that acts.
-   * One that comes when this life is about to end waits.
-   */
-  stepBegun(place: string): void | Promise<void> {
-    if (this.#isDrained) return this.#undrained().then(() => this.stepBegun(place));
-    (this.#steps ??= new Set()).add(place);
-    this.begun();
+  /** Work of the program itself begins that is to come to its end, with all that it calls. */
+  stepBegun(place: string): void {
+    this.#steps ??= new Map();
+    if (this.#steps.has(place)) return;
+    this.#steps.set(place, 0);
+    this.#busySteps++;
   }
 
   /** Of a place at which no such work is under way it changes nothing. */
   stepOver(place: string): void {
-    if (this.#steps?.delete(place) === true) this.over();
+    const rests = this.#steps?.get(place);
+    if (rests === undefined) return;
+    this.#steps?.delete(place);
+    if (rests === 0) this.#busySteps--;
+    this.#tellQuiet();
   }
 
-  async #undrained(): Promise<void> {
-    while (this.isAlive && this.#isDrained) await orAborted(this.heldBack(), this.callSignal);
+  isInStep(place: string | undefined): boolean {
+    return place !== undefined && this.#steps?.has(place) === true;
   }
 
   /**
-   * Whether no call of a model, a tool or the network is under way, nor a step; with work, whether all of that rests, too:
-   * each piece of it waits in a call.
+   * Something only waits from now on.
+   * @param within the place of the step that it is part of
+   */
+  restBegun(within?: string): void {
+    this.#rests++;
+    const rests = within === undefined ? undefined : this.#steps?.get(within);
+    if (within !== undefined && rests !== undefined) {
+      this.#steps?.set(within, rests + 1);
+      if (rests === 0) this.#busySteps--;
+    }
+    this.#tellQuiet();
+  }
+
+  restOver(within?: string): void {
+    this.#rests--;
+    const rests = within === undefined ? undefined : this.#steps?.get(within);
+    if (within === undefined || rests === undefined || rests === 0) return;
+    this.#steps?.set(within, rests - 1);
+    if (rests === 1) this.#busySteps++;
+  }
+
+  async resting<T>(wait: Promise<T>, within?: string): Promise<T> {
+    this.restBegun(within);
+    try {
+      return await wait;
+    } finally {
+      this.restOver(within);
+    }
+  }
+
+  /**
+   * Whether no call of a model, a tool or the network is under way, nor a step; with work, whether all of that rests, too.
+   * What is under way and only waits counts for none.
    */
   isQuiet(withWork: boolean): boolean {
-    return this.#acts === 0 && (!withWork || this.#work <= this.#waits + this.#heldBack);
+    return this.#acts === 0 && this.#busySteps === 0 && (!withWork || this.#work <= this.#rests);
   }
 
   /** Whoever waits for that looks again. */
   #tellQuiet(): void {
-    if (this.#quiet !== undefined && this.#acts === 0) this.#quiet.resolve();
+    if (this.#quiet !== undefined && this.#acts === 0 && this.#busySteps === 0) this.#quiet.resolve();
   }
 
   /** A call under way waits for something, for days perhaps, and does nothing meanwhile: whoever ends this life does not wait for it. */
-  async rest<T>(wait: Promise<T>): Promise<T> {
+  async rest<T>(wait: Promise<T>, within?: string): Promise<T> {
     this.over();
     try {
-      return await wait;
+      return await this.resting(wait, within);
     } finally {
       this.begun();
     }
@@ -592,11 +618,9 @@ export class Process {
     return this.#continued.promise;
   }
 
-  /** The same for a call of it, or its next piece of work: whatever makes that rests. */
-  heldBack(): Promise<void> {
-    this.#heldBack++;
-    this.#tellQuiet();
-    return this.continued().then(() => void this.#heldBack--);
+  /** The same for a call of it, which rests so long. */
+  heldBack(within?: string): Promise<void> {
+    return this.resting(this.continued(), within);
   }
 
   /**
@@ -606,7 +630,7 @@ export class Process {
    */
   async goesOn(signal: AbortSignal, isUnderWay = false): Promise<void> {
     const waits = (): boolean => (isUnderWay ? this.isHalted : this.isHeld);
-    while (this.isAlive && waits()) await orAborted(this.heldBack(), signal);
+    while (this.isAlive && waits()) await this.resting(orAborted(this.continued(), signal));
     signal.throwIfAborted();
     this.callSignal.throwIfAborted();
   }

@@ -92,13 +92,10 @@ export class Resumption {
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
     const { replay, outdated: changed } = await this.#revisions.load(journal, program);
+    const redone = redonePlaces(journal, program, from);
     // Who is run to be ended does not go on behind its sleep.
     const unslept = process.endedBy === undefined ? undefined : journal.sleepingAt;
-    const outdated = [
-      ...changed,
-      ...redonePlaces(journal, program, from),
-      ...(unslept === undefined ? [] : journal.outdate((place) => place === unslept)),
-    ];
+    const outdated = [...changed, ...(unslept === undefined ? [] : journal.outdate((place) => place === unslept))];
     let { account } = process;
     if (again) {
       journal.forgetFailures();
@@ -121,6 +118,7 @@ export class Resumption {
       again,
       account,
       outdated,
+      redone,
       // Until it has told its definitions it is what it was.
       revision: program.tellsDefinitions === true && replay.revision !== "" ? replay.revision : program.revision,
       log: journal.log,
@@ -152,6 +150,8 @@ export class Resumption {
       /** The account that it spends from, unless it gets one of its own; one that is tried again joins it. */
       readonly account: Pid | undefined;
       readonly outdated: readonly string[];
+      /** Those that count no more because somebody wants them done again. */
+      readonly redone: readonly string[];
       readonly revision: string;
       readonly log: string;
       readonly added: Amounts;
@@ -163,6 +163,7 @@ export class Resumption {
     const records = [
       ...(how.again ? [encodeRecord({ t: "retry", at })] : []),
       ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
+      ...(how.redone.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.redone, again: true })]),
       encodeRecord({ t: "resume", at, revision: how.revision }),
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.

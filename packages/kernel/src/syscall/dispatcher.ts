@@ -36,7 +36,7 @@ import { GuardedStream } from "./guarded-stream.ts";
 import type { Host } from "./host.ts";
 import { type Need, assertMay, assertStill, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
-import { type AtPlace, type Target, hasEnded, isNested } from "./row.ts";
+import { type AtPlace, type Target, hasEnded, isUnderWay, stepAround } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 
@@ -100,9 +100,8 @@ export class Dispatcher {
       // Code that is left of a life that is over ends, and is not waited for.
       if (caller.isOver && name !== "exit") throw cancelled(`process ${caller.pid} goes on in its next life`);
       // What is under way comes to its end: a tool with what it calls.
-      const isUnderWay = isNested(args) || row.whileDrained === true;
-      if (!caller.isOver && (caller.isHalted || !isUnderWay))
-        return caller.heldBack().then(() => this.#call(caller, name, args, allowed));
+      if (!caller.isOver && (caller.isHalted || !isUnderWay(caller, args)))
+        return caller.heldBack(stepAround(args)).then(() => this.#call(caller, name, args, allowed));
     }
     const target = row.target === undefined ? caller.self : row.target(this.#host, caller, args);
     if (target instanceof Promise) {
@@ -297,8 +296,14 @@ export class Dispatcher {
       const line = this.#host.hooks.lineOf(call);
       if (line !== undefined) return this.#hooked(line, { caller, name, row, args, target, draft });
     }
-    const result = row.handle(this.#host, caller, args, target, draft);
+    const result = this.#handled({ caller, name, row, args, target, draft });
     return row.isStream === true ? this.#looked(result, { caller, name, row, args, target }) : result;
+  }
+
+  #handled({ caller, row, args, target, draft }: Act): unknown {
+    const result = row.handle(this.#host, caller, args, target, draft);
+    const rests = (row.waits === true || row.rests === true) && result instanceof Promise;
+    return rests ? caller.resting(result, stepAround(args)) : result;
   }
 
   /** A stream whose items are looked at as they come (D6). */
@@ -315,7 +320,7 @@ export class Dispatcher {
   async #again(call: Omit<Act, "draft">, isPaid = false): Promise<Target> {
     const { caller, name, row, args, target } = call;
     let now = target;
-    if (caller.isHeld) await caller.goesOn(caller.callSignal, isNested(args));
+    if (caller.isHeld) await caller.goesOn(caller.callSignal, isUnderWay(caller, args));
     if (target.located !== undefined && row.target !== undefined) {
       now = await row.target(this.#host, caller, args);
       if (now.resource !== target.resource || now.second?.resource !== target.second?.resource)
@@ -433,7 +438,7 @@ export class Dispatcher {
     if (!caller.isAlive) throw hasEnded(caller, name);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     const now = await this.#again({ caller, name, row, args: given.args, target }, true);
-    const result = await row.handle(this.#host, caller, given.args, now, draft);
+    const result = await this.#handled({ ...act, args: given.args, target: now });
     return row.isStream === true ? this.#looked(result, { ...act, args: given.args, target: now }) : result;
   }
 

@@ -18,6 +18,7 @@ import { mayGoOn, obstacleTo } from "./policy.ts";
 import { toolOf } from "./tool-call.ts";
 import { CallOf, type PaidCall, pay } from "./paid-call.ts";
 import { taken } from "./placed.ts";
+import { stepAround } from "./row.ts";
 import { passRates } from "./spend.ts";
 
 export interface InferCall {
@@ -198,7 +199,12 @@ class Inference extends CallOf<InferCall> implements PaidCall<ModelResponse> {
     const { limits, pid } = this.caller;
     const { breakers } = this.host;
     if (limits?.rates === undefined) return breakers.assertClosed(this.what, pid);
-    const rated = { model: this.#model.name, tokens: this.amounts.tokens ?? 0, signal: this.signal };
+    const rated = {
+      model: this.#model.name,
+      tokens: this.amounts.tokens ?? 0,
+      signal: this.signal,
+      within: stepAround(this.given),
+    };
     return passRates(this.host, this.caller, rated).then(() => breakers.assertClosed(this.what, pid));
   }
 

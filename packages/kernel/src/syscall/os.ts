@@ -14,6 +14,7 @@ import type { RenameOptions, UnlinkOptions } from "../vfs/foreign-trees.ts";
 import { SharedRing } from "../vfs/shared-ring.ts";
 import type { TreeChange } from "../vfs/tree.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { WITHIN_STEP } from "./row.ts";
 import type { SpawnArgs } from "./rows-process.ts";
 import type { SyscallArgs, SyscallName, SyscallResult } from "./table.ts";
 
@@ -209,6 +210,11 @@ export function bindOs(dispatcher: Dispatcher, caller: Process): Os {
   // The dispatcher's method with its first argument fixed is `Os["call"]`; `bind` loses the generic.
   return makeOs(caller.pid, dispatcher.call.bind(dispatcher, caller) as Os["call"]);
 }
+
+/** The calls of a process from inside of one of its steps. */
+export const osWithin = (os: Os, step: string): Os =>
+  makeOs(os.pid, ((name: string, given: object) =>
+    os.call(name as never, { ...given, [WITHIN_STEP]: step })) as Os["call"]);
 
 /** The typed face over any way of calling a row: in this host, or over the wire. */
 export function makeOs(pid: Pid, call: Os["call"]): Os {

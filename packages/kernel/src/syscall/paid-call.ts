@@ -19,7 +19,7 @@ import type { Intent } from "../journal/journal.ts";
 import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
-import { isNested } from "./row.ts";
+import { isNested, isUnderWay, stepAround } from "./row.ts";
 import { type Held, reserve, usageAppend, warn } from "./spend.ts";
 
 /** What is its own of a call, whatever its result. */
@@ -178,6 +178,7 @@ async function hold(host: Host, caller: Process, call: Call, prior: Intent | und
     amounts: call.amounts,
     signal: call.signal,
     acts: true,
+    within: stepAround(call.given),
     commit: (reservation, adds) => intend(host, caller, call, reservation, adds),
   });
 }
@@ -368,7 +369,7 @@ async function begin(caller: Process, { signal, given, isUncounted }: Call): Pro
   const isInside = isNested(given);
   const leave = isUncounted === true ? nothing : await enter(caller, signal, isInside);
   try {
-    if (caller.isHeld) await caller.goesOn(signal, isInside);
+    if (caller.isHeld) await caller.goesOn(signal, isUnderWay(caller, given));
   } catch (error) {
     leave();
     throw error;

@@ -32,10 +32,10 @@ export interface Row<Args, Result> {
   readonly isStream?: true;
   /** It ends when something else happens, which may be another call of its caller: of a client it holds up no other. */
   readonly waits?: true;
-  /** It is answered to who is stopped or frozen, too. */
+  /** It is answered to who is stopped or frozen, too: it tells what was done, or ends what is. */
   readonly whileHeld?: true;
-  /** It tells what was done: from a life that is about to end, too. */
-  readonly whileDrained?: true;
+  /** Whoever makes it does nothing meanwhile, as with one that waits. */
+  readonly rests?: true;
   readonly summary: string;
   readonly schema: Schema;
   /** It is called all the time: its arguments are not held against the schema, its own code looks at what it uses. */
@@ -92,6 +92,17 @@ export interface AtPlace {
 /** Marks the arguments of a call that is made inside of a tool: a symbol does not come over the wire. */
 export const NESTED: unique symbol = Symbol("nested");
 export const isNested = (args: unknown): boolean => typeof args === "object" && args !== null && NESTED in args;
+
+/** Marks the arguments of a call that is made inside of a step that acts, with the place of that. */
+export const WITHIN_STEP: unique symbol = Symbol("within step");
+export const stepAround = (args: unknown): string | undefined =>
+  typeof args === "object" && args !== null && WITHIN_STEP in args && typeof args[WITHIN_STEP] === "string"
+    ? args[WITHIN_STEP]
+    : undefined;
+
+/** Whether a call is part of something that comes to its end although this life of the process does. */
+export const isUnderWay = (caller: Process, args: unknown): boolean =>
+  isNested(args) || caller.isInStep(stepAround(args));
 
 export const text: Schema = { type: "string" };
 /** A name, or another short text that is kept. */

@@ -343,6 +343,7 @@ export const PROCESS_ROWS = {
   sleep: row<{ readonly pid?: Pid; readonly until?: number } & AtPlace, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
+    rests: true,
     summary:
       "takes a process out of memory until a message, a signal or an instant wakes it; the caller itself at a place",
     schema: args({ pid, until: integer, place }),

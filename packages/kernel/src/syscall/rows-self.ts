@@ -77,6 +77,7 @@ export const SELF_ROWS = {
   continueAsNew: row<{ readonly input?: unknown }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
+    rests: true,
     summary:
       "goes on as new with another input: the program is called from its start, and nothing recorded counts any more; the call does not return",
     schema: args({ input: anything }),

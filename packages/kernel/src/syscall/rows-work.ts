@@ -71,7 +71,7 @@ export const WORK_ROWS = {
     handle: (_host, caller, a) => {
       const outcome = caller.journal?.begin(a.place, "step");
       if (outcome !== undefined) caller.usage.replayed++;
-      else if (a.acts === true) return caller.stepBegun(a.place)?.then(() => undefined);
+      else if (a.acts === true) caller.stepBegun(a.place);
       return outcome;
     },
   }),
@@ -88,7 +88,7 @@ export const WORK_ROWS = {
   >({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "place",
     summary: "records the outcome of a step; `detached` does not wait for the commit where order is enough",
     isHot: true,
@@ -137,7 +137,7 @@ export const WORK_ROWS = {
   stepRetract: row<Placed, void>({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "none",
     summary: "gives a place back because its attempt failed and another follows",
     schema: args({ place }, ["place"]),
@@ -150,7 +150,7 @@ export const WORK_ROWS = {
   stepFail: row<Placed & { readonly error: ErrorRecord }, void>({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "place",
     summary:
       "records that a call at a place has failed for good, so that a later life goes on from that too; where it has no outcome, and does not wait for the commit",
@@ -175,7 +175,7 @@ export const WORK_ROWS = {
   stepSkip: row<Placed & { readonly why: string }, void>({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "place",
     summary: "records that a step is not done, and why; does not wait for the commit",
     schema: args({ place, why: text }, ["place", "why"]),
@@ -319,7 +319,7 @@ export const WORK_ROWS = {
   log: row<AtPlace & { readonly text: string; readonly level?: string }, Promise<void>>({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "place",
     summary:
       "writes a line to the process's log; at a place, one that an earlier life has written there is not written again",
@@ -348,7 +348,7 @@ export const WORK_ROWS = {
   progress: row<{ readonly done: number; readonly total: number; readonly label?: string }, void>({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "none",
     summary: "tells how far the process has come",
     schema: args({ done: integer, total: integer, label: text }, ["done", "total"]),
@@ -368,7 +368,7 @@ export const WORK_ROWS = {
   >({
     right: "proc.step",
     kind: "mutation",
-    whileDrained: true,
+    whileHeld: true,
     audit: "none",
     summary: "tells who listens about an attempt of a node",
     isHot: true,
@@ -418,19 +418,22 @@ function showRetry(
   const before = caller.retries?.get(place);
   if (before !== undefined) {
     caller.stopWaiting(before);
+    caller.restOver(place);
     caller.retries?.delete(place);
   }
   if (name !== "node.retried" || typeof attempt !== "number" || typeof delayMs !== "number") return;
   caller.retries ??= new Map();
-  if (caller.retries.size >= RETRIES_SHOWN_MAX) return;
+  if (caller.retries.size >= RETRIES_MAX) return;
   const at = new Date(Math.min(host.platform.clock.now() + delayMs, TIME_MAX)).toISOString();
   const { message = "it failed" } = (error ?? {}) as { readonly message?: unknown };
   const which = typeof attempts === "number" ? `${attempt + 1} of ${attempts}` : `${attempt + 1}`;
   const text = `attempt ${which} of ${place} at ${at}: ${String(message)}`;
   caller.retries.set(place, caller.waitFor(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX)));
+  caller.restBegun(place);
 }
 
-const RETRIES_SHOWN_MAX = 1000;
+/** Of one process at a time: more than any plan tries. */
+const RETRIES_MAX = 100_000;
 const RETRY_TEXT_MAX = 300;
 /** The last instant that has a date. */
 const TIME_MAX = 8.64e15;

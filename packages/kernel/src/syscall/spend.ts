@@ -27,6 +27,8 @@ export interface Spending {
   readonly signal: AbortSignal;
   /** It is of a call that acts (`begin`): while it waits for budget it does nothing, and nobody waits for it. */
   readonly acts?: true;
+  /** The place of the step that the call is made in. */
+  readonly within?: string | undefined;
   /** Commits the reservation with what it is for. */
   readonly commit: (reservation: Reservation, adds: Adds) => Promise<unknown>;
 }
@@ -125,8 +127,8 @@ async function trap(
   }
 }
 
-const atRest = <T>(caller: Process, { acts }: Spending, wait: Promise<T>): Promise<T> =>
-  acts === true ? caller.rest(wait) : wait;
+const atRest = <T>(caller: Process, { acts, within }: Spending, wait: Promise<T>): Promise<T> =>
+  acts === true ? caller.rest(wait, within) : wait;
 
 const lackOf = ({ used, wanted, allocation }: Shortage): number => Math.max(1, used + wanted - allocation);
 
@@ -251,7 +253,13 @@ export async function warn(host: Host, caller: Process, reservation: Reservation
 export async function passRates(
   host: Host,
   caller: Process,
-  call: { readonly model?: string; readonly tool?: string; readonly tokens: number; readonly signal: AbortSignal },
+  call: {
+    readonly model?: string;
+    readonly tool?: string;
+    readonly tokens: number;
+    readonly signal: AbortSignal;
+    readonly within?: string | undefined;
+  },
 ): Promise<void> {
   const rates = caller.limits?.rates;
   if (rates === undefined) return;
@@ -272,7 +280,7 @@ export async function passRates(
     const wake = Promise.withResolvers<void>();
     const timer = host.platform.setTimer(waitMs, wake.resolve);
     try {
-      await caller.rest(orAborted(wake.promise, call.signal));
+      await caller.rest(orAborted(wake.promise, call.signal), call.within);
     } finally {
       timer.cancel();
       caller.stopWaiting(wait);

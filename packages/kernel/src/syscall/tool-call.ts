@@ -15,6 +15,7 @@ import type { Os } from "./os.ts";
 import { mayGoOn } from "./policy.ts";
 import { CallOf, type PaidCall, pay } from "./paid-call.ts";
 import { taken } from "./placed.ts";
+import { stepAround } from "./row.ts";
 import { passRates } from "./spend.ts";
 
 export interface ToolCall {
@@ -66,7 +67,12 @@ class ToolUse extends CallOf<ToolCall> implements PaidCall<unknown> {
 
   ready(): void | Promise<void> {
     if (this.caller.limits?.rates === undefined) return;
-    return passRates(this.host, this.caller, { tool: this.#tool.name, tokens: 0, signal: this.signal });
+    return passRates(this.host, this.caller, {
+      tool: this.#tool.name,
+      tokens: 0,
+      signal: this.signal,
+      within: stepAround(this.given),
+    });
   }
 
   assertMay(): Promise<void> {

@@ -100,3 +100,29 @@ export const falls = async (_input: unknown, ctx: RunContext): Promise<void> =>
     },
     { timeoutMs: 30_000 },
   );
+
+/** Rings three times in its first life, goes on from that, and rings again. */
+export const rings = async (_input: unknown, ctx: RunContext): Promise<readonly string[]> => {
+  const ring = (): Promise<string> =>
+    ctx.call("ring", "ring", {}, { retry: { attempts: 3, delayMs: 1 } }).then(String, () => "nobody answers");
+  const first = await ring();
+  await ctx.step("noted", () => true);
+  await ctx.log("rung");
+  await ctx.receive("go");
+  return [first, await ring()];
+};
+
+/** A step that calls, beside a branch that calls too. */
+export const posts = async (_input: unknown, ctx: RunContext): Promise<void> => {
+  const pause = (ms: number): Promise<void> => new Promise((go) => setTimeout(go, ms));
+  const post = ctx.step("post", async () => {
+    await ctx.log("posting");
+    await pause(900);
+    await ctx.call("posted", "ring");
+  });
+  const more = async (): Promise<void> => {
+    await pause(600);
+    for (const at of [1, 2, 3]) await ctx.call(`more ${at}`, "ring");
+  };
+  await Promise.all([post, more()]);
+};

@@ -14,6 +14,7 @@ import {
   describe,
   encodeJson,
   fromErrorRecord,
+  isKernelError,
   orAborted,
   takeOutcome,
 } from "@ergos/kernel";
@@ -484,9 +485,11 @@ class PlanRun {
       notRun.length === 0
         ? ""
         : `; not run: ${notRun.slice(0, 20).join(", ")}${notRun.length > 20 ? ` and ${notRun.length - 20} more` : ""}`;
+    // What no other attempt mends does not come to be mendable on the way up.
+    const code = isKernelError(error) && error.code === "ETERMINAL" ? error.code : "EFAILED";
     return new KernelError(
-      "EFAILED",
-      `node ${node.name} failed: ${describe(error).replace(/^\[EFAILED\] /, "")}${rest}`,
+      code,
+      `node ${node.name} failed: ${describe(error).replace(/^\[(?:EFAILED|ETERMINAL)\] /, "")}${rest}`,
       {
         pid: this.#process.pid,
         cause: error,
