@@ -33,6 +33,7 @@ const KERNEL_LAYERS: readonly (readonly string[])[] = [
   ["service", "care"],
   ["syscall"],
   ["tree"],
+  ["boot.ts"],
   ["kernel.ts", "index.ts", "conformance"],
 ];
 /** Files that may name a concrete driver. */
