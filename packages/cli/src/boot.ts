@@ -207,8 +207,8 @@ export async function bootHost(
     const serves = options.serve !== false && profile.drivers.includes("control-socket");
     if (dir !== undefined && serves) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
-      await socket?.close();
-      await booted.close({ drainMs: options.drainMs ?? (dir === undefined ? 0 : DRAIN_MS) });
+      const drainMs = options.drainMs ?? (dir === undefined ? 0 : DRAIN_MS);
+      await booted.close({ drainMs, quiet: async () => socket?.close() });
       await guests.close();
       watchdog?.stop();
     });

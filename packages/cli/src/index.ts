@@ -105,6 +105,7 @@ export {
   type Retry,
   type RunContext,
   Skipped,
+  TerminalError,
   type StandardSchema,
   type ToolSpec,
   type TryOptions,

@@ -143,13 +143,17 @@ export class Kernel implements AsyncDisposable {
   /**
    * Ends the host: running processes stay unfinished in the store and go on at the next start. Waits for
    * flushed writes, and at most `drainMs` for what is under way: calls of models, tools and the network, steps, nodes; idempotent.
+   * @param quiet called when that has ended: until then who looks, or kills, is answered
    */
-  close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
-    this.#closed ??= this.#close(drainMs);
+  close({
+    drainMs = 0,
+    quiet,
+  }: { readonly drainMs?: number; readonly quiet?: () => Promise<void> } = {}): Promise<void> {
+    this.#closed ??= this.#close(drainMs, quiet);
     return this.#closed;
   }
 
-  async #close(drainMs: number): Promise<void> {
+  async #close(drainMs: number, quiet: (() => Promise<void>) | undefined): Promise<void> {
     try {
       this.host.schedules.close();
       this.host.triggers.close();
@@ -157,6 +161,7 @@ export class Kernel implements AsyncDisposable {
       // Those that leave no journal end with their host; a service among them is there for calls that are under way.
       const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
       const { release } = await drained(platform, running, drainMs, { idle: false, withWork: true });
+      await quiet?.();
       this.host.queues.close();
       this.host.locks.close();
       await this.host.services.close();

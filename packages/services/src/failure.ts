@@ -2,16 +2,6 @@
 
 import { type ErrorRecord, KernelError, describe, toErrorRecord } from "@ergos/kernel";
 
-/**
- * A failure that trying again does not mend, as input that is wrong: no attempt follows, a task of a queue has failed, and
- * a process is not restarted for it.
- */
-export class TerminalError extends KernelError {
-  constructor(message: string, options: { readonly cause?: unknown } = {}) {
-    super("ETERMINAL", message, options);
-  }
-}
-
 /** Thrown by a node that finds it has nothing to do: it counts as skipped. */
 export class Skipped extends Error {
   /** The failure that was accepted, where one was the reason. */

@@ -4,7 +4,8 @@ export { type Conversation, converse, type ConverseOptions } from "./converse.ts
 export { createTool, type ToolSpec } from "./create-tool.ts";
 export type { StandardSchema } from "./form.ts";
 export { type FunctionProgram, type ProgramOptions, program } from "./function-program.ts";
-export { Skipped, TerminalError } from "./failure.ts";
+export { TerminalError } from "@ergos/kernel";
+export { Skipped } from "./failure.ts";
 export { compileGraph, type Graph } from "./plan/graph.ts";
 export { generateObject, type Generated, type GenerateOptions } from "./generate-object.ts";
 export { editFile, type Edit } from "./files/edit.ts";

@@ -9,6 +9,7 @@ import {
   orAborted,
   takeOutcome,
   toErrorRecord,
+  toKernelError,
 } from "@ergos/kernel";
 import { heard, promised } from "./promised.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts, osOf, runningStepOf } from "./scope.ts";
@@ -96,14 +97,16 @@ export class NamedCalls {
       await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
       return value;
     } catch (error) {
+      // That it was told to end is no outcome.
+      const failure = this.#around.signal.aborted ? error : toKernelError(error, "EFAILED");
       try {
-        // What the program goes on from is the same in its next life; that it was told to end is no outcome.
-        if (!this.#around.signal.aborted)
-          await os.call("stepEnd", { place, error: toErrorRecord(error), ms: elapsed(process, started) });
+        if (failure !== error || !this.#around.signal.aborted)
+          await os.call("stepEnd", { place, error: toErrorRecord(failure), ms: elapsed(process, started) });
       } finally {
         await os.call("stepRetract", { place });
       }
-      throw error;
+      // What the program goes on from is the same in its next life: its code, its message and its type.
+      throw failure;
     }
   }
 

@@ -62,7 +62,13 @@ export function assertTries(what: string, { retry, timeoutMs }: TryOptions): voi
   if (timeoutMs !== undefined && !(timeoutMs > 0))
     throw new KernelError("EINVAL", `${what} needs a timeout above 0 ms, found ${timeoutMs}`);
   if (retry === undefined) return;
-  const { attempts, delayMs = 0, factor = 1, maxDelayMs = 0 } = retry;
+  const { attempts, delayMs = 0, factor = 1, maxDelayMs = 0, onlyTransient: _kind, ...others } = retry;
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined)
+    throw new KernelError(
+      "EINVAL",
+      `${what} has a retry with ${unknown}; known are attempts, delayMs, factor, maxDelayMs, onlyTransient`,
+    );
   if (!Number.isSafeInteger(attempts) || attempts < 1)
     throw new KernelError("EINVAL", `${what} needs at least 1 attempt, found ${attempts}`);
   for (const [name, found] of Object.entries({ delayMs, factor, maxDelayMs }))

@@ -8,6 +8,7 @@ import {
   KernelError,
   type KernelParts,
   type Model,
+  TerminalError,
   type Os,
   type Tool,
   orAborted,
@@ -94,6 +95,30 @@ test("what a program went on from because a step had failed is the same in its n
   expect((await after.os.wait(pid)).result).toContain("no mail today");
   expect(done).toEqual(["mail", "unbook"]);
   await after.close();
+});
+
+class CardDeclined extends Error {}
+
+test("a failure that a program catches is the same, live and in its next life", async () => {
+  const { result } = await inTwoLives(async (ctx, life, done) => {
+    const seen = await ctx
+      .step("charge", () => {
+        throw new CardDeclined("stolen");
+      })
+      .catch((error: unknown) => {
+        const { code, message, type } = error as KernelError;
+        return [error instanceof KernelError, code, message, type];
+      });
+    const final = await ctx
+      .step("final", () => {
+        throw new TerminalError("no such customer");
+      })
+      .catch((error: unknown) => error instanceof TerminalError);
+    if (life === 1) done.push(JSON.stringify([seen, final]));
+    return [done, JSON.stringify([seen, final])];
+  });
+  const expected = JSON.stringify([[true, "EFAILED", "[EFAILED] stolen", "CardDeclined"], true]);
+  expect(result).toEqual([[expected], expected]);
 });
 
 test("so is that of a tool, however often it was tried", async () => {
@@ -235,6 +260,21 @@ describe("a place at which another call is recorded", () => {
       return ctx.call("what", "phone");
     }, failsOnce("phone"));
     expect(error).toContain(`what is recorded at "what" is the outcome of step, and the program calls call there now`);
+  });
+
+  test.each(["step", "call"] as const)("nor the failure of a %s", async (was) => {
+    const fails = (): never => {
+      throw new Error("failed");
+    };
+    const { error } = await inTwoLives(async (ctx, life) => {
+      const step = (): Promise<unknown> => ctx.step("what", fails);
+      const call = (): Promise<unknown> => ctx.call("what", "phone");
+      const [first, second] = was === "step" ? [step, call] : [call, step];
+      return life === 1 ? caught(first) : second();
+    }, failsOnce("phone"));
+    expect(error).toContain(
+      `is the outcome of ${was}, and the program calls ${was === "step" ? "call" : "step"} there`,
+    );
   });
 
   const at = Date.now();

@@ -16,8 +16,8 @@ beforeEach(async () => {
 });
 afterEach(() => kernel.close());
 
-/** A process that records an outcome at a place, and its next life, which calls `collapse` there. */
-async function collapseAt(outcome: { readonly value: unknown } | { readonly error: { code: Errno; message: string } }) {
+/** A process that records an outcome at a place, and the calls of its next life. */
+async function recorded(outcome: { readonly value: unknown } | { readonly error: { code: Errno; message: string } }) {
   const { program: open, context } = openProgram();
   const pid = await kernel.os.spawn(open, { grants: ["self", "proc.signal:/proc/*"] });
   const { os } = await context;
@@ -27,19 +27,21 @@ async function collapseAt(outcome: { readonly value: unknown } | { readonly erro
   kernel = await bootKernel({ store: store.life(), objects });
   const next = openProgram();
   await kernel.os.call("resume", { pid, program: next.program });
-  return (await next.context).os.call("collapse", { place: "x" });
+  return (await next.context).os;
 }
 
 test("an outcome that a step has recorded is that of no other call", async () => {
   const victim = await kernel.os.spawn(program("victim", () => ({ salary: 4711 })));
   await kernel.os.wait(victim);
 
-  await expect(collapseAt({ value: [victim, 1] })).rejects.toMatchObject({ code: "EEXIST" });
+  const os = await recorded({ value: [victim, 1] });
+  await expect(os.call("collapse", { place: "x" })).rejects.toMatchObject({ code: "EEXIST" });
 });
 
 test("a code that is none of the kernel's is not told as one, and stands in no record of the audit", async () => {
   const forged = 'EIO","user":"root","pid":1,"call":"revokePass","outcome":"ok' as Errno;
-  await expect(collapseAt({ error: { code: forged, message: "m" } })).rejects.toMatchObject({ code: "EIO" });
+  const os = await recorded({ error: { code: forged, message: "m" } });
+  expect(await os.call("stepBegin", { place: "x" })).toMatchObject({ error: { code: "EIO" } });
 
   const records = await kernel.os.call("auditLog", { limit: 1000 });
   expect(records.some(({ call }) => call === "revokePass")).toBe(false);

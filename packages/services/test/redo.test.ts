@@ -42,10 +42,39 @@ test("of a plan a node is done again with what builds on it, and nothing else, t
   await kernel.os.wait(pid);
 
   expect(await again(pid, ["left"])).toEqual(["left", "a", "b", "end"]);
-  expect(await again(pid, ["items[1]"])).toEqual(["a", "b", "end"]);
+  expect(await again(pid, ["items[1]"])).toEqual(["b", "end"]);
   expect((await again(pid, ["left/inner", "right"])).toSorted()).toEqual(["a", "b", "end", "left", "right"]);
   // What was done anew is what the next life goes on from.
   expect(await again(pid, ["end"])).toEqual(["end"]);
+});
+
+test("of a node that is done again from a step of it on the steps before that stay", async () => {
+  const plan = planProgram(
+    pipeline("inner")
+      .node("sum", async (_given, ctx) => {
+        for (const name of ["pay", "mail", "note"]) await ctx.step(name, () => void done.push(name));
+      })
+      .node("end", { after: ["sum"] }, () => void done.push("end"))
+      .build(),
+  );
+  const pid = await kernel.os.spawn(plan);
+  await kernel.os.wait(pid);
+  expect(await again(pid, ["sum/mail"], plan)).toEqual(["mail", "note", "end"]);
+});
+
+test("a failure that a completed run went on from is not tried again for what came later", async () => {
+  const own = program("own", async (_input: unknown, ctx: RunContext) => {
+    const fails = (): never => {
+      done.push("pay");
+      throw new Error("declined");
+    };
+    await ctx.step("pay", fails).catch(() => undefined);
+    await ctx.step("net", () => void done.push("net"));
+  });
+  const pid = await kernel.os.spawn(own);
+  await kernel.os.wait(pid);
+  expect(await again(pid, ["net"], own)).toEqual(["net"]);
+  expect(await again(pid, ["pay"], own)).toEqual(["pay", "net"]);
 });
 
 test("of a function it is the step and what was recorded later", async () => {

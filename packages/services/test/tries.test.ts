@@ -9,6 +9,7 @@ import { createNet } from "@ergos/drivers/net";
 import { type Exit, type KernelEvent, KernelError, type Tool, type Os, isKernelError } from "@ergos/kernel";
 import {
   type Attempt,
+  type Retry,
   type RunContext,
   TerminalError,
   type TryOptions,
@@ -110,6 +111,7 @@ test.each<[TryOptions, RegExp]>([
   [{ retry: { attempts: 0 } }, /work needs at least 1 attempt, found 0/],
   [{ retry: { attempts: 2, delayMs: Number.NaN } }, /work needs a delayMs of at least 0, found NaN/],
   [{ timeoutMs: -1 }, /work needs a timeout above 0 ms, found -1/],
+  [{ retry: { attempts: 2, dealyMs: 5 } as Retry }, /work has a retry with dealyMs; known are attempts, delayMs/],
 ])("options that mean nothing are refused: %j", async (options, message) => {
   const { exit } = await runStep(() => 1, options);
 

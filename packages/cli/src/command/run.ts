@@ -145,6 +145,9 @@ export const resumeCommand: Command = {
         await resumeBelow(os, process.pid, children, invocation.out);
       }
     }
+    const stopped = (await os.ps({ pids: tops.map(({ pid }) => pid) })).filter(({ state }) => state === "stopped");
+    for (const { pid, runId } of stopped)
+      invocation.out.error(`${runId} was stopped, and stays so; it goes on with: ergos signal CONT ${pid}`);
     // The topmost tells how it went.
     if (tops.length > 1) invocation.out.gather();
     for (const process of tops) status = Math.max(status, await follow(os, process.pid, invocation.out));

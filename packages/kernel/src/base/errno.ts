@@ -94,6 +94,8 @@ export interface ErrorDetails {
   readonly correlationId?: string;
   /** Where its innermost cause was thrown, as `file:line:column`. */
   readonly at?: string;
+  /** The name of the error of user code that it stands for. */
+  readonly type?: string;
 }
 
 /** The form of an error that is stored and sent: plain data, without stacks. */
@@ -108,6 +110,8 @@ export interface ErrorRecord {
   readonly causes?: readonly string[];
   /** Where the innermost cause was thrown, as `file:line:column`, if it is code of a program. */
   readonly at?: string;
+  /** The name of the error of user code that it stands for, as `CardDeclined`. */
+  readonly type?: string;
 }
 
 const BRAND = Symbol.for("ergos.KernelError");
@@ -124,6 +128,8 @@ export class KernelError extends Error {
   readonly mayHaveActed: boolean;
   /** Where its innermost cause was thrown, of one that was recorded. */
   readonly at: string | undefined;
+  /** The name of the error of user code that it stands for, live and recorded. */
+  readonly type: string | undefined;
   readonly [BRAND] = true;
 
   constructor(code: Errno, message: string, details: ErrorDetails = {}) {
@@ -138,6 +144,17 @@ export class KernelError extends Error {
     this.isLostRace = details.isLostRace === true;
     this.mayHaveActed = details.mayHaveActed === true;
     this.at = details.at;
+    this.type = details.type;
+  }
+}
+
+/**
+ * A failure that trying again does not mend, as input that is wrong: no attempt follows, a task of a queue has failed, and
+ * a process is not restarted for it.
+ */
+export class TerminalError extends KernelError {
+  constructor(message: string, details: ErrorDetails = {}) {
+    super("ETERMINAL", message, details);
   }
 }
 
@@ -157,7 +174,15 @@ export function isErrno(text: string): text is Errno {
 /** Wraps a foreign error: what is a kernel error already stays as it is. */
 export function toKernelError(error: unknown, code: Errno, details: ErrorDetails = {}): KernelError {
   if (isKernelError(error)) return error;
-  return new KernelError(code, describe(error), { ...details, cause: error });
+  return new KernelError(code, describe(error), { ...details, cause: error, ...typeOf(error) });
+}
+
+/** What an error of user code is called: by its class, where it does not say so itself. */
+function typeOf(error: unknown): { readonly type?: string } {
+  if (!(error instanceof Error)) return {};
+  const { constructor } = error as { readonly constructor?: { readonly name?: unknown } };
+  const name: unknown = error.name === "Error" ? constructor?.name : error.name;
+  return typeof name === "string" && name !== "Error" && name !== "" ? { type: clip(name) } : {};
 }
 
 /** Causes that are kept of an error. */
@@ -182,6 +207,7 @@ export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): Erro
     ...(kernelError.correlationId === undefined ? {} : { correlationId: kernelError.correlationId }),
     ...(causes.length === 0 ? {} : { causes }),
     ...(at === undefined ? {} : { at }),
+    ...(kernelError.type === undefined ? {} : { type: kernelError.type }),
   };
 }
 
@@ -231,7 +257,8 @@ export function fromErrorRecord(record: ErrorRecord): KernelError {
     .reduce<Error | undefined>((inner, text) => causeOf(text, inner === undefined ? {} : { cause: inner }), undefined);
   // Whoever has made the record may not have known the table.
   const code = isErrno(record.code) ? record.code : "EIO";
-  return new KernelError(code, message, { ...record, ...(cause === undefined ? {} : { cause }) });
+  const details = { ...record, ...(cause === undefined ? {} : { cause }) };
+  return code === "ETERMINAL" ? new TerminalError(message, details) : new KernelError(code, message, details);
 }
 
 /** One line about anything that was thrown; never throws itself. */

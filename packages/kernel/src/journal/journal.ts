@@ -94,6 +94,8 @@ export class Journal {
   readonly #objects: ObjectStore;
   /** Places taken in this life, and the call that each is for. */
   #taken: Map<string, string> | undefined;
+  /** What was called last at places that were given back. */
+  #given: Map<string, string> | undefined;
   /** Outcomes and unanswered intents of earlier lives; dropped as they are taken. */
   #recorded: Map<string, Recorded> | undefined;
   #intents: Map<string, Intent> | undefined;
@@ -166,7 +168,7 @@ export class Journal {
         // Of a program that says very much the rest is said again.
         if (line !== undefined && (saidLength += line.length) <= SAID_MAX) said.set(line, (said.get(line) ?? 0) + 1);
       } else if (record.t === "retry") {
-        forgetForRetry(recorded);
+        forgetForRetry(recorded, record.completed !== true);
         unknown.clear();
       } else if (record.t === "renew") {
         ({ steps, ranMs } = record);
@@ -264,12 +266,13 @@ export class Journal {
       );
     }
     const recorded = this.#recorded?.get(place);
+    if (recorded !== undefined) this.#assertSameCall(place, call, recorded.k ?? STEP);
     if (recorded?.error !== undefined) {
       if (recorded.acted !== true) this.#recorded?.delete(place);
       return recorded;
     }
-    if (recorded !== undefined) this.#assertSameCall(place, call, recorded.k ?? STEP);
     (this.#taken ??= new Map()).set(place, call);
+    this.#given?.delete(place);
     if (recorded === undefined) return undefined;
     this.#recorded?.delete(place);
     return recorded.ref === undefined ? recorded : this.#fetch(recorded.ref);
@@ -327,11 +330,12 @@ export class Journal {
   }
 
   /**
-   * Drops loaded failures and what went with the process, so that their steps are done again; the caller records it.
+   * Drops loaded failures and what went with the process, so that their steps are done again; the caller records it. Those
+   * that a run which has completed went on from stay.
    * What an unanswered call had reserved stays spent with the account that it was reserved on.
    */
-  forgetFailures(): void {
-    if (this.#recorded !== undefined) forgetForRetry(this.#recorded);
+  forgetFailures(hasFailed: boolean): void {
+    if (this.#recorded !== undefined) forgetForRetry(this.#recorded, hasFailed);
     this.#intents = undefined;
     this.#unknown = undefined;
   }
@@ -388,7 +392,9 @@ export class Journal {
 
   /** Gives a place back when its attempt failed and another follows. */
   retract(place: string): void {
+    const call = this.#taken?.get(place);
     this.#taken?.delete(place);
+    if (call !== undefined && call !== STEP) (this.#given ??= new Map()).set(place, call);
   }
 
   /**
@@ -435,14 +441,15 @@ export class Journal {
 
   /** What is recorded beside an outcome, and of which call it is. */
   #marked(place: string, more: StepMarks): StepMarks {
-    const call = this.#taken?.get(place);
+    const call = this.#taken?.get(place) ?? this.#given?.get(place);
     return call === undefined || call === STEP ? more : { ...more, k: call };
   }
 
   /** Records a failure of something that has acted: whoever takes the place again gets it, in this life too. */
   async fail(place: string, error: ErrorRecord, more: StepDetails = {}): Promise<Receipt> {
     const receipt = await this.end(place, { error }, { ...more, acted: true }).done;
-    (this.#recorded ??= new Map()).set(place, { error, acted: true });
+    const { k } = this.#marked(place, {});
+    (this.#recorded ??= new Map()).set(place, { error, acted: true, ...(k === undefined ? {} : { k }) });
     this.retract(place);
     return receipt;
   }
@@ -510,6 +517,7 @@ export class Journal {
     this.#intents = undefined;
     this.#unknown = undefined;
     this.#calls = undefined;
+    this.#given = undefined;
     this.#taken = undefined;
   }
 
@@ -559,8 +567,8 @@ const lineAt = (place: string | undefined, text: string): string | undefined =>
   place === undefined ? undefined : `${place}\n${text}`;
 
 /** A process that has ended is tried again: what failed is, and what ended with it. */
-function forgetForRetry(recorded: Map<string, Recorded>): void {
-  deleteFailures(recorded);
+function forgetForRetry(recorded: Map<string, Recorded>, hasFailed: boolean): void {
+  if (hasFailed) deleteFailures(recorded);
   for (const [place, { ends }] of recorded) if (ends === true) recorded.delete(place);
 }
 

@@ -112,7 +112,12 @@ export type JournalRecord =
       readonly ranMs: number;
     }
   /** Outcomes that failed before this record no longer count: their steps run again. */
-  | { readonly t: "retry"; readonly at: number }
+  | {
+      readonly t: "retry";
+      readonly at: number;
+      /** It had completed: the failures that it went on from count on. */
+      readonly completed?: true;
+    }
   /** `p` is the place of the line in its program: one that is come by again, and says the same, is not said twice. */
   | { readonly t: "log"; readonly at: number; readonly level: string; readonly text: string; readonly p?: string }
   | {

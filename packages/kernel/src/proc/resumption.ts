@@ -45,6 +45,8 @@ export interface ResumptionParts {
 export interface Resuming {
   /** It has ended, and is tried again. */
   readonly again?: boolean;
+  /** It had completed. */
+  readonly hadCompleted?: boolean;
   /** Steps that are done anew with what builds on them, though they are recorded. */
   readonly from?: readonly string[];
   /** For its budget. */
@@ -86,7 +88,7 @@ export class Resumption {
   async resume(
     process: Process,
     program: Program,
-    { again = false, from = [], added = {}, rider }: Resuming = {},
+    { again = false, hadCompleted = false, from = [], added = {}, rider }: Resuming = {},
   ): Promise<void> {
     const { journal } = process;
     if (journal === undefined)
@@ -98,7 +100,7 @@ export class Resumption {
     const outdated = [...changed, ...(unslept === undefined ? [] : journal.outdate((place) => place === unslept))];
     let { account } = process;
     if (again) {
-      journal.forgetFailures();
+      journal.forgetFailures(!hadCompleted);
       process.capability = await this.#rightsOf(process);
       await this.#lowerTier(process);
       // Children that live on have kept its account open.
@@ -116,6 +118,7 @@ export class Resumption {
     this.#assertClaimed(process);
     await this.#commitResume(process, program, {
       again,
+      hadCompleted,
       account,
       outdated,
       redone,
@@ -147,6 +150,7 @@ export class Resumption {
     program: Program,
     how: {
       readonly again: boolean;
+      readonly hadCompleted: boolean;
       /** The account that it spends from, unless it gets one of its own; one that is tried again joins it. */
       readonly account: Pid | undefined;
       readonly outdated: readonly string[];
@@ -161,7 +165,7 @@ export class Resumption {
     const { pid, name, budget } = process.identity;
     const at = this.#committer.now();
     const records = [
-      ...(how.again ? [encodeRecord({ t: "retry", at })] : []),
+      ...(how.again ? [encodeRecord({ t: "retry", at, ...(how.hadCompleted ? { completed: true } : {}) })] : []),
       ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
       ...(how.redone.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.redone, again: true })]),
       encodeRecord({ t: "resume", at, revision: how.revision }),

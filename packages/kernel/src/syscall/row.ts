@@ -131,6 +131,7 @@ export const errorRecord: Schema = {
     correlationId: text,
     causes: { type: "array", items: text, maxItems: CAUSES_MAX },
     at: text,
+    type: text,
   },
   required: ["code", "message"],
 };

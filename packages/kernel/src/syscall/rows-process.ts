@@ -326,14 +326,22 @@ export const PROCESS_ROWS = {
         );
       }
       const { from = [] } = a;
-      const again = a.again === true && process.state.name === "zombie";
+      const { state } = process;
+      const again = a.again === true && state.name === "zombie";
+      const hadCompleted = state.name === "zombie" && state.exit.code === 0;
       assertAmounts(a.budget ?? {});
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
       const claim = host.processes.claim(process, again, from.length > 0);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
         if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
-        await host.processes.resumption.resume(claim.process, program, { again, from, added: a.budget, rider: draft });
+        await host.processes.resumption.resume(claim.process, program, {
+          again,
+          hadCompleted,
+          from,
+          added: a.budget,
+          rider: draft,
+        });
       } catch (error) {
         claim.undo();
         throw error;
