@@ -108,6 +108,36 @@ test("a run that is interrupted says what has become of it, as JSON too", async 
   expect([status, JSON.parse(said)]).toEqual([130, { pid: 2, state: "sleeping" }]);
 });
 
+test("a host that ends answers until what is under way has ended, and a run that was stopped says so", async () => {
+  writeFileSync(
+    join(cwd, "slow.ts"),
+    `import { setTimeout } from "node:timers/promises";
+import { writeFileSync } from "node:fs";
+export default async (_input: unknown, ctx: any) => {
+  await ctx.step("slow", async () => { writeFileSync("begun", ""); await setTimeout(3000); });
+  await ctx.sleep(60_000);
+};
+`,
+  );
+  const run = spawn(process.execPath, [BIN, "run", "slow.ts"], { cwd, env: environment(), stdio: "ignore" });
+  await expect.poll(() => existsSync(join(cwd, "begun")), { timeout: 10_000 }).toBe(true);
+  run.kill("SIGINT");
+  expect(runErgos(["ps"], { cwd })).toMatchObject({ status: 0, stdout: expect.stringContaining("slow-2") as unknown });
+  expect(runErgos(["kill", "2", "--signal", "STOP"], { cwd }).status).toBe(0);
+  await once(run, "close");
+
+  const again = spawn(process.execPath, [BIN, "resume", "2"], {
+    cwd,
+    env: environment(),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let said = "";
+  again.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  await expect.poll(() => said, { timeout: 10_000 }).toContain("goes on with: ergos signal CONT 2");
+  again.kill("SIGINT");
+  await once(again, "close");
+});
+
 test("a run that has completed is done again from a step on", () => {
   writeFileSync(
     join(cwd, "three.ts"),

@@ -86,6 +86,7 @@ export {
   makeOs,
   osWithin,
 } from "./syscall/os.ts";
+export { printable } from "./journal/format.ts";
 export { WITHIN_STEP, stepAround } from "./syscall/row.ts";
 export type { Facts } from "./syscall/rows-self.ts";
 export type { Action } from "./proc/action.ts";

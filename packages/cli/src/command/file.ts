@@ -2,7 +2,15 @@
 
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { type DirEntry, type FileStat, type Os, type WriteResult, isKernelError, toSeq } from "@ergos/kernel";
+import {
+  type DirEntry,
+  type FileStat,
+  type Os,
+  type WriteResult,
+  isKernelError,
+  printable,
+  toSeq,
+} from "@ergos/kernel";
 import {
   type Command,
   EXIT_OK,
@@ -38,7 +46,7 @@ export const lsCommand: Command = {
     if (!isSet(invocation, "long")) {
       invocation.out.answer(entries, (list) =>
         list
-          .map(({ name, type }) => (type === "directory" ? `${name}/` : type === "link" ? `${name}@` : name))
+          .map(({ name, type }) => `${printable(name)}${type === "directory" ? "/" : type === "link" ? "@" : ""}`)
           .join("\n"),
       );
       return EXIT_OK;
@@ -283,5 +291,5 @@ function longRow(stat: FileStat): string[] {
   const note = [stat.status, stat.target === undefined ? undefined : `-> ${stat.target}`, stat.description]
     .filter((part) => part !== undefined && part !== name)
     .join("  ");
-  return [what, size, when, name, note];
+  return [what, size, when, printable(name), printable(note)];
 }

@@ -7,7 +7,12 @@ export function formatRecord(record: JournalRecord & { readonly seq: Seq }): str
   return `${String(record.seq).padStart(8)} ${new Date(record.at).toISOString()} ${summary(record)}`;
 }
 
-function summary(record: JournalRecord): string {
+/** A name as one line of text: it may be data, of a model perhaps. */
+export const printable = (name: string): string =>
+  name.replaceAll(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+function summary(given: JournalRecord): string {
+  const record = "p" in given && given.p !== undefined ? { ...given, p: printable(given.p) } : given;
   switch (record.t) {
     case "start":
       return `start   ${record.program} ${record.revision.slice(0, 12)}`;

@@ -8,6 +8,7 @@ import type { Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { Rider } from "../ipc/committer.ts";
+import { printable } from "../journal/format.ts";
 import type { Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
@@ -428,7 +429,7 @@ function showRetry(
   const { message = "it failed" } = (error ?? {}) as { readonly message?: unknown };
   const which = typeof attempts === "number" ? `${attempt + 1} of ${attempts}` : `${attempt + 1}`;
   const text = `attempt ${which} of ${place} at ${at}: ${String(message)}`;
-  caller.retries.set(place, caller.waitFor(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX)));
+  caller.retries.set(place, caller.waitFor(printable(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX))));
   caller.restBegun(place);
 }
 
