@@ -11,6 +11,7 @@ import {
   toErrorRecord,
   toKernelError,
 } from "@ergos/kernel";
+import { Skipped } from "./failure.ts";
 import { heard, promised } from "./promised.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts, osOf, runningStepOf } from "./scope.ts";
 import { type Attempt, type StepOptions, type TryOptions, assertTries, runAttempts } from "./tries.ts";
@@ -97,10 +98,11 @@ export class NamedCalls {
       await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
       return value;
     } catch (error) {
-      // That it was told to end is no outcome.
-      const failure = this.#around.signal.aborted ? error : toKernelError(error, "EFAILED");
+      // That it was told to end is no outcome, nor that its node has nothing to do.
+      const isOutcome = !this.#around.signal.aborted && !(error instanceof Skipped);
+      const failure = isOutcome ? toKernelError(error, "EFAILED") : error;
       try {
-        if (failure !== error || !this.#around.signal.aborted)
+        if (isOutcome)
           await os.call("stepEnd", { place, error: toErrorRecord(failure), ms: elapsed(process, started) });
       } finally {
         await os.call("stepRetract", { place });

@@ -13,7 +13,7 @@ import {
   type Tool,
   orAborted,
 } from "@ergos/kernel";
-import { type RunContext, program } from "@ergos/services";
+import { type RunContext, Skipped, pipeline, planProgram, program } from "@ergos/services";
 import { beforeEach, describe, expect, test } from "vitest";
 import { LastingStore, bootKernel, pause } from "../../kernel/test/kernel-fixture.ts";
 
@@ -119,6 +119,22 @@ test("a failure that a program catches is the same, live and in its next life", 
   });
   const expected = JSON.stringify([[true, "EFAILED", "[EFAILED] stolen", "CardDeclined"], true]);
   expect(result).toEqual([[expected], expected]);
+});
+
+test("that a node has nothing to do is no failure of the step that finds it", async () => {
+  await using kernel = await boot();
+  const plan = pipeline("idle")
+    .node("look", (_given, ctx) =>
+      ctx.step("found", () => {
+        throw new Skipped("nothing is there");
+      }),
+    )
+    .node("rest", { after: ["look"] }, () => "rested")
+    .build();
+  const pid = await kernel.os.spawn(planProgram(plan));
+  const { runId } = (await kernel.os.ps({ pids: [pid] }))[0] ?? {};
+  expect(await kernel.os.wait(pid)).toMatchObject({ code: 0 });
+  expect(await kernel.os.fs.readText(`/proc/runs/${runId}/events`)).toContain("skip    look: nothing is there");
 });
 
 test("so is that of a tool, however often it was tried", async () => {
