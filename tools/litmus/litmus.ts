@@ -13,6 +13,8 @@ export interface LitmusReport {
   readonly complaints: readonly string[];
 }
 
+const isComplaint = (line: string): boolean => /FAIL|WARNING/.test(line);
+
 const BIN = join(import.meta.dirname, "../../packages/cli/bin/ergos.js");
 const SUITES = "basic copymove props locks http";
 
@@ -36,10 +38,12 @@ export async function runLitmus(): Promise<LitmusReport> {
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (piece: Buffer) => (text += piece.toString()));
     await once(child, "close");
     const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)];
+    const lines = text.split("\n");
     return {
       passed: counts.reduce((sum, [, passed]) => sum + Number(passed), 0),
       failed: counts.reduce((sum, [, , failed]) => sum + Number(failed), 0),
-      complaints: text.split("\n").filter((line) => /FAIL|WARNING/.test(line)),
+      // One that has not begun says why.
+      complaints: counts.length === 0 ? ["litmus has run no suite:", ...lines] : lines.filter(isComplaint),
     };
   } finally {
     if (server.exitCode === null) {
