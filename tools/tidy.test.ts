@@ -176,6 +176,14 @@ describe("habits", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("no store lies among the sources", () => {
+    const files = globSync(["*/**/store.db*", "**/owner.lock"], {
+      cwd: root,
+      exclude: ["**/node_modules", "**/.ergos"],
+    });
+    expect(files).toEqual([]);
+  });
+
   test("time, chance and the environment come from the platform", () => {
     const free = new Set([
       "packages/drivers/src/platform-node/index.ts",
