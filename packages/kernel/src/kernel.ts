@@ -160,6 +160,7 @@ export class Kernel implements AsyncDisposable {
       const { processes, platform } = this.host;
       // Those that leave no journal end with their host; a service among them is there for calls that are under way.
       const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
+      processes.leaveToNext();
       const { release } = await drained(platform, running, drainMs, { idle: false, withWork: true });
       await quiet?.();
       this.host.queues.close();

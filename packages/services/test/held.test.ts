@@ -251,6 +251,31 @@ test("what a call under way needs is there until it ends, when its host does", a
   expect(heard).toEqual(["heard"]);
 });
 
+test("what is started while a host waits for its end is left to the next one", async () => {
+  const done: string[] = [];
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const posting = program("posting", (_input: unknown, ctx: RunContext) =>
+    ctx.step("post", async () => {
+      done.push("posts");
+      await sleep(60);
+    }),
+  );
+  const paying = program("paying", (_input: unknown, ctx: RunContext) => ctx.call("pay", "charge"));
+  const first = await bootKernel({ store: store.life(), objects, tools: [charge(done)] });
+  await first.os.spawn(posting);
+  await sleep(10);
+  const closing = first.close({ drainMs: 5000 });
+  const pid = await first.os.spawn(paying);
+  await closing;
+  expect(done).toEqual(["posts"]);
+  await kernel.close();
+  kernel = await bootKernel({ store: store.life(), objects, programs: [paying], tools: [charge(done)] });
+  await kernel.os.resume(pid);
+
+  expect((await kernel.os.wait(pid)).code).toBe(0);
+  expect(done).toEqual(["posts", "charged"]);
+});
+
 test("a step comes to its end, with what it calls, when its host does; what comes behind it waits for the next life", async () => {
   const done: string[] = [];
   const [store, objects] = [new LastingStore(), new MemoryObjectStore()];

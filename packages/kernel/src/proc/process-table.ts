@@ -121,6 +121,8 @@ export class ProcessTable {
   #orphans = 0;
   /** The host is ending: nothing new starts. */
   #isClosing = false;
+  /** It waits for what is under way: what would leave a journal is left to the next host. */
+  #isLeaving = false;
   readonly #closing = new Set<() => void>();
 
   constructor(parts: ProcessTableParts) {
@@ -646,6 +648,11 @@ export class ProcessTable {
     if (this.#zombies.length > LIMITS.zombiesMax) this.#forgetOldest();
   }
 
+  /** What is started, or run on, from now on sleeps until the next host; volatile services are there for what is under way. */
+  leaveToNext(): void {
+    this.#isLeaving = true;
+  }
+
   /**
    * Lets go of everything that runs: the host ends, the processes do not. Their late outcomes are discarded.
    * That they live on is written down: an orderly end is no death while resuming.
@@ -672,7 +679,7 @@ export class ProcessTable {
   }
 
   #start(process: Process, program: Program): void {
-    if (this.#isClosing) {
+    if (this.#isClosing || (this.#isLeaving && process.journal !== undefined)) {
       process.journal?.note({ t: "alive", at: this.#committer.now() }).catch(() => undefined);
       process.journal?.close();
       return process.become({ name: "sleeping" });
