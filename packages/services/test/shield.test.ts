@@ -346,6 +346,29 @@ describe("a process that sleeps when it is told to end", () => {
     expect(await kernel.os.wait(other)).toMatchObject({ signal: "TERM" });
   });
 
+  test("ends as it is where it is in quarantine", async () => {
+    const poor = program(
+      "poor",
+      async (_input: unknown, ctx: RunContext) => {
+        await ctx.step("book", () => void done.push("booked"));
+        try {
+          throw new TypeError("no");
+        } finally {
+          await ctx.shield((safe) => safe.step("cancel", () => void done.push("cancelled")));
+        }
+      },
+      { version: "1", endsAwake: true },
+    );
+    await kernel.close();
+    kernel = await bootKernel({ programs: [poor] });
+    const pid = await kernel.os.spawn(poor, { faults: { exception: "quarantine" } });
+    await expect.poll(async () => (await kernel.os.ps({ pids: [pid] }))[0]?.state).toBe("quarantined");
+    await kernel.os.kill(pid);
+
+    expect(await kernel.os.wait(pid)).toMatchObject({ signal: "TERM" });
+    expect(done).toEqual(["booked", "cancelled"]);
+  });
+
   test("goes on with that in the next host, when this one dies meanwhile", async () => {
     const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
     const gate = Promise.withResolvers<void>();

@@ -86,16 +86,23 @@ export class Signals {
     }
   }
 
-  /** Runs a process on to the end that it was told to come to, unless somebody else does so just now. */
-  async #goOn(process: Process): Promise<void> {
+  /**
+   * Runs a process on to the end that it was told to come to, unless somebody else does so just now.
+   * @returns whether the next host does that, as this one ends
+   */
+  async #goOn(process: Process): Promise<boolean> {
     const { platform, resume, sleeper } = this.#parts;
+    const isAsleep = (): boolean => process.state.name === "sleeping";
     try {
-      if (process.state.name === "sleeping") await resume(process, await sleeper.programOf(process));
+      if (isAsleep()) await resume(process, await sleeper.programOf(process));
+      if (isAsleep()) return true;
     } catch {
       // There is no such program here, or the process could not be run: then it ends at once.
-      if (process.state.name === "sleeping") return;
+      if (isAsleep()) return false;
     }
-    await atMost(platform, 2 * LIMITS.shieldMaxMs, process.done);
+    // One that has killed its hosts is not run any more.
+    if (process.state.name !== "quarantined") await atMost(platform, 2 * LIMITS.shieldMaxMs, process.done);
+    return false;
   }
 
   async #record(process: Process, rider: Rider | undefined): Promise<void> {
@@ -154,13 +161,13 @@ export class Signals {
   }
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
-    const isAsleep = process.program === undefined && signal !== "KILL";
-    if (isAsleep && process.endedBy === undefined && process.identity.program.endsAwake === true) {
-      process.endedBy = signal;
+    if (process.state.name === "sleeping" && signal !== "KILL" && process.identity.program.endsAwake === true) {
+      process.endedBy ??= signal;
       await this.#record(process, undefined);
     }
     // What it had to do before its end is done by its next life.
-    if (isAsleep && process.endedBy !== undefined) await this.#goOn(process);
+    const isLeft = process.endedBy !== undefined && process.program === undefined && signal !== "KILL";
+    if (isLeft && (await this.#goOn(process))) return;
     if (process.hasEnded) return;
     const wasRunning = process.program !== undefined;
     if (process.isHeld) process.become({ name: "running" }, true);
