@@ -68,6 +68,24 @@ test("a step is tried as often as it says; what the last attempt gave is recorde
   ]);
 });
 
+test.each<[string, Record<string, unknown>]>([
+  ["a delay that is no number", { place: "a", attempt: 1, delayMs: Number.NaN }],
+  ["a delay before now", { place: "a", attempt: 1, delayMs: -1e300 }],
+  ["a place that is a book", { place: "p".repeat(5_000_000), attempt: 1, delayMs: 60_000 }],
+  ["a message that is no text", { place: "a", attempt: 1, delayMs: 60_000, error: { message: {} } }],
+  ["an error that is none", { place: "a", attempt: 1, delayMs: 60_000, error: null }],
+])("a program that tells of a retry with %s harms nobody", async (_what, data) => {
+  await using kernel = await bootKernel();
+  const telling = program("telling", async (_input: unknown, ctx: RunContext) => {
+    await ctx.os.call("nodeEvent", { name: "node.retried", data });
+    return (await ctx.os.ps({ pids: [ctx.pid] }))[0]?.channel?.length ?? 0;
+  });
+  const exit = await kernel.os.wait(await kernel.os.spawn(telling));
+
+  expect(exit).toMatchObject({ code: 0 });
+  expect(exit.result).toBeLessThan(400);
+});
+
 test.each<[string, TryOptions, unknown, number, RegExp]>([
   ["no attempt is left", { retry: { attempts: 2, delayMs: 0 } }, new TypeError("no"), 2, /no$/],
   ["it will not pass", { retry: { attempts: 3, delayMs: 0 } }, new KernelError("EACCES", "never"), 1, /never/],

@@ -16,6 +16,8 @@ export const LIMITS = {
   routeCacheMax: 65_536,
   /** Inodes held in memory by the kernel; the oldest clean ones go first. */
   inodeCacheMax: 65_536,
+  /** UTF-16 units of the place of a step in its program. */
+  placeMax: 1024,
   /** Handles one process may hold. */
   openFilesMax: 1024,
   /** File content up to this size lives beside its metadata, larger content in the object store. */

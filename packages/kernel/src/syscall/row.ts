@@ -115,7 +115,7 @@ export const bytes: Schema = { format: "bytes", description: "raw bytes" };
 export const place: Schema = {
   type: "string",
   minLength: 1,
-  maxLength: 1024,
+  maxLength: LIMITS.placeMax,
   description: "path of the step in its program",
 };
 export const anything: Schema = { description: "any JSON value" };

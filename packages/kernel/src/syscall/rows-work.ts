@@ -169,7 +169,7 @@ export const WORK_ROWS = {
     kind: "mutation",
     audit: "place",
     summary: "outcomes at a place and below it count no more, as of what was taken back; of an empty place all of them",
-    schema: args({ place: { type: "string", maxLength: 1024 } }, ["place"]),
+    schema: args({ place: { type: "string", maxLength: LIMITS.placeMax } }, ["place"]),
     target: self,
     handle: async (_host, caller, a, _target, draft) => caller.journal?.forget(a.place, draft),
   }),
@@ -415,7 +415,7 @@ function showRetry(
   { name, data }: { readonly name: string; readonly data: Readonly<Record<string, unknown>> },
 ): void {
   const { place, attempt, attempts, delayMs, error } = data;
-  if (typeof place !== "string") return;
+  if (typeof place !== "string" || place.length > LIMITS.placeMax) return;
   const before = caller.retries?.get(place);
   if (before !== undefined) {
     caller.stopWaiting(before);
@@ -424,17 +424,18 @@ function showRetry(
   }
   if (name !== "node.retried" || typeof attempt !== "number" || typeof delayMs !== "number") return;
   caller.retries ??= new Map();
-  if (caller.retries.size >= RETRIES_MAX) return;
+  if (caller.retries.size >= RETRIES_MAX || !(delayMs >= 0)) return;
   const at = new Date(Math.min(host.platform.clock.now() + delayMs, TIME_MAX)).toISOString();
-  const { message = "it failed" } = (error ?? {}) as { readonly message?: unknown };
+  const { message } = (error ?? {}) as { readonly message?: unknown };
   const which = typeof attempts === "number" ? `${attempt + 1} of ${attempts}` : `${attempt + 1}`;
-  const text = `attempt ${which} of ${place} at ${at}: ${String(message)}`;
+  const why = typeof message === "string" ? message : "it failed";
+  const text = `attempt ${which} of ${place} at ${at}: ${why.slice(0, RETRY_TEXT_MAX)}`;
   caller.retries.set(place, caller.waitFor(printable(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX))));
   caller.restBegun(place);
 }
 
-/** Of one process at a time: more than any plan tries. */
-const RETRIES_MAX = 100_000;
+/** Of one process at a time; of more the rest is not shown, and waited for. */
+const RETRIES_MAX = 10_000;
 const RETRY_TEXT_MAX = 300;
 /** The last instant that has a date. */
 const TIME_MAX = 8.64e15;
