@@ -34,15 +34,15 @@ export function redonePlaces(journal: Journal, program: Program, steps: Places):
 
 function redoneBy(step: string, places: Places, program: Program): Places {
   const first = places.findIndex((place) => isOf(place, step));
-  const later = places.slice(first);
-  if (program.downstream === undefined) return later;
+  if (program.downstream === undefined) return places.slice(first);
+  const later = new Set(places.slice(first));
   const node = nodeOf(step);
   const below = places.filter(program.downstream([node]));
   if (step === node) return below;
   // Of a node that is done again in part the rest stays recorded: an item of a map, the steps before this one.
   const part = partOf(step);
   const isDoneAgain = (place: string): boolean =>
-    isOf(place, step) || step.startsWith(`${place}/`) || (partOf(place) === part && later.includes(place));
+    isOf(place, step) || step.startsWith(`${place}/`) || (partOf(place) === part && later.has(place));
   return below.filter((place) => nodeOf(place) !== node || isDoneAgain(place));
 }
 
