@@ -45,7 +45,7 @@ test("a process is twinned, upgraded where it is, and goes into another", async 
       status: 1,
       stderr: expect.stringContaining("ESRCH") as unknown,
     });
-    expect(ergos("clone", one)).toMatchObject({ status: 1, stderr: expect.stringContaining("ESRCH") as unknown });
+    expect(ergos("clone", "99")).toMatchObject({ status: 1, stderr: expect.stringContaining("ESRCH") as unknown });
     expect(ergos("split", String(twin), "--input", "{").status).toBe(2);
     expect(ergos("split", String(twin)).status).toBe(2);
     const split = ergos("split", String(twin), "--input", '{"part":1}', "--input", '{"part":2}', "--json");

@@ -158,7 +158,35 @@ export default async (_input: unknown, ctx: any) => {
   });
   expect(ergos("resume", "--from", "two")).toMatchObject({
     status: 2,
-    stderr: expect.stringMatching(/--from names steps of one run/) as unknown,
+    stderr: expect.stringMatching(/--from and --set name steps of one run/) as unknown,
+  });
+});
+
+test("what a resumption would do is told before; a step comes to something else, here or for a twin of the run", () => {
+  writeFileSync(
+    join(cwd, "sum.ts"),
+    `export default async (_input: unknown, ctx: any) => {
+  const a = await ctx.step("a", () => 1);
+  const asked = await ctx.infer("ask", "what?");
+  return ctx.step("sum", () => a + asked.text.length);
+};
+`,
+  );
+  const ergos = (...args: string[]) => runErgos(args, { cwd });
+  const json = (...args: string[]): unknown => JSON.parse(ergos(...args, "--json").stdout);
+  expect(ergos("run", "sum.ts").status).toBe(0);
+  const { stdout } = ergos("resume", "2", "--from", "ask", "--dry-run");
+  expect(stdout).toMatch(/sum-2 takes 1 recorded step from its journal, and does again:/);
+  expect(stdout).toMatch(/ask +as asked for +infer offline +\d+ tokens/);
+  expect(stdout).toMatch(/sum +builds on that +step/);
+  expect(json("resume", "2", "--set", "a=5", "--dry-run")).toMatchObject({ pid: 2, kept: 1, unknown: [] });
+  expect(json("clone", "2", "--set", 'ask={"text":"12345"}', "--name", "twin")).toEqual({ pid: 3, of: 2 });
+  expect(json("cat", "/proc/3/result")).toMatchObject({ text: expect.stringMatching(/"result": 6/) as unknown });
+  expect(json("resume", "2", "--set", 'ask={"text":"1234"}')).toMatchObject({ result: 5 });
+  expect(ergos("resume", "--dry-run")).toMatchObject({ status: 2 });
+  expect(ergos("resume", "2", "--set", "b=1")).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("recorded are") as unknown,
   });
 });
 

@@ -69,6 +69,7 @@ export { type Exit, type ProcessState, SIGNALS, type Signal, type Usage } from "
 export { type ProcessContext, type Program, type ProgramSource, RUNTIMES, type Runtime } from "./proc/program.ts";
 export { RESTART_POLICIES, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "./proc/restart.ts";
 export { ROLES, type Role } from "./proc/role.ts";
+export type { Outlook, Redoing, Repeated } from "./proc/redo.ts";
 export { type ProcessSummary, STATUSES, type Status, statusOf } from "./proc/summary.ts";
 export type { BreakerOptions, BreakerSummary } from "./syscall/breaker.ts";
 export type { HookSummary } from "./syscall/hook-table.ts";

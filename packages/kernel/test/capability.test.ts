@@ -21,6 +21,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   watch: { glob: "/home/**" },
   spawn: { program: openProgram().program },
   resume: { pid: 1 },
+  previewResume: { pid: 1 },
   sleep: { pid: 2 },
   wake: { pid: 2 },
   connect: { url: "http://example.com/" },

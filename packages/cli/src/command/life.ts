@@ -1,26 +1,53 @@
 // `ergos clone`, `upgrade`, `merge`, `split`: what becomes of a process beside its start and its end.
 
-import type { MessageKind, Os, ProgramSource } from "@ergos/kernel";
-import { type Command, EXIT_OK, UsageError, listOption, openDirectory, required, textOption } from "../command.ts";
+import { type MessageKind, type Os, type ProgramSource, present } from "@ergos/kernel";
+import {
+  type Command,
+  EXIT_OK,
+  UsageError,
+  listOption,
+  openDirectory,
+  required,
+  textOption,
+  waitForOthers,
+} from "../command.ts";
 import { findPid } from "../find-process.ts";
 import { findModule } from "../module-program.ts";
+import { readAmounts } from "./budget.ts";
+import { openHost } from "./run.ts";
+import { REDO_OPTIONS, redoingOf } from "./run-options.ts";
 
 export const cloneCommand: Command = {
   name: "clone",
   needsData: true,
   arguments: 1,
-  summary: "start a twin of a process, which goes on from what that has recorded so far",
-  usage: "<pid|run> [--name NAME] [--ref REF]",
-  examples: ["ergos clone 7", "ergos clone order-7 --name what-if"],
-  options: { name: { type: "string" }, ref: { type: "string" } },
+  summary: "start a twin of a process, which goes on from what that has recorded so far; also of one that has ended",
+  usage: "<pid|run> [--from step]... [--set step=value]... [--name NAME] [--ref REF] [--limit resource=amount]...",
+  examples: [
+    "ergos clone 7",
+    "ergos clone order-7 --name what-if",
+    "ergos clone 7 --from summarise",
+    "ergos clone 7 --set classify=invoice --limit cost=0.50",
+  ],
+  options: {
+    ...REDO_OPTIONS,
+    name: { type: "string" },
+    ref: { type: "string" },
+    limit: { type: "string", multiple: true },
+  },
   run: async (invocation) => {
     const wanted = required(invocation, 0, "the process");
-    const [name, ref] = [textOption(invocation, "name"), textOption(invocation, "ref")];
-    await using os = await openDirectory(invocation);
+    const more = present({
+      ...redoingOf(invocation),
+      name: textOption(invocation, "name"),
+      ref: textOption(invocation, "ref"),
+      budget: readAmounts(listOption(invocation, "limit")),
+    });
+    await using os = await openHost(invocation);
     const { pid, runId } = await findPid(os, wanted);
-    const more = { ...(name === undefined ? {} : { name }), ...(ref === undefined ? {} : { ref }) };
     const twin = await os.call("clone", { pid, ...more });
-    invocation.out.answer({ pid: twin, of: pid }, () => `${twin} goes on from where ${runId} is`);
+    invocation.out.answer({ pid: twin, of: pid }, () => `${twin} goes on from what ${runId} has recorded`);
+    await waitForOthers(os, invocation.out);
     return EXIT_OK;
   },
 };

@@ -6,6 +6,7 @@ import {
   type ProgramSource,
   RESTART_POLICIES,
   RUNTIMES,
+  type Redoing,
   type Runtime,
   present,
 } from "@ergos/kernel";
@@ -17,6 +18,7 @@ import {
   grantsOption,
   isSet,
   listOption,
+  readPairs,
   textOption,
   wholeOption,
 } from "../command.ts";
@@ -44,6 +46,18 @@ export const SPAWN_OPTIONS = {
   correlation: { type: "string" },
   view: { type: "string" },
 } as const;
+
+export const REDO_OPTIONS = {
+  from: { type: "string", multiple: true },
+  set: { type: "string", multiple: true },
+} as const;
+
+/** What is to be different of what a run has recorded. */
+export function redoingOf(invocation: Invocation): Redoing {
+  const from = listOption(invocation, "from");
+  const set = listOption(invocation, "set");
+  return { ...(from.length === 0 ? {} : { from }), ...(set.length === 0 ? {} : { set: readPairs("set", set) }) };
+}
 
 const runtimeOption = (invocation: Invocation): Runtime =>
   choiceOption(invocation, "runtime", RUNTIMES) ?? (isSet(invocation, "confined") ? "process" : "inline");

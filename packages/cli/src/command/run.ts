@@ -1,7 +1,17 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
 import { nearest } from "@ergos/compiler/names";
-import { KernelError, type Pid, type ProcessSummary, type ProgramSource, type Schema, describe } from "@ergos/kernel";
+import {
+  KernelError,
+  type Outlook,
+  type Pid,
+  type ProcessSummary,
+  type ProgramSource,
+  type Redoing,
+  type Schema,
+  describe,
+  formatAmount,
+} from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -10,6 +20,7 @@ import {
   UsageError,
   isSet,
   listOption,
+  openDirectory,
   patiently,
   readPairs,
   required,
@@ -19,13 +30,13 @@ import {
 import { type ErgOs, connectHost } from "../connect.ts";
 import { readAmounts } from "./budget.ts";
 import { askText } from "./rights.ts";
-import { SPAWN_OPTIONS, SPAWN_USAGE, sourceOf, spawnOptions } from "./run-options.ts";
+import { REDO_OPTIONS, SPAWN_OPTIONS, SPAWN_USAGE, redoingOf, sourceOf, spawnOptions } from "./run-options.ts";
 
 import { allProcesses, findProcess, waitForEnd } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
 import { textPrinter, withText } from "../run-text.ts";
 import { withStdio } from "../stdio.ts";
-import { type Output, createOutput, formatCount, formatMs } from "../terminal.ts";
+import { type Output, createOutput, formatCount, formatMs, table } from "../terminal.ts";
 
 /** Blocking code ends the host after this long, unless ERGOS_WATCHDOG_MS says otherwise. */
 const WATCHDOG_MS = 10_000;
@@ -93,24 +104,29 @@ export const resumeCommand: Command = {
   name: "resume",
   needsData: true,
   summary: "run a process on that its host left behind, or try a failed one again; or any again from a step of it",
-  usage: "[pid|run]... [--from step]... [--force] [--limit resource=amount]...",
+  usage: "[pid|run]... [--from step]... [--set step=value]... [--dry-run] [--force] [--limit resource=amount]...",
   examples: [
     "ergos resume",
     "ergos resume 7",
     "ergos resume 7 --from summarise",
+    "ergos resume 7 --from summarise --dry-run",
+    'ergos resume 7 --set \'charge={"id":"ch_1"}\'',
     "ergos resume digest-7 --force",
     "ergos resume 7 --limit cost=0.50",
   ],
   options: {
-    from: { type: "string", multiple: true },
+    ...REDO_OPTIONS,
+    "dry-run": { type: "boolean" },
     force: { type: "boolean" },
     limit: { type: "string", multiple: true },
   },
   run: async (invocation) => {
     const added = readAmounts(listOption(invocation, "limit"));
-    const from = listOption(invocation, "from");
-    if (from.length > 0 && invocation.positionals.length !== 1)
-      throw new UsageError("--from names steps of one run: ergos resume RUN --from STEP");
+    const redoing = redoingOf(invocation);
+    const isChanged = redoing.from !== undefined || redoing.set !== undefined;
+    if (isChanged && invocation.positionals.length !== 1)
+      throw new UsageError("--from and --set name steps of one run: ergos resume RUN --from STEP");
+    if (isSet(invocation, "dry-run")) return preview(invocation, redoing);
     await using os = await openHost(invocation);
     const chosen =
       invocation.positionals.length === 0
@@ -130,16 +146,16 @@ export const resumeCommand: Command = {
     const children = Map.groupBy(await allProcesses(os), ({ ppid }) => ppid);
     for (const process of isNamed ? new Map(chosen.map((one) => [one.pid, one])).values() : tops) {
       if (process.state === "running" || process.state === "waiting") {
-        if (from.length > 0)
+        if (isChanged)
           throw new KernelError("EBUSY", `${process.runId} runs; end it first, with: ergos kill ${process.pid}`);
         invocation.out.line(`${process.runId} is running already`);
-      } else if (process.state === "zombie" && process.code === 0 && from.length === 0)
+      } else if (process.state === "zombie" && process.code === 0 && !isChanged)
         invocation.out.line(`${process.runId} has completed; nothing is left to do`);
       else {
         await os.resume(process.pid, {
           again: process.state === "zombie",
           force: isSet(invocation, "force"),
-          ...(from.length === 0 ? {} : { from }),
+          ...redoing,
           ...(added === undefined ? {} : { budget: added }),
         });
         await resumeBelow(os, process.pid, children, invocation.out);
@@ -155,6 +171,40 @@ export const resumeCommand: Command = {
     return status;
   },
 };
+
+/** What a resumption would do. */
+async function preview(invocation: Invocation, redoing: Redoing): Promise<number> {
+  const wanted = required(invocation, 0, "the process");
+  await using os = await openDirectory(invocation);
+  const { pid, runId } = await findProcess(os, wanted);
+  const outlook = await os.call("previewResume", { pid, ...redoing });
+  invocation.out.answer({ pid, runId, ...outlook }, () => outlookText(runId, outlook, redoing));
+  return EXIT_OK;
+}
+
+const WHY = {
+  asked: "as asked for",
+  builds: "builds on that",
+  changed: "changed since",
+  failed: "failed, or ended with it",
+} as const;
+
+function outlookText(runId: string, { kept, again, unknown }: Outlook, { set = {} }: Redoing): string {
+  const given = Object.keys(set);
+  const rows = again.map(({ place, call, why, model, tool, tokensIn = 0, tokensOut = 0, costMicros = 0 }) => [
+    place,
+    WHY[why],
+    model === undefined && tool === undefined ? call : `${call} ${model ?? tool ?? ""}`,
+    tokensIn + tokensOut === 0 ? "" : `${formatCount(tokensIn + tokensOut)} tokens`,
+    costMicros === 0 ? "" : formatAmount("costMicros", costMicros),
+  ]);
+  return [
+    `${runId} takes ${kept} recorded ${kept === 1 ? "step" : "steps"} from its journal${again.length === 0 ? "; none is done again" : ", and does again:"}`,
+    ...(rows.length === 0 ? [] : [table([["STEP", "WHY", "CALL", "IT USED", ""], ...rows])]),
+    ...(given.length === 0 ? [] : [`what comes instead of what was recorded: ${given.join(", ")}`]),
+    ...(unknown.length === 0 ? [] : [`cut off, and may have acted: ${unknown.join(", ")}`]),
+  ].join("\n");
+}
 
 /** A process may wait for what it has started: what sleeps of that goes on with it. */
 async function resumeBelow(

@@ -41,6 +41,7 @@ type Recorded = {
   readonly value?: unknown;
   readonly error?: ErrorRecord;
   readonly ref?: ContentId;
+  readonly use?: CallUsage;
 };
 
 /** A call that has no outcome yet. */
@@ -118,6 +119,11 @@ export class Journal {
 
   /** Where its records begin. */
   readonly history: History;
+
+  /** A journal of the same records, of which nothing is loaded. */
+  unread(): Journal {
+    return new Journal(this.#pid, this.#committer, this.#objects, this.history);
+  }
 
   /** The revision whose outcomes were loaded. */
   revision: string | undefined;
@@ -310,6 +316,47 @@ export class Journal {
     return [...(this.#recorded?.keys() ?? [])];
   }
 
+  /** What is known of a place with an outcome of an earlier life: which call it is of, and what that has used. */
+  recordedAt(place: string): { readonly call: string; readonly use?: CallUsage } | undefined {
+    const recorded = this.#recorded?.get(place);
+    if (recorded === undefined) return undefined;
+    const { k: call = STEP, use } = recorded;
+    return { call, ...(use === undefined ? {} : { use }) };
+  }
+
+  /** Places of calls of earlier lives of which nobody knows what they did. */
+  get unknownPlaces(): readonly string[] {
+    return [...(this.#intents?.keys() ?? []), ...(this.#unknown?.keys() ?? [])];
+  }
+
+  /**
+   * Puts a value in the place of what an earlier life has recorded, or has left unknown.
+   * @returns the record of it, and the call that it answers, if there is one; the caller commits both
+   */
+  async substitute(place: string, value: unknown): Promise<{ readonly record: string; readonly answers?: Intent }> {
+    const json = this.#encoded(value, `what ${place} is to come to`);
+    const isLarge = json !== undefined && json.length > LIMITS.inlineOutcomeMax;
+    const ref = isLarge ? await this.#objects.put(new TextEncoder().encode(json)) : undefined;
+    const recorded = this.#recorded?.get(place);
+    // Of a call without an outcome the record of its intent does not say which it is.
+    const k = recorded === undefined ? OF_ANY_KIND : recorded.k;
+    const marks = k === undefined ? {} : { k };
+    const kept = ref !== undefined ? { ref } : json === undefined ? {} : { value: JSON.parse(json) as unknown };
+    (this.#recorded ??= new Map()).set(place, { ...marks, ...kept });
+    const answers = this.#intents?.get(place);
+    this.#intents?.delete(place);
+    this.#unknown?.delete(place);
+    const record = encodeStep(this.#committer.now(), place, { json, ...(ref === undefined ? {} : { ref }) }, marks);
+    return { record, ...(answers === undefined ? {} : { answers }) };
+  }
+
+  /** A value as it is recorded, without secrets. */
+  #encoded(value: unknown, what: string): string | undefined {
+    const { masker } = this.#committer;
+    const json = encodeJson(value, what);
+    return json === undefined ? undefined : (masker?.maskJson(json) ?? json);
+  }
+
   /**
    * Drops loaded outcomes that no longer count and returns their places, which the caller records.
    * @param again what may have acted there is to be done again, too
@@ -409,8 +456,7 @@ export class Journal {
   ): { readonly isLarge: boolean; readonly done: Promise<Receipt> } {
     const at = this.#committer.now();
     const { masker } = this.#committer;
-    const plain = outcome.error === undefined ? encodeJson(outcome.value, `the result of ${place}`) : undefined;
-    const json = plain === undefined ? undefined : (masker?.maskJson(plain) ?? plain);
+    const json = outcome.error === undefined ? this.#encoded(outcome.value, `the result of ${place}`) : undefined;
     const error = outcome.error === undefined ? undefined : (masker?.maskData(outcome.error) ?? outcome.error);
     if (json !== undefined && json.length > LIMITS.inlineOutcomeMax) {
       return { isLarge: true, done: this.#endLarge(place, json, at, more) };

@@ -2,7 +2,8 @@
 // parts that its work is dealt out to.
 //
 // Y1  A twin has the rights of its original and goes on from what that had recorded; whatever of that was under way it
-//     does itself, out of a budget of its own. Nothing is paid, sent or read twice by that: what was done is recorded.
+//     does itself, out of a budget of its own. Nothing is paid, sent or read twice by that: what was done is recorded. Its
+//     original may have ended: then it has the rights that a retry would have, and belongs to whoever stands above now.
 // Y2  Another program takes over where no call is under way, under the same pid: whoever waits for it waits on.
 // Y3  Rights only narrow: those who go together keep what both had.
 // Y4  Who goes into another leaves it what waits in the mailbox and what is left of the budget, in the commit of its end.
@@ -16,20 +17,20 @@ import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
+import type { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Message, MessageKind } from "../ipc/mailbox.ts";
-import { Journal } from "../journal/journal.ts";
 import { JOURNAL_FORMAT, encodeRecord } from "../journal/record.ts";
-import type { ObjectStore } from "../abi/object-store.ts";
 import { mergeAdds } from "./allocation.ts";
 import type { Family } from "./family.ts";
 import { encodeProcess, processKey } from "./process-record.ts";
 import { drained } from "./drain.ts";
 import { type Exit, type Process, type ProcessIdentity, type Renewal, SIGNALS } from "./process.ts";
 import { lostCall } from "./lost-call.ts";
+import { type Redoing, redo } from "./redo.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
@@ -66,7 +67,6 @@ export interface Narrowing {
 export interface LifeCycleParts {
   readonly platform: Platform;
   readonly committer: Committer;
-  readonly objects: ObjectStore;
   readonly accounts: AccountTree;
   readonly layers: LayerTable;
   readonly family: Family;
@@ -77,6 +77,8 @@ export interface LifeCycleParts {
   readonly storeInput: (json: string | undefined) => Promise<ContentId | undefined>;
   readonly succeed: (process: Process, exit: Exit, restarts: readonly number[], as?: Renewal) => Process;
   readonly resume: (process: Process, program: Program) => Promise<void>;
+  /** Those of a process that has ended, as they would be now. */
+  readonly rightsOf: (process: Process) => Promise<Capability>;
   readonly abandon: (process: Process) => void;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, estate?: Estate) => Promise<void>;
   readonly forward: (from: Process, to: Process) => Promise<Forwarding>;
@@ -92,7 +94,7 @@ export interface Part extends Pick<SpawnOptions, "name" | "input" | "grants" | "
 }
 
 /** What may differ of a twin. */
-export interface TwinOptions {
+export interface TwinOptions extends Redoing {
   readonly name?: string | undefined;
   /** Narrow it further. */
   readonly grants?: readonly Grant[] | undefined;
@@ -117,9 +119,10 @@ export class LifeCycle {
   }
 
   /**
-   * Starts a twin of a process: beside it for whoever stands above it, below it for anybody else, out of whose budget it
-   * then is.
-   * @throws {EINVAL} it leaves no journal, or works on a view of its own · {EBUSY} it sleeps · {E2BIG} its journal is too long
+   * Starts a twin of a process: beside it for whoever stands above it; for anybody else below it, out of whose budget it
+   * then is, or below the caller where it has ended.
+   * @throws {EINVAL} it leaves no journal, or works on a view of its own · {EBUSY} it sleeps · {E2BIG} its journal is too
+   * long · {ENOENT} there is no step to do anew from, or to give another outcome
    */
   async clone(
     caller: Process,
@@ -128,10 +131,12 @@ export class LifeCycle {
     options: TwinOptions,
   ): Promise<Process> {
     const { pid, identity } = original;
-    assertLives(original, "clone");
-    const { family, committer, objects, revisions } = this.#parts;
+    const exit = original.state.name === "zombie" ? original.state.exit : undefined;
+    if (exit === undefined) assertLives(original, "clone");
+    const { family, committer, revisions } = this.#parts;
     const isAbove = caller.pid !== pid && family.isWithin(pid, caller.pid);
-    const parent = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : original;
+    const beside = exit === undefined ? original : caller;
+    const parent = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : beside;
     if (parent === undefined) throw new KernelError("ESRCH", `process ${pid} belongs to nobody`, { pid });
     if (original.journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} leaves no journal that a twin could go on from`, { pid });
@@ -140,9 +145,11 @@ export class LifeCycle {
     if ((identity.views?.length ?? 0) > (parent.identity.views?.length ?? 0))
       throw new KernelError("EINVAL", `process ${pid} works on a view of its own; apply or discard it first`, { pid });
     const program = original.program ?? (await load());
-    const journal = new Journal(pid, committer, objects, original.journal.history);
+    const journal = original.journal.unread();
     // What its revision has outdated the twin does anew, as the original would.
     await revisions.load(journal, program);
+    await redo(journal, program, committer.now(), options);
+    if (exit !== undefined) journal.forgetFailures(exit.code !== 0);
     const past = journal.past();
     const bytes = past.reduce((sum, record) => sum + record.length, 0);
     if (past.length > LIMITS.twinRecordsMax || bytes > LIMITS.commitBytesMax / 2)
@@ -151,7 +158,9 @@ export class LifeCycle {
         `process ${pid} has ${past.length} outcomes of ${bytes} bytes; a twin takes at most ${LIMITS.twinRecordsMax}, and ${LIMITS.commitBytesMax / 2} bytes`,
         { pid },
       );
-    const left = isAbove && identity.budget !== undefined ? await this.#leftOf(original, identity.budget) : undefined;
+    const isOwn = identity.budget !== undefined && (isAbove || exit !== undefined);
+    const left = isOwn ? await this.#leftOf(original, identity.budget ?? {}) : undefined;
+    const capability = exit === undefined ? undefined : await this.#parts.rightsOf(original);
     return this.#parts.spawn(parent, program, {
       input: original.input,
       limits: identity.limits,
@@ -169,12 +178,14 @@ export class LifeCycle {
       correlation: identity.correlation,
       cause: `clone ${pid}`,
       along: options.along,
-      twin: { of: original, past },
+      twin: { of: original, past, capability },
     });
   }
 
   /** What a process has left of its own budget. */
-  async #leftOf({ pid, account }: Process, budget: Amounts): Promise<Amounts> {
+  async #leftOf({ pid, account, hasEnded }: Process, budget: Amounts): Promise<Amounts> {
+    const zero = Object.fromEntries(resourcesOf(budget).map((resource) => [resource, 0]));
+    if (hasEnded) return addAmounts(zero, await this.#parts.accounts.leftOf(pid));
     const usage = await this.#parts.accounts.usage(account);
     return Object.fromEntries(
       resourcesOf(budget).flatMap((resource) => {

@@ -183,12 +183,12 @@ export class ProcessTable {
     const exit = (...ended: Parameters<ProcessTable["exit"]>): Promise<void> => this.exit(...ended);
     this.lives = new LifeCycle({
       ...lives,
-      objects: parts.objects,
       accounts: parts.accounts,
       layers: parts.layers,
       spawn: (parent, program, options) => this.spawn(parent, program, options),
       storeInput: (json) => this.#archive.storeInput(json),
       revisions: this.revisions,
+      rightsOf: (process) => this.resumption.rightsOf(process),
       narrow: (process, layers, rider) => this.narrow(process, layers, rider),
       narrowing: (process, layers) => this.#narrowing(process, layers),
       exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
@@ -320,7 +320,7 @@ export class ProcessTable {
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
     const { of: original } = options.twin ?? {};
-    if (original !== undefined) this.#assertMaySpawn(original);
+    if (original?.hasEnded === false) this.#assertMaySpawn(original);
     const group = options.group ?? parent.identity.group;
     // Who names its parent's group says what would be without it.
     const isNamed = options.group !== undefined && options.group !== parent.identity.group;

@@ -1,7 +1,8 @@
-// Doing part of a run again: which of its outcomes count no more.
+// Doing part of a run again, or having a step of it come to something else: which of its outcomes count no more.
 
 import { KernelError } from "../base/errno.ts";
-import type { Journal } from "../journal/journal.ts";
+import type { Intent, Journal } from "../journal/journal.ts";
+import { type CallUsage, encodeRecord } from "../journal/record.ts";
 import type { Program } from "./program.ts";
 
 /** Names that a refusal lists. */
@@ -9,28 +10,110 @@ const KNOWN_MAX = 20;
 
 type Places = readonly string[];
 
-/**
- * The recorded places that count no more when some steps are done again: these, and what builds on them. A machine knows
- * which of its nodes that are; within one of them, and in any other program, it is what was recorded later.
- * @throws {ENOENT} nothing is recorded of such a step · {ENOTSUP} only where the program runs it is known what builds on it
- */
-export function redonePlaces(journal: Journal, program: Program, steps: Places): Places {
-  if (steps.length === 0) return [];
-  if (program.tellsDefinitions === true)
-    throw new KernelError(
-      "ENOTSUP",
-      `${program.name} runs in a thread or a process of its own, which alone knows what builds on a step; resume it without one, or run it inline`,
-    );
-  const places = journal.recordedPlaces;
-  for (const step of steps)
-    if (!places.some((place) => isOf(place, step)))
-      throw new KernelError(
-        "ENOENT",
-        `nothing is recorded of ${JSON.stringify(step)}, so there is nothing to do again from there; recorded are ${knownSteps(places)}`,
-      );
-  const redone = new Set(steps.flatMap((step) => redoneBy(step, places, program)));
-  return journal.outdate((place) => redone.has(place), true);
+/** What is to be different of what a run has recorded. */
+export interface Redoing {
+  /** Steps that are done anew with what builds on them, though they are recorded. */
+  readonly from?: Places | undefined;
+  /** What steps come to instead, by their places; what builds on them is done anew. */
+  readonly set?: Readonly<Record<string, unknown>> | undefined;
 }
+
+export interface Redone {
+  /** Where outcomes count no more. */
+  readonly places: Places;
+  /** What its journal says of it, for the commit with which the run goes on. */
+  readonly records: readonly string[];
+  /** Calls without an outcome that have one now, and their places. */
+  readonly answered: readonly (readonly [string, Intent])[];
+}
+
+/**
+ * Changes what a loaded journal has recorded. A machine knows which of its nodes build on others; within one of them, and
+ * in any other program, it is what was recorded later.
+ * @throws {ENOENT} nothing is recorded of such a step · {EINVAL} {E2BIG} a value is not JSON, or too large
+ * · {ENOTSUP} only where the program runs it is known what builds on it
+ */
+export async function redo(journal: Journal, program: Program, at: number, to: Redoing): Promise<Redone> {
+  const { from = [], set = {} } = to;
+  const given = new Set(Object.keys(set));
+  if (from.length === 0 && given.size === 0) return { places: [], records: [], answered: [] };
+  assertTold(program);
+  const recorded = journal.recordedPlaces;
+  for (const step of from) if (!recorded.some((place) => isOf(place, step))) throw unknownStep(step, recorded);
+  const isRecorded = new Set(recorded);
+  const known = new Set([...recorded, ...journal.unknownPlaces]);
+  for (const step of given) if (!known.has(step)) throw unknownStep(step, recorded);
+  const asked = [...from, ...[...given].filter((step) => isRecorded.has(step))];
+  const redone = new Set(asked.flatMap((step) => redoneBy(step, recorded, program)));
+  // What is inside of a step that has its outcome is not asked for.
+  const isGiven = (place: string): boolean => [...given].some((step) => isOf(place, step));
+  const places = journal.outdate((place) => redone.has(place) && !isGiven(place), true);
+  const records = places.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places, again: true })];
+  const answered: [string, Intent][] = [];
+  // In the order in which they were recorded: what comes later builds on what came before.
+  for (const place of known) {
+    if (!given.has(place)) continue;
+    const { record, answers } = await journal.substitute(place, set[place]);
+    records.push(record);
+    if (answers !== undefined) answered.push([place, answers]);
+  }
+  return { places, records, answered };
+}
+
+/** @throws {ENOTSUP} only where the program runs it is known what builds on a step, and what has changed */
+export function assertTold({ name, tellsDefinitions }: Program): void {
+  if (tellsDefinitions !== true) return;
+  throw new KernelError(
+    "ENOTSUP",
+    `${name} runs in a thread or a process of its own, which alone knows what builds on a step; resume it without one, or run it inline`,
+  );
+}
+
+/** What a resumption would do. */
+export interface Outlook {
+  /** Recorded outcomes that it takes from the journal. */
+  readonly kept: number;
+  /** Those that count no more, in the order in which they were recorded. */
+  readonly again: readonly Repeated[];
+  /** Places of calls that were cut off and may have acted. */
+  readonly unknown: readonly string[];
+}
+
+export interface Repeated extends Partial<CallUsage> {
+  readonly place: string;
+  /** The call that it is of: `step`, or a row of the syscall table. */
+  readonly call: string;
+  /** It was named · builds on that · is another since its program was changed · has failed, or ended with its process. */
+  readonly why: "asked" | "builds" | "changed" | "failed";
+}
+
+/** What becomes of outcomes between two readings of a journal. */
+export function outlookOf(
+  before: Journal,
+  after: Journal,
+  { changed, redone, from = [] }: { readonly changed: Places; readonly redone: Places } & Redoing,
+): Outlook {
+  const kept = new Set(after.recordedPlaces);
+  const [byChange, byRedoing] = [new Set(changed), new Set(redone)];
+  const why = (place: string): Repeated["why"] => {
+    if (byChange.has(place)) return "changed";
+    if (!byRedoing.has(place)) return "failed";
+    return from.some((step) => isOf(place, step)) ? "asked" : "builds";
+  };
+  const again = before.recordedPlaces
+    .filter((place) => !kept.has(place))
+    .map((place) => {
+      const { call, use } = before.recordedAt(place) ?? { call: "step" };
+      return { place, call, why: why(place), ...use };
+    });
+  return { kept: kept.size, again, unknown: after.unknownPlaces };
+}
+
+const unknownStep = (step: string, recorded: Places): KernelError =>
+  new KernelError(
+    "ENOENT",
+    `nothing is recorded of ${JSON.stringify(step)}, so there is nothing to do again from there; recorded are ${knownSteps(recorded)}`,
+  );
 
 function redoneBy(step: string, places: Places, program: Program): Places {
   const first = places.findIndex((place) => isOf(place, step));

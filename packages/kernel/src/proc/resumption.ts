@@ -15,10 +15,11 @@ import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
 import { Capability } from "../cap/capability.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord } from "../journal/record.ts";
+import { lostCall } from "./lost-call.ts";
 import { encodeProcess, liveKey, processKey } from "./process-record.ts";
 import type { Process } from "./process.ts";
 import type { Program } from "./program.ts";
-import { redonePlaces } from "./redo.ts";
+import { type Outlook, type Redoing, type Redone, assertTold, outlookOf, redo } from "./redo.ts";
 import type { Revisions } from "./revision.ts";
 import { rankOf, tierOf } from "./role.ts";
 
@@ -42,13 +43,11 @@ export interface ResumptionParts {
 }
 
 /** How a process is resumed. */
-export interface Resuming {
+export interface Resuming extends Redoing {
   /** It has ended, and is tried again. */
   readonly again?: boolean;
   /** It had completed. */
   readonly hadCompleted?: boolean;
-  /** Steps that are done anew with what builds on them, though they are recorded. */
-  readonly from?: readonly string[];
   /** For its budget. */
   readonly added?: Amounts | undefined;
   readonly rider?: Rider | undefined;
@@ -83,25 +82,25 @@ export class Resumption {
 
   /**
    * Runs a claimed process on from its journal; with `again` its failed steps are tried anew.
-   * @throws {ENOENT} there is no step to do anew from
+   * @throws {ENOENT} there is no step to do anew from, or to give another outcome
    */
   async resume(
     process: Process,
     program: Program,
-    { again = false, hadCompleted = false, from = [], added = {}, rider }: Resuming = {},
+    { again = false, hadCompleted = false, from, set, added = {}, rider }: Resuming = {},
   ): Promise<void> {
     const { journal } = process;
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
     const { replay, outdated: changed } = await this.#revisions.load(journal, program);
-    const redone = redonePlaces(journal, program, from);
+    const redone = await redo(journal, program, this.#committer.now(), { from, set });
     // Who is run to be ended does not go on behind its sleep.
     const unslept = process.endedBy === undefined ? undefined : journal.sleepingAt;
     const outdated = [...changed, ...(unslept === undefined ? [] : journal.outdate((place) => place === unslept))];
     let { account } = process;
     if (again) {
       journal.forgetFailures(!hadCompleted);
-      process.capability = await this.#rightsOf(process);
+      process.capability = await this.rightsOf(process);
       await this.#lowerTier(process);
       // Children that live on have kept its account open.
       const isOpen = process.identity.budget !== undefined && this.#accounts.isOpen(process.pid);
@@ -136,6 +135,23 @@ export class Resumption {
     if (isSuspect(program)) this.#probation(process);
   }
 
+  /**
+   * What a resumption would take from the journal, and do again.
+   * @throws {EINVAL} it leaves no journal · {ENOTSUP} only where its program runs it is known what has changed · {ENOENT}
+   */
+  async preview(process: Process, program: Program, to: Redoing): Promise<Outlook> {
+    const { pid, journal, state } = process;
+    if (journal === undefined) throw new KernelError("EINVAL", `process ${pid} has no journal to resume from`, { pid });
+    assertTold(program);
+    const before = journal.unread();
+    await before.load();
+    const after = journal.unread();
+    const { outdated } = await this.#revisions.load(after, program);
+    const { places } = await redo(after, program, this.#committer.now(), to);
+    if (state.name === "zombie") after.forgetFailures(state.exit.code !== 0);
+    return outlookOf(before, after, { changed: outdated, redone: places, ...to });
+  }
+
   /** A kill in the meantime has the last word (R1). */
   #assertClaimed(process: Process): void {
     if (process.state.name === "ready" && !process.isEnding) return;
@@ -154,8 +170,8 @@ export class Resumption {
       /** The account that it spends from, unless it gets one of its own; one that is tried again joins it. */
       readonly account: Pid | undefined;
       readonly outdated: readonly string[];
-      /** Those that count no more because somebody wants them done again. */
-      readonly redone: readonly string[];
+      /** What somebody wants to be different. */
+      readonly redone: Redone;
       readonly revision: string;
       readonly log: string;
       readonly added: Amounts;
@@ -167,7 +183,7 @@ export class Resumption {
     const records = [
       ...(how.again ? [encodeRecord({ t: "retry", at, ...(how.hadCompleted ? { completed: true } : {}) })] : []),
       ...(how.outdated.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.outdated })]),
-      ...(how.redone.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places: how.redone, again: true })]),
+      ...how.redone.records,
       encodeRecord({ t: "resume", at, revision: how.revision }),
     ];
     // A run that is tried again gets what it had not spent of its budget: in all its lives never more.
@@ -194,7 +210,10 @@ export class Resumption {
             ...(account?.puts ?? []),
           ],
           ...(account === undefined ? {} : { checks: account.checks, adds: account.adds, deletes: account.deletes }),
-          appends: records.map((value) => ({ log: how.log, value })),
+          appends: [
+            ...how.redone.answered.flatMap(([place, intent]) => lostCall(process.identity, at, place, intent)),
+            ...records.map((value) => ({ log: how.log, value })),
+          ],
         },
         [{ name: "process.resumed", pid, data: { name, program: program.name } }],
         how.rider,
@@ -215,13 +234,13 @@ export class Resumption {
   }
 
   /** All layers that it had, behind those that its ancestors have now: what they lost meanwhile it has lost too. */
-  async #rightsOf(process: Process): Promise<Capability> {
+  async rightsOf(process: Process): Promise<Capability> {
     const { ppid } = process.identity;
     if (ppid === undefined) return process.capability;
     const parent = this.#live(ppid) ?? (await this.#recall(ppid));
     if (parent === undefined) return process.capability;
     const isLive = parent.isAlive && this.#live(ppid) === parent;
-    const above = isLive ? parent.capability : await this.#rightsOf(parent);
+    const above = isLive ? parent.capability : await this.rightsOf(parent);
     const own = process.capability.layers.filter((layer) => !above.layers.includes(layer));
     return Capability.withLayers([...above.layers, ...own]);
   }

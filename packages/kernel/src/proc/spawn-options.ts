@@ -3,6 +3,7 @@
 import type { Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
+import type { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Along } from "./action.ts";
@@ -45,7 +46,14 @@ export interface SpawnOptions {
   /** On whose order the kernel starts it, as `schedule 3`. */
   readonly cause?: string | undefined;
   /** Whose rights it has, and which of that one's recorded outcomes it goes on from. */
-  readonly twin?: { readonly of: Process; readonly past: readonly string[] } | undefined;
+  readonly twin?:
+    | {
+        readonly of: Process;
+        readonly past: readonly string[];
+        /** Of an original that has ended. */
+        readonly capability: Capability | undefined;
+      }
+    | undefined;
   /** How many orders of the kernel stand behind it. */
   readonly depth?: number | undefined;
   /** Goes along with that commit. */

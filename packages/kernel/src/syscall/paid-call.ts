@@ -156,7 +156,7 @@ function assertKnown(caller: Process, call: Call): Intent | undefined {
   if (!isUnknown || call.effect !== "once" || onUnknown === "repeat") return prior;
   throw new KernelError(
     "EUNKNOWN",
-    `the call of ${call.what} at ${place} was cut off with its host or its process; it may have acted, and been paid for. Look, then resume a failed run to call again, or kill it`,
+    `the call of ${call.what} at ${place} was cut off with its host or its process; it may have acted, and been paid for. Look, then resume the failed run to call again, or with what it came to (ergos resume ${caller.pid} --set ${JSON.stringify(place)}=VALUE), or kill it`,
     { syscall: call.syscall, pid: caller.pid },
   );
 }

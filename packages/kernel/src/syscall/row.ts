@@ -118,6 +118,11 @@ export const place: Schema = {
   maxLength: LIMITS.placeMax,
   description: "path of the step in its program",
 };
+/** Of what a process has recorded: steps that are done anew, and what steps come to instead. */
+export const redoing: Readonly<Record<"from" | "set", Schema>> = {
+  from: { type: "array", items: place, maxItems: 1000 },
+  set: { type: "object", properties: {}, additionalProperties: true },
+};
 export const anything: Schema = { description: "any JSON value" };
 /** An error as programs tell it; `knownError` makes it one of the kernel's. */
 export const errorRecord: Schema = {

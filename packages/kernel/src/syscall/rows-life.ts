@@ -5,6 +5,7 @@ import type { Pid } from "../base/id.ts";
 import type { Amounts } from "../budget/resource.ts";
 import { parseGrants } from "../cap/rights.ts";
 import { MESSAGE_KINDS, type MessageKind } from "../ipc/mailbox.ts";
+import type { Redoing } from "../proc/redo.ts";
 import { TIERS, type Tier } from "../proc/role.ts";
 import { placed } from "./placed.ts";
 import { assertMay } from "./policy.ts";
@@ -22,6 +23,7 @@ import {
   onProcess,
   pid,
   place,
+  redoing,
   row,
   text,
 } from "./row.ts";
@@ -34,12 +36,14 @@ export const LIFE_ROWS = {
       readonly grants?: readonly string[];
       readonly budget?: Amounts;
       readonly ref?: string;
-    } & AtPlace,
+    } & Redoing &
+      AtPlace,
     Promise<Pid>
   >({
     right: "proc.signal",
     kind: "mutation",
-    summary: "starts a twin beside a process: the same program and rights, going on from what that has recorded so far",
+    summary:
+      "starts a twin beside a process, which may have ended: the same program and rights, going on from what that has recorded so far; `from` and `set` as of resume",
     schema: args(
       {
         pid,
@@ -48,6 +52,7 @@ export const LIFE_ROWS = {
         grants: { type: "array", items: text, maxItems: LIMITS.grantsMax },
         budget: amounts,
         ref: { type: "string", minLength: 1, maxLength: LIMITS.nameLengthMax },
+        ...redoing,
       },
       ["pid"],
     ),
@@ -62,6 +67,8 @@ export const LIFE_ROWS = {
           grants: a.grants === undefined ? undefined : parseGrants(a.grants),
           budget: a.budget,
           ref: a.ref,
+          from: a.from,
+          set: a.set,
           along: record,
           rider: draft,
         });

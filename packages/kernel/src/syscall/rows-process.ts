@@ -14,6 +14,7 @@ import type { EventFilter } from "../ipc/event-bus.ts";
 import { correlationOf, type Exit, type Process, SIGNALS, type Signal } from "../proc/process.ts";
 import { type Along, merge } from "../proc/action.ts";
 import type { Program } from "../proc/program.ts";
+import type { Outlook, Redoing } from "../proc/redo.ts";
 import { FAULTS_SCHEMA, type FaultPolicies } from "../proc/fault.ts";
 import { RESTART_SCHEMA, type Restart, type RestartPolicy, STRATEGIES, type Strategy } from "../proc/restart.ts";
 import { ROLES, type Role, TIERS, type Tier } from "../proc/role.ts";
@@ -52,6 +53,7 @@ import {
   pid,
   place,
   processOf,
+  redoing,
   row,
   text,
 } from "./row.ts";
@@ -292,20 +294,15 @@ export const PROCESS_ROWS = {
       readonly force?: boolean;
       /** Added to its budget. */
       readonly budget?: Amounts;
-      /** Steps that are done anew, with what builds on them; with `again` of a completed process, too. */
-      readonly from?: readonly string[];
-    },
+    } & Redoing,
     Promise<void>
   >({
     right: "proc.signal",
     kind: "mutation",
     summary:
-      "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew; with `from` any, doing these steps anew",
+      "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew; with `from` any, doing these steps anew, and with `set` having these come to something else",
     plain: ({ program: _here, ...rest }) => rest,
-    schema: args(
-      { pid, again: flag, force: flag, budget: amounts, from: { type: "array", items: place, maxItems: 1000 } },
-      ["pid"],
-    ),
+    schema: args({ pid, again: flag, force: flag, budget: amounts, ...redoing }, ["pid"]),
     target: onProcess,
     alsoNeeds: ({ program, budget }, _caller, { resource }) => [
       // The program will run with the rights of the process, not with the caller's.
@@ -325,20 +322,21 @@ export const PROCESS_ROWS = {
           { syscall: "resume", pid: a.pid },
         );
       }
-      const { from = [] } = a;
       const { state } = process;
       const again = a.again === true && state.name === "zombie";
       const hadCompleted = state.name === "zombie" && state.exit.code === 0;
       assertAmounts(a.budget ?? {});
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
-      const claim = host.processes.claim(process, again, from.length > 0);
+      const changes = a.from !== undefined || a.set !== undefined;
+      const claim = host.processes.claim(process, again, changes);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
         if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
         await host.processes.resumption.resume(claim.process, program, {
           again,
           hadCompleted,
-          from,
+          from: a.from,
+          set: a.set,
           added: a.budget,
           rider: draft,
         });
@@ -346,6 +344,20 @@ export const PROCESS_ROWS = {
         claim.undo();
         throw error;
       }
+    },
+  }),
+  previewResume: row<{ readonly pid: Pid; readonly program?: Program } & Redoing, Promise<Outlook>>({
+    right: "proc.signal",
+    kind: "query",
+    summary: "what a resumption would take from the journal of a process, and do again; it changes nothing",
+    plain: ({ program: _here, ...rest }) => rest,
+    schema: args({ pid, ...redoing }, ["pid"]),
+    target: onProcess,
+    alsoNeeds: ({ program }) => (program === undefined ? [] : [{ right: "kernel.module", resource: program.name }]),
+    handle: async (host, caller, a) => {
+      const process = await managedBy(host, caller, a.pid, "previewResume");
+      const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
+      return host.processes.resumption.preview(process, program, a);
     },
   }),
   sleep: row<{ readonly pid?: Pid; readonly until?: number } & AtPlace, Promise<void>>({
