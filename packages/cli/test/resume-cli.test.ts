@@ -138,6 +138,29 @@ export default async (_input: unknown, ctx: any) => {
   await once(again, "close");
 });
 
+test.each(["inline", "worker", "process"])(
+  "attempts before the death of a host count after it, in %s",
+  async (runtime) => {
+    const tried = join(cwd, "tried");
+    writeFileSync(
+      join(cwd, "dial.ts"),
+      `import { appendFileSync } from "node:fs";
+export default (_input: unknown, ctx: any) => ctx.step("dial", ({ attempt }: any) => {
+  appendFileSync(${JSON.stringify(tried)}, attempt + " ");
+  throw new Error("nobody is there");
+}, { retry: { attempts: 2, delayMs: 1500 } });
+`,
+    );
+    const args = [BIN, "run", "dial.ts", "--runtime", runtime];
+    const run = spawn(process.execPath, args, { cwd, env: environment(), stdio: "ignore" });
+    await expect.poll(() => runErgos(["ps"], { cwd }).stdout, { timeout: 10_000 }).toContain("attempt 2 of 2 of dial");
+    run.kill("SIGKILL");
+    await once(run, "exit");
+    expect(runErgos(["resume"], { cwd })).toMatchObject({ status: 1 });
+    expect(readFileSync(tried, "utf8")).toBe("1 2 ");
+  },
+);
+
 test("a run that has completed is done again from a step on", () => {
   writeFileSync(
     join(cwd, "three.ts"),

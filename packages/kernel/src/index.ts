@@ -61,6 +61,7 @@ export {
   type Relation,
 } from "./ipc/mailbox.ts";
 export { formatRecord } from "./journal/format.ts";
+export type { Attempts } from "./journal/journal.ts";
 export { placeOfStep, stepName } from "./tree/proc.ts";
 export { JOURNAL_FORMAT, type JournalRecord, type Outcome } from "./journal/record.ts";
 export { KERNEL_VERSION, type KernelParts } from "./boot.ts";

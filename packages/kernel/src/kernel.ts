@@ -8,6 +8,7 @@ import { KernelError } from "./base/errno.ts";
 import { PID_OWNER, type Pid, type RunId } from "./base/id.ts";
 import { toPath } from "./base/path.ts";
 import { type KernelParts, bootHost } from "./boot.ts";
+import type { Attempts } from "./journal/journal.ts";
 import type { ProcessLimits } from "./budget/limits.ts";
 import { drained } from "./proc/drain.ts";
 import type { Process } from "./proc/process.ts";
@@ -226,6 +227,10 @@ class Context implements ProcessContext {
 
   isRecorded(place: string): boolean {
     return this.#process.journal?.isRecorded(place) === true;
+  }
+
+  takeAttempts(place: string): Attempts | undefined {
+    return this.#process.journal?.takeAttempts(place);
   }
 
   get limits(): ProcessLimits | undefined {

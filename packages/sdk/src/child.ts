@@ -14,6 +14,7 @@ import {
   type ProcessContext,
   type Program,
   type SyscallArgs,
+  type SyscallResult,
   cancelled,
   followsAbort,
   makeOs,
@@ -73,8 +74,8 @@ async function outcomeOf(os: Os, stop: AbortController): Promise<SyscallArgs<"ex
         `${source.module} asks for mounts, which only modules that run inline get; run it inline, or give them to connect()`,
       );
     const own = toProgram(module[source.export ?? "default"], name, source);
-    const recorded = facts.durable ? await revise(os, own) : [];
-    const result = await own.run(contextOf(facts, os, stop, new Set(recorded)));
+    const past = facts.durable ? await revise(os, own) : {};
+    const result = await own.run(contextOf(facts, os, stop, past));
     return result === undefined ? {} : { result };
   } catch (error) {
     const record = toErrorRecord(error);
@@ -102,18 +103,22 @@ async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
 
 /**
  * Tells the host what the steps of the program are, and which outcomes of an earlier life they leave: the places of
- * those that count.
+ * those that count, and what was tried at others.
  */
-async function revise(os: Os, program: Program): Promise<readonly string[]> {
+async function revise(os: Os, program: Program): Promise<Past> {
   const { definitions = {} } = program;
-  const { previous, places = [] } = await os.call("revise", { definitions });
-  if (previous === undefined) return places;
-  const isOutdated = program.outdated?.(previous) ?? ((): boolean => false);
-  return (await os.call("revise", { definitions, outdated: places.filter(isOutdated) })).places ?? [];
+  const past = await os.call("revise", { definitions });
+  if (past.previous === undefined) return past;
+  const isOutdated = program.outdated?.(past.previous) ?? ((): boolean => false);
+  return os.call("revise", { definitions, outdated: (past.places ?? []).filter(isOutdated) });
 }
 
-function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController, recorded: Set<string>): ProcessContext {
+type Past = Pick<Awaited<SyscallResult<"revise">>, "places" | "attempts">;
+
+function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController, past: Past): ProcessContext {
   const { ppid, user: _user, ...same } = own;
+  const recorded = new Set(past.places);
+  const attempts = new Map(Object.entries(past.attempts ?? {}));
   // What is taken from the journal is taken once, as in the host.
   const call = (name: string, args: { readonly place?: unknown } | undefined): unknown => {
     if (typeof args?.place === "string") recorded.delete(args.place);
@@ -124,6 +129,11 @@ function contextOf(own: Omit<Facts, "program">, os: Os, stop: AbortController, r
     parentPid: ppid,
     input: own.input,
     isRecorded: (place) => recorded.has(place),
+    takeAttempts: (place) => {
+      const found = attempts.get(place);
+      attempts.delete(place);
+      return found;
+    },
     limits: own.limits,
     signal: stop.signal,
     get isAborted() {

@@ -129,7 +129,9 @@ export class NamedCalls {
     assertTries(place, options);
     const { process } = this.#scope;
     const { signal, deadline } = this.#around;
-    return runAttempts({ process, place, signal, deadline, ...options }, work);
+    const inside = runningStepOf(process)?.attempt?.generation;
+    const trail = inside === undefined ? this.trail : `${this.trail}.${inside}`;
+    return runAttempts({ process, place, signal, deadline, trail, ...options }, work);
   }
 
   /** A call of the kernel as often as its options say. */

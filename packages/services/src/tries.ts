@@ -1,6 +1,14 @@
 // Work that may be tried again: its attempts with back-off, the time limit of each, and the signal that it hears.
 
-import { ERRNO, type Errno, KernelError, type ProcessContext, isKernelError, linkSignal } from "@ergos/kernel";
+import {
+  type Attempts,
+  ERRNO,
+  type Errno,
+  KernelError,
+  type ProcessContext,
+  isKernelError,
+  linkSignal,
+} from "@ergos/kernel";
 import { Skipped } from "./failure.ts";
 
 export interface Retry {
@@ -18,8 +26,9 @@ export interface Retry {
 
 export interface TryOptions {
   /**
-   * Once unless given. Only what has failed for good is an outcome; after a crash before that the attempts begin anew. What an attempt
-   * that was given up has done stays done: a tool that acts `once` and is not sure to have failed is better not retried.
+   * Once unless given. Only what has failed for good is an outcome; after a crash before that the attempts go on with the one
+   * behind those that have failed, at its time. What an attempt that was given up has done stays done: a tool that acts
+   * `once` and is not sure to have failed is better not retried.
    */
   readonly retry?: Retry | undefined;
   /** Time of one attempt in milliseconds, after which it has failed with ETIMEDOUT. */
@@ -51,6 +60,8 @@ export interface Tried extends TryOptions {
   readonly signal: AbortSignal;
   /** When the time of what is around it is up. */
   readonly deadline: number | undefined;
+  /** Which attempts of what is around it this is in, as `2.1`: the next one of those begins anew. */
+  readonly trail?: string | undefined;
 }
 
 const DEFAULT_DELAY_MS = 100;
@@ -77,9 +88,10 @@ export function assertTries(what: string, { retry, timeoutMs }: TryOptions): voi
 
 /** Does the work until an attempt has worked, none is left, or its failure will not pass. */
 export async function runAttempts<T>(tried: Tried, run: (attempt: Attempt) => T | Promise<T>): Promise<T> {
-  const { process, place, signal, retry } = tried;
+  const { process, place, signal, retry, trail = "" } = tried;
   const attempts = retry?.attempts ?? 1;
-  for (let attempt = 1; ; attempt++) {
+  const before = retry === undefined || !process.isResumed ? undefined : process.takeAttempts(place);
+  for (let attempt = before?.trail !== trail ? 1 : await goneOn(tried, attempts, before); ; attempt++) {
     try {
       // The kernel shows what a process waits for, whoever listens.
       if (attempt > 1) tell(process, { name: "node.started", data: { place, attempt } });
@@ -88,14 +100,36 @@ export async function runAttempts<T>(tried: Tried, run: (attempt: Attempt) => T 
       if (attempt >= attempts || signal.aborted || !isWorthRetrying(error, retry)) throw error;
       const delayMs = delayBefore(attempt, retry, isKernelError(error) ? error.retryAfterMs : undefined);
       const message = error instanceof Error ? error.message : String(error);
-      tell(process, { name: "node.retried", data: { place, attempt, attempts, delayMs, error: { message } } });
-      try {
-        await pause(process, signal, delayMs);
-      } catch (reason) {
-        if (!process.isAborted) tell(process, { name: "node.cancelled", data: { place } });
-        throw reason;
-      }
+      await untilNext(tried, { attempt, attempts, delayMs, error: { message } });
     }
+  }
+}
+
+/** Which attempt this life begins with: the one behind those that have failed in an earlier life, at its time. */
+async function goneOn(tried: Tried, attempts: number, { failed, until, why }: Attempts): Promise<number> {
+  // Where there are fewer attempts now, with the last one.
+  const attempt = Math.min(failed, attempts - 1);
+  const delayMs = until - tried.process.platform.clock.now();
+  if (attempt > 0 && delayMs > 0) await untilNext(tried, { attempt, attempts, delayMs, error: { message: why } });
+  return attempt + 1;
+}
+
+/** Waits for the next attempt, and tells of it. */
+async function untilNext(
+  { process, place, signal, trail }: Tried,
+  data: {
+    readonly attempt: number;
+    readonly attempts: number;
+    readonly delayMs: number;
+    readonly error: { readonly message: string };
+  },
+): Promise<void> {
+  tell(process, { name: "node.retried", data: { place, ...data, ...(trail === undefined ? {} : { trail }) } });
+  try {
+    await pause(process, signal, data.delayMs);
+  } catch (reason) {
+    if (!process.isAborted) tell(process, { name: "node.cancelled", data: { place } });
+    throw reason;
   }
 }
 

@@ -6,7 +6,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
-import { type Exit, type KernelEvent, KernelError, type Tool, type Os, isKernelError } from "@ergos/kernel";
+import {
+  type Exit,
+  type Kernel,
+  type KernelEvent,
+  KernelError,
+  type Pid,
+  type Tool,
+  type Os,
+  isKernelError,
+} from "@ergos/kernel";
 import {
   type Attempt,
   type Retry,
@@ -181,7 +190,7 @@ test("models, tools and requests are asked again, each attempt for its time", as
   server.close();
 });
 
-test("after a crash the attempts of a step begin anew, and a recorded outcome stays", async () => {
+test("wherever a host dies between the attempts of a step, the next one ends it, and a recorded outcome stays", async () => {
   let lives = 0;
   const retrying = program("retrying", async (_input: unknown, ctx: RunContext) => {
     const life = ++lives;
@@ -209,6 +218,85 @@ test("after a crash the attempts of a step begin anew, and a recorded outcome st
   expect(new Set(ends.map((end) => JSON.stringify(end)))).toEqual(
     new Set(['["1.2","1.2"]', '["1.2","2.2"]', '["2.2","2.2"]']),
   );
+});
+
+test("attempts that failed in an earlier life count: the next one comes at its time, and there are no more in all", async () => {
+  const made: string[] = [];
+  const store = new LastingStore();
+  const objects = new MemoryObjectStore();
+  const failing =
+    (what: string) =>
+    ({ attempt }: Attempt): never => {
+      made.push(`${what} ${attempt}`);
+      throw new TypeError(`no ${attempt}`);
+    };
+  const retry = { attempts: 3, delayMs: 1000, factor: 1 };
+  const trying = program("trying", async (_input: unknown, ctx: RunContext) => {
+    const dial = ctx.step("dial", failing("dial"), { retry: { ...retry, delayMs: 0 } }).catch(() => "given up");
+    return [await dial, await ctx.step("ring", failing("ring"), { retry })];
+  });
+  const plan = planProgram(
+    pipeline("plan")
+      .node("knock", { retry }, (_input, { attempt }) => failing("knock")({ attempt } as Attempt))
+      .build(),
+  );
+  const boot = async (): Promise<Kernel> => bootKernel({ store: store.life(), objects, programs: [trying, plan] });
+  const first = await boot();
+  const pids = [await first.os.spawn(trying), await first.os.spawn(plan)] as const;
+  await expect.poll(() => made.length).toBe(5);
+  await first.close();
+  expect(made.splice(0).toSorted()).toEqual(["dial 1", "dial 2", "dial 3", "knock 1", "ring 1"]);
+
+  const second = await boot();
+  const from = performance.now();
+  for (const pid of pids) await second.os.resume(pid);
+  const waiting = async (pid: Pid) => (await second.os.ps({ pids: [pid] }))[0]?.channel;
+  await expect.poll(async () => waiting(pids[0])).toMatch(/^attempt 2 of 3 of ring at .*: no 1$/);
+  const exits = await Promise.all(pids.map(async (pid) => second.os.wait(pid)));
+  expect(exits.map(({ error }) => error?.message)).toEqual([
+    expect.stringMatching(/no 3$/) as unknown,
+    expect.stringMatching(/no 3$/) as unknown,
+  ]);
+  expect(performance.now() - from).toBeGreaterThan(1000);
+  expect(made.splice(0).toSorted()).toEqual(["knock 2", "knock 3", "ring 2", "ring 3"]);
+  const journal = await second.os.fs.readText(`/proc/runs/plan-${pids[1]}/events`);
+  expect(journal).toMatch(/attempt 1 of knock failed, the next at .*: no 1/);
+
+  // A retry of the run begins anew, but for what the program went on from.
+  await second.os.resume(pids[0], { again: true });
+  await expect.poll(() => made).toEqual(expect.arrayContaining(["ring 1"]) as unknown);
+  await second.close();
+});
+
+test("what failed inside of an attempt that is over is tried anew by the next one", async () => {
+  const made: string[] = [];
+  const store = new LastingStore();
+  const objects = new MemoryObjectStore();
+  const nested = program("nested", (_input: unknown, ctx: RunContext) =>
+    ctx.step(
+      "outer",
+      (outer) =>
+        ctx.step(
+          "inner",
+          ({ attempt }) => {
+            made.push(`${outer.attempt}.${attempt}`);
+            if (made.length < 4) throw new TypeError("no");
+            return made.length;
+          },
+          { retry: { attempts: 3, delayMs: outer.attempt === 1 ? 60_000 : 0 } },
+        ),
+      { retry: { attempts: 2, delayMs: 300 }, timeoutMs: 200 },
+    ),
+  );
+  const first = await bootKernel({ store: store.life(), objects, programs: [nested] });
+  const pid = await first.os.spawn(nested);
+  await expect.poll(async () => (await first.os.ps({ pids: [pid] }))[0]?.channel).toMatch(/^attempt 2 of 2 of outer/);
+  await first.close();
+  const second = await bootKernel({ store: store.life(), objects, programs: [nested] });
+  await second.os.resume(pid);
+  expect((await second.os.wait(pid)).code).toBe(0);
+  expect(made).toEqual(["1.1", "2.1", "2.2", "2.3"]);
+  await second.close();
 });
 
 test("steps that are awaited one after the other are no stray failures when the first of them fails", async () => {
@@ -331,7 +419,7 @@ test("a final failure of a node is one of its run", async () => {
   expect(runs).toBe(1);
 });
 
-test("what a node's next attempt may mend is no outcome: the next life begins with a call, not with a wait", async () => {
+test("what a node's next attempt may mend is no outcome: the next life makes the call again", async () => {
   const store = new LastingStore();
   const objects = new MemoryObjectStore();
   let life = 1;
@@ -340,7 +428,7 @@ test("what a node's next attempt may mend is no outcome: the next life begins wi
     return "up";
   });
   const plan = pipeline("rings")
-    .node("ring", { retry: { attempts: 2, delayMs: 60_000 } }, (_given, ctx) => ctx.call("ring", "reach"))
+    .node("ring", { retry: { attempts: 2, delayMs: 700 } }, (_given, ctx) => ctx.call("ring", "reach"))
     .build();
   const first = await bootKernel({ store: store.life(), objects, tools: [ring] });
   const pid = await first.os.spawn(planProgram(plan));

@@ -34,6 +34,8 @@ function summary(given: JournalRecord): string {
         ? `step    ${record.p}${time}${used}`
         : `failed  ${record.p}: ${record.error.message}`;
     }
+    case "attempt":
+      return `attempt ${record.attempt} of ${record.p} failed, the next at ${new Date(record.until).toISOString()}: ${record.why}`;
     case "skip":
       return `skip    ${record.p}: ${record.why}`;
     case "retry":

@@ -51,6 +51,18 @@ export interface Intent {
   readonly of: Called;
 }
 
+/** What an earlier life has tried at a place that has no outcome. */
+export interface Attempts {
+  /** How many attempts have failed. */
+  readonly failed: number;
+  /** When the next one is to come. */
+  readonly until: number;
+  /** Why the last one has failed. */
+  readonly why: string;
+  /** In which attempts of what is around it, as it was told. */
+  readonly trail: string;
+}
+
 /** What came back of an earlier life of the process. */
 export interface Replay {
   readonly steps: number;
@@ -102,6 +114,8 @@ export class Journal {
   #intents: Map<string, Intent> | undefined;
   /** Keys of calls of earlier lives that may have acted although they count as failed, until somebody has looked. */
   #unknown: Map<string, string> | undefined;
+  /** What earlier lives have tried and not brought to an end; dropped as it is taken. */
+  #attempts: Map<string, Attempts> | undefined;
   /** Intents of this life that have no outcome yet. */
   #calls: Map<string, Intent> | undefined;
   /** How often earlier lives have logged a line at a place, until it is come by again. */
@@ -133,6 +147,7 @@ export class Journal {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
     const unknown = new Map<string, string>();
+    const attempts = new Map<string, Attempts>();
     const said = new Map<string, number>();
     let saidLength = 0;
     const usage = noUse();
@@ -157,12 +172,16 @@ export class Journal {
       } else if (record.t === "step" || record.t === "alive") deaths = 0;
       if (record.t === "step") {
         intents.delete(record.p);
+        attempts.delete(record.p);
         if (record.error === undefined) unknown.delete(record.p);
         const isOfAny = version < KINDS_SINCE && record.k === undefined;
         // In the order in which they were recorded last.
         recorded.delete(record.p);
         recorded.set(record.p, isOfAny ? { ...record, k: OF_ANY_KIND } : record);
         addUse(usage, record.use);
+      } else if (record.t === "attempt") {
+        const { attempt: failed, until, why, trail } = record;
+        attempts.set(record.p, { failed, until, why, trail });
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
         unknown.delete(record.p);
@@ -176,6 +195,7 @@ export class Journal {
       } else if (record.t === "retry") {
         forgetForRetry(recorded, record.completed !== true);
         unknown.clear();
+        attempts.clear();
       } else if (record.t === "renew") {
         ({ steps, ranMs } = record);
         Object.assign(usage, record.used);
@@ -183,11 +203,13 @@ export class Journal {
         recorded.clear();
         intents.clear();
         unknown.clear();
+        attempts.clear();
         said.clear();
         saidLength = 0;
       } else if (record.t === "restart") {
         // The host lived through it.
         deaths = 0;
+        attempts.clear();
         restart = record.fresh === true ? "start" : "on";
         if (record.for === undefined) restarts.push(record.at);
         if (record.fresh !== true) deleteFailures(recorded);
@@ -201,6 +223,7 @@ export class Journal {
       } else if (record.t === "outdated") {
         for (const place of record.places) {
           recorded.delete(place);
+          attempts.delete(place);
           if (record.again === true) unknown.delete(place);
         }
         revision = record.revision ?? revision;
@@ -210,6 +233,7 @@ export class Journal {
     this.#recorded = recorded;
     this.#intents = intents;
     this.#unknown = unknown;
+    this.#attempts = attempts;
     this.#said = said;
     return { steps: steps + recorded.size, usage, deaths, restarts, revision, restart, ranMs };
   }
@@ -291,6 +315,18 @@ export class Journal {
       `what is recorded at ${JSON.stringify(place)} is the outcome of ${was}, and the program calls ${call} there now: it was changed since. Give the new call a name of its own, or start a new run`,
       { pid: this.#pid },
     );
+  }
+
+  /** Takes what an earlier life has tried at a place: who tries again there goes on counting, once. */
+  takeAttempts(place: string): Attempts | undefined {
+    const attempts = this.#attempts?.get(place);
+    this.#attempts?.delete(place);
+    return attempts;
+  }
+
+  /** All of them, for a program that runs where it cannot ask. */
+  get openAttempts(): ReadonlyMap<string, Attempts> {
+    return this.#attempts ?? new Map();
   }
 
   /** Whether an earlier life left an outcome at a place: taking it does nothing anew. */
@@ -385,6 +421,7 @@ export class Journal {
     if (this.#recorded !== undefined) forgetForRetry(this.#recorded, hasFailed);
     this.#intents = undefined;
     this.#unknown = undefined;
+    this.#attempts = undefined;
   }
 
   /** Whether the same call of an earlier life may have acted, and counts as failed. */
@@ -536,7 +573,7 @@ export class Journal {
     const { masker } = this.#committer;
     if (masker === undefined || masker.isEmpty) return record;
     if (record.t === "log") return { ...record, text: masker.maskText(record.text) };
-    if (record.t === "skip") return { ...record, why: masker.maskText(record.why) };
+    if (record.t === "skip" || record.t === "attempt") return { ...record, why: masker.maskText(record.why) };
     return "error" in record && record.error !== undefined
       ? { ...record, error: masker.maskData(record.error) }
       : record;
@@ -562,6 +599,7 @@ export class Journal {
     this.#said = undefined;
     this.#intents = undefined;
     this.#unknown = undefined;
+    this.#attempts = undefined;
     this.#calls = undefined;
     this.#given = undefined;
     this.#taken = undefined;

@@ -69,6 +69,18 @@ export type JournalRecord =
       readonly ref?: ContentId;
       readonly use?: CallUsage;
     }
+  /** An attempt at this place has failed, and the next one is to come at an instant: its next life goes on counting. */
+  | {
+      readonly t: "attempt";
+      readonly at: number;
+      readonly p: string;
+      /** Which one has failed, from 1. */
+      readonly attempt: number;
+      readonly until: number;
+      readonly why: string;
+      /** In which attempts of what is around it. */
+      readonly trail: string;
+    }
   /** The intent at this place failed before it had an effect; its reservation is given back in this commit. */
   | { readonly t: "release"; readonly at: number; readonly p: string; readonly error: ErrorRecord }
   /**

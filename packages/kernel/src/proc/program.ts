@@ -7,6 +7,7 @@ import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { Platform } from "../abi/platform.ts";
+import type { Attempts } from "../journal/journal.ts";
 import type { Os } from "../syscall/os.ts";
 
 export const RUNTIMES = ["inline", "worker", "process"] as const;
@@ -85,6 +86,8 @@ export interface ProcessContext {
   readonly isResumed: boolean;
   /** Whether an earlier life left an outcome at a place, which nobody has taken yet. */
   isRecorded(place: string): boolean;
+  /** Takes what an earlier life has tried at a place without coming to an end: whoever tries there goes on counting. */
+  takeAttempts(place: string): Attempts | undefined;
   /** What bounds the process beside its budget. */
   readonly limits: ProcessLimits | undefined;
   /** Whether anybody listens to events now. */

@@ -2,7 +2,7 @@
 // revision can tell which outcomes still count. A program that runs outside of the host tells them itself.
 
 import type { Batch, Metastore } from "../abi/metastore.ts";
-import type { Journal, Replay } from "../journal/journal.ts";
+import type { Attempts, Journal, Replay } from "../journal/journal.ts";
 import { encodeRecord } from "../journal/record.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { Process } from "./process.ts";
@@ -14,6 +14,8 @@ type Definitions = Readonly<Record<string, string>>;
 export interface Revised {
   readonly previous?: Definitions;
   readonly places?: readonly string[];
+  /** What earlier lives have tried without coming to an end, by places. */
+  readonly attempts?: Readonly<Record<string, Attempts>>;
 }
 
 const revisionKey = (revision: string): string => `rev/${revision}`;
@@ -73,7 +75,7 @@ export class Revisions {
       journal.outdate((place) => gone.has(place));
       journal.revision = revision;
     }
-    return { places: journal.recordedPlaces };
+    return { places: journal.recordedPlaces, attempts: Object.fromEntries(journal.openAttempts) };
   }
 
   async #definitionsOf(revision: string): Promise<Definitions | undefined> {

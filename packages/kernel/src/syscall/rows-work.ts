@@ -9,7 +9,7 @@ import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { Rider } from "../ipc/committer.ts";
 import { printable } from "../journal/format.ts";
-import type { Outcome } from "../journal/record.ts";
+import type { JournalRecord, Outcome } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { type InferCall, infer } from "./infer.ts";
@@ -379,7 +379,8 @@ export const WORK_ROWS = {
     ),
     target: self,
     handle: (host, caller, a) => {
-      showRetry(host, caller, a);
+      const retry = retryOf(host, caller, a);
+      if (retry !== undefined) caller.journal?.note({ t: "attempt", at: host.committer.now(), ...retry }).catch(ignore);
       if (host.bus.hasSubscribers) host.bus.publish({ name: a.name, pid: caller.pid, data: a.data });
     },
   }),
@@ -408,30 +409,38 @@ function publishStep(
   else host.bus.publish({ name: "node.failed", pid, data: { place: a.place, error: a.error } }, seq);
 }
 
-/** Whoever asks what a process waits for is told of an attempt that is to come: which, when, and why. */
-function showRetry(
+type AttemptRecord = Extract<JournalRecord, { readonly t: "attempt" }>;
+
+/**
+ * An attempt that is to come, as the journal keeps it; whoever asks what its process waits for is told of it: which, when,
+ * and why.
+ */
+function retryOf(
   host: Host,
   caller: Process,
   { name, data }: { readonly name: string; readonly data: Readonly<Record<string, unknown>> },
-): void {
-  const { place, attempt, attempts, delayMs, error } = data;
-  if (typeof place !== "string" || place.length > LIMITS.placeMax) return;
+): Omit<AttemptRecord, "t" | "at"> | undefined {
+  const { place, attempt, attempts, delayMs, error, trail = "" } = data;
+  if (typeof place !== "string" || place.length > LIMITS.placeMax) return undefined;
   const before = caller.retries?.get(place);
   if (before !== undefined) {
     caller.stopWaiting(before);
     caller.restOver(place);
     caller.retries?.delete(place);
   }
-  if (name !== "node.retried" || typeof attempt !== "number" || typeof delayMs !== "number") return;
+  if (typeof trail !== "string" || trail.length > LIMITS.placeMax) return undefined;
+  if (name !== "node.retried" || typeof attempt !== "number" || typeof delayMs !== "number") return undefined;
   caller.retries ??= new Map();
-  if (caller.retries.size >= RETRIES_MAX || !(delayMs >= 0)) return;
-  const at = new Date(Math.min(host.platform.clock.now() + delayMs, TIME_MAX)).toISOString();
+  if (caller.retries.size >= RETRIES_MAX || !Number.isSafeInteger(attempt) || attempt < 1 || !(delayMs >= 0))
+    return undefined;
+  const until = Math.min(Math.ceil(host.platform.clock.now() + delayMs), TIME_MAX);
   const { message } = (error ?? {}) as { readonly message?: unknown };
   const which = typeof attempts === "number" ? `${attempt + 1} of ${attempts}` : `${attempt + 1}`;
-  const why = typeof message === "string" ? message : "it failed";
-  const text = `attempt ${which} of ${place} at ${at}: ${why.slice(0, RETRY_TEXT_MAX)}`;
+  const why = typeof message === "string" ? message.slice(0, RETRY_TEXT_MAX) : "it failed";
+  const text = `attempt ${which} of ${place} at ${new Date(until).toISOString()}: ${why}`;
   caller.retries.set(place, caller.waitFor(printable(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX))));
   caller.restBegun(place);
+  return { p: place, attempt, until, why, trail };
 }
 
 /** Of one process at a time; of more the rest is not shown, and waited for. */

@@ -41,7 +41,15 @@ function attemptsOf({ scope: plain, run, retry, timeoutMs, attempt: around = 1, 
   const scope: Scope =
     (retry?.attempts ?? 1) > 1 && plain.memo === undefined ? { ...plain, memo: memoOfAttempts() } : plain;
   const { process, place } = scope;
-  const tried = { process, place, signal: given ?? process.signal, deadline: undefined, retry, timeoutMs };
+  const tried = {
+    process,
+    place,
+    signal: given ?? process.signal,
+    deadline: undefined,
+    trail: scope.trail,
+    retry,
+    timeoutMs,
+  };
   return runAttempts(tried, ({ attempt, signal, deadline }) =>
     run(new RunContext(scope, retry === undefined ? around : attempt, signal, deadline)),
   );
