@@ -400,7 +400,7 @@ export class AccountTree {
   ): Promise<unknown> {
     if (!isKernelError(error) || error.code !== "EDQUOT") return error;
     const shortage = await this.shortage(account, amounts);
-    return shortage === undefined ? error : exhausted(shortage, syscall, pid, error);
+    return shortage === undefined ? error : exhausted(shortage, syscall, pid);
   }
 
   /** Resources of a settled call that have passed the share of warning for the first time. */
@@ -491,7 +491,7 @@ function wake(account: Account): void {
 }
 
 /** The refusal of a budget, with its figures. */
-export function exhausted(shortage: Shortage, syscall: string, pid: Pid, cause?: unknown): KernelError {
+export function exhausted(shortage: Shortage, syscall: string, pid: Pid): KernelError {
   const { resource, account, group, allocation, used, wanted } = shortage;
   const ofProcess =
     account === pid ? `the budget of process ${pid}` : `the budget that process ${pid} spends from (of ${account})`;
@@ -500,9 +500,12 @@ export function exhausted(shortage: Shortage, syscall: string, pid: Pid, cause?:
     group === undefined
       ? `ergos budget ${account} --add ${resource}=N, or if it has ended: ergos resume ${account} --limit ${resource}=N`
       : `ergos group set ${group} --limit ${resource}=N`;
+  const left = formatAmount(resource, Math.max(0, allocation - used));
+  // Of a run that is tried again it is what that had left.
+  const of = allocation === 0 ? "" : ` of ${formatAmount(resource, allocation)}`;
   return new KernelError(
     "EDQUOT",
-    `${whose} is exhausted: this needs ${formatAmount(resource, wanted)}, and ${formatAmount(resource, Math.max(0, allocation - used))} of ${formatAmount(resource, allocation)} is left; add more with: ${how}`,
-    { syscall, pid, ...(cause === undefined ? {} : { cause }) },
+    `${whose} is exhausted: this needs ${formatAmount(resource, wanted)}, and ${left}${of} is left; add more with: ${how}`,
+    { syscall, pid },
   );
 }

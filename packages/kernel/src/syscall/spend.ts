@@ -67,7 +67,7 @@ export async function reserve(host: Host, caller: Process, spending: Spending): 
       // What was missing has come back meanwhile.
       if (shortage === undefined && ++races > LIMITS.casRetriesMax) throw error;
       if (shortage !== undefined)
-        await trap(host, caller, shortage, spending, exhausted(shortage, syscall, caller.pid, error));
+        await trap(host, caller, shortage, spending, exhausted(shortage, syscall, caller.pid));
     }
   }
 }
