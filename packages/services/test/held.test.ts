@@ -251,6 +251,27 @@ test("what a call under way needs is there until it ends, when its host does", a
   expect(heard).toEqual(["heard"]);
 });
 
+test("a program that returns while steps of its are under way says which, once it has completed", async () => {
+  const gate = Promise.withResolvers<void>();
+  const hasty = program("hasty", async (fails: unknown, ctx: RunContext) => {
+    const mails = ["mail", "note"].map((name) => ctx.step(name, () => gate.promise));
+    void Promise.allSettled(mails);
+    await ctx.step("paid", () => 1);
+    if (fails === true) throw new TypeError("no");
+  });
+  const logOf = async (input: unknown): Promise<string> => {
+    const pid = await kernel.os.spawn(hasty, { input });
+    await kernel.os.wait(pid);
+    return kernel.os.fs.readText(`/proc/${pid}/log`);
+  };
+
+  expect(await logOf(false)).toMatch(
+    /warn +the program returned while its steps are under way: "mail", "note"; .* Await it/,
+  );
+  expect(await logOf(true)).toBe("");
+  gate.resolve();
+});
+
 test("what is started while a host waits for its end is left to the next one", async () => {
   const done: string[] = [];
   const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
@@ -440,7 +461,7 @@ describe("a plan whose host ends", () => {
       pipeline("resting")
         .node("sleeps", (_given, ctx) => ctx.sleep(300))
         .node("listens", (_given, ctx) => ctx.receive("mail", { waitMs: 300 }).then(() => undefined))
-        .node("fails", { retry: { attempts: 2, delayMs: 60_000 } }, () => {
+        .node("fails", { retry: { attempts: 2, delayMs: 3000 } }, () => {
           if (isUp) return;
           isUp = true;
           throw new Error("down");

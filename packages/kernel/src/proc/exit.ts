@@ -4,6 +4,7 @@
 // E2  Who goes into another leaves it its estate in that commit. What nobody can take in ends all the same, as failed.
 // E3  A call that it leaves without an outcome is charged in that commit, in the ledger too.
 
+import type { Batch } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
@@ -136,6 +137,18 @@ export class Exits {
     }
   }
 
+  /** What a program that has completed did not wait for: its outcome is lost, and somebody may miss it. */
+  #leftBehind({ pid, openSteps }: Process, exit: Exit, at: number): NonNullable<Batch["appends"]> {
+    if (exit.code !== 0 || openSteps.length === 0) return [];
+    const names = openSteps.slice(0, NAMED_MAX).map((place) => JSON.stringify(place));
+    const others = openSteps.length > NAMED_MAX ? ` and ${openSteps.length - NAMED_MAX} others` : "";
+    const are = openSteps.length === 1 ? "step is" : "steps are";
+    const text = `the program returned while its ${are} under way: ${names.join(", ")}${others}; what becomes of that is not recorded. Await it`;
+    const { masker } = this.#parts.committer;
+    const line = { t: "log", at, level: "warn", text: masker?.maskText(text) ?? text } as const;
+    return [{ log: journalLog(pid), value: encodeRecord(line) }];
+  }
+
   async #write(
     process: Process,
     exit: Exit,
@@ -165,7 +178,11 @@ export class Exits {
             ...(notice?.message?.puts ?? []),
           ],
           deletes: [liveKey(pid), ...change.deletes],
-          appends: [...lost, { log: journalLog(pid), value: encodeRecord({ t: "exit", at, ...rest }) }],
+          appends: [
+            ...lost,
+            ...this.#leftBehind(process, exit, at),
+            { log: journalLog(pid), value: encodeRecord({ t: "exit", at, ...rest }) },
+          ],
         },
         events,
         rider,
@@ -178,6 +195,9 @@ export class Exits {
     else if (bus.hasSubscribers) for (const event of events) bus.publish(event);
   }
 }
+
+/** Steps that a warning names. */
+const NAMED_MAX = 5;
 
 /** A result that is no JSON fails the process. */
 function checkResult(process: Process, exit: Exit): { readonly exit: Exit; readonly json?: string | undefined } {

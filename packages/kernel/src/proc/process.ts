@@ -536,6 +536,11 @@ export class Process {
     this.#tellQuiet();
   }
 
+  /** Places of steps that are under way. */
+  get openSteps(): readonly string[] {
+    return [...(this.#steps?.keys() ?? [])];
+  }
+
   isInStep(place: string | undefined): boolean {
     return place !== undefined && this.#steps?.has(place) === true;
   }
