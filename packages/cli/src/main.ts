@@ -87,6 +87,10 @@ async function main(argv: readonly string[]): Promise<number> {
 /** What Node says about options, without its advice for programmers; and the option that was probably meant. */
 function usageFault(error: unknown, command: Command, argv: readonly string[]): string {
   const [said = ""] = describe(error).split("\n", 1);
+  const [, option = ""] = /(--[\w-]+)[^']*' argument is ambiguous/.exec(said) ?? [];
+  const value = option === "" ? undefined : argv[argv.indexOf(option) + 1];
+  if (value !== undefined)
+    return `${option} is followed by ${JSON.stringify(value)}; a value that begins with a dash is written ${option}=${value}`;
   const known = Object.keys({ ...COMMON, ...command.options });
   const wrong = argv.find((arg) => arg.startsWith("--") && !known.includes(arg.slice(2).split("=", 1)[0] ?? ""));
   if (wrong === undefined || error instanceof UsageError) return said;

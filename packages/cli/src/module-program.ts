@@ -199,7 +199,7 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   const loaded = await importModule(file);
   const name = source.export ?? "default";
   const value = (loaded as Readonly<Record<string, unknown>>)[name];
-  if (value === undefined) throw exportsNone(file, name, loaded);
+  if (value === undefined || isEmpty(value)) throw exportsNone(file, name, loaded);
   const program = toProgram(value, labelOf(file, name), {
     module: file,
     ...(source.export === undefined ? {} : { export: source.export }),
@@ -213,13 +213,21 @@ async function loadModule(source: ProgramSource): Promise<LoadedProgram> {
   };
 }
 
+/** What a file without exports is to Node, where its package says nothing of modules. */
+const isEmpty = (value: unknown): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  Object.getPrototypeOf(value) === Object.prototype &&
+  Object.keys(value).length === 0;
+
 function exportsNone(file: string, name: string, loaded: ProgramModule): KernelError {
-  const others = Object.keys(loaded);
+  const others = Object.entries(loaded).flatMap(([other, value]) => (isEmpty(value) ? [] : [other]));
   const found = others.length === 0 ? "nothing" : others.join(", ");
   const wanted = name === "default" ? "its program by default" : name;
+  const choice = others.length === 0 ? "Write" : "Name one of them (--pipeline NAME), or write";
   return new KernelError(
     "ENOEXEC",
-    `${file} does not export ${wanted}; it exports ${found}. Write: export default a pipeline, a program or a function (input, ctx)`,
+    `${file} does not export ${wanted}; it exports ${found}. ${choice}: export default a pipeline, a program or a function (input, ctx)`,
     { path: file },
   );
 }

@@ -55,9 +55,17 @@ export function toProgram(value: unknown, name: string = nameOf(value), source?:
   if (typeof value === "function")
     return program(name, value as Parameters<typeof program>[1], source === undefined ? {} : { source });
   const missing = source === undefined ? "not there" : "not exported";
+  const found =
+    value === undefined
+      ? missing
+      : value === null
+        ? "null"
+        : typeof value === "object"
+          ? "an object"
+          : `a ${typeof value}`;
   throw new KernelError(
     "ENOEXEC",
-    `${name} is ${value === undefined ? missing : `a ${typeof value}`}; ${source === undefined ? "give" : "export"} a pipeline, a program or a function (input, ctx)`,
+    `${name} is ${found}; ${source === undefined ? "give" : "export"} a pipeline, a program or a function (input, ctx)`,
   );
 }
 
