@@ -125,7 +125,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   virtual: "a place in the tree of its own, with this name",
   wait: "how long to wait for it (not at all)",
   webdav: "files for any desktop",
-  weight: "kept with the group for a scheduler; nothing looks at it yet",
+  weight: "its share beside its siblings where calls wait for a rate, from 1 to 10000 (100)",
   where: "only if a field of the event is this, as name=digest; may be repeated",
   why: "the reason, for the record",
   within: "the time of --count",

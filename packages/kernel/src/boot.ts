@@ -146,7 +146,7 @@ export async function bootHost(parts: KernelParts, above: Above): Promise<Host> 
     platform,
     breakers: new BreakerTable(platform.clock, bus, parts.breakers),
     mounts: new MountTable({ namespace: fs.namespace, bus, platform, hooks }),
-    rates: new RateTable(platform.clock),
+    rates: new RateTable(platform),
     net: parts.net,
     governance: parts.governance,
     prices: new PriceTable(parts.prices),

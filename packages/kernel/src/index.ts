@@ -35,7 +35,17 @@ export * from "./base/schema.ts";
 export { type UsageEntry, type UsageKey, type UsageRow, USAGE_KEYS, usageEntries } from "./budget/ledger.ts";
 export { LIMITS_SCHEMA, ON_LIMIT, type OnLimit, type ProcessLimits } from "./budget/limits.ts";
 export { type Price, type PriceList, PriceTable } from "./budget/price.ts";
-export { RATE_RESOURCES, RATE_SCOPES, type RateLimit, SlidingWindow, TokenBucket, rateProblem } from "./budget/rate.ts";
+export { FairOrder, type Share } from "./budget/fair.ts";
+export {
+  RATE_RESOURCES,
+  RATE_SCOPES,
+  type RateLimit,
+  RateTable,
+  SlidingWindow,
+  type Taking,
+  TokenBucket,
+  rateProblem,
+} from "./budget/rate.ts";
 export {
   type Amounts,
   RESOURCES,

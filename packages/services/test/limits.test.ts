@@ -418,6 +418,41 @@ describe("rates", () => {
     await kernel.close();
   });
 
+  test("calls that wait for one have their turns by the weights of their groups, however many each makes", async () => {
+    const asked: string[] = [];
+    const model = createOfflineModel({
+      name: "small",
+      script: ({ messages }) => {
+        asked.push(String(messages[0]?.content));
+        return "answer";
+      },
+    });
+    const kernel = await bootKernel({ models: [model] });
+    for (const [group, weight] of [
+      ["heavy", 300],
+      ["light", 100],
+    ] as const)
+      await kernel.os.call("setGroup", { group, weight });
+    const rates = [{ resource: "modelCalls", per: "model", max: 4, windowMs: 50 }] as const;
+    const asking = program(
+      "asking",
+      async (input: { readonly who: string; readonly calls: number }, ctx: RunContext) => {
+        const calls = Array.from({ length: input.calls }, (_, at) => ctx.infer(`call${at}`, input.who));
+        await Promise.allSettled(calls);
+      },
+    );
+    const start = async (group: string, calls: number): Promise<Pid> =>
+      kernel.os.spawn(asking, { input: { who: group, calls }, group, limits: { rates } });
+    const pids = [await start("light", 100), await start("heavy", 40)];
+    await expect.poll(() => asked.length).toBeGreaterThanOrEqual(44);
+
+    // The first four had no rate to wait for.
+    const turns = asked.slice(4, 44);
+    expect(turns.filter((who) => who === "heavy")).toHaveLength(30);
+    for (const pid of pids) await kernel.os.kill(pid, "KILL");
+    await kernel.close();
+  });
+
   const times = fc.array(fc.record({ gap: fc.integer({ min: 0, max: 40 }), amount: fc.integer({ min: 1, max: 5 }) }), {
     maxLength: 60,
   });

@@ -1,8 +1,10 @@
 // Rates: how much of a resource in how much time. They live in memory; a restarted host begins with empty windows.
 
+import { orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
-import type { Clock } from "../abi/platform.ts";
+import type { Platform, Timer } from "../abi/platform.ts";
 import type { Schema } from "../base/schema.ts";
+import { FairOrder, type Share, type Turn } from "./fair.ts";
 
 export const RATE_RESOURCES = ["modelCalls", "toolCalls", "tokens"] as const;
 export const RATE_SCOPES = ["process", "user", "model", "tool"] as const;
@@ -145,42 +147,137 @@ export class TokenBucket implements Meter {
   }
 }
 
-/** A rate and whose it is. */
-export interface HeldRate {
+/** An amount of a rate. */
+export interface Taking {
   readonly rate: RateLimit;
   /** Names the meter: the same for everything that counts together. */
   readonly key: string;
+  readonly amount: number;
 }
 
 const METERS_MAX = 10_000;
 
-/** The meters of a host. */
-export class RateTable {
-  readonly #clock: Clock;
-  readonly #meters = new Map<string, Meter>();
+/** A call that waits until all its rates have room. */
+interface Waiter {
+  readonly rates: readonly Taking[];
+  readonly turn: Turn;
+  /** Milliseconds in which what it takes is there again. */
+  readonly cost: number;
+  readonly go: () => void;
+}
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
+/** So that different rates can be compared: how long the scarcest of them needs for it. */
+const costOf = (rates: readonly Taking[]): number =>
+  Math.max(...rates.map(({ amount, rate: { max, windowMs } }) => (Math.min(amount, max) * windowMs) / max));
+
+/** The meters of a host, and who waits for them. */
+export class RateTable {
+  readonly #platform: Pick<Platform, "clock" | "setTimer" | "defer">;
+  readonly #meters = new Map<string, Meter>();
+  readonly #order = new FairOrder();
+  readonly #waiters = new Set<Waiter>();
+  /** How many wait for each meter. */
+  readonly #wanted = new Map<string, number>();
+  /** Meters that had no room for whoever was first, until the timer. */
+  #shut: ReadonlySet<string> = new Set();
+  #timer: Timer | undefined;
+  #isDue = false;
+
+  constructor(platform: Pick<Platform, "clock" | "setTimer" | "defer">) {
+    this.#platform = platform;
   }
 
   /**
-   * Takes an amount of every rate at once if all have room.
-   * @returns 0 when it was taken, else the milliseconds after which to try again, and the rate that has no room
+   * Takes an amount of every rate at once if all have room, and nobody waits for one of them.
+   * @returns the rate that has no room, and the milliseconds after which it has; nothing when it was taken
    */
-  take(rates: readonly (HeldRate & { readonly amount: number })[]): {
-    readonly waitMs: number;
-    readonly rate?: RateLimit;
-  } {
-    const now = this.#clock.monotonic();
-    let waitMs = 0;
-    let blocking: RateLimit | undefined;
+  take(rates: readonly Taking[]): { readonly waitMs: number; readonly rate: RateLimit } | undefined {
+    const now = this.#platform.clock.monotonic();
+    let full: { readonly waitMs: number; readonly rate: RateLimit } | undefined;
     for (const { rate, key, amount } of rates) {
-      const wait = this.#meter(rate, key).waitFor(amount, now);
-      if (wait > waitMs) [waitMs, blocking] = [wait, rate];
+      const waitMs = this.#meter(rate, key).waitFor(amount, now);
+      // Who waits already comes first; who would not wait takes nobody's turn by that.
+      const isWanted = rate.onLimit !== "fail" && this.#wanted.has(key);
+      if (waitMs > (full?.waitMs ?? (isWanted ? -1 : 0))) full = { waitMs, rate };
     }
-    if (blocking !== undefined) return { waitMs, rate: blocking };
-    for (const { rate, key, amount } of rates) this.#meter(rate, key).take(amount, now);
-    return { waitMs: 0 };
+    if (full === undefined) for (const { rate, key, amount } of rates) this.#meter(rate, key).take(amount, now);
+    return full;
+  }
+
+  /**
+   * Waits until it is the turn of a call, and takes what it needs: shares come in proportion to their weights (F1), and
+   * whoever needs much is not passed by those who need little.
+   * @param by the shares that it is in, outermost first
+   * @throws what `signal` ends it with
+   */
+  async wait(rates: readonly Taking[], by: readonly Share[], signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiter = { rates, turn: this.#order.enter(by), cost: costOf(rates), go: resolve };
+    this.#waiters.add(waiter);
+    for (const { key } of rates) this.#wanted.set(key, (this.#wanted.get(key) ?? 0) + 1);
+    // Where somebody is before it that has no room, that is when its turn can be.
+    if (!rates.some(({ key }) => this.#shut.has(key))) this.#serveSoon();
+    try {
+      await orAborted(promise, signal);
+    } finally {
+      if (this.#remove(waiter)) {
+        this.#order.leave(waiter.turn);
+        this.#serveSoon();
+      }
+    }
+  }
+
+  #remove(waiter: Waiter): boolean {
+    if (!this.#waiters.delete(waiter)) return false;
+    for (const { key } of waiter.rates) {
+      const left = (this.#wanted.get(key) ?? 1) - 1;
+      if (left === 0) this.#wanted.delete(key);
+      else this.#wanted.set(key, left);
+    }
+    return true;
+  }
+
+  /** Once for all that happens now. */
+  #serveSoon(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    this.#platform.defer(() => this.#serve());
+  }
+
+  #serve(): void {
+    this.#isDue = false;
+    this.#timer?.cancel();
+    const now = this.#platform.clock.monotonic();
+    const shut = new Set<string>();
+    let soonest = Number.POSITIVE_INFINITY;
+    for (let next = this.#first(shut); next !== undefined; next = this.#first(shut)) {
+      let hasRoom = true;
+      for (const { rate, key, amount } of next.rates) {
+        const waitMs = this.#meter(rate, key).waitFor(amount, now);
+        if (waitMs === 0) continue;
+        hasRoom = false;
+        shut.add(key);
+        soonest = Math.min(soonest, waitMs);
+      }
+      if (!hasRoom) continue;
+      for (const { rate, key, amount } of next.rates) this.#meter(rate, key).take(amount, now);
+      this.#remove(next);
+      this.#order.served(next.turn, next.cost);
+      next.go();
+    }
+    this.#shut = shut;
+    this.#timer = shut.size === 0 ? undefined : this.#platform.setTimer(Math.ceil(soonest), () => this.#serve());
+  }
+
+  /** Whose turn it is of those that need none of the meters that are shut. */
+  #first(shut: ReadonlySet<string>): Waiter | undefined {
+    let first: Waiter | undefined;
+    for (const waiter of this.#waiters) {
+      if (first !== undefined && this.#order.compare(waiter.turn, first.turn) >= 0) continue;
+      if (!waiter.rates.some(({ key }) => shut.has(key))) first = waiter;
+    }
+    return first;
   }
 
   #meter(rate: RateLimit, key: string): Meter {

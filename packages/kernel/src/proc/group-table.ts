@@ -11,6 +11,7 @@ import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
+import { type Share, WEIGHT_DEFAULT } from "../budget/fair.ts";
 import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import type { Allocations } from "./allocation.ts";
@@ -31,7 +32,7 @@ const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 const DEPTH_MAX = 8;
 
 export interface GroupSettings {
-  /** Share beside its siblings where something is scheduled, from 1 to 10,000 (default 100). */
+  /** Its share beside its siblings, from 1 to 10,000 (default 100), where calls wait for a rate. */
   readonly weight?: number;
   /** Living processes in it and below it. */
   readonly processes?: number;
@@ -109,6 +110,12 @@ export class GroupTable {
   find(path: string): Group | undefined {
     const group = this.#groups.get(path);
     return group === undefined ? undefined : this.#shown(group);
+  }
+
+  /** Its share and those that it is in, outermost first. */
+  sharesOf(path: string): readonly Share[] {
+    const line = this.#lineOf(path).toReversed();
+    return line.map(({ path: at, weight = WEIGHT_DEFAULT }) => ({ key: `group ${at}`, weight }));
   }
 
   #shown(group: GroupRecord): Group {

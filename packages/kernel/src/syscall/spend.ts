@@ -10,7 +10,8 @@ import { LIMITS } from "../base/limits.ts";
 import { type Reservation, type Shortage, exhausted } from "../budget/account.ts";
 import { DEFAULT_WARN_AT } from "../budget/limits.ts";
 import { type UsageEntry, usageOf } from "../budget/ledger.ts";
-import type { HeldRate, RateLimit } from "../budget/rate.ts";
+import { type Share, WEIGHT_DEFAULT } from "../budget/fair.ts";
+import type { RateLimit, Taking } from "../budget/rate.ts";
 import { type Amounts, formatAmount, resourcesOf } from "../budget/resource.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { Process } from "../proc/process.ts";
@@ -266,33 +267,36 @@ export async function passRates(
   // One that stands in the limits of several counts once.
   const meters = new Map(rates.flatMap((rate) => heldBy(rate, caller, call) ?? []).map((one) => [one.key, one]));
   const held = [...meters.values()];
-  while (held.length > 0) {
-    const { waitMs, rate } = host.rates.take(held);
-    if (rate === undefined) return;
-    if (rate.onLimit === "fail") {
-      throw new KernelError(
-        "EAGAIN",
-        `the rate of ${rate.max} ${rate.resource} in ${rate.windowMs} ms per ${rate.per} is used up; try again in ${waitMs} ms`,
-        { pid: caller.pid, retryAfterMs: waitMs },
-      );
-    }
-    const wait = caller.waitFor(`rate of ${rate.resource} per ${rate.per}`);
-    const wake = Promise.withResolvers<void>();
-    const timer = host.platform.setTimer(waitMs, wake.resolve);
-    try {
-      await caller.rest(orAborted(wake.promise, call.signal), call.within);
-    } finally {
-      timer.cancel();
-      caller.stopWaiting(wait);
-    }
+  const full = host.rates.take(held);
+  if (full === undefined) return;
+  const { rate, waitMs } = full;
+  if (rate.onLimit === "fail") {
+    throw new KernelError(
+      "EAGAIN",
+      `the rate of ${rate.max} ${rate.resource} in ${rate.windowMs} ms per ${rate.per} is used up; try again in ${waitMs} ms`,
+      { pid: caller.pid, retryAfterMs: waitMs },
+    );
   }
+  const wait = caller.waitFor(`rate of ${rate.resource} per ${rate.per}`);
+  try {
+    const turn = host.rates.wait(held, sharesOf(host, caller), call.signal);
+    await caller.rest(turn, call.within);
+  } finally {
+    caller.stopWaiting(wait);
+  }
+}
+
+/** Where it stands beside others that wait for the same: in its groups, or else as its user, and there as itself. */
+function sharesOf({ processes: { groups } }: Host, { pid, identity: { group, user } }: Process): readonly Share[] {
+  const around = group === undefined ? [{ key: `user ${user}`, weight: WEIGHT_DEFAULT }] : groups.sharesOf(group);
+  return [...around, { key: `process ${pid}`, weight: WEIGHT_DEFAULT }];
 }
 
 function heldBy(
   rate: RateLimit,
   caller: Process,
   call: { readonly model?: string; readonly tool?: string; readonly tokens: number },
-): (HeldRate & { readonly amount: number }) | undefined {
+): Taking | undefined {
   const name = rate.resource === "toolCalls" ? call.tool : call.model;
   if (name === undefined || (rate.only !== undefined && !compileGlob(rate.only)(name))) return undefined;
   const scope = { process: String(caller.pid), user: caller.identity.user, model: call.model, tool: call.tool }[
