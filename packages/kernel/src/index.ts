@@ -37,6 +37,7 @@ export { LIMITS_SCHEMA, ON_LIMIT, type OnLimit, type ProcessLimits } from "./bud
 export { type Price, type PriceList, PriceTable } from "./budget/price.ts";
 export { FairOrder, type Share } from "./budget/fair.ts";
 export {
+  RATE_KINDS,
   RATE_RESOURCES,
   RATE_SCOPES,
   type RateLimit,

@@ -139,7 +139,7 @@ describe("calls that wait for rates", () => {
 
   test("have their turn by shares: who asks a thousand times does not keep others from theirs", async () => {
     const { hand, rates, went, wait } = setUp();
-    expect(rates.take([taking(10)])).toBeUndefined();
+    expect(rates.take([taking(10)])).toHaveProperty("over");
     for (let at = 0; at < 1000; at++) void wait("many", [taking(5)]);
     void wait("few", [taking(5)]);
     await hand.to(1100);
@@ -157,7 +157,7 @@ describe("calls that wait for rates", () => {
     await hand.to(5000);
     expect(went).toEqual(["large", "small"]);
     expect(hand.isIdle).toBe(true);
-    expect(rates.take([taking(1)])).toBeUndefined();
+    expect(rates.take([taking(1)])).toHaveProperty("over");
   });
 
   test("do not wait for meters that others need", async () => {
@@ -178,11 +178,40 @@ describe("calls that wait for rates", () => {
     void wait("large", [taking(10)], "large", stop.signal);
     void wait("small", [taking(1)]);
     await hand.to(10);
-    expect(rates.take([taking(1, "m", { ...rate, onLimit: "fail" })])).toBeUndefined();
+    expect(rates.take([taking(1, "m", { ...rate, onLimit: "fail" })])).toHaveProperty("over");
     stop.abort(new Error("given up"));
     await hand.to(20);
     expect(went.toSorted()).toEqual(["not large", "small"]);
     expect(hand.isIdle).toBe(true);
     await expect(rates.wait([taking(1)], [share("late")], stop.signal)).rejects.toThrow("given up");
+  });
+
+  test("give back what they have not used where they took it, and the next have it", async () => {
+    const { hand, rates, went, wait } = setUp();
+    const taken = rates.take([taking(10)]);
+    if (!("over" in taken)) throw new TypeError("there was room");
+    void wait("next", [taking(6)]);
+    await hand.to(100);
+    expect(went).toEqual([]);
+    taken.over(true, 3);
+    taken.over(true, 0);
+    await hand.to(101);
+    expect(went).toEqual(["next"]);
+    expect(rates.take([taking(1)])).toHaveProperty("over");
+    expect(rates.take([taking(1)])).toMatchObject({ rate, waitMs: 899 });
+  });
+
+  test("at a time wait for those that are under way, and for no timer", async () => {
+    const slots: RateLimit = { resource: "toolCalls", per: "tool", max: 1, kind: "concurrent" };
+    const { hand, rates, went, wait } = setUp();
+    const first = rates.take([taking(1, "t", slots)]);
+    if (!("over" in first)) throw new TypeError("there was room");
+    void wait("second", [taking(1, "t", slots)]);
+    await hand.to(100_000);
+    expect(went).toEqual([]);
+    expect(hand.isIdle).toBe(true);
+    first.over(true);
+    await hand.to(100_001);
+    expect(went).toEqual(["second"]);
   });
 });

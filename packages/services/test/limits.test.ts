@@ -1,5 +1,15 @@
 import { createOfflineModel } from "@ergos/drivers/model-offline";
-import { type Kernel, type Model, type Pid, SlidingWindow, TokenBucket, parseAmount } from "@ergos/kernel";
+import {
+  type Kernel,
+  type Model,
+  type Os,
+  type Pid,
+  type ProcessLimits,
+  SlidingWindow,
+  TokenBucket,
+  type Tool,
+  parseAmount,
+} from "@ergos/kernel";
 import { type RunContext, pipeline, program, toProgram } from "@ergos/services";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -450,6 +460,68 @@ describe("rates", () => {
     const turns = asked.slice(4, 44);
     expect(turns.filter((who) => who === "heavy")).toHaveLength(30);
     for (const pid of pids) await kernel.os.kill(pid, "KILL");
+    await kernel.close();
+  });
+
+  test("so many calls at a time hold over all processes; who ends in any way makes room", async () => {
+    let [inside, most] = [0, 0];
+    const tool: Tool<Os> = {
+      name: "dig",
+      description: "digs",
+      inputSchema: {},
+      effect: "idempotent",
+      call: async () => {
+        most = Math.max(most, ++inside);
+        try {
+          await sleep(10);
+          if (inside % 2 === 0) throw new TypeError("broke");
+        } finally {
+          inside--;
+        }
+      },
+    };
+    const kernel = await bootKernel({ tools: [tool] });
+    const rates = [{ resource: "toolCalls", per: "tool", max: 3, kind: "concurrent" }] as const;
+    const digging = program("digging", async (_input: unknown, ctx: RunContext) => {
+      await Promise.allSettled(Array.from({ length: 10 }, (_, at) => ctx.call(`dig${at}`, "dig")));
+      return 1;
+    });
+    const start = (): Promise<Pid> => kernel.os.spawn(digging, { limits: { rates } });
+    const pids = await Promise.all(Array.from({ length: 5 }, start));
+    await sleep(15);
+    await kernel.os.kill(pids[0] as Pid, "KILL");
+    for (const pid of pids.slice(1)) expect(await kernel.os.wait(pid)).toMatchObject({ code: 0 });
+    expect(most).toBe(3);
+    const fails = { limits: { rates: [{ ...rates[0], onLimit: "fail" as const }] } };
+    const both = program("both", async (_input: unknown, ctx: RunContext) => {
+      const calls = Array.from({ length: 4 }, async (_, at) => ctx.call(`dig${at}`, "dig"));
+      return (await Promise.allSettled(calls)).map((one) => (one.status === "rejected" ? String(one.reason) : "ok"));
+    });
+    const { result } = await kernel.os.wait(await kernel.os.spawn(both, fails));
+    expect((result as string[])[3]).toMatch(/3 toolCalls at a time per tool is used up; try again later/);
+    await kernel.close();
+  });
+
+  test("of tokens only those count that a call has used, once it has ended", async () => {
+    const kernel = await bootKernel({ models: [paid()] });
+    const rates = [{ resource: "tokens", per: "user", max: 10_000, windowMs: 60_000, onLimit: "fail" }] as const;
+    // Each may use some four thousand, and uses a few.
+    expect(await kernel.os.wait(await kernel.os.spawn(caller(20), { limits: { rates } }))).toMatchObject({ code: 0 });
+    await kernel.close();
+  });
+
+  test.each<[string, Record<string, unknown>, RegExp]>([
+    ["no window", { resource: "modelCalls", per: "user", max: 2 }, /a rate needs its window/],
+    [
+      "a window, of calls at a time",
+      { resource: "modelCalls", per: "user", max: 2, kind: "concurrent", windowMs: 5 },
+      /has no window/,
+    ],
+    ["tokens at a time", { resource: "tokens", per: "user", max: 2, kind: "concurrent" }, /counts calls/],
+  ])("a rate with %s is refused", async (_what, rate, message) => {
+    const kernel = await bootKernel();
+    const limits = { rates: [rate] } as unknown as ProcessLimits;
+    await expect(kernel.os.spawn(caller(1), { limits })).rejects.toThrow(message);
     await kernel.close();
   });
 

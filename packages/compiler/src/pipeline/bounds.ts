@@ -102,7 +102,7 @@ function rateOf(source: SourceValue, at: number, diagnostics: Diagnostics): read
   const window = get(source, "window");
   const windowMs = window?.kind === "scalar" ? parseDuration(window.value) : undefined;
   const max = numberOf(get(source, "max"));
-  if (windowMs === undefined || max === undefined) return [];
+  if (max === undefined || (window !== undefined && windowMs === undefined)) return [];
   const rate = present<Partial<Record<keyof RateLimit, unknown>>>({
     resource: textOf(get(source, "resource")) ?? "modelCalls",
     per: textOf(get(source, "per")) ?? "process",
@@ -110,13 +110,14 @@ function rateOf(source: SourceValue, at: number, diagnostics: Diagnostics): read
     kind: textOf(get(source, "kind")),
     burst: numberOf(get(source, "burst")),
     onLimit: textOf(get(source, "onLimit")),
+    windowMs: windowMs === undefined ? undefined : Math.max(1, Math.round(windowMs)),
   });
   // Each field was checked against its values before.
   const read = rate as unknown as RateLimit;
   const problem = rateProblem(read);
   if (problem !== undefined)
-    diagnostics.report("E206", placeOf(get(source, "per") ?? source, `spec.limits.rates[${at}].per`), problem);
-  return [{ ...read, max, windowMs: Math.max(1, Math.round(windowMs)) }];
+    diagnostics.report("E206", placeOf(get(source, "per") ?? source, `spec.limits.rates[${at}]`), problem);
+  return [{ ...read, max }];
 }
 
 /** Reports nodes that need what `spec.caps` does not allow: they would fail each time. */

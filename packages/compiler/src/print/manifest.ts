@@ -88,7 +88,9 @@ function limitsOf({ budget, limits }: NonNullable<PlanDocument["bounds"]>): Json
     warningThreshold: limits.warnAt,
     onLimit: limits.onLimit,
     downgradeTo: limits.downgrade,
-    rates: limits.rates?.map(({ windowMs, ...rate }) => ({ ...rate, window: formatDuration(windowMs) })),
+    rates: limits.rates?.map(({ windowMs, ...rate }) =>
+      windowMs === undefined ? rate : { ...rate, window: formatDuration(windowMs) },
+    ),
   });
 }
 

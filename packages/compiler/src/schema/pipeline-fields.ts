@@ -1,6 +1,6 @@
 // The fields of `kind: Pipeline`.
 
-import { ON_LIMIT, RATE_RESOURCES, RATE_SCOPES } from "@ergos/kernel";
+import { ON_LIMIT, RATE_KINDS, RATE_RESOURCES, RATE_SCOPES } from "@ergos/kernel";
 import type { Field, FieldType, Fields, ObjectSpec } from "./field.ts";
 
 export const API_VERSION = "ergos/v1";
@@ -439,10 +439,10 @@ export const OBJECT_SPECS: Readonly<Record<string, ObjectSpec>> = {
       },
       only: { type: text, doc: "Only models or tools whose name fits this glob." },
       max: { type: count, required: true, doc: "How much.", example: "60" },
-      window: { type: duration, required: true, doc: "In how much time.", example: "1m" },
+      window: { type: duration, doc: "In how much time; of all but `concurrent`.", example: "1m" },
       kind: {
-        type: { type: "enum", values: ["window", "bucket"] },
-        doc: "No stretch of the window's length holds more (`window`), or refilled evenly (`bucket`).",
+        type: { type: "enum", values: RATE_KINDS },
+        doc: "No stretch of the window's length holds more (`window`), refilled evenly (`bucket`), or so many calls at a time (`concurrent`).",
         otherwise: "window",
       },
       burst: { type: count, doc: "What a bucket holds.", otherwise: "max" },

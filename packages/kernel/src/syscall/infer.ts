@@ -1,5 +1,6 @@
 // A model call: estimate, reserve, ask, settle, each recorded so that nothing is paid twice.
 
+import type { Taken } from "../budget/rate.ts";
 import type { InferRequest, Model, ModelCall, ModelMessage, ModelRequest, ModelResponse } from "../abi/model.ts";
 import { linkSignal } from "../base/abort.ts";
 import { KernelError, describe, isKernelError } from "../base/errno.ts";
@@ -195,17 +196,28 @@ class Inference extends CallOf<InferCall> implements PaidCall<ModelResponse> {
     return (this.#key ??= this.keyOf([this.#model.name, this.#request]));
   }
 
-  ready(): void | Promise<void> {
+  ready(): undefined | Promise<Taken | undefined> {
     const { limits, pid } = this.caller;
     const { breakers } = this.host;
-    if (limits?.rates === undefined) return breakers.assertClosed(this.what, pid);
+    if (limits?.rates === undefined) {
+      breakers.assertClosed(this.what, pid);
+      return undefined;
+    }
     const rated = {
       model: this.#model.name,
       tokens: this.amounts.tokens ?? 0,
       signal: this.signal,
       within: stepAround(this.given),
     };
-    return passRates(this.host, this.caller, rated).then(() => breakers.assertClosed(this.what, pid));
+    return passRates(this.host, this.caller, rated).then((taken) => {
+      try {
+        breakers.assertClosed(this.what, pid);
+        return taken;
+      } catch (error) {
+        taken?.over(false);
+        throw error;
+      }
+    });
   }
 
   assertMay(): Promise<void> {

@@ -13,6 +13,7 @@ import { type Errno, KernelError, isKernelError, toErrorRecord, toKernelError } 
 import type { Seq } from "../base/id.ts";
 import type { Reservation } from "../budget/account.ts";
 import type { Called } from "../budget/ledger.ts";
+import type { Taken } from "../budget/rate.ts";
 import { type Amounts, type Resource, resourcesOf } from "../budget/resource.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Intent } from "../journal/journal.ts";
@@ -48,8 +49,11 @@ interface Call {
   readonly staysUnknown?: true;
   /** How a failure is told that is none of the kernel's. */
   readonly fails: { readonly code: Errno; readonly path?: string };
-  /** Waits until its turn has come, and looks whether it would be made at all, before anything is reserved. */
-  ready?(): void | Promise<void>;
+  /**
+   * Waits until its turn has come, and looks whether it would be made at all, before anything is reserved; gives what it
+   * has taken of rates.
+   */
+  ready?(): undefined | Promise<Taken | undefined>;
   /** @throws {EACCES} its process may not make it, now that it would act */
   assertMay(): Promise<void>;
   /** It has acted, or has failed at that. */
@@ -105,11 +109,12 @@ export async function pay<Result>(host: Host, caller: Process, call: PaidCall<Re
   const prior = assertKnown(caller, call);
   const leave = await begin(caller, call);
   let held: Held | undefined;
+  let taken: Taken | undefined;
   let wasCalled = false;
   // Whoever has answered is paid, whatever becomes of the answer.
   let hasAnswered = false;
   try {
-    if (call.ready !== undefined) await call.ready();
+    if (call.ready !== undefined) taken = await call.ready();
     held = await hold(host, caller, call, prior);
     const { reservation } = held ?? {};
     await call.assertMay();
@@ -123,6 +128,8 @@ export async function pay<Result>(host: Host, caller: Process, call: PaidCall<Re
         call.act(limited, reservation),
       );
       hasAnswered = true;
+      // Others need not wait until that is recorded.
+      taken?.over(true, call.used(result).tokens);
       call.answered?.();
       await settle(host, caller, call, { result, reservation, ms: host.platform.clock.monotonic() - started });
       return result;
@@ -137,6 +144,7 @@ export async function pay<Result>(host: Host, caller: Process, call: PaidCall<Re
     const where = { syscall: call.syscall, pid: caller.pid };
     throw toKernelError(error, code, path === undefined ? where : { ...where, path });
   } finally {
+    taken?.over(wasCalled);
     held?.end();
     leave();
     caller.over();

@@ -11,7 +11,7 @@ import { type Reservation, type Shortage, exhausted } from "../budget/account.ts
 import { DEFAULT_WARN_AT } from "../budget/limits.ts";
 import { type UsageEntry, usageOf } from "../budget/ledger.ts";
 import { type Share, WEIGHT_DEFAULT } from "../budget/fair.ts";
-import type { RateLimit, Taking } from "../budget/rate.ts";
+import type { RateLimit, Taken, Taking } from "../budget/rate.ts";
 import { type Amounts, formatAmount, resourcesOf } from "../budget/resource.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { Process } from "../proc/process.ts";
@@ -250,7 +250,7 @@ export async function warn(host: Host, caller: Process, reservation: Reservation
   }
 }
 
-/** Waits until every rate has room for a call, or refuses it. */
+/** Waits until every rate has room for a call, or refuses it; gives what was taken of them. */
 export async function passRates(
   host: Host,
   caller: Process,
@@ -261,26 +261,28 @@ export async function passRates(
     readonly signal: AbortSignal;
     readonly within?: string | undefined;
   },
-): Promise<void> {
+): Promise<Taken | undefined> {
   const rates = caller.limits?.rates;
-  if (rates === undefined) return;
+  if (rates === undefined) return undefined;
   // One that stands in the limits of several counts once.
   const meters = new Map(rates.flatMap((rate) => heldBy(rate, caller, call) ?? []).map((one) => [one.key, one]));
   const held = [...meters.values()];
-  const full = host.rates.take(held);
-  if (full === undefined) return;
-  const { rate, waitMs } = full;
+  const taken = host.rates.take(held);
+  if ("over" in taken) return taken;
+  const { rate, waitMs } = taken;
   if (rate.onLimit === "fail") {
+    const when = rate.windowMs === undefined ? "at a time" : `in ${rate.windowMs} ms`;
+    const isKnown = Number.isFinite(waitMs);
     throw new KernelError(
       "EAGAIN",
-      `the rate of ${rate.max} ${rate.resource} in ${rate.windowMs} ms per ${rate.per} is used up; try again in ${waitMs} ms`,
-      { pid: caller.pid, retryAfterMs: waitMs },
+      `the rate of ${rate.max} ${rate.resource} ${when} per ${rate.per} is used up; try again ${isKnown ? `in ${waitMs} ms` : "later"}`,
+      { pid: caller.pid, ...(isKnown ? { retryAfterMs: waitMs } : {}) },
     );
   }
   const wait = caller.waitFor(`rate of ${rate.resource} per ${rate.per}`);
   try {
     const turn = host.rates.wait(held, sharesOf(host, caller), call.signal);
-    await caller.rest(turn, call.within);
+    return await caller.rest(turn, call.within);
   } finally {
     caller.stopWaiting(wait);
   }

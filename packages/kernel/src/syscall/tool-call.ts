@@ -6,6 +6,7 @@ import { KernelError } from "../base/errno.ts";
 import { toPath } from "../base/path.ts";
 import { type Schema, assertValid } from "../base/schema.ts";
 import type { Called } from "../budget/ledger.ts";
+import type { Taken } from "../budget/rate.ts";
 import type { Amounts } from "../budget/resource.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { CallUsage } from "../journal/record.ts";
@@ -65,8 +66,8 @@ class ToolUse extends CallOf<ToolCall> implements PaidCall<unknown> {
     return { code: "EFAILED", path: `/lib/tools/${this.#tool.name}` };
   }
 
-  ready(): void | Promise<void> {
-    if (this.caller.limits?.rates === undefined) return;
+  ready(): undefined | Promise<Taken | undefined> {
+    if (this.caller.limits?.rates === undefined) return undefined;
     return passRates(this.host, this.caller, {
       tool: this.#tool.name,
       tokens: 0,
