@@ -346,6 +346,34 @@ describe("a process that sleeps when it is told to end", () => {
     expect(await kernel.os.wait(other)).toMatchObject({ signal: "TERM" });
   });
 
+  test("takes back what it has done also when it is just being resumed", async () => {
+    const slow = program(
+      "slow",
+      async (_input: unknown, ctx: RunContext) => {
+        await ctx.step("book", () => void done.push("booked"));
+        try {
+          await ctx.receive("go");
+        } finally {
+          await ctx.shield((safe) => safe.step("cancel", () => void done.push("cancelled")));
+        }
+      },
+      { version: "1", endsAwake: true },
+    );
+    const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), objects, programs: [slow] });
+    const pid = await kernel.os.spawn(slow);
+    await begun(done);
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), objects, programs: [slow] });
+    const resuming = kernel.os.resume(pid);
+    for (let turn = 0; turn < 3; turn++) await Promise.resolve();
+    expect((await kernel.os.ps({ pids: [pid] }))[0]?.state).toBe("ready");
+    await Promise.allSettled([kernel.os.kill(pid), resuming]);
+    expect(await kernel.os.wait(pid)).toMatchObject({ signal: "TERM" });
+    expect(done).toEqual(["booked", "cancelled"]);
+  });
+
   test("ends as it is where it is in quarantine", async () => {
     const poor = program(
       "poor",

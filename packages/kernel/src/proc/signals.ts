@@ -161,7 +161,8 @@ export class Signals {
   }
 
   async #end(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
-    if (process.state.name === "sleeping" && signal !== "KILL" && process.identity.program.endsAwake === true) {
+    const isRun = process.program !== undefined || process.state.name === "quarantined";
+    if (!isRun && signal !== "KILL" && process.identity.program.endsAwake === true) {
       process.endedBy ??= signal;
       await this.#record(process, undefined);
     }
