@@ -88,7 +88,7 @@ async function main(argv: readonly string[]): Promise<number> {
 function usageFault(error: unknown, command: Command, argv: readonly string[]): string {
   const [said = ""] = describe(error).split("\n", 1);
   const [, option = ""] = /(--[\w-]+)[^']*' argument is ambiguous/.exec(said) ?? [];
-  const value = option === "" ? undefined : argv[argv.indexOf(option) + 1];
+  const value = argv.find((arg, at) => argv[at - 1] === option && arg.startsWith("-"));
   if (value !== undefined)
     return `${option} is followed by ${JSON.stringify(value)}; a value that begins with a dash is written ${option}=${value}`;
   const known = Object.keys({ ...COMMON, ...command.options });

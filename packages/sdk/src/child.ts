@@ -110,7 +110,8 @@ async function revise(os: Os, program: Program): Promise<Past> {
   const past = await os.call("revise", { definitions });
   if (past.previous === undefined) return past;
   const isOutdated = program.outdated?.(past.previous) ?? ((): boolean => false);
-  return os.call("revise", { definitions, outdated: (past.places ?? []).filter(isOutdated) });
+  const places = [...(past.places ?? []), ...Object.keys(past.attempts ?? {})];
+  return os.call("revise", { definitions, outdated: places.filter(isOutdated) });
 }
 
 type Past = Pick<Awaited<SyscallResult<"revise">>, "places" | "attempts">;

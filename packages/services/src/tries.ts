@@ -106,10 +106,11 @@ export async function runAttempts<T>(tried: Tried, run: (attempt: Attempt) => T 
 }
 
 /** Which attempt this life begins with: the one behind those that have failed in an earlier life, at its time. */
-async function goneOn(tried: Tried, attempts: number, { failed, until, why }: Attempts): Promise<number> {
+async function goneOn(tried: Tried, attempts: number, { failed, until, waitMs, why }: Attempts): Promise<number> {
   // Where there are fewer attempts now, with the last one.
   const attempt = Math.min(failed, attempts - 1);
-  const delayMs = until - tried.process.platform.clock.now();
+  // The clock may have been set back.
+  const delayMs = Math.min(until - tried.process.platform.clock.now(), waitMs);
   if (attempt > 0 && delayMs > 0) await untilNext(tried, { attempt, attempts, delayMs, error: { message: why } });
   return attempt + 1;
 }
@@ -181,7 +182,8 @@ function isWorthRetrying(error: unknown, retry: Retry | undefined): boolean {
 /** Who refused for a while says for how long; a limit that was set holds all the same. */
 function delayBefore(attempt: number, retry: Retry | undefined, askedMs = 0): number {
   const { delayMs = DEFAULT_DELAY_MS, factor = DEFAULT_FACTOR, maxDelayMs } = retry ?? {};
-  const own = Math.min(maxDelayMs ?? DEFAULT_MAX_DELAY_MS, delayMs * factor ** (attempt - 1));
+  // Of no delay the most also makes none.
+  const own = delayMs === 0 ? 0 : Math.min(maxDelayMs ?? DEFAULT_MAX_DELAY_MS, delayMs * factor ** (attempt - 1));
   return Math.min(Math.max(askedMs, own), maxDelayMs ?? Number.POSITIVE_INFINITY);
 }
 

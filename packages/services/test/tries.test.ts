@@ -268,6 +268,37 @@ test("attempts that failed in an earlier life count: the next one comes at its t
   await second.close();
 });
 
+test("attempts of what a node was before it was changed do not count, and no part of a secret is told of them", async () => {
+  const made: string[] = [];
+  const store = new LastingStore();
+  const objects = new MemoryObjectStore();
+  const secret = "sk-4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a";
+  const plan = (version: string) =>
+    planProgram(
+      pipeline("plan")
+        .node(
+          "knock",
+          { version, retry: { attempts: 3, delayMs: version === "1" ? 60_000 : 0 } },
+          (_input, { attempt }) => {
+            made.push(`${version}.${attempt}`);
+            throw new TypeError(`${"x".repeat(280)}${secret}`);
+          },
+        )
+        .build(),
+    );
+  const first = await bootKernel({ store: store.life(), objects });
+  first.host.vault.learn(secret);
+  const pid = await first.os.spawn(plan("1"));
+  await expect.poll(async () => (await first.os.ps({ pids: [pid] }))[0]?.channel).toMatch(/^attempt 2/);
+  expect(await first.os.fs.readText(`/proc/runs/plan-${pid}/events`)).not.toContain(secret.slice(0, 6));
+  await first.close();
+  const second = await bootKernel({ store: store.life(), objects });
+  await second.os.resume(pid, { program: plan("2") });
+  expect((await second.os.wait(pid)).code).toBe(1);
+  expect(made).toEqual(["1.1", "2.1", "2.2", "2.3"]);
+  await second.close();
+});
+
 test("what failed inside of an attempt that is over is tried anew by the next one", async () => {
   const made: string[] = [];
   const store = new LastingStore();

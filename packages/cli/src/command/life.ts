@@ -3,6 +3,7 @@
 import { type MessageKind, type Os, type ProgramSource, present } from "@ergos/kernel";
 import {
   type Command,
+  EXIT_FAILED,
   EXIT_OK,
   UsageError,
   listOption,
@@ -47,8 +48,11 @@ export const cloneCommand: Command = {
     const { pid, runId } = await findPid(os, wanted);
     const twin = await os.call("clone", { pid, ...more });
     invocation.out.answer({ pid: twin, of: pid }, () => `${twin} goes on from what ${runId} has recorded`);
+    if (os.isRemote) return EXIT_OK;
     await waitForOthers(os, invocation.out);
-    return EXIT_OK;
+    const [ended] = await os.ps({ pids: [twin] });
+    if (ended?.error !== undefined) invocation.out.error(`${ended.runId} failed: ${ended.error.message}`);
+    return (ended?.code ?? 0) === 0 ? EXIT_OK : EXIT_FAILED;
   },
 };
 

@@ -174,11 +174,16 @@ export const resumeCommand: Command = {
 
 /** What a resumption would do. */
 async function preview(invocation: Invocation, redoing: Redoing): Promise<number> {
-  const wanted = required(invocation, 0, "the process");
+  const [wanted, other] = invocation.positionals;
+  if (wanted === undefined || other !== undefined)
+    throw new UsageError("--dry-run looks at one run: ergos resume RUN --dry-run");
   await using os = await openDirectory(invocation);
-  const { pid, runId } = await findProcess(os, wanted);
+  const { pid, runId, state, code } = await findProcess(os, wanted);
   const outlook = await os.call("previewResume", { pid, ...redoing });
-  invocation.out.answer({ pid, runId, ...outlook }, () => outlookText(runId, outlook, redoing));
+  const isDone = state === "zombie" && code === 0 && Object.keys(redoing).length === 0;
+  invocation.out.answer({ pid, runId, ...outlook }, () =>
+    isDone ? `${runId} has completed; nothing is left to do` : outlookText(runId, outlook, redoing),
+  );
   return EXIT_OK;
 }
 

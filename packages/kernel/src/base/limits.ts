@@ -86,6 +86,8 @@ export const LIMITS = {
   servicesMax: 1000,
   /** Devices whose failures in a row are counted. */
   breakersMax: 1000,
+  /** Steps that one resumption does anew, or gives another outcome. */
+  redoneMax: 1000,
   /** Recorded outcomes that a twin of a process may begin with. */
   twinRecordsMax: 50_000,
   /** Parts that a process is split into at once. */

@@ -287,6 +287,12 @@ export class AccountTree {
     return entry === undefined ? {} : (JSON.parse(String(entry.value)) as Amounts);
   }
 
+  /** The same of each resource that a process had a budget of. */
+  async leftAt(pid: Pid, budget: Amounts): Promise<Amounts> {
+    const none = Object.fromEntries(resourcesOf(budget).map((resource) => [resource, 0]));
+    return { ...none, ...(await this.leftOf(pid)) };
+  }
+
   /** Forgets the closed accounts, once their commit has succeeded. */
   finish({ chain, above }: Departure): void {
     for (const account of chain) this.#accounts.delete(account);

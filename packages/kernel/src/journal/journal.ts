@@ -57,6 +57,8 @@ export interface Attempts {
   readonly failed: number;
   /** When the next one is to come. */
   readonly until: number;
+  /** How long that was to be waited for. */
+  readonly waitMs: number;
   /** Why the last one has failed. */
   readonly why: string;
   /** In which attempts of what is around it, as it was told. */
@@ -114,6 +116,8 @@ export class Journal {
   #intents: Map<string, Intent> | undefined;
   /** Keys of calls of earlier lives that may have acted although they count as failed, until somebody has looked. */
   #unknown: Map<string, string> | undefined;
+  /** Places of calls that were cut off, and count as failed: who calls there again does so. */
+  #lost: Set<string> | undefined;
   /** What earlier lives have tried and not brought to an end; dropped as it is taken. */
   #attempts: Map<string, Attempts> | undefined;
   /** Intents of this life that have no outcome yet. */
@@ -147,6 +151,7 @@ export class Journal {
     const recorded = new Map<string, Recorded>();
     const intents = new Map<string, Intent>();
     const unknown = new Map<string, string>();
+    const lost = new Set<string>();
     const attempts = new Map<string, Attempts>();
     const said = new Map<string, number>();
     let saidLength = 0;
@@ -173,6 +178,7 @@ export class Journal {
       if (record.t === "step") {
         intents.delete(record.p);
         attempts.delete(record.p);
+        lost.delete(record.p);
         if (record.error === undefined) unknown.delete(record.p);
         const isOfAny = version < KINDS_SINCE && record.k === undefined;
         // In the order in which they were recorded last.
@@ -180,13 +186,15 @@ export class Journal {
         recorded.set(record.p, isOfAny ? { ...record, k: OF_ANY_KIND } : record);
         addUse(usage, record.use);
       } else if (record.t === "attempt") {
-        const { attempt: failed, until, why, trail } = record;
-        attempts.set(record.p, { failed, until, why, trail });
+        const { attempt: failed, at, until, why, trail } = record;
+        attempts.set(record.p, { failed, until, waitMs: until - at, why, trail });
       } else if (record.t === "intent") {
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
         unknown.delete(record.p);
+        lost.delete(record.p);
       } else if (record.t === "release" || record.t === "lost") {
         intents.delete(record.p);
+        if (record.t === "lost" && record.key === undefined) lost.add(record.p);
         if (record.t === "lost" && record.key !== undefined) unknown.set(record.p, record.key);
       } else if (record.t === "log") {
         const line = lineAt(record.p, record.text);
@@ -203,6 +211,7 @@ export class Journal {
         recorded.clear();
         intents.clear();
         unknown.clear();
+        lost.clear();
         attempts.clear();
         said.clear();
         saidLength = 0;
@@ -217,6 +226,7 @@ export class Journal {
           recorded.clear();
           intents.clear();
           unknown.clear();
+          lost.clear();
           said.clear();
           saidLength = 0;
         }
@@ -224,6 +234,7 @@ export class Journal {
         for (const place of record.places) {
           recorded.delete(place);
           attempts.delete(place);
+          lost.delete(place);
           if (record.again === true) unknown.delete(place);
         }
         revision = record.revision ?? revision;
@@ -233,6 +244,7 @@ export class Journal {
     this.#recorded = recorded;
     this.#intents = intents;
     this.#unknown = unknown;
+    this.#lost = lost;
     this.#attempts = attempts;
     this.#said = said;
     return { steps: steps + recorded.size, usage, deaths, restarts, revision, restart, ranMs };
@@ -362,14 +374,19 @@ export class Journal {
 
   /** Places of calls of earlier lives of which nobody knows what they did. */
   get unknownPlaces(): readonly string[] {
-    return [...(this.#intents?.keys() ?? []), ...(this.#unknown?.keys() ?? [])];
+    return [...new Set([this.#intents, this.#unknown, this.#lost].flatMap((places) => [...(places?.keys() ?? [])]))];
+  }
+
+  /** The same, and those that were tried in vain so far. */
+  get openPlaces(): readonly string[] {
+    return [...this.unknownPlaces, ...(this.#attempts?.keys() ?? [])];
   }
 
   /**
    * Puts a value in the place of what an earlier life has recorded, or has left unknown.
-   * @returns the record of it, and the call that it answers, if there is one; the caller commits both
+   * @returns the record of it, which the caller commits
    */
-  async substitute(place: string, value: unknown): Promise<{ readonly record: string; readonly answers?: Intent }> {
+  async substitute(place: string, value: unknown): Promise<string> {
     const json = this.#encoded(value, `what ${place} is to come to`);
     const isLarge = json !== undefined && json.length > LIMITS.inlineOutcomeMax;
     const ref = isLarge ? await this.#objects.put(new TextEncoder().encode(json)) : undefined;
@@ -379,11 +396,17 @@ export class Journal {
     const marks = k === undefined ? {} : { k };
     const kept = ref !== undefined ? { ref } : json === undefined ? {} : { value: JSON.parse(json) as unknown };
     (this.#recorded ??= new Map()).set(place, { ...marks, ...kept });
-    const answers = this.#intents?.get(place);
-    this.#intents?.delete(place);
     this.#unknown?.delete(place);
-    const record = encodeStep(this.#committer.now(), place, { json, ...(ref === undefined ? {} : { ref }) }, marks);
-    return { record, ...(answers === undefined ? {} : { answers }) };
+    this.#lost?.delete(place);
+    this.#attempts?.delete(place);
+    return encodeStep(this.#committer.now(), place, { json, ...(ref === undefined ? {} : { ref }) }, marks);
+  }
+
+  /** Drops unanswered calls of earlier lives, whose end the caller records. */
+  dropIntents(isDropped: (place: string) => boolean): readonly (readonly [string, Intent])[] {
+    const dropped = [...(this.#intents ?? [])].filter(([place]) => isDropped(place));
+    for (const [place] of dropped) this.#intents?.delete(place);
+    return dropped;
   }
 
   /** A value as it is recorded, without secrets. */
@@ -398,9 +421,12 @@ export class Journal {
    * @param again what may have acted there is to be done again, too
    */
   outdate(isOutdated: (place: string) => boolean, again = false): readonly string[] {
-    const places = [...this.recordedPlaces, ...(again ? (this.#unknown?.keys() ?? []) : [])].filter(isOutdated);
+    const open = again ? this.openPlaces : [...(this.#attempts?.keys() ?? [])];
+    const places = [...this.recordedPlaces, ...open].filter(isOutdated);
     for (const place of places) {
       this.#recorded?.delete(place);
+      this.#attempts?.delete(place);
+      this.#lost?.delete(place);
       if (again) this.#unknown?.delete(place);
     }
     return [...new Set(places)];
@@ -599,6 +625,7 @@ export class Journal {
     this.#said = undefined;
     this.#intents = undefined;
     this.#unknown = undefined;
+    this.#lost = undefined;
     this.#attempts = undefined;
     this.#calls = undefined;
     this.#given = undefined;

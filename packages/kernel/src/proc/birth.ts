@@ -54,7 +54,7 @@ export function capabilityOf(
   { twin, role, grants }: SpawnOptions,
   layers: LayerTable,
 ): Capability {
-  let capability = twin?.capability ?? (twin?.of ?? parent).capability;
+  let capability = twin?.as?.capability ?? (twin?.of ?? parent).capability;
   if (role !== undefined && twin === undefined)
     capability = capability.with(layers.create(`${pid}.1`, parseGrants([`role.${role}`])));
   if (program.grants !== undefined && twin === undefined)

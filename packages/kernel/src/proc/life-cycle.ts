@@ -3,7 +3,7 @@
 //
 // Y1  A twin has the rights of its original and goes on from what that had recorded; whatever of that was under way it
 //     does itself, out of a budget of its own. Nothing is paid, sent or read twice by that: what was done is recorded. Its
-//     original may have ended: then it has the rights that a retry would have, and belongs to whoever stands above now.
+//     original may have ended: then it has what a retry would have, and below one that does not stand above no more than that.
 // Y2  Another program takes over where no call is under way, under the same pid: whoever waits for it waits on.
 // Y3  Rights only narrow: those who go together keep what both had.
 // Y4  Who goes into another leaves it what waits in the mailbox and what is left of the budget, in the commit of its end.
@@ -17,7 +17,7 @@ import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
-import type { Capability } from "../cap/capability.ts";
+import { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
@@ -31,6 +31,7 @@ import { drained } from "./drain.ts";
 import { type Exit, type Process, type ProcessIdentity, type Renewal, SIGNALS } from "./process.ts";
 import { lostCall } from "./lost-call.ts";
 import { type Redoing, redo } from "./redo.ts";
+import type { EndedStanding } from "./resumption.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
 import { type Tier, rankOf, tierOf } from "./role.ts";
@@ -77,8 +78,8 @@ export interface LifeCycleParts {
   readonly storeInput: (json: string | undefined) => Promise<ContentId | undefined>;
   readonly succeed: (process: Process, exit: Exit, restarts: readonly number[], as?: Renewal) => Process;
   readonly resume: (process: Process, program: Program) => Promise<void>;
-  /** Those of a process that has ended, as they would be now. */
-  readonly rightsOf: (process: Process) => Promise<Capability>;
+  readonly standingOf: (process: Process) => Promise<EndedStanding>;
+  readonly hasGroup: (path: string | undefined) => boolean;
   readonly abandon: (process: Process) => void;
   readonly exit: (process: Process, exit: Exit, rider?: Rider, estate?: Estate) => Promise<void>;
   readonly forward: (from: Process, to: Process) => Promise<Forwarding>;
@@ -95,6 +96,8 @@ export interface Part extends Pick<SpawnOptions, "name" | "input" | "grants" | "
 
 /** What may differ of a twin. */
 export interface TwinOptions extends Redoing {
+  /** Whoever makes it stands above its original. */
+  readonly isAbove: boolean;
   readonly name?: string | undefined;
   /** Narrow it further. */
   readonly grants?: readonly Grant[] | undefined;
@@ -130,25 +133,26 @@ export class LifeCycle {
     load: () => Promise<Program>,
     options: TwinOptions,
   ): Promise<Process> {
-    const { pid, identity } = original;
-    const exit = original.state.name === "zombie" ? original.state.exit : undefined;
+    const { pid, identity, state } = original;
+    const exit = state.name === "zombie" ? state.exit : undefined;
     if (exit === undefined) assertLives(original, "clone");
     const { family, committer, revisions } = this.#parts;
-    const isAbove = caller.pid !== pid && family.isWithin(pid, caller.pid);
-    const beside = exit === undefined ? original : caller;
-    const parent = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : beside;
+    const isAbove = caller.pid !== pid && options.isAbove;
+    const ended = exit === undefined ? undefined : await this.#standingOfEnded(original, isAbove ? undefined : caller);
+    const above = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : original;
+    const parent = ended?.parent ?? above;
     if (parent === undefined) throw new KernelError("ESRCH", `process ${pid} belongs to nobody`, { pid });
     if (original.journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} leaves no journal that a twin could go on from`, { pid });
-    if (original.sleep !== undefined)
+    if (exit === undefined && original.sleep !== undefined)
       throw new KernelError("EBUSY", `process ${pid} sleeps; wake it, or wait until it does`, { pid });
-    if ((identity.views?.length ?? 0) > (parent.identity.views?.length ?? 0))
+    if (identity.views?.every(({ dir }, at) => parent.identity.views?.[at]?.dir === dir) === false)
       throw new KernelError("EINVAL", `process ${pid} works on a view of its own; apply or discard it first`, { pid });
     const program = original.program ?? (await load());
     const journal = original.journal.unread();
     // What its revision has outdated the twin does anew, as the original would.
     await revisions.load(journal, program);
-    await redo(journal, program, committer.now(), options);
+    await redo(journal, program, { from: options.from, set: options.set, at: committer.now() });
     if (exit !== undefined) journal.forgetFailures(exit.code !== 0);
     const past = journal.past();
     const bytes = past.reduce((sum, record) => sum + record.length, 0);
@@ -160,13 +164,16 @@ export class LifeCycle {
       );
     const isOwn = identity.budget !== undefined && (isAbove || exit !== undefined);
     const left = isOwn ? await this.#leftOf(original, identity.budget ?? {}) : undefined;
-    const capability = exit === undefined ? undefined : await this.#parts.rightsOf(original);
+    // Its records were read while it was there: those of one that was deleted meanwhile may be no more than some.
+    if (family.leaving.has(pid) || (exit !== undefined && (await committer.store.get(processKey(pid))) === undefined))
+      throw new KernelError("ESRCH", `process ${pid} is being deleted`, { syscall: "clone", pid });
+    const isInGroup = isAbove && identity.group !== parent.identity.group && this.#parts.hasGroup(identity.group);
     return this.#parts.spawn(parent, program, {
       input: original.input,
       limits: identity.limits,
-      group: identity.group === parent.identity.group ? undefined : identity.group,
+      group: isInGroup || exit === undefined ? groupBeside(identity, parent) : undefined,
       role: identity.role,
-      tier: identity.tier,
+      tier: exit === undefined ? identity.tier : lowerTier(identity, parent.identity),
       restart: identity.restart,
       strategy: identity.strategy,
       faults: identity.faults,
@@ -178,15 +185,27 @@ export class LifeCycle {
       correlation: identity.correlation,
       cause: `clone ${pid}`,
       along: options.along,
-      twin: { of: original, past, capability },
+      twin: { of: original, past, as: ended },
     });
+  }
+
+  /**
+   * What the twin of a process that has ended has. Below a caller that does not stand above it has no right that this one
+   * has not, and spends from what this one does.
+   */
+  async #standingOfEnded(original: Process, below: Process | undefined): Promise<EndedStanding> {
+    if (below === undefined) return this.#parts.standingOf(original);
+    const { layers } = below.capability;
+    const own = original.capability.layers.filter((layer) => !layers.includes(layer));
+    return { parent: below, capability: Capability.withLayers([...layers, ...own]), account: below.account };
   }
 
   /** What a process has left of its own budget. */
   async #leftOf({ pid, account, hasEnded }: Process, budget: Amounts): Promise<Amounts> {
-    const zero = Object.fromEntries(resourcesOf(budget).map((resource) => [resource, 0]));
-    if (hasEnded) return addAmounts(zero, await this.#parts.accounts.leftOf(pid));
-    const usage = await this.#parts.accounts.usage(account);
+    const { accounts } = this.#parts;
+    // Children that live on have kept its account open.
+    if (hasEnded && !accounts.isOpen(pid)) return accounts.leftAt(pid, budget);
+    const usage = await accounts.usage(hasEnded ? pid : account);
     return Object.fromEntries(
       resourcesOf(budget).flatMap((resource) => {
         const of = usage[resource];
@@ -526,6 +545,14 @@ export class LifeCycle {
     return this.#parts.layers.create(`${pid}.${number}`, grants);
   }
 }
+
+/** The group of a twin, where that is not its parent's. */
+const groupBeside = ({ group }: ProcessIdentity, parent: Process): string | undefined =>
+  group === parent.identity.group ? undefined : group;
+
+/** It thinks with nothing better than whoever is above it. */
+const lowerTier = (own: ProcessIdentity, above: ProcessIdentity): Tier | undefined =>
+  rankOf(tierOf(own)) >= rankOf(tierOf(above)) ? own.tier : tierOf(above);
 
 function assertLives(process: Process, syscall: string): void {
   const { pid } = process;

@@ -188,7 +188,8 @@ export class ProcessTable {
       spawn: (parent, program, options) => this.spawn(parent, program, options),
       storeInput: (json) => this.#archive.storeInput(json),
       revisions: this.revisions,
-      rightsOf: (process) => this.resumption.rightsOf(process),
+      standingOf: (process) => this.resumption.standingOf(process),
+      hasGroup: (path) => path !== undefined && this.groups.find(path) !== undefined,
       narrow: (process, layers, rider) => this.narrow(process, layers, rider),
       narrowing: (process, layers) => this.#narrowing(process, layers),
       exit: (process, ended, rider, estate) => this.exit(process, ended, rider, undefined, estate),
@@ -319,7 +320,7 @@ export class ProcessTable {
     const inputRef = durable ? await this.#archive.storeInput(inputJson) : undefined;
     // From here to the commit nothing waits: the parent cannot end in between and take its budget with it.
     this.#assertMaySpawn(parent);
-    const { of: original } = options.twin ?? {};
+    const { of: original, as } = options.twin ?? {};
     if (original?.hasEnded === false) this.#assertMaySpawn(original);
     const group = options.group ?? parent.identity.group;
     // Who names its parent's group says what would be without it.
@@ -328,7 +329,8 @@ export class ProcessTable {
     const pid = toPid(this.#nextPid++);
     const hasAccount = resourcesOf(allocation).length > 0;
     // A group that is named is where its budget comes from; one that is inherited has it in its parent's already.
-    const above = isNamed && group !== undefined ? this.groups.accountOf(group) : parent.account;
+    const around = isNamed && group !== undefined ? this.groups.accountOf(group) : parent.account;
+    const above = as === undefined ? around : as.account;
     const account = hasAccount ? pid : above;
     const spawning = this.#accounts.reserve(above, { spawns: 1 }).adds;
     const identity = identityOf(pid, parent, program, options, {
@@ -350,10 +352,8 @@ export class ProcessTable {
     );
     process.inputRef = inputRef;
     const opened = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
-    const moved =
-      spawning.length === 0
-        ? opened
-        : { ...NO_ACCOUNT, ...opened, adds: mergeAdds([...spawning, ...(opened?.adds ?? [])]) };
+    const adds = mergeAdds([...spawning, ...(opened?.adds ?? [])]);
+    const moved = spawning.length === 0 ? opened : { ...NO_ACCOUNT, ...opened, adds };
     const counted = this.groups.started(group);
     const change = withAdds(moved, counted.adds);
     this.#accounts.join(account);

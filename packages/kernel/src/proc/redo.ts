@@ -1,6 +1,7 @@
 // Doing part of a run again, or having a step of it come to something else: which of its outcomes count no more.
 
 import { KernelError } from "../base/errno.ts";
+import { LIMITS } from "../base/limits.ts";
 import type { Intent, Journal } from "../journal/journal.ts";
 import { type CallUsage, encodeRecord } from "../journal/record.ts";
 import type { Program } from "./program.ts";
@@ -33,31 +34,43 @@ export interface Redone {
  * @throws {ENOENT} nothing is recorded of such a step · {EINVAL} {E2BIG} a value is not JSON, or too large
  * · {ENOTSUP} only where the program runs it is known what builds on it
  */
-export async function redo(journal: Journal, program: Program, at: number, to: Redoing): Promise<Redone> {
-  const { from = [], set = {} } = to;
+export async function redo(
+  journal: Journal,
+  program: Program,
+  { from = [], set = {}, at }: Redoing & { readonly at: number },
+): Promise<Redone> {
   const given = new Set(Object.keys(set));
-  if (from.length === 0 && given.size === 0) return { places: [], records: [], answered: [] };
-  assertTold(program);
-  const recorded = journal.recordedPlaces;
-  for (const step of from) if (!recorded.some((place) => isOf(place, step))) throw unknownStep(step, recorded);
-  const isRecorded = new Set(recorded);
-  const known = new Set([...recorded, ...journal.unknownPlaces]);
-  for (const step of given) if (!known.has(step)) throw unknownStep(step, recorded);
-  const asked = [...from, ...[...given].filter((step) => isRecorded.has(step))];
-  const redone = new Set(asked.flatMap((step) => redoneBy(step, recorded, program)));
-  // What is inside of a step that has its outcome is not asked for.
-  const isGiven = (place: string): boolean => [...given].some((step) => isOf(place, step));
-  const places = journal.outdate((place) => redone.has(place) && !isGiven(place), true);
+  const places = outdatedBy(journal, program, from, given);
   const records = places.length === 0 ? [] : [encodeRecord({ t: "outdated", at, places, again: true })];
-  const answered: [string, Intent][] = [];
+  const gone = new Set(places);
+  const answered = [...journal.dropIntents((place) => gone.has(place))];
   // In the order in which they were recorded: what comes later builds on what came before.
-  for (const place of known) {
+  for (const place of new Set([...journal.recordedPlaces, ...given])) {
     if (!given.has(place)) continue;
-    const { record, answers } = await journal.substitute(place, set[place]);
-    records.push(record);
-    if (answers !== undefined) answered.push([place, answers]);
+    answered.push(...journal.dropIntents((one) => one === place || one.startsWith(`${place}/`)));
+    records.push(await journal.substitute(place, set[place]));
   }
   return { places, records, answered };
+}
+
+/** Drops the outcomes of a loaded journal that count no more, and returns their places. */
+function outdatedBy(journal: Journal, program: Program, from: Places, given: ReadonlySet<string>): Places {
+  if (from.length === 0 && given.size === 0) return [];
+  assertTold(program);
+  if (given.size > LIMITS.redoneMax)
+    throw new KernelError("EINVAL", `${given.size} steps are given another outcome; at most ${LIMITS.redoneMax} are`);
+  const recorded = journal.recordedPlaces;
+  const open = journal.openPlaces;
+  for (const step of from) if (!recorded.some((place) => isOf(place, step))) throw notRecorded(step, recorded);
+  const isRecorded = new Set(recorded);
+  const known = new Set([...recorded, ...open]);
+  // Of a step whose call was cut off nothing is recorded but that.
+  const isOpen = (step: string): boolean => open.some((place) => place.startsWith(`${step}/`));
+  for (const step of given) if (!known.has(step) && !isOpen(step)) throw notKnown(step, known);
+  const redone = redoneBy([...from, ...[...given].filter((step) => isRecorded.has(step))], [...known], program);
+  // What is inside of a step that has its outcome is not asked for.
+  const isGiven = (place: string): boolean => partsOf(place).some((part) => given.has(part));
+  return journal.outdate((place) => redone.has(place) && !isGiven(place), true);
 }
 
 /** @throws {ENOTSUP} only where the program runs it is known what builds on a step, and what has changed */
@@ -87,12 +100,21 @@ export interface Repeated extends Partial<CallUsage> {
   readonly why: "asked" | "builds" | "changed" | "failed";
 }
 
-/** What becomes of outcomes between two readings of a journal. */
+/** What becomes of the outcomes of a journal that is read twice: as it is, and to be changed. */
 export function outlookOf(
   before: Journal,
   after: Journal,
-  { changed, redone, from = [] }: { readonly changed: Places; readonly redone: Places } & Redoing,
+  program: Program,
+  {
+    changed,
+    hasFailed,
+    from = [],
+    set = {},
+  }: { readonly changed: Places; /** It has ended, and is tried again. */ readonly hasFailed?: boolean } & Redoing,
 ): Outlook {
+  const given = new Set(Object.keys(set));
+  const redone = outdatedBy(after, program, from, given);
+  if (hasFailed !== undefined) after.forgetFailures(hasFailed);
   const kept = new Set(after.recordedPlaces);
   const [byChange, byRedoing] = [new Set(changed), new Set(redone)];
   const why = (place: string): Repeated["why"] => {
@@ -101,28 +123,40 @@ export function outlookOf(
     return from.some((step) => isOf(place, step)) ? "asked" : "builds";
   };
   const again = before.recordedPlaces
-    .filter((place) => !kept.has(place))
+    .filter((place) => !kept.has(place) && !given.has(place))
     .map((place) => {
       const { call, use } = before.recordedAt(place) ?? { call: "step" };
       return { place, call, why: why(place), ...use };
     });
-  return { kept: kept.size, again, unknown: after.unknownPlaces };
+  return { kept: kept.size, again, unknown: before.unknownPlaces.filter((place) => !given.has(place)) };
 }
 
-const unknownStep = (step: string, recorded: Places): KernelError =>
+const notRecorded = (step: string, recorded: Places): KernelError =>
   new KernelError(
     "ENOENT",
-    `nothing is recorded of ${JSON.stringify(step)}, so there is nothing to do again from there; recorded are ${knownSteps(recorded)}`,
+    `nothing is recorded of ${JSON.stringify(step)}, so there is nothing to do again from there; recorded are ${listed(recorded.map(nodeOf))}`,
   );
 
-function redoneBy(step: string, places: Places, program: Program): Places {
-  const first = places.findIndex((place) => isOf(place, step));
-  if (program.downstream === undefined) return places.slice(first);
-  const later = new Set(places.slice(first));
+const notKnown = (step: string, known: Iterable<string>): KernelError =>
+  new KernelError(
+    "ENOENT",
+    `no step that can come to something else is at ${JSON.stringify(step)}: one that was done, that has failed, or whose call was cut off, by its whole place; these are ${listed(known)}`,
+  );
+
+/** The recorded places that count no more when some steps are done again. */
+function redoneBy(steps: Places, places: Places, program: Program): ReadonlySet<string> {
+  const { downstream } = program;
+  if (downstream !== undefined) return new Set(steps.flatMap((step) => redoneInPlan(step, places, downstream)));
+  const first = places.findIndex((place) => steps.some((step) => isOf(place, step)));
+  return new Set(first < 0 ? [] : places.slice(first));
+}
+
+function redoneInPlan(step: string, places: Places, downstream: NonNullable<Program["downstream"]>): Places {
   const node = nodeOf(step);
-  const below = places.filter(program.downstream([node]));
+  const below = places.filter(downstream([node]));
   if (step === node) return below;
   // Of a node that is done again in part the rest stays recorded: an item of a map, the steps before this one.
+  const later = new Set(places.slice(places.findIndex((place) => isOf(place, step))));
   const part = partOf(step);
   const isDoneAgain = (place: string): boolean =>
     isOf(place, step) || step.startsWith(`${place}/`) || (partOf(place) === part && later.has(place));
@@ -137,8 +171,14 @@ const isOf = (place: string, step: string): boolean =>
 const nodeOf = (place: string): string => /^[^/[]+/.exec(place)?.[0] ?? place;
 const partOf = (place: string): string => /^[^/]+/.exec(place)?.[0] ?? place;
 
-function knownSteps(places: Places): string {
-  const steps = [...new Set(places.map(nodeOf))];
-  const more = steps.length > KNOWN_MAX ? ` and ${steps.length - KNOWN_MAX} others` : "";
-  return steps.length === 0 ? "no steps" : `${steps.slice(0, KNOWN_MAX).join(", ")}${more}`;
+/** A place, and all that it is inside of. */
+const partsOf = (place: string): Places => [
+  ...Array.from(place.matchAll(/[/[]/g), ({ index }) => place.slice(0, index)),
+  place,
+];
+
+function listed(names: Iterable<string>): string {
+  const all = [...new Set(names)];
+  const more = all.length > KNOWN_MAX ? ` and ${all.length - KNOWN_MAX} others` : "";
+  return all.length === 0 ? "none" : `${all.slice(0, KNOWN_MAX).join(", ")}${more}`;
 }

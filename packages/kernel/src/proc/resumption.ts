@@ -53,6 +53,14 @@ export interface Resuming extends Redoing {
   readonly rider?: Rider | undefined;
 }
 
+/** What a process that has ended would have, were it tried again. */
+export interface EndedStanding {
+  /** The nearest above it that lives. */
+  readonly parent: Process | undefined;
+  readonly capability: Capability;
+  readonly account: Pid | undefined;
+}
+
 export class Resumption {
   readonly #platform: Platform;
   readonly #committer: Committer;
@@ -93,14 +101,14 @@ export class Resumption {
     if (journal === undefined)
       throw new KernelError("EINVAL", `process ${process.pid} has no journal to resume from`, { pid: process.pid });
     const { replay, outdated: changed } = await this.#revisions.load(journal, program);
-    const redone = await redo(journal, program, this.#committer.now(), { from, set });
+    const redone = await redo(journal, program, { from, set, at: this.#committer.now() });
     // Who is run to be ended does not go on behind its sleep.
     const unslept = process.endedBy === undefined ? undefined : journal.sleepingAt;
     const outdated = [...changed, ...(unslept === undefined ? [] : journal.outdate((place) => place === unslept))];
     let { account } = process;
     if (again) {
       journal.forgetFailures(!hadCompleted);
-      process.capability = await this.rightsOf(process);
+      process.capability = await this.#rightsOf(process);
       await this.#lowerTier(process);
       // Children that live on have kept its account open.
       const isOpen = process.identity.budget !== undefined && this.#accounts.isOpen(process.pid);
@@ -147,9 +155,8 @@ export class Resumption {
     await before.load();
     const after = journal.unread();
     const { outdated } = await this.#revisions.load(after, program);
-    const { places } = await redo(after, program, this.#committer.now(), to);
-    if (state.name === "zombie") after.forgetFailures(state.exit.code !== 0);
-    return outlookOf(before, after, { changed: outdated, redone: places, ...to });
+    const ended = state.name === "zombie" ? { hasFailed: state.exit.code !== 0 } : {};
+    return outlookOf(before, after, program, { changed: outdated, ...ended, ...to });
   }
 
   /** A kill in the meantime has the last word (R1). */
@@ -233,14 +240,28 @@ export class Resumption {
       );
   }
 
+  /**
+   * What a process that has ended would have, were it tried again: whom it belongs to, its rights, and what it spends from.
+   * @throws {EDQUOT} what it spent from has ended
+   */
+  async standingOf(process: Process): Promise<EndedStanding> {
+    let parent: Process | undefined;
+    for (let at = process.above ?? process.identity.ppid; at !== undefined && parent === undefined;) {
+      const ancestor = await this.#recall(at);
+      if (ancestor?.isAlive === true && this.#live(at) === ancestor) parent = ancestor;
+      at = ancestor?.above ?? ancestor?.identity.ppid;
+    }
+    return { parent, capability: await this.#rightsOf(process), account: await this.#findAccount(process) };
+  }
+
   /** All layers that it had, behind those that its ancestors have now: what they lost meanwhile it has lost too. */
-  async rightsOf(process: Process): Promise<Capability> {
+  async #rightsOf(process: Process): Promise<Capability> {
     const { ppid } = process.identity;
     if (ppid === undefined) return process.capability;
     const parent = this.#live(ppid) ?? (await this.#recall(ppid));
     if (parent === undefined) return process.capability;
     const isLive = parent.isAlive && this.#live(ppid) === parent;
-    const above = isLive ? parent.capability : await this.rightsOf(parent);
+    const above = isLive ? parent.capability : await this.#rightsOf(parent);
     const own = process.capability.layers.filter((layer) => !above.layers.includes(layer));
     return Capability.withLayers([...above.layers, ...own]);
   }
@@ -263,9 +284,7 @@ export class Resumption {
       if (resourcesOf(added).length === 0) return undefined;
       throw new KernelError("EINVAL", `process ${pid} has no budget of its own: there is nothing to add to`, { pid });
     }
-    const left = await this.#accounts.leftOf(pid);
-    const zero = Object.fromEntries(resourcesOf(identity.budget).map((resource) => [resource, 0]));
-    return addAmounts({ ...zero, ...left }, added);
+    return addAmounts(await this.#accounts.leftAt(pid, identity.budget), added);
   }
 
   /**

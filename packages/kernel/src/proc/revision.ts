@@ -64,7 +64,9 @@ export class Revisions {
     const { revision } = program;
     const isNew = journal.revision !== undefined && journal.revision !== revision;
     const previous = isNew && outdated === undefined ? await this.#definitionsOf(journal.revision ?? "") : undefined;
-    if (previous !== undefined) return { previous, places: journal.recordedPlaces };
+    const { recordedPlaces: places } = journal;
+    const attempts = Object.fromEntries(journal.openAttempts);
+    if (previous !== undefined) return { previous, places, attempts };
     const gone = new Set(outdated);
     const record = { t: "outdated", at: committer.now(), places: [...gone], revision } as const;
     const puts = this.#stored.has(revision) ? [] : [{ key: revisionKey(revision), value: JSON.stringify(definitions) }];

@@ -3,12 +3,12 @@
 import type { Pid } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
 import type { Amounts } from "../budget/resource.ts";
-import type { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { Rider } from "../ipc/committer.ts";
 import type { Along } from "./action.ts";
 import type { Process } from "./process.ts";
 import type { FaultPolicies } from "./fault.ts";
+import type { EndedStanding } from "./resumption.ts";
 import type { Restart, RestartPolicy, Strategy } from "./restart.ts";
 import type { Role, Tier } from "./role.ts";
 import type { View } from "./view.ts";
@@ -50,8 +50,8 @@ export interface SpawnOptions {
     | {
         readonly of: Process;
         readonly past: readonly string[];
-        /** Of an original that has ended. */
-        readonly capability: Capability | undefined;
+        /** Where its original has ended: its rights, and what it spends from. */
+        readonly as: Pick<EndedStanding, "capability" | "account"> | undefined;
       }
     | undefined;
   /** How many orders of the kernel stand behind it. */

@@ -120,7 +120,7 @@ export const place: Schema = {
 };
 /** Of what a process has recorded: steps that are done anew, and what steps come to instead. */
 export const redoing: Readonly<Record<"from" | "set", Schema>> = {
-  from: { type: "array", items: place, maxItems: 1000 },
+  from: { type: "array", items: place, maxItems: LIMITS.redoneMax },
   set: { type: "object", properties: {}, additionalProperties: true },
 };
 export const anything: Schema = { description: "any JSON value" };
@@ -191,6 +191,25 @@ export async function managedBy(host: Host, caller: Process, number: Pid, syscal
     syscall,
     pid: caller.pid,
   });
+}
+
+/**
+ * What steps come to is said to a program that acts with the rights of its process.
+ * @throws {EPERM} the caller neither is the process nor stands above it
+ */
+export async function assertMaySay(
+  host: Host,
+  caller: Process,
+  process: Process,
+  set: Readonly<Record<string, unknown>> | undefined,
+  syscall: string,
+): Promise<void> {
+  if (set === undefined || caller === process || (await isBelow(host, process, caller.pid))) return;
+  throw new KernelError(
+    "EPERM",
+    `process ${caller.pid} may not say what steps of process ${process.pid} come to, which acts on that with its own rights: it does not stand above`,
+    { syscall, pid: caller.pid },
+  );
 }
 
 /** Whether a process is another, or below it; of what has ended and is not here its record says so. */

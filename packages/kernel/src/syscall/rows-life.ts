@@ -10,13 +10,25 @@ import { TIERS, type Tier } from "../proc/role.ts";
 import { placed } from "./placed.ts";
 import { assertMay } from "./policy.ts";
 import { amounts } from "./rows-budget.ts";
-import { type NamedProgram, PROGRAM_SOURCE, isProgram, programAgain, programOf, sourceFor } from "./program-source.ts";
+import type { Program } from "../proc/program.ts";
+import {
+  type NamedProgram,
+  PROGRAM_SOURCE,
+  isProgram,
+  loadProgram,
+  programAgain,
+  programOf,
+  sourceFor,
+  sourceOf,
+} from "./program-source.ts";
 import {
   type AtPlace,
   anything,
   args,
+  assertMaySay,
   atPlace,
   integer,
+  isBelow,
   label,
   managedBy,
   namedProgram,
@@ -62,7 +74,13 @@ export const LIFE_ROWS = {
       placed<Pid>(caller, "clone", a.place, async (record) => {
         const original = await managedBy(host, caller, a.pid, "clone");
         await assertMay(host, caller, "clone", { right: "proc.spawn", resource: original.identity.program.name });
-        const twin = await host.processes.lives.clone(caller, original, () => programAgain(host, original), {
+        await assertMaySay(host, caller, original, a.set, "clone");
+        const { input, hasEnded } = original;
+        // What has ended may be of code that the host would not load for anybody.
+        const load = (): Promise<Program> =>
+          hasEnded ? loadProgram(host, caller, sourceOf(original), input) : programAgain(host, original);
+        const twin = await host.processes.lives.clone(caller, original, load, {
+          isAbove: await isBelow(host, original, caller.pid),
           name: a.name,
           grants: a.grants === undefined ? undefined : parseGrants(a.grants),
           budget: a.budget,

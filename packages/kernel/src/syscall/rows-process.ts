@@ -41,6 +41,7 @@ import {
   anything,
   args,
   assertMayName,
+  assertMaySay,
   atPlace,
   flag,
   integer,
@@ -312,6 +313,7 @@ export const PROCESS_ROWS = {
     audited: ({ program: _program, ...rest }) => rest,
     handle: async (host, caller, a, _target, draft) => {
       const process = await managedBy(host, caller, a.pid, "resume");
+      await assertMaySay(host, caller, process, a.set, "resume");
       host.views.assertThere(process);
       const isKept = process.state.name === "quarantined" || process.state.name === "sleeping";
       if (isKept && a.force === true) await host.processes.resumption.pardon(process, draft);
@@ -327,7 +329,8 @@ export const PROCESS_ROWS = {
       const hadCompleted = state.name === "zombie" && state.exit.code === 0;
       assertAmounts(a.budget ?? {});
       if (a.budget !== undefined) assertMayAllocate(host, caller, a.pid, "resume");
-      const changes = a.from !== undefined || a.set !== undefined;
+      const { from = [], set = {} } = a;
+      const changes = from.length + Object.keys(set).length > 0;
       const claim = host.processes.claim(process, again, changes);
       try {
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
@@ -335,8 +338,8 @@ export const PROCESS_ROWS = {
         await host.processes.resumption.resume(claim.process, program, {
           again,
           hadCompleted,
-          from: a.from,
-          set: a.set,
+          from,
+          set,
           added: a.budget,
           rider: draft,
         });

@@ -430,16 +430,18 @@ function retryOf(
   }
   if (typeof trail !== "string" || trail.length > LIMITS.placeMax) return undefined;
   if (name !== "node.retried" || typeof attempt !== "number" || typeof delayMs !== "number") return undefined;
-  caller.retries ??= new Map();
-  if (caller.retries.size >= RETRIES_MAX || !Number.isSafeInteger(attempt) || attempt < 1 || !(delayMs >= 0))
-    return undefined;
+  if (!Number.isSafeInteger(attempt) || attempt < 1 || !(delayMs >= 0)) return undefined;
   const until = Math.min(Math.ceil(host.platform.clock.now() + delayMs), TIME_MAX);
   const { message } = (error ?? {}) as { readonly message?: unknown };
   const which = typeof attempts === "number" ? `${attempt + 1} of ${attempts}` : `${attempt + 1}`;
-  const why = typeof message === "string" ? message.slice(0, RETRY_TEXT_MAX) : "it failed";
-  const text = `attempt ${which} of ${place} at ${new Date(until).toISOString()}: ${why}`;
-  caller.retries.set(place, caller.waitFor(printable(host.vault.maskText(text).slice(0, RETRY_TEXT_MAX))));
-  caller.restBegun(place);
+  // Masked before it is cut: a part of a secret would be none that is known.
+  const why = host.vault.maskText(typeof message === "string" ? message : "it failed").slice(0, RETRY_TEXT_MAX);
+  caller.retries ??= new Map();
+  if (caller.retries.size < RETRIES_MAX) {
+    const text = `attempt ${which} of ${host.vault.maskText(place)} at ${new Date(until).toISOString()}: ${why}`;
+    caller.retries.set(place, caller.waitFor(printable(text.slice(0, RETRY_TEXT_MAX))));
+    caller.restBegun(place);
+  }
   return { p: place, attempt, until, why, trail };
 }
 

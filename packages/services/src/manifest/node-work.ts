@@ -222,7 +222,7 @@ function bindKind(
 
 /** An item of a map inside of a body is a step, whatever it came to. */
 async function innerItem(ctx: Ctx, place: string, failsAll: boolean, work: () => unknown): Promise<unknown> {
-  const done = async (): Promise<Inner | { readonly error: ErrorRecord }> => {
+  const done = async (): Promise<Recorded> => {
     try {
       return { value: await work() };
     } catch (error) {
@@ -231,11 +231,22 @@ async function innerItem(ctx: Ctx, place: string, failsAll: boolean, work: () =>
       return { error: recordOf(error, place) };
     }
   };
-  const outcome = await ctx.step(place, done, { interruptible: true });
+  const outcome = innerOf(await ctx.step(place, done, { interruptible: true }));
   if ("skipped" in outcome) throw new Skipped(outcome.skipped);
   if ("error" in outcome) throw fromErrorRecord(outcome.error);
   return outcome.value;
 }
+
+/** What is recorded of a part of a body; what a person has given instead may be its value as it is. */
+function innerOf(recorded: unknown): Recorded {
+  const isOne =
+    typeof recorded === "object" && recorded !== null && Object.keys(recorded).every((key) => INNER_FIELDS.has(key));
+  // Of these fields is only what was recorded here.
+  return isOne ? (recorded as Recorded) : { value: recorded };
+}
+
+type Recorded = Inner | { readonly error: ErrorRecord };
+const INNER_FIELDS: ReadonlySet<string> = new Set(["value", "skipped", "failure", "error"]);
 
 function bindExpressions(
   config: Extract<NodeDocument, { kind: "expression" }>["config"],
@@ -391,7 +402,10 @@ async function innerOutcome(
   const run = (): Promise<Inner> => innerWork(work, { scope: around, failure, given }, ctx, values);
   // Calls of models and tools record themselves; what took the place of a failure must be the same again.
   const isStep = document.kind === "function" || document.onError !== undefined;
-  return isStep ? ctx.step(document.name, run, { interruptible: true }) : run();
+  if (!isStep) return run();
+  const outcome = innerOf(await ctx.step(document.name, run, { interruptible: true }));
+  if ("error" in outcome) throw fromErrorRecord(outcome.error);
+  return outcome;
 }
 
 interface Looked {
