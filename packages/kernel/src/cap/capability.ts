@@ -100,6 +100,12 @@ export class Capability {
     return Capability.all.narrow(grants);
   }
 
+  /** What it allows of what another one does, which stands above: all layers of both, each once. */
+  under(above: Capability): Capability {
+    const own = this.layers.filter((layer) => !above.layers.includes(layer));
+    return Capability.withLayers([...above.layers, ...own]);
+  }
+
   /** A capability that allows what this one and the grants both allow. */
   narrow(grants: readonly Grant[]): Capability {
     assertNumber(grants.length);

@@ -54,7 +54,8 @@ export function capabilityOf(
   { twin, role, grants }: SpawnOptions,
   layers: LayerTable,
 ): Capability {
-  let capability = twin?.as?.capability ?? (twin?.of ?? parent).capability;
+  // Of one that has ended nobody narrows what it had: its parent does.
+  let capability = twin?.as?.capability.under(parent.capability) ?? (twin?.of ?? parent).capability;
   if (role !== undefined && twin === undefined)
     capability = capability.with(layers.create(`${pid}.1`, parseGrants([`role.${role}`])));
   if (program.grants !== undefined && twin === undefined)

@@ -17,7 +17,6 @@ import { LIMITS } from "../base/limits.ts";
 import { present } from "../base/present.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
-import { Capability } from "../cap/capability.ts";
 import type { Grant } from "../cap/grant.ts";
 import type { LayerTable } from "../cap/layer-table.ts";
 import type { Layer } from "../cap/layer.ts";
@@ -34,7 +33,7 @@ import { type Redoing, redo } from "./redo.ts";
 import type { EndedStanding } from "./resumption.ts";
 import type { Revisions } from "./revision.ts";
 import type { Program } from "./program.ts";
-import { type Tier, rankOf, tierOf } from "./role.ts";
+import { type Tier, lowerTier, rankOf, tierOf } from "./role.ts";
 import { codeOver } from "./shields.ts";
 import type { SpawnOptions } from "./spawn-options.ts";
 
@@ -137,17 +136,10 @@ export class LifeCycle {
     const exit = state.name === "zombie" ? state.exit : undefined;
     if (exit === undefined) assertLives(original, "clone");
     const { family, committer, revisions } = this.#parts;
-    const isAbove = caller.pid !== pid && options.isAbove;
-    const ended = exit === undefined ? undefined : await this.#standingOfEnded(original, isAbove ? undefined : caller);
-    const above = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : original;
-    const parent = ended?.parent ?? above;
-    if (parent === undefined) throw new KernelError("ESRCH", `process ${pid} belongs to nobody`, { pid });
     if (original.journal === undefined)
       throw new KernelError("EINVAL", `process ${pid} leaves no journal that a twin could go on from`, { pid });
     if (exit === undefined && original.sleep !== undefined)
       throw new KernelError("EBUSY", `process ${pid} sleeps; wake it, or wait until it does`, { pid });
-    if (identity.views?.every(({ dir }, at) => parent.identity.views?.[at]?.dir === dir) === false)
-      throw new KernelError("EINVAL", `process ${pid} works on a view of its own; apply or discard it first`, { pid });
     const program = original.program ?? (await load());
     const journal = original.journal.unread();
     // What its revision has outdated the twin does anew, as the original would.
@@ -162,16 +154,23 @@ export class LifeCycle {
         `process ${pid} has ${past.length} outcomes of ${bytes} bytes; a twin takes at most ${LIMITS.twinRecordsMax}, and ${LIMITS.commitBytesMax / 2} bytes`,
         { pid },
       );
+    const isAbove = caller.pid !== pid && options.isAbove;
     const isOwn = identity.budget !== undefined && (isAbove || exit !== undefined);
     const left = isOwn ? await this.#leftOf(original, identity.budget ?? {}) : undefined;
     // Its records were read while it was there: those of one that was deleted meanwhile may be no more than some.
     if (family.leaving.has(pid) || (exit !== undefined && (await committer.store.get(processKey(pid))) === undefined))
       throw new KernelError("ESRCH", `process ${pid} is being deleted`, { syscall: "clone", pid });
-    const isInGroup = isAbove && identity.group !== parent.identity.group && this.#parts.hasGroup(identity.group);
+    const ended = exit === undefined ? undefined : await this.#standingOfEnded(original, isAbove ? undefined : caller);
+    const beside = isAbove ? family.get(family.parentOf(pid) ?? PID_OWNER) : original;
+    const parent = ended?.parent ?? beside;
+    if (parent === undefined) throw new KernelError("ESRCH", `process ${pid} belongs to nobody`, { pid });
+    if (identity.views?.every(({ dir }, at) => parent.identity.views?.[at]?.dir === dir) === false)
+      throw new KernelError("EINVAL", `process ${pid} works on a view of its own; apply or discard it first`, { pid });
+    const hasGroup = exit === undefined || (isAbove && this.#parts.hasGroup(identity.group));
     return this.#parts.spawn(parent, program, {
       input: original.input,
       limits: identity.limits,
-      group: isInGroup || exit === undefined ? groupBeside(identity, parent) : undefined,
+      group: hasGroup && identity.group !== parent.identity.group ? identity.group : undefined,
       role: identity.role,
       tier: exit === undefined ? identity.tier : lowerTier(identity, parent.identity),
       restart: identity.restart,
@@ -190,14 +189,12 @@ export class LifeCycle {
   }
 
   /**
-   * What the twin of a process that has ended has. Below a caller that does not stand above it has no right that this one
-   * has not, and spends from what this one does.
+   * What the twin of a process that has ended has. Below a caller that does not stand above it spends from what this one
+   * does; it has no right that its parent has not (`capabilityOf`).
    */
   async #standingOfEnded(original: Process, below: Process | undefined): Promise<EndedStanding> {
     if (below === undefined) return this.#parts.standingOf(original);
-    const { layers } = below.capability;
-    const own = original.capability.layers.filter((layer) => !layers.includes(layer));
-    return { parent: below, capability: Capability.withLayers([...layers, ...own]), account: below.account };
+    return { parent: below, capability: original.capability, account: below.account };
   }
 
   /** What a process has left of its own budget. */
@@ -545,14 +542,6 @@ export class LifeCycle {
     return this.#parts.layers.create(`${pid}.${number}`, grants);
   }
 }
-
-/** The group of a twin, where that is not its parent's. */
-const groupBeside = ({ group }: ProcessIdentity, parent: Process): string | undefined =>
-  group === parent.identity.group ? undefined : group;
-
-/** It thinks with nothing better than whoever is above it. */
-const lowerTier = (own: ProcessIdentity, above: ProcessIdentity): Tier | undefined =>
-  rankOf(tierOf(own)) >= rankOf(tierOf(above)) ? own.tier : tierOf(above);
 
 function assertLives(process: Process, syscall: string): void {
   const { pid } = process;

@@ -69,8 +69,7 @@ function outdatedBy(journal: Journal, program: Program, from: Places, given: Rea
   for (const step of given) if (!known.has(step) && !isOpen(step)) throw notKnown(step, known);
   const redone = redoneBy([...from, ...[...given].filter((step) => isRecorded.has(step))], [...known], program);
   // What is inside of a step that has its outcome is not asked for.
-  const isGiven = (place: string): boolean => partsOf(place).some((part) => given.has(part));
-  return journal.outdate((place) => redone.has(place) && !isGiven(place), true);
+  return journal.outdate((place) => redone.has(place) && !isWithin(place, given), true);
 }
 
 /** @throws {ENOTSUP} only where the program runs it is known what builds on a step, and what has changed */
@@ -128,7 +127,7 @@ export function outlookOf(
       const { call, use } = before.recordedAt(place) ?? { call: "step" };
       return { place, call, why: why(place), ...use };
     });
-  return { kept: kept.size, again, unknown: before.unknownPlaces.filter((place) => !given.has(place)) };
+  return { kept: kept.size, again, unknown: before.unknownPlaces.filter((place) => !isWithin(place, given)) };
 }
 
 const notRecorded = (step: string, recorded: Places): KernelError =>
@@ -170,6 +169,9 @@ const isOf = (place: string, step: string): boolean =>
 /** The node that a place is of, and the node or item of a map. */
 const nodeOf = (place: string): string => /^[^/[]+/.exec(place)?.[0] ?? place;
 const partOf = (place: string): string => /^[^/]+/.exec(place)?.[0] ?? place;
+
+/** Whether a place is one of some steps, or inside of one. */
+const isWithin = (place: string, steps: ReadonlySet<string>): boolean => partsOf(place).some((part) => steps.has(part));
 
 /** A place, and all that it is inside of. */
 const partsOf = (place: string): Places => [

@@ -12,7 +12,7 @@ import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { AccountTree, Departure } from "../budget/account.ts";
 import { type Amounts, addAmounts, resourcesOf } from "../budget/resource.ts";
-import { Capability } from "../cap/capability.ts";
+import type { Capability } from "../cap/capability.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { encodeRecord } from "../journal/record.ts";
 import { lostCall } from "./lost-call.ts";
@@ -21,7 +21,7 @@ import type { Process } from "./process.ts";
 import type { Program } from "./program.ts";
 import { type Outlook, type Redoing, type Redone, assertTold, outlookOf, redo } from "./redo.ts";
 import type { Revisions } from "./revision.ts";
-import { rankOf, tierOf } from "./role.ts";
+import { lowerTier } from "./role.ts";
 
 /** A resumed process is no longer suspected of killing its host after this long. */
 const PROBATION_MS = 3000;
@@ -262,16 +262,15 @@ export class Resumption {
     if (parent === undefined) return process.capability;
     const isLive = parent.isAlive && this.#live(ppid) === parent;
     const above = isLive ? parent.capability : await this.#rightsOf(parent);
-    const own = process.capability.layers.filter((layer) => !above.layers.includes(layer));
-    return Capability.withLayers([...above.layers, ...own]);
+    return process.capability.under(above);
   }
 
   /** It thinks with nothing better than whoever is above it now. */
   async #lowerTier(process: Process): Promise<void> {
     const { ppid } = process.identity;
     const parent = ppid === undefined ? undefined : (this.#live(ppid) ?? (await this.#recall(ppid)));
-    if (parent === undefined || rankOf(tierOf(process.identity)) >= rankOf(tierOf(parent.identity))) return;
-    process.identity = { ...process.identity, tier: tierOf(parent.identity) };
+    const tier = parent === undefined ? undefined : lowerTier(process.identity, parent.identity);
+    if (tier !== undefined) process.identity = { ...process.identity, tier };
   }
 
   /** What a process that is tried again has of its budget, with what is added now. */
