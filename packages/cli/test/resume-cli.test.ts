@@ -125,6 +125,7 @@ export default async (_input: unknown, ctx: any) => {
   expect(runErgos(["ps"], { cwd })).toMatchObject({ status: 0, stdout: expect.stringContaining("slow-2") as unknown });
   expect(runErgos(["kill", "2", "--signal", "STOP"], { cwd }).status).toBe(0);
   await once(run, "close");
+  expect(runErgos(["ps"], { cwd }).stdout).toMatch(/slow-2 .* stopped$/m);
 
   const again = spawn(process.execPath, [BIN, "resume", "2"], {
     cwd,

@@ -265,7 +265,8 @@ export const waitCommand: Command = {
 
 const isSignal = (text: string): text is Signal => Object.hasOwn(SIGNALS, text);
 
-function stateText({ state, code, signal, channel, restarts, sleep }: ProcessSummary, out: Output): string {
+function stateText({ state, status, code, signal, channel, restarts, sleep }: ProcessSummary, out: Output): string {
+  if (state === "sleeping" && status === "stopped") return "stopped";
   if (state === "sleeping" && sleep?.until !== undefined)
     return `sleeping until ${new Date(sleep.until).toISOString()}`;
   if (state === "sleeping" && restarts !== undefined) return out.style("yellow", `restarting (${restarts})`);

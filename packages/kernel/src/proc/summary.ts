@@ -67,7 +67,8 @@ export function summarise(process: Process, ppid: Pid | undefined = process.iden
     tier: tierOf(identity),
     state: state.name,
     status: statusOf({
-      state: state.name,
+      // Of one that no host runs it is known that it does not go on with the next.
+      state: process.staysStopped && state.name === "sleeping" ? "stopped" : state.name,
       ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
       ...(error === undefined ? {} : { error }),
     }),
