@@ -502,6 +502,26 @@ describe("rates", () => {
     await kernel.close();
   });
 
+  test("a tool that calls another one has its place for both", async () => {
+    const tool = (name: string, call: Tool<Os>["call"]): Tool<Os> => ({
+      name,
+      description: name,
+      inputSchema: {},
+      effect: "idempotent",
+      call,
+    });
+    const kernel = await bootKernel({
+      tools: [
+        tool("outer", (_args, { os }) => os.call("call", { place: "inner", tool: "inner" })),
+        tool("inner", () => "done"),
+      ],
+    });
+    const rates = [{ resource: "toolCalls", per: "user", max: 1, kind: "concurrent" }] as const;
+    const own = program("own", (_input: unknown, ctx: RunContext) => ctx.call("outer", "outer"));
+    expect((await kernel.os.wait(await kernel.os.spawn(own, { limits: { rates } }))).result).toBe("done");
+    await kernel.close();
+  });
+
   test("of tokens only those count that a call has used, once it has ended", async () => {
     const kernel = await bootKernel({ models: [paid()] });
     const rates = [{ resource: "tokens", per: "user", max: 10_000, windowMs: 60_000, onLimit: "fail" }] as const;

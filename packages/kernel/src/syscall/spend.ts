@@ -260,6 +260,8 @@ export async function passRates(
     readonly tokens: number;
     readonly signal: AbortSignal;
     readonly within?: string | undefined;
+    /** A call that a tool makes is part of the tool's: it waits for no place that this one has. */
+    readonly isNested?: boolean;
   },
 ): Promise<Taken | undefined> {
   const rates = caller.limits?.rates;
@@ -297,8 +299,9 @@ function sharesOf({ processes: { groups } }: Host, { pid, identity: { group, use
 function heldBy(
   rate: RateLimit,
   caller: Process,
-  call: { readonly model?: string; readonly tool?: string; readonly tokens: number },
+  call: { readonly model?: string; readonly tool?: string; readonly tokens: number; readonly isNested?: boolean },
 ): Taking | undefined {
+  if (rate.kind === "concurrent" && call.isNested === true) return undefined;
   const name = rate.resource === "toolCalls" ? call.tool : call.model;
   if (name === undefined || (rate.only !== undefined && !compileGlob(rate.only)(name))) return undefined;
   const scope = { process: String(caller.pid), user: caller.identity.user, model: call.model, tool: call.tool }[

@@ -16,7 +16,7 @@ import type { Os } from "./os.ts";
 import { mayGoOn } from "./policy.ts";
 import { CallOf, type PaidCall, pay } from "./paid-call.ts";
 import { taken } from "./placed.ts";
-import { stepAround } from "./row.ts";
+import { isNested, stepAround } from "./row.ts";
 import { passRates } from "./spend.ts";
 
 export interface ToolCall {
@@ -73,6 +73,7 @@ class ToolUse extends CallOf<ToolCall> implements PaidCall<unknown> {
       tokens: 0,
       signal: this.signal,
       within: stepAround(this.given),
+      isNested: isNested(this.given),
     });
   }
 
