@@ -146,6 +146,37 @@ test("a twin does not begin anew because its original is deleted meanwhile; nor 
   expect(paid).toBe(1);
 });
 
+test("a call that was cut off before a step is not made again because that step is", async () => {
+  let charged = 0;
+  const gate = Promise.withResolvers<void>();
+  const charge: Tool<Os> = {
+    name: "charge",
+    description: "charges",
+    inputSchema: {},
+    effect: "once",
+    call: () => {
+      charged++;
+      gate.resolve();
+      return new Promise(() => undefined);
+    },
+  };
+  const paying = program("paying", async (_input: unknown, ctx: RunContext) => {
+    const paid = ctx.call("pay", "charge");
+    await gate.promise;
+    await ctx.step("behind", () => 1);
+    return paid;
+  });
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const first = await bootKernel({ store: store.life(), objects, tools: [charge], programs: [paying] });
+  const pid = await first.os.spawn(paying);
+  await expect.poll(async () => (await first.os.ps({ pids: [pid] }))[0]?.usage.steps).toBe(1);
+  kernel = await bootKernel({ store: store.life(), objects, tools: [charge], programs: [paying] });
+  await kernel.os.resume(pid, { from: ["behind"] });
+  expect((await kernel.os.wait(pid)).error?.code).toBe("EUNKNOWN");
+  expect(charged).toBe(1);
+  await first.close();
+});
+
 test("a call that was cut off is known after its run has failed, in a node of a plan too, and may be told what it came to", async () => {
   let charged = 0;
   const charge: Tool<Os> = {

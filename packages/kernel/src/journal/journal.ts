@@ -42,6 +42,8 @@ type Recorded = {
   readonly error?: ErrorRecord;
   readonly ref?: ContentId;
   readonly use?: CallUsage;
+  /** Of what was loaded. */
+  readonly seq?: Seq;
 };
 
 /** A call that has no outcome yet. */
@@ -118,6 +120,8 @@ export class Journal {
   #unknown: Map<string, string> | undefined;
   /** Places of calls that were cut off, and count as failed: who calls there again does so. */
   #lost: Set<string> | undefined;
+  /** Where the records of open places stand. */
+  #opened: Map<string, Seq> | undefined;
   /** What earlier lives have tried and not brought to an end; dropped as it is taken. */
   #attempts: Map<string, Attempts> | undefined;
   /** Intents of this life that have no outcome yet. */
@@ -152,6 +156,7 @@ export class Journal {
     const intents = new Map<string, Intent>();
     const unknown = new Map<string, string>();
     const lost = new Set<string>();
+    const opened = new Map<string, Seq>();
     const attempts = new Map<string, Attempts>();
     const said = new Map<string, number>();
     let saidLength = 0;
@@ -188,7 +193,9 @@ export class Journal {
       } else if (record.t === "attempt") {
         const { attempt: failed, at, until, why, trail } = record;
         attempts.set(record.p, { failed, until, waitMs: until - at, why, trail });
+        opened.set(record.p, record.seq);
       } else if (record.t === "intent") {
+        opened.set(record.p, record.seq);
         intents.set(record.p, { key: record.key, reservation: record.reserved, of: record.of ?? {} });
         unknown.delete(record.p);
         lost.delete(record.p);
@@ -203,6 +210,7 @@ export class Journal {
       } else if (record.t === "retry") {
         forgetForRetry(recorded, record.completed !== true);
         unknown.clear();
+        lost.clear();
         attempts.clear();
       } else if (record.t === "renew") {
         ({ steps, ranMs } = record);
@@ -245,6 +253,7 @@ export class Journal {
     this.#intents = intents;
     this.#unknown = unknown;
     this.#lost = lost;
+    this.#opened = opened;
     this.#attempts = attempts;
     this.#said = said;
     return { steps: steps + recorded.size, usage, deaths, restarts, revision, restart, ranMs };
@@ -382,6 +391,14 @@ export class Journal {
     return [...this.unknownPlaces, ...(this.#attempts?.keys() ?? [])];
   }
 
+  /** Places with an outcome, and those that are open, in the order of their records: of a call that of its beginning. */
+  get knownPlaces(): readonly string[] {
+    const recorded = Array.from(this.#recorded ?? [], ([place, { seq = SEQ_ZERO }]) => [place, seq] as const);
+    const open = this.openPlaces.map((place) => [place, this.#opened?.get(place) ?? SEQ_ZERO] as const);
+    const places = [...recorded, ...open].toSorted(([, one], [, other]) => one - other);
+    return [...new Set(places.map(([place]) => place))];
+  }
+
   /**
    * Puts a value in the place of what an earlier life has recorded, or has left unknown.
    * @returns the record of it, which the caller commits
@@ -447,6 +464,7 @@ export class Journal {
     if (this.#recorded !== undefined) forgetForRetry(this.#recorded, hasFailed);
     this.#intents = undefined;
     this.#unknown = undefined;
+    this.#lost = undefined;
     this.#attempts = undefined;
   }
 
@@ -626,6 +644,7 @@ export class Journal {
     this.#intents = undefined;
     this.#unknown = undefined;
     this.#lost = undefined;
+    this.#opened = undefined;
     this.#attempts = undefined;
     this.#calls = undefined;
     this.#given = undefined;

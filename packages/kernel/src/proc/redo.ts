@@ -63,7 +63,7 @@ function outdatedBy(journal: Journal, program: Program, from: Places, given: Rea
   const open = journal.openPlaces;
   for (const step of from) if (!recorded.some((place) => isOf(place, step))) throw notRecorded(step, recorded);
   const isRecorded = new Set(recorded);
-  const known = new Set([...recorded, ...open]);
+  const known = new Set(journal.knownPlaces);
   // Of a step whose call was cut off nothing is recorded but that.
   const isOpen = (step: string): boolean => open.some((place) => place.startsWith(`${step}/`));
   for (const step of given) if (!known.has(step) && !isOpen(step)) throw notKnown(step, known);

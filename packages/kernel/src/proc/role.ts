@@ -25,14 +25,14 @@ export const roleOf = ({ pid, role }: Standing): Role => role ?? (pid === PID_OW
 export const rankOf = (tier: Tier): number => TIERS.indexOf(tier);
 export const tierOf = ({ tier }: Standing): Tier => tier ?? "strategic";
 
-/**
- * The role and tier of a child.
- * @throws {EPERM} its parent may not start such a one
- */
 /** Its tier where it thinks with nothing better than whoever is above it. */
 export const lowerTier = (own: Standing, above: Standing): Tier | undefined =>
   rankOf(tierOf(own)) >= rankOf(tierOf(above)) ? own.tier : tierOf(above);
 
+/**
+ * The role and tier of a child.
+ * @throws {EPERM} its parent may not start such a one
+ */
 export function standingOf(
   parent: Standing,
   wanted: { readonly role?: Role | undefined; readonly tier?: Tier | undefined },

@@ -204,7 +204,7 @@ export async function assertMaySay(
   set: Readonly<Record<string, unknown>> | undefined,
   syscall: string,
 ): Promise<void> {
-  if (set === undefined || caller === process || (await isBelow(host, process, caller.pid))) return;
+  if (Object.keys(set ?? {}).length === 0 || caller === process || (await isBelow(host, process, caller.pid))) return;
   throw new KernelError(
     "EPERM",
     `process ${caller.pid} may not say what steps of process ${process.pid} come to, which acts on that with its own rights: it does not stand above`,

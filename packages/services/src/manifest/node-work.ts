@@ -239,15 +239,25 @@ async function innerItem(ctx: Ctx, place: string, failsAll: boolean, work: () =>
 
 /** What is recorded of a part of a body; what a person has given instead may be its value as it is. */
 function innerOf(recorded: unknown): Recorded {
+  const fields =
+    typeof recorded === "object" && recorded !== null ? (recorded as Readonly<Record<string, unknown>>) : undefined;
+  const keys = fields === undefined ? ["none"] : Object.keys(fields);
   const isOne =
-    typeof recorded === "object" && recorded !== null && Object.keys(recorded).every((key) => INNER_FIELDS.has(key));
-  // Of these fields is only what was recorded here.
+    keys.every((key) => key === "value") ||
+    (typeof fields?.["skipped"] === "string" && keys.every((key) => key === "skipped" || key === "failure")) ||
+    (keys.every((key) => key === "error") && isErrorRecord(fields?.["error"]));
+  // Made here, by its fields.
   return isOne ? (recorded as Recorded) : { value: recorded };
 }
 
-type Recorded = Inner | { readonly error: ErrorRecord };
-const INNER_FIELDS: ReadonlySet<string> = new Set(["value", "skipped", "failure", "error"]);
+const isErrorRecord = (error: unknown): boolean =>
+  typeof error === "object" &&
+  error !== null &&
+  "code" in error &&
+  "message" in error &&
+  typeof error.message === "string";
 
+type Recorded = Inner | { readonly error: ErrorRecord };
 function bindExpressions(
   config: Extract<NodeDocument, { kind: "expression" }>["config"],
   evaluation: Evaluation,
