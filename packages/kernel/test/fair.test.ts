@@ -49,12 +49,27 @@ describe("the order of those that wait", () => {
       order.served(old, 1);
       old = next;
     }
-    const fresh = [0, 1].map(() => order.enter([share("new")]));
-    const [first, second] = [fresh[0], fresh[1]];
-    if (first === undefined || second === undefined) throw new TypeError("two wait");
-    expect(order.compare(first, old)).toBeLessThan(0);
+    const [first, second] = [order.enter([share("new")]), order.enter([share("new")])];
+    order.served(old, 1);
+    const next = order.enter([share("old")]);
+    expect(order.compare(first, next)).toBeLessThan(0);
     order.served(first, 1);
-    expect(order.compare(old, second)).toBeLessThanOrEqual(0);
+    const third = order.enter([share("new")]);
+    order.served(second, 1);
+    expect(order.compare(next, third)).toBeLessThan(0);
+  });
+
+  test("has everybody served again though newcomers come with every turn, and remembers none of them", () => {
+    const order = new FairOrder();
+    order.served(order.enter([share("parent"), share("old")]), 1);
+    const old = order.enter([share("parent"), share("old")]);
+    let turns = 0;
+    for (; turns < 1000; turns++) {
+      const fresh = order.enter([share("parent"), share(`new ${turns}`)]);
+      if (order.compare(old, fresh) < 0) break;
+      order.served(fresh, 1);
+    }
+    expect(turns).toBeLessThan(5);
   });
 
   test("within one share goes by asking; nothing is remembered of who has left", () => {
@@ -153,7 +168,7 @@ describe("calls that wait for rates", () => {
     void wait("small", [taking(1)]);
     await hand.to(500);
     expect(went).toEqual([]);
-    expect(rates.take([taking(1)])).toEqual({ rate, waitMs: 0 });
+    expect(rates.take([taking(1)])).toMatchObject({ rate, waitMs: 0 });
     await hand.to(5000);
     expect(went).toEqual(["large", "small"]);
     expect(hand.isIdle).toBe(true);
@@ -213,5 +228,29 @@ describe("calls that wait for rates", () => {
     first.over(true);
     await hand.to(100_001);
     expect(went).toEqual(["second"]);
+  });
+
+  test("under another rate that they would not wait for are told so at their turn", async () => {
+    const { hand, rates } = setUp();
+    const hasty: RateLimit = { ...rate, per: "user", onLimit: "fail" };
+    rates.take([taking(10)]);
+    const waiting = rates.wait([taking(5), taking(5, "u", hasty)], [share("a")], new AbortController().signal);
+    await hand.to(500);
+    rates.take([taking(10, "u", hasty)]);
+    await hand.to(1001);
+    expect(await waiting).toMatchObject({ rate: hasty });
+    expect(rates.take([taking(5), taking(5, "u", hasty)])).toMatchObject({ rate: hasty });
+  });
+
+  test("have no room that others hold who may use more than they were said to, and go one by one though very many wait", async () => {
+    const { hand, rates, went, wait } = setUp();
+    const taken = rates.take([taking(1)]);
+    if (!("over" in taken)) throw new TypeError("there was room");
+    taken.over(true, 10);
+    for (let at = 0; at < 600; at++) void wait(String(at), [taking(0.01)]);
+    await hand.to(900);
+    expect(went).toEqual([]);
+    await hand.to(2100);
+    expect(went).toHaveLength(600);
   });
 });

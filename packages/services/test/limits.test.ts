@@ -502,6 +502,46 @@ describe("rates", () => {
     await kernel.close();
   });
 
+  test("who waits for a budget, is frozen or stopped, or has failed, holds no place, and no tokens", async () => {
+    const kernel = await bootKernel({ models: [paid()] });
+    await kernel.os.call("setGroup", { group: "lab" });
+    const rates = [{ resource: "modelCalls", per: "user", max: 1, kind: "concurrent" }] as const;
+    const shown = async (pid: Pid): Promise<string | undefined> => (await kernel.os.ps({ pids: [pid] }))[0]?.channel;
+    const poor = await kernel.os.spawn(caller(1), { limits: { rates, onLimit: "suspend" }, budget: { modelCalls: 0 } });
+    await expect.poll(async () => shown(poor)).toMatch(/^budget of/);
+    expect(await kernel.os.wait(await kernel.os.spawn(caller(2), { limits: { rates } }))).toMatchObject({ code: 0 });
+
+    const windows = [{ resource: "modelCalls", per: "user", max: 1, windowMs: 150 }] as const;
+    await kernel.os.wait(await kernel.os.spawn(caller(1), { limits: { rates: windows } }));
+    const both = { limits: { rates: [...windows, ...rates] } };
+    const frozen = await kernel.os.spawn(caller(1), { ...both, group: "lab" });
+    await expect.poll(async () => shown(frozen)).toMatch(/^rate of/);
+    await kernel.os.call("freeze", { group: "lab" });
+    await sleep(200);
+    expect(await kernel.os.wait(await kernel.os.spawn(caller(2), both))).toMatchObject({ code: 0 });
+    await kernel.os.call("thaw", { group: "lab" });
+    expect(await kernel.os.wait(frozen)).toMatchObject({ code: 0 });
+    await kernel.close();
+  });
+
+  test("the same rate is the same however it is written", async () => {
+    const kernel = await bootKernel({ models: [paid()] });
+    const one = { resource: "modelCalls", per: "user", max: 1, windowMs: 60_000, onLimit: "fail" } as const;
+    const other = {
+      onLimit: "fail",
+      kind: "window",
+      windowMs: 60_000,
+      per: "user",
+      resource: "modelCalls",
+      max: 1,
+    } as const;
+    const codes = [];
+    for (const rate of [one, other])
+      codes.push((await kernel.os.wait(await kernel.os.spawn(caller(1), { limits: { rates: [rate] } }))).code);
+    expect(codes).toEqual([0, 1]);
+    await kernel.close();
+  });
+
   test("a tool that calls another one has its place for both", async () => {
     const tool = (name: string, call: Tool<Os>["call"]): Tool<Os> => ({
       name,

@@ -1,9 +1,11 @@
 // Rates: how much of a resource in how much time, or at a time. They live in memory; a restarted host begins with empty
 // windows.
 //
-// R1  What is taken was never more in any stretch of the window, or at any time. What a call turns out not to have used
-//     is given back where it was taken.
-// R2  Who finds no room waits in one fair order (F1); nobody passes who waits for the same meter.
+// R1  No stretch of a window, and no time, has more begun than its maximum: a call counts as what it may use until it is
+//     over, and as what it has used from then on. One that is given up is over, whatever its driver still does.
+// R2  Who finds no room waits at the meter that is full, in its fair order (F1), and nobody passes there but who would not
+//     wait. Who needs several may find another one full at its turn, and waits there next.
+// R3  Who has its turn acts: whoever has to wait for something else gives back what it has taken before.
 
 import { orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
@@ -84,7 +86,7 @@ export function assertRate(rate: RateLimit): void {
 }
 
 /** Counts what happened, and tells when more may. */
-export interface Meter {
+interface Meter {
   /**
    * Milliseconds until `amount` fits; 0 when it fits now, infinity when that needs others to give back. An amount that
    * never fits waits for an empty meter.
@@ -93,8 +95,8 @@ export interface Meter {
   take(amount: number, now: number): void;
   /** Gives back some of what was taken at an instant. */
   give(amount: number, at: number): void;
-  /** Something of it is with those who will give it back. */
-  readonly isOut?: boolean;
+  /** Nothing need be remembered of it. */
+  isEmpty(now: number): boolean;
 }
 
 /** At most `max` in any stretch of `windowMs`. */
@@ -143,6 +145,11 @@ export class SlidingWindow implements Meter {
     this.#sum -= back;
   }
 
+  isEmpty(now: number): boolean {
+    this.#expire(now);
+    return this.#sum === 0;
+  }
+
   #expire(now: number): void {
     let first = this.#taken[0];
     while (first !== undefined && first.at + this.#windowMs <= now) {
@@ -181,6 +188,11 @@ export class TokenBucket implements Meter {
     this.#level = Math.min(this.#burst, this.#level + amount);
   }
 
+  isEmpty(now: number): boolean {
+    this.#refill(now);
+    return this.#level >= this.#burst;
+  }
+
   #refill(now: number): void {
     this.#level = Math.min(this.#burst, this.#level + (now - (this.#at ?? now)) * this.#perMs);
     this.#at = now;
@@ -196,8 +208,8 @@ class Slots implements Meter {
     this.#max = max;
   }
 
-  get isOut(): boolean {
-    return this.#out > 0;
+  isEmpty(): boolean {
+    return this.#out === 0;
   }
 
   waitFor(amount: number): number {
@@ -225,8 +237,8 @@ export interface Taking {
 export interface Taken {
   /**
    * The call is over: what it has not used is given back, once.
-   * @param tokens how many it has used, where that is known
    * @param wasMade it was made at all
+   * @param tokens how many it has used, where that is known
    */
   over(wasMade: boolean, tokens?: number): void;
 }
@@ -236,37 +248,41 @@ interface Full {
   readonly rate: RateLimit;
   /** Milliseconds until there is room; infinity where others have to end before. */
   readonly waitMs: number;
+  readonly line: Line;
 }
 
-const METERS_MAX = 10_000;
+/** A meter, and who waits for it. */
+interface Line {
+  readonly key: string;
+  readonly meter: Meter;
+  readonly order: FairOrder;
+  readonly waiters: Set<Waiter>;
+  /** How many have taken of it and are not over. */
+  out: number;
+  /** When whoever is first has room. */
+  timer: Timer | undefined;
+  isDue: boolean;
+}
 
-/** A call that waits until all its rates have room. */
+/** A call that waits, at one of its meters at a time. */
 interface Waiter {
   readonly rates: readonly Taking[];
-  readonly turn: Turn;
-  /** Milliseconds in which what it takes is there again. */
-  readonly cost: number;
-  readonly go: (taken: Taken) => void;
+  readonly by: readonly Share[];
+  readonly end: (result: Taken | Full) => void;
+  line: Line;
+  turn: Turn;
 }
 
-/** How long a call is taken to last, for one of those that may be under way at a time. */
-const CALL_MS = 1000;
-/** So that different rates can be compared: how long the scarcest of them needs for it. */
-const costOf = (rates: readonly Taking[]): number =>
-  Math.max(...rates.map(({ amount, rate: { max, windowMs = CALL_MS } }) => (Math.min(amount, max) * windowMs) / max));
+/** Lines after which those are looked for of which nothing need be remembered. */
+const LINES_ROOM = 10_000;
+/** Calls that get their turn without a pause: others want the host, too. */
+const SERVED_MAX = 256;
 
 /** The meters of a host, and who waits for them. */
 export class RateTable {
   readonly #platform: Pick<Platform, "clock" | "setTimer" | "defer">;
-  readonly #meters = new Map<string, Meter>();
-  readonly #order = new FairOrder();
-  readonly #waiters = new Set<Waiter>();
-  /** How many wait for each meter. */
-  readonly #wanted = new Map<string, number>();
-  /** Meters that had no room for whoever was first, until the timer. */
-  #shut: ReadonlySet<string> = new Set();
-  #timer: Timer | undefined;
-  #isDue = false;
+  readonly #lines = new Map<string, Line>();
+  #room = LINES_ROOM;
 
   constructor(platform: Pick<Platform, "clock" | "setTimer" | "defer">) {
     this.#platform = platform;
@@ -274,133 +290,161 @@ export class RateTable {
 
   /**
    * Takes an amount of every rate at once if all have room, and nobody waits for one of them.
-   * @returns what was taken, or the rate that has no room
+   * @returns what was taken, or the rate that has no room; one that would not wait for it before others
    */
   take(rates: readonly Taking[]): Taken | Full {
     const now = this.#platform.clock.monotonic();
-    let full: Full | undefined;
-    for (const { rate, key, amount } of rates) {
-      const waitMs = this.#meter(rate, key).waitFor(amount, now);
-      // Who waits already comes first; who would not wait takes nobody's turn by that.
-      const isWanted = rate.onLimit !== "fail" && this.#wanted.has(key);
-      if (waitMs > (full?.waitMs ?? (isWanted ? -1 : 0))) full = { waitMs, rate };
-    }
-    return full ?? this.#take(rates, now);
+    return this.#fullOf(rates, now, true) ?? this.#take(rates, now);
   }
 
-  #take(rates: readonly Taking[], now: number): Taken {
-    for (const { rate, key, amount } of rates) this.#meter(rate, key).take(amount, now);
+  /**
+   * Waits until it is the turn of a call, and takes what it needs: shares come in proportion to their weights (F1), and
+   * whoever needs much is not passed by those who need little (R2).
+   * @param by the shares that it is in, outermost first
+   * @returns what was taken, or a rate that has no room at its turn, and that it would not wait for
+   * @throws what `signal` ends it with
+   */
+  async wait(rates: readonly Taking[], by: readonly Share[], signal: AbortSignal): Promise<Taken | Full> {
+    signal.throwIfAborted();
+    const now = this.#platform.clock.monotonic();
+    const full = this.#fullOf(rates, now, true);
+    if (full === undefined) return this.#take(rates, now);
+    const { promise, resolve } = Promise.withResolvers<Taken | Full>();
+    const waiter = { rates, by, end: resolve, line: full.line, turn: full.line.order.enter(by) };
+    this.#join(waiter);
+    try {
+      return await orAborted(promise, signal);
+    } catch (error) {
+      // Its turn and its end may come together.
+      void promise.then((result) => "over" in result && result.over(false));
+      throw error;
+    } finally {
+      const { line, turn } = waiter;
+      if (line.waiters.delete(waiter)) {
+        line.order.leave(turn);
+        this.#serveSoon(line);
+      }
+    }
+  }
+
+  #join(waiter: Waiter): void {
+    const { line } = waiter;
+    line.waiters.add(waiter);
+    // Where somebody is before it that has no room, that is when its turn can be.
+    if (line.timer === undefined) this.#serveSoon(line);
+  }
+
+  /** The rate that has no room: of those that a call waits for the one that it waits for longest. */
+  #fullOf(rates: readonly Taking[], now: number, isNew: boolean): Full | undefined {
+    let full: Full | undefined;
+    for (const { rate, key, amount } of rates) {
+      const line = this.#lineOf(rate, key);
+      const waitMs = line.meter.waitFor(amount, now);
+      const wouldWait = rate.onLimit !== "fail";
+      // Who waits already comes first; who would not wait takes nobody's turn by that.
+      if (waitMs <= 0 && !(isNew && wouldWait && line.waiters.size > 0)) continue;
+      if (!wouldWait) return { rate, waitMs, line };
+      if (full === undefined || waitMs > full.waitMs) full = { rate, waitMs, line };
+    }
+    return full;
+  }
+
+  /** @param by the turn that it had at one of them */
+  #take(rates: readonly Taking[], now: number, by?: { readonly line: Line; readonly turn: Turn }): Taken {
+    for (const { rate, key, amount } of rates) {
+      const line = this.#lineOf(rate, key);
+      line.meter.take(amount, now);
+      line.out++;
+    }
     let isOver = false;
     return {
       over: (wasMade, tokens) => {
         if (isOver) return;
         isOver = true;
         for (const { rate, key, amount } of rates) {
-          const back = amount - usedOf(rate, amount, wasMade, tokens);
-          if (back <= 0) continue;
-          this.#meter(rate, key).give(back, now);
-          if (this.#wanted.has(key)) this.#serveSoon();
+          const line = this.#lineOf(rate, key);
+          const unused = amount - usedOf(rate, amount, wasMade, tokens);
+          line.out--;
+          if (unused > 0) line.meter.give(unused, now);
+          else if (unused < 0) line.meter.take(-unused, this.#platform.clock.monotonic());
+          if (line === by?.line && rate.kind !== "concurrent") line.order.correct(by.turn, unused);
+          if (line.waiters.size > 0) this.#serveSoon(line);
         }
       },
     };
   }
 
-  /**
-   * Waits until it is the turn of a call, and takes what it needs: shares come in proportion to their weights (F1), and
-   * whoever needs much is not passed by those who need little.
-   * @param by the shares that it is in, outermost first
-   * @throws what `signal` ends it with
-   */
-  async wait(rates: readonly Taking[], by: readonly Share[], signal: AbortSignal): Promise<Taken> {
-    signal.throwIfAborted();
-    const { promise, resolve } = Promise.withResolvers<Taken>();
-    const waiter = { rates, turn: this.#order.enter(by), cost: costOf(rates), go: resolve };
-    this.#waiters.add(waiter);
-    for (const { key } of rates) this.#wanted.set(key, (this.#wanted.get(key) ?? 0) + 1);
-    // Where somebody is before it that has no room, that is when its turn can be.
-    if (!rates.some(({ key }) => this.#shut.has(key))) this.#serveSoon();
-    try {
-      return await orAborted(promise, signal);
-    } catch (error) {
-      // Its turn and its end may come together.
-      void promise.then((taken) => taken.over(false));
-      throw error;
-    } finally {
-      if (this.#remove(waiter)) {
-        this.#order.leave(waiter.turn);
-        this.#serveSoon();
-      }
-    }
-  }
-
-  #remove(waiter: Waiter): boolean {
-    if (!this.#waiters.delete(waiter)) return false;
-    for (const { key } of waiter.rates) {
-      const left = (this.#wanted.get(key) ?? 1) - 1;
-      if (left === 0) this.#wanted.delete(key);
-      else this.#wanted.set(key, left);
-    }
-    return true;
-  }
-
   /** Once for all that happens now. */
-  #serveSoon(): void {
-    if (this.#isDue) return;
-    this.#isDue = true;
-    this.#platform.defer(() => this.#serve());
+  #serveSoon(line: Line): void {
+    if (line.isDue) return;
+    line.isDue = true;
+    this.#platform.defer(() => this.#serve(line));
   }
 
-  #serve(): void {
-    this.#isDue = false;
-    this.#timer?.cancel();
+  #serve(line: Line): void {
+    line.isDue = false;
+    line.timer?.cancel();
+    line.timer = undefined;
     const now = this.#platform.clock.monotonic();
-    const shut = new Set<string>();
-    let soonest = Number.POSITIVE_INFINITY;
-    for (let next = this.#first(shut); next !== undefined; next = this.#first(shut)) {
-      let hasRoom = true;
-      for (const { rate, key, amount } of next.rates) {
-        const waitMs = this.#meter(rate, key).waitFor(amount, now);
-        if (waitMs === 0) continue;
-        hasRoom = false;
-        shut.add(key);
-        soonest = Math.min(soonest, waitMs);
+    for (let served = 0; served < SERVED_MAX; served++) {
+      const first = firstOf(line);
+      if (first === undefined) return;
+      const amount = first.rates.find(({ key }) => key === line.key)?.amount ?? 0;
+      const waitMs = line.meter.waitFor(amount, now);
+      if (waitMs > 0) {
+        const again = (): void => this.#serve(line);
+        if (Number.isFinite(waitMs)) line.timer = this.#platform.setTimer(Math.ceil(waitMs), again);
+        return;
       }
-      if (!hasRoom) continue;
-      this.#remove(next);
-      this.#order.served(next.turn, next.cost);
-      next.go(this.#take(next.rates, now));
+      line.waiters.delete(first);
+      const full = this.#fullOf(first.rates, now, false);
+      if (full === undefined) {
+        const { turn } = first;
+        line.order.served(turn, amount);
+        first.end(this.#take(first.rates, now, { line, turn }));
+        continue;
+      }
+      line.order.leave(first.turn);
+      if (full.rate.onLimit === "fail") first.end(full);
+      else {
+        first.line = full.line;
+        first.turn = full.line.order.enter(first.by);
+        this.#join(first);
+      }
     }
-    this.#shut = shut;
-    this.#timer =
-      soonest === Number.POSITIVE_INFINITY
-        ? undefined
-        : this.#platform.setTimer(Math.ceil(soonest), () => this.#serve());
+    this.#serveSoon(line);
   }
 
-  /** Whose turn it is of those that need none of the meters that are shut. */
-  #first(shut: ReadonlySet<string>): Waiter | undefined {
-    let first: Waiter | undefined;
-    for (const waiter of this.#waiters) {
-      if (first !== undefined && this.#order.compare(waiter.turn, first.turn) >= 0) continue;
-      if (!waiter.rates.some(({ key }) => shut.has(key))) first = waiter;
-    }
-    return first;
+  #lineOf(rate: RateLimit, key: string): Line {
+    const known = this.#lines.get(key);
+    if (known !== undefined) return known;
+    if (this.#lines.size >= this.#room) this.#sweep();
+    const line = {
+      key,
+      meter: meterOf(rate),
+      order: new FairOrder(),
+      waiters: new Set<Waiter>(),
+      out: 0,
+      timer: undefined,
+      isDue: false,
+    };
+    this.#lines.set(key, line);
+    return line;
   }
 
-  #meter(rate: RateLimit, key: string): Meter {
-    const known = this.#meters.get(key);
-    // Used again: the last to be forgotten.
-    if (known !== undefined) this.#meters.delete(key);
-    const meter = known ?? meterOf(rate);
-    this.#meters.set(key, meter);
-    if (this.#meters.size > METERS_MAX) {
-      const [oldest] = this.#meters;
-      if (oldest !== undefined) this.#meters.delete(oldest[0]);
-      // What somebody is to give back is not forgotten.
-      if (oldest?.[1].isOut === true) this.#meters.set(...oldest);
-    }
-    return meter;
+  /** Forgets meters that hold nobody up. */
+  #sweep(): void {
+    const now = this.#platform.clock.monotonic();
+    for (const [key, { waiters, out, meter }] of this.#lines)
+      if (waiters.size === 0 && out === 0 && meter.isEmpty(now)) this.#lines.delete(key);
+    this.#room = Math.max(LINES_ROOM, 2 * this.#lines.size);
   }
+}
+
+function firstOf({ waiters, order }: Line): Waiter | undefined {
+  let first: Waiter | undefined;
+  for (const waiter of waiters) if (first === undefined || order.compare(waiter.turn, first.turn) < 0) first = waiter;
+  return first;
 }
 
 function meterOf({ kind, max, windowMs = 0, burst = max }: RateLimit): Meter {

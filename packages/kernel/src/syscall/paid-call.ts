@@ -21,7 +21,7 @@ import type { CallUsage } from "../journal/record.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
 import { isNested, isUnderWay, stepAround } from "./row.ts";
-import { type Held, reserve, usageAppend, warn } from "./spend.ts";
+import { type Held, type Standby, reserve, usageAppend, warn } from "./spend.ts";
 
 /** What is its own of a call, whatever its result. */
 interface Call {
@@ -109,14 +109,19 @@ export async function pay<Result>(host: Host, caller: Process, call: PaidCall<Re
   const prior = assertKnown(caller, call);
   const leave = await begin(caller, call);
   let held: Held | undefined;
-  let taken: Taken | undefined;
+  const turn = caller.limits?.rates === undefined ? undefined : new RateTurn(call);
   let wasCalled = false;
   // Whoever has answered is paid, whatever becomes of the answer.
   let hasAnswered = false;
   try {
-    if (call.ready !== undefined) taken = await call.ready();
-    held = await hold(host, caller, call, prior);
+    if (turn === undefined && call.ready !== undefined) await call.ready();
+    held = await hold(host, caller, call, prior, turn);
     const { reservation } = held ?? {};
+    while (caller.isHalted) {
+      turn?.giveBack();
+      await caller.goesOn(call.signal, true);
+      await turn?.ready();
+    }
     await call.assertMay();
     // An intent was flushed with everything before it; a call without one that leaves the host waits itself.
     if (acts(call) && caller.journal === undefined) await host.store.flush();
@@ -129,7 +134,7 @@ export async function pay<Result>(host: Host, caller: Process, call: PaidCall<Re
       );
       hasAnswered = true;
       // Others need not wait until that is recorded.
-      taken?.over(true, call.used(result).tokens);
+      turn?.over(true, call.used(result).tokens);
       call.answered?.();
       await settle(host, caller, call, { result, reservation, ms: host.platform.clock.monotonic() - started });
       return result;
@@ -138,13 +143,16 @@ export async function pay<Result>(host: Host, caller: Process, call: PaidCall<Re
       caller.stopWaiting(wait);
     }
   } catch (error) {
-    if (wasCalled && !hasAnswered) call.failed?.(error);
+    if (wasCalled && !hasAnswered) {
+      call.failed?.(error);
+      if (!isGivenUp(call, error)) turn?.over(true, call.usedInVain?.()?.tokens ?? 0);
+    }
     if (!hasAnswered) await fail(host, caller, call, { reservation: held?.reservation, wasCalled, error });
     const { code, path } = call.fails;
     const where = { syscall: call.syscall, pid: caller.pid };
     throw toKernelError(error, code, path === undefined ? where : { ...where, path });
   } finally {
-    taken?.over(wasCalled);
+    turn?.over(wasCalled);
     held?.end();
     leave();
     caller.over();
@@ -169,17 +177,50 @@ function assertKnown(caller: Process, call: Call): Intent | undefined {
   );
 }
 
+/** The turn of a call at its rates: taken before anything is reserved, and given back where it has to wait for something else. */
+class RateTurn implements Standby {
+  readonly #call: Call;
+  #taken: Taken | undefined;
+
+  constructor(call: Call) {
+    this.#call = call;
+  }
+
+  async ready(): Promise<void> {
+    this.#taken ??= await this.#call.ready?.();
+  }
+
+  giveBack(): void {
+    this.#taken?.over(false);
+    this.#taken = undefined;
+  }
+
+  over(wasMade: boolean, tokens?: number): void {
+    this.#taken?.over(wasMade, tokens);
+  }
+}
+
 /** What it may use: reserved now, or by an earlier life that did not come to its end. */
-async function hold(host: Host, caller: Process, call: Call, prior: Intent | undefined): Promise<Held | undefined> {
+async function hold(
+  host: Host,
+  caller: Process,
+  call: Call,
+  prior: Intent | undefined,
+  turn: Standby | undefined,
+): Promise<Held | undefined> {
   const { journal } = caller;
   const { place } = call.given;
   if (prior !== undefined && call.effect !== "once" && call.paysAgain !== true) {
+    await turn?.ready();
     journal?.takeIntent(place, prior);
     return { reservation: prior.reservation, end: host.accounts.begin(prior.reservation).end };
   }
   // A call that may be paid for twice is reserved for twice; what the first had reserved stays spent (B4).
   if (prior !== undefined) await lose(host, caller, call, prior.reservation, repeated());
-  if (caller.account === undefined && !acts(call)) return undefined;
+  if (caller.account === undefined && !acts(call)) {
+    await turn?.ready();
+    return undefined;
+  }
   return reserve(host, caller, {
     syscall: call.syscall,
     keyOf: () => call.key,
@@ -187,6 +228,7 @@ async function hold(host: Host, caller: Process, call: Call, prior: Intent | und
     signal: call.signal,
     acts: true,
     within: stepAround(call.given),
+    ...(turn === undefined ? {} : { turn }),
     commit: (reservation, adds) => intend(host, caller, call, reservation, adds),
   });
 }
@@ -257,8 +299,7 @@ async function fail(
 ): Promise<void> {
   const { place } = call.given;
   const { journal } = caller;
-  const isGivenUp = call.signal.aborted || (isKernelError(error) && error.mayHaveActed);
-  const isUnknown = wasCalled && acts(call) && isGivenUp;
+  const isUnknown = wasCalled && acts(call) && isGivenUp(call, error);
   // What is still reserved when the process ends counts as spent (B4).
   const isLeaving = !caller.isAlive || caller.isEnding;
   if (isUnknown || isLeaving) {
@@ -281,6 +322,10 @@ async function fail(
   }
   if (reservation !== undefined) host.accounts.freed(reservation);
 }
+
+/** Nobody knows what it did. */
+const isGivenUp = ({ signal }: Call, error: unknown): boolean =>
+  signal.aborted || (isKernelError(error) && error.mayHaveActed);
 
 /** What was used, as the account and the ledger have it. */
 function billOf(

@@ -30,8 +30,16 @@ export interface Spending {
   readonly acts?: true;
   /** The place of the step that the call is made in. */
   readonly within?: string | undefined;
+  /** Takes what the call needs beside a budget, before anything is reserved; before it waits for that it gives it back. */
+  readonly turn?: Standby;
   /** Commits the reservation with what it is for. */
   readonly commit: (reservation: Reservation, adds: Adds) => Promise<unknown>;
+}
+
+/** What a call has taken, or takes, that others wait for. */
+export interface Standby {
+  ready(): Promise<void>;
+  giveBack(): void;
 }
 
 /** What is reserved for a call under way, and what counts it as over. */
@@ -45,9 +53,10 @@ export interface Held {
  * @throws {EDQUOT} the budget does not hold it
  */
 export async function reserve(host: Host, caller: Process, spending: Spending): Promise<Held> {
-  const { amounts, syscall, commit, signal } = spending;
+  const { amounts, syscall, commit, signal, turn } = spending;
   for (let races = 0; ;) {
     signal.throwIfAborted();
+    if (turn !== undefined) await turn.ready();
     const { reservation, adds } = host.accounts.reserve(caller.account, amounts);
     // Counted before the commit: who is refused meanwhile waits for this one.
     const { end, refused } = host.accounts.begin(reservation);
@@ -58,6 +67,7 @@ export async function reserve(host: Host, caller: Process, spending: Spending): 
       refused();
       if (!isKernelError(error) || error.code !== "EDQUOT") throw error;
       let shortage = await host.accounts.shortage(caller.account, amounts);
+      if (shortage !== undefined) turn?.giveBack();
       // Who has waited in vain does not try in between: others that are short too would wait for that.
       while (shortage !== undefined && host.accounts.mayFree(shortage.account)) {
         await freed(host, caller, shortage, spending, "settlement");
@@ -271,23 +281,30 @@ export async function passRates(
   const held = [...meters.values()];
   const taken = host.rates.take(held);
   if ("over" in taken) return taken;
-  const { rate, waitMs } = taken;
-  if (rate.onLimit === "fail") {
-    const when = rate.windowMs === undefined ? "at a time" : `in ${rate.windowMs} ms`;
-    const isKnown = Number.isFinite(waitMs);
-    throw new KernelError(
-      "EAGAIN",
-      `the rate of ${rate.max} ${rate.resource} ${when} per ${rate.per} is used up; try again ${isKnown ? `in ${waitMs} ms` : "later"}`,
-      { pid: caller.pid, ...(isKnown ? { retryAfterMs: waitMs } : {}) },
-    );
-  }
-  const wait = caller.waitFor(`rate of ${rate.resource} per ${rate.per}`);
+  if (taken.rate.onLimit === "fail") throw usedUp(caller, taken);
+  const wait = caller.waitFor(`rate of ${taken.rate.resource} per ${taken.rate.per}`);
   try {
-    const turn = host.rates.wait(held, sharesOf(host, caller), call.signal);
-    return await caller.rest(turn, call.within);
+    const turn = await caller.rest(host.rates.wait(held, sharesOf(host, caller), call.signal), call.within);
+    if ("over" in turn) return turn;
+    throw usedUp(caller, turn);
   } finally {
     caller.stopWaiting(wait);
   }
+}
+
+function usedUp(
+  { pid }: Process,
+  { rate, waitMs }: { readonly rate: RateLimit; readonly waitMs: number },
+): KernelError {
+  const { max, resource, per, windowMs } = rate;
+  const when = windowMs === undefined ? "at a time" : `in ${windowMs} ms`;
+  const retryAfterMs = Math.ceil(waitMs);
+  const isKnown = Number.isFinite(waitMs);
+  return new KernelError(
+    "EAGAIN",
+    `the rate of ${max} ${resource} ${when} per ${per} is used up; try again ${isKnown ? `in ${retryAfterMs} ms` : "later"}`,
+    { pid, ...(isKnown ? { retryAfterMs } : {}) },
+  );
 }
 
 /** Where it stands beside others that wait for the same: in its groups, or else as its user, and there as itself. */
@@ -308,7 +325,9 @@ function heldBy(
     rate.per
   ];
   if (scope === undefined) return undefined;
-  const key = JSON.stringify([rate.per, scope, rate]);
+  // The same rate is the same meter, however its fields stand, and whoever waits for it.
+  const { per, resource, only, max, windowMs, kind = "window", burst = max } = rate;
+  const key = JSON.stringify([per, scope, resource, only, max, windowMs, kind, burst]);
   return { rate, key, amount: rate.resource === "tokens" ? call.tokens : 1 };
 }
 
