@@ -309,6 +309,7 @@ export class RateTable {
     const now = this.#platform.clock.monotonic();
     const full = this.#fullOf(rates, now, true);
     if (full === undefined) return this.#take(rates, now);
+    if (full.rate.onLimit === "fail") return full;
     const { promise, resolve } = Promise.withResolvers<Taken | Full>();
     const waiter = { rates, by, end: resolve, line: full.line, turn: full.line.order.enter(by) };
     this.#join(waiter);
