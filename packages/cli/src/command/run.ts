@@ -89,8 +89,10 @@ export const runCommand: Command = {
         return there?.state === "sleeping" && there.sleep === undefined ? goOn(joined, there, out) : pid;
       };
       const isFresh = unfinished === undefined;
+      const interrupted = holdInterrupts();
       const isTold = isSet(invocation, "text");
-      const end = (pid: Pid): Promise<number> => follow(joined, pid, out, { source, input, isFresh, isTold });
+      const end = (pid: Pid): Promise<number> =>
+        follow(joined, pid, out, { source, input, isFresh, isTold, interrupted });
       const printer = textPrinter(out.style, (text) => void process.stderr.write(text));
       const status = await (isTold ? withText(joined, printer.hear, start, end) : end(await start()));
       printer.end();
@@ -139,6 +141,7 @@ export const resumeCommand: Command = {
     const owner = chosen.find(({ ppid }) => ppid === undefined);
     if (owner !== undefined) throw new UsageError(`process ${owner.pid} is this host itself; nothing of it sleeps`);
     let status = EXIT_OK;
+    const interrupted = holdInterrupts();
     // The same process may have been named in two ways; of a branch the topmost takes what is below it along.
     const pids = new Set(chosen.map(({ pid }) => pid));
     const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
@@ -166,7 +169,8 @@ export const resumeCommand: Command = {
       invocation.out.error(`${runId} was stopped, and stays so; it goes on with: ergos signal CONT ${pid}`);
     // The topmost tells how it went.
     if (tops.length > 1) invocation.out.gather();
-    for (const process of tops) status = Math.max(status, await follow(os, process.pid, invocation.out));
+    for (const process of tops)
+      status = Math.max(status, await follow(os, process.pid, invocation.out, { interrupted }));
     await waitForOthers(os, invocation.out);
     return status;
   },
@@ -302,16 +306,19 @@ async function follow(
     input,
     isFresh = false,
     isTold = false,
+    interrupted,
   }: {
     readonly source?: ProgramSource;
     readonly input?: unknown;
     readonly isFresh?: boolean;
     /** What its models say is shown meanwhile. */
     readonly isTold?: boolean;
+    /** What came since its start began. */
+    readonly interrupted?: () => NodeJS.Signals | undefined;
   } = {},
 ): Promise<number> {
   const started = performance.now();
-  const interrupt = onInterrupt(os, pid, out);
+  const interrupt = onInterrupt(os, pid, out, interrupted?.());
   const display = out.isTerminal && !isTold ? showProgress(os, pid, out, started) : undefined;
   const tellWaiting = showWaiting(os, pid, out);
   try {
@@ -456,10 +463,10 @@ function poller(work: () => Promise<void>, everyMs: number): { readonly stop: ()
 }
 
 /** Ctrl-C stops this host, or leaves that of others alone; it does not end the run. A second one does not wait. */
-function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
+function onInterrupt(os: ErgOs, pid: Pid, out: Output, early: NodeJS.Signals | undefined): () => void {
   let isAsked = false;
   const handler = (signal: NodeJS.Signals): void => {
-    const status = 128 + (signal === "SIGTERM" ? 15 : 2);
+    const status = statusOf(signal);
     if (isAsked) process.exit(status);
     isAsked = true;
     out.error(
@@ -472,9 +479,34 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output): () => void {
   };
   process.on("SIGINT", handler);
   process.on("SIGTERM", handler);
+  if (early !== undefined) handler(early);
   return () => {
     process.off("SIGINT", handler);
     process.off("SIGTERM", handler);
+  };
+}
+
+const statusOf = (signal: NodeJS.Signals): number => 128 + (signal === "SIGTERM" ? 15 : 2);
+
+/** A start that takes longer than this after an interrupt is cut off. */
+const STARTING_MS = 1000;
+
+/** Keeps an interrupt for whoever follows a run that is being started: it may be at work before that is known. */
+function holdInterrupts(): () => NodeJS.Signals | undefined {
+  let held: NodeJS.Signals | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const hold = (signal: NodeJS.Signals): void => {
+    if (held !== undefined) process.exit(statusOf(signal));
+    held = signal;
+    timer = setTimeout(() => process.exit(statusOf(signal)), STARTING_MS);
+  };
+  process.on("SIGINT", hold);
+  process.on("SIGTERM", hold);
+  return () => {
+    clearTimeout(timer);
+    process.off("SIGINT", hold);
+    process.off("SIGTERM", hold);
+    return held;
   };
 }
 
