@@ -318,7 +318,7 @@ async function follow(
   } = {},
 ): Promise<number> {
   const started = performance.now();
-  const interrupt = onInterrupt(os, pid, out, interrupted?.());
+  const interrupt = onInterrupt(os, pid, out, interrupted);
   const display = out.isTerminal && !isTold ? showProgress(os, pid, out, started) : undefined;
   const tellWaiting = showWaiting(os, pid, out);
   try {
@@ -463,10 +463,15 @@ function poller(work: () => Promise<void>, everyMs: number): { readonly stop: ()
 }
 
 /** Ctrl-C stops this host, or leaves that of others alone; it does not end the run. A second one does not wait. */
-function onInterrupt(os: ErgOs, pid: Pid, out: Output, early: NodeJS.Signals | undefined): () => void {
+function onInterrupt(
+  os: ErgOs,
+  pid: Pid,
+  out: Output,
+  interrupted: (() => NodeJS.Signals | undefined) | undefined,
+): () => void {
   let isAsked = false;
   const handler = (signal: NodeJS.Signals): void => {
-    const status = statusOf(signal);
+    const status = 128 + (signal === "SIGTERM" ? 15 : 2);
     if (isAsked) process.exit(status);
     isAsked = true;
     out.error(
@@ -479,14 +484,14 @@ function onInterrupt(os: ErgOs, pid: Pid, out: Output, early: NodeJS.Signals | u
   };
   process.on("SIGINT", handler);
   process.on("SIGTERM", handler);
+  // Behind those above: where nobody listens in between, a signal that is on its way is lost.
+  const early = interrupted?.();
   if (early !== undefined) handler(early);
   return () => {
     process.off("SIGINT", handler);
     process.off("SIGTERM", handler);
   };
 }
-
-const statusOf = (signal: NodeJS.Signals): number => 128 + (signal === "SIGTERM" ? 15 : 2);
 
 /** A start that takes longer than this after an interrupt is cut off. */
 const STARTING_MS = 1000;
@@ -495,17 +500,25 @@ const STARTING_MS = 1000;
 function holdInterrupts(): () => NodeJS.Signals | undefined {
   let held: NodeJS.Signals | undefined;
   let timer: NodeJS.Timeout | undefined;
+  const release = (): void => {
+    clearTimeout(timer);
+    process.off("SIGINT", hold);
+    process.off("SIGTERM", hold);
+  };
   const hold = (signal: NodeJS.Signals): void => {
-    if (held !== undefined) process.exit(statusOf(signal));
+    // As without this: nothing of a program has ended it.
+    const cutOff = (): void => {
+      release();
+      process.kill(process.pid, signal);
+    };
+    if (held !== undefined) return cutOff();
     held = signal;
-    timer = setTimeout(() => process.exit(statusOf(signal)), STARTING_MS);
+    timer = setTimeout(cutOff, STARTING_MS);
   };
   process.on("SIGINT", hold);
   process.on("SIGTERM", hold);
   return () => {
-    clearTimeout(timer);
-    process.off("SIGINT", hold);
-    process.off("SIGTERM", hold);
+    release();
     return held;
   };
 }
