@@ -22,6 +22,18 @@ const clone = async (os: Os, pid: Pid, more: object = {}): Promise<Pid> => os.ca
 const below = async (pid: Pid): Promise<ProcessSummary | undefined> =>
   (await kernel.os.ps({ all: true })).find(({ ppid }) => ppid === pid);
 
+/** A tool that acts once, and of whose end its host hears nothing. */
+const cutOff = (acts: () => void): Tool<Os> => ({
+  name: "charge",
+  description: "charges",
+  inputSchema: {},
+  effect: "once",
+  call: () => {
+    acts();
+    return new Promise(() => undefined);
+  },
+});
+
 const model = createOfflineModel({ name: "small", script: () => "a", effect: "idempotent" });
 const asks = program("asks", async (_input: unknown, ctx: RunContext) => {
   for (let at = 0; at < 5; at++) await ctx.infer(`call${at}`, "question");
@@ -147,19 +159,12 @@ test("a twin does not begin anew because its original is deleted meanwhile; nor 
 });
 
 test("a call that was cut off before a step is not made again because that step is", async () => {
-  let charged = 0;
   const gate = Promise.withResolvers<void>();
-  const charge: Tool<Os> = {
-    name: "charge",
-    description: "charges",
-    inputSchema: {},
-    effect: "once",
-    call: () => {
-      charged++;
-      gate.resolve();
-      return new Promise(() => undefined);
-    },
-  };
+  let charged = 0;
+  const charge = cutOff(() => {
+    charged++;
+    gate.resolve();
+  });
   const paying = program("paying", async (_input: unknown, ctx: RunContext) => {
     const paid = ctx.call("pay", "charge");
     await gate.promise;
@@ -179,16 +184,7 @@ test("a call that was cut off before a step is not made again because that step 
 
 test("a call that was cut off is known after its run has failed, in a node of a plan too, and may be told what it came to", async () => {
   let charged = 0;
-  const charge: Tool<Os> = {
-    name: "charge",
-    description: "charges",
-    inputSchema: {},
-    effect: "once",
-    call: () => {
-      charged++;
-      return new Promise(() => undefined);
-    },
-  };
+  const charge = cutOff(() => void charged++);
   const paying = planProgram(
     pipeline("paying")
       .node("n", (_input, ctx) => ctx.call("pay", "charge"))

@@ -79,7 +79,7 @@ export class Allocations {
 export const hasAccountMoved = (error: unknown): boolean =>
   isLostRace(error) || (isKernelError(error) && error.code === "EDQUOT");
 
-export const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
+const NO_ACCOUNT: AccountChange = { checks: [], puts: [], adds: [], deletes: [] };
 
 /** A program's own budget and what it is started with: the smaller amount of each. */
 export function leastAmounts(one: Amounts | undefined, other: Amounts | undefined): Amounts {
@@ -99,6 +99,13 @@ export function mergeAdds(adds: AccountChange["adds"]): AccountChange["adds"] {
     merged.set(add.key, known === undefined ? add : { ...known, delta: known.delta + add.delta });
   }
   return [...merged.values()];
+}
+
+/** A change with adds to counters that it may change itself: one for each. */
+export function withMerged(change: AccountChange | undefined, adds: AccountChange["adds"]): AccountChange | undefined {
+  if (adds.length === 0) return change;
+  const base = change ?? NO_ACCOUNT;
+  return { ...base, adds: mergeAdds([...adds, ...base.adds]) };
 }
 
 /** A change with more counters in its commit. */

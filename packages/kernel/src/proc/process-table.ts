@@ -29,7 +29,7 @@ import type { Message } from "../ipc/mailbox.ts";
 import { JOURNAL_FORMAT, encodeRecord, journalLog } from "../journal/record.ts";
 import { type Along, merge } from "./action.ts";
 import { capabilityOf, identityOf } from "./birth.ts";
-import { Allocations, NO_ACCOUNT, leastAmounts, mergeAdds, withAdds } from "./allocation.ts";
+import { Allocations, leastAmounts, withAdds, withMerged } from "./allocation.ts";
 import { Exits } from "./exit.ts";
 import { type FaultCounts, assertFaults } from "./fault.ts";
 import { Family } from "./family.ts";
@@ -352,8 +352,7 @@ export class ProcessTable {
     );
     process.inputRef = inputRef;
     const opened = hasAccount ? this.#accounts.open(pid, above, allocation) : undefined;
-    const adds = mergeAdds([...spawning, ...(opened?.adds ?? [])]);
-    const moved = spawning.length === 0 ? opened : { ...NO_ACCOUNT, ...opened, adds };
+    const moved = withMerged(opened, spawning);
     const counted = this.groups.started(group);
     const change = withAdds(moved, counted.adds);
     this.#accounts.join(account);

@@ -258,6 +258,7 @@ const isErrorRecord = (error: unknown): boolean =>
   typeof error.message === "string";
 
 type Recorded = Inner | { readonly error: ErrorRecord };
+
 function bindExpressions(
   config: Extract<NodeDocument, { kind: "expression" }>["config"],
   evaluation: Evaluation,
