@@ -83,6 +83,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   "ps name": "only those of this name",
   "no-input": "the script reads nothing from here",
   "older-than": "what has ended longer ago",
+  ledger: "calls of days that ended longer ago become one sum for each day, user, group, model, tier and tool",
   "on-limit": "when the budget is used up: fail, skip, suspend, ask, request, downgrade",
   output: "write it to this file",
   overlap: "when the one before still runs: allow, skip, cancel",

@@ -59,6 +59,16 @@ test("old runs are deleted when they are old enough, and only then", () => {
   expect(ergos("clean", "--keep", "-1").status).toBe(2);
 });
 
+test("calls of days long past are summed up when somebody asks for it", () => {
+  writeFileSync(join(cwd, "asks.mjs"), "export default (_, ctx) => ctx.infer('ask', 'a question');\n");
+  expect(ergos("run", "asks.mjs").status).toBe(0);
+  // Today's calls stay.
+  expect(json("clean", "--ledger", "0s")).toMatchObject({ rolledUp: 0 });
+  expect(ergos("clean", "--ledger", "90d", "--dry-run").stdout).toContain("would sum up 0 calls by their days");
+  expect(ergos("clean", "--ledger", "90")).toMatchObject({ status: 2 });
+  expect(json("usage", "--by", "day")).toMatchObject([{ entries: 1 }]);
+});
+
 test("a damaged data directory is told by its records, and a whole one is whole", () => {
   expect(ergos("run", "large.mjs").status).toBe(0);
   const whole = ergos("fsck", "--contents");

@@ -160,6 +160,7 @@ const ARGUMENTS: Readonly<Record<SyscallName, Readonly<Record<string, unknown>>>
   pipeClose: { path: "/home/p" },
   prune: { endedBefore: 0 },
   collect: {},
+  rollUpLedger: { before: 0 },
   checkStore: {},
   exec: { path: "/home/a" },
 };

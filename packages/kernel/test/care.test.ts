@@ -2,7 +2,16 @@
 
 import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
-import { Blobs, type Kernel, type Pid, type Platform, type Program, type ProcessContext } from "@ergos/kernel";
+import {
+  Blobs,
+  type Kernel,
+  type Pid,
+  type Platform,
+  type Program,
+  type ProcessContext,
+  type UsageRow,
+} from "@ergos/kernel";
+import { setImmediate as othersTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { LastingStore, bootKernel, openProgram } from "./kernel-fixture.ts";
 
@@ -348,5 +357,77 @@ describe("checkStore", () => {
     for (const at of [`c/${two}`, `i/${three}`, `x/${one}`, `i/${five}`, "l/0000000999", process])
       expect(found).toContain(at);
     expect(problems.map(({ what }) => what).join("\n")).toMatch(/another name too/u);
+  });
+});
+
+describe("rolling up the ledger", () => {
+  const DAY = 86_400_000;
+  const NOON = Date.UTC(2026, 10, 20, 12);
+
+  /** Boots over a store at some instant, and makes calls of a model, each by a process of its own. */
+  async function spend(store: LastingStore, now: number, calls: number, group?: string): Promise<Kernel> {
+    const real = createNodePlatform();
+    const platform: Platform = { ...real, clock: { monotonic: () => real.clock.monotonic(), now: () => now } };
+    const kernel = await bootKernel({ store: store.life(), platform });
+    if (group !== undefined) await kernel.os.call("setGroup", { group });
+    const caller = quick("caller", ({ os }) => os.infer("ask", { messages: [{ role: "user", content: "a b c" }] }));
+    for (let at = 0; at < calls; at++) await done(kernel, caller, group === undefined ? {} : { group });
+    return kernel;
+  }
+
+  /** Of each row, how many calls it is the sum of. */
+  const counts = (rows: readonly UsageRow[]): readonly number[] =>
+    rows.map(({ entries }) => entries).toSorted((a, b) => a - b);
+
+  const totals = (kernel: Kernel, by: readonly ("day" | "user" | "group" | "model" | "run" | "pid")[], since = 0) =>
+    kernel.os.call("ledger", { by, since });
+
+  test("leaves every sum as it was, and forgets whose each call was", async () => {
+    const store = new LastingStore();
+    await (await spend(store, NOON - 2 * DAY, 3)).close();
+    await (await spend(store, NOON - DAY, 2, "night")).close();
+    await using kernel = await spend(store, NOON, 4);
+    const sums = async () => ({
+      day: await totals(kernel, ["day"]),
+      who: await totals(kernel, ["user", "group", "model", "day"]),
+      late: await totals(kernel, ["day", "group"], NOON - DAY - DAY / 2),
+    });
+    const before = await sums();
+    expect(counts(before.day)).toEqual([2, 3, 4]);
+    expect(counts(before.late)).toEqual([2, 4]);
+    expect(await kernel.os.call("rollUpLedger", { before: NOON, dryRun: true })).toBe(5);
+    expect(await sums()).toEqual(before);
+    expect(await kernel.os.call("rollUpLedger", { before: NOON })).toBe(5);
+    expect(await keys(kernel, "us/")).toHaveLength(2);
+    expect(await sums()).toEqual(before);
+    // The day that is under way keeps its calls, a second time finds nothing.
+    expect(await kernel.os.call("rollUpLedger", { before: NOON })).toBe(0);
+    const runs = await totals(kernel, ["run"]);
+    expect(runs).toHaveLength(5);
+    expect(runs.find(({ key }) => key.run === "-")).toMatchObject({ entries: 5 });
+    // Of a day that was rolled up nobody knows the hours.
+    expect(counts(await totals(kernel, ["day"], NOON - DAY + 1))).toEqual([2, 4]);
+  });
+
+  test("adds to the sums of a day that has some, also those of a clock that went back", async () => {
+    const store = new LastingStore();
+    const first = await spend(store, NOON - DAY, 2);
+    expect(await first.os.call("rollUpLedger", { before: NOON })).toBe(2);
+    await first.close();
+    await using second = await spend(store, NOON - DAY, 3);
+    const before = await totals(second, ["user", "model", "day"]);
+    expect(await second.os.call("rollUpLedger", { before: NOON })).toBe(3);
+    expect(await totals(second, ["user", "model", "day"])).toEqual(before);
+    expect(before).toMatchObject([{ entries: 5 }]);
+  });
+
+  test("who sums up while it happens has each call once, whenever it began", async () => {
+    for (let turns = 0; turns < 8; turns++) {
+      await using kernel = await spend(new LastingStore(), NOON - DAY, 3);
+      const report = totals(kernel, ["day"]);
+      for (let at = 0; at < turns; at++) await othersTurn();
+      expect(await kernel.os.call("rollUpLedger", { before: NOON })).toBe(3);
+      expect(await report).toMatchObject([{ entries: 3 }]);
+    }
   });
 });

@@ -190,12 +190,13 @@ export const upCommand: Command = {
   name: "up",
   arguments: 0,
   summary: "keep a host running: runs go on, schedules act, sleepers are woken",
-  usage: "[--keep DURATION]",
-  examples: ["ergos up", "ergos up --keep 30d", "ergos up --json >> ergos.log"],
-  options: { keep: { type: "string" } },
+  usage: "[--keep DURATION] [--ledger DURATION]",
+  examples: ["ergos up", "ergos up --keep 30d --ledger 90d", "ergos up --json >> ergos.log"],
+  options: { keep: { type: "string" }, ledger: { type: "string" } },
   run: async (invocation) => {
     const { out } = invocation;
     const keepMs = durationOption(invocation, "keep");
+    const ledgerMs = durationOption(invocation, "ledger");
     await using os = await openHost(invocation, true);
     if (os.isRemote)
       throw new KernelError("EBUSY", `a host is running over ${invocation.dir} already; other commands reach it`);
@@ -203,7 +204,12 @@ export const upCommand: Command = {
     const stop = (): void => stopped.resolve();
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
-    await os.call("enlist", { service: maintenance(keepMs === undefined ? {} : { keepMs }) });
+    await os.call("enlist", {
+      service: maintenance({
+        ...(keepMs === undefined ? {} : { keepMs }),
+        ...(ledgerMs === undefined ? {} : { ledgerMs }),
+      }),
+    });
     // What goes on may have ended by now.
     const events = os.events({ names: SHOWN, ...(os.openedAt === undefined ? {} : { after: os.openedAt }) });
     const schedules = await os.call("schedules", {});

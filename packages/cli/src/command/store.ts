@@ -9,19 +9,26 @@ export const cleanCommand: Command = {
   name: "clean",
   needsData: true,
   arguments: 0,
-  summary: "delete runs that ended long ago, and content that nothing names",
-  usage: "[--older-than 30d] [--keep N] [--artifacts] [--dry-run]",
-  examples: ["ergos clean --dry-run", "ergos clean --older-than 7d --keep 100", "ergos clean --artifacts"],
+  summary: "delete runs that ended long ago, and content that nothing names; sum up old calls",
+  usage: "[--older-than 30d] [--keep N] [--artifacts] [--ledger DURATION] [--dry-run]",
+  examples: [
+    "ergos clean --dry-run",
+    "ergos clean --older-than 7d --keep 100",
+    "ergos clean --artifacts",
+    "ergos clean --ledger 90d",
+  ],
   options: {
     "older-than": { type: "string" },
     keep: { type: "string" },
     artifacts: { type: "boolean" },
+    ledger: { type: "string" },
     "dry-run": { type: "boolean" },
   },
   run: async (invocation) => {
     const dryRun = isSet(invocation, "dry-run");
     const keep = wholeOption(invocation, "keep", 0, 0);
     const endedBefore = Date.now() - (durationOption(invocation, "older-than") ?? MONTH_MS);
+    const ledgerMs = durationOption(invocation, "ledger", 0);
     await using os = await openDirectory(invocation);
     const pruned = await os.call("prune", {
       endedBefore: Math.max(0, endedBefore),
@@ -30,11 +37,19 @@ export const cleanCommand: Command = {
       dryRun,
     });
     const collected = await os.call("collect", { dryRun });
+    const rolledUp =
+      ledgerMs === undefined
+        ? undefined
+        : await os.call("rollUpLedger", { before: Math.max(0, Date.now() - ledgerMs), dryRun });
     const would = dryRun ? "would delete" : "deleted";
+    const summed =
+      rolledUp === undefined
+        ? ""
+        : `; ${dryRun ? "would sum up" : "summed up"} ${formatCount(rolledUp)} calls by their days`;
     invocation.out.answer(
-      { pruned, collected, dryRun },
+      { pruned, collected, ...(rolledUp === undefined ? {} : { rolledUp }), dryRun },
       () =>
-        `${would} ${formatCount(pruned.runs)} runs of ${formatCount(pruned.processes)} processes with ${formatCount(pruned.artifacts)} artifacts, and ${formatCount(collected.blobs)} blobs of ${formatCount(collected.bytes)} bytes; ${formatCount(collected.kept)} blobs stay`,
+        `${would} ${formatCount(pruned.runs)} runs of ${formatCount(pruned.processes)} processes with ${formatCount(pruned.artifacts)} artifacts, and ${formatCount(collected.blobs)} blobs of ${formatCount(collected.bytes)} bytes; ${formatCount(collected.kept)} blobs stay${summed}`,
     );
     return EXIT_OK;
   },

@@ -1,7 +1,9 @@
-// Care of the store: what is old is deleted, what nobody names is collected, what is there is checked. One at a time.
+// Care of the store: what is old is deleted or summed up, what nobody names is collected, what is there is checked. One at
+// a time.
 
 import type { ObjectStore } from "../abi/object-store.ts";
 import { KernelError } from "../base/errno.ts";
+import { type RollUpRequest, rollUpUsage } from "../budget/ledger.ts";
 import { type CheckReport, type CheckRequest, check } from "./checker.ts";
 import { type CollectRequest, type Collected, type CollectorParts, collect } from "./collector.ts";
 import { type PruneRequest, type Pruned, type PrunerParts, prune } from "./pruner.ts";
@@ -20,6 +22,10 @@ export class Caretaker {
 
   collect(request: CollectRequest): Promise<Collected> {
     return this.#alone("collect", () => collect(this.#parts, request));
+  }
+
+  rollUp(request: RollUpRequest): Promise<number> {
+    return this.#alone("rollUpLedger", () => rollUpUsage(this.#parts, request));
   }
 
   check(request: CheckRequest): Promise<CheckReport> {

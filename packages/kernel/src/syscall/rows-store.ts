@@ -3,6 +3,7 @@
 import type { CheckReport, CheckRequest } from "../care/checker.ts";
 import type { CollectRequest, Collected } from "../care/collector.ts";
 import type { PruneRequest, Pruned } from "../care/pruner.ts";
+import type { RollUpRequest } from "../budget/ledger.ts";
 import { args, flag, integer, row } from "./row.ts";
 
 /** A commit that names content follows the store of it within this. */
@@ -25,6 +26,14 @@ export const STORE_ROWS = {
     schema: args({ graceMs: { ...integer, minimum: GRACE_MIN_MS }, dryRun: flag }),
     target: onStore,
     handle: (host, _caller, a) => host.caretaker.collect(a),
+  }),
+  rollUpLedger: row<RollUpRequest, Promise<number>>({
+    right: "store.manage",
+    kind: "mutation",
+    summary: "replaces the calls of days (UTC) before an instant by their sums; of how many",
+    schema: args({ before: integer, dryRun: flag }, ["before"]),
+    target: onStore,
+    handle: (host, _caller, a) => host.caretaker.rollUp(a),
   }),
   checkStore: row<CheckRequest, Promise<CheckReport>>({
     right: "store.manage",

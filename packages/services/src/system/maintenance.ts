@@ -1,11 +1,13 @@
-// The daemon that cares for the store: at its start and then every so often, content that nobody names is deleted, and
-// runs that ended long ago, if it is told how long.
+// The daemon that cares for the store: at its start and then every so often, content that nobody names is deleted, and, if
+// it is told how long ago, runs that have ended are deleted and calls are summed up.
 
 import { type ServiceContext, type ServiceModule, isKernelError } from "@ergos/kernel";
 
 export interface MaintenanceOptions {
   /** Runs that ended longer ago are deleted, in milliseconds; none unless given. Those that left artifacts stay. */
   readonly keepMs?: number;
+  /** Calls of days that ended longer ago are kept as sums, in milliseconds; each stays unless given. */
+  readonly ledgerMs?: number;
   /** Milliseconds between two rounds (default a day). */
   readonly everyMs?: number;
 }
@@ -14,7 +16,7 @@ const DAY_MS = 86_400_000;
 /** Until another try where somebody else was at it. */
 const AGAIN_MS = 60_000;
 
-export function maintenance({ keepMs, everyMs = DAY_MS }: MaintenanceOptions = {}): ServiceModule {
+export function maintenance({ keepMs, ledgerMs, everyMs = DAY_MS }: MaintenanceOptions = {}): ServiceModule {
   return {
     name: "maintenance",
     description: "deletes what is old, and content that nobody names",
@@ -38,11 +40,11 @@ export function maintenance({ keepMs, everyMs = DAY_MS }: MaintenanceOptions = {
       };
       const clean = (): Promise<unknown> =>
         inTurn(async () => {
-          const pruned =
-            keepMs === undefined
-              ? undefined
-              : await os.call("prune", { endedBefore: Math.max(0, platform.clock.now() - keepMs) });
-          return { pruned, collected: await os.call("collect", {}) };
+          const ago = (ms: number): number => Math.max(0, platform.clock.now() - ms);
+          const pruned = keepMs === undefined ? undefined : await os.call("prune", { endedBefore: ago(keepMs) });
+          const rolledUp =
+            ledgerMs === undefined ? undefined : await os.call("rollUpLedger", { before: ago(ledgerMs) });
+          return { pruned, collected: await os.call("collect", {}), rolledUp };
         });
       return {
         clean,
