@@ -13,7 +13,6 @@ import {
   type CommitRecord,
   type Entry,
   KernelError,
-  LIMITS,
   type LogEntry,
   type Metastore,
   type MetastoreFeatures,
@@ -30,6 +29,7 @@ import {
 import type { Database, RootDatabase } from "lmdb";
 import { assertWhole } from "./file.ts";
 import { type Ownership, syncDirectory, takeDirectory } from "../store/directory.ts";
+import { Room } from "../store/room.ts";
 import { Overlay, detach, entriesBehind, mergeScan, stale, takeCommits } from "../store/overlay.ts";
 
 const FORMAT = 1;
@@ -83,9 +83,8 @@ export class LmdbMetastore implements Metastore {
   #overlay = new Overlay();
   #commits: CommitRecord[] = [];
   #waiting: Pending[] = [];
-  #pendingBytes = 0;
+  readonly #room = new Room();
   #groupBytes = 0;
-  readonly #gates: (() => void)[] = [];
   #isScheduled = false;
   #isWriting = false;
 
@@ -182,27 +181,27 @@ export class LmdbMetastore implements Metastore {
 
   async commit(batch: Batch): Promise<Receipt> {
     const bytes = measure(batch);
-    while (this.#pendingBytes > 0 && this.#pendingBytes + bytes > LIMITS.pendingBytesMax)
-      await new Promise<void>((resolve) => this.#gates.push(resolve));
+    return this.#room.enter(batch, bytes, (given) => this.#decide(given, bytes));
+  }
+
+  #decide(batch: Batch, bytes: number): Promise<Receipt> {
     this.#assertOpen();
     const effects = detach(decide(batch, (key) => this.#lookup(key)));
     const seq = toSeq(this.#seq + 1);
     this.#seq = seq;
     this.#overlay.apply(seq, effects);
     this.#commits.push({ seq, ...effects });
-    this.#pendingBytes += bytes;
     this.#groupBytes += bytes;
     const written = new Promise<void>((resolve, reject) => this.#waiting.push({ seq, resolve, reject }));
     if (this.#groupBytes > GROUP_BYTES_MAX) this.#write();
     else this.#schedule();
-    await written;
     const flushed = (): Promise<void> => this.#flushTo(seq);
-    return {
+    return written.then(() => ({
       seq,
       get flushed() {
         return flushed();
       },
-    };
+    }));
   }
 
   flush(): Promise<void> {
@@ -314,9 +313,8 @@ export class LmdbMetastore implements Metastore {
 
   #over(written: readonly Pending[]): void {
     this.#isWriting = false;
-    this.#pendingBytes = this.#groupBytes;
     for (const { resolve } of written) resolve();
-    for (const open of this.#gates.splice(0)) open();
+    this.#room.keep(this.#groupBytes);
     if (this.#waiting.length > 0) this.#write();
     else {
       this.#idle?.resolve();
@@ -374,7 +372,7 @@ export class LmdbMetastore implements Metastore {
   #poison(cause: unknown, waiting: readonly Pending[] = []): void {
     const failure = (this.#failure ??= translate(cause, this.#ownership.dir));
     for (const { reject } of [...waiting, ...this.#waiting.splice(0)]) reject(failure);
-    for (const open of this.#gates.splice(0)) open();
+    this.#room.open();
     this.#idle?.reject(failure);
     this.#idle = undefined;
   }

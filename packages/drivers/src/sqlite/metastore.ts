@@ -17,7 +17,6 @@ import {
   type CommitRecord,
   type Entry,
   KernelError,
-  LIMITS,
   type LogEntry,
   type Metastore,
   type MetastoreFeatures,
@@ -32,6 +31,7 @@ import {
 import { type Ownership, syncDirectory, takeDirectory } from "../store/directory.ts";
 import { sqliteError } from "../store/sqlite-error.ts";
 import { GroupWriter, decodeGroup } from "./group.ts";
+import { Room } from "../store/room.ts";
 import { Overlay, detach, entriesBehind, mergeScan, stale, takeCommits } from "../store/overlay.ts";
 import { SyncThread } from "./sync-thread.ts";
 import { Tables, segmentsOf } from "./tables.ts";
@@ -128,7 +128,7 @@ export class SqliteMetastore implements Metastore {
   // The write side (S2). Changed where commits are decided and groups are written.
   readonly #group = new GroupWriter();
   #waitingForWrite: Committing[] = [];
-  #pendingBytes = 0;
+  readonly #room = new Room();
   #isScheduled = false;
   #written: Seq;
   #groupsWritten = 0;
@@ -136,7 +136,6 @@ export class SqliteMetastore implements Metastore {
   #isCheckpointDue = false;
   /** Bytes up to which the log file is known to be allocated. */
   #walBytes = 0;
-  readonly #gates: (() => void)[] = [];
 
   // The sync side (S3). Changed only in `flushTo` and `#startSync`.
   #flushed: Seq;
@@ -260,22 +259,13 @@ export class SqliteMetastore implements Metastore {
 
   commit(batch: Batch): Promise<Receipt> {
     try {
-      const bytes = measure(batch);
-      if (this.#pendingBytes > 0 && this.#pendingBytes + bytes > LIMITS.pendingBytesMax)
-        return this.#commitLater(batch);
-      return this.#decide(batch, bytes);
+      return this.#room.enter(batch, measure(batch), (given) => this.#decide(given));
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  /** Waits for room; what waits is decided in the order of its calls. */
-  async #commitLater(batch: Batch): Promise<Receipt> {
-    await new Promise<void>((resolve) => this.#gates.push(resolve));
-    return this.commit(batch);
-  }
-
-  #decide(batch: Batch, bytes: number): Promise<Receipt> {
+  #decide(batch: Batch): Promise<Receipt> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#closing !== undefined) throw new KernelError("EIO", "the store is closed");
     const effects = detach(decide(batch, this.#lookup));
@@ -283,7 +273,6 @@ export class SqliteMetastore implements Metastore {
     this.#seq = seq;
     this.#overlay.apply(seq, effects);
     this.#group.add(seq, effects);
-    this.#pendingBytes += bytes;
     const receipt = new Promise<Receipt>((resolve, reject) => {
       this.#waitingForWrite.push(new Committing(seq, this, resolve, reject));
     });
@@ -382,7 +371,6 @@ export class SqliteMetastore implements Metastore {
     const last = waiters.at(-1)?.seq;
     if (last === undefined) return;
     this.#waitingForWrite = [];
-    this.#pendingBytes = 0;
     const { head, body } = this.#group.take();
     try {
       this.#tables.insertGroup(last, head, body);
@@ -393,9 +381,9 @@ export class SqliteMetastore implements Metastore {
     this.#written = last;
     this.#groupsWritten++;
     this.#wake(waiters);
-    for (const open of this.#gates.splice(0)) open();
     if (this.#waitingForFlush.length > 0) this.#startSync();
     this.#afterWrite();
+    this.#room.keep(0);
   }
 
   /** Housekeeping that the write made due. */
@@ -593,7 +581,7 @@ export class SqliteMetastore implements Metastore {
     if (this.#failure !== undefined) return;
     this.#failure = error;
     for (const waiter of [...this.#waitingForWrite, ...this.#waitingForFlush]) waiter.reject(error);
-    for (const open of this.#gates.splice(0)) open();
+    this.#room.open();
   }
 }
 

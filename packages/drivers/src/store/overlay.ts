@@ -2,6 +2,7 @@
 // common about pages and positions.
 
 import {
+  type Batch,
   type Effects,
   type Entry,
   KernelError,
@@ -128,9 +129,10 @@ export function* entriesBehind(entries: readonly LogEntry[], after: Seq): Genera
 }
 
 /** Callers may reuse their buffers after the commit. */
-export function detach(effects: Effects): Effects {
-  if (!hasBytes(effects.puts) && !hasBytes(effects.appends)) return effects;
-  return { ...effects, puts: effects.puts.map(copy), appends: effects.appends.map(copy) };
+export function detach<T extends Pick<Batch, "puts" | "appends">>(change: T): T {
+  const { puts = [], appends = [] } = change;
+  if (!hasBytes(puts) && !hasBytes(appends)) return change;
+  return { ...change, puts: puts.map(copy), appends: appends.map(copy) };
 }
 
 function hasBytes(items: readonly { readonly value: Value }[]): boolean {

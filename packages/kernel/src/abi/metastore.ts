@@ -4,7 +4,8 @@
 // M2  The version of a key is the position of the commit that last wrote it; 0 when it is absent.
 // M3  What survives any crash is a prefix of the order: every `committed` commit after the death of the
 //     process, every `flushed` one after the loss of power.
-// M4  A failed check or bound rejects its own commit alone; a failed write or sync rejects everything
+// M4  Commits are decided in the order of their calls, also those that wait for room.
+// M5  A failed check or bound rejects its own commit alone; a failed write or sync rejects everything
 //     pending and everything later with EIO.
 
 import type { Seq } from "../base/id.ts";

@@ -1,6 +1,6 @@
-// The law of `Metastore` (abi/metastore.ts, M1-M4) as cases.
+// The law of `Metastore` (abi/metastore.ts, M1-M5) as cases.
 
-import type { Metastore } from "../abi/metastore.ts";
+import type { Metastore, Receipt } from "../abi/metastore.ts";
 import { SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { type ConformanceCase, rejects, same } from "./case.ts";
@@ -257,6 +257,36 @@ export const METASTORE_CASES: readonly ConformanceCase<Metastore>[] = [
         new Uint8Array([1, 2, 3]),
         "the log entry",
       );
+    },
+  },
+  {
+    name: "commits are decided in the order of their calls, also where much waits to be written",
+    run: async (store) => {
+      const large = new Uint8Array(LIMITS.commitBytesMax - 1000);
+      const count = Math.ceil(LIMITS.pendingBytesMax / large.length) + 2;
+      const commits: Promise<Receipt>[] = [];
+      for (let at = 0; at < count; at++) {
+        const bytes = large.fill(at).subarray();
+        commits.push(
+          store.commit({ puts: [{ key: `large${at}`, value: bytes }], appends: [{ log: "l", value: `${at}` }] }),
+          store.commit({ appends: [{ log: "l", value: `behind ${at}` }] }),
+          store.commit({ checks: [{ key: `large${at}`, version: SEQ_ZERO }] }),
+        );
+        commits.pop()?.catch(() => undefined);
+      }
+      large.fill(255);
+      const positions = (await Promise.all(commits)).map(({ seq }) => seq);
+      same(
+        positions,
+        positions.toSorted((a, b) => a - b),
+        "the positions",
+      );
+      const order = (await store.readLog("l", { after: SEQ_ZERO, limit: 4 * count })).map(({ value }) => value);
+      same(order, Array.from({ length: count }, (_, at) => [`${at}`, `behind ${at}`]).flat(), "the log");
+      for (let at = 0; at < count; at++) {
+        const { value } = (await store.get(`large${at}`)) ?? {};
+        same(value instanceof Uint8Array ? [value[0], value.at(-1)] : value, [at, at], `the bytes of ${at}`);
+      }
     },
   },
   {
