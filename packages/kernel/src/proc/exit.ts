@@ -6,7 +6,7 @@
 
 import type { Batch } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
-import { toErrorRecord } from "../base/errno.ts";
+import { isKernelError, toErrorRecord } from "../base/errno.ts";
 import { PID_OWNER } from "../base/id.ts";
 import { encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -64,12 +64,7 @@ export class Exits {
     const { committer, bus, archive, settle } = this.#parts;
     process.ended = committer.now();
     const { exit, json } = checkResult(process, wanted);
-    // What does not run has not read its journal: neither what it used, nor what it left without an outcome.
-    if (process.state.name === "sleeping" || process.state.name === "quarantined") {
-      const past = await process.journal?.load();
-      if (past !== undefined && process.usage.steps === 0)
-        Object.assign(process.usage, past.usage, { steps: past.steps });
-    }
+    await this.#readPast(process);
     const isSilent = process.journal === undefined && process.account === undefined && estate === undefined;
     const notice = this.#noticeOf(process, exit, tells);
     if (isSilent && notice === undefined && !bus.hasSubscribers) {
@@ -88,6 +83,23 @@ export class Exits {
       settle(process, ended.exit);
     }
     if (ended.refused !== undefined) throw ended.refused;
+  }
+
+  /** What does not run has not read its journal: neither what it used, nor what it left without an outcome. */
+  async #readPast(process: Process): Promise<void> {
+    const { journal, state } = process;
+    if (journal === undefined || (state.name !== "sleeping" && state.name !== "quarantined")) return;
+    try {
+      const past = await journal.load();
+      if (process.usage.steps === 0) Object.assign(process.usage, past.usage, { steps: past.steps });
+    } catch (error) {
+      // What nobody can read any more is no reason to keep the process for ever.
+      if (isKernelError(error) && error.code === "ECORRUPT") return;
+      // It has not ended: who asked for it may ask again.
+      process.ended = undefined;
+      process.ending = undefined;
+      throw error;
+    }
   }
 
   /** What is told of an end to whom the process belongs. */
