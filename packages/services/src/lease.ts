@@ -87,7 +87,7 @@ export class Lease implements AsyncDisposable {
     this.#deadline?.cancel();
     const left = Math.max(1, Math.ceil(this.#until - this.#platform.clock.monotonic()));
     const over = (): void => {
-      // A timer of the machine may end early: it knows no more than some weeks.
+      // A timer may end a little early.
       if (this.#platform.clock.monotonic() < this.#until) this.#guard();
       else this.#lose("it was not extended in time");
     };

@@ -2,10 +2,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash, hash as hashOnce, randomBytes } from "node:crypto";
-import type { HeldLock, LockTrace, Platform, Timer } from "@ergos/kernel";
-
-/** The longest delay that a timer of Node takes, in milliseconds. */
-const DELAY_MAX = 2 ** 31 - 1;
+import { type HeldLock, type LockTrace, type Platform, type Timer, longTimer } from "@ergos/kernel";
 
 export {
   startWatchdog,
@@ -31,6 +28,16 @@ function traceLocks(): LockTrace {
   };
 }
 
+function setBusy(delayMs: number, task: () => void): Timer {
+  const timer = setTimeout(task, delayMs);
+  return { cancel: () => clearTimeout(timer) };
+}
+
+function setIdle(delayMs: number, task: () => void): Timer {
+  const timer = setTimeout(task, delayMs).unref();
+  return { cancel: () => clearTimeout(timer) };
+}
+
 /** The platform of this Node process. */
 export function createNodePlatform(options: NodePlatformOptions = {}): Platform {
   const { entered, checksLocks = process.env["ERGOS_DEBUG"]?.split(",").includes("locks") === true } = options;
@@ -45,10 +52,6 @@ export function createNodePlatform(options: NodePlatformOptions = {}): Platform 
         : createHash("sha256").update(bytes).digest("hex"),
     allocate: (bytes) => Buffer.allocUnsafe(bytes),
     defer: (task) => void setImmediate(task),
-    setTimer: (delayMs, task, options): Timer => {
-      const timer = setTimeout(task, Math.min(Math.max(0, delayMs), DELAY_MAX));
-      if (options?.idle === true) timer.unref();
-      return { cancel: () => clearTimeout(timer) };
-    },
+    setTimer: (delayMs, task, { idle = false } = {}): Timer => longTimer(idle ? setIdle : setBusy, delayMs, task),
   };
 }

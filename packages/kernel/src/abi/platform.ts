@@ -39,6 +39,6 @@ export interface Platform {
   entered?(pid: number): void;
   /** In a debug build: the kernel checks the order of its locks by it. */
   readonly locks?: LockTrace;
-  /** Runs `task` once after `delayMs` milliseconds. An `idle` timer does not keep the host alive. */
+  /** Runs `task` once after `delayMs` milliseconds, also if these are years. An `idle` timer does not keep the host alive. */
   setTimer(delayMs: number, task: () => void, options?: { readonly idle?: boolean }): Timer;
 }

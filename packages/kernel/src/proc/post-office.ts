@@ -478,7 +478,7 @@ export class PostOffice {
       if (item === undefined) {
         const left = until === undefined ? undefined : Math.max(0, until - platform.clock.monotonic());
         const arrived = await this.#wait(process, box, { matches, asked, waitMs: left, signal });
-        // A timer may end before a very long time is over.
+        // A timer may end a little early.
         if (arrived === "late" && (until === undefined || until <= platform.clock.monotonic())) return undefined;
         if (arrived === "late" || arrived === "gone") continue;
         item = arrived;
