@@ -4,7 +4,17 @@ import { join } from "node:path";
 import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { ProcessRuntime } from "@ergos/drivers/runtime-process";
 import { createWorkerRuntime } from "@ergos/drivers/runtime-worker";
-import { type Exit, type Kernel, type Pid, type Program, RUNTIMES, type Runtime, type SpawnArgs } from "@ergos/kernel";
+import {
+  type Exit,
+  type Kernel,
+  KernelError,
+  type Pid,
+  type Program,
+  RUNTIMES,
+  type Runtime,
+  type SpawnArgs,
+  type Tool,
+} from "@ergos/kernel";
 import { toProgram } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LastingStore, bootKernel } from "../../kernel/test/kernel-fixture.ts";
@@ -103,6 +113,19 @@ describe.each(RUNTIMES)("a program that runs in %s", (runtime) => {
     expect(error?.at).toMatch(/children\/same\.ts:\d+:\d+$/);
     expect(error?.correlationId).toMatch(/^fails-/);
     expect((await run("hides", runtime)).error).toMatchObject({ code: "EFAILED", message: "[EFAILED] hidden" });
+  });
+
+  test("waits before another attempt for as long as whoever refused asks for", async () => {
+    let calls = 0;
+    const call = (input: unknown): string => {
+      if (!Object.hasOwn(input as object, "never") && calls++ > 0) return "served";
+      throw new KernelError("EAGAIN", "busy", { retryAfterMs: 300, mayHaveActed: true });
+    };
+    const busy: Tool = { name: "busy", description: "", inputSchema: {}, effect: "pure", call };
+    await kernel.close();
+    kernel = await bootKernel({ tools: [busy] });
+    const { result } = await run("waits", runtime);
+    expect(result).toEqual({ answer: "served", hasWaited: true, retryAfterMs: 300, mayHaveActed: true });
   });
 
   test("knows in another life what it has done", async () => {

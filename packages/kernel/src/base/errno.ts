@@ -112,6 +112,10 @@ export interface ErrorRecord {
   readonly at?: string;
   /** The name of the error of user code that it stands for, as `CardDeclined`. */
   readonly type?: string;
+  /** How long whoever refused asks to wait before another try, in milliseconds. */
+  readonly retryAfterMs?: number;
+  /** What was asked for may have been done: only its answer is missing. */
+  readonly mayHaveActed?: boolean;
 }
 
 const BRAND = Symbol.for("ergos.KernelError");
@@ -208,8 +212,12 @@ export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): Erro
     ...(causes.length === 0 ? {} : { causes }),
     ...(at === undefined ? {} : { at }),
     ...(kernelError.type === undefined ? {} : { type: kernelError.type }),
+    ...(isDelay(kernelError.retryAfterMs) ? { retryAfterMs: kernelError.retryAfterMs } : {}),
+    ...(kernelError.mayHaveActed ? { mayHaveActed: true } : {}),
   };
 }
+
+const isDelay = (ms: number | undefined): ms is number => Number.isFinite(ms) && (ms ?? -1) >= 0;
 
 const LIBRARY = /\/node_modules\/|\/packages\/(?:kernel|compiler|drivers|services|protocol|server|cli)\/(?:src|dist)\//;
 
@@ -249,6 +257,30 @@ function causeOf(text: string, options: { readonly cause?: Error }): Error {
   return isErrno(code) ? new KernelError(code, plainMessage(text), options) : new Error(text, options);
 }
 
+/** The same error in other words, or about another path. */
+export function reworded(
+  error: KernelError,
+  { message, path }: { readonly message: string; readonly path?: string },
+): KernelError {
+  const { code, syscall, pid, cause, retryAfterMs, isLostRace: lost, mayHaveActed, correlationId, at, type } = error;
+  return makeError(code, message, {
+    isLostRace: lost,
+    mayHaveActed,
+    ...(syscall === undefined ? {} : { syscall }),
+    ...(path === undefined ? {} : { path }),
+    ...(pid === undefined ? {} : { pid }),
+    ...(cause === undefined ? {} : { cause }),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(correlationId === undefined ? {} : { correlationId }),
+    ...(at === undefined ? {} : { at }),
+    ...(type === undefined ? {} : { type }),
+  });
+}
+
+function makeError(code: Errno, message: string, details: ErrorDetails): KernelError {
+  return code === "ETERMINAL" ? new TerminalError(message, details) : new KernelError(code, message, details);
+}
+
 /** Makes an error of its stored form. */
 export function fromErrorRecord(record: ErrorRecord): KernelError {
   const message = plainMessage(record.message);
@@ -257,8 +289,7 @@ export function fromErrorRecord(record: ErrorRecord): KernelError {
     .reduce<Error | undefined>((inner, text) => causeOf(text, inner === undefined ? {} : { cause: inner }), undefined);
   // Whoever has made the record may not have known the table.
   const code = isErrno(record.code) ? record.code : "EIO";
-  const details = { ...record, ...(cause === undefined ? {} : { cause }) };
-  return code === "ETERMINAL" ? new TerminalError(message, details) : new KernelError(code, message, details);
+  return makeError(code, message, { ...record, ...(cause === undefined ? {} : { cause }) });
 }
 
 /** One line about anything that was thrown; never throws itself. */

@@ -7,10 +7,9 @@
 
 import { entriesOf } from "../abi/entries.ts";
 import type { Batch } from "../abi/metastore.ts";
-import { KernelError, isKernelError, plainMessage } from "../base/errno.ts";
+import { KernelError, isKernelError, plainMessage, reworded } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
 import { type VfsPath, toPath } from "../base/path.ts";
-import { present } from "../base/present.ts";
 import type { Committer } from "../ipc/committer.ts";
 import type { FileSystem } from "../vfs/filesystem.ts";
 import type { Writer } from "../vfs/inode-store.ts";
@@ -121,11 +120,9 @@ export function seenError({ identity: { views = [] } }: Process, error: unknown)
       (out, { at, dir }) => out.replaceAll(`${dir}/`, at === "/" ? "/" : `${at}/`).replaceAll(dir, at),
       text,
     );
-  const { code, path, syscall, pid, correlationId, retryAfterMs, mayHaveActed, cause } = error;
-  return new KernelError(code, seen(plainMessage(error.message)), {
-    mayHaveActed,
-    cause,
-    ...present({ syscall, pid, correlationId, retryAfterMs }),
+  const { path } = error;
+  return reworded(error, {
+    message: seen(plainMessage(error.message)),
     ...(path === undefined ? {} : { path: seen(path) }),
   });
 }

@@ -137,6 +137,8 @@ export const errorRecord: Schema = {
     causes: { type: "array", items: text, maxItems: CAUSES_MAX },
     at: text,
     type: text,
+    retryAfterMs: { type: "number", minimum: 0 },
+    mayHaveActed: flag,
   },
   required: ["code", "message"],
 };

@@ -17,7 +17,7 @@ import {
 import type { Hook } from "../abi/hook.ts";
 import type { Platform } from "../abi/platform.ts";
 import { within } from "../abi/within.ts";
-import { KernelError, describe, isKernelError, plainMessage } from "../base/errno.ts";
+import { KernelError, describe, isKernelError, plainMessage, reworded } from "../base/errno.ts";
 import { SEQ_ZERO } from "../base/id.ts";
 import { ROOT, type VfsPath, childOf } from "../base/path.ts";
 
@@ -273,18 +273,11 @@ export class GuardedMount implements MountDriver {
   /** A driver knows its own paths only; who asks knows those of the namespace. */
   #outwards(error: KernelError, path: VfsPath): KernelError {
     const outer = this.#outer(path);
-    const { code, path: inner = path, syscall, pid, retryAfterMs, mayHaveActed, cause } = error;
+    const { path: inner = path } = error;
     if (inner === outer) return error;
     const said = plainMessage(error.message);
     const message = said.startsWith(`${inner} `) ? `${outer}${said.slice(inner.length)}` : said;
-    return new KernelError(code, message, {
-      path: outer,
-      mayHaveActed,
-      ...(syscall === undefined ? {} : { syscall }),
-      ...(pid === undefined ? {} : { pid }),
-      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-      ...(cause === undefined ? {} : { cause }),
-    });
+    return reworded(error, { message, path: outer });
   }
 
   /** What a driver says of what it has written. */

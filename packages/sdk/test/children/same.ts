@@ -1,6 +1,6 @@
 // Programs that come to the same wherever they run.
 
-import type { ErrorRecord, Signal } from "@ergos/kernel";
+import type { ErrorRecord, KernelError, Signal } from "@ergos/kernel";
 import type { RunContext } from "@ergos/services";
 
 export const sleeps = async (count: number, ctx: RunContext): Promise<string> => {
@@ -34,6 +34,15 @@ export const gives = async (_input: unknown, ctx: RunContext): Promise<boolean> 
     () => false,
     () => ctx.signal.aborted,
   );
+};
+
+/** Calls a tool that is busy, in the time that this asks for. */
+export const waits = async (_input: unknown, ctx: RunContext): Promise<unknown> => {
+  const began = performance.now();
+  const answer = await ctx.step("ask", () => ctx.call("busy", "busy", {}), { retry: { attempts: 2, delayMs: 1 } });
+  const once = await ctx.call("refused", "busy", { never: true }).catch((error: unknown) => error as KernelError);
+  const { retryAfterMs, mayHaveActed } = once as KernelError;
+  return { answer, hasWaited: performance.now() - began >= 300, retryAfterMs, mayHaveActed };
 };
 
 export const fails = (): never => {
