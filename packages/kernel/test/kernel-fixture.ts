@@ -5,7 +5,9 @@ import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNet } from "@ergos/drivers/net";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import {
+  type Batch,
   Kernel,
+  KernelError,
   isKernelError,
   type KernelParts,
   type Metastore,
@@ -122,4 +124,15 @@ export async function bootAfterDeath(
   const pid = await Promise.race([dying?.os.spawn(...spawn), first.died]);
   const exit = await Promise.race([pid === undefined ? undefined : dying?.os.wait(pid), first.died]);
   return { kernel: await bootKernel({ store: store.life(), objects, ...parts }), isDead: exit === undefined };
+}
+
+/** A store that refuses the commits that it is told to, with EDQUOT. */
+export function refusing(isRefused: (batch: Batch) => boolean): Metastore {
+  const store = new MemoryMetastore();
+  const commit = store.commit.bind(store);
+  store.commit = async (batch) => {
+    if (isRefused(batch)) throw new KernelError("EDQUOT", "the store refuses it");
+    return commit(batch);
+  };
+  return store;
 }

@@ -5,7 +5,7 @@ import { type Kernel, LIMITS, type Os, type Pid, type Priority, type Role, type 
 import { type RunContext, program } from "@ergos/services";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { LastingStore, bootKernel, openProgram } from "../../kernel/test/kernel-fixture.ts";
+import { LastingStore, bootKernel, openProgram, refusing } from "../../kernel/test/kernel-fixture.ts";
 
 let kernel: Kernel;
 beforeEach(async () => {
@@ -310,4 +310,17 @@ test("ten thousand tasks wait, and a few workers do them", async () => {
   }
   expect(seen.size).toBe(ids.length);
   expect(kernel.host.queues.all).toEqual([]);
+});
+
+test("a key of a task that could not be stored is that of the next one that is", async () => {
+  let refusals = 1;
+  const store = refusing(({ puts = [] }) => puts.some(({ key }) => key.startsWith("q/")) && refusals-- > 0);
+  await using other = await bootKernel({ store });
+  const call = (body: number) => other.os.call("submit", { queue: "work", body, key: "k" });
+  const [first, second, third] = await Promise.allSettled([call(1), call(2), call(3)]);
+  expect(first).toMatchObject({ status: "rejected", reason: { code: "EDQUOT" } });
+  const id = second.status === "fulfilled" ? second.value : 0;
+  expect(third).toMatchObject({ value: id });
+  expect(await call(4)).toBe(id);
+  expect(await other.host.queues.get(id)).toMatchObject({ body: 2, state: "pending" });
 });

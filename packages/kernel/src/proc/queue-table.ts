@@ -78,6 +78,8 @@ export class QueueTable {
   /** Tasks that wait: for each queue by what they ask of whoever claims them. */
   readonly #pending = new Map<string, Map<string, Heap<Live>>>();
   readonly #keys = new Map<string, number>();
+  /** Tasks with a key that are being stored: the same key at the same time is the same task. */
+  readonly #storing = new Map<string, Promise<number>>();
   /** Of each task what comes next by itself: the end of its lease, its deadline, or that it may begin. */
   readonly #timers = new Map<number, Timer>();
   readonly #waiters = new Map<string, Set<Waiter>>();
@@ -158,8 +160,7 @@ export class QueueTable {
    * @throws {EINVAL} the queue has no name · {E2BIG} the body is too large · {EAGAIN} there are as many tasks as there may be
    */
   async submit(process: Process, request: TaskRequest, record: (id: number) => Along, rider?: Rider): Promise<number> {
-    const { committer } = this.#parts;
-    const { queue, key, deadlineMs, delayMs, body, ...rest } = request;
+    const { queue, key, deadlineMs, delayMs } = request;
     assertQueue(queue);
     if (delayMs !== undefined && deadlineMs !== undefined && delayMs >= deadlineMs)
       throw new KernelError("EINVAL", `a task that may begin after ${delayMs} ms is late at ${deadlineMs} ms`, {
@@ -168,9 +169,32 @@ export class QueueTable {
     const name = key === undefined ? undefined : nameKey(queue, key);
     const known = name === undefined ? undefined : this.#keys.get(name);
     if (known !== undefined) {
-      await committer.commit(merge({}, record(known)), undefined, rider);
+      await this.#parts.committer.commit(merge({}, record(known)), undefined, rider);
       return known;
     }
+    const storing = name === undefined ? undefined : this.#storing.get(name);
+    if (storing !== undefined) {
+      // Where that fails this one is the first.
+      await storing.catch(() => undefined);
+      return this.submit(process, request, record, rider);
+    }
+    const stored = this.#store(process, request, record, rider);
+    if (name === undefined) return stored;
+    this.#storing.set(name, stored);
+    try {
+      return await stored;
+    } finally {
+      this.#storing.delete(name);
+    }
+  }
+
+  async #store(
+    process: Process,
+    { queue, key, deadlineMs, delayMs, body, ...rest }: TaskRequest,
+    record: (id: number) => Along,
+    rider: Rider | undefined,
+  ): Promise<number> {
+    const { committer } = this.#parts;
     if (this.#live.size >= LIMITS.tasksMax)
       throw new KernelError(
         "EAGAIN",
@@ -203,18 +227,13 @@ export class QueueTable {
         `a task holds at most ${LIMITS.messageBytesMax} bytes of JSON, found ${size}; write it to a file and submit its path`,
         { syscall: "submit" },
       );
-    if (name !== undefined) this.#keys.set(name, id);
-    try {
-      const puts = [putOf({ ...live, body: masked }), { key: NEXT_KEY, value: String(this.#next) }];
-      await this.#commit(
-        merge({ puts }, record(id)),
-        { name: "task.submitted", pid: process.pid, data: { id, queue } },
-        rider,
-      );
-    } catch (error) {
-      if (name !== undefined) this.#keys.delete(name);
-      throw error;
-    }
+    const puts = [putOf({ ...live, body: masked }), { key: NEXT_KEY, value: String(this.#next) }];
+    await this.#commit(
+      merge({ puts }, record(id)),
+      { name: "task.submitted", pid: process.pid, data: { id, queue } },
+      rider,
+    );
+    if (key !== undefined) this.#keys.set(nameKey(queue, key), id);
     this.#keep(live);
     this.#wait(live);
     return id;
