@@ -3,7 +3,7 @@
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { type Kernel, type Os, type Pid, toPid } from "@ergos/kernel";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { bootKernel, codeOf, openChild, pause } from "../../kernel/test/kernel-fixture.ts";
+import { bootKernel, codeOf, openChild, pause, refusing } from "../../kernel/test/kernel-fixture.ts";
 
 let asked = 0;
 const model = createOfflineModel({ name: "m", effect: "idempotent", script: () => (asked++, "1234") });
@@ -281,4 +281,16 @@ describe("what bounds others", () => {
     expect(await may(["tool.call:send; arg.to!=*@evil.com"], { to: { address: "a@evil.com" } })).toBe("EACCES");
     expect(sent).toHaveLength(2);
   });
+});
+
+test("what a call has come to is told, also where the answer to it cannot be forgotten", async () => {
+  let charged = 0;
+  const store = refusing(({ deletes = [] }) => deletes.some((key) => key.startsWith("ask/")));
+  const charge = { name: "charge", description: "", inputSchema: {}, effect: "once", call: () => ++charged } as const;
+  await using other = await bootKernel({ store, tools: [charge] });
+  const caller = await openChild(other.os, { grants: ["self", "ask tool.call:charge"] });
+  const called = caller.call("call", { place: "charge", tool: "charge", arguments: {} });
+  const id = await vi.waitFor(async () => (await other.os.call("asks", {}))[0]?.id ?? Promise.reject(new TypeError()));
+  await other.os.call("answer", { id, verdict: "allow" });
+  expect(await called).toBe(1);
 });

@@ -189,8 +189,8 @@ export class Dispatcher {
       if (admission.isDone && !isReplayed(caller, row, args)) return await this.#call(caller, name, args, allowed);
       return await this.#act(caller, name, row, args, now);
     } finally {
-      // The call has its outcome; of one that the host's end has cut off, the answer is kept.
-      if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id);
+      // The call has its outcome, whatever becomes of the answer; of one that the host's end has cut off that is kept.
+      if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id).catch(() => undefined);
     }
   }
 
@@ -270,10 +270,12 @@ export class Dispatcher {
       const now = await this.#again({ caller, name, row, args, target }, true);
       return await this.#perform(caller, name, row, args, now, draft);
     } catch (error) {
-      if (caller.isAlive && !caller.isEnding) {
-        await committer.commit({ adds: accounts.release(reservation) });
-        accounts.freed(reservation);
-      }
+      // What has failed is told, also where nothing can be given back.
+      if (caller.isAlive && !caller.isEnding)
+        await committer.commit({ adds: accounts.release(reservation) }).then(
+          () => accounts.freed(reservation),
+          () => undefined,
+        );
       // It has become more than was reserved, while the call was on its way.
       if (!isKernelError(error) || error.code !== "EBUSY" || tries >= LIMITS.casRetriesMax) throw error;
       const now = await this.#again({ caller, name, row, args, target });
