@@ -39,6 +39,7 @@ import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { providersOf } from "@ergos/drivers/model-openai";
 import { createNet } from "@ergos/drivers/net";
 import {
+  type Watchdog,
   type WatchdogReport,
   createNodePlatform,
   startWatchdog,
@@ -147,16 +148,16 @@ export async function bootHost(
   const programs = toPrograms(options.programs ?? []);
   const dir = options.dir === undefined ? undefined : resolve(options.dir);
   const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
-  const isWatched = options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined;
-  // Whoever only looks something up does not tell of it, and leaves it for who does.
-  const watchdogReport = isWatched ? takeWatchdogReport(reportFile) : undefined;
-  // First of all: its thread comes up while the rest does.
-  const watchdog = isWatched ? startWatchdog({ limitMs: options.watchdogMs, reportFile }) : undefined;
-  let stores: Stores | undefined;
+  const stores = await openStores(dir, options.store);
   let socket: ControlSocket | undefined;
   let kernel: Kernel | undefined;
+  let watchdog: Watchdog | undefined;
   try {
-    stores = await openStores(dir, options.store);
+    const isWatched = options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined;
+    // Whoever only looks something up does not tell of it, and leaves it for who does.
+    const watchdogReport = isWatched ? takeWatchdogReport(reportFile) : undefined;
+    // Its thread comes up while the rest does.
+    watchdog = isWatched ? startWatchdog({ limitMs: options.watchdogMs, reportFile }) : undefined;
     const { store, objects } = stores;
     const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
     const profile = profileOf(options);
@@ -208,17 +209,20 @@ export async function bootHost(
     if (dir !== undefined && serves) socket = await serveControlSocket(kernel, dir);
     const close = once(async () => {
       const drainMs = options.drainMs ?? (dir === undefined ? 0 : DRAIN_MS);
-      await booted.close({ drainMs, quiet: async () => socket?.close() });
-      await guests.close();
-      watchdog?.stop();
+      try {
+        await booted.close({ drainMs, quiet: async () => socket?.close() });
+      } finally {
+        watchdog?.stop();
+        guests.close();
+      }
     });
     return { kernel, watchdogReport, close };
   } catch (error) {
     watchdog?.stop();
     if (kernel !== undefined) await kernel.close();
     else {
-      await stores?.store.close();
-      await stores?.objects.close();
+      await stores.store.close();
+      await stores.objects.close();
     }
     throw error;
   }
@@ -375,7 +379,7 @@ class Guests {
   readonly #owner: () => string;
   readonly #dir: string | undefined;
   readonly #profile: Profile;
-  #processes: Promise<ProcessRuntime> | undefined;
+  #processes: ProcessRuntime | undefined;
 
   constructor(owner: () => string, dir: string | undefined, profile: Profile) {
     this.#owner = owner;
@@ -394,19 +398,18 @@ class Guests {
     const named = { ...source, name: source.name ?? labelOf(file, source.export) };
     // Of a module with several programs each has definitions of its own.
     const revision = source.export === undefined ? contentOf(file) : `${contentOf(file)}#${source.export}`;
-    if (source.runtime === "process") return (await (this.#processes ??= this.#open())).toProgram(named, revision);
+    if (source.runtime === "process") {
+      const { ProcessRuntime: Runtime } = await import("@ergos/drivers/runtime-process");
+      const hidden = this.#dir === undefined ? [] : [this.#dir];
+      const parts = { ...GUESTS, bootstrap: [BOOTSTRAP], owner: this.#owner(), hidden, spares: SPARE_CHILDREN };
+      return (this.#processes ??= new Runtime(parts)).toProgram(named, revision);
+    }
     const { createWorkerRuntime } = await import("@ergos/drivers/runtime-worker");
     return createWorkerRuntime({ ...GUESTS, bootstrap: BOOTSTRAP })(named, revision);
   }
 
-  async #open(): Promise<ProcessRuntime> {
-    const { ProcessRuntime: Runtime } = await import("@ergos/drivers/runtime-process");
-    const hidden = this.#dir === undefined ? [] : [this.#dir];
-    return new Runtime({ ...GUESTS, bootstrap: [BOOTSTRAP], owner: this.#owner(), hidden, spares: SPARE_CHILDREN });
-  }
-
-  async close(): Promise<void> {
-    (await this.#processes)?.close();
+  close(): void {
+    this.#processes?.close();
   }
 }
 

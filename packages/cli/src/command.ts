@@ -44,7 +44,7 @@ export async function openDirectory(invocation: Invocation, serve = false): Prom
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
   // Who has a pass may have to ask first, and others can answer only what is served.
-  const opening = connect({ dir: invocation.dir, resume: false, serve: serve || "pass" in seat, ...seat });
+  const opening = connect({ dir: invocation.dir, idle: true, serve: serve || "pass" in seat, ...seat });
   const os = await patiently(invocation, opening);
   if (!serve || os.isRemote) return os;
   const close = async (): Promise<void> => {

@@ -45,8 +45,13 @@ import { zoneDirectory } from "./zone.ts";
 
 /** What a host is made of, and how one is found: all of it may be left out. */
 export interface ConnectOptions extends HostOptions {
-  /** Run sleeping processes on whose program this host can find (default true). */
+  /** Run on what an earlier host left behind, as far as this one finds the programs (default true). */
   readonly resume?: boolean;
+  /**
+   * Let nothing go on by itself (default false): nothing is resumed, no schedule or trigger acts, no sleeper is woken. For
+   * a look at a directory.
+   */
+  readonly idle?: boolean;
   /**
    * The zone of the data directory that is meant: a partition with processes, files, keys and a host of its own, made
    * when it is first opened (default: `default`).
@@ -154,16 +159,16 @@ interface Followed {
 export async function connect(options: ConnectOptions = {}): Promise<ErgOs> {
   const { zone, ...rest } = options;
   const dir = zone === undefined ? {} : { dir: inZone(options.dir, zone) };
-  const { os } = await connectHost({ ...rest, ...dir }, options.resume !== false);
+  const { os } = await connectHost({ ...rest, ...dir });
   return os;
 }
 
 /** Opens ErgOS and gives the host too, if this process owns it; for the command line. */
 export async function connectHost(
-  { waitMs = 0, ...options }: HostOptions & Pick<ConnectOptions, "waitMs">,
-  resume: boolean,
+  given: Omit<ConnectOptions, "zone">,
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
-  assertOptions({ ...options, waitMs });
+  assertOptions(given);
+  const { waitMs = 0, resume = true, idle = false, ...options } = given;
   if (options.profile === "remote") return { os: await connectRunning(options), host: undefined };
   let host: BootedHost | undefined;
   const last = performance.now() + Math.max(HANDOVERS_MS, waitMs);
@@ -190,12 +195,12 @@ export async function connectHost(
     // Whoever shows a pass has its rights, here as over the socket.
     const { os } = options.pass === undefined ? kernel : await kernel.login(options.pass);
     const openedAt = kernel.host.store.seq;
-    if (resume) kernel.activate();
-    const goingOn = resume ? await resumeAll(os) : NOTHING_RESUMED;
+    if (!idle) kernel.activate();
+    const goingOn = resume && !idle ? await resumeAll(os) : NOTHING_RESUMED;
     const own = { login: (pass: string) => kernel.login(pass), hook: (hook: Hook) => kernel.hook(hook) };
     // Whoever has come with a pass is not the owner.
-    const given = options.pass === undefined ? { ...own, openedAt } : { login: own.login };
-    return { os: toErgOs(os, { isRemote: false, ...goingOn, close, ...given }), host };
+    const may = options.pass === undefined ? { ...own, openedAt } : { login: own.login };
+    return { os: toErgOs(os, { isRemote: false, ...goingOn, close, ...may }), host };
   } catch (error) {
     await close();
     throw error;
@@ -203,7 +208,7 @@ export async function connectHost(
 }
 
 /** A zone for whoever mounts it: its processes are left alone, and others reach it meanwhile. */
-const openZone = (dir: string): Promise<ErgOs> => connect({ dir, resume: false });
+const openZone = (dir: string): Promise<ErgOs> => connect({ dir, idle: true });
 
 function inZone(dir: string | undefined, zone: string): string {
   if (dir !== undefined) return zoneDirectory(dir, zone);
@@ -230,6 +235,7 @@ const OPTIONS: Schema = {
     zone: { type: "string" },
     waitMs: { type: "number", minimum: 0 },
     resume: { type: "boolean" },
+    idle: { type: "boolean" },
     watchdogMs: { type: "number", minimum: 0 },
     drainMs: { type: "number", minimum: 0 },
     models: { type: "array", items: { type: "object", required: ["name", "infer"] } },

@@ -2,7 +2,7 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { toPid, toSeq } from "@ergos/kernel";
@@ -305,4 +305,37 @@ test("a call that is refused at once rejects, in a host of its own as at another
     );
     expect([os.isRemote, codes]).toEqual([os.isRemote, ["EINVAL", "ENOSYS", "EINVAL"]]);
   }
+});
+
+test("a host that resumes nothing lives all the same: sleepers are woken, schedules act; one that is idle does nothing", async () => {
+  const naps = program("naps", async (_input: unknown, ctx: RunContext) => {
+    await ctx.hibernate("nap");
+    return (await ctx.receive("letter"))?.body;
+  });
+  const outcome = async (options: object): Promise<unknown> => {
+    await using os = await connect(options);
+    const pid = await os.spawn(naps);
+    await expect.poll(async () => (await os.ps({ pids: [pid] }))[0]?.state).toBe("sleeping");
+    await os.call("schedule", { inMs: 1, action: { message: { to: pid, body: "wake up" } } });
+    const told = os.wait(pid).then(
+      ({ result }) => result,
+      () => "the host has closed",
+    );
+    return await Promise.race([told, delay(400, "asleep")]);
+  };
+  expect(await outcome({ resume: false })).toBe("wake up");
+  expect(await outcome({ idle: true })).toBe("asleep");
+});
+
+test("what the watchdog has left is kept by whoever finds the directory taken", async () => {
+  const dir = directory.path;
+  const report = join(dir, "watchdog.json");
+  {
+    await using owner = await connect({ dir });
+    writeFileSync(report, JSON.stringify({ pid: 7, blockedMs: 12_000, at: Date.now() }));
+    await using guest = await connect({ dir, watchdogMs: 10_000 });
+    expect([owner.isRemote, guest.isRemote, existsSync(report)]).toEqual([false, true, true]);
+  }
+  await using next = await connect({ dir, watchdogMs: 10_000 });
+  expect([next.isRemote, existsSync(report)]).toEqual([false, false]);
 });

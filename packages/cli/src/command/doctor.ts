@@ -64,7 +64,7 @@ async function checkDirectory({ dir }: Invocation): Promise<Finding[]> {
   ];
   if (!exists) return [...findings, ...(await checkModels(undefined))];
   try {
-    await using os = await connect({ dir: path, resume: false, serve: false });
+    await using os = await connect({ dir: path, idle: true, serve: false });
     const store = JSON.parse(await os.fs.readText("/sys/store.json")) as { seq: number; durability: string };
     findings.push(
       {

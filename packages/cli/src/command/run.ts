@@ -238,7 +238,7 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
     throw new UsageError(`ERGOS_WATCHDOG_MS must be milliseconds, found ${text}`);
   const { ERGOS_PASS: pass } = process.env;
   const seat = pass === undefined || pass === "" ? {} : { pass };
-  const opening = connectHost({ dir: invocation.dir, watchdogMs: configured, ...seat }, resume);
+  const opening = connectHost({ dir: invocation.dir, watchdogMs: configured, resume, ...seat });
   const { os, host } = await patiently(invocation, opening);
   const report = host?.watchdogReport;
   if (report !== undefined) {
@@ -249,7 +249,6 @@ export async function openHost(invocation: Invocation, resume = false): Promise<
     invocation.out.error(`the last host was ended by the watchdog: ${who}`);
   }
   if (host === undefined) return os;
-  if (!resume) host.kernel.activate();
   // Until it is closed nothing but a program ends this process.
   const onExit = (code: number): void => {
     invocation.out.error(
