@@ -155,28 +155,25 @@ export class Kernel implements AsyncDisposable {
   }
 
   async #close(drainMs: number, quiet: (() => Promise<void>) | undefined): Promise<void> {
-    try {
-      this.host.schedules.close();
-      this.host.triggers.close();
-      const { processes, platform } = this.host;
-      // Those that leave no journal end with their host; a service among them is there for calls that are under way.
-      const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
-      processes.leaveToNext();
-      const { release } = await drained(platform, running, drainMs, { idle: false, withWork: true });
-      await quiet?.();
-      this.host.queues.close();
-      this.host.locks.close();
-      await this.host.services.close();
-      await processes.suspendAll();
-      release();
-      this.dispatcher.close();
-      this.host.bus.close();
-      await this.host.audit.close();
-    } finally {
-      await this.host.mounts.close();
-      await this.host.store.close();
-      await this.host.objects.close();
-    }
+    const { schedules, triggers, processes, platform, queues, locks, services, bus, audit } = this.host;
+    // Let go of in the end, the last first, whatever fails before.
+    await using parts = new AsyncDisposableStack();
+    for (const part of [this.host.objects, this.host.store, this.host.mounts]) parts.defer(() => part.close());
+    schedules.close();
+    triggers.close();
+    // Those that leave no journal end with their host; a service among them is there for calls that are under way.
+    const running = processes.all.filter(({ journal, program }) => journal !== undefined && program !== undefined);
+    processes.leaveToNext();
+    const { release } = await drained(platform, running, drainMs, { idle: false, withWork: true });
+    await quiet?.();
+    queues.close();
+    locks.close();
+    await services.close();
+    await processes.suspendAll();
+    release();
+    this.dispatcher.close();
+    bus.close();
+    await audit.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -266,7 +266,7 @@ export class Session {
     this.#login(pass).then(
       (seat) => {
         if (this.#isClosed) {
-          void seat.leave();
+          seat.leave().catch(() => undefined);
           return;
         }
         this.#seat = seat;

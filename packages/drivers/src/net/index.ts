@@ -95,7 +95,12 @@ export function createNet({ proxyEnv }: { readonly proxyEnv?: NodeJS.ProcessEnv 
         // An address is not looked up; a name is when a connection is made.
         if (isPublicOnly && isIP(nameOf(host)) !== 0 && !isPublic(nameOf(host)))
           throw new KernelError("EACCES", `${hostname} is not on the internet`);
-        const { send } = await (client ??= load());
+        client ??= load().catch((error: unknown) => {
+          // The next request tries again.
+          client = undefined;
+          throw error;
+        });
+        const { send } = await client;
         return await send(request, { signal, maxBytes, isPublicOnly, onAnswer: () => (hasAnswered = true) });
       } catch (error) {
         if (error instanceof KernelError) throw error;
