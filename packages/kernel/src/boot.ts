@@ -221,6 +221,7 @@ function tablesOf(
       livesAgain: async (pid, isFromStart) => {
         await services.drop(pid);
         if (!isFromStart) return;
+        await asks.drop(pid);
         await schedules.drop(pid);
         await triggers.drop(pid);
         await locks.drop(pid);

@@ -128,9 +128,13 @@ export class AskTable {
     const signal = process.signalWith(given);
     signal.throwIfAborted();
     const key = keyOf(process.pid, question.key);
-    const known = this.#orphans.get(key);
+    const known = this.#asks.get(this.#orphans.get(key) ?? 0);
     this.#orphans.delete(key);
-    const ask = (known === undefined ? undefined : this.#asks.get(known)) ?? (await this.#record(process, question));
+    const masked = this.#committer.masker?.maskData({ ...question }) ?? question;
+    const isSame = known !== undefined && isSameQuestion(known, masked);
+    // The program asks something else there now: what was said to the other is no answer to this.
+    if (known !== undefined && !isSame) await this.#forget([known]);
+    const ask = isSame ? known : await this.#record(process, masked);
     try {
       const answer = ask.answer ?? (await this.#wait(process, ask, signal, needsWith));
       if (!question.isLasting) await this.consume(ask.id);
@@ -166,9 +170,8 @@ export class AskTable {
           pid: process.pid,
         },
       );
-    const masker = this.#committer.masker;
     const ask: Ask = {
-      ...(masker?.maskData({ ...question }) ?? question),
+      ...question,
       id: this.#next++,
       pid: process.pid,
       runId: process.identity.runId,
@@ -283,6 +286,12 @@ export class AskTable {
     this.#waiting.delete(id);
   }
 }
+
+/** Whether a person who has one question before him would answer the other. */
+const isSameQuestion = (one: Question, other: Question): boolean =>
+  (["text", "args", "timeoutMs", "otherwise"] as const).every(
+    (name) => JSON.stringify(one[name]) === JSON.stringify(other[name]),
+  );
 
 const keyOf = (pid: Pid, key: string): string => `${pid} ${key}`;
 

@@ -1,0 +1,302 @@
+// What happens in the same moment: ends, rights that are taken back, lives that are over, orders that come back to who
+// gave them. Many of these let so many microtasks pass between two calls, so that each order of both is seen.
+
+import { createOfflineModel } from "@ergos/drivers/model-offline";
+import type { Os, ProcessContext, Tool } from "@ergos/kernel";
+import { type RunContext, program } from "@ergos/services";
+import { describe, expect, test } from "vitest";
+import { bootKernel, codeOf, openChild, pause, processWith, within } from "../../kernel/test/kernel-fixture.ts";
+
+async function microtasks(count: number): Promise<void> {
+  for (let at = 0; at < count; at++) await Promise.resolve();
+}
+const outcome = (call: unknown): Promise<string> =>
+  within(
+    1000,
+    codeOf(() => call),
+  );
+
+describe("a process that is ended", () => {
+  test("spends nothing beyond its budget, and does nothing after its end", async () => {
+    const seen: unknown[] = [];
+    for (let ticks = 0; ticks < 30; ticks++) {
+      let asked = 0;
+      await using kernel = await bootKernel({
+        models: [createOfflineModel({ name: "m", script: () => (asked++, "text") })],
+      });
+      const { os } = kernel;
+      const go = Promise.withResolvers<void>();
+      const run = async ({ os: own }: ProcessContext): Promise<void> => {
+        await go.promise;
+        await Promise.allSettled([
+          own.fs.append("/srv/out", "x".repeat(5000)),
+          own.infer("think", { messages: [], maxOutputTokens: 10 }),
+        ]);
+      };
+      const worker = { name: "worker", revision: "1", kind: "function", run } as const;
+      const pid = await os.spawn(worker, { budget: { bytesWritten: 100, modelCalls: 0 } });
+      await pause(2);
+      const killed = os.kill(pid, "KILL");
+      await microtasks(ticks);
+      go.resolve();
+      await killed;
+      await pause(3);
+      seen.push([asked, await os.fs.exists("/srv/out")]);
+    }
+    expect(seen).toEqual(seen.map(() => [0, false]));
+  });
+
+  test.each([
+    ["schedule", { everyMs: 60_000, action: { message: { to: 1, body: 1 } } }, "schedules"],
+    ["trigger", { topic: "a.b", action: { message: { to: 1, body: 1 } } }, "triggers"],
+  ] as const)("leaves no %s that it made in that moment", async (what, call, list) => {
+    for (const how of ["KILL", "exit"] as const)
+      for (let ticks = 0; ticks < 16; ticks++) {
+        await using kernel = await bootKernel();
+        const { os } = kernel;
+        const [go, end] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+        const run = async ({ os: own }: ProcessContext): Promise<void> => {
+          void go.promise.then(() => own.call(what as "schedule", call as never)).catch(() => undefined);
+          await end.promise;
+        };
+        const pid = await os.spawn({ name: "p", revision: "1", kind: "function", run });
+        await pause(0);
+        const killed = how === "KILL" ? os.kill(pid, "KILL") : end.resolve();
+        await microtasks(ticks);
+        go.resolve();
+        await killed;
+        await os.wait(pid);
+        await pause(2);
+        expect(await os.call(list, {})).toEqual([]);
+      }
+  });
+});
+
+test.each(["sleep", "restart", "continueAsNew"] as const)(
+  "what a write had reserved that never happened comes back when its life is over by %s",
+  async (how) => {
+    await using kernel = await bootKernel();
+    kernel.activate();
+    const { os } = kernel;
+    await os.fs.makePipe("/srv/pipe", { capacity: 10 });
+    await os.fs.pipe("/srv/pipe").write("1234567890");
+    let lives = 0;
+    const writer = program("writer", async (_input: unknown, ctx: RunContext): Promise<unknown> => {
+      lives++;
+      ctx.os.fs
+        .pipe("/srv/pipe")
+        .write("12345")
+        .catch(() => undefined);
+      await pause(10);
+      if (lives < 4 && how === "restart") throw new Error("again");
+      if (lives < 4 && how === "continueAsNew") return ctx.continueAsNew({});
+      return ctx.receive("never");
+    });
+    const restart = { policy: "on-failure", max: 9, delayMs: 1, maxDelayMs: 1 } as const;
+    const pid = await os.spawn(writer, { budget: { bytesWritten: 100 }, restart });
+    while (lives < 4) {
+      await pause(20);
+      if (how !== "sleep") continue;
+      await os.call("sleep", { pid });
+      await os.call("wake", { pid });
+    }
+    await pause(25);
+    // One write is under way, none has been made.
+    expect((await os.call("usage", { pid }))["bytesWritten"]).toMatchObject({ used: 5 });
+  },
+);
+
+describe("a right that is gone", () => {
+  test("is gone for calls that wait: pipes, queues, locks, channels, ends of tasks and processes", async () => {
+    await using kernel = await bootKernel();
+    const { os } = kernel;
+    await os.fs.makePipe("/srv/pipe");
+    const target = await openChild(os);
+    const caller = await processWith(kernel, ["self", "fs.*:/srv/**", "queue.*", "msg.*", "lock.*", "proc.wait"]);
+    await os.call("lock", { path: "room", ttlMs: 60_000 });
+    const task = await os.call("submit", { queue: "other", body: 1 });
+    const waiting = [
+      caller.call("receive", {}),
+      caller.fs.pipe("/srv/pipe").read(),
+      caller.call("claim", { queue: "q" }),
+      caller.call("lock", { path: "room", ttlMs: 60_000 }),
+      caller.call("channelRead", {}),
+      caller.call("taskEnd", { id: task }),
+      caller.wait(target.pid),
+    ].map((call) => codeOf(() => call));
+    await pause(10);
+    for (const { grants } of await os.call("caps", { pid: caller.pid }))
+      for (const { id } of grants) await os.call("revoke", { id });
+    expect(await within(1000, Promise.all(waiting))).toEqual(waiting.map(() => "EACCES"));
+    await os.fs.pipe("/srv/pipe").write("later");
+    await os.call("submit", { queue: "q", body: "a secret" });
+    await os.call("unlock", { path: "room" });
+    await pause(5);
+    expect(await os.fs.pipe("/srv/pipe").read({ waitMs: 0 })).toEqual(new TextEncoder().encode("later"));
+    expect(await os.call("tasks", { queue: "q" })).toMatchObject([{ state: "pending" }]);
+    expect(await os.call("locks", { path: "room" })).toEqual([]);
+  });
+
+  test("is gone when its time is over, or it is denied or narrowed; what one may still do waits on", async () => {
+    await using kernel = await bootKernel();
+    const { os } = kernel;
+    await os.fs.makePipe("/srv/pipe");
+    const read = (of: Os): Promise<string> => outcome(of.fs.pipe("/srv/pipe").read());
+    const until = new Date(Date.now() + 60).toISOString();
+    const late = read(await processWith(kernel, ["self", `fs.read:/srv/**; until=${until}`]));
+    const both = read(await processWith(kernel, ["self", "fs.read:/srv/**", `fs.read:/srv/pipe; until=${until}`]));
+    const denied = await processWith(kernel, ["self", "fs.*:/srv/**"]);
+    const refused = read(denied);
+    await os.call("grant", { pid: denied.pid, grants: ["deny fs.read:/srv/**"] });
+    expect([await late, await refused]).toEqual(["EACCES", "EACCES"]);
+    await os.fs.pipe("/srv/pipe").write("later");
+    expect(await both).toBe("ok");
+  });
+});
+
+describe("an order that comes back to who gave it", () => {
+  const told = (call: unknown): Promise<string> =>
+    within(
+      2000,
+      codeOf(() => call),
+    );
+
+  test("a transition may move the same entity again", async () => {
+    await using kernel = await bootKernel();
+    const { os } = kernel;
+    const exec = { path: "/proc/entities/order/1/transition", input: { to: "shipped" } };
+    await os.call("defineEntity", {
+      type: "order",
+      initial: "new",
+      transitions: [
+        { from: "new", to: "paid", action: { exec } },
+        { from: "paid", to: "shipped" },
+        { from: "shipped", to: "returned" },
+      ],
+    });
+    await os.call("createEntity", { type: "order", id: "1" });
+    expect(await told(os.call("transition", { type: "order", id: "1", to: "paid" }))).toBe("ok");
+    expect(await told(os.call("transition", { type: "order", id: "1", to: "returned" }))).toBe("ok");
+  });
+
+  test("two entities may move each other", async () => {
+    await using kernel = await bootKernel();
+    const { os } = kernel;
+    for (const [type, other] of ["xy", "yx"]) {
+      const action = { exec: { path: `/proc/entities/${other}/1/transition`, input: { to: "b" } } };
+      const transitions = [
+        { from: "a", to: "b", action },
+        { from: ["a", "b"], to: "c" },
+      ];
+      await os.call("defineEntity", { type: type ?? "", initial: "a", transitions });
+    }
+    for (const type of ["x", "y"]) await os.call("createEntity", { type, id: "1" });
+    expect(await told(os.call("transition", { type: "x", id: "1", to: "b" }))).toBe("ok");
+    expect(await told(os.call("transition", { type: "y", id: "1", to: "c" }))).toBe("ok");
+  });
+
+  test("a schedule may be paused by what it does, and what that failed with is told", async () => {
+    let id = 0;
+    const call: Tool["call"] = async (_input, context) => {
+      await (context.os as Os).call("setSchedule", { id, paused: true });
+      throw new TypeError("nothing to do");
+    };
+    const check: Tool = { name: "check", description: "", inputSchema: {}, effect: "once", call };
+    await using kernel = await bootKernel({ tools: [check] });
+    kernel.activate();
+    const { os } = kernel;
+    ({ id } = await os.call("schedule", { everyMs: 20, action: { exec: { path: "/lib/tools/check", input: {} } } }));
+    await expect
+      .poll(async () => os.call("schedules", {}))
+      .toMatchObject([{ isPaused: true, runs: 1, last: { error: { code: "EFAILED" } } }]);
+    expect(await told(os.call("setSchedule", { id, paused: false }))).toBe("ok");
+    await expect.poll(async () => (await os.call("schedules", {}))[0]?.runs).toBe(2);
+  });
+});
+
+describe("a question of an earlier round", () => {
+  test.each(["continueAsNew", "restart"] as const)("is not answered for a later one after %s", async (how) => {
+    await using kernel = await bootKernel();
+    kernel.activate();
+    const { os } = kernel;
+    let round = 0;
+    const payer = program("payer", async (_input: unknown, ctx: RunContext): Promise<unknown> => {
+      const amount = ++round === 1 ? 10 : 1000;
+      const limit = round === 1 ? { timeoutMs: 200, otherwise: "no" } : {};
+      const answer = ctx.ask("approve", `Pay ${amount}?`, { choices: ["yes", "no"], ...limit });
+      answer.catch(() => undefined);
+      if (round > 1) return `${amount}: ${await answer}`;
+      // Nobody has answered in time: the round is given up.
+      await ctx.sleep(10);
+      if (how === "continueAsNew") return ctx.continueAsNew({});
+      throw new Error("give up");
+    });
+    const restart = { policy: "on-failure", delayMs: 1, from: "start" } as const;
+    const pid = await os.spawn(payer, how === "restart" ? { restart } : {});
+    await expect.poll(async () => (await os.call("asks", {})).map(({ text }) => text)).toEqual(["Pay 1000?"]);
+    await pause(250);
+    const [asked] = await os.call("asks", {});
+    await os.call("answer", { id: asked?.id ?? 0, verdict: "reply", value: "yes" });
+    expect(await os.wait(pid)).toMatchObject({ result: "1000: yes" });
+  });
+
+  test("nor where a program that was upgraded asks something else", async () => {
+    await using kernel = await bootKernel();
+    const { os } = kernel;
+    const payer = (amount: number) =>
+      program(
+        "payer",
+        async (_input: unknown, ctx: RunContext) => `${amount}: ${String(await ctx.ask("pay", `Pay ${amount}?`))}`,
+        { version: String(amount) },
+      );
+    const pid = await os.spawn(payer(10));
+    await expect.poll(async () => (await os.call("asks", {})).length).toBe(1);
+    await os.call("upgrade", { pid, program: payer(1000) });
+    await expect.poll(async () => (await os.call("asks", {})).map(({ text }) => text)).toEqual(["Pay 1000?"]);
+    const [asked] = await os.call("asks", {});
+    await os.call("answer", { id: asked?.id ?? 0, verdict: "reply", value: "yes" });
+    expect(await os.wait(pid)).toMatchObject({ result: "1000: yes" });
+  });
+});
+
+test.each(["applyView", "discardView"] as const)(
+  "of %s and another go at the run only one happens at a time",
+  async (how) => {
+    for (const first of ["view", "resume"] as const)
+      for (let ticks = 0; ticks < 40; ticks += 2) {
+        await using kernel = await bootKernel();
+        const { os } = kernel;
+        await os.fs.writeFile("/srv/p/a", "1");
+        let lives = 0;
+        const agent = program("agent", async (_input: unknown, ctx: RunContext) => {
+          if (++lives === 1) throw new Error("x");
+          await pause(2);
+          await ctx.os.fs.writeFile("/srv/p/b", "the second life");
+        });
+        const pid = await os.spawn(agent, { view: "/srv/p" });
+        await os.wait(pid);
+        const end = (): Promise<string> => codeOf(() => os.call(how, { pid }));
+        const again = (): Promise<string> => codeOf(() => os.resume(pid, { again: true, program: agent }));
+        const one = first === "view" ? end() : again();
+        await microtasks(ticks);
+        const codes = await Promise.all([one, first === "view" ? again() : end()]);
+        expect(codes.filter((code) => code === "ok")).toHaveLength(1);
+      }
+  },
+);
+
+test("a twin that comes by a lock that its original holds is told so", async () => {
+  await using kernel = await bootKernel();
+  const { os } = kernel;
+  const worker = program("worker", async (_input: unknown, ctx: RunContext) => {
+    const { fence } = await ctx.os.call("lock", { path: "room", ttlMs: 60_000, place: "lock" });
+    await ctx.os.fs.append("/srv/out", `${ctx.pid} `, { fence });
+    await ctx.receive("never");
+  });
+  const pid = await os.spawn(worker);
+  await pause(20);
+  const twin = await os.call("clone", { pid });
+  expect(await os.wait(twin)).toMatchObject({ error: { code: "ESTALE" } });
+  expect(await os.fs.readText("/srv/out")).toBe(`${pid} `);
+  expect((await os.call("locks", { path: "room" }))[0]?.holders).toMatchObject([{ pid }]);
+});
