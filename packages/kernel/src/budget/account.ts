@@ -160,6 +160,11 @@ export class AccountTree {
     return this.#accounts.has(account);
   }
 
+  /** Whether what was reserved can still be given back: the accounts that it stands on are there. */
+  holds({ carriers }: Reservation): boolean {
+    return Object.values(carriers).every((carrier) => this.#accounts.has(toPid(carrier)));
+  }
+
   /** Counts one more user of an account. */
   join(account: Pid | undefined): void {
     const found = account === undefined ? undefined : this.#accounts.get(account);

@@ -133,6 +133,17 @@ export class Capability {
     return this.layers.length === 0;
   }
 
+  /** When the first of the grants ends by itself that say something of a right and a resource, in wall-clock milliseconds. */
+  endOf(right: string, resource: string): number | undefined {
+    const verdict = this.#verdictOf(right, resource);
+    if (typeof verdict === "string") return undefined;
+    const now = this.#clock.now();
+    const ends = verdict
+      .flat()
+      .flatMap(({ grant: { expires } }) => (expires === undefined || expires <= now ? [] : expires));
+    return ends.length === 0 ? undefined : Math.min(...ends);
+  }
+
   /** Grants of each layer, outermost first. */
   get grants(): readonly (readonly Grant[])[] {
     return this.layers.map((layer) => layer.rules.map((rule) => rule.grant));

@@ -46,6 +46,7 @@ export class LayerTable {
   readonly #layers = new Map<string, WeakRef<Layer>>();
   #purgeAt = 1024;
   #turn: Promise<unknown> = Promise.resolve();
+  #hearNarrowed: () => void = () => undefined;
   #granters: Granters = { live: () => undefined, layersOf: () => Promise.resolve(undefined) };
 
   constructor(store: Metastore, committer: Committer) {
@@ -56,6 +57,16 @@ export class LayerTable {
 
   setGranters(granters: Granters): void {
     this.#granters = granters;
+  }
+
+  /** Who is told that somebody may do less than before. */
+  setHearer(hear: () => void): void {
+    this.#hearNarrowed = hear;
+  }
+
+  /** Somebody may do less, by a change of a layer or by another one. */
+  narrowed(): void {
+    this.#hearNarrowed();
   }
 
   /** Makes the layer of a process that is being spawned. */
@@ -105,6 +116,7 @@ export class LayerTable {
     const layers: Layer[] = [];
     for (const id of ids) layers.push(await this.#load(id));
     for (const layer of layers) for (const { id } of layer.rules) layer.remove(id);
+    this.narrowed();
     const puts = layers.map((layer) => ({ key: layerKey(layer.id), value: encode(layer) }));
     await this.#inTurn(() => this.#committer.commit({ puts }, undefined, rider));
   }
@@ -179,6 +191,7 @@ export class LayerTable {
         granter: grant.effect === "deny" ? undefined : granter,
       }));
       for (const { grant, id } of added) if (grant.effect === "deny") layer.add(grant, undefined, id);
+      this.narrowed();
       const record = encode(
         layer,
         added.filter(({ grant }) => grant.effect !== "deny"),
@@ -212,6 +225,7 @@ export class LayerTable {
   async revoke(id: string, rider?: Rider): Promise<void> {
     const { layer } = await this.ruleOf(id);
     layer.remove(id);
+    this.narrowed();
     await this.#inTurn(() =>
       this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: encode(layer) }] }, undefined, rider),
     );

@@ -477,6 +477,7 @@ export class ProcessTable {
       const { layers } = one.capability;
       one.capability = Capability.withLayers([...layers.slice(0, depth), ...added, ...layers.slice(depth)]);
     }
+    this.#layers.narrowed();
     const recorded = branch.filter((one) => one.journal !== undefined && !one.isEnding && !one.hasEnded);
     return {
       puts: [

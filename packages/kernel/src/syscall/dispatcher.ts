@@ -39,6 +39,7 @@ import type { HookLine } from "./hook-table.ts";
 import { type AtPlace, type Target, hasEnded, isUnderWay, stepAround } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
+import { WaitingCalls } from "./waiting-calls.ts";
 
 /** A call whose rights are checked, and what records it. */
 interface Act {
@@ -52,10 +53,13 @@ interface Act {
 
 export class Dispatcher {
   readonly #host: Host;
+  readonly #waits: WaitingCalls;
   #isClosed = false;
 
   constructor(host: Host) {
     this.#host = host;
+    this.#waits = new WaitingCalls(host.platform);
+    host.layers.setHearer(() => this.#waits.review());
   }
 
   /** The host ends: nobody calls it any more. */
@@ -94,7 +98,7 @@ export class Dispatcher {
     // The owner asks on behalf of others; only a program can block the loop.
     if (caller.pid !== PID_OWNER) this.#host.platform.entered?.(caller.pid);
     if (this.#isClosed) throw wasClosed(name);
-    if (!caller.isAlive) throw hasEnded(caller, name);
+    assertLives(caller, name, row);
     assertArguments(row, args, name);
     if (caller.isHeld && row.whileHeld !== true) {
       // Code that is left of a life that is over ends, and is not waited for.
@@ -108,7 +112,7 @@ export class Dispatcher {
       return target.then(
         (found) => {
           // It may have ended while its path was looked up.
-          if (!caller.isAlive) throw hasEnded(caller, name);
+          assertLives(caller, name, row);
           return this.#checked(caller, name, row, args, found, allowed);
         },
         (error: unknown) => this.#unresolved(caller, name, row, args, error),
@@ -238,6 +242,7 @@ export class Dispatcher {
     target: Target,
     draft: AuditDraft | undefined,
   ): unknown {
+    assertLives(caller, name, row);
     if (row.spends !== undefined && caller.account !== undefined) {
       const amounts = row.spends(args, target, caller);
       const { accounts } = this.#host;
@@ -270,8 +275,8 @@ export class Dispatcher {
       const now = await this.#again({ caller, name, row, args, target }, true);
       return await this.#perform(caller, name, row, args, now, draft);
     } catch (error) {
-      // What has failed is told, also where nothing can be given back.
-      if (caller.isAlive && !caller.isEnding)
+      // Of a life that is over, too; what has failed is told, also where nothing can be given back.
+      if (accounts.holds(reservation))
         await committer.commit({ adds: accounts.release(reservation) }).then(
           () => accounts.freed(reservation),
           () => undefined,
@@ -302,10 +307,28 @@ export class Dispatcher {
     return row.isStream === true ? this.#looked(result, { caller, name, row, args, target }) : result;
   }
 
-  #handled({ caller, row, args, target, draft }: Act): unknown {
-    const result = row.handle(this.#host, caller, args, target, draft);
+  #handled(act: Act): unknown {
+    const { caller, row, args, target, draft } = act;
+    const result =
+      row.waits === true && !caller.capability.isAll
+        ? this.#waiting(act)
+        : row.handle(this.#host, caller, args, target, draft);
     const rests = (row.waits === true || row.rests === true) && result instanceof Promise;
     return rests ? caller.resting(result, stepAround(args)) : result;
+  }
+
+  /** A call that may wait, for as long as its caller may make it (D6). */
+  #waiting(act: Act): unknown {
+    const { caller, row, args, target, draft } = act;
+    const { signal: given } = args as { readonly signal?: AbortSignal };
+    const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
+    const ends = needs.flatMap(({ right, resource }) => caller.capability.endOf(right, resource) ?? []);
+    const until = ends.length === 0 ? undefined : Math.min(...ends);
+    return this.#waits.run(
+      () => this.#assertStillMay(act, target),
+      { given, until },
+      (signal) => row.handle(this.#host, caller, { ...(args as object), signal }, target, draft),
+    );
   }
 
   /** A stream whose items are looked at as they come (D6). */
@@ -336,7 +359,7 @@ export class Dispatcher {
           },
         );
     }
-    if (!caller.isAlive) throw hasEnded(caller, name);
+    assertLives(caller, name, row);
     this.#assertStillMay(call, now);
     return isPaid && target.size !== undefined ? { ...now, size: target.size } : now;
   }
@@ -382,7 +405,7 @@ export class Dispatcher {
     if (line?.resolves === true) {
       await assertMay(this.#host, caller, name, { right: row.right, resource }, args);
       const claimed = await line.resolve(ownCopy(args));
-      if (!caller.isAlive) throw hasEnded(caller, name);
+      assertLives(caller, name, row);
       if (claimed !== undefined) {
         if (row.kind === "mutation") this.#draft(caller, name, row, args, { resource }).done();
         await line.post(claimed.result);
@@ -437,7 +460,7 @@ export class Dispatcher {
     } finally {
       caller.over();
     }
-    if (!caller.isAlive) throw hasEnded(caller, name);
+    assertLives(caller, name, row);
     if (given.changedBy.length > 0) draft?.add({ changedBy: given.changedBy });
     const now = await this.#again({ caller, name, row, args: given.args, target }, true);
     const result = await this.#handled({ ...act, args: given.args, target: now });
@@ -504,6 +527,14 @@ function rowOf(name: SyscallName, node: VirtualNode, args: unknown): RowCall | u
   if ((name === "write" || name === "append") && node.write !== undefined)
     return node.write((args as { bytes: Uint8Array }).bytes);
   return undefined;
+}
+
+/**
+ * A process whose end has begun does nothing more: its accounts are being closed.
+ * @throws {ESRCH}
+ */
+function assertLives(caller: Process, name: SyscallName, row: AnyRow): void {
+  if (!caller.isAlive || (caller.isEnding && row.kind === "mutation" && name !== "exit")) throw hasEnded(caller, name);
 }
 
 const wasClosed = (name: string, cause?: unknown): KernelError =>
