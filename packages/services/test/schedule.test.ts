@@ -183,6 +183,27 @@ describe("when", () => {
 });
 
 describe("what was missed", () => {
+  test("while no host was there is all done, one after the other, however short that was and however long each takes", async () => {
+    const store = new LastingStore();
+    const objects = new MemoryObjectStore();
+    const slow = program("slow", async (_input: unknown, ctx: RunContext) => {
+      await new Promise((go) => setTimeout(go, 15));
+      notes.push(String(ctx.pid));
+    });
+    const first = await boot({ store: store.life(), objects, programs: [slow] });
+    const every = { everyMs: 1000, missed: "all", action: { spawn: { program: "slow" } } } as const;
+    const { id } = await make(every, first);
+    await first.close();
+    hand.at += 20_500;
+    const second = await boot({ store: store.life(), objects, programs: [slow] });
+    second.activate();
+    await expect.poll(() => notes.length, { timeout: 10_000 }).toBe(20);
+    await expect
+      .poll(() => second.host.schedules.get(id))
+      .toMatchObject({ runs: 20, missedRuns: 0, skippedRuns: 0, next: hand.at + 500 });
+    await second.close();
+  });
+
   test.each([
     ["once", ["2026-03-03T12:10", "2026-03-03T13:00"], []],
     ["skip", ["2026-03-03T13:00"], ["missed"]],

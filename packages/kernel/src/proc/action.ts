@@ -25,8 +25,8 @@ export interface Order {
 export interface Acted {
   /** What it has started. */
   readonly pid?: Pid;
-  /** Why what it did behind its commit has failed: it counts as done, and is not done again. */
-  readonly failed?: ErrorRecord;
+  /** What it does behind its commit: settles with why that has failed, if it has. It counts as done, and is not done again. */
+  readonly failing?: Promise<ErrorRecord | undefined>;
 }
 
 /** Does something as a process, with what belongs into the same commit. What it throws has not happened. */

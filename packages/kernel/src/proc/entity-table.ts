@@ -12,7 +12,7 @@ import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { holds } from "../ipc/topic.ts";
-import { type Act, type Action, type Along, assertAction, merge } from "./action.ts";
+import { type Act, type Acted, type Action, type Along, assertAction, merge } from "./action.ts";
 import type { Process } from "./process.ts";
 
 export interface EntityTransition {
@@ -163,7 +163,7 @@ export class EntityTable {
     record: (entity: Entity) => Along,
     rider?: Rider,
   ): Promise<Entity> {
-    return this.#inTurn(entityKey(transit.type, transit.id), async () => {
+    const { entity, from, failing } = await this.#inTurn(entityKey(transit.type, transit.id), async () => {
       for (let tries = 1; ; tries++) {
         try {
           return await this.#transition(process, transit, record, rider);
@@ -172,6 +172,14 @@ export class EntityTable {
         }
       }
     });
+    // Not in its turn: it may change this entity again. It has become what it has become, and whoever asks again hears so too.
+    const error = await failing;
+    if (error !== undefined) {
+      const { type, id, state: to } = entity;
+      const data = { type, id, from, to, error, program: causeOf(entity) };
+      await this.#parts.committer.commit({}, [{ name: "entity.failed", pid: process.pid, data }]);
+    }
+    return entity;
   }
 
   /** Changes of one entity follow each other, however many come at once. */
@@ -190,7 +198,7 @@ export class EntityTable {
     transit: Transit,
     record: (entity: Entity) => Along,
     rider: Rider | undefined,
-  ): Promise<Entity> {
+  ): Promise<{ readonly entity: Entity; readonly from: string } & Pick<Acted, "failing">> {
     const { committer, store } = this.#parts;
     const { type, id, to, version } = transit;
     const { why, data } = this.#masked({ why: transit.why, data: transit.data });
@@ -221,20 +229,15 @@ export class EntityTable {
     } as const;
     const checks = [{ key: entry.key, version: entry.version }];
     const changes = merge({ ...this.#changeOf(next, change), checks }, record(next));
-    if (action === undefined) await committer.commit(changes, [event], rider);
-    else {
-      const told = { type, id, from, to, data: merged };
-      const cause = `entity ${type}/${id}`;
-      const order = { cause, depth: (process.identity.depth ?? 0) + 1 };
-      const along = (): Along => ({ ...changes, events: [event] });
-      const { failed } = await this.#parts.act(process, withTransition(action, told), along, order);
-      // It has become what it has become, and whoever asks again hears so too.
-      if (failed !== undefined) {
-        const data = { type, id, from, to, error: failed, program: cause };
-        await committer.commit({}, [{ name: "entity.failed", pid: process.pid, data }]);
-      }
+    if (action === undefined) {
+      await committer.commit(changes, [event], rider);
+      return { entity: next, from };
     }
-    return next;
+    const told = { type, id, from, to, data: merged };
+    const order = { cause: causeOf(next), depth: (process.identity.depth ?? 0) + 1 };
+    const along = (): Along => ({ ...changes, events: [event] });
+    const { failing } = await this.#parts.act(process, withTransition(action, told), along, order);
+    return { entity: next, from, ...(failing === undefined ? {} : { failing }) };
   }
 
   /** @throws {EPERM} no transition of the type leads there from here, or its condition does not hold */
@@ -302,6 +305,8 @@ export class EntityTable {
     throw new KernelError("ENOENT", `nobody has declared entities of type ${JSON.stringify(type)}; there are ${known}`);
   }
 }
+
+const causeOf = ({ type, id }: Entity): string => `entity ${type}/${id}`;
 
 const whoOf = ({ pid, identity }: Process): Pick<EntityChange, "pid" | "run"> => ({ pid, run: identity.runId });
 

@@ -85,10 +85,13 @@ export class ScheduleTable {
   readonly #table: OwnedTable<Schedule>;
   readonly #alarms = new Map<number, Timer>();
   /** Occurrences under way. */
+  /** Occurrences under way: what each settles as soon as it is recorded, whatever it does behind that. */
   readonly #firing = new Map<number, Promise<void>>();
   /** Those whose occurrence waits for room; told once. */
   readonly #held = new Set<number>();
   #isActive = false;
+  /** Wall-clock milliseconds: what was due before, no host was there for. */
+  #activeSince = Number.NEGATIVE_INFINITY;
 
   constructor(parts: ScheduleParts) {
     this.#parts = parts;
@@ -102,6 +105,7 @@ export class ScheduleTable {
   /** From now on occurrences are done; what was missed is looked at at once. */
   activate(): void {
     this.#isActive = true;
+    this.#activeSince = this.#parts.platform.clock.now();
     for (const schedule of this.#table.all) this.#arm(schedule);
   }
 
@@ -246,16 +250,17 @@ export class ScheduleTable {
   async #due(id: number): Promise<void> {
     const schedule = this.#table.get(id);
     if (schedule === undefined || schedule.isPaused || this.#firing.has(id) || !this.#isActive) return;
+    const recorded = Promise.withResolvers<void>();
+    this.#firing.set(id, recorded.promise);
     // The store is poisoned and says so to everybody; the next start goes on.
-    const firing = this.#fire(schedule).catch(() => undefined);
-    this.#firing.set(id, firing);
-    await firing;
+    await this.#fire(schedule, recorded.resolve).catch(() => undefined);
+    recorded.resolve();
     this.#firing.delete(id);
     const after = this.#table.get(id);
     if (after !== undefined && after !== schedule) this.#arm(after);
   }
 
-  async #fire(schedule: Schedule): Promise<void> {
+  async #fire(schedule: Schedule, recorded: () => void): Promise<void> {
     const { platform, family } = this.#parts;
     const { id, pid, next: due, missed = "once", overlap = "skip", last, action } = schedule;
     const process = family.get(pid);
@@ -264,7 +269,10 @@ export class ScheduleTable {
     if (process === undefined || !process.isAlive || process.isEnding) return void (await this.drop(pid));
     const now = platform.clock.now();
     // What waits for room is no occurrence that nobody was there for.
-    const isLate = now - due > LATE_MS && !this.#held.has(id);
+    const wasAway = missed === "all" && due < this.#activeSince;
+    const isLate = (now - due > LATE_MS || wasAway) && !this.#held.has(id);
+    // Where each counts, none is passed over.
+    const from = missed === "all" ? due : now;
     const caughtUp = isLate ? schedule.caughtUp + 1 : 0;
     if (isLate && (missed === "skip" || caughtUp > CATCH_UP_MAX)) {
       const left = { ...schedule, missedRuns: schedule.missedRuns + 1, caughtUp: 0 };
@@ -279,9 +287,8 @@ export class ScheduleTable {
         if (this.#table.get(id) === schedule) this.#arm(schedule);
       });
     if (isRunning && overlap === "skip")
-      return this.#move({ ...schedule, skippedRuns: schedule.skippedRuns + 1 }, due, now, "schedule.skipped");
+      return this.#move({ ...schedule, skippedRuns: schedule.skippedRuns + 1 }, due, from, "schedule.skipped");
     if (isRunning && overlap === "cancel") await this.#parts.kill(running).catch(() => undefined);
-    const from = missed === "all" ? due : now;
     const done: Schedule = { ...schedule, runs: schedule.runs + 1, caughtUp };
     const after = (started?: Pid): Schedule | undefined =>
       this.#following({ ...done, last: { at: now, ...(started === undefined ? {} : { pid: started }) } }, due, from);
@@ -304,14 +311,25 @@ export class ScheduleTable {
       if (isKernelError(error) && error.code === "EAGAIN") return await this.#hold(schedule, toErrorRecord(error));
       return fail(toErrorRecord(error));
     }
-    const { pid: started, failed } = acted;
-    // It was ended meanwhile: nothing of it is written any more.
-    if (this.#table.get(id) === undefined) return;
-    if (failed !== undefined) return fail(failed);
+    const { pid: started, failing } = acted;
     this.#held.delete(id);
     this.#keep(id, after(started));
+    recorded();
+    const failed = await failing;
+    if (failed !== undefined) return this.#failBehind(schedule, now, failed);
     const child = started === undefined ? {} : { child: started };
     this.#parts.committer.publish(this.#eventOf(schedule, "schedule.fired", child));
+  }
+
+  /** What an occurrence did has failed when it was recorded already; the schedule may have been changed, or ended, since. */
+  async #failBehind(schedule: Schedule, at: number, error: ErrorRecord): Promise<void> {
+    const { id } = schedule;
+    const now = this.#table.get(id);
+    const changed = now === undefined ? undefined : { ...now, last: { at, error } };
+    if (changed !== undefined) this.#keep(id, changed);
+    await this.#parts.committer.commit(changed === undefined ? {} : this.#table.changeOf(id, changed), [
+      this.#eventOf(schedule, "schedule.failed", { error }),
+    ]);
   }
 
   /** What has no room now, as a full mailbox or group, has it later: the occurrence waits. */

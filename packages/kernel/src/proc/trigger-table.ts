@@ -355,7 +355,8 @@ export class TriggerTable {
         cause: causeOf(id),
         ...(await this.#originOf(event)),
       });
-      if (acted.failed !== undefined) next = await fail(acted.failed);
+      const failed = await acted.failing;
+      if (failed !== undefined) next = await fail(failed);
       else {
         next = after(acted.pid);
         const child = acted.pid === undefined ? {} : { child: acted.pid };

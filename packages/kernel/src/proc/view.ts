@@ -273,11 +273,18 @@ export class ViewTable {
     }
   }
 
-  /** @throws {ENOENT} what a process has seen as its own is not there any more */
+  /** @throws {ENOENT} what a process has seen as its own is not there any more · {EBUSY} it is about to go */
   assertThere({ identity: { views = [], pid } }: Process): void {
-    const dirs = new Set(this.all.map(({ dir }) => `${dir}/work`));
-    if (views.every(({ dir }) => dirs.has(dir))) return;
-    throw new KernelError("ENOENT", `the view of process ${pid} was applied or thrown away; start it anew`, { pid });
+    const owners = new Map(this.all.map((view) => [`${view.dir}/work`, view.pid]));
+    for (const { dir } of views) {
+      const owner = owners.get(dir);
+      if (owner === undefined)
+        throw new KernelError("ENOENT", `the view of process ${pid} was applied or thrown away; start it anew`, {
+          pid,
+        });
+      if (this.#ending.has(owner))
+        throw new KernelError("EBUSY", `the view of process ${pid} is being applied or thrown away`, { pid });
+    }
   }
 
   /** Does something with a view that nobody works on any more, and nobody else ends meanwhile. */

@@ -46,12 +46,11 @@ export async function act(
     // What it does may be anything: it is done once, or not at all.
     const before = along();
     await host.committer.commit(merge({}, before), before.events);
-    try {
-      await os.call("exec", exec);
-      return {};
-    } catch (error) {
-      return { failed: toErrorRecord(error) };
-    }
+    const failing = Promise.try(() => os.call("exec", exec)).then(
+      () => undefined,
+      (error: unknown) => toErrorRecord(error),
+    );
+    return { failing };
   }
   // Waking what is awake changes nothing: it may happen twice, and never not at all.
   if (wake !== undefined) await os.call("wake", { pid: wake });
