@@ -216,9 +216,18 @@ export class LockTable {
     for (const hold of this.#byProcess.get(pid)) this.#inherited.add(hold);
   }
 
-  /** A lock is in use again: a recorded grant was taken up. */
-  taken(lockId: string): void {
+  /**
+   * A lock is in use again: a recorded grant was taken up.
+   * @throws {ESTALE} it is another's, of whom the process is a twin
+   */
+  taken(pid: Pid, { lockId, path }: LockGrant): void {
     const hold = this.#holds.get(lockId);
+    if (hold !== undefined && hold.pid !== pid)
+      throw new KernelError(
+        "ESTALE",
+        `the lock that is recorded here is that of process ${hold.pid}, from which process ${pid} was cloned; take it without a place`,
+        { syscall: "lock", path, pid },
+      );
     if (hold !== undefined) this.#inherited.delete(hold);
   }
 

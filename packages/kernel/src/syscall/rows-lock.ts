@@ -67,7 +67,7 @@ export const LOCK_ROWS = {
           },
         ),
       );
-      host.locks.taken(grant.lockId);
+      host.locks.taken(caller.pid, grant);
       return grant;
     },
   }),

@@ -333,6 +333,8 @@ export const PROCESS_ROWS = {
       const changes = from.length + Object.keys(set).length > 0;
       const claim = host.processes.claim(process, again, changes);
       try {
+        // From here on whoever ends its view finds it there.
+        host.views.assertThere(claim.process);
         const program = a.program ?? (await loadProgram(host, caller, sourceOf(process), process.input));
         if (a.budget !== undefined && !again) await host.processes.allocations.add(a.pid, a.budget, draft);
         await host.processes.resumption.resume(claim.process, program, {
