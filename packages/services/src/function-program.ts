@@ -4,6 +4,7 @@
 import { hash } from "node:crypto";
 import { KernelError, type Program, type ProgramSource } from "@ergos/kernel";
 import { RunContext } from "./run-context.ts";
+import { withNulls } from "./with-nulls.ts";
 
 const BRAND = Symbol.for("ergos.program");
 
@@ -43,7 +44,8 @@ export function program<Input, Output>(
       const ctx = new RunContext<Input>({ process, place: "", nodeName: name }, 1);
       process.platform.entered?.(process.pid);
       // The caller of `spawn` has declared that its input is the function's.
-      return run(ctx.input, ctx);
+      const made = run(ctx.input, ctx);
+      return made instanceof Promise ? made.then(withNulls) : withNulls(made);
     },
   };
 }

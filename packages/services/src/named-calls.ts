@@ -15,6 +15,7 @@ import { Skipped } from "./failure.ts";
 import { heard, promised } from "./promised.ts";
 import { type Memo, RUNNING_STEP, type RunningStep, type Scope, memoOfAttempts, osOf, runningStepOf } from "./scope.ts";
 import { type Attempt, type StepOptions, type TryOptions, assertTries, runAttempts } from "./tries.ts";
+import { withNulls } from "./with-nulls.ts";
 
 export class NamedCalls {
   readonly #scope: Scope;
@@ -93,7 +94,7 @@ export class NamedCalls {
       const made = this.#tryStep(running, work, tries);
       // Work that does not heed the end of its process is not waited for: there may be something to take back.
       const end = this.#scope.isShielded === true ? undefined : process.signal;
-      const value = made instanceof Promise ? await orAborted(made, end) : made;
+      const value = withNulls(made instanceof Promise ? await orAborted(made, end) : made);
       // Whoever goes on behind a step may rely on it: it is committed.
       await os.call("stepEnd", { place, value, ms: elapsed(process, started) });
       return value;

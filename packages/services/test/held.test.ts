@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import { once, EventEmitter } from "node:events";
 import { MemoryObjectStore } from "@ergos/drivers/memory";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Kernel, Pid } from "@ergos/kernel";
@@ -470,4 +471,62 @@ describe("a plan whose host ends", () => {
     );
     expect(ms).toBeLessThan(2500);
   });
+});
+
+test.each([
+  ["a rate", { limits: { rates: [{ resource: "modelCalls", per: "model", max: 2, kind: "concurrent" }] } }, {}],
+  ["a budget", { group: "g" }, { tokens: 2500 }],
+] as const)(
+  "a call that waits for %s begins no more when its host ends, and is made by the next",
+  async (_what, args, budget) => {
+    const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+    const made = { calls: 0, answers: 0 };
+    const slow = createOfflineModel({ name: "slow", delayMs: 40, effect: "once", script: () => `${made.answers++}` });
+    const model = {
+      ...slow,
+      infer: (...call: Parameters<typeof slow.infer>) => {
+        made.calls++;
+        return slow.infer(...call);
+      },
+    };
+    const asks = program("asks", async (_input: unknown, ctx: RunContext) => {
+      for (const place of ["a", "b", "c"])
+        await ctx.infer(place, { messages: [{ role: "user", content: "text" }], maxOutputTokens: 1000 });
+    });
+    const parts = { objects, models: [model], programs: [asks] };
+    const first = await bootKernel({ store: store.life(), ...parts });
+    await first.os.call("setGroup", { group: "g", budget });
+    const pids = await Promise.all(Array.from({ length: 5 }, () => first.os.spawn("asks", args as never)));
+    await sleep(60);
+    await first.close({ drainMs: 5000 });
+    expect(made.calls).toBe(made.answers);
+    expect(made.calls).toBeLessThan(8);
+    await kernel.close();
+    kernel = await bootKernel({ store: store.life(), ...parts });
+    for (const pid of pids) await kernel.os.resume(pid);
+    for (const pid of pids) expect(await kernel.os.wait(pid)).toMatchObject({ code: 0 });
+    expect(made).toEqual({ calls: 15, answers: 15 });
+  },
+);
+
+test("a call in a step is made when its turn at a rate comes while the host ends, and waited for", async () => {
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const slow = createOfflineModel({ name: "slow", delayMs: 40, effect: "once" });
+  const steps = program("steps", (_input: unknown, ctx: RunContext) =>
+    ctx.step("work", async () => {
+      await ctx.infer("inside", "text");
+      return "worked";
+    }),
+  );
+  const parts = { objects, models: [slow], programs: [steps] };
+  const first = await bootKernel({ store: store.life(), ...parts });
+  const limits = { rates: [{ resource: "modelCalls", per: "model", max: 1, kind: "concurrent" }] } as const;
+  const pids = await Promise.all(Array.from({ length: 4 }, () => first.os.spawn("steps", { limits })));
+  await sleep(20);
+  await first.close({ drainMs: 5000 });
+  await kernel.close();
+  kernel = await bootKernel({ store: store.life(), ...parts });
+  for (const pid of pids) await kernel.os.resume(pid);
+  for (const pid of pids) expect(await kernel.os.wait(pid)).toMatchObject({ code: 0, result: "worked" });
+  expect((await kernel.os.call("ledger", { by: ["model"] }))[0]).toMatchObject({ entries: 4 });
 });

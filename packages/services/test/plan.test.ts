@@ -1,6 +1,6 @@
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { type Kernel } from "@ergos/kernel";
-import { type RunContext, createPlan, pipeline, planProgram } from "@ergos/services";
+import { type RunContext, createPlan, pipeline, planProgram, program } from "@ergos/services";
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from "vitest";
 import { bootKernel } from "../../kernel/test/kernel-fixture.ts";
 
@@ -369,4 +369,30 @@ describe("retries and time limits around inner steps", () => {
       ).error?.message,
     ).toMatch(/EEXIST/);
   });
+});
+
+test("what comes to nothing for each of many comes to nulls, now and after a restart", async () => {
+  const sent: number[] = [];
+  const sends = pipeline("sends")
+    .node("list", () => [1, 2])
+    .map("send", { over: "list" }, async (item) => void sent.push(item))
+    .node("told", { needs: ["send"] }, ({ send }) => send)
+    .build();
+  const all = program("all", async (_input: unknown, ctx: RunContext) => {
+    const steps = [1, 2].map((at) => ctx.step(`s${at}`, () => void sent.push(at)));
+    const inside = await ctx.step("both", () => Promise.all([ctx.sleep(1), ctx.sleep(1)]));
+    return [await Promise.all(steps), inside].flat();
+  });
+  await using kernel = await bootKernel();
+  for (const [one, result] of [
+    [planProgram(sends), [null, null]],
+    [all, [null, null, null, null]],
+  ] as const)
+    expect(await kernel.os.wait(await kernel.os.spawn(one))).toMatchObject({ code: 0, result });
+  const last = pipeline("last")
+    .node("list", () => [1, 2])
+    .map("send", { over: "list" }, async (item) => void sent.push(item))
+    .build();
+  expect((await kernel.os.wait(await kernel.os.spawn(planProgram(last)))).code).toBe(0);
+  expect(sent).toHaveLength(6);
 });

@@ -26,12 +26,21 @@ export async function drained(
   const release = (): void => {
     for (const one of releases) one();
   };
-  const acting = processes.filter((process) => !process.isQuiet(withWork));
-  if (acting.length === 0 || ms <= 0) return { isQuiet: acting.length === 0, release };
-  const late = Promise.withResolvers<false>();
-  const timer = platform.setTimer(ms, () => late.resolve(false), { idle });
-  const quiet = Promise.all(acting.map((process) => process.quiet(withWork))).then(() => true);
-  const isQuiet = await Promise.race([quiet, late.promise]);
+  const acting = (): readonly Process[] => processes.filter((process) => !process.isQuiet(withWork));
+  if (acting().length === 0 || ms <= 0) return { isQuiet: acting().length === 0, release };
+  let isLate = false;
+  const late = Promise.withResolvers<void>();
+  const timer = platform.setTimer(
+    ms,
+    () => {
+      isLate = true;
+      late.resolve();
+    },
+    { idle },
+  );
+  // What rested while others acted may be part of something that goes on when these have come to their end.
+  for (let left = acting(); left.length > 0 && !isLate; left = acting())
+    await Promise.race([Promise.all(left.map((process) => process.quiet(withWork))), late.promise]);
   timer.cancel();
-  return { isQuiet, release };
+  return { isQuiet: !isLate, release };
 }

@@ -574,10 +574,8 @@ export class ProcessTable {
       };
     }
     if (current.state.name !== "sleeping") {
-      throw new KernelError("EBUSY", `process ${pid} is ${current.state.name}, not sleeping`, {
-        syscall: "resume",
-        pid,
-      });
+      const what = current.hasEnded ? "has ended; `again` runs it once more" : `is ${current.state.name}, not sleeping`;
+      throw new KernelError("EBUSY", `process ${pid} ${what}`, { syscall: "resume", pid });
     }
     current.become({ name: "ready" });
     return {

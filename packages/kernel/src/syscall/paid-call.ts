@@ -228,6 +228,7 @@ async function hold(
     signal: call.signal,
     acts: true,
     within: stepAround(call.given),
+    isPart: isUnderWay(caller, call.given),
     ...(turn === undefined ? {} : { turn }),
     commit: (reservation, adds) => intend(host, caller, call, reservation, adds),
   });

@@ -301,7 +301,7 @@ export const PROCESS_ROWS = {
     right: "proc.signal",
     kind: "mutation",
     summary:
-      "runs a sleeping process on from its journal; with `again` also a failed one, trying its failed steps anew; with `from` any, doing these steps anew, and with `set` having these come to something else",
+      "runs a sleeping process on from its journal; with `again` also one that has ended: a failed one, trying its failed steps anew, or with `from` any, doing these steps anew, and with `set` having these come to something else",
     plain: ({ program: _here, ...rest }) => rest,
     schema: args({ pid, again: flag, force: flag, budget: amounts, ...redoing }, ["pid"]),
     target: onProcess,

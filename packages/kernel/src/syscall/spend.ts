@@ -30,6 +30,8 @@ export interface Spending {
   readonly acts?: true;
   /** The place of the step that the call is made in. */
   readonly within?: string | undefined;
+  /** Something that is under way needs it: it is made although the life of its process is about to end. */
+  readonly isPart?: boolean;
   /** Takes what the call needs beside a budget, before anything is reserved; before it waits for that it gives it back. */
   readonly turn?: Standby;
   /** Commits the reservation with what it is for. */
@@ -57,6 +59,12 @@ export async function reserve(host: Host, caller: Process, spending: Spending): 
   for (let races = 0; ;) {
     signal.throwIfAborted();
     if (turn !== undefined) await turn.ready();
+    // What has waited until its life is about to end begins in the next one.
+    if (spending.acts === true && spending.isPart !== true && caller.isHeld) {
+      turn?.giveBack();
+      await atRest(caller, spending, caller.goesOn(signal));
+      continue;
+    }
     const { reservation, adds } = host.accounts.reserve(caller.account, amounts);
     // Counted before the commit: who is refused meanwhile waits for this one.
     const { end, refused } = host.accounts.begin(reservation);

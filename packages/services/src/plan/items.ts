@@ -2,6 +2,7 @@
 
 import { KernelError, LIMITS, describe, isKernelError, linkSignal } from "@ergos/kernel";
 import { Skipped } from "../failure.ts";
+import { withNulls } from "../with-nulls.ts";
 
 /** Items that may be done in one turn of the loop before others get theirs. */
 const TURN_ITEMS = 256;
@@ -62,12 +63,15 @@ export async function runItems(work: ItemWork): Promise<readonly unknown[]> {
       work.onDone?.(++done, items.length);
     }
   };
-  await Promise.all(Array.from({ length: Math.min(work.concurrency, items.length) }, lane));
-  unlink();
+  try {
+    await Promise.all(Array.from({ length: Math.min(work.concurrency, items.length) }, lane));
+  } finally {
+    unlink();
+  }
   signal.throwIfAborted();
   if (failure !== undefined) throw failure.error;
   if (onError === "collect") return results;
-  return results.flatMap((result) => ("value" in result ? [result.value] : []));
+  return withNulls(results.flatMap((result) => ("value" in result ? [result.value] : [])));
 }
 
 function asItems({ items, name, source }: ItemWork): readonly unknown[] {

@@ -23,6 +23,7 @@ import { elapsed } from "../named-calls.ts";
 import { RunContext } from "../run-context.ts";
 import { runWork } from "./attempt.ts";
 import { tell } from "../tries.ts";
+import { withNulls } from "../with-nulls.ts";
 import { type Graph, compileGraph } from "./graph.ts";
 import { isolated } from "./isolate.ts";
 import { type MapProgress, runMap } from "./map-node.ts";
@@ -244,8 +245,9 @@ class PlanRun {
     if (process.isObserved) tell(process, { name: "node.started", data: { place: node.name, attempt: 1 } });
     const started = process.durable || process.isObserved ? process.platform.clock.monotonic() : 0;
     try {
-      const value = this.#work(at, node, failure);
-      if (isThenable(value)) return this.#await(Promise.resolve(value), at, node, started);
+      const made = this.#work(at, node, failure);
+      if (isThenable(made)) return this.#await(Promise.resolve(made), at, node, started);
+      const value = withNulls(made);
       const recording = this.#record(node, value, started);
       if (recording === undefined) return this.#finish(at, value);
       this.#await(
@@ -266,9 +268,10 @@ class PlanRun {
       const value = this.#attempt(at, node);
       return isThenable(value)
         ? Promise.resolve(value)
+            .then(withNulls)
             .then(asJson)
             .catch((error: unknown) => this.#recover(at, node, error))
-        : asJson(value);
+        : asJson(withNulls(value));
     } catch (error) {
       return this.#recover(at, node, error);
     }
@@ -332,7 +335,8 @@ class PlanRun {
       this.#finish(at, result);
       this.#pumpOn();
     };
-    value.then((result) => {
+    value.then((made) => {
+      const result = withNulls(made);
       try {
         const recording = started === undefined ? undefined : this.#record(node, result, started);
         if (recording === undefined) finished(result);
