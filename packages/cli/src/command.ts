@@ -5,6 +5,7 @@ import type { ParseArgsOptionsConfig } from "node:util";
 import { parseDuration } from "@ergos/compiler/duration";
 import { KernelError, LIMITS, isKernelError, parseGrants, plainMessage } from "@ergos/kernel";
 import type { ErgOs } from "./connect.ts";
+import { onEnding } from "./ending.ts";
 import type { Output } from "./terminal.ts";
 
 export interface Invocation {
@@ -77,7 +78,7 @@ export async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
   if (os.isRemote) return;
   const interrupted = Promise.withResolvers<"interrupted">();
   const stop = (): void => interrupted.resolve("interrupted");
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
+  const unhear = onEnding(stop);
   try {
     for (;;) {
       // Whoever came with a narrow pass may not see them.
@@ -97,7 +98,7 @@ export async function waitForOthers(os: ErgOs, out: Output): Promise<void> {
       await delay(COLLECT_MS);
     }
   } finally {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, stop);
+    unhear();
   }
 }
 

@@ -175,10 +175,11 @@ function didYouMean(name: string): string {
 /** What still goes on when nobody reads it any more ends after so long. */
 const UNREAD_MS = 300;
 
-// A pipe that is closed early (`ergos ls | head`) is no error; who holds a host closes it first.
-process.stdout.on("error", () => undefined);
+// A pipe that is closed early (`ergos ls | head`) is no error, nor is a terminal that is gone; who holds a host closes it
+// first.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") {
+  if (error.code === "EPIPE" || (error.code === "EIO" && process.stdout.isTTY)) {
     if (process.emit("SIGTERM", "SIGTERM")) return;
     // What has come to its end says so by its number, whoever reads what it prints.
     setTimeout(() => process.exit(EXIT_OK), UNREAD_MS);

@@ -97,15 +97,18 @@ test("what an inline program prints is not the answer of --json", () => {
   expect(stderr).toContain("hello");
 });
 
-test("a run that is interrupted says what has become of it, as JSON too", async () => {
+test.each([
+  ["SIGINT", 130],
+  ["SIGHUP", 129],
+] as const)("a run that is interrupted by %s says what has become of it, as JSON too", async (signal, expected) => {
   const args = [BIN, "run", "two.ts", "--json"];
   const run = spawn(process.execPath, args, { cwd, env: environment(), stdio: ["ignore", "pipe", "ignore"] });
   let said = "";
   run.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
   await expect.poll(() => existsSync(join(cwd, "started")), { timeout: 10_000 }).toBe(true);
-  run.kill("SIGINT");
+  run.kill(signal);
   const [status] = (await once(run, "close")) as [number];
-  expect([status, JSON.parse(said)]).toEqual([130, { pid: 2, state: "sleeping" }]);
+  expect([status, JSON.parse(said)]).toEqual([expected, { pid: 2, state: "sleeping" }]);
 });
 
 test("a host that ends answers until what is under way has ended, and a run that was stopped says so", async () => {

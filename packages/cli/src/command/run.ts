@@ -36,6 +36,7 @@ import { allProcesses, findProcess, waitForEnd } from "../find-process.ts";
 import { findModule, isManifestFile, loadProgram } from "../module-program.ts";
 import { textPrinter, withText } from "../run-text.ts";
 import { withStdio } from "../stdio.ts";
+import { onEnding, statusOf } from "../ending.ts";
 import { type Output, createOutput, formatCount, formatMs, table } from "../terminal.ts";
 
 /** Blocking code ends the host after this long, unless ERGOS_WATCHDOG_MS says otherwise. */
@@ -470,7 +471,7 @@ function onInterrupt(
 ): () => void {
   let isAsked = false;
   const handler = (signal: NodeJS.Signals): void => {
-    const status = 128 + (signal === "SIGTERM" ? 15 : 2);
+    const status = statusOf(signal);
     if (isAsked) process.exit(status);
     isAsked = true;
     out.error(
@@ -481,15 +482,11 @@ function onInterrupt(
     if (out.isJson) out.answer({ pid, state: os.isRemote ? "running" : "sleeping" }, () => "");
     void os.close().finally(() => process.exit(status));
   };
-  process.on("SIGINT", handler);
-  process.on("SIGTERM", handler);
+  const unhear = onEnding(handler);
   // Behind those above: where nobody listens in between, a signal that is on its way is lost.
   const early = interrupted?.();
   if (early !== undefined) handler(early);
-  return () => {
-    process.off("SIGINT", handler);
-    process.off("SIGTERM", handler);
-  };
+  return unhear;
 }
 
 /** A start that takes longer than this after an interrupt is cut off. */
@@ -501,8 +498,7 @@ function holdInterrupts(): () => NodeJS.Signals | undefined {
   let timer: NodeJS.Timeout | undefined;
   const release = (): void => {
     clearTimeout(timer);
-    process.off("SIGINT", hold);
-    process.off("SIGTERM", hold);
+    unhear();
   };
   const hold = (signal: NodeJS.Signals): void => {
     // As without this: nothing of a program has ended it.
@@ -514,8 +510,7 @@ function holdInterrupts(): () => NodeJS.Signals | undefined {
     held = signal;
     timer = setTimeout(cutOff, STARTING_MS);
   };
-  process.on("SIGINT", hold);
-  process.on("SIGTERM", hold);
+  const unhear = onEnding(hold);
   return () => {
     release();
     return held;

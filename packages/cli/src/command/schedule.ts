@@ -18,6 +18,7 @@ import {
 } from "../command.ts";
 import type { ErgOs } from "../connect.ts";
 import { findModule, labelOf } from "../module-program.ts";
+import { onEnding } from "../ending.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
 import { openHost, readSource, textsOf } from "./run.ts";
 import { SPAWN_OPTIONS, sourceOf, spawnOptions } from "./run-options.ts";
@@ -201,9 +202,7 @@ export const upCommand: Command = {
     if (os.isRemote)
       throw new KernelError("EBUSY", `a host is running over ${invocation.dir} already; other commands reach it`);
     const stopped = Promise.withResolvers<void>();
-    const stop = (): void => stopped.resolve();
-    process.once("SIGINT", stop);
-    process.once("SIGTERM", stop);
+    const unhear = onEnding(() => stopped.resolve());
     await os.call("enlist", {
       service: maintenance({
         ...(keepMs === undefined ? {} : { keepMs }),
@@ -226,8 +225,7 @@ export const upCommand: Command = {
     await Promise.race([stopped.promise, showing]);
     // It ends with the host.
     showing.catch(() => undefined);
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
+    unhear();
     return EXIT_OK;
   },
 };

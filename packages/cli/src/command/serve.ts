@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { KernelError } from "@ergos/kernel";
 import { ownerPassPath } from "@ergos/server";
 import { type Command, EXIT_OK, isSet, textOption, UsageError, wholeOption } from "../command.ts";
+import { onEnding } from "../ending.ts";
 import type { ErgOs } from "../connect.ts";
 import { openHost } from "./run.ts";
 
@@ -43,12 +44,9 @@ export const serveCommand: Command = {
         `the files are at ${url}; log in with any name and the password ${password}, or with a pass of \`ergos pass issue\`. Ctrl-C ends it`,
     );
     const stopped = Promise.withResolvers<void>();
-    const stop = (): void => stopped.resolve();
-    process.once("SIGINT", stop);
-    process.once("SIGTERM", stop);
+    const unhear = onEnding(() => stopped.resolve());
     await stopped.promise;
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
+    unhear();
     return EXIT_OK;
   },
 };
