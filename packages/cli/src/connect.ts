@@ -33,7 +33,6 @@ import {
   isReference,
   type Lease,
   type LeaseOptions,
-  type Plan,
   type RunContext,
   toRunnable,
 } from "@ergos/services";
@@ -75,10 +74,7 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
     program: (input: Input, ctx: RunContext<NoInfer<Input>>) => unknown,
     ...options: InputOptions<Input>
   ): Promise<Pid>;
-  spawn<Input>(program: Code & Typed<Input, unknown>, ...options: InputOptions<Input>): Promise<Pid>;
-  spawn(program: Untyped, options?: RunOptions): Promise<Pid>;
-  /** Whatever it is: its types are not known. */
-  spawn<Any extends Runnable>(program: Unknown<Any>, options?: RunOptions): Promise<Pid>;
+  spawn<Given extends Runnable>(program: NoFunction<Given>, ...options: OptionsOf<Given>): Promise<Pid>;
   /** Whether another process owns the directory and this one talks to it. */
   readonly isRemote: boolean;
   /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
@@ -101,12 +97,12 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   run<Input, Output>(
     // First: a function could have `types` too.
     program: (input: Input, ctx: RunContext<NoInfer<Input>>) => Output,
-    ...options: RunInput<Input>
+    ...options: InputOptions<Input, Followed>
   ): Promise<Awaited<Output>>;
-  run<Input, Output>(program: Code & Typed<Input, Output>, ...options: RunInput<Input>): Promise<Output>;
-  run(program: Untyped, options?: RunOptions & Followed): Promise<unknown>;
-  /** Whatever it is: its types are not known. */
-  run<Any extends Runnable>(program: Unknown<Any>, options?: RunOptions & Followed): Promise<unknown>;
+  run<Given extends Runnable>(
+    program: NoFunction<Given>,
+    ...options: OptionsOf<Given, Followed>
+  ): Promise<OutputOf<Given>>;
   /**
    * Takes the lock of a path or a name, and keeps it until it is given back: `await using lease = await os.lock("x")`.
    * @throws {EAGAIN} it could not be had in time
@@ -123,20 +119,22 @@ export type RunOptions = Omit<SpawnArgs, "program">;
 /** Code that says what goes in and what comes out. */
 interface Typed<Input, Output> {
   readonly types?: { readonly input: Input; readonly output: Output };
-  /** Not a function, which says so itself. */
-  readonly apply?: undefined;
 }
 
-/** What says nothing of its types: a name, a module, or a program without them. */
-type Untyped = string | (Exclude<SpawnArgs["program"], string> & NoTypes) | (Plan & NoTypes);
-/** Not a function either: those have a name, as modules do. */
-interface NoTypes {
-  readonly types?: undefined;
-  readonly apply?: undefined;
-}
-
-/** What may be one or another, as a variable of the type `Runnable` or `Code`. */
-type Unknown<Any extends Runnable> = Runnable extends Any ? Any : Code extends Any ? Any : never;
+/** Functions say themselves what goes in and what comes out; one of several things may be one. The text is for messages. */
+type NoFunction<Given> = [Given] extends [(...args: never) => unknown]
+  ? "a function whose input the options do not fit"
+  : Given;
+/** The options of a start, typed as the program is; a name, a module, or what may be anything, takes any input. */
+type OptionsOf<Given, More = unknown> =
+  Types<Given> extends { readonly input: infer Input } ? InputOptions<Input, More> : [options?: RunOptions & More];
+type OutputOf<Given> = Types<Given> extends { readonly output: infer Output } ? Output : unknown;
+/** What a program says of its types; nothing where it is one of several things. */
+type Types<Given> = [Given] extends [Typed<unknown, unknown>]
+  ? Given extends { readonly types?: infer T }
+    ? NonNullable<T>
+    : never
+  : never;
 
 /** The options of a start, with an input where one is needed. */
 type InputOptions<Input, More = unknown> = [undefined] extends [Input]
@@ -146,7 +144,6 @@ type InputOptions<Input, More = unknown> = [undefined] extends [Input]
     : [options: Omit<RunOptions, "input"> & More & { readonly input: Input }];
 /** A program that takes nothing has an input of no fields. */
 type OrNothing<Input> = string extends keyof Input ? object : Input;
-type RunInput<Input> = InputOptions<Input, Followed>;
 
 interface Followed {
   /** Ends the process when it aborts; the run then fails with its reason. */
