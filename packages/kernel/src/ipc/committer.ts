@@ -9,6 +9,9 @@ import { type Seq, toSeq } from "../base/id.ts";
 /** Commits between two retention passes over the event log. */
 const TRIM_EVERY = 4096;
 
+/** How fast time goes on for what is stored while the clock of the machine is behind it: an hour is caught up in ten. */
+const CATCHING_UP = 0.9;
+
 /** What goes along with the commit of an effect, in the first that its call makes. */
 export interface Rider {
   /** The batch with what rides along; the same batch when that has been taken already. */
@@ -23,6 +26,8 @@ export class Committer {
   readonly #clock: Clock;
   #masker: Masker | undefined;
   #lastInstant = 0;
+  /** Since when the clock shows less than was stored: that, and monotonic milliseconds. */
+  #behind: { readonly instant: number; readonly since: number } | undefined;
   #trimmedAt = 0;
 
   constructor(store: Metastore, bus: EventBus, clock: Clock) {
@@ -45,15 +50,34 @@ export class Committer {
     return this.#store;
   }
 
-  /** The instant to store: never smaller than the last one stored, also when the clock jumps back. */
+  /**
+   * The instant to store, in wall-clock milliseconds: never smaller than the last one stored. Where the clock is behind
+   * that, because it was set back, time goes on all the same, a little slower, until the clock has caught up: what is to
+   * last a minute is over after one.
+   */
   now(): number {
-    this.#lastInstant = Math.max(this.#lastInstant, this.#clock.now());
-    return this.#lastInstant;
+    const now = this.#clock.now();
+    if (now >= this.#lastInstant) {
+      this.#behind = undefined;
+      return (this.#lastInstant = now);
+    }
+    const at = this.#clock.monotonic();
+    this.#behind ??= { instant: this.#lastInstant, since: at };
+    const { instant, since } = this.#behind;
+    return (this.#lastInstant = Math.max(this.#lastInstant, Math.floor(instant + (at - since) * CATCHING_UP)));
+  }
+
+  /** Shows what `now` does, for alarms at instants that are stored. */
+  get clock(): Clock {
+    const now = (): number => this.now();
+    return { now, monotonic: now };
   }
 
   /** Restored at boot from what the store holds. */
   notBefore(instant: number): void {
-    this.#lastInstant = Math.max(this.#lastInstant, instant);
+    if (instant <= this.#lastInstant) return;
+    this.#lastInstant = instant;
+    this.#behind = undefined;
   }
 
   /** Tells of something that no commit is about. */

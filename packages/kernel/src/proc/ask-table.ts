@@ -223,7 +223,7 @@ export class AskTable {
         // Somebody has answered in the same moment.
         () => undefined,
       );
-    return setAlarm(this.#platform, at + timeoutMs, late);
+    return setAlarm(this.#platform, at + timeoutMs, late, { clock: this.#committer.clock });
   }
 
   /**

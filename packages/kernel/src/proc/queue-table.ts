@@ -630,7 +630,8 @@ export class QueueTable {
       this.#timers.delete(id);
       due();
     };
-    this.#timers.set(id, setAlarm(this.#parts.platform, at, task, { idle: true }));
+    const { platform, committer } = this.#parts;
+    this.#timers.set(id, setAlarm(platform, at, task, { idle: true, clock: committer.clock }));
   }
 
   async #fail(stored: Stored): Promise<void> {

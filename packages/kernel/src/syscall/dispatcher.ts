@@ -58,7 +58,7 @@ export class Dispatcher {
 
   constructor(host: Host) {
     this.#host = host;
-    this.#waits = new WaitingCalls(host.platform);
+    this.#waits = new WaitingCalls(host.platform, host.committer);
     host.layers.setHearer(() => this.#waits.review());
   }
 

@@ -2,6 +2,7 @@
 // and takes nothing that comes later (D6).
 
 import type { Platform, Timer } from "../abi/platform.ts";
+import type { Committer } from "../ipc/committer.ts";
 import { setAlarm } from "../proc/alarm.ts";
 
 interface WaitingCall {
@@ -12,10 +13,12 @@ interface WaitingCall {
 
 export class WaitingCalls {
   readonly #platform: Platform;
+  readonly #committer: Committer;
   readonly #calls = new Set<WaitingCall>();
 
-  constructor(platform: Platform) {
+  constructor(platform: Platform, committer: Committer) {
     this.#platform = platform;
+    this.#committer = committer;
   }
 
   /**
@@ -33,7 +36,9 @@ export class WaitingCalls {
     const call: WaitingCall = { assertStillMay, end };
     this.#calls.add(call);
     const late: Timer | undefined =
-      until === undefined ? undefined : setAlarm(this.#platform, until, () => look(call), { idle: true });
+      until === undefined
+        ? undefined
+        : setAlarm(this.#platform, until, () => look(call), { idle: true, clock: this.#committer.clock });
     return result.finally(() => {
       late?.cancel();
       this.#calls.delete(call);
