@@ -97,6 +97,16 @@ test("what an inline program prints is not the answer of --json", () => {
   expect(stderr).toContain("hello");
 });
 
+test("who starts what is there already, with another input, is told so", () => {
+  const ergos = (...args: readonly string[]) => runErgos(args, { cwd });
+  writeFileSync(join(cwd, "given.ts"), "export default ({ n }: { n: number }) => n;\n");
+  expect(ergos("run", "given.ts", "--input", "n=3", "--key", "k").stdout).not.toContain("before");
+  const again = ergos("run", "given.ts", "--input", "n=4", "--key", "k");
+  expect(again.stdout).toMatch(/given-2 was started under this key before\n[^]*\n3\n$/);
+  expect(again.stderr).toContain("given-2 has the input that it was started with, and not this one");
+  expect(ergos("run", "given.ts", "--input", "n=3", "--key", "k")).toMatchObject({ status: 0, stderr: "" });
+});
+
 test.each([
   ["SIGINT", 130],
   ["SIGHUP", 129],
@@ -207,7 +217,7 @@ test("what a resumption would do is told before; a step comes to something else,
   expect(stdout).toMatch(/ask +as asked for +infer offline +\d+ tokens/);
   expect(stdout).toMatch(/sum +builds on that +step/);
   expect(json("resume", "2", "--set", "a=5", "--dry-run")).toMatchObject({ pid: 2, kept: 1, unknown: [] });
-  expect(json("clone", "2", "--set", 'ask={"text":"12345"}', "--name", "twin")).toEqual({ pid: 3, of: 2 });
+  expect(json("clone", "2", "--set", 'ask={"text":"12345"}', "--name", "twin")).toMatchObject({ pid: 3, result: 6 });
   expect(json("cat", "/proc/3/result")).toMatchObject({ text: expect.stringMatching(/"result": 6/) as unknown });
   expect(json("resume", "2", "--set", 'ask={"text":"1234"}')).toMatchObject({ result: 5 });
   expect(ergos("resume", "--dry-run")).toMatchObject({ status: 2 });

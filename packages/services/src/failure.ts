@@ -1,6 +1,6 @@
 // Failures as they are recorded, and as others are told of them.
 
-import { type ErrorRecord, KernelError, describe, toErrorRecord } from "@ergos/kernel";
+import { type ErrorRecord, KernelError, describe, isKernelError, toErrorRecord } from "@ergos/kernel";
 
 /** Thrown by a node that finds it has nothing to do: it counts as skipped. */
 export class Skipped extends Error {
@@ -17,15 +17,14 @@ export class Skipped extends Error {
 /** Why something was skipped that has failed. */
 export const failedText = ({ message }: Pick<ErrorRecord, "message">): string => `it failed: ${message}`;
 
+/** An error of user code, with what it was thrown by. */
+export const failureOf = (error: unknown, what: string): unknown =>
+  isKernelError(error) || error instanceof Skipped
+    ? error
+    : new KernelError("EFAILED", `${what} failed: ${describe(error)}`, { cause: error });
+
 /** The record of an error that user code threw. */
-export const recordOf = (error: unknown, what: string): ReturnType<typeof toErrorRecord> => {
-  if (error instanceof KernelError) return toErrorRecord(error);
-  return toErrorRecord(
-    new KernelError("EFAILED", `${what} failed: ${describe(error)}`, {
-      cause: error,
-    }),
-  );
-};
+export const recordOf = (error: unknown, what: string): ErrorRecord => toErrorRecord(failureOf(error, what));
 
 /** What a process comes upon is its own: whoever has asked may not see the files that it is about. */
 export function withoutPath({ path, message, causes: _causes, ...rest }: ErrorRecord): ErrorRecord {

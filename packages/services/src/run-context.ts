@@ -47,7 +47,7 @@ import { heard, promised } from "./promised.ts";
 import { runShielded } from "./shield.ts";
 import { contentOf, isRequest, shortLine } from "./given.ts";
 import { argumentsOf, isNews, notOffered, toolMessage } from "./tool-answer.ts";
-import type { Attempt, StepOptions, TryOptions } from "./tries.ts";
+import { type Attempt, type StepOptions, type TryOptions, assertStepOptions } from "./tries.ts";
 
 export interface CallOptions extends TryOptions {
   /**
@@ -185,6 +185,7 @@ export class RunContext<Input = unknown> {
         "EINVAL",
         `step ${place} needs a function, found ${typeof work}; call ctx.step(name, work)`,
       );
+    if (options !== undefined) assertStepOptions(place, options);
     return this.#calls.step(place, work, options);
   }
 

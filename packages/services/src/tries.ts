@@ -73,6 +73,12 @@ export function assertTries(what: string, { retry, timeoutMs }: TryOptions): voi
   if (timeoutMs !== undefined && !(timeoutMs > 0))
     throw new KernelError("EINVAL", `${what} needs a timeout above 0 ms, found ${timeoutMs}`);
   if (retry === undefined) return;
+  // Callers without types.
+  if (typeof (retry as unknown) !== "object" || retry === null)
+    throw new KernelError(
+      "EINVAL",
+      `${what} needs a retry as { attempts: 3 }, found ${JSON.stringify(retry) ?? typeof retry}`,
+    );
   const { attempts, delayMs = 0, factor = 1, maxDelayMs = 0, onlyTransient: _kind, ...others } = retry;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined)
@@ -84,6 +90,17 @@ export function assertTries(what: string, { retry, timeoutMs }: TryOptions): voi
     throw new KernelError("EINVAL", `${what} needs at least 1 attempt, found ${attempts}`);
   for (const [name, found] of Object.entries({ delayMs, factor, maxDelayMs }))
     if (!(found >= 0)) throw new KernelError("EINVAL", `${what} needs a ${name} of at least 0, found ${found}`);
+}
+
+/** @throws {EINVAL} nobody knows an option of a step: it would be ignored without a word */
+export function assertStepOptions(place: string, options: StepOptions): void {
+  const { interruptible: _cut, retry: _retry, timeoutMs: _limit, ...others } = options;
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined)
+    throw new KernelError(
+      "EINVAL",
+      `step ${place} has no option ${JSON.stringify(unknown)}; there are retry, timeoutMs, interruptible`,
+    );
 }
 
 /** Does the work until an attempt has worked, none is left, or its failure will not pass. */

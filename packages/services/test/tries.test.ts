@@ -135,6 +135,8 @@ test("an attempt of a step has its own time and signal; what comes of it later d
 });
 
 test.each<[TryOptions, RegExp]>([
+  [{ retry: 3 } as unknown as TryOptions, /work needs a retry as \{ attempts: 3 \}, found 3/],
+  [{ retries: 5 } as TryOptions, /step work has no option "retries"; there are retry, timeoutMs, interruptible/],
   [{ retry: { attempts: 0 } }, /work needs at least 1 attempt, found 0/],
   [{ retry: { attempts: 2, delayMs: Number.NaN } }, /work needs a delayMs of at least 0, found NaN/],
   [{ timeoutMs: -1 }, /work needs a timeout above 0 ms, found -1/],

@@ -3,6 +3,7 @@
 import { type ErrorGroup, KernelError, plainMessage } from "@ergos/kernel";
 import { type Command, EXIT_OK, instantOption, limitOption, openDirectory, textOption } from "../command.ts";
 import { type Output, formatCount, table } from "../terminal.ts";
+import { causesText } from "./run.ts";
 import { triggerTable } from "./trigger.ts";
 
 export const errorsCommand: Command = {
@@ -50,10 +51,10 @@ const errorTable = (groups: readonly ErrorGroup[], out: Output): string =>
   ]);
 
 function errorText(group: ErrorGroup, out: Output): string {
-  const { code, category, severity, program, message, causes = [], count, first, last, pids, retryable } = group;
+  const { code, category, severity, program, message, count, first, last, pids, retryable } = group;
   return [
     out.style("red", message),
-    ...causes.map((cause) => `  because: ${cause}`),
+    ...causesText(group),
     `${code}, ${category}, ${severity}${retryable ? "; may pass by itself" : ""}; see docs/errors.md`,
     `${formatCount(count)} times in ${program}, from ${new Date(first).toISOString()} to ${new Date(last).toISOString()}`,
     `newest processes: ${pids.join(", ")}; see ergos logs PID --events`,

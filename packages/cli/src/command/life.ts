@@ -3,7 +3,6 @@
 import { type MessageKind, type Os, type ProgramSource, present } from "@ergos/kernel";
 import {
   type Command,
-  EXIT_FAILED,
   EXIT_OK,
   UsageError,
   listOption,
@@ -15,7 +14,7 @@ import {
 import { findPid } from "../find-process.ts";
 import { findModule } from "../module-program.ts";
 import { readAmounts } from "./budget.ts";
-import { openHost } from "./run.ts";
+import { follow, holdInterrupts, openHost } from "./run.ts";
 import { REDO_OPTIONS, redoingOf } from "./run-options.ts";
 
 export const cloneCommand: Command = {
@@ -46,13 +45,18 @@ export const cloneCommand: Command = {
     });
     await using os = await openHost(invocation);
     const { pid, runId } = await findPid(os, wanted);
+    const interrupted = holdInterrupts();
     const twin = await os.call("clone", { pid, ...more });
-    invocation.out.answer({ pid: twin, of: pid }, () => `${twin} goes on from what ${runId} has recorded`);
-    if (os.isRemote) return EXIT_OK;
+    const told = `${twin} goes on from what ${runId} has recorded`;
+    if (os.isRemote) {
+      interrupted();
+      invocation.out.answer({ pid: twin, of: pid }, () => told);
+      return EXIT_OK;
+    }
+    invocation.out.line(told);
+    const status = await follow(os, twin, invocation.out, { interrupted });
     await waitForOthers(os, invocation.out);
-    const [ended] = await os.ps({ pids: [twin] });
-    if (ended?.error !== undefined) invocation.out.error(`${ended.runId} failed: ${ended.error.message}`);
-    return (ended?.code ?? 0) === 0 ? EXIT_OK : EXIT_FAILED;
+    return status;
   },
 };
 

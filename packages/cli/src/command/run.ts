@@ -1,7 +1,9 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
+import { isDeepStrictEqual } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import {
+  type ErrorRecord,
   KernelError,
   type Outlook,
   type Pid,
@@ -11,6 +13,7 @@ import {
   type Schema,
   describe,
   formatAmount,
+  plainMessage,
 } from "@ergos/kernel";
 import {
   type Command,
@@ -83,10 +86,18 @@ export const runCommand: Command = {
     return await withStdio(os, pipes, out, async (joined) => {
       const unfinished = isSet(invocation, "resume") ? await findUnfinished(joined, source) : undefined;
       const start = async (): Promise<Pid> => {
-        if (unfinished !== undefined) return goOn(joined, unfinished, out);
+        if (unfinished !== undefined) {
+          await tellOtherInput(joined, unfinished, input, out);
+          return goOn(joined, unfinished, out);
+        }
+        const began = Date.now();
         const pid = await joined.spawn(source, options);
         // Under a key it may be there already, and sleep.
         const [there] = key === undefined ? [] : await joined.ps({ pids: [pid] });
+        if (there !== undefined && there.created < began) {
+          out.line(`${there.runId} was started under this key before`);
+          await tellOtherInput(joined, there, input, out);
+        }
         return there?.state === "sleeping" && there.sleep === undefined ? goOn(joined, there, out) : pid;
       };
       const isFresh = unfinished === undefined;
@@ -280,6 +291,20 @@ async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pi
   return process.pid;
 }
 
+/** Who gives an input to a run that is there already may think that it takes it. */
+async function tellOtherInput(os: ErgOs, { pid, runId }: ProcessSummary, given: object, out: Output): Promise<void> {
+  const { input = {} } = await cmdlineOf(os, pid);
+  if (Object.keys(given).length > 0 && !isDeepStrictEqual(given, input))
+    out.error(`${runId} has the input that it was started with, and not this one: ergos cat /proc/${pid}/cmdline.json`);
+}
+
+const cmdlineOf = async (
+  os: ErgOs,
+  pid: Pid,
+): Promise<{ readonly program?: { readonly source?: ProgramSource }; readonly input?: unknown }> =>
+  // As the kernel shows it.
+  JSON.parse(await os.fs.readText(`/proc/${pid}/cmdline.json`)) as { readonly input?: unknown };
+
 async function findUnfinished(os: ErgOs, wanted: ProgramSource): Promise<ProcessSummary | undefined> {
   const all = await os.ps();
   const started = new Set(all.flatMap(({ pid, ppid }) => (ppid === undefined ? [] : [pid])));
@@ -287,9 +312,7 @@ async function findUnfinished(os: ErgOs, wanted: ProgramSource): Promise<Process
     // What a run has started goes on with that.
     if (process.ppid !== undefined && started.has(process.ppid)) continue;
     if (process.state === "zombie" || process.state === "quarantined" || process.ppid === undefined) continue;
-    const cmdline = JSON.parse(await os.fs.readText(`/proc/${process.pid}/cmdline.json`)) as {
-      program?: { source?: ProgramSource };
-    };
+    const cmdline = await cmdlineOf(os, process.pid);
     const { module, export: name } = cmdline.program?.source ?? {};
     if (module === wanted.module && (wanted.export ?? name) === name) return process;
   }
@@ -297,7 +320,7 @@ async function findUnfinished(os: ErgOs, wanted: ProgramSource): Promise<Process
 }
 
 /** Shows a process until it ends; its exit is the command's. */
-async function follow(
+export async function follow(
   os: ErgOs,
   pid: Pid,
   out: Output,
@@ -417,14 +440,17 @@ const shorten = (text: string, runId: string): string =>
     ? text
     : `${text.slice(0, RESULT_SHOWN_MAX)}…\n(${formatCount(text.length)} characters; all of it: ergos cat /proc/runs/${runId}/result)`;
 
+/** What stands behind an error and is not said by it. */
+export const causesText = ({ message, causes = [] }: Pick<ErrorRecord, "message" | "causes">): readonly string[] =>
+  causes.filter((cause) => !message.includes(plainMessage(cause))).map((cause) => `  because: ${cause}`);
+
 export function errorText(
   out: Output,
   record: { readonly message: string; readonly causes?: readonly string[]; readonly at?: string },
 ): string {
-  const causes = (record.causes ?? []).filter((cause) => !record.message.includes(cause));
   return [
     out.style("red", record.message),
-    ...causes.map((cause) => `  because: ${cause}`),
+    ...causesText(record),
     ...(record.at === undefined ? [] : [`  thrown at ${record.at}`]),
   ].join("\n");
 }
@@ -493,7 +519,7 @@ function onInterrupt(
 const STARTING_MS = 1000;
 
 /** Keeps an interrupt for whoever follows a run that is being started: it may be at work before that is known. */
-function holdInterrupts(): () => NodeJS.Signals | undefined {
+export function holdInterrupts(): () => NodeJS.Signals | undefined {
   let held: NodeJS.Signals | undefined;
   let timer: NodeJS.Timeout | undefined;
   const release = (): void => {

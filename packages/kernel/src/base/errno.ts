@@ -199,7 +199,8 @@ export function toErrorRecord(error: unknown, fallback: Errno = "EFAILED"): Erro
   let { at } = kernelError;
   for (let cause = kernelError.cause; cause !== undefined && causes.length < CAUSES_MAX;) {
     causes.push(describe(cause));
-    at = frameOf(cause) ?? at;
+    // Of one that was recorded before it was passed on, that is known already.
+    at = frameOf(cause) ?? (isKernelError(cause) ? cause.at : undefined) ?? at;
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return {

@@ -15,7 +15,7 @@ import {
 import { runWork } from "../plan/attempt.ts";
 import { runItems } from "../plan/items.ts";
 import type { Retry } from "../tries.ts";
-import { Skipped, failedText, recordOf } from "../failure.ts";
+import { Skipped, failedText, failureOf, recordOf } from "../failure.ts";
 import { RunContext } from "../run-context.ts";
 import { isolated } from "../plan/isolate.ts";
 import { type Computed, type Environment, Evaluation, masked } from "./evaluation.ts";
@@ -410,7 +410,10 @@ async function innerOutcome(
   const around = objectScope(values, without(skipped, outer));
   const { isWanted, failure } = lookAt(work, around);
   if (!isWanted) return { skipped: "its condition is false" };
-  const run = (): Promise<Inner> => innerWork(work, { scope: around, failure, given }, ctx, values);
+  const run = (): Promise<Inner> =>
+    innerWork(work, { scope: around, failure, given }, ctx, values).catch((error: unknown) => {
+      throw ctx.signal.aborted ? error : failureOf(error, ctx.within(document.name).place);
+    });
   // Calls of models and tools record themselves; what took the place of a failure must be the same again.
   const isStep = document.kind === "function" || document.onError !== undefined;
   if (!isStep) return run();
