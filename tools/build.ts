@@ -63,6 +63,9 @@ for (const { input, file, banner } of bundles) {
   console.log(`build: ${relative(process.cwd(), file)}, ${Math.round(statSync(file).size / 1024)} KiB`);
 }
 
+// What `ergos explain` says of errors.
+cpSync(join(import.meta.dirname, "../docs/errors.md"), join(cli, "dist/errors.md"));
+
 // What every package carries along: its licence, and what it is.
 const root = join(import.meta.dirname, "..");
 for (const name of readdirSync(join(root, "packages"))) {

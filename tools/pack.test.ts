@@ -72,6 +72,7 @@ test("the installed command line runs a program", () => {
   };
 
   expect(answer.result).toBe("hello you");
+  expect(run("npx", ["ergos", "explain", "EUNKNOWN"], project)).toContain("Outcome unknown after a crash");
 });
 
 test("the installed command line runs a program in a process of its own", () => {

@@ -143,6 +143,7 @@ test("what newcomers type gets advice", () => {
     stderr: expect.stringContaining("did you mean --input?") as unknown,
   });
   expect(ergos(["explain", "llm.prompt"]).stdout).toContain("What is asked.");
+  expect(ergos(["explain", "eunknown"]).stdout).toMatch(/^EUNKNOWN  Outcome unknown after a crash \(1001/);
   expect(ergos(["explain", "e303"]).stdout).toContain("nodes wait for each other");
 });
 

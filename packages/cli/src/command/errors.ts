@@ -55,7 +55,7 @@ function errorText(group: ErrorGroup, out: Output): string {
   return [
     out.style("red", message),
     ...causesText(group),
-    `${code}, ${category}, ${severity}${retryable ? "; may pass by itself" : ""}; see docs/errors.md`,
+    `${code}, ${category}, ${severity}${retryable ? "; may pass by itself" : ""}; see ergos explain ${code}`,
     `${formatCount(count)} times in ${program}, from ${new Date(first).toISOString()} to ${new Date(last).toISOString()}`,
     `newest processes: ${pids.join(", ")}; see ergos logs PID --events`,
   ].join("\n");

@@ -1,7 +1,7 @@
 // `ergos validate`, `lint`, `plan`, `graph`, `explain`, `schema`: manifests, without running anything.
 
-import { relative } from "node:path";
-import { writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import {
   type Compilation,
   DIAGNOSTICS,
@@ -16,7 +16,7 @@ import {
   toMermaid,
   toSvg,
 } from "@ergos/compiler";
-import { isKernelError } from "@ergos/kernel";
+import { isErrno, isKernelError } from "@ergos/kernel";
 import {
   type Command,
   EXIT_FAILED,
@@ -190,16 +190,28 @@ export const graphCommand: Command = {
   },
 };
 
+/** What docs/errors.md says of a code; the command line carries a copy along. */
+function errnoHelp(code: string): string | undefined {
+  const here = import.meta.dirname;
+  const file = [join(here, "errors.md"), join(here, "../../../../docs/errors.md")].find((one) => existsSync(one));
+  const sections = file === undefined ? [] : readFileSync(file, "utf8").split(/^## /mu);
+  return sections
+    .find((section) => section.startsWith(`${code}\n`))
+    ?.slice(code.length)
+    .trim();
+}
+
 export const explainCommand: Command = {
   name: "explain",
   arguments: 1,
-  summary: "tell what a field of a manifest is",
+  summary: "tell what a field of a manifest is, or the code of a diagnostic or an error",
   usage: "[pipeline[.field]... | policy[.field]... | CODE]",
   examples: [
     "ergos explain pipeline",
     "ergos explain pipeline.spec.nodes.llm",
     "ergos explain pipeline.spec.nodes.retry",
     "ergos explain policy.spec.rules",
+    "ergos explain EUNKNOWN",
   ],
   run: (invocation) => {
     const path = invocation.positionals[0] ?? "pipeline";
@@ -207,6 +219,12 @@ export const explainCommand: Command = {
     if (diagnostic !== undefined) {
       const [code, [severity, title]] = diagnostic;
       invocation.out.answer({ code, severity, title }, () => `${code}  ${severity}: ${title}`);
+      return Promise.resolve(EXIT_OK);
+    }
+    const help = isErrno(path.toUpperCase()) ? errnoHelp(path.toUpperCase()) : undefined;
+    if (help !== undefined) {
+      const code = path.toUpperCase();
+      invocation.out.answer({ code, help }, () => `${invocation.out.style("bold", code)}  ${help}`);
       return Promise.resolve(EXIT_OK);
     }
     const found = explain(path);
