@@ -77,15 +77,21 @@ export interface ErgOs extends Omit<Os, "spawn">, AsyncDisposable {
   spawn<Given extends Runnable>(program: NoFunction<Given>, ...options: OptionsOf<Given>): Promise<Pid>;
   /** Whether another process owns the directory and this one talks to it. */
   readonly isRemote: boolean;
-  /** The calls of whoever has a pass, for servers that others log in to; only where this process owns the directory. */
-  readonly login?: (pass: string) => Promise<Login>;
+  /**
+   * The calls of whoever has a pass, for servers that others log in to.
+   * @throws {ENOTSUP} another process owns the directory · {EACCES} it is no pass of this host, or is over
+   */
+  login(pass: string): Promise<Login>;
   /**
    * Position of the data before this host let anything go on: `events({ after })` tells all since then. Only where this
    * process owns the directory.
    */
   readonly openedAt?: Seq;
-  /** Installs a hook on the calls of all processes; returns a function that removes it. Only where this process owns the directory. */
-  readonly hook?: (hook: Hook) => () => void;
+  /**
+   * Installs a hook on the calls of all processes; returns a function that removes it.
+   * @throws {ENOTSUP} another process owns the directory: nothing would be guarded
+   */
+  hook(hook: Hook): () => void;
   /** Processes that were resumed on connecting. */
   readonly resumed: readonly Pid[];
   /** Processes that could not be, and why: their program is not found here, or cannot be loaded. They sleep on. */
@@ -194,9 +200,10 @@ export async function connectHost(
     const openedAt = kernel.host.store.seq;
     if (!idle) kernel.activate();
     const goingOn = resume && !idle ? await resumeAll(os) : NOTHING_RESUMED;
-    const own = { login: (pass: string) => kernel.login(pass), hook: (hook: Hook) => kernel.hook(hook) };
+    const login = (pass: string): Promise<Login> => kernel.login(pass);
+    const own = { login, hook: (hook: Hook) => kernel.hook(hook) };
     // Whoever has come with a pass is not the owner.
-    const may = options.pass === undefined ? { ...own, openedAt } : { login: own.login };
+    const may = options.pass === undefined ? { ...own, openedAt } : { login };
     return { os: toErgOs(os, { isRemote: false, ...goingOn, close, ...may }), host };
   } catch (error) {
     await close();
@@ -415,9 +422,17 @@ async function holding<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
+const notHere = (what: string): KernelError =>
+  new KernelError(
+    "ENOTSUP",
+    `${what} is for the owner of a data directory, in the process that is its host; this one talks to another, or has a pass`,
+    { syscall: what },
+  );
+
 function toErgOs(
   os: Os,
-  parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" | "leftAsleep" | "close" | "login" | "hook">,
+  parts: Pick<ErgOs, "isRemote" | "openedAt" | "resumed" | "leftAsleep" | "close"> &
+    Partial<Pick<ErgOs, "login" | "hook">>,
 ): ErgOs {
   const spawn = async (program: Runnable, options?: RunOptions): Promise<Pid> =>
     os.spawn(asProgram(program, parts.isRemote), options);
@@ -460,8 +475,12 @@ function toErgOs(
     content: os.content,
     channel: (pid) => os.channel(pid),
     isRemote: parts.isRemote,
-    ...(parts.login === undefined ? {} : { login: parts.login }),
-    ...(parts.hook === undefined ? {} : { hook: parts.hook }),
+    login: parts.login ?? ((): Promise<never> => Promise.reject(notHere("login"))),
+    hook:
+      parts.hook ??
+      ((): never => {
+        throw notHere("hook");
+      }),
     ...(parts.openedAt === undefined ? {} : { openedAt: parts.openedAt }),
     resumed: parts.resumed,
     leftAsleep: parts.leftAsleep,

@@ -145,6 +145,8 @@ test("what makes a host what it is cannot be given to one of another process", a
   await expect(second).rejects.toMatchObject({ code: "EBUSY", message: expect.stringContaining("mounts") as string });
   await using third = await connect({ dir, programs: [] });
   expect(third.isRemote).toBe(true);
+  expect(() => third.hook({ calls: ["write"], pre: () => undefined })).toThrow(/ENOTSUP.* talks to another/);
+  await expect(third.login("pass")).rejects.toMatchObject({ code: "ENOTSUP" });
 });
 
 test("code with a name is that of the host, and a host that is to come waits for the end of the one before", async () => {
@@ -280,7 +282,7 @@ test("who waits for a process of a host that ends is told how to go on with it",
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
   const ended = once(child, "exit");
   const arrived = Promise.withResolvers<void>();
-  host.hook?.({ calls: ["wait"], pre: () => arrived.resolve() });
+  host.hook({ calls: ["wait"], pre: () => arrived.resolve() });
   await arrived.promise;
   await host.close();
   const [code] = (await ended) as [number];

@@ -398,7 +398,7 @@ describe("bad clients", () => {
     await host.wait(ended);
     const calls = 20_000;
     let handled = 0;
-    host.hook?.({ calls: [name], observe: () => void handled++ });
+    host.hook({ calls: [name], observe: () => void handled++ });
     const client = await dial();
     client.send(hello());
     await client.next();

@@ -27,13 +27,13 @@ export const serveCommand: Command = {
     if (port > 65_535) throw new UsageError("--port takes 0 to 65535; 0 is a free one");
     const { createDav, serveHttp } = await import("@ergos/server/webdav");
     await using os = await openHost(invocation, true);
-    if (os.login === undefined)
+    if (os.isRemote)
       throw new KernelError(
         "EBUSY",
         `a host is running over ${invocation.dir} already; end it, and this command is the host`,
       );
     const password = randomBytes(PASSWORD_BYTES).toString("base64url");
-    const login = loginWith(password, ownPass(invocation.dir), os.login);
+    const login = loginWith(password, ownPass(invocation.dir), (pass) => os.login(pass));
     const host = textOption(invocation, "host") ?? "127.0.0.1";
     await using server = await serveHttp(createDav({ login }), { host, port });
     if (!isLoopback(host)) invocation.out.error(`${host} is not loopback: what goes over it is not encrypted`);
