@@ -1,12 +1,9 @@
 // `connect()`: one interface, whether this process owns the data directory or another one does.
 
-import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { type Socket, createConnection } from "node:net";
+import type { Socket } from "node:net";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import {
-  KERNEL_VERSION,
   KernelError,
   SYSCALLS,
   type Exit,
@@ -22,10 +19,8 @@ import {
   fromErrorRecord,
   isKernelError,
   plainMessage,
-  within,
 } from "@ergos/kernel";
-import { type Transport, WireClient } from "@ergos/protocol";
-import { assertOwnFolder, controlSocketPath, ownerPassPath } from "@ergos/server";
+import { controlSocketPath } from "@ergos/server";
 import {
   type Code,
   electionOf,
@@ -39,6 +34,7 @@ import {
 import { type BootedHost, type HostOptions, bootHost, isOwned, timers } from "./boot.ts";
 import { allProcesses } from "./find-process.ts";
 import { type TextPiece, withText } from "./run-text.ts";
+import { OwnerLine, dial, greet } from "./remote.ts";
 import { PROFILE_NAMES } from "./profile.ts";
 import { zoneDirectory } from "./zone.ts";
 
@@ -58,7 +54,8 @@ export interface ConnectOptions extends HostOptions {
   readonly zone?: string;
   /**
    * Milliseconds to wait for the host of another process to end, where this one is to be the host itself: it has
-   * programs, tools or other parts of its own (default 0: EBUSY at once). As for an application that is replaced.
+   * programs, tools or other parts of its own (default 0: EBUSY at once). As for an application that is replaced. Where
+   * another is the host, so long do calls look for the one that follows it when it ends (default: they look once).
    */
   readonly waitMs?: number;
 }
@@ -172,7 +169,7 @@ export async function connectHost(
 ): Promise<{ readonly os: ErgOs; readonly host: BootedHost | undefined }> {
   assertOptions(given);
   const { waitMs = 0, resume = true, idle = false, ...options } = given;
-  if (options.profile === "remote") return { os: await connectRunning(options), host: undefined };
+  if (options.profile === "remote") return { os: await connectRunning(options, waitMs), host: undefined };
   let host: BootedHost | undefined;
   const last = performance.now() + Math.max(HANDOVERS_MS, waitMs);
   const giveUp = performance.now() + waitMs;
@@ -187,6 +184,7 @@ export async function connectHost(
       const os = await connectRemote(options, dir, error, {
         isLast: performance.now() > Math.max(until, giveUp),
         mayOutlast: performance.now() < giveUp,
+        waitMs,
       });
       if (os === "closing" || os === "in the way") until = Math.min(performance.now() + HANDOVER_MS, last);
       else if (os !== undefined) return { os, host: undefined };
@@ -224,8 +222,6 @@ const HANDOVER_MS = 2000;
 const HANDOVER_POLL_MS = 50;
 /** Many commands at once may each be the host for a moment. */
 const HANDOVERS_MS = 30_000;
-/** How long a host may take to answer a client that has reached its socket. */
-const GREETING_MS = 30_000;
 
 const OPTIONS: Schema = {
   type: "object",
@@ -279,11 +275,13 @@ function assertOptions(options: ConnectOptions): void {
 }
 
 /** @throws {EINVAL} there is no directory to find a host by · {ENOENT} no host runs over it */
-async function connectRunning(options: HostOptions): Promise<ErgOs> {
+async function connectRunning(options: HostOptions, waitMs: number): Promise<ErgOs> {
   const { dir } = options;
   if (dir === undefined) throw new KernelError("EINVAL", "a host is found by its data directory; name that with `dir`");
   const none = new KernelError("ENOENT", `no host runs over ${dir}; start one with: ergos up`, { path: dir });
-  const os = isOwned(dir) ? await connectRemote(options, dir, none, { isLast: true, mayOutlast: false }) : undefined;
+  const os = isOwned(dir)
+    ? await connectRemote(options, dir, none, { isLast: true, mayOutlast: false, waitMs })
+    : undefined;
   if (os === undefined || typeof os === "string") throw none;
   return os;
 }
@@ -299,18 +297,14 @@ async function connectRemote(
   options: HostOptions,
   dir: string,
   busy: KernelError,
-  { isLast, mayOutlast }: { readonly isLast: boolean; readonly mayOutlast: boolean },
+  { isLast, mayOutlast, waitMs }: { readonly isLast: boolean; readonly mayOutlast: boolean; readonly waitMs: number },
 ): Promise<ErgOs | "closing" | "in the way" | undefined> {
   const path = controlSocketPath(resolve(dir));
   let socket: Socket | undefined;
-  let greeted: Awaited<ReturnType<typeof WireClient.greet>>;
+  let greeted: Awaited<ReturnType<typeof greet>>;
   try {
-    assertOwnFolder(path);
     socket = await dial(path);
-    const pass = options.pass ?? readOwnerPass(resolve(dir));
-    const greeting = WireClient.greet(toTransport(socket), `ergos ${KERNEL_VERSION}`, randomUUID, pass);
-    // It is stopped, as by a debugger, or code of a program blocks it.
-    greeted = await within(timers(), GREETING_MS, () => silent(dir), greeting);
+    greeted = await greet(socket, resolve(dir), options.pass);
   } catch (cause) {
     socket?.destroy();
     // A host that answers and will not talk to us says why; one that breaks off is closing.
@@ -337,59 +331,16 @@ async function connectRemote(
       { path: dir },
     );
   }
-  return toErgOs(client.toOs(welcome.pid), {
-    isRemote: true,
-    ...NOTHING_RESUMED,
-    close: () => {
+  // Whoever has come with a pass has a process of its own there, which is another in every host.
+  if (options.pass !== undefined) {
+    const close = (): Promise<void> => {
       client.close();
       return client.closed;
-    },
-  });
-}
-
-const silent = (dir: string): KernelError =>
-  new KernelError(
-    "ETIMEDOUT",
-    `the host over ${dir} has not answered for ${GREETING_MS / 1000} s; it is stopped, or code that runs in it blocks it`,
-    { path: dir },
-  );
-
-/** The pass of the owner of a running host; only its owner can read it. */
-function readOwnerPass(dir: string): string | undefined {
-  try {
-    return readFileSync(ownerPassPath(dir), "utf8").trim();
-  } catch {
-    // The host says what it wants.
-    return undefined;
+    };
+    return toErgOs(client.toOs(welcome.pid), { isRemote: true, ...NOTHING_RESUMED, close });
   }
-}
-
-function dial(path: string): Promise<Socket> {
-  return new Promise((done, fail) => {
-    const socket = createConnection(path);
-    socket.once("error", fail);
-    socket.once("connect", () => {
-      socket.off("error", fail);
-      done(socket);
-    });
-  });
-}
-
-function toTransport(socket: Socket): Transport {
-  return {
-    write: (parts) => {
-      socket.cork();
-      for (const part of parts) socket.write(part);
-      socket.uncork();
-    },
-    onData: (handler) => void socket.on("data", handler),
-    onClose: (handler) => {
-      let reason: Error | undefined;
-      socket.on("error", (error) => (reason = error));
-      socket.on("close", () => handler(reason));
-    },
-    close: () => socket.end(),
-  };
+  const line = new OwnerLine(client, { dir: resolve(dir), waitMs });
+  return toErgOs(line.toOs(welcome.pid), { isRemote: true, ...NOTHING_RESUMED, close: () => line.close() });
 }
 
 /** Resumes what sleeps. What cannot go on now (its module is gone, its mount is taken) stays asleep. */

@@ -341,3 +341,48 @@ test("what the watchdog has left is kept by whoever finds the directory taken", 
   await using next = await connect({ dir, watchdogMs: 10_000 });
   expect([next.isRemote, existsSync(report)]).toEqual([false, false]);
 });
+
+test("whoever talks to a host goes on with the one that follows it", async () => {
+  const dir = directory.path;
+  const waits = program("waits", async (_input: unknown, ctx: RunContext) => (await ctx.receive("letter"))?.body);
+  const first = await connect({ dir, programs: [waits], drainMs: 0 });
+  await using patient = await connect({ dir, waitMs: 20_000 });
+  const hasty = await connect({ dir });
+  expect([patient.isRemote, hasty.isRemote]).toEqual([true, true]);
+  const pid = await patient.spawn("waits");
+  const ended = patient.wait(pid);
+  const lost = hasty.wait(pid).catch((error: unknown) => error);
+  const events = hasty.events({ names: ["process.completed"] });
+  const told = events.next().then(
+    ({ done }) => done,
+    (error: unknown) => error,
+  );
+  await patient.fs.writeFile("/srv/f", "kept");
+  await expect.poll(async () => (await patient.ps({ pids: [pid] }))[0]?.state).toBe("waiting");
+  await first.close();
+  expect(await lost).toMatchObject({
+    code: "ECONNRESET",
+    message: expect.stringMatching(/no other answers/) as unknown,
+  });
+  expect(await told).toMatchObject({ code: "ECONNRESET" });
+  await expect(hasty.fs.readText("/srv/f")).rejects.toMatchObject({ code: "ECONNRESET" });
+  const reading = patient.fs.readText("/srv/f");
+  const writing = patient.fs.writeFile("/srv/g", "by the next");
+  await delay(200);
+
+  await using second = await connect({ dir, programs: [waits] });
+  expect(second.resumed).toEqual([pid]);
+  expect(await reading).toBe("kept");
+  await writing;
+  expect(await hasty.fs.readText("/srv/g")).toBe("by the next");
+  const next = hasty.events({ names: ["process.completed"] });
+  const completed = next.next();
+  await hasty.call("send", { to: pid, body: "hello" });
+  expect(await ended).toMatchObject({ code: 0, result: "hello" });
+  expect(await completed).toMatchObject({ value: { name: "process.completed", pid } });
+  await hasty.close();
+  await expect(hasty.fs.readText("/srv/g")).rejects.toMatchObject({
+    code: "ECONNRESET",
+    message: expect.stringMatching(/the connection was closed/) as unknown,
+  });
+});

@@ -89,6 +89,11 @@ export class WireClient {
     return { client: wire, welcome: await wire.#welcome.promise };
   }
 
+  /** Whether no call comes through any more. */
+  get isLost(): boolean {
+    return this.#failure !== undefined;
+  }
+
   /** Settles when the connection is gone. */
   get closed(): Promise<void> {
     return this.#closed.promise;
