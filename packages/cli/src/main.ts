@@ -1,8 +1,7 @@
 // The command line: finds the command, reads its options, turns errors into one clear message.
 
 import { Console } from "node:console";
-import { existsSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import { KERNEL_VERSION, KernelError, describe, isKernelError } from "@ergos/kernel";
@@ -68,7 +67,7 @@ async function main(argv: readonly string[]): Promise<number> {
     const at = zoneDirectory(dir, zone);
     const { needsData = false } = command;
     const mayMake = !(typeof needsData === "function" ? needsData(positionals) : needsData);
-    if (!mayMake && !STORES.some((name) => existsSync(join(at, name))))
+    if (!mayMake && !hasData(at))
       throw new KernelError(
         "ENOENT",
         `there is no data in ${at}; \`ergos run\` makes some, --dir (or ERGOS_DIR) names another directory`,
@@ -157,13 +156,24 @@ function helpOf(command: Command): string {
 }
 
 /** Files of which a data directory has one. */
-const STORES = ["store.db", "store.mdb"] as const;
+const STORES: ReadonlySet<string> = new Set(["store.db", "store.mdb"]);
 
 /** What each option of a command means, those of its own first. */
 function optionLines({ name, options = {} }: Command): readonly string[] {
   const names = [...Object.keys(options), ...Object.keys(COMMON)];
   const width = Math.max(...names.map((option) => option.length));
   return names.map((option) => `--${option.padEnd(width)}  ${optionText(name, option) ?? ""}`);
+}
+
+/** @throws {EACCES} nobody but another user may look */
+function hasData(dir: string): boolean {
+  try {
+    return readdirSync(dir).some((name) => STORES.has(name));
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "EACCES")
+      throw new KernelError("EACCES", `${dir} may not be read by this user`, { path: dir, cause });
+    return false;
+  }
 }
 
 /** The command that was probably meant. */

@@ -15,6 +15,7 @@ import {
   assertTool,
   describe,
   isKernelError,
+  toErrorRecord,
 } from "@ergos/kernel";
 import { toPlan, toProgram } from "@ergos/services";
 import type { MountSpec } from "./boot.ts";
@@ -81,7 +82,8 @@ async function importModule(file: string): Promise<ProgramModule> {
     // Node says before the stack where it could not read a module.
     const stack = error instanceof SyntaxError ? (error.stack ?? "") : "";
     const [, at] = /^(?:file:\/\/)?(\/[^\n?]+(?:\?[^\n:]*)?:\d+)\n/.exec(stack) ?? [];
-    const where = at === undefined ? "" : ` (${at.replace(/\?v=\w+/, "")})`;
+    const thrownAt = at?.replace(/\?v=\w+/, "") ?? toErrorRecord(error).at;
+    const where = thrownAt === undefined ? "" : ` (${thrownAt})`;
     // What npm makes says that modules are of the older kind.
     const isOther = /\b(?:import|export)\b/.test(describe(error)) && error instanceof SyntaxError;
     const advice = isOther

@@ -90,7 +90,7 @@ test("a module that throws when it is loaded, and an export that is no function,
 
   expect(run("value.ts")).toMatch(/ENOEXEC.*node a \(pipeline\.yaml:5\).*export default.*must be a function/);
   file("throws.ts", 'export default () => 1; throw new TypeError("at load");');
-  expect(run("throws.ts")).toMatch(/ENOEXEC.*throws\.ts cannot be loaded: at load/);
+  expect(run("throws.ts")).toMatch(/ENOEXEC.*throws\.ts cannot be loaded: at load \(.*throws\.ts:\d+:\d+\)/);
 });
 
 test("plan, graph, explain and schema show what a manifest is", () => {

@@ -309,3 +309,12 @@ describe("a place at which another call is recorded", () => {
     expect((await after.os.wait(pid)).result).toBe(0.5);
   });
 });
+
+test("what is thrown that is no error is told as what it is", async () => {
+  const throws = program("throws", () => {
+    throw { status: 402, why: "declined" } as unknown as Error;
+  });
+  await using kernel = await bootKernel();
+  const { error } = await kernel.os.wait(await kernel.os.spawn(throws));
+  expect(error?.message).toBe('[EFAILED] {"status":402,"why":"declined"}');
+});

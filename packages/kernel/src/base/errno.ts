@@ -298,7 +298,8 @@ export function describe(error: unknown): string {
   try {
     if (error instanceof Error) return clip(error.message === "" ? error.name : error.message);
     if (typeof error === "string") return clip(error);
-    return clip(String(error));
+    const text = String(error);
+    return clip(text === "[object Object]" ? JSON.stringify(error) : text);
   } catch {
     return "a value that cannot be shown";
   }
