@@ -41,13 +41,14 @@ import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 
-/** A call whose rights are checked, and what records it. */
+/** A call on its way through the stages of `docs/reference/syscalls.md`. */
 interface Act {
   readonly caller: Process;
   readonly name: SyscallName;
   readonly row: AnyRow;
   readonly args: unknown;
   readonly target: Target;
+  /** What records it, once its rights are checked; nothing where none is to be. */
   readonly draft: AuditDraft | undefined;
 }
 
@@ -135,24 +136,17 @@ export class Dispatcher {
       assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
       return this.#call(caller, stands.row, stands.args, allowed);
     }
+    const act: Act = { caller, name, row, args, target, draft: undefined };
     const isHeard = isGoverned(this.#host, caller) && (target !== caller.self || row.alsoNeeds !== undefined);
-    if (caller.capability.isAll && !isHeard) return this.#act(caller, name, row, args, target);
-    const admission = this.#admissionOf(caller, name, row, args, target, isHeard);
+    if (caller.capability.isAll && !isHeard) return this.#act(act);
+    const admission = this.#admissionOf(act, isHeard);
     const open = admit(admission, this.#deny(admission));
-    if (admission.governed.length === 0 && (open === undefined || admission.isDone))
-      return this.#act(caller, name, row, args, target);
+    if (admission.governed.length === 0 && (open === undefined || admission.isDone)) return this.#act(act);
     const own = ownCopy(args);
-    return this.#settled({ ...admission, args: own }, row, target, allowed);
+    return this.#settled({ ...act, args: own }, { ...admission, args: own }, allowed);
   }
 
-  #admissionOf(
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    args: unknown,
-    target: Target,
-    isHeard: boolean,
-  ): Admission {
+  #admissionOf({ caller, name, row, args, target }: Act, isHeard: boolean): Admission {
     const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
     const place = placeOf(row, args);
     return {
@@ -173,10 +167,8 @@ export class Dispatcher {
     };
   }
 
-  async #settled(admission: Admission, row: AnyRow, target: Target, allowed: Allowed | undefined): Promise<unknown> {
-    const { caller, args } = admission;
-    // Made of a name of the table.
-    const name = admission.name as SyscallName;
+  async #settled(act: Act, admission: Admission, allowed: Allowed | undefined): Promise<unknown> {
+    const { caller, name, row, args } = act;
     const answers: number[] = [];
     try {
       const edit = await settle(this.#host, admission, this.#deny(admission), allowed, answers);
@@ -188,30 +180,31 @@ export class Dispatcher {
         );
         return await this.#call(caller, name, edit.args, edit.allowed);
       }
-      const now = await this.#again({ caller, name, row, args, target });
+      const target = await this.#again(act);
       // What was recorded when it began was given back meanwhile: it would act, and nobody was asked for that.
       if (admission.isDone && !isReplayed(caller, row, args)) return await this.#call(caller, name, args, allowed);
-      return await this.#act(caller, name, row, args, now);
+      return await this.#act({ ...act, target });
     } finally {
       // The call has its outcome, whatever becomes of the answer; of one that the host's end has cut off that is kept.
       if (!caller.isAbandoned) for (const id of answers) await this.#host.asks.consume(id).catch(() => undefined);
     }
   }
 
-  #act(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): unknown {
+  #act(act: Act): unknown {
+    const { caller, name, row, args, target } = act;
     // What an earlier life has done is taken from its journal: nobody acts, pays or is to hear of it again.
     if (isReplayed(caller, row, args)) return row.handle(this.#host, caller, args, target, undefined);
     const isRecorded = row.kind === "mutation" && row.audit !== "none";
     if (isRecorded && isDetached(row, args)) {
-      const result = this.#spendAndPerform(caller, name, row, args, target, undefined);
+      const result = this.#spendAndPerform(act);
       const { place: on } = args as { readonly place: string };
       this.#host.audit.collapse({ pid: caller.pid, user: caller.identity.user, call: name, on });
       return result;
     }
-    const draft = isRecorded ? this.#draft(caller, name, row, args, target) : undefined;
-    if (draft === undefined) return this.#spendAndPerform(caller, name, row, args, target, undefined);
+    if (!isRecorded) return this.#spendAndPerform(act);
+    const draft = this.#draft(act);
     try {
-      const result = this.#spendAndPerform(caller, name, row, args, target, draft);
+      const result = this.#spendAndPerform({ ...act, draft });
       if (!(result instanceof Promise)) {
         draft.done();
         return result;
@@ -234,46 +227,32 @@ export class Dispatcher {
     }
   }
 
-  #spendAndPerform(
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    args: unknown,
-    target: Target,
-    draft: AuditDraft | undefined,
-  ): unknown {
+  #spendAndPerform(act: Act): unknown {
+    const { caller, name, row, args, target } = act;
     assertLives(caller, name, row);
     if (row.spends !== undefined && caller.account !== undefined) {
       const amounts = row.spends(args, target, caller);
       const { accounts } = this.#host;
       if (resourcesOf(amounts).some((resource) => accounts.carrierOf(caller.account, resource) !== undefined))
-        return this.#spending(caller, name, row, args, target, amounts, draft);
+        return this.#spending(act, amounts);
     }
-    return this.#perform(caller, name, row, args, target, draft);
+    return this.#perform(act);
   }
 
-  async #spending(
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    args: unknown,
-    target: Target,
-    amounts: Amounts,
-    draft: AuditDraft | undefined,
-    tries = 1,
-  ): Promise<unknown> {
+  async #spending(act: Act, amounts: Amounts, tries = 1): Promise<unknown> {
+    const { caller, name, row, args } = act;
     const { accounts, committer } = this.#host;
     const { reservation, end } = await reserve(this.#host, caller, {
       syscall: name,
-      keyOf: () => `${name} ${target.resource}`,
+      keyOf: () => `${name} ${act.target.resource}`,
       amounts,
       signal: caller.callSignal,
       commit: (_reservation, adds) => committer.commit({ adds }),
     });
     end();
     try {
-      const now = await this.#again({ caller, name, row, args, target }, true);
-      return await this.#perform(caller, name, row, args, now, draft);
+      const target = await this.#again(act, true);
+      return await this.#perform({ ...act, target });
     } catch (error) {
       // Of a life that is over, too; what has failed is told, also where nothing can be given back.
       if (accounts.holds(reservation))
@@ -283,28 +262,22 @@ export class Dispatcher {
         );
       // It has become more than was reserved, while the call was on its way.
       if (!isKernelError(error) || error.code !== "EBUSY" || tries >= LIMITS.casRetriesMax) throw error;
-      const now = await this.#again({ caller, name, row, args, target });
-      const wanted = row.spends?.(args, now, caller) ?? {};
+      const target = await this.#again(act);
+      const wanted = row.spends?.(args, target, caller) ?? {};
       if (!resourcesOf(wanted).some((resource) => (wanted[resource] ?? 0) > (amounts[resource] ?? 0))) throw error;
-      return this.#spending(caller, name, row, args, now, wanted, draft, tries + 1);
+      return this.#spending({ ...act, target }, wanted, tries + 1);
     }
   }
 
-  #perform(
-    caller: Process,
-    name: SyscallName,
-    row: AnyRow,
-    args: unknown,
-    target: Target,
-    draft: AuditDraft | undefined,
-  ): unknown {
+  #perform(act: Act): unknown {
+    const { caller, name, row, target } = act;
     if (this.#host.hooks.hears(name)) {
       const call = hookCallOf(caller, name, row, target);
       const line = this.#host.hooks.lineOf(call);
-      if (line !== undefined) return this.#hooked(line, { caller, name, row, args, target, draft });
+      if (line !== undefined) return this.#hooked(line, act);
     }
-    const result = this.#handled({ caller, name, row, args, target, draft });
-    return row.isStream === true ? this.#looked(result, { caller, name, row, args, target }) : result;
+    const result = this.#handled(act);
+    return row.isStream === true ? this.#looked(result, act) : result;
   }
 
   #handled(act: Act): unknown {
@@ -377,7 +350,7 @@ export class Dispatcher {
       assertStill(this.#host, caller, name, need, conditions);
   }
 
-  #draft(caller: Process, name: SyscallName, row: AnyRow, args: unknown, target: Target): AuditDraft {
+  #draft({ caller, name, row, args, target }: Omit<Act, "draft">): AuditDraft {
     const { pid } = caller;
     const { user } = caller.identity;
     if (row.audit === "place") {
@@ -407,7 +380,7 @@ export class Dispatcher {
       const claimed = await line.resolve(ownCopy(args));
       assertLives(caller, name, row);
       if (claimed !== undefined) {
-        if (row.kind === "mutation") this.#draft(caller, name, row, args, { resource }).done();
+        if (row.kind === "mutation") this.#draft({ caller, name, row, args, target: { resource } }).done();
         await line.post(claimed.result);
         line.observe({ ok: true, result: claimed.result });
         return claimed.result;
