@@ -55,7 +55,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   input: "a field of the input, as key=value; may be repeated",
   "split input": "the input of one part, as JSON; may be repeated",
   "exec input": "what it is given, as key=value; may be repeated",
-  "input-json": "the input as a JSON object",
+  "input-json": "the input as a JSON object: the text of one, @file, or - for what comes in",
   interval: "time between two pictures",
   keep: "this many of the newest runs stay",
   "up keep": "delete runs that ended longer ago",

@@ -1,6 +1,6 @@
 // Going on after the death of a host, with processes below processes; and what passes let a run do.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -95,6 +95,24 @@ test("what an inline program prints is not the answer of --json", () => {
   const { stdout, stderr } = runErgos(["run", "prints.ts", "--json"], { cwd });
   expect(JSON.parse(stdout)).toMatchObject({ result: 1 });
   expect(stderr).toContain("hello");
+});
+
+test("an input comes from a file, or from what is piped in, however long", () => {
+  writeFileSync(join(cwd, "long.ts"), "export default ({ text }: { text: string }) => text.length;\n");
+  const input = JSON.stringify({ text: "x".repeat(300_000) });
+  writeFileSync(join(cwd, "input.json"), input);
+  const args = ["run", "long.ts", "--json", "--input-json"];
+  expect(JSON.parse(runErgos([...args, "@input.json"], { cwd }).stdout)).toMatchObject({ result: 300_000 });
+  const piped = spawnSync(process.execPath, [BIN, ...args, "-"], { cwd, env: environment(), input, encoding: "utf8" });
+  expect(JSON.parse(piped.stdout)).toMatchObject({ result: 300_000 });
+  expect(runErgos([...args, "@none.json"], { cwd })).toMatchObject({
+    status: 2,
+    stdout: expect.stringContaining("--input-json cannot read none.json: ENOENT") as unknown,
+  });
+  expect(runErgos([...args, "@long.ts"], { cwd })).toMatchObject({
+    status: 2,
+    stdout: expect.stringContaining("takes a JSON object: as text, @file, or -") as unknown,
+  });
 });
 
 test("who starts what is there already, with another input, is told so", () => {

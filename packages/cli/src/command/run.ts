@@ -1,5 +1,7 @@
 // `ergos run` and `ergos resume`: run a program to its end, with live progress.
 
+import { readFileSync } from "node:fs";
+import { isatty } from "node:tty";
 import { isDeepStrictEqual } from "node:util";
 import { nearest } from "@ergos/compiler/names";
 import {
@@ -58,6 +60,7 @@ export const runCommand: Command = {
     "ergos run ./agent.ts --limit cost=2 --on-limit downgrade --downgrade-to openai/gpt-4.1-nano",
     "ergos run ./agent.ts --runtime process --memory 512 --cpu-time 2m --time 10m",
     "ergos run ./agent.ts --view /srv/project && ergos diff 2 && ergos apply 2",
+    "ergos run pipeline.yaml --input-json @order.json",
     "ergos run ./agent.ts --cap llm --cap fs.read:/srv/** --cap 'ask tool.call:send_mail'",
     "cat urls.txt | ergos run ./crawl.ts --stdin /srv/in --stdout /srv/out | sort",
   ],
@@ -544,11 +547,32 @@ export function holdInterrupts(): () => NodeJS.Signals | undefined {
 }
 
 function readInput(invocation: Invocation, schema: Schema | undefined): Readonly<Record<string, unknown>> {
-  const json = textOption(invocation, "input-json");
+  const given = textOption(invocation, "input-json");
   return {
-    ...(json === undefined ? {} : asObject(json)),
+    ...(given === undefined ? {} : asObject(jsonOf(given, textOption(invocation, "stdin")))),
     ...readPairs("input", listOption(invocation, "input"), textsOf(schema)),
   };
+}
+
+/** Not `process.stdin`, which reads by itself as soon as somebody looks at it. */
+const STDIN = 0;
+
+/** `@file` is what that file holds, `-` what comes in; anything else is the text itself. */
+function jsonOf(given: string, stdin: string | undefined): string {
+  if (given === "-" && (isatty(STDIN) || stdin !== undefined))
+    throw new UsageError(
+      stdin === undefined
+        ? "--input-json - takes what is piped in"
+        : "--stdin takes what comes in; give --input-json a file",
+    );
+  if (given !== "-" && !given.startsWith("@")) return given;
+  try {
+    return readFileSync(given === "-" ? STDIN : given.slice(1), "utf8");
+  } catch (error) {
+    throw new UsageError(
+      `--input-json cannot read ${given === "-" ? "what comes in" : given.slice(1)}: ${describe(error)}`,
+    );
+  }
 }
 
 function asObject(json: string): Record<string, unknown> {
@@ -558,7 +582,7 @@ function asObject(json: string): Record<string, unknown> {
   } catch {
     // Said below, together with JSON that is no object.
   }
-  throw new UsageError("--input-json takes a JSON object");
+  throw new UsageError("--input-json takes a JSON object: as text, @file, or - for what comes in");
 }
 
 /** What the schema calls a text is one, whatever it looks like. */
