@@ -38,30 +38,15 @@ import {
   takesBytes,
 } from "./message.ts";
 
-/** Calls that have done nothing while they wait for something, or for room: for nobody they do nothing. */
-const WAITING: ReadonlySet<SyscallName> = new Set([
-  "receive",
-  "claim",
-  "lock",
-  "pipeRead",
-  "pipeWrite",
-  "channelRead",
-  "channelWrite",
-]);
-
-const isWaiting = (name: string): boolean => isSyscallName(name) && "waits" in SYSCALLS[name];
+/** What the table says of a call, beside what it does. */
+const says = (name: string, what: "waits" | "endsWithClient" | "isLong" | "isLarge"): boolean =>
+  isSyscallName(name) && what in SYSCALLS[name];
 
 /** Bytes of a call that only waits, for which it is held beside those under way: of larger ones there are no more. */
 const LIGHT_BYTES = 4096;
 
 const isLight = (args: Readonly<Record<string, unknown>>, bytes: Uint8Array | undefined): boolean =>
   (bytes?.length ?? 0) <= LIGHT_BYTES && JSON.stringify(args).length <= LIGHT_BYTES;
-
-/** Calls that may take as long as they like: who closes does not wait for them. */
-const LONG: ReadonlySet<string> = new Set<SyscallName>(["infer", "call", "fetch", "exec", "callService"]);
-
-/** Answers that may be large: each is made when the last has gone. */
-const LARGE: ReadonlySet<SyscallName> = new Set(["read", "readHandle", "readContent", "readArtifact"]);
 
 /** Memory that threads share, as the answer to a call: it goes beside the frames, which are bytes. */
 export interface SharedMemory {
@@ -303,7 +288,7 @@ export class Session {
   #call(message: ClientMessage & { readonly t: "call" }, bytes: Uint8Array | undefined): void {
     this.#hasCalled = true;
     this.#called.resolve();
-    let isCounted = !isWaiting(message.name) || !isLight(message.args, bytes);
+    let isCounted = !says(message.name, "waits") || !isLight(message.args, bytes);
     if (isCounted) this.#begin();
     const answer = this.#answer(message, bytes)
       .catch(async (error: unknown) => {
@@ -325,7 +310,7 @@ export class Session {
         if (isCounted) this.#end();
       });
     this.#answers.add(answer);
-    if (!isWaiting(message.name) && !LONG.has(message.name)) this.#acting.add(answer);
+    if (!says(message.name, "waits") && !says(message.name, "isLong")) this.#acting.add(answer);
     if (message.name === "exit") this.#lastWords = answer;
   }
 
@@ -363,17 +348,17 @@ export class Session {
     if (row.isStream === true) return this.#stream(id, name, full);
     // The schema has vouched for the arguments.
     const call =
-      WAITING.has(name) || (message.cancel === true && row.schema.properties?.["signal"] === undefined)
+      says(name, "endsWithClient") || (message.cancel === true && row.schema.properties?.["signal"] === undefined)
         ? () => this.#callCancellable(id, name, full)
         : async (): Promise<unknown> => this.#os.call(name, full as never);
-    if (LARGE.has(name)) return this.#inBytesTurn(id, call);
-    if (isWaiting(name) && ++this.#waits > WAITING_MAX) {
+    if (says(name, "isLarge")) return this.#inBytesTurn(id, call);
+    if (says(name, "waits") && ++this.#waits > WAITING_MAX) {
       this.#waits--;
       throw new KernelError("EAGAIN", `${WAITING_MAX} calls of this client wait already; try again when one has ended`);
     }
     const key = row.kind === "mutation" && rid !== undefined ? this.#requestKey(rid, name, full) : undefined;
     const value = await (key === undefined ? call() : this.#requests.once(key, call)).finally(() => {
-      if (isWaiting(name)) this.#waits--;
+      if (says(name, "waits")) this.#waits--;
     });
     if (name === "open") this.#keepHandle(Number(value));
     await this.#seat?.flush();
@@ -395,7 +380,7 @@ export class Session {
     const controller = new AbortController();
     const seat = this.#seat;
     const unlink = seat === undefined || seat.isShielded?.() === true ? undefined : linkSignal(seat.signal, controller);
-    this.#cancellable.set(id, { controller, waits: WAITING.has(name) });
+    this.#cancellable.set(id, { controller, waits: says(name, "endsWithClient") });
     try {
       return await this.#os.call(name, { ...args, signal: controller.signal } as never);
     } finally {

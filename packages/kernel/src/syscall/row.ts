@@ -32,6 +32,12 @@ export interface Row<Args, Result> {
   readonly isStream?: true;
   /** It ends when something else happens, which may be another call of its caller: of a client it holds up no other. */
   readonly waits?: true;
+  /** Until something comes it has done nothing: it is given up when the client that waits for it is gone. */
+  readonly endsWithClient?: true;
+  /** It may take as long as it likes: a host that closes does not wait for its answer. */
+  readonly isLong?: true;
+  /** Its answer may be large: a client gets one such answer after the other. */
+  readonly isLarge?: true;
   /** It is answered to who is stopped or frozen, too: it tells what was done, or ends what is. */
   readonly whileHeld?: true;
   /** Whoever makes it does nothing meanwhile, as with one that waits. */

@@ -66,6 +66,7 @@ export const ARTIFACT_ROWS = {
   readArtifact: row<Of, Promise<Uint8Array>>({
     right: "artifact.read",
     kind: "query",
+    isLarge: true,
     summary: "the content of an artifact that the caller may see",
     schema: args({ pid, name }, ["name"]),
     target: onArtifact,

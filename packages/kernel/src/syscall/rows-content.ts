@@ -39,6 +39,7 @@ export const CONTENT_ROWS = {
   readContent: row<ById & { readonly offset?: number; readonly length?: number }, Promise<Uint8Array>>({
     right: "content.read",
     kind: "query",
+    isLarge: true,
     summary: "content by its id, or a range of it; a whole read is held against the id",
     schema: args({ id: text, offset: integer, length: integer }, ["id"]),
     target: onContent,

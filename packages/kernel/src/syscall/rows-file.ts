@@ -175,6 +175,7 @@ export const FILE_ROWS = {
   read: row<At & Range, Promise<Uint8Array>>({
     right: "fs.read",
     kind: "query",
+    isLarge: true,
     summary: "content of a file, or a range of it",
     isHot: true,
     schema: args({ path, offset: integer, length: integer }, ["path"]),
@@ -401,6 +402,7 @@ export const FILE_ROWS = {
   readHandle: row<{ readonly fd: Fd } & Range, Promise<Uint8Array>>({
     right: "fs.handle",
     kind: "query",
+    isLarge: true,
     summary: "content through a handle, also after the name is gone",
     isHot: true,
     schema: args({ fd: integer, offset: integer, length: integer }, ["fd"]),

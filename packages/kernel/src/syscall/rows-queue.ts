@@ -75,6 +75,7 @@ export const QUEUE_ROWS = {
   claim: row<Claim & AtPlace, Promise<Task | null>>({
     right: "queue.claim",
     kind: "mutation",
+    endsWithClient: true,
     waits: true,
     summary:
       "takes the next task of a queue that the caller may do, waiting for it; null when none came within `waitMs`",

@@ -132,6 +132,7 @@ export const SERVICE_ROWS = {
   >({
     right: "service.call",
     kind: "mutation",
+    isLong: true,
     waits: true,
     summary: "calls a method of a service; one that is on its way is waited for",
     schema: args({ service: name, method: name, args: anything }, ["service", "method"]),

@@ -197,6 +197,7 @@ export const WORK_ROWS = {
   infer: row<InferCall, Promise<ModelResponse>>({
     right: "model.infer",
     kind: "mutation",
+    isLong: true,
     summary: "asks a model, within the budget; a recorded answer is not paid for again",
     plain: ({ onText: _here, ...rest }) => rest,
     schema: args({ place, request: MODEL_REQUEST_SCHEMA, onUnknown }, ["place", "request"]),
@@ -209,6 +210,7 @@ export const WORK_ROWS = {
   call: row<ToolCall, Promise<unknown>>({
     right: "tool.call",
     kind: "mutation",
+    isLong: true,
     summary: "calls a tool with arguments; a recorded result is not asked for again",
     schema: args({ place, tool: text, arguments: { type: "object" }, onUnknown }, ["place", "tool"]),
     target: (_host, _caller, { tool }) => ({ resource: tool }),
@@ -220,6 +222,7 @@ export const WORK_ROWS = {
   fetch: row<FetchCall, Promise<FetchAnswer>>({
     right: "net.connect",
     kind: "mutation",
+    isLong: true,
     summary:
       "makes a request over http; every host on the way needs the right, and a recorded answer is not asked for again",
     schema: args(

@@ -34,6 +34,7 @@ const EXEC_ROWS = {
   exec: row<{ readonly path: string; readonly input?: unknown }, unknown>({
     right: "fs.exec",
     kind: "mutation",
+    isLong: true,
     summary: "invokes what a path names: a pipeline is spawned, `cancel` cancels",
     schema: args({ path, input: anything }, ["path"]),
     target: pathTarget(),
