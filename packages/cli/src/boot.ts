@@ -27,6 +27,7 @@ import {
   type Tool,
   describe,
   toPath,
+  Serial,
 } from "@ergos/kernel";
 import type { ProcessRuntime } from "@ergos/drivers/runtime-process";
 import { createCalendar } from "@ergos/drivers/calendar";
@@ -443,7 +444,7 @@ class FolderMounts {
   readonly #kernel: Kernel;
   /** Who asked for a mount, and the newest process of that moment: its run is a later one. */
   readonly #asked = new Map<string, { readonly module: string; readonly after: number }>();
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #serial = new Serial();
   readonly #dir: string | undefined;
   readonly #profile: Profile;
   readonly #openZone: ((dir: string) => Promise<OpenZone>) | undefined;
@@ -462,9 +463,7 @@ class FolderMounts {
 
   /** @throws {EBUSY} something else is mounted there, and may still be needed */
   mount(mounts: readonly MountSpec[], module?: string): Promise<void> {
-    const mounting = this.#last.then(() => this.#mountAll(mounts, module));
-    this.#last = mounting.catch(() => undefined);
-    return mounting;
+    return this.#serial.run(() => this.#mountAll(mounts, module));
   }
 
   async #mountAll(mounts: readonly MountSpec[], module: string | undefined): Promise<void> {

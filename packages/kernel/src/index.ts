@@ -29,6 +29,7 @@ export * from "./base/glob.ts";
 export * from "./base/id.ts";
 export * from "./base/json.ts";
 export { longTimer } from "./base/long-timer.ts";
+export { Serial } from "./base/serial.ts";
 export * from "./base/limits.ts";
 export * from "./base/path.ts";
 export { present } from "./base/present.ts";

@@ -25,6 +25,7 @@ import {
   WITHIN_STEP,
   toErrorRecord,
   toFd,
+  Serial,
 } from "@ergos/kernel";
 import { FrameReader, encodeFrame, protocolError } from "./frame.ts";
 import {
@@ -150,7 +151,7 @@ export class Session {
   /** Handles that the client has opened; they are closed with it. */
   readonly #handles = new Set<number>();
   /** Answers with bytes are made one after the other, each when the last has gone. */
-  #bytesTurn: Promise<unknown> = Promise.resolve();
+  readonly #largeAnswers = new Serial();
 
   constructor(login: Authenticate, peer: Peer, requests: Requests, hostVersion: string) {
     this.#login = login;
@@ -417,9 +418,7 @@ export class Session {
       this.#sendResult(id, value);
       await this.#peer.drained();
     };
-    const turn = this.#bytesTurn.then(answer, answer);
-    this.#bytesTurn = turn.catch(() => undefined);
-    return turn;
+    return this.#largeAnswers.run(answer);
   }
 
   async #stream(id: number, name: SyscallName, args: Readonly<Record<string, unknown>>): Promise<void> {

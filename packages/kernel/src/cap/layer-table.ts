@@ -7,6 +7,7 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
+import { Serial } from "../base/serial.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { Capability, assertNumber } from "./capability.ts";
 import { type Grant, formatGrant, parseGrant } from "./grant.ts";
@@ -45,7 +46,7 @@ export class LayerTable {
   /** Layers live as long as somebody holds them. */
   readonly #layers = new Map<string, WeakRef<Layer>>();
   #purgeAt = 1024;
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #serial = new Serial();
   #hearNarrowed: () => void = () => undefined;
   #granters: Granters = { live: () => undefined, layersOf: () => Promise.resolve(undefined) };
 
@@ -118,7 +119,7 @@ export class LayerTable {
     for (const layer of layers) for (const { id } of layer.rules) layer.remove(id);
     this.narrowed();
     const puts = layers.map((layer) => ({ key: layerKey(layer.id), value: encode(layer) }));
-    await this.#inTurn(() => this.#committer.commit({ puts }, undefined, rider));
+    await this.#serial.run(() => this.#committer.commit({ puts }, undefined, rider));
   }
 
   /** The layers of the store: the keys of what is recorded of each, and who gave what it allows. */
@@ -182,7 +183,7 @@ export class LayerTable {
    */
   grant(layer: Layer, grants: readonly Grant[], by: Granter | undefined, rider?: Rider): Promise<readonly string[]> {
     const granter = by === undefined ? undefined : this.#granter(by.pid, by.capability);
-    return this.#inTurn(async () => {
+    return this.#serial.run(async () => {
       assertNumber(layer.rules.length + grants.length);
       // Only what narrows is there before it is recorded (L1).
       const added = grants.map((grant) => ({
@@ -226,7 +227,7 @@ export class LayerTable {
     const { layer } = await this.ruleOf(id);
     layer.remove(id);
     this.narrowed();
-    await this.#inTurn(() =>
+    await this.#serial.run(() =>
       this.#committer.commit({ puts: [{ key: layerKey(layer.id), value: encode(layer) }] }, undefined, rider),
     );
   }
@@ -257,12 +258,6 @@ export class LayerTable {
       this.#purgeAt = Math.max(1024, this.#layers.size * 2);
     }
     this.#layers.set(layer.id, new WeakRef(layer));
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work, work);
-    this.#turn = turn;
-    return turn;
   }
 }
 

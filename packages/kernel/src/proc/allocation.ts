@@ -3,6 +3,7 @@
 import { isKernelError, isLostRace } from "../base/errno.ts";
 import type { Pid } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import { Serial } from "../base/serial.ts";
 import type { AccountChange, AccountTree, Departure } from "../budget/account.ts";
 import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
@@ -13,7 +14,7 @@ export class Allocations {
   readonly #accounts: AccountTree;
   readonly #committer: Committer;
   readonly #live: (pid: Pid) => Process | undefined;
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #serial = new Serial();
 
   constructor(accounts: AccountTree, committer: Committer, live: (pid: Pid) => Process | undefined) {
     this.#accounts = accounts;
@@ -28,9 +29,7 @@ export class Allocations {
   async add(pid: Pid, amounts: Amounts, rider?: Rider): Promise<void> {
     assertAmounts(amounts);
     // One after the other: each writes the whole account.
-    const turn = this.#turn.then(() => this.#add(pid, amounts, rider));
-    this.#turn = turn.catch(() => undefined);
-    return turn;
+    return this.#serial.run(() => this.#add(pid, amounts, rider));
   }
 
   async #add(pid: Pid, amounts: Amounts, rider: Rider | undefined): Promise<void> {

@@ -10,6 +10,7 @@ import { entriesOf } from "../abi/entries.ts";
 import type { Metastore } from "../abi/metastore.ts";
 import { KernelError } from "../base/errno.ts";
 import { type Pid, toPid } from "../base/id.ts";
+import { Serial } from "../base/serial.ts";
 import type { AccountChange, AccountTree } from "../budget/account.ts";
 import { type Share, WEIGHT_DEFAULT } from "../budget/fair.ts";
 import { type Amounts, addAmounts, assertAmounts, resourcesOf } from "../budget/resource.ts";
@@ -77,7 +78,7 @@ export class GroupTable {
   readonly #started = new Map<string, number>();
   /** Failures in each group since the start of the host. */
   readonly #faults = new Map<string, FaultCounts>();
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #serial = new Serial();
 
   constructor(parts: GroupTableParts) {
     this.#parts = parts;
@@ -227,7 +228,7 @@ export class GroupTable {
    * @throws {EINVAL} {ENOENT} the group around it does not exist · {EDQUOT} too little is left around it
    */
   set(path: string, settings: GroupSettings & { readonly budget?: Amounts }, rider?: Rider): Promise<void> {
-    return this.#inTurn(() => this.#set(path, settings, rider));
+    return this.#serial.run(() => this.#set(path, settings, rider));
   }
 
   async #set(
@@ -292,7 +293,7 @@ export class GroupTable {
    * @throws {ENOTEMPTY} processes live in it, or groups are below it
    */
   remove(path: string, rider?: Rider): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#serial.run(async () => {
       const group = this.get(path);
       const living = this.members(path).length;
       const below = this.all.filter((one) => one.path !== path && isBelow(one.path, path)).length;
@@ -316,7 +317,7 @@ export class GroupTable {
 
   /** Stops everything in a group, or lets it go on; what comes back later finds it so. */
   freeze(path: string, isFrozen: boolean, rider?: Rider): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#serial.run(async () => {
       const group = this.get(path);
       await this.#write({ ...group, isFrozen }, {}, rider);
       for (const process of this.members(path)) {
@@ -324,12 +325,6 @@ export class GroupTable {
         else if (!this.isFrozen(process.identity.group)) process.thaw();
       }
     });
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work, work);
-    this.#turn = turn;
-    return turn;
   }
 }
 

@@ -11,6 +11,7 @@ import { KernelError, isKernelError, isLostRace } from "../base/errno.ts";
 import { INO_ROOT, PID_OWNER, type Pid, SEQ_ZERO, type Seq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { ROOT, type VfsPath, childOf, isWithin, parentOf, toPath } from "../base/path.ts";
+import { Serial } from "../base/serial.ts";
 import type { Committer } from "../ipc/committer.ts";
 import { type Extent, readExtents, storeExtents, writeExtents } from "./extent.ts";
 import { type Content, InodeStore, type NewEntry, type Writer } from "./inode-store.ts";
@@ -69,7 +70,7 @@ export class FileSystem {
   readonly #platform: Platform;
   readonly #committer: Committer;
   readonly #inodes: InodeStore;
-  #directoryRenames: Promise<unknown> = Promise.resolve();
+  readonly #directoryRenames = new Serial();
 
   constructor(zone: string, store: Metastore, objects: Blobs, platform: Platform, committer: Committer) {
     this.#order = new LockOrder(platform.locks);
@@ -427,9 +428,7 @@ export class FileSystem {
     if (from.inode.attributes.type !== "directory") return move();
     // Two at once could move each below the other. In turn, each looks at the paths that the last one left.
     const moving = this.#order.under("directory renames", from.path, move);
-    const turn = this.#directoryRenames.then(moving, moving);
-    this.#directoryRenames = turn.catch(() => undefined);
-    return turn;
+    return this.#directoryRenames.run(moving);
   }
 
   /** Content is shared where both are files of the zone; of another tree it passes by in pieces. One commit makes it seen. */

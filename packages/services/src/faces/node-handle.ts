@@ -5,7 +5,7 @@ import { constants } from "node:fs";
 import { createInterface } from "node:readline";
 import { Readable, Writable } from "node:stream";
 import { callbackify } from "node:util";
-import { type FileStat, type Files, type Handle, KernelError, isKernelError } from "@ergos/kernel";
+import { type FileStat, type Files, type Handle, KernelError, isKernelError, Serial } from "@ergos/kernel";
 import { asNode, nodeError } from "./node-error.ts";
 import { NodeStats, bigStats } from "./node-stat.ts";
 import { type Data, type Encoded, decoded, encodingOf, gather } from "./node-data.ts";
@@ -108,7 +108,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   #position = 0;
   #closing: Promise<void> | undefined;
   /** Calls without a position happen in their order. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #serial = new Serial();
 
   constructor(opened: Opened, path: string, flags: Flags) {
     super();
@@ -330,12 +330,9 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
   }
 
   close(): Promise<void> {
-    this.#closing ??= asNode("close", this.#path, () =>
-      this.#turn.then(
-        () => this.#opened.close(),
-        () => this.#opened.close(),
-      ),
-    ).then(() => void this.emit("close"));
+    this.#closing ??= asNode("close", this.#path, () => this.#serial.run(() => this.#opened.close())).then(
+      () => void this.emit("close"),
+    );
     return this.#closing;
   }
 
@@ -416,10 +413,7 @@ export class NodeHandle extends EventEmitter implements AsyncDisposable {
 
   #inTurn<T>(syscall: string, work: () => Promise<T>): Promise<T> {
     if (this.#closing !== undefined) return Promise.reject(nodeError("EBADF", syscall, this.#path));
-    const run = (): Promise<T> => asNode(syscall, this.#path, work);
-    const turn = this.#turn.then(run, run);
-    this.#turn = turn.catch(() => undefined);
-    return turn;
+    return this.#serial.run(() => asNode(syscall, this.#path, work));
   }
 }
 

@@ -1,7 +1,7 @@
 // The daemon that cares for the store: at its start and then every so often, content that nobody names is deleted, and, if
 // it is told how long ago, runs that have ended are deleted and calls are summed up.
 
-import { type ServiceContext, type ServiceModule, isKernelError } from "@ergos/kernel";
+import { type ServiceContext, type ServiceModule, isKernelError, Serial } from "@ergos/kernel";
 
 export interface MaintenanceOptions {
   /** Runs that ended longer ago are deleted, in milliseconds; none unless given. Those that left artifacts stay. */
@@ -31,15 +31,10 @@ export function maintenance({ keepMs, ledgerMs, everyMs = DAY_MS }: MaintenanceO
       },
     },
     create: ({ os, signal, platform }) => {
-      let last: Promise<unknown> = Promise.resolve();
       // One care at a time: what this service is asked for waits for its own rounds.
-      const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-        const turn = last.then(work, work);
-        last = turn.catch(() => undefined);
-        return turn;
-      };
+      const serial = new Serial();
       const clean = (): Promise<unknown> =>
-        inTurn(async () => {
+        serial.run(async () => {
           const ago = (ms: number): number => Math.max(0, platform.clock.now() - ms);
           const pruned = keepMs === undefined ? undefined : await os.call("prune", { endedBefore: ago(keepMs) });
           const rolledUp =
@@ -48,7 +43,7 @@ export function maintenance({ keepMs, ledgerMs, everyMs = DAY_MS }: MaintenanceO
         });
       return {
         clean,
-        verify: (args: { readonly contents?: boolean }) => inTurn(() => os.call("checkStore", args)),
+        verify: (args: { readonly contents?: boolean }) => serial.run(() => os.call("checkStore", args)),
         run: async () => {
           while (!signal.aborted) {
             let waitMs = everyMs;
