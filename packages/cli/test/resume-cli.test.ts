@@ -193,6 +193,23 @@ export default (_input: unknown, ctx: any) => ctx.step("dial", ({ attempt }: any
   },
 );
 
+test("a run that waits for more budget says what it lacks, and how it gets that", async () => {
+  writeFileSync(
+    join(cwd, "asks.ts"),
+    `export default async (_input: unknown, ctx: any) => { for (const at of [1, 2]) await ctx.infer("ask" + at, "question"); };\n`,
+  );
+  const args = [BIN, "run", "asks.ts", "--limit", "calls=1", "--on-limit", "suspend"];
+  const run = spawn(process.execPath, args, { cwd, env: environment(), stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  run.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  const add = /asks-2 waits: its budget of modelCalls is used up. Add to it with: ergos (budget 2 --add modelCalls=)N/;
+  await expect.poll(() => add.exec(said)?.[1], { timeout: 10_000 }).toBeDefined();
+  const [listed] = JSON.parse(runErgos(["ps", "--json"], { cwd }).stdout) as { readonly lacks?: string }[];
+  expect(listed).toMatchObject({ channel: "budget of modelCalls", lacks: "modelCalls" });
+  expect(runErgos(["budget", "2", "--add", "modelCalls=1"], { cwd }).status).toBe(0);
+  expect(await once(run, "close")).toEqual([0, null]);
+});
+
 test("a run that has completed is done again from a step on", () => {
   writeFileSync(
     join(cwd, "three.ts"),

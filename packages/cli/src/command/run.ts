@@ -105,11 +105,11 @@ export const runCommand: Command = {
       };
       const isFresh = unfinished === undefined;
       const interrupted = holdInterrupts();
-      const isTold = isSet(invocation, "text");
+      const showsText = isSet(invocation, "text");
       const end = (pid: Pid): Promise<number> =>
-        follow(joined, pid, out, { source, input, isFresh, isTold, interrupted });
+        follow(joined, pid, out, { source, input, isFresh, showsText, interrupted });
       const printer = textPrinter(out.style, (text) => void process.stderr.write(text));
-      const status = await (isTold ? withText(joined, printer.hear, start, end) : end(await start()));
+      const status = await (showsText ? withText(joined, printer.hear, start, end) : end(await start()));
       printer.end();
       await waitForOthers(joined, out);
       return status;
@@ -331,21 +331,21 @@ export async function follow(
     source,
     input,
     isFresh = false,
-    isTold = false,
+    showsText = false,
     interrupted,
   }: {
     readonly source?: ProgramSource;
     readonly input?: unknown;
     readonly isFresh?: boolean;
     /** What its models say is shown meanwhile. */
-    readonly isTold?: boolean;
+    readonly showsText?: boolean;
     /** What came since its start began. */
     readonly interrupted?: () => NodeJS.Signals | undefined;
   } = {},
 ): Promise<number> {
   const started = performance.now();
   const interrupt = onInterrupt(os, pid, out, interrupted);
-  const display = out.isTerminal && !isTold ? showProgress(os, pid, out, started) : undefined;
+  const display = out.isTerminal && !showsText ? showProgress(os, pid, out, started) : undefined;
   const tellWaiting = showWaiting(os, pid, out);
   try {
     const exit = await waitForEnd(os, pid);
@@ -355,8 +355,8 @@ export async function follow(
     out.clearProgress();
     const summary = (await os.ps({ pids: [pid] }))[0];
     // Of a run that begins here, as long as it took: its code may have begun before anybody heard of it.
-    const isTold = isFresh && summary?.ended !== undefined;
-    const ms = isTold ? summary.ended - summary.created : performance.now() - started;
+    const hasEndTime = isFresh && summary?.ended !== undefined;
+    const ms = hasEndTime ? summary.ended - summary.created : performance.now() - started;
     const epilogue =
       source === undefined || exit.code !== 0 ? undefined : await epilogueOf(source, exit.result, input, out);
     out.answer({ pid, runId: summary?.runId, ...exit, usage: summary?.usage, ms: Math.round(ms) }, () =>
@@ -400,11 +400,10 @@ function showWaiting(os: ErgOs, pid: Pid, out: Output): () => void {
   const look = async (): Promise<void> => {
     for (const ask of await os.call("asks", {})) tell(`ask ${ask.id}`, askText(ask, out));
     const [process] = await os.ps({ pids: [pid] });
-    const { channel } = process ?? {};
-    if (channel?.startsWith("budget of") === true)
+    if (process?.lacks !== undefined)
       tell(
-        channel,
-        `${process?.runId ?? pid} waits: its ${channel} is used up. Add to it with: ergos budget ${pid} --add ${channel.slice(10)}=N`,
+        `budget ${process.lacks}`,
+        `${process.runId} waits: its budget of ${process.lacks} is used up. Add to it with: ergos budget ${pid} --add ${process.lacks}=N`,
       );
   };
   const poll = poller(look, WAITING_POLL_MS);

@@ -11,7 +11,7 @@ import { cancelled, hearing, orAborted } from "../base/abort.ts";
 import type { KernelError, ErrorRecord } from "../base/errno.ts";
 import type { ContentId, Fd, Pid, RunId } from "../base/id.ts";
 import type { ProcessLimits } from "../budget/limits.ts";
-import type { Amounts } from "../budget/resource.ts";
+import type { Amounts, Resource } from "../budget/resource.ts";
 import type { Capability } from "../cap/capability.ts";
 import type { History, Journal } from "../journal/journal.ts";
 import { type Outcome, takeOutcome } from "../journal/record.ts";
@@ -54,6 +54,8 @@ export interface Wait {
   readonly channel: string;
   /** It goes on when somebody answers, or gives it more. */
   readonly needsSomebody: boolean;
+  /** The resource whose budget is used up, where it waits for more of that. */
+  readonly lacks: Resource | undefined;
   /** Its neighbours among the waits of the process: thousands may begin and end. */
   before: Wait | undefined;
   after: Wait | undefined;
@@ -379,9 +381,9 @@ export class Process {
   }
 
   /** Says what a call waits for, until it goes on. */
-  waitFor(channel: string, needsSomebody = false): Wait {
+  waitFor(channel: string, needsSomebody = false, lacks?: Resource): Wait {
     const before = needsSomebody ? this.#urgentWait : this.#wait;
-    const wait: Wait = { name: "waiting", channel, needsSomebody, before, after: undefined };
+    const wait: Wait = { name: "waiting", channel, needsSomebody, lacks, before, after: undefined };
     if (before !== undefined) before.after = wait;
     this.#setLatest(wait, needsSomebody);
     this.#showWait();

@@ -1,5 +1,6 @@
 // What `ps` and `/proc` tell of a process.
 
+import type { Resource } from "../budget/resource.ts";
 import type { ErrorRecord } from "../base/errno.ts";
 import type { Pid, RunId } from "../base/id.ts";
 import type { FaultCounts } from "./fault.ts";
@@ -22,6 +23,8 @@ export interface ProcessSummary {
   readonly status: Status;
   /** What a waiting process waits for. */
   readonly channel?: string;
+  /** The resource whose budget is used up, where it waits for more of that. */
+  readonly lacks?: Resource;
   readonly created: number;
   readonly ended?: number;
   /** Exit code of one that has ended: 0 completed, 1 failed, 128 + number by a signal. */
@@ -73,6 +76,7 @@ export function summarise(process: Process, ppid: Pid | undefined = process.iden
       ...(error === undefined ? {} : { error }),
     }),
     ...(state.name === "waiting" ? { channel: state.channel } : {}),
+    ...(state.name === "waiting" && state.lacks !== undefined ? { lacks: state.lacks } : {}),
     created: identity.created,
     ...(process.ended === undefined ? {} : { ended: process.ended }),
     ...(exit === undefined ? {} : { code: exit.code }),

@@ -102,7 +102,8 @@ async function freed(
   const { amounts, signal } = spending;
   const wake = Promise.withResolvers<void>();
   const stop = host.accounts.onFreed(account, wake.resolve, what);
-  const wait = caller.waitFor(`${what} of ${resource}`, what === "budget");
+  const isUsedUp = what === "budget";
+  const wait = caller.waitFor(`${what} of ${resource}`, isUsedUp, isUsedUp ? resource : undefined);
   try {
     // It may have come back before anybody listened.
     const isShort = (await host.accounts.shortage(caller.account, amounts)) !== undefined;
