@@ -107,7 +107,8 @@ export async function usageReport(
       for await (const entry of usageEntries(store)) if (entry.at >= since) sums.addEntry(entry);
     } catch (error) {
       // Trimmed while it was read.
-      if (!isKernelError(error) || error.code !== "ESTALE") throw error;
+      if (isKernelError(error) && error.code === "ESTALE") continue;
+      throw error;
     }
     // Entries that became sums meanwhile were counted twice, or not at all.
     if ((await store.get(ROLLED_KEY))?.version !== rolled?.version) continue;
