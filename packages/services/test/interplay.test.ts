@@ -3,7 +3,7 @@
 
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import type { Os, ProcessContext, Tool } from "@ergos/kernel";
-import { type RunContext, program } from "@ergos/services";
+import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
 import { describe, expect, test } from "vitest";
 import { bootKernel, codeOf, openChild, pause, processWith, within } from "../../kernel/test/kernel-fixture.ts";
 
@@ -211,6 +211,46 @@ describe("an order that comes back to who gave it", () => {
       .toMatchObject([{ isPaused: true, runs: 1, last: { error: { code: "EFAILED" } } }]);
     expect(await told(os.call("setSchedule", { id, paused: false }))).toBe("ok");
     await expect.poll(async () => (await os.call("schedules", {}))[0]?.runs).toBe(2);
+  });
+});
+
+describe("a trigger that executes a path", () => {
+  test("does not act on the transition that it has made, and two that move each other's come to an end", async () => {
+    await using kernel = await bootKernel();
+    kernel.activate();
+    const { os } = kernel;
+    await os.call("defineEntity", { type: "t", initial: "a", transitions: [{ from: "a", to: "a" }] });
+    for (const id of ["1", "2", "3"]) await os.call("createEntity", { type: "t", id });
+    const on = async (id: string, moves: string): Promise<unknown> =>
+      os.call("trigger", {
+        topic: "entity.transitioned",
+        where: { id },
+        action: { exec: { path: `/proc/entities/t/${moves}/transition`, input: { to: "a" } } },
+      });
+    for (const [id, moves] of ["11", "23", "32"]) await on(id ?? "", moves ?? "");
+    const versionOf = async (id: string) => (await os.call("entity", { type: "t", id }))?.version ?? 0;
+    await os.call("transition", { type: "t", id: "1", to: "a" });
+    await os.call("transition", { type: "t", id: "2", to: "a" });
+    await expect.poll(() => versionOf("1")).toBe(3);
+    await pause(300);
+    expect(await versionOf("1")).toBe(3);
+    const versions = [await versionOf("2"), await versionOf("3")];
+    expect(Math.max(...versions)).toBeLessThan(40);
+    await pause(100);
+    expect([await versionOf("2"), await versionOf("3")]).toEqual(versions);
+  });
+
+  test("does not act on the pipeline that it has started", async () => {
+    let runs = 0;
+    const plan = pipeline("again").node("once", () => ++runs);
+    await using kernel = await bootKernel({ programs: [planProgram(plan.build())] });
+    kernel.activate();
+    const { os } = kernel;
+    await os.call("trigger", { topic: "process.completed", action: { exec: { path: "/etc/pipelines/again" } } });
+    await os.wait(await os.spawn(program("first", () => 1)));
+    await expect.poll(() => runs).toBe(1);
+    await pause(200);
+    expect(runs).toBe(1);
   });
 });
 

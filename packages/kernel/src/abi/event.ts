@@ -164,7 +164,7 @@ export const EVENTS = {
   "task.failed": task("a task of a queue will not be tried again", "log", { error }),
   "task.cancelled": task("a task of a queue shall not be done", "log"),
   "entity.created": entity("an entity was made"),
-  "entity.transitioned": entity("an entity has another state", { from: text, why: text }),
+  "entity.transitioned": entity("an entity has another state", { from: text, why: text, cause: text, depth: count }),
   "entity.failed": entity("the path that a transition, which stands, has executed has failed", {
     from: text,
     error,

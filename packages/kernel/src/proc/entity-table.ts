@@ -12,7 +12,7 @@ import { type JsonValue, encodeJson } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Committer, Rider } from "../ipc/committer.ts";
 import { holds } from "../ipc/topic.ts";
-import { type Act, type Acted, type Action, type Along, assertAction, merge } from "./action.ts";
+import { type Act, type Acted, type Action, type Along, type Order, assertAction, merge } from "./action.ts";
 import type { Process } from "./process.ts";
 
 export interface EntityTransition {
@@ -65,6 +65,12 @@ export interface Transit {
   readonly data?: Readonly<Record<string, unknown>>;
   /** Refuse unless it has this version. */
   readonly version?: number;
+}
+
+/** On whose word a transition is made, if not its caller's own, and what goes along with its commit. */
+interface Given {
+  readonly order?: Order | undefined;
+  readonly rider?: Rider | undefined;
 }
 
 export interface EntityParts {
@@ -161,12 +167,12 @@ export class EntityTable {
     process: Process,
     transit: Transit,
     record: (entity: Entity) => Along,
-    rider?: Rider,
+    given: Given = {},
   ): Promise<Entity> {
     const { entity, from, failing } = await this.#inTurn(entityKey(transit.type, transit.id), async () => {
       for (let tries = 1; ; tries++) {
         try {
-          return await this.#transition(process, transit, record, rider);
+          return await this.#transition(process, transit, record, given);
         } catch (error) {
           if (!isLostRace(error) || tries >= LIMITS.casRetriesMax) throw error;
         }
@@ -197,7 +203,7 @@ export class EntityTable {
     process: Process,
     transit: Transit,
     record: (entity: Entity) => Along,
-    rider: Rider | undefined,
+    { order: by, rider }: Given,
   ): Promise<{ readonly entity: Entity; readonly from: string } & Pick<Acted, "failing">> {
     const { committer, store } = this.#parts;
     const { type, id, to, version } = transit;
@@ -225,7 +231,14 @@ export class EntityTable {
     const event = {
       name: "entity.transitioned",
       pid: process.pid,
-      data: { type, id, from, to, ...(why === undefined ? {} : { why }) },
+      data: {
+        type,
+        id,
+        from,
+        to,
+        ...(why === undefined ? {} : { why }),
+        ...(by === undefined ? {} : { cause: by.cause, depth: by.depth }),
+      },
     } as const;
     const checks = [{ key: entry.key, version: entry.version }];
     const changes = merge({ ...this.#changeOf(next, change), checks }, record(next));
@@ -234,7 +247,7 @@ export class EntityTable {
       return { entity: next, from };
     }
     const told = { type, id, from, to, data: merged };
-    const order = { cause: causeOf(next), depth: (process.identity.depth ?? 0) + 1 };
+    const order = { cause: causeOf(next), depth: Math.max(by?.depth ?? 0, process.identity.depth ?? 0) + 1 };
     const along = (): Along => ({ ...changes, events: [event] });
     const { failing } = await this.#parts.act(process, withTransition(action, told), along, order);
     return { entity: next, from, ...(failing === undefined ? {} : { failing }) };

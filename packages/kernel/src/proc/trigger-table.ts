@@ -274,6 +274,7 @@ export class TriggerTable {
   /** Whether a trigger has caused an event itself (X3). */
   async #isOwn({ name, pid, data }: KernelEvent, { id, pid: owner, action }: Trigger): Promise<boolean> {
     if (name.startsWith("trigger.") && data["id"] === id) return true;
+    if (data["cause"] === causeOf(id)) return true;
     if (name === "message.sent" && pid === owner && data["to"] === action.message?.["to"]) return true;
     const { recall } = this.#parts;
     for (let process = await recall(pid); process !== undefined;) {
@@ -304,10 +305,12 @@ export class TriggerTable {
   }
 
   /** Which order in a row an act on an event is (X4), and what it belongs to. */
-  async #originOf({ pid }: KernelEvent): Promise<Pick<Order, "depth" | "correlation">> {
+  async #originOf({ pid, data }: KernelEvent): Promise<Pick<Order, "depth" | "correlation">> {
     const source = await this.#parts.recall(pid);
+    // What an order does as its process says so itself.
+    const depth = Number(data["depth"] ?? 0);
     return {
-      depth: (source?.identity.depth ?? 0) + 1,
+      depth: Math.max(source?.identity.depth ?? 0, depth) + 1,
       correlation: source === undefined || pid === PID_OWNER ? undefined : correlationOf(source.identity),
     };
   }

@@ -46,7 +46,9 @@ export async function act(
     // What it does may be anything: it is done once, or not at all.
     const before = along();
     await host.committer.commit(merge({}, before), before.events);
-    const failing = Promise.try(() => os.call("exec", exec)).then(
+    // What is recorded is recorded already; what the path stands for goes on under the order.
+    const ordered = { ...order, along: () => ({}) };
+    const failing = Promise.try(() => os.call("exec", { ...exec, [ORDER]: ordered } as typeof exec)).then(
       () => undefined,
       (error: unknown) => toErrorRecord(error),
     );

@@ -36,7 +36,7 @@ import { GuardedStream } from "./guarded-stream.ts";
 import type { Host } from "./host.ts";
 import { type Need, assertMay, assertStill, isFree, isGoverned, tellDenial } from "./policy.ts";
 import type { HookLine } from "./hook-table.ts";
-import { type AtPlace, type Target, hasEnded, isUnderWay, stepAround } from "./row.ts";
+import { type AtPlace, ORDER, type Ordered, type Target, hasEnded, isUnderWay, stepAround } from "./row.ts";
 import { reserve } from "./spend.ts";
 import { SYSCALLS, type SyscallArgs, type SyscallName, type SyscallResult, isSyscallName } from "./table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
@@ -134,7 +134,9 @@ export class Dispatcher {
     const stands = located?.kind === "virtual" ? rowOf(name, located.node, args) : undefined;
     if (stands !== undefined && isSyscallName(stands.row)) {
       assertValid(SYSCALLS[stands.row].schema, stands.args, `what ${target.resource} stands for (${stands.row})`);
-      return this.#call(caller, stands.row, stands.args, allowed);
+      const { [ORDER]: order } = args as Ordered;
+      const given = order === undefined ? stands.args : { ...stands.args, [ORDER]: order };
+      return this.#call(caller, stands.row, given, allowed);
     }
     const act: Act = { caller, name, row, args, target, draft: undefined };
     const isHeard = isGoverned(this.#host, caller) && (target !== caller.self || row.alsoNeeds !== undefined);

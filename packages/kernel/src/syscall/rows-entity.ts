@@ -5,7 +5,7 @@ import { ACTION_SCHEMA } from "../proc/action.ts";
 import type { Entity, EntityChange, EntityOutcome, EntityType, Transit } from "../proc/entity-table.ts";
 import type { Host } from "./host.ts";
 import { placed } from "./placed.ts";
-import { type AtPlace, type Target, args, atPlace, integer, place, row } from "./row.ts";
+import { type AtPlace, ORDER, type Ordered, type Target, args, atPlace, integer, place, row } from "./row.ts";
 
 const name = { type: "string", minLength: 1, maxLength: 128 } as const;
 /** Why something was done, for its history. */
@@ -63,7 +63,7 @@ export const ENTITY_ROWS = {
         host.entities.create(caller, type, id, data, (made) => record(made as EntityOutcome), draft),
       ),
   }),
-  transition: row<Transit & AtPlace, Promise<Entity>>({
+  transition: row<Transit & AtPlace & Ordered, Promise<Entity>>({
     right: "entity.transition",
     kind: "mutation",
     summary: "moves an entity to another state, as its type allows, and sets fields of its data",
@@ -75,9 +75,9 @@ export const ENTITY_ROWS = {
     target: onType,
     audited: ({ type, id, to, why }) => ({ type, id, to, ...(why === undefined ? {} : { why }) }),
     recordedAt: atPlace,
-    handle: (host, caller, { place: at, ...transit }, _target, draft) =>
+    handle: (host, caller, { place: at, [ORDER]: order, ...transit }, _target, draft) =>
       placed<Entity>(caller, "transition", at, (record) =>
-        host.entities.transition(caller, transit, (made) => record(made as EntityOutcome), draft),
+        host.entities.transition(caller, transit, (made) => record(made as EntityOutcome), { order, rider: draft }),
       ),
   }),
   entity: row<{ readonly type: string; readonly id: string }, Promise<Entity | null>>({
