@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 import { once, EventEmitter } from "node:events";
-import { MemoryObjectStore } from "@ergos/drivers/memory";
+import { MemoryMetastore, MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -500,7 +500,7 @@ test.each([
     await sleep(60);
     await first.close({ drainMs: 5000 });
     expect(made.calls).toBe(made.answers);
-    expect(made.calls).toBeLessThan(8);
+    expect(made.calls).toBeLessThan(15);
     await kernel.close();
     kernel = await bootKernel({ store: store.life(), ...parts });
     for (const pid of pids) await kernel.os.resume(pid);
@@ -529,4 +529,43 @@ test("a call in a step is made when its turn at a rate comes while the host ends
   for (const pid of pids) await kernel.os.resume(pid);
   for (const pid of pids) expect(await kernel.os.wait(pid)).toMatchObject({ code: 0, result: "worked" });
   expect((await kernel.os.call("ledger", { by: ["model"] }))[0]).toMatchObject({ entries: 4 });
+});
+
+test("a host ends although a call that nobody awaits waits for its turn, and its process is ending", async () => {
+  const store = new MemoryMetastore();
+  const commit = store.commit.bind(store);
+  // A disk that is slow for once: an end takes a while.
+  store.commit = async (batch) => {
+    const receipt = await commit(batch);
+    if (batch.appends?.some(({ value }) => String(value).includes('"t":"exit"')) === true) await sleep(30);
+    return receipt;
+  };
+  const host = await bootKernel({ store, models: [createOfflineModel({ name: "slow", delayMs: 80, effect: "once" })] });
+  const limits = { rates: [{ resource: "modelCalls", per: "model", max: 1, kind: "concurrent" }] } as const;
+  const hasty = program("hasty", async (_input: unknown, ctx: RunContext) => {
+    for (const place of ["a", "b"]) ctx.infer(place, "text").catch(() => undefined);
+    await sleep(10);
+  });
+  await host.os.spawn(program("other", (_input: unknown, ctx: RunContext) => ctx.step("s", () => sleep(200))));
+  await host.os.spawn(hasty, { limits });
+  await sleep(20);
+  await host.close({ drainMs: 5000 });
+});
+
+test("a node that works is waited for although calls beside it are held back", async () => {
+  const done: string[] = [];
+  const plan = pipeline("p")
+    .node("x", (_given, ctx) => ctx.infer("i", "text"))
+    .node("y", (_given, ctx) => ctx.infer("i", "text"))
+    .node("works", async () => {
+      await sleep(400);
+      done.push("ended");
+    })
+    .build();
+  const host = await bootKernel({ models: [createOfflineModel({ name: "slow", delayMs: 60, effect: "once" })] });
+  const limits = { rates: [{ resource: "modelCalls", per: "model", max: 1, kind: "concurrent" }] } as const;
+  await host.os.spawn(planProgram(plan), { limits });
+  await sleep(20);
+  await host.close({ drainMs: 5000 });
+  expect(done).toEqual(["ended"]);
 });

@@ -16,6 +16,7 @@ import { type Amounts, formatAmount, resourcesOf } from "../budget/resource.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { Process } from "../proc/process.ts";
 import type { Host } from "./host.ts";
+import { hasEnded } from "./row.ts";
 
 type Adds = NonNullable<Batch["adds"]>;
 
@@ -59,10 +60,16 @@ export async function reserve(host: Host, caller: Process, spending: Spending): 
   for (let races = 0; ;) {
     signal.throwIfAborted();
     if (turn !== undefined) await turn.ready();
-    // What has waited until its life is about to end begins in the next one.
+    // What has waited until its life is about to end begins in the next one, if there is one.
     if (spending.acts === true && spending.isPart !== true && caller.isHeld) {
       turn?.giveBack();
-      await atRest(caller, spending, caller.goesOn(signal));
+      if (!caller.isAlive || caller.isEnding) throw hasEnded(caller, syscall);
+      caller.over();
+      try {
+        await caller.goesOn(signal);
+      } finally {
+        caller.begun();
+      }
       continue;
     }
     const { reservation, adds } = host.accounts.reserve(caller.account, amounts);
