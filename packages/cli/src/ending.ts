@@ -7,10 +7,22 @@ const NUMBERS: Readonly<Partial<Record<NodeJS.Signals, number>>> = { SIGHUP: 1, 
 /** The exit status of a command that a signal has ended. */
 export const statusOf = (signal: NodeJS.Signals): number => 128 + (NUMBERS[signal] ?? 0);
 
-/** Hears them until what this gives is called. */
+/**
+ * Hears them until what this gives is called. That a terminal is gone is heard once: a shell may say it twice, and whoever
+ * still writes to it says it again. Nobody has asked a second time, and the end takes the time that it takes.
+ */
 export function onEnding(hear: (signal: NodeJS.Signals) => void): () => void {
-  for (const signal of ENDING) process.on(signal, hear);
+  const once = (signal: NodeJS.Signals): void => {
+    if (signal === "SIGHUP") {
+      if (process.listeners("SIGHUP").includes(nothing)) return;
+      process.on("SIGHUP", nothing);
+    }
+    hear(signal);
+  };
+  for (const signal of ENDING) process.on(signal, once);
   return () => {
-    for (const signal of ENDING) process.off(signal, hear);
+    for (const signal of ENDING) process.off(signal, once);
   };
 }
+
+function nothing(): void {}

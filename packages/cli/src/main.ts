@@ -189,8 +189,9 @@ const UNREAD_MS = 300;
 // first.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE" || (error.code === "EIO" && process.stdout.isTTY)) {
-    if (process.emit("SIGTERM", "SIGTERM")) return;
+  const isGone = error.code === "EIO" && process.stdout.isTTY;
+  if (error.code === "EPIPE" || isGone) {
+    if (isGone ? process.emit("SIGHUP", "SIGHUP") : process.emit("SIGTERM", "SIGTERM")) return;
     // What has come to its end says so by its number, whoever reads what it prints.
     setTimeout(() => process.exit(EXIT_OK), UNREAD_MS);
     return;

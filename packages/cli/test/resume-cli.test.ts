@@ -139,6 +139,22 @@ test.each([
   expect([status, JSON.parse(said)]).toEqual([expected, { pid: 2, state: "sleeping" }]);
 });
 
+test("a terminal that is closed ends a host once, however often that is told", async () => {
+  writeFileSync(
+    join(cwd, "works.ts"),
+    `import { setTimeout } from "node:timers/promises";
+import { writeFileSync } from "node:fs";
+export default (_input: unknown, ctx: any) =>
+  ctx.step("works", async () => { writeFileSync("begun", ""); await setTimeout(700); writeFileSync("done", ""); });
+`,
+  );
+  const run = spawn(process.execPath, [BIN, "run", "works.ts"], { cwd, env: environment(), stdio: "ignore" });
+  await expect.poll(() => existsSync(join(cwd, "begun")), { timeout: 10_000 }).toBe(true);
+  for (let times = 0; times < 3; times++) run.kill("SIGHUP");
+  expect(await once(run, "close")).toEqual([129, null]);
+  expect(existsSync(join(cwd, "done"))).toBe(true);
+});
+
 test("a host that ends answers until what is under way has ended, and a run that was stopped says so", async () => {
   writeFileSync(
     join(cwd, "slow.ts"),

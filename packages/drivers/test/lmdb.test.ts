@@ -132,6 +132,18 @@ test("many who write much wait for room and lose nothing", async () => {
   await store.close();
 }, 60_000);
 
+test("tail tells every commit that was decided before, also where some waited for room", async () => {
+  const store = await LmdbMetastore.open({ dir });
+  const large = new Uint8Array(LIMITS.commitBytesMax - 1000);
+  const count = Math.ceil(LIMITS.pendingBytesMax / large.length) + 3;
+  const commits = Array.from({ length: count }, (_, at) => store.commit({ puts: [{ key: `${at}`, value: large }] }));
+  await Promise.resolve();
+  const decided = store.seq;
+  expect((await store.tail(SEQ_ZERO, { limit: 100 })).length).toBeGreaterThanOrEqual(decided);
+  await Promise.all(commits);
+  await store.close();
+}, 60_000);
+
 /** Commits pairs that must agree, and says up to which number they were acknowledged. */
 const WRITER = `
 import { LmdbMetastore } from "@ergos/drivers/lmdb";

@@ -296,8 +296,9 @@ async function goOn(os: ErgOs, process: ProcessSummary, out: Output): Promise<Pi
 
 /** Who gives an input to a run that is there already may think that it takes it. */
 async function tellOtherInput(os: ErgOs, { pid, runId }: ProcessSummary, given: object, out: Output): Promise<void> {
-  const { input = {} } = await cmdlineOf(os, pid);
-  if (Object.keys(given).length > 0 && !isDeepStrictEqual(given, input))
+  const input = { ...((await cmdlineOf(os, pid)).input as Readonly<Record<string, unknown>> | undefined) };
+  // What was not given has its default there.
+  if (Object.entries(given).some(([name, value]) => !isDeepStrictEqual(value, input[name])))
     out.error(`${runId} has the input that it was started with, and not this one: ergos cat /proc/${pid}/cmdline.json`);
 }
 

@@ -316,7 +316,7 @@ export class LmdbMetastore implements Metastore {
     for (const { resolve } of written) resolve();
     this.#room.keep(this.#groupBytes);
     if (this.#waiting.length > 0) this.#write();
-    else {
+    else if (!this.#isWriting) {
       this.#idle?.resolve();
       this.#idle = undefined;
     }
