@@ -40,7 +40,7 @@ import {
 } from "./message.ts";
 
 /** What the table says of a call, beside what it does. */
-const says = (name: string, what: "waits" | "endsWithClient" | "isLong" | "isLarge"): boolean =>
+const says = (name: string, what: "waits" | "waitsIdly" | "isLong" | "isLarge"): boolean =>
   isSyscallName(name) && what in SYSCALLS[name];
 
 /** Bytes of a call that only waits, for which it is held beside those under way: of larger ones there are no more. */
@@ -349,7 +349,7 @@ export class Session {
     if (row.isStream === true) return this.#stream(id, name, full);
     // The schema has vouched for the arguments.
     const call =
-      says(name, "endsWithClient") || (message.cancel === true && row.schema.properties?.["signal"] === undefined)
+      says(name, "waitsIdly") || (message.cancel === true && row.schema.properties?.["signal"] === undefined)
         ? () => this.#callCancellable(id, name, full)
         : async (): Promise<unknown> => this.#os.call(name, full as never);
     if (says(name, "isLarge")) return this.#inBytesTurn(id, call);
@@ -381,7 +381,7 @@ export class Session {
     const controller = new AbortController();
     const seat = this.#seat;
     const unlink = seat === undefined || seat.isShielded?.() === true ? undefined : linkSignal(seat.signal, controller);
-    this.#cancellable.set(id, { controller, waits: says(name, "endsWithClient") });
+    this.#cancellable.set(id, { controller, waits: says(name, "waitsIdly") });
     try {
       return await this.#os.call(name, { ...args, signal: controller.signal } as never);
     } finally {

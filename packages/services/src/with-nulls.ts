@@ -7,5 +7,5 @@
 export function withNulls<T>(value: T): T {
   if (!Array.isArray(value) || !value.includes(undefined)) return value;
   // As what was given, which has lost its types already.
-  return value.map((one: unknown) => (one === undefined ? null : one)) as T;
+  return Array.from(value, (one: unknown) => (one === undefined ? null : one)) as T;
 }

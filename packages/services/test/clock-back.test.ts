@@ -56,6 +56,17 @@ test("the time limit of a question, a sleep, a message that expires, entries tha
   expect(await Array.fromAsync(os.fs.stream("/srv/s").read())).toEqual([]);
 });
 
+test.each(["once", "all"] as const)("an interval whose missed occurrences are done %s", async (missed) => {
+  await kernel.os.call("schedule", { everyMs: 40, missed, action: { message: { to: 1, body: 1 } } });
+  const runsOf = async (): Promise<number> => (await kernel.os.call("schedules", {}))[0]?.runs ?? 0;
+  offset = 0;
+  await expect.poll(runsOf).toBeGreaterThan(1);
+  offset = -HOUR;
+  const before = await runsOf();
+  await expect.poll(runsOf).toBeGreaterThan(before + 3);
+  expect((await kernel.os.call("schedules", {}))[0]).toMatchObject({ missedRuns: 0 });
+});
+
 test("restarts that are long past do not count", async () => {
   let lives = 0;
   const flaky = program("flaky", async () => {

@@ -1,11 +1,20 @@
 // What happens in the same moment: ends, rights that are taken back, lives that are over, orders that come back to who
 // gave them. Many of these let so many microtasks pass between two calls, so that each order of both is seen.
 
+import { MemoryObjectStore } from "@ergos/drivers/memory";
 import { createOfflineModel } from "@ergos/drivers/model-offline";
 import type { Os, ProcessContext, Tool } from "@ergos/kernel";
 import { type RunContext, pipeline, planProgram, program } from "@ergos/services";
 import { describe, expect, test } from "vitest";
-import { bootKernel, codeOf, openChild, pause, processWith, within } from "../../kernel/test/kernel-fixture.ts";
+import {
+  LastingStore,
+  bootKernel,
+  codeOf,
+  openChild,
+  pause,
+  processWith,
+  within,
+} from "../../kernel/test/kernel-fixture.ts";
 
 async function microtasks(count: number): Promise<void> {
   for (let at = 0; at < count; at++) await Promise.resolve();
@@ -152,6 +161,26 @@ describe("a right that is gone", () => {
     await os.fs.pipe("/srv/pipe").write("later");
     expect(await both).toBe("ok");
   });
+
+  test("is gone when the last of several is over; what a service does meanwhile is not given up", async () => {
+    const sell = async (): Promise<string> => {
+      await pause(60);
+      return "sold";
+    };
+    const contract = { name: "Desk", methods: { sell: { summary: "sells", input: {} } } };
+    await using kernel = await bootKernel({ services: [{ name: "desk", contract, create: () => ({ sell }) }] });
+    const { os } = kernel;
+    const until = (ms: number): string => new Date(Date.now() + ms).toISOString();
+    const grants = [`lock.acquire:/sys/locks/x; until=${until(50)}`, `lock.acquire:/sys/locks/*; until=${until(120)}`];
+    const caller = await openChild(os, { grants: ["self", "service.call", ...grants] });
+    await os.call("lock", { path: "x", ttlMs: 60_000 });
+    const waiting = outcome(caller.call("lock", { path: "x", ttlMs: 60_000 }));
+    const calling = outcome(caller.call("callService", { service: "desk", method: "sell", args: {} }));
+    await pause(20);
+    for (const { grants: held } of await os.call("caps", { pid: caller.pid }))
+      for (const { id, grant } of held) if (grant.includes("service")) await os.call("revoke", { id });
+    expect([await calling, await waiting]).toEqual(["ok", "EACCES"]);
+  });
 });
 
 describe("an order that comes back to who gave it", () => {
@@ -297,6 +326,22 @@ describe("a question of an earlier round", () => {
     await os.call("answer", { id: asked?.id ?? 0, verdict: "reply", value: "yes" });
     expect(await os.wait(pid)).toMatchObject({ result: "1000: yes" });
   });
+});
+
+test.each([
+  ["what is left until a deadline", () => ({ timeoutMs: 600_000 - Math.floor(performance.now()) })],
+  ["the same", () => ({ timeoutMs: 600_000 })],
+])("a person's answer is taken by the next life where the time limit is %s", async (_what, limit) => {
+  const job = program("job", (_input: unknown, ctx: RunContext) => ctx.ask("q", "Go on?", limit()));
+  const [store, objects] = [new LastingStore(), new MemoryObjectStore()];
+  const first = await bootKernel({ store: store.life(), objects, programs: [job] });
+  const pid = await first.os.spawn(job);
+  await expect.poll(async () => (await first.os.call("asks", {})).length).toBe(1);
+  await first.close();
+  await using next = await bootKernel({ store: store.life(), objects, programs: [job] });
+  await next.os.call("answer", { id: 1, verdict: "reply", value: "yes" });
+  await next.os.resume(pid);
+  expect(await next.os.wait(pid)).toMatchObject({ result: "yes" });
 });
 
 test.each(["applyView", "discardView"] as const)(

@@ -391,7 +391,7 @@ test("what comes to nothing for each of many comes to nulls, now and after a res
     expect(await kernel.os.wait(await kernel.os.spawn(one))).toMatchObject({ code: 0, result });
   const last = pipeline("last")
     .node("list", () => [1, 2])
-    .map("send", { over: "list" }, async (item) => void sent.push(item))
+    .map("send", { over: "list" }, (item) => [void sent.push(item)])
     .build();
   expect((await kernel.os.wait(await kernel.os.spawn(planProgram(last)))).code).toBe(0);
   expect(sent).toHaveLength(6);

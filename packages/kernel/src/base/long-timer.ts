@@ -13,8 +13,9 @@ export function longTimer(
   delayMs: number,
   task: () => void,
 ): { readonly cancel: () => void } {
-  if (delayMs <= DELAY_MAX) return set(Math.max(0, delayMs), task);
-  let left = delayMs > 0 ? delayMs : 0;
+  // Also where it is no number.
+  if (!(delayMs > DELAY_MAX)) return set(delayMs > 0 ? delayMs : 0, task);
+  let left = delayMs;
   const wait = (): { readonly cancel: () => void } => {
     const next = Math.min(left, DELAY_MAX);
     left -= next;

@@ -2,7 +2,7 @@
 // are long past may be rolled up: one sum for each user, group, model, tier and tool of a day, in the commit that drops
 // the entries, so that every total stays what it was.
 
-import { type StoreReader, entriesOf, logOf } from "../abi/entries.ts";
+import { type StoreReader, entriesOf, logOf, patiently } from "../abi/entries.ts";
 import type { LogEntry, Value } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { KernelError, isKernelError } from "../base/errno.ts";
@@ -129,15 +129,18 @@ export interface RollUpRequest {
 
 /** Replaces the entries of past days by their sums; one after the other, never two at a time. Tells how many entries. */
 export async function rollUpUsage(
-  { committer, platform }: { readonly committer: Committer; readonly platform: Pick<Platform, "hash"> },
+  { committer, platform }: { readonly committer: Committer; readonly platform: Pick<Platform, "hash" | "defer"> },
   { before, dryRun = false }: RollUpRequest,
 ): Promise<number> {
-  const { store } = committer;
+  const store = patiently(committer.store, platform);
   const end = before - (before % DAY_MS);
   let count = 0;
   for (let after = SEQ_ZERO; ;) {
     const page = await store.readLog(USAGE_LOG, { after, limit: ROLLED_PER_COMMIT });
-    const old = pastOf(page, end);
+    const old = pastOf(
+      page.map((entry) => ({ seq: entry.seq, entry: decodeUsage(entry) })),
+      end,
+    );
     const through = old.at(-1)?.seq;
     if (through === undefined) return count;
     count += old.length;
@@ -146,7 +149,7 @@ export async function rollUpUsage(
       continue;
     }
     const sums = new UsageSums(ROLLED_KEYS);
-    for (const entry of old) sums.addEntry(decodeUsage(entry));
+    for (const { entry } of old) sums.addEntry(entry);
     const puts = [];
     for (const { key, entries, used } of sums.rows()) {
       const at = `${SUMS}${key.day ?? ""}/${platform.hash(JSON.stringify(key)).slice(0, 32)}`;
@@ -161,9 +164,14 @@ export async function rollUpUsage(
   }
 }
 
+interface Placed {
+  readonly seq: Seq;
+  readonly entry: UsageEntry;
+}
+
 /** Entries from before an instant, at the beginning of a page; those of one commit are not parted. */
-function pastOf(page: readonly LogEntry[], end: number): readonly LogEntry[] {
-  const count = page.findIndex((entry) => decodeUsage(entry).at >= end);
+function pastOf(page: readonly Placed[], end: number): readonly Placed[] {
+  const count = page.findIndex(({ entry }) => entry.at >= end);
   if (count < 0) return page;
   const kept = page[count]?.seq;
   return page.slice(0, count).filter(({ seq }) => seq !== kept);

@@ -129,11 +129,11 @@ export class AskTable {
     signal.throwIfAborted();
     const key = keyOf(process.pid, question.key);
     const known = this.#asks.get(this.#orphans.get(key) ?? 0);
-    this.#orphans.delete(key);
     const masked = this.#committer.masker?.maskData({ ...question }) ?? question;
     const isSame = known !== undefined && isSameQuestion(known, masked);
     // The program asks something else there now: what was said to the other is no answer to this.
     if (known !== undefined && !isSame) await this.#forget([known]);
+    this.#orphans.delete(key);
     const ask = isSame ? known : await this.#record(process, masked);
     try {
       const answer = ask.answer ?? (await this.#wait(process, ask, signal, needsWith));
@@ -287,11 +287,16 @@ export class AskTable {
   }
 }
 
-/** Whether a person who has one question before him would answer the other. */
-const isSameQuestion = (one: Question, other: Question): boolean =>
-  (["text", "args", "timeoutMs", "otherwise"] as const).every(
-    (name) => JSON.stringify(one[name]) === JSON.stringify(other[name]),
-  );
+/**
+ * Whether the answer to one question is that to another at the same place. How long somebody waits is no part of it, but
+ * for what a time limit has answered. The keys of other kinds say what they are about.
+ */
+const isSameQuestion = (known: Ask, asked: Question): boolean =>
+  known.kind !== "question" ||
+  (known.answer?.isLate === true
+    ? (["text", "args", "timeoutMs", "otherwise"] as const)
+    : (["text", "args"] as const)
+  ).every((name) => JSON.stringify(known[name]) === JSON.stringify(asked[name]));
 
 const keyOf = (pid: Pid, key: string): string => `${pid} ${key}`;
 

@@ -253,6 +253,7 @@ export class QueueTable {
     assertQueue(claim.queue);
     const end = claim.waitMs === undefined ? undefined : platform.clock.monotonic() + claim.waitMs;
     for (let isWoken = false; ;) {
+      claim.signal?.throwIfAborted();
       if (process.isHeld) {
         if (isWoken) this.#wakeOthers(claim.queue);
         await process.goesOn(process.signalWith(claim.signal));

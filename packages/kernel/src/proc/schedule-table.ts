@@ -84,8 +84,7 @@ export class ScheduleTable {
   readonly #parts: ScheduleParts;
   readonly #table: OwnedTable<Schedule>;
   readonly #alarms = new Map<number, Timer>();
-  /** Occurrences under way. */
-  /** Occurrences under way: what each settles as soon as it is recorded, whatever it does behind that. */
+  /** Occurrences under way: settled as soon as one is recorded, whatever it does behind that. */
   readonly #firing = new Map<number, Promise<void>>();
   /** Those whose occurrence waits for room; told once. */
   readonly #held = new Set<number>();
@@ -269,10 +268,12 @@ export class ScheduleTable {
     if (process === undefined || !process.isAlive || process.isEnding) return void (await this.drop(pid));
     const now = platform.clock.now();
     // What waits for room is no occurrence that nobody was there for.
+    // A clock that was set back shows once more what no host was there for.
+    if (now < this.#activeSince) this.#activeSince = now;
     const wasAway = missed === "all" && due < this.#activeSince;
     const isLate = (now - due > LATE_MS || wasAway) && !this.#held.has(id);
     // Where each counts, none is passed over.
-    const from = missed === "all" ? due : now;
+    const from = missed === "all" && due <= now ? due : now;
     const caughtUp = isLate ? schedule.caughtUp + 1 : 0;
     if (isLate && (missed === "skip" || caughtUp > CATCH_UP_MAX)) {
       const left = { ...schedule, missedRuns: schedule.missedRuns + 1, caughtUp: 0 };

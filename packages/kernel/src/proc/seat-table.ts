@@ -91,9 +91,8 @@ export class SeatTable {
     this.#seats.set(process, claims.ids);
     // It holds no longer than its pass.
     const { platform } = this.#parts;
-    const expiry = setAlarm(platform, claims.expires, () => void this.#end(process).catch(() => undefined), {
-      idle: true,
-    });
+    const expire = (): void => void this.#end(process).catch(() => undefined);
+    const expiry = setAlarm(platform, claims.expires, expire, { idle: true, clock: committer.clock });
     // Seats end with whoever they have their rights from.
     const unhear = issuer.onDone(() => void this.#end(process).catch(() => undefined));
     const ended = process.done.then(() => {
@@ -109,7 +108,8 @@ export class SeatTable {
   #itself(process: Process, { ids, names, expires }: PassClaims): Seat {
     const over = Promise.withResolvers<KernelError | undefined>();
     const end = (): void => over.resolve(undefined);
-    const alarm = setAlarm(this.#parts.platform, expires, end, { idle: true });
+    const { platform, committer } = this.#parts;
+    const alarm = setAlarm(platform, expires, end, { idle: true, clock: committer.clock });
     const holder = { ids, end };
     this.#holders.add(holder);
     const unhear = process.onDone(end);

@@ -123,7 +123,8 @@ export class Signals {
   async #endBranch(process: Process, signal: Signal, rider: Rider | undefined): Promise<void> {
     const { family } = this.#parts;
     const isConcerned = (one: Process): boolean => one === process || !one.hasEnded;
-    for (const one of family.branchOf(process).filter(isConcerned)) {
+    const concerned = family.branchOf(process).filter(isConcerned);
+    for (const one of concerned) {
       if (one !== process) {
         this.#published(one, signal);
         for (const hear of one.listeners ?? []) hear(signal);
@@ -142,7 +143,11 @@ export class Signals {
       if (beside === undefined) ends.set(above, [last]);
       else beside.push(last);
     }
-    return last;
+    return last.catch((error: unknown) => {
+      // What could not be ended lives on, and is woken as before.
+      for (const one of concerned) if (one.state.name === "sleeping" && !one.isEnding) one.isDoomed = false;
+      throw error;
+    });
   }
 
   /** A signal that asks for nothing but to be heard; who sleeps hears it when it is awake. */

@@ -349,7 +349,9 @@ export class TriggerTable {
     const fail = async (error: ErrorRecord): Promise<Trigger> => {
       const failed = { ...moved, last: { at: now, error } };
       const failure = { ...data, error, program: programOf(trigger) };
-      await committer.commit(along(failed), [{ name: "trigger.failed", pid, data: failure }]);
+      // One that has ended meanwhile, by what it did perhaps, has failed all the same.
+      const change = this.#table.get(id) === undefined ? {} : along(failed);
+      await committer.commit(change, [{ name: "trigger.failed", pid, data: failure }]);
       return failed;
     };
     let next: Trigger;

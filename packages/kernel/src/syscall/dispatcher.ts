@@ -285,7 +285,7 @@ export class Dispatcher {
   #handled(act: Act): unknown {
     const { caller, row, args, target, draft } = act;
     const result =
-      row.waits === true && !caller.capability.isAll
+      row.waitsIdly === true && !caller.capability.isAll
         ? this.#waiting(act)
         : row.handle(this.#host, caller, args, target, draft);
     const rests = (row.waits === true || row.rests === true) && result instanceof Promise;
@@ -296,13 +296,14 @@ export class Dispatcher {
   #waiting(act: Act): unknown {
     const { caller, row, args, target, draft } = act;
     const { signal: given } = args as { readonly signal?: AbortSignal };
-    const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
-    const ends = needs.flatMap(({ right, resource }) => caller.capability.endOf(right, resource) ?? []);
-    const until = ends.length === 0 ? undefined : Math.min(...ends);
-    return this.#waits.run(
-      () => this.#assertStillMay(act, target),
-      { given, until },
-      (signal) => row.handle(this.#host, caller, { ...(args as object), signal }, target, draft),
+    const nextEnd = (): number | undefined => {
+      const needs = needsOf(row.right, row.alsoNeeds?.(args, caller, target) ?? [], target);
+      const ends = needs.flatMap(({ right, resource }) => caller.capability.endOf(right, resource) ?? []);
+      return ends.length === 0 ? undefined : Math.min(...ends);
+    };
+    const call = { assertStillMay: () => this.#assertStillMay(act, target), nextEnd };
+    return this.#waits.run(call, given, (signal) =>
+      row.handle(this.#host, caller, { ...(args as object), signal }, target, draft),
     );
   }
 

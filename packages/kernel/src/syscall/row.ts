@@ -32,8 +32,11 @@ export interface Row<Args, Result> {
   readonly isStream?: true;
   /** It ends when something else happens, which may be another call of its caller: of a client it holds up no other. */
   readonly waits?: true;
-  /** Until something comes it has done nothing: it is given up when the client that waits for it is gone. */
-  readonly endsWithClient?: true;
+  /**
+   * Until something comes it has done nothing: it is given up when the client that waits for it is gone, or may not wait
+   * for it any more.
+   */
+  readonly waitsIdly?: true;
   /** It may take as long as it likes: a host that closes does not wait for its answer. */
   readonly isLong?: true;
   /** Its answer may be large: a client gets one such answer after the other. */

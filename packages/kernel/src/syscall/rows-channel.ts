@@ -27,7 +27,7 @@ export const CHANNEL_ROWS = {
   channelWrite: row<WithChild & Waiting & { readonly bytes: Uint8Array }, Promise<void>>({
     right: "msg.send",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary: "puts a piece into the channel to a child, or to the parent, waiting for room",
     schema: args({ pid, bytes, waitMs }, ["bytes"]),
@@ -38,7 +38,7 @@ export const CHANNEL_ROWS = {
   channelRead: row<WithChild & Waiting, Promise<Uint8Array | null>>({
     right: "msg.receive",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary: "takes a piece that a child, or the parent, has written; null when no more comes",
     schema: args({ pid, waitMs }),

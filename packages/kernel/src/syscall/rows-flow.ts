@@ -112,7 +112,7 @@ export const FLOW_ROWS = {
   pipeWrite: row<At & Waiting & { readonly bytes: Uint8Array }, Promise<void>>({
     right: "fs.write",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary: "puts a piece into a pipe, waiting for room",
     schema: args({ path, bytes, waitMs }, ["path", "bytes"]),
@@ -128,7 +128,7 @@ export const FLOW_ROWS = {
   pipeRead: row<At & Waiting, Promise<Uint8Array | null>>({
     right: "fs.read",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary: "takes a piece out of a pipe, waiting for one; null when it is closed and empty",
     schema: args({ path, waitMs }, ["path"]),

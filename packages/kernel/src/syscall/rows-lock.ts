@@ -37,7 +37,7 @@ export const LOCK_ROWS = {
   lock: row<Omit<LockRequest, "path"> & At & AtPlace & { readonly signal?: AbortSignal }, Promise<LockGrant>>({
     right: "lock.acquire",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary: "takes a lock of a path or a name for some time, or extends one that the caller holds",
     schema: args(

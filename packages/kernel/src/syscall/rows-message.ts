@@ -36,7 +36,7 @@ export const MESSAGE_ROWS = {
   receive: row<Wanted & AtPlace, Promise<Message | null>>({
     right: "msg.receive",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary: "takes the next message, waiting for it; null when none came within `waitMs`",
     schema: args({

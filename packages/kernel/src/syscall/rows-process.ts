@@ -454,6 +454,7 @@ export const PROCESS_ROWS = {
     right: "proc.wait",
     kind: "query",
     waits: true,
+    waitsIdly: true,
     summary: "settles with the exit of a process once it has ended",
     schema: args({ pid }, ["pid"]),
     target: onProcess,

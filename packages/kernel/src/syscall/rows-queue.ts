@@ -75,7 +75,7 @@ export const QUEUE_ROWS = {
   claim: row<Claim & AtPlace, Promise<Task | null>>({
     right: "queue.claim",
     kind: "mutation",
-    endsWithClient: true,
+    waitsIdly: true,
     waits: true,
     summary:
       "takes the next task of a queue that the caller may do, waiting for it; null when none came within `waitMs`",
@@ -160,6 +160,7 @@ export const QUEUE_ROWS = {
     right: "queue.read",
     kind: "mutation",
     waits: true,
+    waitsIdly: true,
     summary: "settles with a task once it is over",
     schema: args({ place, id }, ["id"]),
     target: onTask,

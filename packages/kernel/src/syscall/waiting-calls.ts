@@ -2,59 +2,75 @@
 // and takes nothing that comes later (D6).
 
 import type { Platform, Timer } from "../abi/platform.ts";
+import { linkSignal } from "../base/abort.ts";
 import type { Committer } from "../ipc/committer.ts";
 import { setAlarm } from "../proc/alarm.ts";
 
-interface WaitingCall {
+/** What such a call may, as long as it waits. */
+export interface WaitingCall {
   /** @throws {EACCES} its caller may not make it any more */
-  readonly assertStillMay: () => void;
+  assertStillMay(): void;
+  /** When something that its rights depend on ends by itself, in wall-clock milliseconds; undefined, nothing does. */
+  nextEnd(): number | undefined;
+}
+
+interface Waiting {
+  readonly call: WaitingCall;
   readonly end: AbortController;
+  alarm: Timer | undefined;
 }
 
 export class WaitingCalls {
   readonly #platform: Platform;
   readonly #committer: Committer;
-  readonly #calls = new Set<WaitingCall>();
+  readonly #waiting = new Set<Waiting>();
 
   constructor(platform: Platform, committer: Committer) {
     this.#platform = platform;
     this.#committer = committer;
   }
 
-  /**
-   * Runs a call that may wait, with what ends it beside its caller's own signal.
-   * @param until when something that its rights depend on ends by itself, in wall-clock milliseconds
-   */
-  run(
-    assertStillMay: () => void,
-    { given, until }: { readonly given: AbortSignal | undefined; readonly until: number | undefined },
-    work: (signal: AbortSignal) => unknown,
-  ): unknown {
+  /** Runs a call that may wait, under a signal that ends it with its caller's, or when that may not make it any more. */
+  run(call: WaitingCall, given: AbortSignal | undefined, work: (signal: AbortSignal) => unknown): unknown {
     const end = new AbortController();
-    const result = work(given === undefined ? end.signal : AbortSignal.any([end.signal, given]));
-    if (!(result instanceof Promise)) return result;
-    const call: WaitingCall = { assertStillMay, end };
-    this.#calls.add(call);
-    const late: Timer | undefined =
-      until === undefined
-        ? undefined
-        : setAlarm(this.#platform, until, () => look(call), { idle: true, clock: this.#committer.clock });
+    const unlink = given === undefined ? undefined : linkSignal(given, end);
+    const result = work(end.signal);
+    if (!(result instanceof Promise)) {
+      unlink?.();
+      return result;
+    }
+    const waiting: Waiting = { call, end, alarm: undefined };
+    this.#waiting.add(waiting);
+    this.#arm(waiting);
     return result.finally(() => {
-      late?.cancel();
-      this.#calls.delete(call);
+      unlink?.();
+      waiting.alarm?.cancel();
+      this.#waiting.delete(waiting);
     });
   }
 
   /** Somebody may do less than before. */
   review(): void {
-    for (const call of this.#calls) look(call);
+    for (const waiting of this.#waiting) this.#look(waiting);
   }
-}
 
-function look({ assertStillMay, end }: WaitingCall): void {
-  try {
-    assertStillMay();
-  } catch (error) {
-    end.abort(error);
+  #look({ call, end }: Waiting): boolean {
+    try {
+      call.assertStillMay();
+      return true;
+    } catch (error) {
+      end.abort(error);
+      return false;
+    }
+  }
+
+  /** Looks again when the first of several rights ends, and then when the next does. */
+  #arm(waiting: Waiting): void {
+    const at = waiting.call.nextEnd();
+    if (at === undefined) return;
+    const look = (): void => {
+      if (this.#look(waiting)) this.#arm(waiting);
+    };
+    waiting.alarm = setAlarm(this.#platform, at, look, { idle: true, clock: this.#committer.clock });
   }
 }

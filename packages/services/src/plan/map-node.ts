@@ -11,6 +11,7 @@ import {
 import { Skipped, failedText, recordOf } from "../failure.ts";
 import { elapsed } from "../named-calls.ts";
 import type { RunContext } from "../run-context.ts";
+import { withNulls } from "../with-nulls.ts";
 import { runWork } from "./attempt.ts";
 import { runItems } from "./items.ts";
 import type { MapWork, PlanNode } from "./plan.ts";
@@ -64,13 +65,14 @@ async function runItem(
   process.workBegun();
   try {
     const scope = { process, place, nodeName: node.name };
-    const value = await runWork({
+    const made = await runWork({
       scope,
       run,
       retry: node.retry,
       timeoutMs: node.timeoutMs,
       signal,
     });
+    const value = withNulls(made);
     await process.os.call("stepEnd", { place, value, ms: elapsed(process, started), detached: true });
     return value;
   } catch (error) {
