@@ -2,7 +2,7 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { BIN, environment, runErgos, useDirectory } from "./ergos-cli.ts";
@@ -137,6 +137,33 @@ test.each([
   run.kill(signal);
   const [status] = (await once(run, "close")) as [number];
   expect([status, JSON.parse(said)]).toEqual([expected, { pid: 2, state: "sleeping" }]);
+});
+
+test("of many that sleep those go on that can; of the others it is said why, and what would let them", async () => {
+  const ergos = (...args: readonly string[]) => runErgos(args, { cwd });
+  const waits = (name: string): string => `import { existsSync, writeFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
+export default (_input, ctx) => ctx.step("waits", async () => {
+  writeFileSync("${name}", "");
+  while (!existsSync("go")) await setTimeout(20);
+}, { interruptible: true });
+`;
+  const runs = [];
+  for (const name of ["gone", "stays"]) {
+    writeFileSync(join(cwd, `${name}.mjs`), waits(name));
+    runs.push(spawn(process.execPath, [BIN, "run", `${name}.mjs`], { cwd, env: environment(), stdio: "ignore" }));
+    await expect.poll(() => existsSync(join(cwd, name)), { timeout: 10_000 }).toBe(true);
+  }
+  const ends = runs.map((run) => once(run, "close"));
+  for (const run of runs) run.kill("SIGKILL");
+  await Promise.all(ends);
+  renameSync(join(cwd, "gone.mjs"), join(cwd, "moved.mjs"));
+  writeFileSync(join(cwd, "go"), "");
+  const resumed = ergos("resume");
+  expect(resumed).toMatchObject({ status: 1, stdout: expect.stringMatching(/stays-3 completed/) as unknown });
+  expect(resumed.stderr).toMatch(/gone-2 sleeps on: .*gone\.mjs.*ergos upgrade 2 FILE/);
+  expect(ergos("upgrade", "2", "moved.mjs").status).toBe(0);
+  expect(ergos("resume")).toMatchObject({ status: 0, stdout: expect.stringMatching(/gone-2 completed/) as unknown });
 });
 
 test("a terminal that is closed ends a host once, however often that is told", async () => {

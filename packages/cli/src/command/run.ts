@@ -15,7 +15,9 @@ import {
   type Schema,
   describe,
   formatAmount,
+  isKernelError,
   plainMessage,
+  reworded,
 } from "@ergos/kernel";
 import {
   type Command,
@@ -161,6 +163,7 @@ export const resumeCommand: Command = {
     const pids = new Set(chosen.map(({ pid }) => pid));
     const tops = chosen.filter(({ ppid }) => ppid === undefined || !pids.has(ppid));
     const isNamed = invocation.positionals.length > 0;
+    const left = new Set<Pid>();
     const children = Map.groupBy(await allProcesses(os), ({ ppid }) => ppid);
     for (const process of isNamed ? new Map(chosen.map((one) => [one.pid, one])).values() : tops) {
       if (process.state === "running" || process.state === "waiting") {
@@ -170,12 +173,22 @@ export const resumeCommand: Command = {
       } else if (process.state === "zombie" && process.code === 0 && !isChanged)
         invocation.out.line(`${process.runId} has completed; nothing is left to do`);
       else {
-        await os.resume(process.pid, {
+        const how = {
           again: process.state === "zombie",
           force: isSet(invocation, "force"),
           ...redoing,
           ...(added === undefined ? {} : { budget: added }),
-        });
+        };
+        try {
+          await os.resume(process.pid, how);
+        } catch (error) {
+          // Of all that sleep each is tried; whoever names one hears why it cannot go on, and what would let it.
+          if (isNamed) throw withAdvice(error, process);
+          invocation.out.error(`${process.runId} sleeps on: ${describe(withAdvice(error, process))}`);
+          left.add(process.pid);
+          status = EXIT_FAILED;
+          continue;
+        }
         await resumeBelow(os, process.pid, children, invocation.out);
       }
     }
@@ -184,12 +197,20 @@ export const resumeCommand: Command = {
       invocation.out.error(`${runId} was stopped, and stays so; it goes on with: ergos signal CONT ${pid}`);
     // The topmost tells how it went.
     if (tops.length > 1) invocation.out.gather();
-    for (const process of tops)
-      status = Math.max(status, await follow(os, process.pid, invocation.out, { interrupted }));
+    for (const { pid } of tops.filter((one) => !left.has(one.pid)))
+      status = Math.max(status, await follow(os, pid, invocation.out, { interrupted }));
     await waitForOthers(os, invocation.out);
     return status;
   },
 };
+
+/** A program that is not found any more may be somewhere else. */
+function withAdvice(error: unknown, { pid }: ProcessSummary): unknown {
+  if (!isKernelError(error) || error.path === undefined || (error.code !== "ENOEXEC" && error.code !== "ENOENT"))
+    return error;
+  const message = `${plainMessage(error.message)}. Where its program is in another file now: ergos upgrade ${pid} FILE`;
+  return reworded(error, { message });
+}
 
 /** What a resumption would do. */
 async function preview(invocation: Invocation, redoing: Redoing): Promise<number> {

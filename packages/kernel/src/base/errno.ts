@@ -261,7 +261,7 @@ function causeOf(text: string, options: { readonly cause?: Error }): Error {
 /** The same error in other words, or about another path. */
 export function reworded(
   error: KernelError,
-  { message, path }: { readonly message: string; readonly path?: string },
+  { message, path = error.path }: { readonly message: string; readonly path?: string | undefined },
 ): KernelError {
   const { code, syscall, pid, cause, retryAfterMs, isLostRace: lost, mayHaveActed, correlationId, at, type } = error;
   return makeError(code, message, {

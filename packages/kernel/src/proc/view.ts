@@ -123,7 +123,7 @@ export function seenError({ identity: { views = [] } }: Process, error: unknown)
   const { path } = error;
   return reworded(error, {
     message: seen(plainMessage(error.message)),
-    ...(path === undefined ? {} : { path: seen(path) }),
+    path: path === undefined ? undefined : seen(path),
   });
 }
 
