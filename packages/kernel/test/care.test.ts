@@ -1,10 +1,12 @@
 // Care of the store: what is deleted, what stays, what is found damaged.
 
 import { MemoryObjectStore } from "@ergos/drivers/memory";
+import { createOfflineModel } from "@ergos/drivers/model-offline";
 import { createNodePlatform } from "@ergos/drivers/platform-node";
 import {
   Blobs,
   type Kernel,
+  type Model,
   type Pid,
   type Platform,
   type Program,
@@ -365,10 +367,16 @@ describe("rolling up the ledger", () => {
   const NOON = Date.UTC(2026, 10, 20, 12);
 
   /** Boots over a store at some instant, and makes calls of a model, each by a process of its own. */
-  async function spend(store: LastingStore, now: number, calls: number, group?: string): Promise<Kernel> {
+  async function spend(
+    store: LastingStore,
+    now: number,
+    calls: number,
+    group?: string,
+    models: readonly Model[] = [createOfflineModel()],
+  ): Promise<Kernel> {
     const real = createNodePlatform();
     const platform: Platform = { ...real, clock: { monotonic: () => real.clock.monotonic(), now: () => now } };
-    const kernel = await bootKernel({ store: store.life(), platform });
+    const kernel = await bootKernel({ store: store.life(), platform, models });
     if (group !== undefined) await kernel.os.call("setGroup", { group });
     const caller = quick("caller", ({ os }) => os.infer("ask", { messages: [{ role: "user", content: "a b c" }] }));
     for (let at = 0; at < calls; at++) await done(kernel, caller, group === undefined ? {} : { group });
@@ -407,6 +415,23 @@ describe("rolling up the ledger", () => {
     expect(runs.find(({ key }) => key.run === "-")).toMatchObject({ entries: 5 });
     // Of a day that was rolled up nobody knows the hours.
     expect(counts(await totals(kernel, ["day"], NOON - DAY + 1))).toEqual([2, 4]);
+  });
+
+  test("keeps what models have used beyond what was reserved, which nobody was charged for", async () => {
+    const store = new LastingStore();
+    const greedy: Model = {
+      ...createOfflineModel({ name: "greedy" }),
+      infer: () =>
+        Promise.resolve({ text: "much", finishReason: "stop", usage: { inputTokens: 1, outputTokens: 500 } }),
+    };
+    const kernel = await spend(store, NOON - DAY, 0, undefined, [greedy]);
+    const caller = quick("caller", ({ os }) => os.infer("ask", { messages: [], maxOutputTokens: 10 }));
+    for (let at = 0; at < 2; at++) await done(kernel, caller, { budget: { tokensOut: 100 } });
+    const over = { entries: 2, used: { tokensOut: 20 }, over: { tokensOut: 980 } };
+    expect(await totals(kernel, ["model"])).toMatchObject([over]);
+    expect(await kernel.os.call("rollUpLedger", { before: NOON })).toBe(2);
+    expect(await totals(kernel, ["model"])).toMatchObject([over]);
+    await kernel.close();
   });
 
   test("adds to the sums of a day that has some, also those of a clock that went back", async () => {

@@ -89,10 +89,23 @@ export const usageCommand: Command = {
     await using os = await openDirectory(invocation);
     const keys = by.filter(isUsageKey);
     const rows = await os.call("ledger", { by: keys, ...(since === undefined ? {} : { since }) });
-    invocation.out.answer(rows, (list) => usageText(list, keys));
+    invocation.out.answer(rows, (list) => `${usageText(list, keys)}${overText(list)}`);
     return EXIT_OK;
   },
 };
+
+/** Providers that use more than they were asked to have somebody to pay for it, who should know. */
+function overText(rows: readonly UsageRow[]): string {
+  const resources = SHOWN.filter((resource) => rows.some(({ over }) => over?.[resource] !== undefined));
+  if (resources.length === 0) return "";
+  const amounts = resources.map((resource) =>
+    formatAmount(
+      resource,
+      rows.reduce((sum, { over }) => sum + (over?.[resource] ?? 0), 0),
+    ),
+  );
+  return `\nbeyond what was reserved, as the models report it, and charged to nobody: ${amounts.join(", ")}`;
+}
 
 const isUsageKey = (text: string): text is UsageKey => USAGE_KEYS.some((key) => key === text);
 const SHOWN: readonly Resource[] = ["modelCalls", "toolCalls", "tokensIn", "tokensOut", "costMicros"];

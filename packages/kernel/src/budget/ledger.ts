@@ -51,6 +51,8 @@ export interface UsageRow {
   readonly key: Readonly<Partial<Record<UsageKey, string>>>;
   readonly entries: number;
   readonly used: Amounts;
+  /** What providers reported beyond what was reserved, and nobody was charged for; absent where there is none. */
+  readonly over?: Amounts;
 }
 
 /** An entry, for the commit that settles it. */
@@ -102,7 +104,7 @@ export async function usageReport(
     try {
       for await (const { value } of entriesOf(store, SUMS)) {
         const row = decodeRow(value);
-        if (Date.parse(row.key.day ?? "") > since - DAY_MS) sums.add(row.used, (name) => row.key[name], row.entries);
+        if (Date.parse(row.key.day ?? "") > since - DAY_MS) sums.add(row, (name) => row.key[name], row.entries);
       }
       for await (const entry of usageEntries(store)) if (entry.at >= since) sums.addEntry(entry);
     } catch (error) {
@@ -151,12 +153,13 @@ export async function rollUpUsage(
     const sums = new UsageSums(ROLLED_KEYS);
     for (const { entry } of old) sums.addEntry(entry);
     const puts = [];
-    for (const { key, entries, used } of sums.rows()) {
+    for (const fresh of sums.rows()) {
+      const { key } = fresh;
       const at = `${SUMS}${key.day ?? ""}/${platform.hash(JSON.stringify(key)).slice(0, 32)}`;
       const sum = new UsageSums(ROLLED_KEYS);
       const known = await store.get(at);
-      for (const row of [...(known === undefined ? [] : [decodeRow(known.value)]), { key, entries, used }])
-        sum.add(row.used, (name) => row.key[name], row.entries);
+      for (const row of [...(known === undefined ? [] : [decodeRow(known.value)]), fresh])
+        sum.add(row, (name) => row.key[name], row.entries);
       puts.push({ key: at, value: JSON.stringify({ v: FORMAT, ...sum.rows()[0] }) });
     }
     puts.push({ key: ROLLED_KEY, value: String(end) });
@@ -177,36 +180,51 @@ function pastOf(page: readonly Placed[], end: number): readonly Placed[] {
   return page.slice(0, count).filter(({ seq }) => seq !== kept);
 }
 
+interface Sum {
+  readonly key: UsageRow["key"];
+  entries: number;
+  readonly used: Partial<Record<Resource, number>>;
+  readonly over: Partial<Record<Resource, number>>;
+}
+
 /** Sums under keys. */
 class UsageSums {
   readonly #by: readonly UsageKey[];
-  readonly #rows = new Map<
-    string,
-    { key: UsageRow["key"]; entries: number; used: Partial<Record<Resource, number>> }
-  >();
+  readonly #rows = new Map<string, Sum>();
 
   constructor(by: readonly UsageKey[]) {
     this.#by = by;
   }
 
-  add(used: Amounts, valueOf: (name: UsageKey) => string | undefined, entries: number): void {
+  add(
+    { used, over = {} }: Pick<UsageRow, "used" | "over">,
+    valueOf: (name: UsageKey) => string | undefined,
+    entries: number,
+  ): void {
     const key = Object.fromEntries(this.#by.map((name) => [name, valueOf(name) ?? "-"]));
     const id = JSON.stringify(key);
     let row = this.#rows.get(id);
-    if (row === undefined) this.#rows.set(id, (row = { key, entries: 0, used: {} }));
+    if (row === undefined) this.#rows.set(id, (row = { key, entries: 0, used: {}, over: {} }));
     row.entries += entries;
-    for (const resource of RESOURCES) {
-      const amount = used[resource];
-      if (amount !== undefined) row.used[resource] = (row.used[resource] ?? 0) + amount;
-    }
+    addTo(row.used, used);
+    addTo(row.over, over);
   }
 
   addEntry(entry: UsageEntry): void {
-    this.add(entry.used, (name) => (name === "day" ? dayOf(entry.at) : entry[name]?.toString()), 1);
+    this.add(entry, (name) => (name === "day" ? dayOf(entry.at) : entry[name]?.toString()), 1);
   }
 
   rows(): readonly UsageRow[] {
-    return [...this.#rows.values()];
+    return Array.from(this.#rows.values(), ({ over, ...row }) =>
+      Object.keys(over).length === 0 ? row : { ...row, over },
+    );
+  }
+}
+
+function addTo(sums: Partial<Record<Resource, number>>, amounts: Amounts): void {
+  for (const resource of RESOURCES) {
+    const amount = amounts[resource];
+    if (amount !== undefined) sums[resource] = (sums[resource] ?? 0) + amount;
   }
 }
 
