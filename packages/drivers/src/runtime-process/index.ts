@@ -78,6 +78,9 @@ export function processConfinement(): {
 }
 
 /** Runs modules in processes of their own. */
+/** Whose a child is that nobody has asked for. */
+const SPARE = "spare";
+
 export class ProcessRuntime {
   readonly #options: ProcessRuntimeOptions;
   /** This life of the host. */
@@ -91,7 +94,7 @@ export class ProcessRuntime {
 
   constructor(options: ProcessRuntimeOptions) {
     this.#options = options;
-    const start = (): Started => this.#start("spare", UNBOUNDED);
+    const start = (): Started => this.#start(SPARE, UNBOUNDED);
     this.#spares = new Spares(options.spares ?? 0, start, ({ child, mark }) => endChild(child, mark, this.#strays));
   }
 
@@ -149,7 +152,10 @@ export class ProcessRuntime {
     this.#reaper.watch();
     // Of this life of the process: the next has its own.
     const mark = `${this.#options.owner}/${whose}/${this.#life}.${randomUUID()}`;
-    return startChild(this.#options, mark, bounds, wrap);
+    // It has time to practise.
+    const environment =
+      whose === SPARE ? { ...this.#options.environment, ERGOS_SPARE: "1" } : this.#options.environment;
+    return startChild({ ...this.#options, ...(environment === undefined ? {} : { environment }) }, mark, bounds, wrap);
   }
 
   /** Ends the children that nobody has asked for. */
@@ -231,7 +237,12 @@ async function confine(
 /** Starts a child of the machine. */
 function startChild(options: ProcessRuntimeOptions, mark: string, bounds: Bounds, wrap?: Wrap): Started {
   const { beatMs = 5000 } = options;
-  const environment = { ...options.environment, ...wrap?.environment, ERGOS_BEAT_MS: String(beatMs), [MARK]: mark };
+  const environment = {
+    ...options.environment,
+    ...wrap?.environment,
+    ERGOS_BEAT_MS: String(beatMs),
+    [MARK]: mark,
+  };
   // What confines begins without an environment, so that nothing of the host's is there.
   const around = wrap === undefined ? [] : [...wrap.command, ...setenv(environment), "--"];
   const plain = [...bounds.command, ...around, process.execPath, ...bounds.node, ...options.bootstrap];

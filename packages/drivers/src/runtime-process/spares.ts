@@ -1,4 +1,4 @@
-// Children that are ready before somebody asks for one: they have said hello, and wait to hear whose they are.
+// Children that are ready before somebody asks for one: they have said hello and practised, and wait to hear whose they are.
 //
 // R1  One is given once. What has ended meanwhile is not given.
 // R2  Their number is bounded, and they end when none was asked for in a while, and with their host.

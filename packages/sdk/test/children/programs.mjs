@@ -107,3 +107,5 @@ export async function doubles({ from, to, count }, ctx) {
 
 export const shares = async ({ path }, ctx) => (await ctx.os.fs.stream(path).share()).entryMax;
 export const noJson = () => ({ a: [1, undefined] });
+
+export const place = () => ({ pid: process.pid, spare: process.env.ERGOS_SPARE ?? null });
