@@ -26,11 +26,13 @@ export interface PostgresRecordsOptions {
   readonly connections?: number;
   /** Milliseconds of one statement (default 30 s). */
   readonly statementMs?: number;
+  /** Milliseconds until a call has a connection, its turn among those who wait for one included (default 30 s). */
+  readonly connectMs?: number;
   /** How often a transaction is tried (default 8). */
   readonly attempts?: number;
 }
 
-/** Classes and codes of SQLSTATE. */
+/** Classes and codes of SQLSTATE, codes of the system. */
 const CODES: readonly (readonly [RegExp, Errno])[] = [
   [/^23505$/, "EEXIST"],
   [/^23/, "EINVAL"],
@@ -42,6 +44,9 @@ const CODES: readonly (readonly [RegExp, Errno])[] = [
   [/^ECONNREFUSED|^ENOTFOUND|^EAI_AGAIN/, "ECONNREFUSED"],
   [/^ECONNRESET|^EPIPE/, "ECONNRESET"],
   [/^ETIMEDOUT/, "ETIMEDOUT"],
+  // The client's own have no code, but words.
+  [/timeout/, "ETIMEDOUT"],
+  [/^Connection terminated|connection error/, "ECONNRESET"],
 ];
 /** Of an error that a transaction done again may not have. */
 const IS_PASSING = /^40(?:001|P01)$/;
@@ -75,13 +80,13 @@ export class PostgresRecordStore implements RecordStore {
     const pg = await import("pg").catch((cause: unknown) => {
       throw new KernelError("ENOTSUP", "PostgreSQL needs the package pg: npm install pg", { cause });
     });
-    const { connections = 8, statementMs = 30_000, attempts = 8, url, replicas = [] } = options;
+    const { connections = 8, statementMs = 30_000, connectMs = 30_000, attempts = 8, url, replicas = [] } = options;
     const poolOf = (connectionString: string): Pool => {
       const pool = new pg.default.Pool({
         connectionString,
         max: connections,
         statement_timeout: statementMs,
-        connectionTimeoutMillis: statementMs,
+        connectionTimeoutMillis: connectMs,
         types: { getTypeParser: (oid: number) => PARSERS[oid] ?? String },
       });
       // A connection has ended: whoever uses it hears that by its call, and the next one is new.
@@ -227,6 +232,6 @@ function integer(text: string): number {
 function translate(error: unknown): KernelError {
   if (error instanceof KernelError) return error;
   const { code = "", message = "" } = (error ?? {}) as { readonly code?: string; readonly message?: string };
-  const known = CODES.find(([pattern]) => pattern.test(code))?.[1] ?? "EIO";
+  const known = CODES.find(([pattern]) => pattern.test(code || message))?.[1] ?? "EIO";
   return new KernelError(known, `the record store refuses it: ${message}`, { cause: error });
 }
