@@ -27,6 +27,7 @@ export * from "./base/abort.ts";
 export * from "./base/errno.ts";
 export * from "./base/glob.ts";
 export * from "./base/id.ts";
+export { copyBytes } from "./base/bytes.ts";
 export * from "./base/json.ts";
 export { longTimer } from "./base/long-timer.ts";
 export { Serial } from "./base/serial.ts";

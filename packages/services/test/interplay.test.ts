@@ -385,3 +385,40 @@ test("a twin that comes by a lock that its original holds is told so", async () 
   expect(await os.fs.readText("/srv/out")).toBe(`${pid} `);
   expect((await os.call("locks", { path: "room" }))[0]?.holders).toMatchObject([{ pid }]);
 });
+
+test("bytes that were given are their caller's again, of whatever kind they are", async () => {
+  await using kernel = await bootKernel();
+  const { os } = kernel;
+  const text = (bytes: Uint8Array | null | undefined): string => Buffer.from(bytes ?? []).toString();
+  const given = (): Buffer => Buffer.from("as it was");
+  await os.fs.makePipe("/srv/pipe");
+  for (const [path, isVolatile] of [
+    ["/srv/volatile", true],
+    ["/srv/durable", false],
+  ] as const) {
+    await os.fs.makeStream(path, { isVolatile });
+    const entry = given();
+    await os.fs.stream(path).append([entry]);
+    entry.fill(0);
+    for await (const { bytes } of os.fs.stream(path).read()) bytes.fill(0);
+    for await (const { bytes } of os.fs.stream(path).read()) expect([path, text(bytes)]).toEqual([path, "as it was"]);
+  }
+  const piece = given();
+  await os.fs.pipe("/srv/pipe").write(piece);
+  piece.fill(0);
+  expect(text(await os.fs.pipe("/srv/pipe").read())).toBe("as it was");
+  const content = given();
+  const id = await os.content.write(content);
+  content.fill(0);
+  expect(text(await os.content.read(id))).toBe("as it was");
+  // What a person is asked about is what is written then.
+  const caller = await openChild(os, { grants: ["self", "ask fs.write:/srv/asked", "fs.stat"] });
+  await os.fs.writeFile("/srv/asked", "");
+  const changed = given();
+  const writing = caller.fs.write("/srv/asked", changed, { offset: 0 });
+  await expect.poll(async () => (await os.call("asks", {})).length).toBe(1);
+  changed.fill(0);
+  await os.call("answer", { id: 1, verdict: "allow" });
+  await writing;
+  expect(await os.fs.readText("/srv/asked")).toBe("as it was");
+});

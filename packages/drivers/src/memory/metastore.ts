@@ -16,6 +16,7 @@ import {
   decide,
   measure,
   toSeq,
+  copyBytes,
 } from "@ergos/kernel";
 import { type OrderedMap, createOrderedMap } from "../store/ordered-map.ts";
 const DONE = Promise.resolve();
@@ -127,7 +128,7 @@ export class MemoryMetastore implements Metastore {
 
 /** Callers may reuse their buffers after the commit. */
 const copyOf = <T extends string | Uint8Array>(value: T): T =>
-  typeof value === "string" ? value : (value.slice() as T);
+  typeof value === "string" ? value : (copyBytes(value) as Uint8Array as T);
 
 const stale = (what: string, after: number, earliest: number): KernelError =>
   new KernelError("ESTALE", `position ${after} of ${what} is older than what is kept; begin again after ${earliest}`);

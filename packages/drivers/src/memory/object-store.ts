@@ -1,7 +1,7 @@
 // Content in memory, for tests and for hosts without a directory.
 
 import { hash } from "node:crypto";
-import { type ContentId, KernelError, type ObjectStore, parseContentId } from "@ergos/kernel";
+import { type ContentId, KernelError, type ObjectStore, parseContentId, copyBytes } from "@ergos/kernel";
 
 export class MemoryObjectStore implements ObjectStore {
   readonly #contents = new Map<ContentId, Uint8Array>();
@@ -9,7 +9,7 @@ export class MemoryObjectStore implements ObjectStore {
   put(bytes: Uint8Array): Promise<ContentId> {
     const id = parseContentId(`sha256-${hash("sha256", bytes, "hex")}`);
     if (id === undefined) return Promise.reject(new KernelError("EFAULT", "SHA-256 gave no content id"));
-    if (!this.#contents.has(id)) this.#contents.set(id, bytes.slice());
+    if (!this.#contents.has(id)) this.#contents.set(id, copyBytes(bytes));
     return Promise.resolve(id);
   }
 

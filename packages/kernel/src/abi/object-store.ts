@@ -6,7 +6,7 @@ export interface ObjectStore {
   /** Stores bytes; resolves when they survive what the driver promises. Equal bytes are stored once. */
   put(bytes: Uint8Array): Promise<ContentId>;
   /**
-   * Reads a part of the content; a range beyond its end is cut off.
+   * Reads a part of the content, into memory that is the caller's from then on; a range beyond its end is cut off.
    * @throws {ENOENT} it is not here
    * @throws {ECORRUPT} a whole read does not match its id
    */

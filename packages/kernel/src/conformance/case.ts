@@ -16,6 +16,13 @@ export function same(found: unknown, expected: unknown, what: string): void {
   if (a !== b) throw new KernelError("EFAULT", `${what}: expected ${b}, found ${a}`);
 }
 
+/** Bytes whose slices are no copies, as those of Node's buffers. */
+export class SharingBytes extends Uint8Array {
+  override slice(start?: number, end?: number): Uint8Array<ArrayBuffer> {
+    return this.subarray(start, end);
+  }
+}
+
 /** The call must reject with this code. */
 export async function rejects(call: Promise<unknown>, code: Errno, what: string): Promise<void> {
   let found = "nothing thrown";

@@ -3,7 +3,7 @@
 import type { Metastore, Receipt } from "../abi/metastore.ts";
 import { SEQ_ZERO, toSeq } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { type ConformanceCase, rejects, same } from "./case.ts";
+import { SharingBytes, type ConformanceCase, rejects, same } from "./case.ts";
 
 const all = { from: "", to: "\uD7FF" };
 const keysOf = async (store: Metastore, limit = 1000): Promise<string[]> =>
@@ -247,7 +247,7 @@ export const METASTORE_CASES: readonly ConformanceCase<Metastore>[] = [
   {
     name: "bytes may be reused by the caller as soon as commit was called",
     run: async (store) => {
-      const bytes = new Uint8Array([1, 2, 3]);
+      const bytes = new SharingBytes([1, 2, 3]);
       const done = store.commit({ puts: [{ key: "a", value: bytes }], appends: [{ log: "l", value: bytes }] });
       bytes.fill(9);
       await done;

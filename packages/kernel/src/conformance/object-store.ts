@@ -3,7 +3,7 @@
 import type { ObjectStore } from "../abi/object-store.ts";
 import { parseContentId } from "../base/id.ts";
 import { KernelError } from "../base/errno.ts";
-import { type ConformanceCase, rejects, same } from "./case.ts";
+import { SharingBytes, type ConformanceCase, rejects, same } from "./case.ts";
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -51,12 +51,24 @@ export const OBJECT_STORE_CASES: readonly ConformanceCase<ObjectStore>[] = [
     },
   },
   {
-    name: "bytes may be reused by the caller once put has settled",
+    name: "bytes may be reused by the caller once put has settled, of whatever kind they are",
     run: async (store) => {
-      const bytes = bytesOf("abc");
+      const bytes = new SharingBytes(bytesOf("abc"));
       const id = await store.put(bytes);
       bytes.fill(0);
       same(await store.get(id), bytesOf("abc"), "the content");
+    },
+  },
+  {
+    name: "what was read is the caller's, who may change it",
+    run: async (store) => {
+      const id = await store.put(bytesOf("abcdef"));
+      for (const range of [undefined, { offset: 1, length: 3 }]) {
+        const first = await store.get(id, range);
+        const before = Uint8Array.from(first);
+        first.fill(0);
+        same(await store.get(id, range), before, "the content, read again");
+      }
     },
   },
   {

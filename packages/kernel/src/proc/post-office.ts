@@ -9,6 +9,7 @@
 import { entriesOf } from "../abi/entries.ts";
 import type { Batch, Metastore } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
+import { copyBytes } from "../base/bytes.ts";
 import { orAborted } from "../base/abort.ts";
 import { KernelError } from "../base/errno.ts";
 import { PID_OWNER, type Pid, toPid } from "../base/id.ts";
@@ -317,7 +318,8 @@ export class PostOffice {
 
   /** Digits that nobody can guess, of 64 bits. */
   #mark(): string {
-    if (this.#marks.length === 0) this.#marks = new Uint32Array(this.#parts.platform.random(8 * MARKS).slice().buffer);
+    if (this.#marks.length === 0)
+      this.#marks = new Uint32Array(copyBytes(this.#parts.platform.random(8 * MARKS)).buffer);
     const [one = 0, two = 0] = this.#marks;
     this.#marks = this.#marks.subarray(2);
     return one.toString(36) + two.toString(36);

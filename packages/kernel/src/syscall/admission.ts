@@ -7,6 +7,7 @@
 // A5  Who edits a call and may not do everything allows what it may do itself, and no more: for the rest is asked again.
 
 import type { Decision, Explanation } from "../cap/capability.ts";
+import { copyBytes } from "../base/bytes.ts";
 import { KernelError } from "../base/errno.ts";
 import type { Rule } from "../cap/layer.ts";
 import type { Schema } from "../base/schema.ts";
@@ -219,7 +220,7 @@ const COPIED_DEPTH_MAX = 100;
  * @throws {EINVAL} they are nested too deeply, or in themselves
  */
 export function ownCopy(value: unknown, depth = 0): unknown {
-  if (value instanceof Uint8Array) return value.slice();
+  if (value instanceof Uint8Array) return copyBytes(value);
   if (typeof value !== "object" || value === null) return value;
   if (depth > COPIED_DEPTH_MAX) throw new KernelError("EINVAL", "the arguments are nested too deeply");
   if (Array.isArray(value)) return value.map((item) => ownCopy(item, depth + 1));

@@ -50,30 +50,27 @@ export async function loadExtents(store: Metastore, ino: Ino): Promise<readonly 
   return extents;
 }
 
-/** Copies a range of the content into fresh memory, or into that of the caller, which is as long as the range. */
+/** Reads a range of the content into fresh memory, or into that of the caller, which is as long as the range. */
 export async function readExtents(
   extents: readonly Extent[],
   range: { readonly offset: number; readonly length: number },
   objects: ObjectStore,
   platform: Platform,
-  out: Uint8Array = platform.allocate(range.length),
+  into?: Uint8Array,
 ): Promise<Uint8Array> {
   const end = range.offset + range.length;
+  const first = firstTouching(extents, range.offset);
+  const alone = extents[first];
+  // What lies in one piece of the object store need not be copied once more.
+  if (into === undefined && typeof alone?.content === "string" && endOf(alone) >= end && range.length > 0)
+    return partOf(alone, range.offset, end, objects);
+  const out = into ?? platform.allocate(range.length);
   let filled = 0;
-  for (let at = firstTouching(extents, range.offset); at < extents.length; at++) {
+  for (let at = first; at < extents.length; at++) {
     const extent = extents[at];
     if (extent === undefined || extent.offset >= end) break;
     const from = Math.max(range.offset, extent.offset);
-    const to = Math.min(end, extent.offset + extent.length);
-    const inner = from - extent.offset;
-    // All of it is held against its id.
-    const part = to - from === extent.length ? undefined : { offset: inner, length: to - from };
-    const bytes =
-      typeof extent.content === "string"
-        ? await objects.get(extent.content, part).catch(lostContent)
-        : extent.content.subarray(inner, inner + to - from);
-    if (bytes.length !== to - from)
-      throw new KernelError("ECORRUPT", "stored content is shorter than its record; run `ergos doctor`");
+    const bytes = await partOf(extent, from, Math.min(end, endOf(extent)), objects);
     out.set(bytes, from - range.offset);
     filled += bytes.length;
   }
@@ -81,6 +78,24 @@ export async function readExtents(
   if (filled !== out.length)
     throw new KernelError("ECORRUPT", "a part of the content has no record; restore a copy of the data directory");
   return out;
+}
+
+/** What an extent holds from one place of the file to another; bytes that are inline are the extent's own. */
+async function partOf(
+  { offset, length, content }: Extent,
+  from: number,
+  to: number,
+  objects: ObjectStore,
+): Promise<Uint8Array> {
+  const part = { offset: from - offset, length: to - from };
+  const bytes =
+    typeof content === "string"
+      ? // All of it is held against its id.
+        await objects.get(content, part.length === length ? undefined : part).catch(lostContent)
+      : content.subarray(part.offset, part.offset + part.length);
+  if (bytes.length !== part.length)
+    throw new KernelError("ECORRUPT", "stored content is shorter than its record; run `ergos doctor`");
+  return bytes;
 }
 
 /** Content that a file names is there, or the store is damaged. */

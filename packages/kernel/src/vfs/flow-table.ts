@@ -7,6 +7,7 @@ import type { FlowSettings, StreamEntry } from "../abi/flow.ts";
 import type { Batch, Metastore, Receipt } from "../abi/metastore.ts";
 import type { Platform } from "../abi/platform.ts";
 import { logOf } from "../abi/entries.ts";
+import { copyBytes } from "../base/bytes.ts";
 import { orAborted } from "../base/abort.ts";
 import { KernelError, isKernelError, isLostRace } from "../base/errno.ts";
 import { type Ino, PID_OWNER, type Pid, type Seq, SEQ_ZERO, toSeq } from "../base/id.ts";
@@ -85,7 +86,7 @@ export class FlowTable {
       if ((options.along?.appends ?? []).length > 0)
         await this.#committer.commit({ ...options.along }, undefined, options.rider);
       seq = toSeq(stream.next++);
-      for (const bytes of frames) stream.kept.push({ seq, at, bytes: bytes.slice() });
+      for (const bytes of frames) stream.kept.push({ seq, at, bytes: copyBytes(bytes) });
       stream.kept.splice(0, this.#tooMany(stream, settings, at, 0));
     } else {
       const receipt = await this.#commit(inode, stream, settings, frames, at, options, path);
@@ -365,7 +366,7 @@ function pageOf({ kept, next }: Stream, after: Seq, path: string): readonly Stre
   let to = Math.min(kept.length, from + PAGE);
   // Entries of one position are read together.
   while (to < kept.length && kept[to]?.seq === kept[to - 1]?.seq) to++;
-  return kept.slice(from, to).map(({ seq, at, bytes }) => ({ seq, at, bytes: bytes?.slice() ?? new Uint8Array() }));
+  return kept.slice(from, to).map(({ seq, at, bytes }) => ({ seq, at, bytes: copyBytes(bytes ?? new Uint8Array()) }));
 }
 
 /** Where the entries behind a position begin. */

@@ -4,6 +4,7 @@
 // P2  A pipe that is closed is drained before its readers hear of it.
 
 import type { Platform } from "../abi/platform.ts";
+import { copyBytes } from "../base/bytes.ts";
 import { KernelError } from "../base/errno.ts";
 import { LIMITS } from "../base/limits.ts";
 
@@ -138,7 +139,7 @@ export async function putFrame(
   frame: Uint8Array,
   options: WaitOptions = {},
 ): Promise<void> {
-  const bytes = frame.slice();
+  const bytes = copyBytes(frame);
   if (!pipe.hasLine("writer") && pipe.put(bytes)) return;
   await inLine(platform, pipe, "writer", options, () => (pipe.put(bytes) ? { done: undefined } : undefined));
 }
