@@ -1,7 +1,8 @@
 // The host of another process, by its control socket.
 //
 // R1  A call that finds its connection gone looks for the host that has followed, for as long as it was told to.
-// R2  What only asks is asked again there; of what may have acted the caller hears that the answer was lost.
+// R2  What only asks is asked again there, a few times: it may be the one that no host outlives. Of what may have
+//     acted the caller hears that the answer was lost.
 // R3  A stream ends with its connection: whoever follows one knows where it is.
 
 import { randomUUID } from "node:crypto";
@@ -29,6 +30,8 @@ import { timers } from "./boot.ts";
 /** How long a host may take to answer a client that has reached its socket. */
 const GREETING_MS = 30_000;
 const REDIAL_POLL_MS = 50;
+/** Hosts that one question is put to; one that only waits for something may outlast any number. */
+const ASKED_MAX = 3;
 
 /** @throws {EACCES} somebody else could have put it there */
 export async function dial(path: string): Promise<Socket> {
@@ -79,7 +82,10 @@ export class OwnerLine {
 
   #call(name: SyscallName, args: Readonly<Record<string, unknown>>): unknown {
     const row = isSyscallName(name) ? SYSCALLS[name] : undefined;
-    if (row === undefined || !("isStream" in row)) return this.#ask(name, args, row?.kind === "query");
+    if (row === undefined || !("isStream" in row)) {
+      const isQuestion = row?.kind === "query";
+      return this.#ask(name, args, isQuestion ? ("waits" in row ? Number.POSITIVE_INFINITY : ASKED_MAX) : 1);
+    }
     return this.#isGone ? this.#follow(name, args) : this.#client.call(name, args);
   }
 
@@ -87,15 +93,17 @@ export class OwnerLine {
     return this.#client.isLost && !this.#isClosed;
   }
 
-  async #ask(name: SyscallName, args: Readonly<Record<string, unknown>>, isQuestion: boolean): Promise<unknown> {
-    for (;;) {
+  async #ask(name: SyscallName, args: Readonly<Record<string, unknown>>, most: number): Promise<unknown> {
+    for (let asked = 1; ; asked++) {
       if (this.#isGone) await this.#redial(args);
       const client = this.#client;
       try {
         return await client.call(name, args);
       } catch (error) {
         const wasLost = client.isLost && isKernelError(error) && error.code === "ECONNRESET";
-        if (!wasLost || !isQuestion || this.#isClosed) throw error;
+        if (!wasLost || this.#isClosed || asked >= most) throw error;
+        // Its host may go as fast as it came.
+        await delay(REDIAL_POLL_MS);
       }
     }
   }
