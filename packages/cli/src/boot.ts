@@ -149,9 +149,11 @@ export async function bootHost(
   const programs = toPrograms(options.programs ?? []);
   const dir = options.dir === undefined ? undefined : resolve(options.dir);
   const reportFile = dir === undefined ? undefined : join(dir, "watchdog.json");
+  const profile = profileOf(options);
+  let kernel: Kernel | undefined;
+  const guests = new Guests(() => kernel?.host.id ?? "", dir, profile);
   const stores = await openStores(dir, options.store);
   let socket: ControlSocket | undefined;
-  let kernel: Kernel | undefined;
   let watchdog: Watchdog | undefined;
   try {
     const isWatched = options.watchdogMs !== undefined && options.watchdogMs > 0 && reportFile !== undefined;
@@ -161,8 +163,6 @@ export async function bootHost(
     watchdog = isWatched ? startWatchdog({ limitMs: options.watchdogMs, reportFile }) : undefined;
     const { store, objects } = stores;
     const keys = openKeys(dir === undefined ? undefined : join(dir, "keys"));
-    const profile = profileOf(options);
-    const guests = new Guests(() => kernel?.host.id ?? "", dir, profile);
     // Programs are loaded through the kernel, whose mounts they ask for.
     let folders: FolderMounts | undefined;
     const platform = createNodePlatform(watchdog === undefined ? {} : { entered: watchdog.entered });
@@ -220,6 +220,7 @@ export async function bootHost(
     return { kernel, watchdogReport, close };
   } catch (error) {
     watchdog?.stop();
+    guests.close();
     if (kernel !== undefined) await kernel.close();
     else {
       await stores.store.close();
